@@ -1,0 +1,98 @@
+"""Every error a user can meet. An error says what was asked, what was found, where, and what to do.
+
+A message prints as
+
+    contracting dims differ: lhs f32[8,4] dim 1 is 4, rhs f32[5,2] dim 0 is 5
+      traced at train.py:31: logits = h @ w_out          hint: did you mean w_out.T?
+
+Classes inherit the builtin that PyTorch users already catch for the same mistake.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CaptureError",
+    "FlambeauError",
+    "GraphError",
+    "IndexOutOfRangeError",
+    "KernelError",
+    "ParseError",
+    "ShapeError",
+    "TraceError",
+    "TypeInferenceError",
+    "UnsupportedError",
+]
+
+
+class FlambeauError(Exception):
+    """Base of them all. message: what was asked and found; where: the user's `file:line: code`; hint: a way out."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        parts = []
+        if self.where:
+            parts.append(f"traced at {self.where}")
+        if self.hint:
+            parts.append(f"hint: {self.hint}")
+        return "\n  ".join([self.message, "          ".join(parts)]) if parts else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # BaseException pickles args only, and would lose the keyword parts across worker processes.
+        return (type(self), (self.message,), self.__dict__)
+
+
+class TypeInferenceError(FlambeauError, RuntimeError, TypeError):
+    """An op was given operands whose types (shape, dtype, device) it does not accept."""
+
+
+class ShapeError(FlambeauError, RuntimeError, ValueError):
+    """Shapes that do not fit: a bad reshape, a failed broadcast, sizes that disagree."""
+
+
+class IndexOutOfRangeError(FlambeauError, IndexError, RuntimeError):
+    """A dim or an index outside its range, found before any kernel runs."""
+
+
+class TraceError(FlambeauError, RuntimeError, TypeError):
+    """Python asked a traced tensor for something only a real value has (a bool, an int, an array)."""
+
+
+class CaptureError(FlambeauError, RuntimeError):
+    """A compiled function has an effect on Python state that the compiler cannot reproduce on later calls."""
+
+
+class GraphError(FlambeauError, ValueError):
+    """IR that breaks a rule of the IR; found by the verifier."""
+
+
+class ParseError(FlambeauError, ValueError):
+    """IR text that does not parse."""
+
+
+class KernelError(FlambeauError, IndexError, ArithmeticError, RuntimeError):
+    """A kernel found bad data while it ran (an index out of range, an integer division by zero).
+
+    status: the kernel's nonzero return value; details: the two integers it left beside it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        status: int = 0,
+        details: tuple[int, int] = (0, 0),
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.status = status
+        self.details = details
+
+
+class UnsupportedError(FlambeauError, NotImplementedError):
+    """A thing that is valid but that this version, device or platform cannot do."""

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from flambeau import config
+
+
+def test_environment_names_set_each_setting():
+    settings = config.from_environment(
+        {"FLAMBEAU_LOGS": "fusion, recompiles", "FLAMBEAU_DUMP": "d", "FLAMBEAU_DISABLE_JIT": "1",
+         "FLAMBEAU_CACHE_DIR": "c", "FLAMBEAU_NUM_THREADS": "3"}
+    )
+    assert settings == config.Settings(frozenset({"fusion", "recompiles"}), Path("d"), True, Path("c"), 3)
+
+
+def test_empty_environment_asks_for_nothing():
+    assert config.from_environment({}) == config.Settings()
+
+
+def test_set_in_a_with_block_is_undone_at_its_end():
+    before = config.dump_dir
+    with config.set(dump="x", logs="a,b"):
+        assert config.dump_dir == Path("x") and config.logs == {"a", "b"}
+    assert config.dump_dir == before
+
+
+def test_inner_block_restores_only_what_it_set():
+    with config.set(dump="outer"):
+        with config.set(disable_jit=True):
+            assert config.disable_jit and config.dump_dir == Path("outer")
+        assert not config.disable_jit and config.dump_dir == Path("outer")
+
+
+def test_set_without_with_lasts():
+    former = config.current()
+    config.set(cache_dir="here")
+    try:
+        assert config.cache_dir == Path("here")
+    finally:
+        config.set(cache_dir=former.cache_dir)
+
+
+@pytest.mark.parametrize("bad", [0, -1, "many", 1.5, True])
+def test_num_threads_must_be_a_positive_integer(bad):
+    with pytest.raises(ValueError, match="num_threads"):
+        config.set(num_threads=bad)
+
+
+def test_bad_switch_names_the_variable():
+    with pytest.raises(ValueError, match="FLAMBEAU_DISABLE_JIT"):
+        config.from_environment({"FLAMBEAU_DISABLE_JIT": "perhaps"})
+
+
+def test_unknown_setting_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no setting 'speed'"):
+        _ = config.speed
+
+
+def test_watchers_hear_of_changes_and_of_the_way_back():
+    seen = []
+    config.watch("num_threads", lambda: seen.append(config.num_threads))
+    before = config.num_threads
+    with config.set(num_threads=7):
+        pass
+    assert seen == [7, before]
