@@ -1,0 +1,1 @@
+"""Kernel -> machine code, one backend per package. Backends share no scheduling decisions."""

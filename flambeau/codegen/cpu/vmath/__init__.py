@@ -1,0 +1,1 @@
+"""Vector maths as explicit LLVM IR."""
