@@ -1,0 +1,9 @@
+# Every target is a command of dev.py, which works without make: python3 dev.py demo
+# Extra arguments: make test ARGS="-k softmax"    Another Python: make demo PYTHON=python3.12
+PYTHON ?= python3
+
+.PHONY: help setup demo test lint types check bench doctor clean
+.DEFAULT_GOAL := help
+
+help setup demo test lint types check bench doctor clean:
+	@$(PYTHON) dev.py $@ $(ARGS)

@@ -1,0 +1,57 @@
+"""What all tests share: a cache of their own, fixed seeds, and skips that say what is missing."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import os
+import random
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+
+# Set before anything imports flambeau, and inherited by the xdist workers: tests neither read nor fill the
+# user's cache, and share what they compile among themselves.
+_OWN_CACHE = "FLAMBEAU_CACHE_DIR" not in os.environ
+if _OWN_CACHE:
+    os.environ["FLAMBEAU_CACHE_DIR"] = tempfile.mkdtemp(prefix="flambeau-tests-")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _OWN_CACHE:
+        shutil.rmtree(os.environ["FLAMBEAU_CACHE_DIR"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("torch") and not _has_torch():
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+        if item.get_closest_marker("gpu") and not _has_cuda_device():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture(autouse=True)
+def _same_draws_every_run() -> None:
+    random.seed(0)
+    np.random.seed(0)
+
+
+@functools.cache
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+@functools.cache
+def _has_cuda_device() -> bool:
+    """Ask the driver itself, so that no CUDA package need be installed to find out that there is no GPU."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    ready = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return ready and count.value > 0
