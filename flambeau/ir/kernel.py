@@ -1,0 +1,214 @@
+"""The loop level: a Kernel says how one fused group of ops is computed, index by index.
+
+Two kinds share one scalar language:
+- `LoopKernel`: parallel dims, and inside them an ordered list of stages. A stage walks its own inner dims,
+  evaluates a flat SSA body at every point, reduces some values over its dims, and stores others. Values
+  reduced by a stage, and values of a stage without inner dims, are visible to every later stage; all other
+  values live in their stage. One such kernel is a softmax, a LayerNorm or a cross-entropy with its gradient.
+- `ContractionKernel`: acc[b, m, n] = sum over k of lhs[b, m, k] * rhs[b, k, n], every role a list of dims with
+  static strides (so GEMM, batched GEMM, convolution on a padded image and both its gradients are one thing),
+  then an epilogue, an SSA body at every (b, m, n) that reads `acc` and stores.
+
+Semantics common to both: a load sees what the buffer held when the kernel started, or what an earlier stage of
+the same parallel point stored. Iterations of the parallel dims are independent and may run in any order.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from flambeau.ir.dtypes import DType
+
+Extent = int | str                      # a str names a runtime size: its number is `Kernel.sizes.index(name)`
+
+# op -> number of operands. Comparison results are bool; `select` is (bool, a, b); everything else keeps its dtype.
+SCALAR_OPS: Final[dict[str, int]] = {
+    # leaves
+    "const": 0,       # attr: Python float | int | bool
+    "index": 0,       # attr: dim number; the i64 value of that iteration dim
+    "load": 0,        # attr: Address
+    "acc": 0,         # contraction epilogue only: the accumulator at this point
+    "cast": 1,        # to Instr.dtype: saturating float -> int, NaN -> 0; int -> int wraps; to bool is != 0
+    # arithmetic (int: two's complement wrap; float: IEEE)
+    "add": 2, "sub": 2, "mul": 2, "div": 2,            # div: floats only
+    "floordiv": 2, "mod": 2,                          # Python's (floor) semantics, ints and floats
+    "fmod": 2, "truncdiv": 2,                         # C's (truncating) semantics
+    "neg": 1, "abs": 1, "sign": 1,
+    "min": 2, "max": 2,                               # propagate NaN
+    "fma": 3, "pow": 2,
+    "sqrt": 1, "rsqrt": 1, "exp": 1, "exp2": 1, "expm1": 1, "log": 1, "log2": 1, "log10": 1, "log1p": 1,
+    "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1, "atan2": 2,
+    "sinh": 1, "cosh": 1, "tanh": 1, "asinh": 1, "acosh": 1, "atanh": 1, "erf": 1, "erfc": 1, "sigmoid": 1,
+    "floor": 1, "ceil": 1, "trunc": 1, "round": 1,    # round half to even
+    # comparisons and logic; and/or/xor/not are bitwise on ints, logical on bool; shifts >= bits give 0 (shr: sign)
+    "eq": 2, "ne": 2, "lt": 2, "le": 2, "gt": 2, "ge": 2,
+    "and": 2, "or": 2, "xor": 2, "not": 1, "shl": 2, "shr": 2,
+    "isnan": 1, "isinf": 1, "isfinite": 1,
+    "select": 3,
+    # Philox-4x32-10, operands (counter_lo u64, counter_hi u64, key u64); attr: which u32 word, 0..3
+    "philox": 3,
+}
+
+Combiner = Literal["sum", "prod", "max", "min", "argmax", "argmin", "any", "all"]
+IDENTITY_FREE: Final = frozenset({"argmax", "argmin"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Element offset + sum(stride * dim) + sum(stride * value) into buffer number `buffer`.
+
+    `strides` are (dim, stride) pairs in elements, by dim, no zero strides; `dynamic` are (value id, stride) pairs
+    of i64 values (gathers). `guard` is a bool value id: where it is false a load gives 0 and a store does nothing.
+    """
+
+    buffer: int
+    offset: int = 0
+    strides: tuple[tuple[int, int], ...] = ()
+    dynamic: tuple[tuple[int, int], ...] = ()
+    guard: int | None = None
+
+    def stride_of(self, dim: int) -> int:
+        return dict(self.strides).get(dim, 0)
+
+
+Attr = float | int | bool | Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Instr:
+    """id = op(operands) : dtype, one scalar SSA value. Ids are unique in the kernel."""
+
+    id: int
+    op: str
+    dtype: DType
+    operands: tuple[int, ...] = ()
+    attr: Attr = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """id = combiner of `value` over the stage's dims. argmax/argmin give the i64 row-major position within the
+    stage's dims of the first extremum (a NaN wins); the others keep the dtype of `value`."""
+
+    id: int
+    combiner: Combiner
+    value: int
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write `value` at `address`. combine="add" reads, adds and writes, one stage iteration after another."""
+
+    address: Address
+    value: int
+    combine: Literal["set", "add"] = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """At each point of `dims` (inner dim numbers, outer to inner; () is one point): body, reductions, stores."""
+
+    dims: tuple[int, ...]
+    body: tuple[Instr, ...]
+    reductions: tuple[Reduction, ...] = ()
+    stores: tuple[Store, ...] = ()
+
+
+Role = Literal["in", "out", "inout", "scratch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One buffer of the kernel: `elements` of `dtype`. scratch contents mean nothing before and after."""
+
+    name: str
+    dtype: DType
+    elements: Extent
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSchedule:
+    """vector_dim: the dim walked in vectors (an inner dim of the stages, or a parallel dim: then every value is a
+    vector over it), None for scalar code. unroll: vectors per step. block: elements of a parallel vector_dim that
+    one task takes. grain: tasks per chunk handed to a thread. parallel: worth more than one thread.
+
+    Tasks number the parallel dims other than vector_dim in row-major order, times the blocks of vector_dim when it
+    is parallel (blocks innermost)."""
+
+    vector_dim: int | None = None
+    unroll: int = 1
+    block: int = 1
+    grain: int = 1
+    parallel: bool = True
+
+
+@dataclass(frozen=True)
+class LoopKernel:
+    name: str
+    params: tuple[Param, ...]
+    extents: tuple[Extent, ...]         # of all dims; the first `n_parallel` are parallel, the rest are inner
+    n_parallel: int
+    stages: tuple[Stage, ...]
+    schedule: LoopSchedule | None = None
+    locations: tuple[str, ...] = field(default=(), compare=False)   # the user lines it computes
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Names of the runtime sizes, in the order of the ABI's `sizes`."""
+        return tuple(dict.fromkeys(e for e in self.extents if isinstance(e, str)))
+
+    def instrs(self) -> Iterator[Instr]:
+        for stage in self.stages:
+            yield from stage.body
+
+
+@dataclass(frozen=True, slots=True)
+class ContractionSchedule:
+    """m_tile: how many points of each m dim (outer to inner) one register tile takes; n_vectors: vectors of the
+    innermost n dim in a tile; pack_rhs / pack_lhs: copy the operand into tile order in scratch first; k_block:
+    points of the flattened k dims per pass (0: all at once); split_k: partial sums over that many slices of k, added in a fixed order
+    by a second phase that runs the epilogue; grain, parallel as in LoopSchedule."""
+
+    m_tile: tuple[int, ...]
+    n_vectors: int
+    pack_rhs: bool = False
+    pack_lhs: bool = False
+    k_block: int = 0
+    split_k: int = 1
+    grain: int = 1
+    parallel: bool = True
+
+
+@dataclass(frozen=True)
+class ContractionKernel:
+    """acc = sum over k of lhs * rhs in `acc_dtype`, then `epilogue` (a Stage with dims ()) at every (batch, m, n).
+
+    Address strides are keyed by dim number: lhs over batch+m+k, rhs over batch+k+n, epilogue over batch+m+n. Lists of dims run
+    outer to inner. The innermost n dim is the vector dim."""
+
+    name: str
+    params: tuple[Param, ...]
+    extents: tuple[int, ...]
+    batch: tuple[int, ...]
+    m: tuple[int, ...]
+    n: tuple[int, ...]
+    k: tuple[int, ...]
+    lhs: Address
+    rhs: Address
+    acc_dtype: DType
+    epilogue: Stage
+    schedule: ContractionSchedule | None = None
+    locations: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        return ()
+
+    def instrs(self) -> Iterator[Instr]:
+        yield from self.epilogue.body
+
+
+Kernel = LoopKernel | ContractionKernel

@@ -1,0 +1,140 @@
+"""What an op is. One declaration holds its attributes, type rule, NumPy meaning, derivative, lowering and samples.
+
+An op is a frozen dataclass whose fields are its attributes, so printing, parsing, hashing and CSE come free.
+Attribute values are ints, floats, bools, strings, DTypes, None, tuples of these, or a `Literal` array.
+Ops are strict: no implicit broadcast and no promotion (the frontend inserts `broadcast` and `cast`), except that
+an elementwise op takes rank-0 operands beside shaped ones.
+"""
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+import numpy as np
+
+from flambeau.errors import TypeInferenceError
+from flambeau.ir.dtypes import DType
+from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
+    from flambeau.ir.index import Index
+
+
+class Effect(enum.Enum):
+    """What an op does beside computing its results. DCE keeps, and CSE never merges, anything but PURE."""
+
+    PURE = "pure"
+    STATE = "state"
+    RANDOM = "random"
+    IO = "io"
+    COLLECTIVE = "collective"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Operands (storage arrays with their types) that exercise an op, for the tests over the whole registry."""
+
+    op: Op
+    operands: tuple[np.ndarray, ...]
+    types: tuple[TensorType, ...]
+    differentiable: tuple[bool, ...] = ()       # per operand; () means every floating-point operand
+    tolerance: float = 1.0                      # multiplies the generic error bound
+
+
+class ScalarContext(Protocol):
+    """What an index-to-scalar rule may ask for: it writes SSA at the loop level (see `ir.kernel`)."""
+
+    def operand(self, position: int, index: tuple[Index, ...], guard: int | None = None) -> int:
+        """Value id of that operand at `index`; where `guard` (a bool value) is false it is 0 and never read."""
+
+    def emit(self, op: str, dtype: DType, *operands: int, attr: Any = None) -> int:
+        """Append one scalar instruction; the value's id."""
+
+    def const(self, value: float | int | bool, dtype: DType) -> int: ...
+
+    def value_of(self, index: Index) -> int:
+        """The i64 value of an index expression."""
+
+    def index_of(self, value: int, extent: int) -> Index:
+        """An index that is a computed i64 value, known to lie in [0, extent)."""
+
+    def within(self, index: Index, low: int, high: int) -> int | None:
+        """Bool value: low <= index < high; None when that always holds."""
+
+    def both(self, a: int | None, b: int | None) -> int | None:
+        """Logical and of two optional guards."""
+
+
+class Op:
+    """Base of every op. Subclasses are frozen dataclasses; `name` is the IR spelling."""
+
+    name: str
+    effect: ClassVar[Effect] = Effect.PURE
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        """Result types. Raises TypeInferenceError that says what was asked and what was found."""
+        raise NotImplementedError(f"{self.name}: no type rule")
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """The NumPy meaning, on compute arrays (bf16 comes as f32). Results may have a wider dtype; the caller
+        rounds them to the inferred one."""
+        raise NotImplementedError(f"{self.name}: no NumPy meaning")
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        """Cotangents of the operands (None where there is no derivative), built with `b` from ops.
+        `cotangents[i]` is None when nothing flows into result i; at least one is not None."""
+        raise NotImplementedError(f"{self.name}: no derivative rule")
+
+    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
+        """The same results from simpler ops, or None for an op that lowers by itself."""
+        return None
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        """The result's element at `index` as scalar SSA. Only for ops that `is_pointwise`."""
+        raise NotImplementedError(f"{self.name}: not an index-to-scalar op")
+
+    @property
+    def is_pointwise(self) -> bool:
+        """True when `scalar` is defined: the op can fold into its consumer's loop."""
+        return type(self).scalar is not Op.scalar
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        """Floating-point operations of one evaluation (a cost estimate)."""
+        return sum(r.numel for r in results)
+
+    def samples(self) -> Iterator[Sample]:
+        """Operands for the generic tests. Called on each entry of `OPS` (a class is called through `example`)."""
+        raise NotImplementedError(f"{self.name}: no samples")
+
+    def fail(self, message: str, hint: str | None = None) -> TypeInferenceError:
+        """The error for bad operands, to be raised by the caller: `raise self.fail("...")`."""
+        return TypeInferenceError(f"{self.name}: {message}", hint=hint)
+
+
+OPS: Final[dict[str, type[Op] | Op]] = {}
+"""Every op by its IR name: a class for ops with attributes, the one instance for attribute-less ones."""
+
+
+def register(name: str) -> Callable[[type[Op]], type[Op]]:
+    """Class decorator: a frozen dataclass with attributes becomes the op `name`."""
+
+    def add(cls: type[Op]) -> type[Op]:
+        assert name not in OPS, f"op {name!r} is declared twice"
+        cls.name = name
+        OPS[name] = cls
+        return cls
+
+    return add
+
+
+def register_instance(op: Op) -> Op:
+    """An attribute-less op, an instance of a family, becomes an entry of OPS."""
+    assert op.name not in OPS, f"op {op.name!r} is declared twice"
+    OPS[op.name] = op
+    return op

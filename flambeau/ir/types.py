@@ -1,0 +1,64 @@
+"""The type of a value in a Graph: shape, element type, device."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flambeau.ir.dims import Dim, Size, parse_size
+from flambeau.ir.dtypes import DTYPES, DType
+
+Shape = tuple[Size, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """f32[8,B,3]: sizes are ints or symbolic Dims; a 0-d tensor is f32[]."""
+
+    shape: Shape
+    dtype: DType
+    device: str = "cpu"
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def is_static(self) -> bool:
+        return not any(isinstance(size, Dim) for size in self.shape)
+
+    @property
+    def static_shape(self) -> tuple[int, ...]:
+        """The shape as ints. Only for static types."""
+        assert self.is_static, f"{self} has symbolic dims"
+        return self.shape  # type: ignore[return-value]
+
+    @property
+    def numel(self) -> int:
+        """Number of elements. Only for static types."""
+        count = 1
+        for size in self.static_shape:
+            count *= size
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    def with_shape(self, shape: Shape) -> TensorType:
+        return TensorType(tuple(shape), self.dtype, self.device)
+
+    def with_dtype(self, dtype: DType) -> TensorType:
+        return TensorType(self.shape, dtype, self.device)
+
+    def __str__(self) -> str:
+        device = "" if self.device == "cpu" else f"@{self.device}"
+        return f"{self.dtype.name}[{','.join(str(size) for size in self.shape)}]{device}"
+
+
+def parse_type(text: str) -> TensorType:
+    """Inverse of str(TensorType). Raises ValueError with the offending text."""
+    head, bracket, rest = text.strip().partition("[")
+    sizes, close, device = rest.partition("]")
+    if not bracket or not close or head not in DTYPES:
+        raise ValueError(f"not a tensor type: {text!r}; expected something like f32[8,4]")
+    shape = tuple(parse_size(size) for size in sizes.split(",")) if sizes.strip() else ()
+    return TensorType(shape, DTYPES[head], device[1:] if device else "cpu")
