@@ -31,6 +31,10 @@ def kernel_key(kernel: Kernel) -> str:
     return hashlib.sha256(b"".join(encoder.out)).hexdigest()
 
 
+def _defined(stage: Stage) -> list[int]:
+    return [instr.id for instr in stage.body] + [reduction.id for reduction in stage.reductions]
+
+
 @cache
 def _counted_fields(kind: type) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if f.name not in _UNCOUNTED)
@@ -41,7 +45,7 @@ class _Encoder:
 
     def __init__(self, kernel: Kernel) -> None:
         stages: tuple[Stage, ...] = kernel.stages if isinstance(kernel, LoopKernel) else (kernel.epilogue,)
-        defined = (x.id for stage in stages for x in (*stage.body, *stage.reductions))
+        defined = [value for stage in stages for value in _defined(stage)]
         self.number_of_value: dict[object, int] = {value: number for number, value in enumerate(defined)}
         sizes = (*kernel.sizes, *(p.elements for p in kernel.params if isinstance(p.elements, str)))
         self.number_of_size: dict[object, int] = {s: number for number, s in enumerate(dict.fromkeys(sizes))}
@@ -70,7 +74,7 @@ class _Encoder:
                 self.encode_fields(item)
 
     def encode_fields(self, item: object) -> None:
-        kind = type(item)
+        kind: type = type(item)
         self.out.append(b"<%s;" % kind.__name__.encode())
         for name in _counted_fields(kind):
             value = getattr(item, name)

@@ -15,7 +15,7 @@ from typing import assert_never
 import numpy as np
 
 from flambeau.errors import GraphError, KernelError
-from flambeau.ir import dtypes, kernel_scalar
+from flambeau.ir import dtypes, kernel_scalar, philox
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import (
     Address,
@@ -170,6 +170,9 @@ class _StageRun:
                 return self.acc
             case "cast":
                 return kernel_scalar.cast(operands[0], instr.dtype)
+            case "philox":
+                assert isinstance(instr.attr, int), f"%{instr.id}: philox needs the number of a word"
+                return philox.philox_4x32(*operands)[instr.attr]
             case op:
                 return kernel_scalar.evaluate(op, operands, instr.dtype)
 
@@ -187,9 +190,9 @@ class _StageRun:
         param, buffer = self.params[store.address.buffer], self.buffers[store.address.buffer]
         where, guard = self.locate(store.address)
         # Adding must visit every point; to set, points with the same address and value may be taken as one.
-        shape = self.grid.shape if store.combine == "add" else ()
-        point = np.ones(shape or (1,) * len(self.grid.dims), np.bool_)
-        where, value, taken = np.broadcast_arrays(where, self.value(store.value), point if guard is None else point & guard)
+        every = np.ones(self.grid.shape if store.combine == "add" else (1,) * len(self.grid.dims), np.bool_)
+        taken = every if guard is None else every & guard
+        where, value, taken = np.broadcast_arrays(where, self.value(store.value), taken)
         where, value = where[taken], value[taken]
         match store.combine:
             case "set":
@@ -235,11 +238,12 @@ def _reduce(reduction: Reduction, value: Array, shape: tuple[int, ...], n_parall
     lead = value.shape[:n_parallel]
     points = np.broadcast_to(value, lead + shape).reshape(*lead, int(np.prod(shape)))
     wide = np.float64 if points.dtype.kind == "f" else points.dtype
+    result: Array
     match reduction.combiner:
         case "sum":
-            result = np.sum(points, axis=-1, dtype=wide)
+            result = np.asarray(np.sum(points, axis=-1, dtype=wide))
         case "prod":
-            result = np.prod(points, axis=-1, dtype=wide)
+            result = np.asarray(np.prod(points, axis=-1, dtype=wide))
         case "max":
             result = np.max(points, axis=-1)                    # both propagate NaN
         case "min":
