@@ -324,7 +324,7 @@ class Emitter(ll.IRBuilder):
         vector = ll.VectorType(kind, lanes)
         zero = ll.Constant(vector, None)
         arguments = [address, ll.Constant(I32, align), mask, zero]
-        return self.to_compute(self.intrinsic(f"llvm.masked.load.{_mangle(vector)}.p0", vector, arguments), dtype)
+        return self.to_compute(self.intrinsic(f"llvm.masked.load.{mangle(vector)}.p0", vector, arguments), dtype)
 
     def store_vector(
         self,
@@ -346,7 +346,7 @@ class Emitter(ll.IRBuilder):
         mask = self._mask(lanes, active)
         if mask is not None:
             arguments = [stored, address, ll.Constant(I32, align), mask]
-            self.intrinsic(f"llvm.masked.store.{_mangle(stored.type)}.p0", ll.VoidType(), arguments)
+            self.intrinsic(f"llvm.masked.store.{mangle(stored.type)}.p0", ll.VoidType(), arguments)
             return
         store = self.store(stored, address, align=align * lanes if nontemporal else align)
         if nontemporal:
@@ -406,7 +406,7 @@ class Emitter(ll.IRBuilder):
             mask = self.tail_mask(lanes, lanes)
         vector = ll.VectorType(kind, lanes)
         arguments = [addresses, ll.Constant(I32, storage_bytes(dtype)), mask, ll.Constant(vector, None)]
-        name = f"llvm.masked.gather.{_mangle(vector)}.v{lanes}p0"
+        name = f"llvm.masked.gather.{mangle(vector)}.v{lanes}p0"
         return self.to_compute(self.intrinsic(name, vector, arguments), dtype)
 
     # -- storage and compute forms ------------------------------------------------------------------------------
@@ -516,7 +516,7 @@ class Emitter(ll.IRBuilder):
     def overloaded(self, name: str, *arguments: ll.Value) -> ll.Value:
         """Call `llvm.<name>` of the first argument's type, which is also the result's: fabs, sqrt, ctpop, umax..."""
         kind = arguments[0].type
-        return self.intrinsic(f"llvm.{name}.{_mangle(kind)}", kind, arguments)
+        return self.intrinsic(f"llvm.{name}.{mangle(kind)}", kind, arguments)
 
     def multiply_add(self, a: ll.Value, b: ll.Value, c: ll.Value) -> ll.Value:
         """a * b + c: one rounding where the target has FMA, two where it has not (never a library call)."""
@@ -540,7 +540,7 @@ class Emitter(ll.IRBuilder):
         if lanes_of(vector) == 1:
             return vector if start is None else self._combine(kind, start, vector)
         element = element_of(vector)
-        name = f"llvm.vector.reduce.{kind}.{_mangle(vector.type)}"
+        name = f"llvm.vector.reduce.{kind}.{mangle(vector.type)}"
         if kind in ("fadd", "fmul"):
             first = start if start is not None else constant(element, -0.0 if kind == "fadd" else 1.0)
             return self.intrinsic(name, element, [first, vector], flags=("reassoc",))
@@ -577,7 +577,7 @@ class Emitter(ll.IRBuilder):
         return operation(a, b)
 
 
-def _mangle(kind: ll.Type) -> str:
+def mangle(kind: ll.Type) -> str:
     """LLVM's suffix for an overloaded intrinsic: f32, v16f32, i64."""
     lanes, element = lanes_of(kind), element_of(kind)
     text = {F16: "f16", F32: "f32", F64: "f64"}.get(element) or f"i{element.width}"
