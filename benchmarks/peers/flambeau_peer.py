@@ -1,0 +1,54 @@
+"""Flambeau: the train step as a user writes it, under one `fb.compile`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flambeau as fb
+import flambeau.nn.functional as F
+import numpy as np
+from flambeau import nn, optim
+
+from benchmarks.workloads.base import Arrays, Batch, Call, Train, Workload
+
+VERSION = fb.__version__
+
+
+class Peer:
+    def __init__(self, threads: int, mode: str) -> None:
+        fb.set_num_threads(threads)
+        self._function: Any = None
+
+    def batch(self, arrays: Batch) -> tuple[fb.Tensor, ...]:
+        return tuple(fb.from_numpy(array) for array in arrays)
+
+    def build(self, workload: Workload, weights: Arrays, dropout: bool) -> Callable[..., fb.Tensor]:
+        if isinstance(workload, Call):
+            self._function = fb.compile(workload.make(fb, nn, F, optim))
+            return self._function
+        assert isinstance(workload, Train), workload
+        model = workload.module(nn, F, fb, workload.dropout if dropout else 0.0)
+        model.load_state_dict({name: fb.tensor(array) for name, array in weights.items()})
+        optimizer = getattr(optim, workload.optimizer)(model.parameters(), **workload.hyper)
+
+        @fb.compile
+        def train_step(x: fb.Tensor, y: fb.Tensor) -> fb.Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        self._function = train_step
+        return train_step
+
+    def wait(self, result: fb.Tensor) -> None:
+        """A step is one native call: its result is ready when it returns."""
+
+    def numpy(self, result: fb.Tensor) -> np.ndarray:
+        return result.detach().numpy()
+
+    def stats(self) -> dict[str, Any]:
+        stats = dict(self._function.stats())
+        return {"kernels": stats.get("n_kernels")} | stats

@@ -1,0 +1,66 @@
+"""Kernel by kernel: GEMM, convolution and its gradients, softmax, LayerNorm, GELU, Adam's update. No JAX side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.workloads.base import Batch, Call
+
+GEMMS = ((32, 32, 32), (128, 128, 128), (256, 256, 256), (1024, 1024, 1024), (4096, 64, 64), (1, 1024, 1024))
+CONVS = ((64, 1, 28, 16, 5), (64, 16, 14, 32, 5), (16, 64, 28, 64, 3))  # batch, channels, side, outputs, taps
+ROWS = (4096, 512)
+PARAMETERS = 1 << 20
+
+
+def normal(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], list[Batch]]:
+    return lambda rng: [tuple(rng.normal(0, 1, shape).astype(np.float32) for shape in shapes)]
+
+
+def make_conv_gradients(lib: Any, nn: Any, F: Any, optim: Any, padding: int) -> Any:
+    """Both gradients, as one step of training asks for them; the forward pass is timed by itself in conv_*."""
+
+    def gradients(x: Any, w: Any, cotangent: Any) -> Any:
+        x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
+        dx, dw = lib.autograd.grad(F.conv2d(x, w, padding=padding), (x, w), cotangent)
+        return dx.sum() + dw
+
+    return gradients
+
+
+def make_adam(lib: Any, nn: Any, F: Any, optim: Any) -> Any:
+    weight = nn.Parameter(lib.zeros(PARAMETERS))
+    optimizer = optim.Adam([weight], lr=1e-3)
+
+    def update(gradient: Any) -> Any:
+        weight.grad = gradient
+        optimizer.step()
+        return weight.detach()
+
+    return update
+
+
+def gemm(m: int, n: int, k: int) -> Call:
+    return Call(f"gemm_{m}x{n}x{k}", f"GEMM f32, M {m}, N {n}, K {k}", normal((m, k), (k, n)), 1e-4, lambda lib, nn, F, optim: lambda a, b: a @ b)
+
+
+def conv(batch: int, channels: int, side: int, outputs: int, taps: int) -> tuple[Call, Call]:
+    shape = f"{batch}x{channels}x{side}x{side}, {outputs} of {taps}x{taps}"
+    name, pad = f"{channels}_{side}_{outputs}_{taps}", taps // 2
+    x, w, y = (batch, channels, side, side), (outputs, channels, taps, taps), (batch, outputs, side, side)
+    return (
+        Call(f"conv_{name}", f"convolution {shape}", normal(x, w), 1e-4, lambda lib, nn, F, optim: lambda x, w: F.conv2d(x, w, padding=pad)),
+        Call(f"conv_grad_{name}", f"convolution and both gradients {shape}", normal(x, w, y), 1e-3, lambda lib, nn, F, optim: make_conv_gradients(lib, nn, F, optim, pad)),
+    )
+
+
+WORKLOADS: tuple[Call, ...] = (
+    *(gemm(*shape) for shape in GEMMS),
+    *(call for shape in CONVS for call in conv(*shape)),
+    Call("softmax", f"softmax of rows {ROWS}", normal(ROWS), 1e-5, lambda lib, nn, F, optim: lambda x: F.softmax(x, dim=-1)),
+    Call("layer_norm", f"LayerNorm of rows {ROWS}", normal(ROWS, ROWS[1:], ROWS[1:]), 1e-4, lambda lib, nn, F, optim: lambda x, w, b: F.layer_norm(x, ROWS[1:], w, b)),
+    Call("gelu", f"GELU (erf) of {ROWS}", normal(ROWS), 1e-5, lambda lib, nn, F, optim: F.gelu),
+    Call("adam", f"Adam's update of {PARAMETERS} parameters", normal((PARAMETERS,)), 1e-4, make_adam),
+)
