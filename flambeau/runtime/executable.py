@@ -1,0 +1,99 @@
+"""A Program ready to run: native code, bound states, and memory for each call in flight."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Never
+
+from flambeau.runtime.image import ProgramImage
+from flambeau.runtime.instances import CallMemory
+from flambeau.runtime.native.builtin import builtins_possible, make_builtin
+from flambeau.runtime.native.support import support
+from flambeau.runtime.program import Program
+
+__all__ = ["Executable"]
+
+
+class Executable:
+    """Runs a program. Immutable; any number of Python threads may call it at once.
+
+    addresses: where each kernel symbol of the program is; keep: what holds that code alive. A program with
+    states must be bound first: `bound = executable.bind_states(pointers)`.
+
+    `fast_call(*arg_pointers, *scalars, *out_pointers)` is the hot path: a native builtin that takes pointers as
+    integers (`buffer.ptr`, plus an offset for a view) and scalars as floats, runs the program and gives None.
+    It raises KernelError if a kernel fails, TypeError for a wrong number or type of arguments, before anything
+    runs. It does not check what the pointers point at: the caller vouches for sizes, and holds a reference to
+    every buffer until the call returns, since the GIL may be released meanwhile.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        addresses: Mapping[str, int],
+        *,
+        keep: object = None,
+        release_gil: bool | None = None,
+    ) -> None:
+        """release_gil: let other Python threads run during a call; None lets the program's size decide."""
+        image = ProgramImage(program, addresses, keep)
+        self._setup(image, (), image.is_long if release_gil is None else release_gil)
+
+    def _setup(self, image: ProgramImage, states: tuple[int, ...], release_gil: bool) -> None:
+        self._image = image
+        self._release_gil = release_gil
+        self._memory = CallMemory(image, states, release_gil)
+        self.fast_call: Callable[..., None]
+        if image.program.n_states != len(states):
+            self.fast_call = _raise_unbound
+        elif builtins_possible():
+            owner = (self._memory.address, self._memory.event)
+            self.fast_call = make_builtin("call", support().library["flambeau_call"], owner)
+        else:
+            self.fast_call = self._memory.call
+
+    @property
+    def program(self) -> Program:
+        return self._image.program
+
+    @property
+    def arena_bytes(self) -> int:
+        """Scratch memory of one call in flight."""
+        return self._image.program.arena_bytes
+
+    @property
+    def allocated_arena_bytes(self) -> int:
+        """Scratch memory held now: arena_bytes for each call that was ever in flight at the same time."""
+        return self.arena_bytes * len(self._memory.instances)
+
+    def bind_states(self, pointers: Sequence[int]) -> Executable:
+        """The same code over these states, one pointer each; the caller keeps their memory alive."""
+        expected = self.program.n_states
+        assert len(pointers) == expected, f"the program has {expected} states, but {len(pointers)} pointers came"
+        bound = Executable.__new__(Executable)
+        bound._setup(self._image, tuple(pointers), self._release_gil)
+        return bound
+
+    def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()) -> None:
+        """Run the program. The outputs' memory is the caller's: program.out_bytes says how much."""
+        self.fast_call(*arg_ptrs, *scalars, *out_ptrs)
+
+    def profile(
+        self,
+        arg_ptrs: Sequence[int],
+        scalars: Sequence[float] = (),
+        out_ptrs: Sequence[int] = (),
+        *,
+        repeats: int = 10,
+    ) -> tuple[float, ...]:
+        """Run the program `repeats` times (states are written each time); the median seconds of each launch."""
+        if self.fast_call is _raise_unbound:
+            _raise_unbound()
+        values = (*arg_ptrs, *scalars, *out_ptrs)
+        runs = [self._memory.run_through_ctypes(values, timed=True) for _ in range(repeats)]
+        return tuple(statistics.median(times) * 1e-9 for times in zip(*runs, strict=True))
+
+
+def _raise_unbound(*_values: object) -> Never:
+    raise AssertionError("the program has states: call what bind_states(pointers) returns")

@@ -1,0 +1,175 @@
+"""The memory of calls in flight: each call checks out an instance (pointer table, scalars, arena) and returns it."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from typing import Any, Never
+
+from flambeau.errors import KernelError
+from flambeau.runtime.buffer import Buffer, allocate
+from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
+from flambeau.runtime.image import ProgramImage
+from flambeau.runtime.native.layout import ExecutableRecord, InstanceRecord
+from flambeau.runtime.native.support import support
+from flambeau.runtime.threads import start_pool
+
+__all__ = ["CallMemory"]
+
+_LOWEST_ADDRESS = 4096
+
+
+class CallMemory:
+    """An executable's native record and its instances. A new one is made when a call finds all others busy.
+
+    `event` is how the native trampoline (trampoline.ll) reaches Python; `run_through_ctypes` is the same call
+    made by Python, for timing and for interpreters that take no builtins of ours.
+    """
+
+    def __init__(self, image: ProgramImage, states: tuple[int, ...], release_gil: bool) -> None:
+        program = image.program
+        self._image = image
+        self._states = states
+        self._lock = ForkSafeLock()
+        self.instances: list[tuple[Buffer, Buffer | None]] = []
+        self.record = ExecutableRecord(
+            launches=ctypes.addressof(image.launches),
+            n_launches=len(program.launches),
+            n_args=program.n_args,
+            n_scalars=program.n_scalars,
+            n_outs=len(program.out_bytes),
+            serialised=int(program.writes_state),
+            release_gil=int(release_gil),
+            parallel=int(image.parallel),
+        )
+        self.address = ctypes.addressof(self.record)
+        _live.add(self)
+
+    def event(self, code: int, value: int) -> None:
+        """What the trampoline leaves to Python; the codes are listed above flambeau_call."""
+        match code:
+            case 1:
+                raise TypeError(f"the program takes {self._signature()}; {value} values came")
+            case 2:
+                raise TypeError(self._wrong_value(value))
+            case 3:
+                self._give_back(self._new_instance())
+            case 4:
+                start_pool()
+            case 5:
+                self._fail(value)
+            case _:
+                raise AssertionError(f"the trampoline sends no event {code}")
+
+    def call(self, *values: Any) -> None:
+        """The trampoline's work, through ctypes."""
+        self.run_through_ctypes(values, timed=False)
+
+    def run_through_ctypes(self, values: Sequence[Any], timed: bool) -> list[int]:
+        """One run; the nanoseconds of each launch if `timed`."""
+        times = (ctypes.c_int64 * (len(self._image.program.launches) if timed else 0))()
+        instance = self._take()
+        record = InstanceRecord.from_address(instance)
+        try:
+            self._fill(record, values)
+        except BaseException:
+            self._give_back(instance)
+            raise
+        if self._image.parallel:
+            start_pool()
+        record.times = ctypes.addressof(times) if timed else None
+        status = support().execute(instance)
+        record.times = None
+        if status:
+            self._fail(instance)
+        self._give_back(instance)
+        return list(times)
+
+    def _fill(self, record: InstanceRecord, values: Sequence[Any]) -> None:
+        program = self._image.program
+        first_out = program.n_args + program.n_scalars
+        if len(values) != first_out + len(program.out_bytes):
+            self.event(1, len(values))
+        table = (ctypes.c_size_t * self._image.table_length).from_address(record.table)
+        scalars = (ctypes.c_double * program.n_scalars).from_address(record.scalars)
+        for i, value in enumerate(values):
+            if program.n_args <= i < first_out:
+                if not hasattr(value, "__float__"):
+                    self.event(2, i)
+                scalars[i - program.n_args] = float(value)
+            else:
+                if not isinstance(value, int) or value < _LOWEST_ADDRESS:
+                    self.event(2, i)
+                table[i if i < program.n_args else i - program.n_scalars] = value
+
+    def _take(self) -> int:
+        with self._lock:
+            free: int | None = support().take(self.address)
+        return free if free is not None else self._new_instance()
+
+    def _give_back(self, instance: int) -> None:
+        with self._lock:
+            support().give_back(instance)
+
+    def _new_instance(self) -> int:
+        """Lay out an instance: its record, then pointer table, gathered pointers and scalars; and its arena."""
+        image, program = self._image, self._image.program
+        words = image.table_length + image.most_parameters + program.n_scalars
+        memory = allocate(ctypes.sizeof(InstanceRecord) + 8 * words)
+        arena = allocate(program.arena_bytes) if program.arena_bytes else None
+        record = InstanceRecord.from_address(memory.ptr)
+        record.executable = self.address
+        record.table = memory.ptr + ctypes.sizeof(InstanceRecord)
+        record.gathered = record.table + 8 * image.table_length
+        record.scalars = record.gathered + 8 * image.most_parameters
+        record.times = None
+        table = (ctypes.c_size_t * image.table_length).from_address(record.table)
+        first = program.n_args + len(program.out_bytes)
+        for (kind, index), place in image.fixed_slots.items():
+            if kind == "state":
+                table[first + place] = self._states[index]
+            elif kind == "const":
+                table[first + place] = image.consts[index].ptr
+            elif kind == "scalar":
+                table[first + place] = record.scalars + 8 * index
+            else:
+                assert arena is not None, "a slot in an arena of no bytes"
+                table[first + place] = arena.ptr + index
+        self.instances.append((memory, arena))
+        return memory.ptr
+
+    def _fail(self, instance: int) -> Never:
+        """Read what the failed launch left, return the instance, and raise."""
+        record = InstanceRecord.from_address(instance)
+        launch = self._image.program.launches[record.failed_launch]
+        status = record.context.status
+        details = (record.context.detail0, record.context.detail1)
+        self._give_back(instance)
+        message = dict(launch.errors).get(status, f"kernel {launch.symbol} failed with status {status}")
+        for number, detail in enumerate(details):
+            message = message.replace(f"{{{number}}}", str(detail))
+        raise KernelError(message, status=status, details=details)
+
+    def _signature(self) -> str:
+        program = self._image.program
+        counts = (program.n_args, program.n_scalars, len(program.out_bytes))
+        return "{} argument pointers, {} scalars and {} output pointers".format(*counts)
+
+    def _wrong_value(self, position: int) -> str:
+        program = self._image.program
+        if position < program.n_args:
+            return f"argument {position} of the program is not a pointer (an int)"
+        if position < program.n_args + program.n_scalars:
+            return f"scalar {position - program.n_args} of the program is not a number"
+        return f"output {position - program.n_args - program.n_scalars} of the program is not a pointer (an int)"
+
+
+def _unlock_all() -> None:
+    """In a forked child: the thread that held a state lock is not here to give it back."""
+    for memory in list(_live):
+        memory.record.lock = 0
+
+
+_live: weakref.WeakSet[CallMemory] = weakref.WeakSet()
+after_fork_in_child(_unlock_all)
