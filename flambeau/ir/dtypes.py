@@ -46,13 +46,18 @@ class DType:
         return self.name
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (DTYPES.__getitem__, (self.name,))
+        return (_named, (self.name,))
 
     def __deepcopy__(self, memo: object) -> DType:
         return self
 
 
 DTYPES: Final[dict[str, DType]] = {}
+
+
+def _named(name: str) -> DType:
+    """What a pickled DType loads through: there is one object per name."""
+    return DTYPES[name]
 
 
 def _dtype(name: str, torch_name: str, kind: str, itemsize: int, storage: str, compute: str = "") -> DType:

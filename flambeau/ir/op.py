@@ -70,7 +70,8 @@ class ScalarContext(Protocol):
 
 
 class Op:
-    """Base of every op. Subclasses are frozen dataclasses; `name` is the IR spelling."""
+    """Base of every op: a frozen dataclass whose fields are its attributes, or an instance of a family without
+    attributes. `name` is the IR spelling."""
 
     name: str
     effect: ClassVar[Effect] = Effect.PURE
@@ -108,9 +109,11 @@ class Op:
         """Floating-point operations of one evaluation (a cost estimate)."""
         return sum(r.numel for r in results)
 
-    def samples(self) -> Iterator[Sample]:
-        """Operands for the generic tests. Called on each entry of `OPS` (a class is called through `example`)."""
-        raise NotImplementedError(f"{self.name}: no samples")
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Operands for the generic tests. `OPS[name].samples()` works on every entry: a class with attributes makes
+        ops of its own, and a family of attribute-less instances overrides this with a method."""
+        raise NotImplementedError(f"{cls.__name__}: no samples")
 
     def fail(self, message: str, hint: str | None = None) -> TypeInferenceError:
         """The error for bad operands, to be raised by the caller: `raise self.fail("...")`."""

@@ -1,0 +1,71 @@
+"""Matrix products."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flambeau.ir.op import Sample, register_instance
+from flambeau.ir.ops.families import Bilinear, accumulating, check_arity, check_dtypes
+from flambeau.ir.ops.sampling import drawn
+from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
+
+
+class _Matmul(Bilinear):
+    """lhs: [B..., M, K], rhs: [B..., K, N] -> [B..., M, N], with equal batch dims. f16 and bf16 add up in f32."""
+
+    name = "matmul"
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 2)
+        check_dtypes(self, operands, "number")
+        lhs, rhs = operands
+        if lhs.rank < 2 or lhs.rank != rhs.rank:
+            raise self.fail(f"needs two operands of one rank, at least 2: lhs {lhs}, rhs {rhs}")
+        if lhs.shape[:-2] != rhs.shape[:-2]:
+            raise self.fail(f"batch dims differ: lhs {lhs}, rhs {rhs}", "broadcast them to one shape first")
+        if lhs.shape[-1] != rhs.shape[-2]:
+            raise self.fail(f"contracting dims differ: lhs {lhs} dim {lhs.rank - 1} is {lhs.shape[-1]}, "
+                            f"rhs {rhs} dim {rhs.rank - 2} is {rhs.shape[-2]}", self._hint(lhs, rhs))
+        return (lhs.with_shape((*lhs.shape[:-1], rhs.shape[-1])),)
+
+    @staticmethod
+    def _hint(lhs: TensorType, rhs: TensorType) -> str | None:
+        if lhs.shape[-1] == rhs.shape[-1]:
+            return "did you mean to transpose rhs (.mT)?"
+        return "did you mean to transpose lhs (.mT)?" if lhs.shape[-2] == rhs.shape[-2] else None
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return np.matmul(*map(accumulating, operands))
+
+    def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
+        return b.matmul(cotangent, b.transpose(rhs))
+
+    def transpose_rhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
+        return b.matmul(b.transpose(lhs), cotangent)
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return 2 * results[0].numel * operands[0].static_shape[-1]
+
+    def __repr__(self) -> str:
+        return "ops.matmul"
+
+    def __reduce__(self) -> str:
+        return "matmul"
+
+    def samples(self) -> Iterator[Sample]:  # type: ignore[override]
+        for shapes in (("2,3", "3,4"), ("1,5", "5,1"), ("2,2,3", "2,3,2"), ("2,1,3,2", "2,1,2,3"), ("3,0", "0,2"),
+                       ("0,3", "3,2"), ("17,9", "9,33")):
+            yield drawn(self, *(f"f32[{s}]" for s in shapes))
+        for dtype in ("f64", "bf16", "f16", "i64"):
+            yield drawn(self, f"{dtype}[3,5]", f"{dtype}[5,2]")
+
+
+matmul = _Matmul()
+register_instance(matmul)

@@ -1,0 +1,356 @@
+"""Ops of one number from one number of each operand, one row each: meaning, scalar expression, partials.
+
+The meaning (NumPy) and the scalar expression (what is compiled) are written apart on purpose: each checks the other.
+Where NumPy and PyTorch differ, PyTorch's answer is the meaning: sign(NaN) = 0, maximum(x, x) halves the cotangent.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from flambeau.errors import KernelError
+from flambeau.ir import dtypes
+from flambeau.ir.dtypes import DType
+from flambeau.ir.op import OPS, Sample, ScalarContext, register, register_instance
+from flambeau.ir.ops.families import Elementwise, ScalarExpression, check_arity, listed
+from flambeau.ir.ops.sampling import ANYWHERE, AWAY_FROM_ZERO, BETWEEN_STEPS, POSITIVE, SPECIAL, drawn, given
+from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
+    from flambeau.ir.index import Index
+
+INT_DIVISION: Final = 2                     # the status a kernel returns for an integer division by zero
+_SQRT_HALF, _SQRT_2_OVER_PI, _TWO_OVER_SQRT_PI = math.sqrt(0.5), math.sqrt(2 / math.pi), 2 / math.sqrt(math.pi)
+_INVERSE_SQRT_2_PI, _GELU_CUBIC = 1 / math.sqrt(2 * math.pi), 0.044715
+
+
+def _declare(name: str, arity: int, numpy: Callable[..., Any], expression: str | Callable[..., int], *partials: Any,
+             **options: Any) -> Elementwise:
+    op = Elementwise(name, arity, numpy, expression, partials, **options)
+    register_instance(op)
+    return op
+
+
+def _scaled(b: Builder, x: Value, factor: float) -> Value:
+    return b.mul(x, b.scalar(factor, x))
+
+
+def _plus(b: Builder, x: Value, addend: float) -> Value:
+    return b.add(x, b.scalar(addend, x))
+
+
+def _one_minus(b: Builder, x: Value) -> Value:
+    return b.sub(b.scalar(1.0, x), x)
+
+
+def _square(b: Builder, x: Value) -> Value:
+    return b.mul(x, x)
+
+
+def _map_float(function: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
+    ufunc = np.frompyfunc(function, 1, 1)
+    return lambda x: np.asarray(ufunc(x)).astype(np.float64)
+
+
+_np_erf, _np_erfc = _map_float(math.erf), _map_float(math.erfc)
+
+# -- arithmetic of one operand ----------------------------------------------------------------------------------------
+
+neg = _declare("neg", 1, np.negative, "neg", lambda b, g, y, x: b.neg(g), domain="number")
+abs = _declare("abs", 1, np.abs, "abs", lambda b, g, y, x: b.mul(g, b.sign(x)), domain="number",
+               within=[AWAY_FROM_ZERO])
+sign = _declare("sign", 1, lambda x: np.subtract(x > 0, x < 0, dtype=np.int8).astype(x.dtype),
+                lambda e, x: (e("select", e.test("isnan", x), e.const(0), e("sign", x))
+                              if e.dtype.is_floating_point else e("sign", x)), None,
+                domain="number", within=[AWAY_FROM_ZERO])
+reciprocal = _declare("reciprocal", 1, np.reciprocal, lambda e, x: e("div", e.const(1.0), x),
+                      lambda b, g, y, x: b.neg(b.mul(g, _square(b, y))), within=[AWAY_FROM_ZERO])
+sqrt = _declare("sqrt", 1, np.sqrt, "sqrt", lambda b, g, y, x: b.div(_scaled(b, g, 0.5), y), within=[POSITIVE])
+rsqrt = _declare("rsqrt", 1, lambda x: 1 / np.sqrt(x), "rsqrt",
+                 lambda b, g, y, x: b.mul(_scaled(b, g, -0.5), b.mul(y, _square(b, y))), within=[POSITIVE])
+floor = _declare("floor", 1, np.floor, "floor", None, within=[BETWEEN_STEPS])
+ceil = _declare("ceil", 1, np.ceil, "ceil", None, within=[BETWEEN_STEPS])
+trunc = _declare("trunc", 1, np.trunc, "trunc", None, within=[BETWEEN_STEPS])
+round = _declare("round", 1, np.rint, "round", None, within=[BETWEEN_STEPS])
+
+# -- exponentials and logarithms --------------------------------------------------------------------------------------
+
+exp = _declare("exp", 1, np.exp, "exp", lambda b, g, y, x: b.mul(g, y))
+exp2 = _declare("exp2", 1, np.exp2, "exp2", lambda b, g, y, x: b.mul(_scaled(b, g, math.log(2)), y))
+expm1 = _declare("expm1", 1, np.expm1, "expm1", lambda b, g, y, x: b.mul(g, _plus(b, y, 1.0)))
+log = _declare("log", 1, np.log, "log", lambda b, g, y, x: b.div(g, x), within=[POSITIVE])
+log2 = _declare("log2", 1, np.log2, "log2", lambda b, g, y, x: b.div(_scaled(b, g, 1 / math.log(2)), x),
+                within=[POSITIVE])
+log10 = _declare("log10", 1, np.log10, "log10", lambda b, g, y, x: b.div(_scaled(b, g, 1 / math.log(10)), x),
+                 within=[POSITIVE])
+log1p = _declare("log1p", 1, np.log1p, "log1p", lambda b, g, y, x: b.div(g, _plus(b, x, 1.0)), within=[POSITIVE])
+
+# -- trigonometric and hyperbolic -------------------------------------------------------------------------------------
+
+_INSIDE_ONE: Final = ((-0.9, 0.9),)
+sin = _declare("sin", 1, np.sin, "sin", lambda b, g, y, x: b.mul(g, b.cos(x)))
+cos = _declare("cos", 1, np.cos, "cos", lambda b, g, y, x: b.neg(b.mul(g, b.sin(x))))
+tan = _declare("tan", 1, np.tan, "tan", lambda b, g, y, x: b.mul(g, _plus(b, _square(b, y), 1.0)),
+               within=[((-1.2, 1.2),)], tolerance=4.0)
+asin = _declare("asin", 1, np.arcsin, "asin",
+                lambda b, g, y, x: b.mul(g, b.rsqrt(_one_minus(b, _square(b, x)))), within=[_INSIDE_ONE])
+acos = _declare("acos", 1, np.arccos, "acos",
+                lambda b, g, y, x: b.neg(b.mul(g, b.rsqrt(_one_minus(b, _square(b, x))))), within=[_INSIDE_ONE])
+atan = _declare("atan", 1, np.arctan, "atan", lambda b, g, y, x: b.div(g, _plus(b, _square(b, x), 1.0)))
+sinh = _declare("sinh", 1, np.sinh, "sinh", lambda b, g, y, x: b.mul(g, b.cosh(x)))
+cosh = _declare("cosh", 1, np.cosh, "cosh", lambda b, g, y, x: b.mul(g, b.sinh(x)))
+tanh = _declare("tanh", 1, np.tanh, "tanh", lambda b, g, y, x: b.mul(g, _one_minus(b, _square(b, y))))
+asinh = _declare("asinh", 1, np.arcsinh, "asinh",
+                 lambda b, g, y, x: b.mul(g, b.rsqrt(_plus(b, _square(b, x), 1.0))))
+acosh = _declare("acosh", 1, np.arccosh, "acosh",
+                 lambda b, g, y, x: b.mul(g, b.rsqrt(b.mul(_plus(b, x, -1.0), _plus(b, x, 1.0)))),
+                 within=[((1.2, 3.0),)])
+atanh = _declare("atanh", 1, np.arctanh, "atanh", lambda b, g, y, x: b.div(g, _one_minus(b, _square(b, x))),
+                 within=[_INSIDE_ONE])
+
+# -- the error function and activations -------------------------------------------------------------------------------
+
+
+def _gaussian(b: Builder, x: Value, factor: float, exponent: float) -> Value:
+    """factor * exp(exponent * x*x)"""
+    return _scaled(b, b.exp(_scaled(b, _square(b, x), exponent)), factor)
+
+
+def _np_sigmoid(x: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(x))              # at most 1, so neither branch overflows
+    return np.where(x < 0, small, 1.0) / (1.0 + small)
+
+
+def _gelu_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
+    """d/dx (x * cdf(x)) = cdf(x) + x * pdf(x)"""
+    cdf = _scaled(b, _plus(b, b.erf(_scaled(b, x, _SQRT_HALF)), 1.0), 0.5)
+    return b.mul(g, b.add(cdf, b.mul(x, _gaussian(b, x, _INVERSE_SQRT_2_PI, -0.5))))
+
+
+def _gelu_tanh_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
+    """With t = tanh(u(x)): 0.5*(1 + t) + 0.5*x*(1 - t*t)*u'(x)"""
+    square = _square(b, x)
+    u = b.mul(_scaled(b, x, _SQRT_2_OVER_PI), _plus(b, _scaled(b, square, _GELU_CUBIC), 1.0))
+    slope = _scaled(b, _plus(b, _scaled(b, square, 3 * _GELU_CUBIC), 1.0), _SQRT_2_OVER_PI)
+    t = b.tanh(u)
+    curved = b.mul(b.mul(x, _one_minus(b, _square(b, t))), slope)
+    return b.mul(g, _scaled(b, b.add(_plus(b, t, 1.0), curved), 0.5))
+
+
+def _silu_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
+    s = b.sigmoid(x)
+    return b.mul(g, b.mul(s, _plus(b, b.mul(x, _one_minus(b, s)), 1.0)))
+
+
+def _gelu_tanh_expression(e: ScalarExpression, x: int) -> int:
+    cubic = e("add", e.const(1.0), e("mul", e.const(_GELU_CUBIC), e("mul", x, x)))
+    t = e("tanh", e("mul", e("mul", e.const(_SQRT_2_OVER_PI), x), cubic))
+    return e("mul", e("mul", e.const(0.5), x), e("add", e.const(1.0), t))
+
+
+erf = _declare("erf", 1, _np_erf, "erf", lambda b, g, y, x: b.mul(g, _gaussian(b, x, _TWO_OVER_SQRT_PI, -1.0)))
+erfc = _declare("erfc", 1, _np_erfc, "erfc", lambda b, g, y, x: b.mul(g, _gaussian(b, x, -_TWO_OVER_SQRT_PI, -1.0)))
+sigmoid = _declare("sigmoid", 1, _np_sigmoid, "sigmoid", lambda b, g, y, x: b.mul(g, b.mul(y, _one_minus(b, y))))
+relu = _declare("relu", 1, lambda x: np.where(np.isnan(x) | (x > 0), x, 0.0), lambda e, x: e("max", x, e.const(0.0)),
+                lambda b, g, y, x: b.where(b.gt(y, b.scalar(0.0, y)), g, b.scalar(0.0, g)), within=[AWAY_FROM_ZERO])
+gelu = _declare("gelu", 1, lambda x: 0.5 * x * _np_erfc(-x * _SQRT_HALF),
+                lambda e, x: e("mul", e("mul", e.const(0.5), x),
+                               e("add", e.const(1.0), e("erf", e("mul", x, e.const(_SQRT_HALF))))),
+                _gelu_partial, tolerance=4.0)
+gelu_tanh = _declare("gelu_tanh", 1,
+                     lambda x: 0.5 * x * (1 + np.tanh(_SQRT_2_OVER_PI * (x + _GELU_CUBIC * x**3))),
+                     _gelu_tanh_expression, _gelu_tanh_partial, tolerance=4.0)
+silu = _declare("silu", 1, lambda x: x * _np_sigmoid(x), lambda e, x: e("mul", x, e("sigmoid", x)), _silu_partial,
+                tolerance=2.0)
+
+# -- arithmetic of two operands ---------------------------------------------------------------------------------------
+
+
+def _no_zero_divisor(divide: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """`divide`, where an integer divisor of 0 raises KernelError as a kernel reports it."""
+
+    def checked(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if y.dtype.kind in "iu" and not np.all(y):
+            raise KernelError("integer division by zero", status=INT_DIVISION)
+        return divide(x, y)
+
+    return checked
+
+
+def _np_pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Ints wrap, and a negative power of an int is 1/x**-y cut to an int: not 0 for x = 1 and -1 only."""
+    if x.dtype.kind != "i":
+        return np.power(x, y)
+    of_unit = np.where((x == -1) & (y % 2 != 0), -1, (np.abs(x) == 1).astype(x.dtype))
+    return np.where(y >= 0, np.power(x, np.where(y >= 0, y, 0)), of_unit).astype(x.dtype)
+
+
+def _pow_base(b: Builder, g: Value, z: Value, x: Value, y: Value) -> Value:
+    """g * y * x**(y-1). Where y = 0 the power is taken as x**0, so that 0**-1 never meets the factor 0."""
+    safe = b.where(b.eq(y, b.scalar(0.0, y)), b.scalar(1.0, y), y)
+    return b.mul(g, b.mul(y, b.pow(x, _plus(b, safe, -1.0))))
+
+
+def _pow_exponent(b: Builder, g: Value, z: Value, x: Value, y: Value) -> Value:
+    """g * z * log(x), and 0 where 0 is raised to y >= 0."""
+    zero = b.scalar(0.0, x)
+    flat = b.logical_and(b.eq(x, zero), b.ge(y, zero))
+    return b.mul(g, b.mul(z, b.log(b.where(flat, b.scalar(1.0, x), x))))
+
+
+def _extremum_partial(loses: str, mine: int) -> Callable[..., Value]:
+    """The winner takes g, a tie halves it. `loses` is the comparison that holds when this operand is not chosen."""
+
+    def partial(b: Builder, g: Value, z: Value, x: Value, y: Value) -> Value:
+        own, other = (x, y) if mine == 0 else (y, x)
+        shared = b.where(b.eq(own, other), _scaled(b, g, 0.5), g)
+        return b.where(b.emit(OPS[loses], own, other), b.scalar(0.0, g), shared)  # type: ignore[arg-type]
+
+    return partial
+
+
+def _quotient_partial(rounded: Callable[[Builder, Value, Value], Value]) -> Callable[..., Value]:
+    return lambda b, g, z, x, y: b.neg(b.mul(g, rounded(b, x, y)))
+
+
+add = _declare("add", 2, np.add, "add", lambda b, g, z, x, y: g, lambda b, g, z, x, y: g, domain="number")
+sub = _declare("sub", 2, np.subtract, "sub", lambda b, g, z, x, y: g, lambda b, g, z, x, y: b.neg(g), domain="number")
+mul = _declare("mul", 2, np.multiply, "mul", lambda b, g, z, x, y: b.mul(g, y), lambda b, g, z, x, y: b.mul(g, x),
+               domain="number")
+div = _declare("div", 2, np.divide, "div", lambda b, g, z, x, y: b.div(g, y),
+               lambda b, g, z, x, y: b.neg(b.mul(b.div(g, y), z)), within=[ANYWHERE, AWAY_FROM_ZERO])
+floor_divide = _declare("floor_divide", 2, _no_zero_divisor(np.floor_divide), "floordiv", None, None,
+                        domain="number", within=[ANYWHERE, AWAY_FROM_ZERO])
+remainder = _declare("remainder", 2, _no_zero_divisor(np.remainder), "mod", lambda b, g, z, x, y: g,
+                     _quotient_partial(lambda b, x, y: b.floor_divide(x, y)), domain="number",
+                     within=[ANYWHERE, AWAY_FROM_ZERO])
+fmod = _declare("fmod", 2, _no_zero_divisor(np.fmod), "fmod", lambda b, g, z, x, y: g,
+                _quotient_partial(lambda b, x, y: b.trunc(b.div(x, y))), domain="number",
+                within=[ANYWHERE, AWAY_FROM_ZERO])
+pow = _declare("pow", 2, _np_pow, "pow", _pow_base, _pow_exponent, domain="number", within=[POSITIVE, ANYWHERE],
+               tolerance=4.0)
+maximum = _declare("maximum", 2, np.maximum, "max", _extremum_partial("lt", 0), _extremum_partial("lt", 1),
+                   domain="number")
+minimum = _declare("minimum", 2, np.minimum, "min", _extremum_partial("gt", 0), _extremum_partial("gt", 1),
+                   domain="number")
+atan2 = _declare("atan2", 2, np.arctan2, "atan2",
+                 lambda b, g, z, x, y: b.mul(g, b.div(y, b.add(_square(b, x), _square(b, y)))),
+                 lambda b, g, z, x, y: b.neg(b.mul(g, b.div(x, b.add(_square(b, x), _square(b, y))))),
+                 within=[AWAY_FROM_ZERO, POSITIVE])
+
+# -- tests, logic, bits -----------------------------------------------------------------------------------------------
+
+eq = _declare("eq", 2, np.equal, "eq", domain="any", result="bool")
+ne = _declare("ne", 2, np.not_equal, "ne", domain="any", result="bool")
+lt = _declare("lt", 2, np.less, "lt", domain="number", result="bool")
+le = _declare("le", 2, np.less_equal, "le", domain="number", result="bool")
+gt = _declare("gt", 2, np.greater, "gt", domain="number", result="bool")
+ge = _declare("ge", 2, np.greater_equal, "ge", domain="number", result="bool")
+isnan = _declare("isnan", 1, np.isnan, "isnan", result="bool")
+isinf = _declare("isinf", 1, np.isinf, "isinf", result="bool")
+isfinite = _declare("isfinite", 1, np.isfinite, "isfinite", result="bool")
+logical_not = _declare("logical_not", 1, np.logical_not, "not", domain="bool")
+logical_and = _declare("logical_and", 2, np.logical_and, "and", domain="bool")
+logical_or = _declare("logical_or", 2, np.logical_or, "or", domain="bool")
+logical_xor = _declare("logical_xor", 2, np.logical_xor, "xor", domain="bool")
+bitwise_not = _declare("bitwise_not", 1, np.invert, "not", domain="int|bool")
+bitwise_and = _declare("bitwise_and", 2, np.bitwise_and, "and", domain="int|bool")
+bitwise_or = _declare("bitwise_or", 2, np.bitwise_or, "or", domain="int|bool")
+bitwise_xor = _declare("bitwise_xor", 2, np.bitwise_xor, "xor", domain="int|bool")
+shift_left = _declare("shift_left", 2, np.left_shift, "shl", domain="int")
+shift_right = _declare("shift_right", 2, np.right_shift, "shr", domain="int")
+
+# -- choosing and converting ------------------------------------------------------------------------------------------
+
+stop_gradient = _declare("stop_gradient", 1, lambda x: x, lambda e, x: x, domain="any")
+
+
+class _Where(Elementwise):
+    """where(condition, x, y): x where the bool condition holds, else y."""
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 3)
+        condition, x, y = operands
+        if condition.dtype is not dtypes.bool_ or x.dtype is not y.dtype:
+            raise self.fail(f"takes a bool and two operands of one dtype, found {listed(operands)}")
+        return (self.common(self.common(x, y), condition).with_dtype(x.dtype),)
+
+    def samples(self) -> Iterator[Sample]:  # type: ignore[override]
+        for shapes in (("2,3", "2,3", "2,3"), ("", "4", "4"), ("4", "", ""), ("0", "0", ""), ("2,2", "", "2,2"),
+                       ("", "", "")):
+            yield drawn(self, f"bool[{shapes[0]}]", *(f"f32[{s}]" for s in shapes[1:]))
+        for dtype in ("f64", "bf16", "i64", "bool"):
+            yield drawn(self, "bool[5]", f"{dtype}[5]", f"{dtype}[5]")
+        yield given(self, np.arange(8) % 2 == 0, SPECIAL, SPECIAL[::-1].copy())
+
+
+where = _Where("where", 3, np.where, "select",
+               (None, lambda b, g, z, c, x, y: b.where(c, g, b.scalar(0.0, g)),
+                lambda b, g, z, c, x, y: b.where(c, b.scalar(0.0, g), g)), domain="any")
+register_instance(where)
+
+
+@register("cast")
+@dataclass(frozen=True)
+class Cast(Elementwise):
+    """The same numbers in `dtype`. Float to int cuts toward zero and saturates, NaN becomes 0; int to int wraps;
+    to bool is `!= 0`. Differentiable between floats."""
+
+    dtype: DType
+
+    __reduce__ = object.__reduce__  # type: ignore[assignment]
+    arity, expression, domain, is_test = 1, "cast", "any", False
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        return (operands[0].with_dtype(self.dtype),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        (x,) = operands
+        if self.dtype is dtypes.bool_:
+            return x != 0
+        if x.dtype.kind == "f" and self.dtype.is_integer:
+            return _saturated(x, self.dtype)
+        with np.errstate(all="ignore"):
+            return x.astype(self.dtype.compute)
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        source, (g,) = operands[0].type.dtype, cotangents
+        is_smooth = source.is_floating_point and self.dtype.is_floating_point
+        return (b.cast(g, source) if g is not None and is_smooth else None,)
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        value = ctx.operand(0, index)
+        return value if operands[0].dtype is self.dtype else ctx.emit("cast", self.dtype, value)
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return results[0].numel
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        names = ("f16", "bf16", "f32", "f64", "i8", "i64", "u8", "bool")
+        for source in names:
+            for target in names:
+                yield drawn(cls(dtypes.DTYPES[target]), f"{source}[5]")
+        for target in ("i8", "i32", "i64", "u8", "bool", "f16", "bf16", "f64"):
+            yield given(cls(dtypes.DTYPES[target]), SPECIAL)
+        yield given(cls(dtypes.i8), np.array([127, 128, -129, 2**40 + 5], np.int64))
+        yield drawn(cls(dtypes.f64), "f32[]")
+        yield drawn(cls(dtypes.f64), "f32[0,2]")
+
+
+def _saturated(x: np.ndarray, dtype: DType) -> np.ndarray:
+    limits = np.iinfo(dtype.storage)
+    cut = np.where(np.isnan(x), 0.0, np.trunc(x.astype(np.float64)))
+    # 2**63 - 1 is not a double: compare with the power of two above, and never convert what is out of range.
+    too_big, too_small = cut >= float(limits.max) + (limits.bits < 64), cut < float(limits.min)
+    kept = np.where(too_big | too_small, 0.0, cut).astype(dtype.storage)
+    return np.where(too_big, limits.max, np.where(too_small, limits.min, kept)).astype(dtype.storage)

@@ -1,0 +1,244 @@
+"""Rules that many ops share. A family turns what an op says of itself (a scalar expression and partial derivatives,
+a transpose, two transposes) into its type rule, lowering and derivative."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from flambeau.ir import dtypes
+from flambeau.ir.dtypes import DType
+from flambeau.ir.op import OPS, Op, Sample, ScalarContext
+from flambeau.ir.ops.sampling import ANYWHERE, SPECIAL, Interval, drawn, given
+from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
+    from flambeau.ir.index import Index
+
+FLOAT: Final = frozenset(d for d in dtypes.DTYPES.values() if d.kind == "float")
+INT: Final = frozenset(d for d in dtypes.DTYPES.values() if d.is_integer)
+BOOL: Final = frozenset({dtypes.bool_})
+DOMAINS: Final = {"float": FLOAT, "number": FLOAT | INT, "int": INT, "bool": BOOL, "int|bool": INT | BOOL,
+                  "any": FLOAT | INT | BOOL}
+
+# What flows through an elementwise op along one operand: `partial(b, g, y, *operands)` is g * dy/d(operand), where
+# y is the result. Linear in g, so one function serves the cotangent (reverse mode) and the tangent (forward mode).
+Partial = Callable[..., Any]
+
+
+class ScalarExpression:
+    """Writes scalar ops of one dtype: `e("mul", x, e.const(2))`."""
+
+    __slots__ = ("ctx", "dtype")
+
+    def __init__(self, ctx: ScalarContext, dtype: DType):
+        self.ctx, self.dtype = ctx, dtype
+
+    def __call__(self, op: str, *operands: int) -> int:
+        return self.ctx.emit(op, self.dtype, *operands)
+
+    def test(self, op: str, *operands: int) -> int:
+        """An op whose result is bool."""
+        return self.ctx.emit(op, dtypes.bool_, *operands)
+
+    def const(self, value: float | int | bool) -> int:
+        return self.ctx.const(value, self.dtype)
+
+
+def check_arity(op: Op, operands: Sequence[TensorType], count: int) -> None:
+    """Raise TypeInferenceError unless there are `count` operands."""
+    if len(operands) != count:
+        raise op.fail(f"takes {count} operand{'s' * (count != 1)}, got {len(operands)}")
+
+
+def check_dtypes(op: Op, operands: Sequence[TensorType], domain: str) -> None:
+    """Raise TypeInferenceError unless all operands have one dtype of `domain` and lie on one device."""
+    first = operands[0]
+    for t in operands:
+        if t.dtype is not first.dtype:
+            raise op.fail(f"operands must have one dtype, found {listed(operands)}", "cast one of them")
+        if t.device != first.device:
+            raise op.fail(f"operands must lie on one device, found {listed(operands)}", "move one of them with to()")
+    if first.dtype not in DOMAINS[domain]:
+        raise op.fail(f"takes {domain} operands, found {listed(operands)}", "cast the operand first")
+
+
+def check_dims(op: Op, dims: Sequence[int], rank: int, of: TensorType) -> None:
+    """Raise TypeInferenceError unless `dims` are strictly increasing dims of `of`."""
+    if any(not 0 <= d < rank for d in dims) or any(a >= b for a, b in zip(dims, dims[1:], strict=False)):
+        raise op.fail(f"dims {tuple(dims)} are not increasing dims of {of}, which has rank {rank}")
+
+
+def check_static(op: Op, *operands: TensorType) -> None:
+    """Raise TypeInferenceError if a size is symbolic and the op needs numbers."""
+    for t in operands:
+        if not t.is_static:
+            raise op.fail(f"needs sizes that are numbers, found {t}", "mark this dim as static")
+
+
+def listed(types: Sequence[TensorType]) -> str:
+    """`f32[2], i64[3]`"""
+    return ", ".join(map(str, types))
+
+
+class Elementwise(Op):
+    """One number from one number of each operand. Operands share dtype and shape, but a rank-0 operand may stand
+    beside shaped ones. An instance is declared by
+
+    - `numpy`: the meaning, over whole arrays (floats come as f64, and the result is rounded once);
+    - `expression`: the name of a scalar op, or a function from (ScalarExpression, *values) to a value;
+    - `partials`: one per operand, None where the derivative is zero or there is none;
+    - `domain`: the dtypes it takes; `result`: "same", or "bool" for tests;
+    - `within`: where its samples may lie so that finite differences mean something.
+    """
+
+    def __init__(self, name: str, arity: int, numpy: Callable[..., np.ndarray], expression: str | Callable[..., int],
+                 partials: Sequence[Partial | None] = (), *, domain: str = "float", result: str = "same",
+                 within: Sequence[Sequence[Interval]] = (), tolerance: float = 1.0, cost: int = 1):
+        self.name, self.arity, self.numpy, self.expression = name, arity, numpy, expression
+        self.partials = tuple(partials) or (None,) * arity
+        self.domain, self.accepts, self.is_test = domain, DOMAINS[domain], result == "bool"
+        self.within, self.tolerance, self.cost = tuple(within) or (ANYWHERE,) * arity, tolerance, cost
+        assert len(self.partials) == arity == len(self.within), f"{name}: a row for each operand"
+
+    def __repr__(self) -> str:
+        return f"ops.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_op_named, (self.name,))
+
+    # -- types ------------------------------------------------------------------------------------------------------
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        if len(operands) != self.arity:
+            check_arity(self, operands, self.arity)
+        shaped = operands[0]
+        if self.arity == 2:
+            other = operands[1]
+            if other.dtype is not shaped.dtype:
+                check_dtypes(self, operands, self.domain)
+            shaped = self.common(shaped, other)
+        if shaped.dtype not in self.accepts:
+            check_dtypes(self, operands, self.domain)
+        return (shaped.with_dtype(dtypes.bool_),) if self.is_test else (shaped,)
+
+    def common(self, lhs: TensorType, rhs: TensorType) -> TensorType:
+        """The operand whose shape the result has."""
+        if lhs.shape == rhs.shape:
+            if lhs.device != rhs.device:
+                check_dtypes(self, (lhs, rhs.with_dtype(lhs.dtype)), "any")
+            return lhs
+        if not rhs.shape:
+            return lhs
+        if not lhs.shape:
+            return rhs
+        raise self.fail(f"shapes differ: lhs {lhs}, rhs {rhs}", "broadcast one of them to the other's shape")
+
+    # -- meaning ----------------------------------------------------------------------------------------------------
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        wide = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in operands]
+        with np.errstate(all="ignore"):
+            return np.asarray(self.numpy(*wide))
+
+    # -- derivative -------------------------------------------------------------------------------------------------
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (g,) = cotangents
+        found: list[Value | None] = []
+        for partial, x in zip(self.partials, operands, strict=True):
+            if partial is None or not x.type.dtype.is_floating_point:
+                found.append(None)
+            else:
+                found.append(b.sum_to(partial(b, g, results[0], *operands), x.type))
+        return found
+
+    # -- lowering ---------------------------------------------------------------------------------------------------
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        values = [ctx.operand(i, index if t.shape else ()) for i, t in enumerate(operands)]
+        dtype = operands[-1].dtype
+        if isinstance(self.expression, str):
+            return ctx.emit(self.expression, result.dtype, *values)
+        if dtype.is_floating_point and dtype.itemsize == 2:      # round once, not after each step
+            wide = ScalarExpression(ctx, dtypes.f32)
+            value = self.expression(wide, *[ctx.emit("cast", dtypes.f32, v) for v in values])
+            return value if self.is_test else ctx.emit("cast", dtype, value)
+        return self.expression(ScalarExpression(ctx, dtype), *values)
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return self.cost * results[0].numel
+
+    # -- samples ----------------------------------------------------------------------------------------------------
+
+    def samples(self) -> Iterator[Sample]:  # type: ignore[override]
+        within = self.within
+        shapes = [[shape] * self.arity for shape in ("2,3", "0,3", "", "1", "17")]
+        if self.arity == 2:
+            shapes += [["2,3", ""], ["", "5"]]
+        for dtype in ("f32", "f64", "f16", "bf16", "i8", "i32", "i64", "u8", "bool"):
+            if dtypes.DTYPES[dtype] in self.accepts:
+                for shape in shapes if dtype in ("f32", "i32", "bool") else shapes[:1]:
+                    yield self._drawn([f"{dtype}[{s}]" for s in shape], within)
+        if dtypes.f32 in self.accepts:
+            yield given(self, *(np.roll(SPECIAL, 3 * i) for i in range(self.arity)))
+
+    def _drawn(self, types: Sequence[str], within: Sequence[Sequence[Interval]]) -> Sample:
+        parts = [drawn(self, *types, within=w) for w in within]
+        arrays = tuple(part.operands[i] for i, part in enumerate(parts))
+        if len(arrays) == 2 and arrays[1].dtype.kind in "iu" and self.name in ("floor_divide", "remainder", "fmod"):
+            arrays = (arrays[0], np.where(arrays[1] == 0, 3, arrays[1]).astype(arrays[1].dtype))
+        return Sample(self, arrays, parts[0].types, tolerance=self.tolerance)
+
+
+def _op_named(name: str) -> Any:
+    return OPS[name]
+
+
+class Linear(Op):
+    """Linear in its floating-point operands taken together: a tangent flows through the op itself, a cotangent
+    through its `transpose`."""
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        """The operands' cotangents (None for integer operands). Must not read floating-point operands' values."""
+        raise NotImplementedError(f"{self.name}: no transpose")
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (cotangent,) = cotangents
+        assert cotangent is not None, f"{self.name}: no cotangent flows in"
+        return self.transpose(b, operands, cotangent)
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return 0
+
+
+class Bilinear(Op):
+    """Linear in each of its two operands: two transposes, and a tangent is op(dx, y) + op(x, dy)."""
+
+    def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
+        """The cotangent of lhs. Must not read the value of lhs (its type may be)."""
+        raise NotImplementedError(f"{self.name}: no transpose for lhs")
+
+    def transpose_rhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
+        """The cotangent of rhs. Must not read the value of rhs (its type may be)."""
+        raise NotImplementedError(f"{self.name}: no transpose for rhs")
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (lhs, rhs), (cotangent,) = operands, cotangents
+        assert cotangent is not None, f"{self.name}: no cotangent flows in"
+        return (self.transpose_lhs(b, cotangent, lhs, rhs), self.transpose_rhs(b, cotangent, lhs, rhs))
+
+
+_WIDENED: Final[dict[np.dtype, type]] = {np.dtype(np.float16): np.float32}
+
+
+def accumulating(x: np.ndarray) -> np.ndarray:
+    """x in the type that sums of its dtype are kept in: f16 widens to f32."""
+    return x.astype(_WIDENED[x.dtype]) if x.dtype in _WIDENED else x

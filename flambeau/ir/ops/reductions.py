@@ -1,0 +1,315 @@
+"""Ops that fold some dims of their operand away. The dims are dropped; an empty sum is 0, an empty product 1."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from flambeau.ir import dtypes
+from flambeau.ir.kernel import Combiner
+from flambeau.ir.op import Op, Sample, register
+from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_dtypes, check_static
+from flambeau.ir.ops.sampling import AWAY_FROM_ZERO, drawn, given
+from flambeau.ir.ops.views import Concat, Flip, Pad, Slice
+from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
+
+
+class Reduction(Op):
+    """x folded over `reduced` dims with `combiner`, as a kernel stage does it."""
+
+    combiner: ClassVar[Combiner]
+    domain: ClassVar[str] = "number"
+    needs_elements: ClassVar[bool] = False      # an empty maximum has no value
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        """The dims folded away, increasing."""
+        return self.dims  # type: ignore[attr-defined]
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        check_dtypes(self, operands, self.domain)
+        (x,) = operands
+        check_dims(self, self.reduced, x.rank, x)
+        if self.needs_elements and any(x.shape[d] == 0 for d in self.reduced):
+            raise self.fail(f"{x} has no elements along dims {self.reduced}")
+        result = x.with_shape(tuple(size for d, size in enumerate(x.shape) if d not in self.reduced))
+        return (result.with_dtype(dtypes.i64) if self.combiner in ("argmax", "argmin") else result,)
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return operands[0].numel
+
+
+@register("sum")
+@dataclass(frozen=True)
+class Sum(Reduction, Linear):
+    """The sum over dims. Integers keep their dtype and wrap; f16 and bf16 add up in f32."""
+
+    dims: tuple[int, ...]
+    combiner = "sum"
+    flops = Reduction.flops
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        (x,) = operands
+        with np.errstate(all="ignore"):
+            return np.asarray(np.sum(x, self.dims, dtype=np.float64 if x.dtype.kind == "f" else x.dtype))
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        return (b.expand_reduced(cotangent, operands[0].shape, self.dims),)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from _reduction_samples(cls)
+        yield drawn(cls((1,)), "f32[2,1000]")
+        yield given(cls((0,)), np.array([100, 100, 100], np.int8))
+
+
+@register("prod")
+@dataclass(frozen=True)
+class Prod(Reduction):
+    """The product over dims. Its derivative is the product of all the others, right where elements are zero too."""
+
+    dims: tuple[int, ...]
+    combiner = "prod"
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        (x,) = operands
+        with np.errstate(all="ignore"):
+            return np.asarray(np.prod(x, self.dims, dtype=np.float64 if x.dtype.kind == "f" else x.dtype))
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (x,), (g,) = operands, cotangents
+        assert g is not None
+        check_static(self, x.type)
+        kept = tuple(d for d in range(len(x.shape)) if d not in self.dims)
+        order = kept + self.dims
+        rows = b.permute(x, order)
+        flat = b.reshape(rows, (*g.shape, int(np.prod([x.shape[d] for d in self.dims], dtype=np.int64))))
+        others = _product_of_others(b, flat)
+        inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
+        spread = b.permute(b.reshape(others, rows.shape), inverse)
+        return (b.mul(b.expand_reduced(g, x.shape, self.dims), spread),)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from _reduction_samples(cls)
+        yield given(cls((1,)), np.array([[2.0, 0.0, 3.0], [0.0, 4.0, 0.0]], np.float32), differentiable=True)
+
+
+def _product_of_others(b: Builder, x: Value) -> Value:
+    """y[..., i] = product of x[..., j] over j != i: what comes before times what comes after, each by doubling."""
+    last = len(x.shape) - 1
+    flip = Flip((last,))
+    if not x.shape[last]:
+        return x
+    return b.mul(_product_before(b, x), b.emit(flip, _product_before(b, b.emit(flip, x))))
+
+
+def _product_before(b: Builder, x: Value) -> Value:
+    """y[..., i] = product of x[..., :i]."""
+    size, reach = x.shape[-1], 1
+    y = _shifted(b, x, 1)
+    while reach < size:
+        y = b.mul(y, _shifted(b, y, reach))
+        reach *= 2
+    return y
+
+
+def _shifted(b: Builder, x: Value, by: int) -> Value:
+    """x moved `by` places up the last dim, ones moving in."""
+    last, shape = len(x.shape) - 1, x.shape
+    ones = b.full(x.type.with_shape((*shape[:last], by)), 1)
+    kept = Slice((0,) * len(shape), (*shape[:last], shape[last] - by), (1,) * len(shape))
+    return b.emit(Concat(last), ones, b.emit(kept, x))
+
+
+class _Extremum(Reduction):
+    """The derivative goes to the elements equal to the result, in equal shares."""
+
+    needs_elements = True
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (x,), (y,), (g,) = operands, results, cotangents
+        is_chosen = b.eq(x, b.expand_reduced(y, x.shape, self.reduced))
+        share = b.div(g, b.sum(b.cast(is_chosen, x.dtype), self.reduced))
+        return (b.where(is_chosen, b.expand_reduced(share, x.shape, self.reduced), b.scalar(0.0, x)),)
+
+
+@register("amax")
+@dataclass(frozen=True)
+class AMax(_Extremum):
+    """The greatest element over dims; NaN if there is one."""
+
+    dims: tuple[int, ...]
+    combiner = "max"
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return np.asarray(np.max(operands[0], self.dims))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from _reduction_samples(cls)
+        yield from _nan_samples(cls((1,)))
+
+
+@register("amin")
+@dataclass(frozen=True)
+class AMin(_Extremum):
+    """The least element over dims; NaN if there is one."""
+
+    dims: tuple[int, ...]
+    combiner = "min"
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return np.asarray(np.min(operands[0], self.dims))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from _reduction_samples(cls)
+        yield from _nan_samples(cls((1,)))
+
+
+@register("any")
+@dataclass(frozen=True)
+class Any(Reduction):
+    """Whether some bool over dims is true."""
+
+    dims: tuple[int, ...]
+    combiner, domain = "any", "bool"
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return np.asarray(np.any(operands[0], self.dims))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for dims, shape in (((1,), "bool[4,3]"), ((0, 1), "bool[2,2]"), ((), "bool[3]"), ((0,), "bool[0,2]")):
+            yield drawn(cls(dims), shape)
+
+
+@register("all")
+@dataclass(frozen=True)
+class All(Reduction):
+    """Whether every bool over dims is true."""
+
+    dims: tuple[int, ...]
+    combiner, domain = "all", "bool"
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return np.asarray(np.all(operands[0], self.dims))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for dims, shape in (((1,), "bool[4,3]"), ((0, 1), "bool[2,2]"), ((), "bool[3]"), ((0,), "bool[0,2]")):
+            yield drawn(cls(dims), shape)
+
+
+class _ArgExtremum(Reduction):
+    needs_elements = True
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        return (self.dim,)  # type: ignore[attr-defined]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for dim, shape in ((1, "f32[4,7]"), (0, "f32[5]"), (0, "f32[3,2]"), (1, "f32[0,2]"), (0, "f32[1]"),
+                           (0, "i64[9]"), (1, "bf16[2,3]"), (0, "f64[6]")):
+            yield drawn(cls(dim), shape)  # type: ignore[call-arg]
+        yield from _nan_samples(cls(1))  # type: ignore[call-arg]
+
+
+@register("argmax")
+@dataclass(frozen=True)
+class ArgMax(_ArgExtremum):
+    """i64 position along dim of the first greatest element; a NaN is greatest."""
+
+    dim: int
+    combiner = "argmax"
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return np.asarray(np.argmax(operands[0], self.dim))
+
+
+@register("argmin")
+@dataclass(frozen=True)
+class ArgMin(_ArgExtremum):
+    """i64 position along dim of the first least element; a NaN is least."""
+
+    dim: int
+    combiner = "argmin"
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return np.asarray(np.argmin(operands[0], self.dim))
+
+
+@register("cumsum")
+@dataclass(frozen=True)
+class Cumsum(Linear):
+    """y[i] = x[0] + ... + x[i] along dim."""
+
+    dim: int
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        check_dtypes(self, operands, "number")
+        check_dims(self, (self.dim,), operands[0].rank, operands[0])
+        return operands
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        (x,) = operands
+        return np.cumsum(x, self.dim, dtype=np.float64 if x.dtype.kind == "f" else x.dtype)
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        flip = Flip((self.dim,))
+        return (b.emit(flip, b.emit(self, b.emit(flip, cotangent))),)
+
+    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
+        """Doubling: after step k each element holds the sum of the 2**k elements that end at it.
+        Hillis and Steele, "Data parallel algorithms", CACM 1986. Sums in f32 where the dtype is shorter."""
+        (x,) = operands
+        check_static(self, x.type)
+        is_short = x.dtype.is_floating_point and x.dtype.itemsize == 2
+        y, reach = b.cast(x, dtypes.f32) if is_short else x, 1
+        while reach < x.shape[self.dim]:
+            y = b.add(y, _moved_up(b, y, self.dim, reach))
+            reach *= 2
+        return (b.cast(y, x.dtype),)
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return operands[0].numel
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for dim, shape in ((0, "f32[5]"), (1, "f32[2,7]"), (0, "f32[3,2]"), (0, "f32[0,2]"), (1, "f32[2,1]"),
+                           (0, "i64[6]"), (0, "bf16[4]"), (0, "f64[9]")):
+            yield drawn(cls(dim), shape)
+
+
+def _moved_up(b: Builder, x: Value, dim: int, by: int) -> Value:
+    """x moved `by` places up `dim`, zeros moving in."""
+    rank = len(x.shape)
+    limits = tuple(size - by if d == dim else size for d, size in enumerate(x.shape))
+    kept = b.emit(Slice((0,) * rank, limits, (1,) * rank), x)
+    return b.emit(Pad(tuple(by if d == dim else 0 for d in range(rank)), (0,) * rank, (0,) * rank), kept)
+
+
+def _reduction_samples(cls: type[Op]) -> Iterator[Sample]:
+    for dims, shape in (((1,), "f32[2,3]"), ((0,), "f32[3,2]"), ((0, 2), "f32[2,3,2]"), ((0, 1), "f32[2,2]"),
+                        ((), "f32[3]"), ((), "f32[]"), ((1,), "f32[0,3]"), ((0,), "f32[1,2]"), ((1,), "f64[2,5]"),
+                        ((0,), "bf16[9]"), ((0,), "f16[7]"), ((1,), "i64[3,4]"), ((0,), "i32[5]"), ((0,), "u8[3]")):
+        yield drawn(cls(dims), shape, within=AWAY_FROM_ZERO)  # type: ignore[call-arg]
+    if not getattr(cls, "needs_elements", False):
+        yield drawn(cls((0,)), "f32[0,3]")  # type: ignore[call-arg]
+
+
+def _nan_samples(op: Op) -> Iterator[Sample]:
+    rows = [[1.0, np.nan, 3.0, np.nan], [-np.inf] * 4, [2.0, 5.0, 5.0, 1.0], [-0.0, 0.0, -0.0, 0.0]]
+    yield given(op, np.array(rows, np.float32))

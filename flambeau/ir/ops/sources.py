@@ -1,0 +1,217 @@
+"""Ops that make numbers from no numbers: constants, counting, random bits."""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from flambeau.errors import TypeInferenceError
+from flambeau.ir import dtypes
+from flambeau.ir.dims import Dim, Size
+from flambeau.ir.dtypes import DType, to_compute, to_storage
+from flambeau.ir.index import Index, linearize
+from flambeau.ir.op import Op, Sample, ScalarContext, register
+from flambeau.ir.ops.families import check_arity
+from flambeau.ir.ops.sampling import drawn, given
+from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
+
+
+class Literal:
+    """An array as an attribute: immutable, hashable, equal bit by bit (so -0.0 is not 0.0, and NaN is NaN).
+
+    array: in the dtype's storage form, read-only. Made by `literal`.
+    """
+
+    __slots__ = ("_digest", "array", "dtype")
+
+    def __init__(self, array: np.ndarray, dtype: DType):
+        assert array.dtype == dtype.storage, f"a {dtype} literal holds {dtype.storage}, got {array.dtype}"
+        self.array, self.dtype = np.array(array, order="C"), dtype
+        self.array.flags.writeable = False
+        self._digest = ""
+
+    @property
+    def type(self) -> TensorType:
+        return TensorType(self.array.shape, self.dtype)
+
+    @property
+    def digest(self) -> str:
+        """A name for dtype, shape and bits, the same in every process."""
+        if not self._digest:
+            head = f"{self.dtype}{self.array.shape}".encode()
+            self._digest = hashlib.blake2b(head + self.array.tobytes(), digest_size=16).hexdigest()
+        return self._digest
+
+    def item(self) -> float | int | bool:
+        """The number of a one-element literal."""
+        return to_compute(self.array, self.dtype).item()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and (self is other or self.digest == other.digest)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Literal({to_compute(self.array, self.dtype).tolist() if self.array.size < 9 else '...'}, {self.dtype})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Literal, (self.array, self.dtype))
+
+
+def literal(value: Any, dtype: DType) -> Literal:
+    """value: a Python number, converted to `dtype` (ints wrap, as PyTorch's do not: out of range raises
+    TypeInferenceError), or an array already in `dtype`'s storage."""
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype == dtype.storage:
+        return Literal(np.asarray(value), dtype)
+    numbers = np.asarray(value)
+    if dtype.is_floating_point:
+        with np.errstate(over="ignore"):
+            return Literal(np.asarray(to_storage(numbers.astype(dtype.compute), dtype)), dtype)
+    if dtype.is_integer and numbers.size:
+        limits = np.iinfo(dtype.storage)
+        if not (limits.min <= numbers.min() and numbers.max() <= limits.max):
+            raise TypeInferenceError(f"constant: {value!r} is outside the range of {dtype}")
+    return Literal(numbers.astype(dtype.storage), dtype)
+
+
+@register("constant")
+@dataclass(frozen=True)
+class Constant(Op):
+    """An array written in the program."""
+
+    value: Literal
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 0)
+        return (self.value.type,)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return to_compute(self.value.array, self.value.dtype)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """One number is written into the code; an array is read from memory."""
+        return self.value.array.size == 1
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        return ctx.const(self.value.item(), self.value.dtype)
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return 0
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for value, dtype in ((1.5, dtypes.f32), (float("nan"), dtypes.bf16), (-0.0, dtypes.f64), (True, dtypes.bool_),
+                             (-7, dtypes.i8), ([[1, 2, 3], [4, 5, 6]], dtypes.f32), ([], dtypes.f32)):
+            yield Sample(cls(literal(value, dtype)), (), ())
+
+
+@register("iota")
+@dataclass(frozen=True)
+class Iota(Op):
+    """0, 1, ... size-1 in `dtype`."""
+
+    size: Size
+    dtype: DType
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 0)
+        if self.dtype is dtypes.bool_ or (not isinstance(self.size, Dim) and self.size < 0):
+            raise self.fail(f"counts from 0 to a size in a number dtype, asked for {self.size} in {self.dtype}")
+        return (TensorType((self.size,), self.dtype),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        assert isinstance(self.size, int), f"iota of symbolic size {self.size}"
+        return np.arange(self.size).astype(self.dtype.compute)
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        position = ctx.value_of(index[0])
+        return position if self.dtype is dtypes.i64 else ctx.emit("cast", self.dtype, position)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for size, dtype in ((5, dtypes.i64), (0, dtypes.i64), (1, dtypes.f32), (300, dtypes.bf16), (300, dtypes.u8)):
+            yield Sample(cls(size, dtype), (), ())
+
+
+@register("random_bits")
+@dataclass(frozen=True)
+class RandomBits(Op):
+    """Uniform bits of Philox-4x32-10. key: i64[2] = (seed, offset) -> `dtype` (u32 or u64) of `shape`.
+
+    Element i in row-major order is word 0 (u32), or word 0 | word 1 << 32 (u64), of the block with counter
+    (i, offset) under key `seed`: a pure function, so it folds into its consumer and never depends on threads.
+    """
+
+    shape: tuple[Size, ...]
+    dtype: DType
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        (key,) = operands
+        if key.dtype is not dtypes.i64 or key.shape != (2,):
+            raise self.fail(f"takes the key (seed, offset) as i64[2], found {key}")
+        if self.dtype not in (dtypes.u32, dtypes.u64):
+            raise self.fail(f"gives u32 or u64, asked for {self.dtype}")
+        return (TensorType(self.shape, self.dtype, key.device),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        seed, offset = (int(k) % 2**64 for k in operands[0])
+        count = int(np.prod(np.array(self.shape, np.int64)))
+        words = philox(np.arange(count, dtype=np.uint64), offset, seed)
+        bits = words[0] if self.dtype is dtypes.u32 else words[0] | words[1] << np.uint64(32)
+        return bits.astype(self.dtype.storage).reshape(self.shape)  # type: ignore[arg-type]
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        return (None,)
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        seed, offset = (ctx.emit("cast", dtypes.u64, ctx.operand(0, (Index(k),))) for k in (0, 1))
+        position = ctx.emit("cast", dtypes.u64, ctx.value_of(linearize(index, result.static_shape)))
+        low = ctx.emit("philox", dtypes.u32, position, offset, seed, attr=0)
+        if self.dtype is dtypes.u32:
+            return low
+        high = ctx.emit("philox", dtypes.u32, position, offset, seed, attr=1)
+        low, high = (ctx.emit("cast", dtypes.u64, word) for word in (low, high))
+        return ctx.emit("or", dtypes.u64, low, ctx.emit("shl", dtypes.u64, high, ctx.const(32, dtypes.u64)))
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return 60 * results[0].numel
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield given(cls((2, 3), dtypes.u32), np.array([0, 0]))
+        yield given(cls((7,), dtypes.u64), np.array([-1, 2**62]))
+        yield given(cls((), dtypes.u32), np.array([12345, 6]))
+        yield drawn(cls((0, 4), dtypes.u64), "i64[2]")
+
+
+# Philox-4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.3.
+_MULTIPLIERS: Final = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL: Final = (0x9E3779B9, 0xBB67AE85)
+_LOW: Final = np.uint64(0xFFFFFFFF)
+_32: Final = np.uint64(32)
+
+
+def philox(counter_low: np.ndarray, counter_high: int, key: int) -> tuple[np.ndarray, ...]:
+    """The four u32 words, as uint64 arrays, of the blocks with 128-bit counters (high, low) under a 64-bit key."""
+    high = np.full_like(counter_low, counter_high)
+    c0, c1, c2, c3 = counter_low & _LOW, counter_low >> _32, high & _LOW, high >> _32
+    k0, k1 = key & 0xFFFFFFFF, key >> 32
+    for _ in range(10):
+        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ np.uint64(k0), p1 & _LOW, (p0 >> _32) ^ c3 ^ np.uint64(k1), p0 & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
