@@ -46,6 +46,9 @@ SCALAR_OPS: Final[dict[str, int]] = {
     "and": 2, "or": 2, "xor": 2, "not": 1, "shl": 2, "shr": 2,
     "isnan": 1, "isinf": 1, "isfinite": 1,
     "select": 3,
+    # operands (bool, i64), attr: nonzero status; where the bool is false the kernel ends with that status, the i64 as
+    # its detail. No value. A check is made before the loads and stores that come after it and read what it reads.
+    "check": 2,
     # Philox-4x32-10, operands (counter_lo u64, counter_hi u64, key u64); attr: which u32 word, 0..3
     "philox": 3,
 }
@@ -170,7 +173,9 @@ class ContractionSchedule:
     """m_tile: how many points of each m dim (outer to inner) one register tile takes; n_vectors: vectors of the
     innermost n dim in a tile; pack_rhs / pack_lhs: copy the operand into tile order in scratch first; k_block:
     points of the flattened k dims per pass (0: all at once); split_k: partial sums over that many slices of k, added in a fixed order
-    by a second phase that runs the epilogue; grain, parallel as in LoopSchedule."""
+    by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes;
+    vectors: the role whose innermost dim is walked in vectors. With "k" (dot products; both operands contiguous
+    along the innermost k dim) n_vectors counts columns of the tile; grain, parallel as in LoopSchedule."""
 
     m_tile: tuple[int, ...]
     n_vectors: int
@@ -178,6 +183,9 @@ class ContractionSchedule:
     pack_lhs: bool = False
     k_block: int = 0
     split_k: int = 1
+    m_block: int = 1
+    n_block: int = 1
+    vectors: Literal["n", "k"] = "n"
     grain: int = 1
     parallel: bool = True
 

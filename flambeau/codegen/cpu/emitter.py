@@ -260,6 +260,8 @@ class Emitter(ll.IRBuilder):
         with self._at_function_start():
             array = self.alloca(ll.ArrayType(kind, count))
         array.align = align
+        # llvmlite would type it as a pointer to the array, and then check stores of elements against that.
+        array.type = PTR
         return array
 
     @contextmanager

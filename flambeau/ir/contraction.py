@@ -1,0 +1,124 @@
+"""ContractionKernel -> ContractionKernel: the same sums over fewer dims, or with the operands' roles swapped.
+
+Pure rewrites of dims and strides that a schedule is chosen on and a backend emits from. Dims that disappear keep
+their number with extent 1, so no address has to be renumbered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from flambeau.ir.kernel import Address, ContractionKernel, Instr
+
+__all__ = ["addresses", "canonicalize", "extent_product", "merge_strides", "swap_roles"]
+
+
+def addresses(kernel: ContractionKernel) -> Iterator[Address]:
+    """Every address of the kernel: lhs, rhs, then the epilogue's loads and stores in order."""
+    yield from (kernel.lhs, kernel.rhs)
+    yield from (i.attr for i in kernel.epilogue.body if isinstance(i.attr, Address))
+    yield from (store.address for store in kernel.epilogue.stores)
+
+
+def extent_product(kernel: ContractionKernel, dims: Sequence[int]) -> int:
+    """How many points `dims` have together."""
+    return math.prod(kernel.extents[d] for d in dims)
+
+
+def swap_roles(kernel: ContractionKernel) -> ContractionKernel:
+    """lhs[b,m,k] * rhs[b,k,n] -> rhs as the left operand and lhs as the right one; m and n change places.
+    The products are the same numbers, so only the vector dim differs. Drops the schedule."""
+    return replace(kernel, m=kernel.n, n=kernel.m, lhs=kernel.rhs, rhs=kernel.lhs, schedule=None)
+
+
+def canonicalize(kernel: ContractionKernel) -> ContractionKernel:
+    """Few, long dims: drop extents of 1, give batch dims that one operand ignores to the other's role, merge dims
+    whose strides compose in every address, and put the dim along which rhs is contiguous innermost in n.
+    Requires: no schedule (its m_tile would name other dims). Ensures: the same stores of the same values."""
+    assert kernel.schedule is None, "a scheduled contraction is canonical already: its m_tile names its m dims"
+    kernel = _without_unit_dims(kernel)
+    kernel = _with_one_sided_batch_dims_moved(kernel)
+    kernel = replace(kernel, n=_contiguous_last(kernel.n, kernel))
+    for role in ("batch", "m", "n", "k"):
+        kernel = _with_merged_role(kernel, role)
+    return kernel
+
+
+def merge_strides(dims: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """(extent, stride, stride...) rows, outer to inner -> as few rows as adjacent composing strides allow."""
+    merged: list[tuple[int, ...]] = []
+    for row in dims:
+        if row[0] == 1:
+            continue
+        if merged and all(outer == row[0] * inner for outer, inner in zip(merged[-1][1:], row[1:], strict=True)):
+            merged[-1] = (merged[-1][0] * row[0], *row[1:])
+        else:
+            merged.append(row)
+    return tuple(merged) or ((1, *(0 for _ in dims[0][1:])),) if dims else ()
+
+
+def _without_unit_dims(kernel: ContractionKernel) -> ContractionKernel:
+    def long(dims: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(d for d in dims if kernel.extents[d] != 1)
+
+    return replace(kernel, batch=long(kernel.batch), m=long(kernel.m), n=long(kernel.n), k=long(kernel.k))
+
+
+def _with_one_sided_batch_dims_moved(kernel: ContractionKernel) -> ContractionKernel:
+    to_m = tuple(d for d in kernel.batch if not kernel.rhs.stride_of(d))
+    to_n = tuple(d for d in kernel.batch if d not in to_m and not kernel.lhs.stride_of(d))
+    batch = tuple(d for d in kernel.batch if d not in to_m and d not in to_n)
+    return replace(kernel, batch=batch, m=(*to_m, *kernel.m), n=(*to_n, *kernel.n))
+
+
+def _contiguous_last(dims: tuple[int, ...], kernel: ContractionKernel) -> tuple[int, ...]:
+    """The dim with stride 1 in rhs, else in a store, moved to the end."""
+    for address in (kernel.rhs, *(store.address for store in kernel.epilogue.stores)):
+        found = [d for d in dims if address.stride_of(d) == 1]
+        if found:
+            return (*(d for d in dims if d != found[0]), found[0])
+    return dims
+
+
+def _with_merged_role(kernel: ContractionKernel, role: str) -> ContractionKernel:
+    """Merge any two dims of one role that compose, wherever they stand in the list; the pair takes the inner's place."""
+    pinned = {i.attr for i in kernel.epilogue.body if i.op == "index"}
+    dims: list[int] = [d for d in getattr(kernel, role)]
+    pair = _composing_pair(kernel, dims, pinned)
+    while pair is not None:
+        outer, inner = pair
+        dims.remove(outer)
+        extents = list(kernel.extents)
+        extents[inner] *= extents[outer]
+        extents[outer] = 1
+        kernel = replace(_without_dim(kernel, outer), extents=tuple(extents), **{role: tuple(dims)})
+        pair = _composing_pair(kernel, dims, pinned)
+    return kernel
+
+
+def _composing_pair(kernel: ContractionKernel, dims: Sequence[int], pinned: set[object]) -> tuple[int, int] | None:
+    for outer in dims:
+        for inner in dims:
+            if outer == inner or outer in pinned or inner in pinned:
+                continue
+            extent = kernel.extents[inner]
+            if all(a.stride_of(outer) == extent * a.stride_of(inner) for a in addresses(kernel)):
+                return outer, inner
+    return None
+
+
+def _without_dim(kernel: ContractionKernel, dim: int) -> ContractionKernel:
+    """The kernel with every stride of `dim` gone."""
+
+    def strip(address: Address) -> Address:
+        return replace(address, strides=tuple((d, s) for d, s in address.strides if d != dim))
+
+    def strip_load(instr: Instr) -> Instr:
+        return replace(instr, attr=strip(instr.attr)) if isinstance(instr.attr, Address) else instr
+
+    body = tuple(map(strip_load, kernel.epilogue.body))
+    stores = tuple(replace(store, address=strip(store.address)) for store in kernel.epilogue.stores)
+    epilogue = replace(kernel.epilogue, body=body, stores=stores)
+    return replace(kernel, lhs=strip(kernel.lhs), rhs=strip(kernel.rhs), epilogue=epilogue)
