@@ -96,7 +96,8 @@ def set(
 ) -> _Change:
     """Change the named settings now; use the result in a `with` to have the former values back afterwards.
 
-    logs: "a,b" or names in any iterable; dump, cache_dir: a path or None; num_threads: an int of at least 1, or None.
+    logs: "a,b" or names in any iterable; dump, cache_dir: a path or None; num_threads: an int of at least 1,
+    or None.
     Raises ValueError or TypeError, and changes nothing, if a value makes no sense.
     """
     changed: dict[str, object] = {}

@@ -25,7 +25,10 @@ __all__ = [
 
 
 class FlambeauError(Exception):
-    """Base of them all. message: what was asked and found; where: the user's `file:line: code`; hint: a way out."""
+    """Base of them all.
+
+    message: what was asked and what was found; where: the user's `file:line: code`; hint: a way out.
+    """
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)

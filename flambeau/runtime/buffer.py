@@ -79,16 +79,20 @@ def allocator() -> Callable[[int], Buffer]:
 def from_ndarray(array: NDArray[Any]) -> Buffer:
     """The memory of `array`, shared with it and kept alive by it.
 
-    For a C-contiguous array that is its bytes, from its first element on; for any other it is the span from the
-    lowest to the highest byte of its elements, so the first element may lie at an offset.
+    For a C-contiguous array that is its bytes, from its first element on; for any other it is the span from
+    the lowest to the highest byte of its elements, so the first element may lie at an offset.
     Raises UnsupportedError if the elements are not aligned to their size.
     """
     if not array.flags.aligned:
         raise UnsupportedError(f"array of {array.dtype} is not aligned in memory", hint="pass array.copy()")
-    if array.flags.c_contiguous:
-        return Buffer(array.ctypes.data, array.nbytes, "cpu", array)
-    low, high = np.lib.array_utils.byte_bounds(array)
-    return Buffer(low, high - low, "cpu", array)
+    if not array.flags.c_contiguous:
+        low, high = np.lib.array_utils.byte_bounds(array)
+        return Buffer(low, high - low, "cpu", array)
+    try:
+        address = ctypes.addressof(_Span0.from_buffer(array))  # A third of the time of array.ctypes.data.
+    except (TypeError, ValueError):
+        address = array.ctypes.data  # Read-only memory, or a dtype that the buffer protocol does not know.
+    return Buffer(address, array.nbytes, "cpu", array)
 
 
 def as_ndarray(
@@ -97,7 +101,6 @@ def as_ndarray(
     shape: tuple[int, ...],
     strides_bytes: tuple[int, ...] | None = None,
     offset_bytes: int = 0,
-    writeable: bool = True,
 ) -> NDArray[Any]:
     """A view of the buffer as an array, C-contiguous unless strides are given; it keeps the buffer alive."""
     assert buffer.device == "cpu", f"memory on {buffer.device} is not NumPy's to look at"
@@ -105,7 +108,22 @@ def as_ndarray(
     low, high = _extent(dtype.itemsize, shape, strides_bytes, offset_bytes)
     fits = 0 <= low and high <= buffer.nbytes
     assert fits, f"a view of bytes [{low}, {high}) leaves a buffer of {buffer.nbytes} bytes"
-    return np.asarray(_View(buffer, dtype, shape, strides_bytes, offset_bytes, writeable))
+    span = _Span.from_address(buffer.ptr)
+    span.buffer = buffer
+    return np.ndarray(shape, dtype, span, offset_bytes, strides_bytes)
+
+
+class _Span0(ctypes.c_char * 0):  # type: ignore[misc]
+    """No bytes at all, at an address to be asked for."""
+
+
+class _Span(ctypes.c_char * (2**62)):  # type: ignore[misc]
+    """All memory from an address on, for NumPy to make views of, whose sizes are checked before.
+
+    One class for all sizes: ctypes would make a class for each, which is slow.
+    """
+
+    buffer: Buffer
 
 
 def _extent(
@@ -120,36 +138,13 @@ def _extent(
             count *= extent
         return offset, offset + count * itemsize
     spans = [(extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)]
-    return offset + sum(min(span, 0) for span in spans), offset + sum(max(span, 0) for span in spans) + itemsize
-
-
-class _View:
-    """What NumPy makes an array of, and keeps as its base: hence it holds the buffer."""
-
-    __slots__ = ("__array_interface__", "_buffer")
-
-    def __init__(
-        self,
-        buffer: Buffer,
-        dtype: np.dtype[Any],
-        shape: tuple[int, ...],
-        strides: tuple[int, ...] | None,
-        offset: int,
-        writeable: bool,
-    ) -> None:
-        self._buffer = buffer
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (buffer.ptr + offset, not writeable),
-            "typestr": dtype.str,
-            "shape": shape,
-            "strides": strides,
-        }
+    low = offset + sum(min(span, 0) for span in spans)
+    return low, offset + sum(max(span, 0) for span in spans) + itemsize
 
 
 @dataclass(frozen=True)
 class MemoryStats:
-    """Bytes of allocated buffers: alive now, most at any time, and freed but kept for the next request."""
+    """Bytes of allocated buffers: alive now, most at any time, and freed but kept (large ones) for reuse."""
 
     live_bytes: int
     peak_bytes: int
@@ -167,7 +162,7 @@ def reset_peak_memory() -> None:
 
 
 def release_kept_memory() -> None:
-    """Give the freed blocks that were kept for reuse back to the system."""
+    """Give the freed blocks that are kept for reuse back to the system."""
     support().release_kept()
 
 
@@ -197,10 +192,10 @@ def _slot_offsets() -> dict[str, int] | None:
     values = {name: object() for name in ("ptr", "nbytes", "device", "owner")}
     sample = Buffer(**values)  # type: ignore[arg-type]
     words = (ctypes.c_size_t * (Buffer.__basicsize__ // 8)).from_address(id(sample))
-    places = {name: [8 * i for i, word in enumerate(words) if word == id(value)] for name, value in values.items()}
-    if any(len(found) != 1 for found in places.values()):
+    places = {word: 8 * i for i, word in enumerate(words)}
+    if any(list(words).count(id(value)) != 1 for value in values.values()):
         return None
-    return {name: found[0] for name, found in places.items()}
+    return {name: places[id(value)] for name, value in values.items()}
 
 
 def _raise_wrong_count(_code: int, count: int) -> None:

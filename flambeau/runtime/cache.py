@@ -23,7 +23,7 @@ class _Entry(Generic[V]):
 
 
 class Cache(Generic[V]):
-    """Values by hash string, for all threads. A value is made once: threads that ask for it meanwhile wait."""
+    """Values by hash string, for all threads. A value is made once: who asks for it meanwhile waits."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry[V]] = {}

@@ -21,11 +21,11 @@ class Executable:
     addresses: where each kernel symbol of the program is; keep: what holds that code alive. A program with
     states must be bound first: `bound = executable.bind_states(pointers)`.
 
-    `fast_call(*arg_pointers, *scalars, *out_pointers)` is the hot path: a native builtin that takes pointers as
-    integers (`buffer.ptr`, plus an offset for a view) and scalars as floats, runs the program and gives None.
-    It raises KernelError if a kernel fails, TypeError for a wrong number or type of arguments, before anything
-    runs. It does not check what the pointers point at: the caller vouches for sizes, and holds a reference to
-    every buffer until the call returns, since the GIL may be released meanwhile.
+    `fast_call(*arg_pointers, *scalars, *out_pointers)` is the hot path: a native builtin that takes pointers
+    as integers (`buffer.ptr`, plus an offset for a view) and scalars as floats, runs the program and gives
+    None. It raises KernelError if a kernel fails, and TypeError, before anything runs, for a wrong number or
+    type of arguments. It does not check what the pointers point at: the caller vouches for sizes, and holds a
+    reference to every buffer until the call returns, since the GIL may be released meanwhile.
     """
 
     def __init__(
@@ -70,12 +70,14 @@ class Executable:
     def bind_states(self, pointers: Sequence[int]) -> Executable:
         """The same code over these states, one pointer each; the caller keeps their memory alive."""
         expected = self.program.n_states
-        assert len(pointers) == expected, f"the program has {expected} states, but {len(pointers)} pointers came"
+        assert len(pointers) == expected, f"the program has {expected} states, not {len(pointers)}"
         bound = Executable.__new__(Executable)
         bound._setup(self._image, tuple(pointers), self._release_gil)
         return bound
 
-    def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()) -> None:
+    def call(
+        self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()
+    ) -> None:
         """Run the program. The outputs' memory is the caller's: program.out_bytes says how much."""
         self.fast_call(*arg_ptrs, *scalars, *out_ptrs)
 
@@ -87,7 +89,7 @@ class Executable:
         *,
         repeats: int = 10,
     ) -> tuple[float, ...]:
-        """Run the program `repeats` times (states are written each time); the median seconds of each launch."""
+        """Run the program `repeats` times, writing states each time; the median seconds of each launch."""
         if self.fast_call is _raise_unbound:
             _raise_unbound()
         values = (*arg_ptrs, *scalars, *out_ptrs)

@@ -1,4 +1,4 @@
-"""The memory of calls in flight: each call checks out an instance (pointer table, scalars, arena) and returns it."""
+"""The memory of calls in flight: a call checks out an instance (pointer table, scalars, arena) and returns it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class CallMemory:
             support().give_back(instance)
 
     def _new_instance(self) -> int:
-        """Lay out an instance: its record, then pointer table, gathered pointers and scalars; and its arena."""
+        """Lay out an instance: record, pointer table, gathered pointers and scalars; and beside it its arena."""
         image, program = self._image, self._image.program
         words = image.table_length + image.most_parameters + program.n_scalars
         memory = allocate(ctypes.sizeof(InstanceRecord) + 8 * words)
@@ -158,11 +158,12 @@ class CallMemory:
 
     def _wrong_value(self, position: int) -> str:
         program = self._image.program
+        first_out = program.n_args + program.n_scalars
         if position < program.n_args:
             return f"argument {position} of the program is not a pointer (an int)"
-        if position < program.n_args + program.n_scalars:
+        if position < first_out:
             return f"scalar {position - program.n_args} of the program is not a number"
-        return f"output {position - program.n_args - program.n_scalars} of the program is not a pointer (an int)"
+        return f"output {position - first_out} of the program is not a pointer (an int)"
 
 
 def _unlock_all() -> None:

@@ -1,5 +1,7 @@
-"""Relocatable object bytes -> addresses of their functions. One LLJIT per process; what is loaded stays loaded
-as long as its `Library` is alive."""
+"""Relocatable object bytes -> addresses of their functions.
+
+One LLJIT per process; what is loaded stays loaded as long as its `Library` is alive.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,6 @@ import ctypes
 import ctypes.util
 import itertools
 import sys
-import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def load(
 
 
 def binding() -> Any:
-    """llvmlite.binding with the native target ready. Imported at first use: importing flambeau must not pay."""
+    """llvmlite.binding with the native target ready. Imported at first use: importing flambeau stays cheap."""
     global _binding
     if _binding is None:
         import llvmlite.binding as llvm
@@ -84,7 +85,8 @@ class _Engine:
 
     def get(self, llvm: Any) -> llvm.LLJIT:
         if self._compiler is None:
-            machine = llvm.Target.from_default_triple().create_target_machine(codemodel="jitdefault", jit=True)
+            target = llvm.Target.from_default_triple()
+            machine = target.create_target_machine(codemodel="jitdefault", jit=True)
             self._compiler = llvm.create_lljit_compiler(machine)
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._compiler))
         return self._compiler
@@ -99,7 +101,7 @@ def _load_helper_libraries(llvm: Any) -> None:
         try:
             llvm.load_library_permanently(path)
         except (RuntimeError, TypeError):
-            continue  # Not there (musl has no libm of its own, macOS no libgcc_s): the process itself has them.
+            continue  # Not there (musl has no libm, macOS no libgcc_s): the process itself has these symbols.
 
 
 _LINUX_NAMES = {"m": "libm.so.6", "gcc_s": "libgcc_s.so.1"}

@@ -14,8 +14,8 @@ SlotKind = Literal["arg", "state", "out", "scalar", "const", "arena"]
 class Slot:
     """One buffer that kernels read or write.
 
-    kind and index: which one, counting arguments, states, outputs, scalars and constants from 0; in the arena,
-    index is a byte offset. nbytes: its size.
+    kind and index: which one, counting arguments, states, outputs, scalars and constants from 0; in the
+    arena, index is a byte offset. nbytes: its size.
     """
 
     kind: SlotKind
@@ -27,9 +27,9 @@ class Slot:
 class Launch:
     """One kernel call over [0, tasks).
 
-    symbol: the kernel's name in the object code. grain: tasks per chunk when it is cut up, which is allowed if
-    `parallel`. slots: numbers in Program.slots, one per kernel parameter. sizes: runtime extents. errors: what
-    each nonzero status of the kernel means; "{0}" and "{1}" in a message stand for the two details.
+    symbol: the kernel's name in the object code. grain: tasks per chunk when it is cut up, which is allowed
+    if `parallel`. slots: numbers in Program.slots, one per kernel parameter. sizes: runtime extents. errors:
+    what each nonzero status of the kernel means; "{0}" and "{1}" in a message stand for the two details.
     """
 
     symbol: str
@@ -43,8 +43,11 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Launches over slots. consts: the bytes of each constant; out_bytes: the size of each output, whose memory
-    the caller brings; writes_state: calls must not overlap."""
+    """Launches over slots.
+
+    consts: the bytes of each constant; out_bytes: the size of each output, whose memory the caller brings;
+    writes_state: calls must not overlap.
+    """
 
     slots: tuple[Slot, ...]
     launches: tuple[Launch, ...]

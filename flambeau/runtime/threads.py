@@ -20,7 +20,7 @@ from flambeau.runtime.native.support import support
 
 __all__ = ["default_num_threads", "get_num_threads", "set_num_threads", "start_pool", "stop_pool"]
 
-# Long enough to bridge the gap between two launches of a step, short enough not to burn an idle machine's power.
+# Long enough to bridge the gap between two launches of a step, short enough not to keep an idle machine busy.
 _SPIN_NS = 100_000
 
 
@@ -48,7 +48,7 @@ def default_num_threads() -> int:
 
 
 def start_pool() -> None:
-    """Start the workers unless they run already. With one thread there are none, and every launch is inline."""
+    """Start the workers unless they run already. With one thread there are none: launches run inline."""
     global _pool
     with _lock:
         if _pool is not None:
@@ -69,7 +69,7 @@ def stop_pool() -> None:
 
 
 class _Pool:
-    """A pool's shared memory and its threads. The memory is never freed: a launch elsewhere may still look at it."""
+    """A pool's shared memory and threads. The memory is never freed: a launch elsewhere may still look at it."""
 
     def __init__(self, workers: int) -> None:
         native = support()
@@ -98,7 +98,7 @@ class _Pool:
 
 
 def _cores() -> int:
-    """Physical cores among those we may run on; two hyperthreads of one core gain nothing in dense kernels."""
+    """Physical cores among those we may use; two hyperthreads of one core gain nothing in dense kernels."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     allowed = os.sched_getaffinity(0)
@@ -112,7 +112,7 @@ def _cores() -> int:
 
 
 def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
-    """The smallest CPU quota on the way from the process's control group to the root, in cores; None if none."""
+    """The smallest CPU quota from the process's control group up to the root, in cores; None if there is none."""
     quotas = []
     for line in _text(own).splitlines() or ["0::/"]:
         controllers, path = line.split(":", 2)[1:]

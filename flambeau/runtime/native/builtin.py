@@ -1,4 +1,4 @@
-"""Builtin functions made at run time: a Python callable that enters native code in nanoseconds, not through ctypes."""
+"""Builtin functions made at run time: Python callables that enter native code in nanoseconds, without ctypes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def builtins_possible() -> bool:
 
 
 def make_builtin(name: str, address: int, owner: tuple[Any, ...]) -> Callable[..., Any]:
-    """A builtin whose METH_FASTCALL code is at `address` and whose `self` is `owner`, which it keeps alive."""
+    """A builtin with METH_FASTCALL code at `address`; its `self` is `owner`, which it keeps alive."""
     definition = _definitions.get(address)
     if definition is None:
         # A method definition must outlive all builtins made from it, so these are never dropped.

@@ -67,7 +67,7 @@ class InstanceRecord(ctypes.Structure):
 
 
 class PoolRecord(ctypes.Structure):
-    """The thread pool's shared words, each on its own cache line. Zeros are a valid start but for the last two."""
+    """The thread pool's shared words, each on its own cache line. All but the last two start as zero."""
 
     _fields_ = [
         ("generation", ctypes.c_int32),

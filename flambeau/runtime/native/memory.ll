@@ -1,5 +1,6 @@
-; Aligned memory owned by capsules. Blocks of 1 MiB or more are kept for the next request of their size: fresh
-; pages cost a page fault per 4 KiB, several times the work of most kernels that fill them. Guarded by the GIL.
+; Aligned memory owned by capsules, guarded by the GIL. Freed blocks are kept for the next request of their size:
+; small ones because posix_memalign is slow, large ones because fresh pages cost a fault per 4 KiB, several times
+; the work of most kernels that fill them.
 
 declare ptr @PyCapsule_New(ptr, ptr, ptr)
 declare ptr @PyCapsule_GetPointer(ptr, ptr)
@@ -7,6 +8,11 @@ declare i32 @PyCapsule_SetContext(ptr, ptr)
 declare ptr @PyCapsule_GetContext(ptr)
 declare ptr @PyType_GenericAlloc(ptr, i64)
 
+; Small blocks, up to 4 KiB: a list per size, linked through the blocks themselves, of at most 32.
+%Bin = type { ptr, i64 }
+@bins = internal global [64 x %Bin] zeroinitializer
+
+; Large blocks, from 1 MiB on: the last 16 freed, up to a limit in bytes.
 %Block = type { ptr, i64 }
 @kept = internal global [16 x %Block] zeroinitializer
 @kept_bytes = internal global i64 0
@@ -24,8 +30,51 @@ define internal i64 @rounded(i64 %bytes) nounwind {
   ret i64 %whole
 }
 
-; A kept block of exactly this size, or null.
-define internal ptr @reuse(i64 %size) nounwind {
+define internal ptr @bin_of(i64 %size) nounwind {
+  %units = lshr i64 %size, 6
+  %index = sub i64 %units, 1
+  %bin = getelementptr [64 x %Bin], ptr @bins, i64 0, i64 %index
+  ret ptr %bin
+}
+
+; A kept small block of this size, or null.
+define internal ptr @reuse_small(i64 %size) nounwind {
+  %bin = call ptr @bin_of(i64 %size)
+  %head = load ptr, ptr %bin
+  %none = icmp eq ptr %head, null
+  br i1 %none, label %out, label %pop
+pop:
+  %next = load ptr, ptr %head
+  store ptr %next, ptr %bin
+  %count.p = getelementptr %Bin, ptr %bin, i64 0, i32 1
+  %count = load i64, ptr %count.p
+  %fewer = sub i64 %count, 1
+  store i64 %fewer, ptr %count.p
+  br label %out
+out:
+  ret ptr %head
+}
+
+define internal void @keep_small(ptr %memory, i64 %size) nounwind {
+  %bin = call ptr @bin_of(i64 %size)
+  %count.p = getelementptr %Bin, ptr %bin, i64 0, i32 1
+  %count = load i64, ptr %count.p
+  %room = icmp ult i64 %count, 32
+  br i1 %room, label %push, label %full
+push:
+  %head = load ptr, ptr %bin
+  store ptr %head, ptr %memory
+  store ptr %memory, ptr %bin
+  %more = add i64 %count, 1
+  store i64 %more, ptr %count.p
+  ret void
+full:
+  call void @aligned_delete(ptr %memory)
+  ret void
+}
+
+; A kept large block of exactly this size, or null.
+define internal ptr @reuse_large(i64 %size) nounwind {
 entry:
   br label %next
 next:
@@ -82,13 +131,25 @@ next:
   call void @evict(i64 %i)
   %i.next = add i64 %i, 1
   %more = icmp ult i64 %i.next, 16
-  br i1 %more, label %next, label %out
+  br i1 %more, label %next, label %small
+small:
+  %size = phi i64 [ 64, %next ], [ %size, %delete ], [ %size.next, %empty ]
+  %memory = call ptr @reuse_small(i64 %size)
+  %none = icmp eq ptr %memory, null
+  br i1 %none, label %empty, label %delete
+delete:
+  call void @aligned_delete(ptr %memory)
+  br label %small
+empty:
+  %size.next = add i64 %size, 64
+  %again = icmp ule i64 %size.next, 4096
+  br i1 %again, label %small, label %out
 out:
   ret void
 }
 
-; Keep a block in the place of the oldest one; evict older ones while the limit is passed.
-define internal void @keep(ptr %memory, i64 %size) nounwind {
+; Keep a large block in the place of the oldest one; evict older ones while the limit is passed.
+define internal void @keep_large(ptr %memory, i64 %size) nounwind {
 entry:
   %limit = load i64, ptr @kept_limit
   br label %room
@@ -125,12 +186,21 @@ store:
 ; 64-byte aligned memory of `size` bytes (already rounded), or null.
 define internal ptr @block_new(i64 %size) nounwind {
 entry:
+  %small = icmp ule i64 %size, 4096
+  br i1 %small, label %look.small, label %middle
+look.small:
+  %kept.small = call ptr @reuse_small(i64 %size)
+  br label %found
+middle:
   %large = icmp uge i64 %size, 1048576
-  br i1 %large, label %look, label %fresh
-look:
-  %kept = call ptr @reuse(i64 %size)
-  %found = icmp ne ptr %kept, null
-  br i1 %found, label %got, label %fresh
+  br i1 %large, label %look.large, label %fresh
+look.large:
+  %kept.large = call ptr @reuse_large(i64 %size)
+  br label %found
+found:
+  %kept = phi ptr [ %kept.small, %look.small ], [ %kept.large, %look.large ]
+  %any = icmp ne ptr %kept, null
+  br i1 %any, label %got, label %fresh
 fresh:
   %new = call ptr @aligned_new(i64 %size)
   %failed = icmp eq ptr %new, null
@@ -144,7 +214,7 @@ last:
 none:
   ret ptr null
 got:
-  %memory = phi ptr [ %kept, %look ], [ %new, %fresh ], [ %retried, %last ]
+  %memory = phi ptr [ %kept, %found ], [ %new, %fresh ], [ %retried, %last ]
   %live = load i64, ptr @live_bytes
   %now = add i64 %live, %size
   store i64 %now, ptr @live_bytes
@@ -159,17 +229,23 @@ define internal void @block_delete(ptr %memory, i64 %size) nounwind {
   %live = load i64, ptr @live_bytes
   %now = sub i64 %live, %size
   store i64 %now, ptr @live_bytes
+  %small = icmp ule i64 %size, 4096
+  br i1 %small, label %hold.small, label %middle
+hold.small:
+  call void @keep_small(ptr %memory, i64 %size)
+  ret void
+middle:
   %large = icmp uge i64 %size, 1048576
-  br i1 %large, label %hold, label %drop
-hold:
-  call void @keep(ptr %memory, i64 %size)
+  br i1 %large, label %hold.large, label %drop
+hold.large:
+  call void @keep_large(ptr %memory, i64 %size)
   ret void
 drop:
   call void @aligned_delete(ptr %memory)
   ret void
 }
 
-; Live, peak and kept bytes into out[0..2]; the peak restarts from the live bytes if asked.
+; Live, peak and kept (large blocks) bytes into out[0..2]; the peak restarts from the live bytes if asked.
 define void @flambeau_memory(ptr %out, i32 %restart) nounwind {
   %live = load i64, ptr @live_bytes
   %peak = load i64, ptr @peak_bytes
@@ -188,7 +264,7 @@ done:
   ret void
 }
 
-; How many bytes may be kept; returns nothing, evicts nothing by itself.
+; How many bytes of large blocks may be kept from now on.
 define void @flambeau_set_kept_limit(i64 %bytes) nounwind {
   store i64 %bytes, ptr @kept_limit
   ret void

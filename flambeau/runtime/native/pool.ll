@@ -1,5 +1,5 @@
-; The thread pool. One launch at a time cuts [0, tasks) into chunks, which the workers and the launching thread
-; claim by compare-and-swap on one word. A worker spins for a moment when it runs dry, then sleeps.
+; The thread pool. One launch at a time cuts [0, tasks) into chunks, which the workers and the launching
+; thread claim by compare-and-swap on one word. A worker spins for a moment when it runs dry, then sleeps.
 
 @pool = internal global ptr null
 @pool_decided = internal global i32 0
@@ -216,7 +216,8 @@ publish:
   ret void
 }
 
-; Wait for the launch in flight, then tell the workers to leave. The pool stays busy: later launches run inline.
+; Wait for the launch in flight, then tell the workers to leave. The pool stays busy: whoever still has its
+; address runs inline.
 define void @flambeau_stop_pool(ptr %pool) nounwind {
 entry:
   %busy.p = getelementptr %Pool, ptr %pool, i64 0, i32 9

@@ -50,7 +50,8 @@ chunk:
   %several = icmp ugt i64 %chunks, 1
   br i1 %several, label %share, label %inline
 share:
-  call void @pool_run(ptr %pool, ptr %kernel, ptr %context, ptr %gathered, ptr %sizes, i64 %tasks, i64 %grain, i64 %chunks)
+  call void @pool_run(ptr %pool, ptr %kernel, ptr %context, ptr %gathered, ptr %sizes, i64 %tasks, i64 %grain,
+                      i64 %chunks)
   %shared = load atomic i32, ptr %context monotonic, align 4
   ret i32 %shared
 inline:
@@ -59,7 +60,7 @@ inline:
   ret i32 %result
 }
 
-; All launches in order, up to the first failure. Gives its status, or 0; the instance says which launch it was.
+; All launches in order, up to the first failure. Gives its status, or 0; the instance says which it was.
 define internal i32 @run_launches(ptr %instance) nounwind {
 entry:
   %executable.p = getelementptr %Instance, ptr %instance, i64 0, i32 1

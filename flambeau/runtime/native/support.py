@@ -56,7 +56,7 @@ _PYTHON_SYMBOLS = (
 
 
 def source(system: str | None = None, machine: str | None = None) -> str:
-    """The LLVM IR text for an operating system ("linux", "darwin", "win32"...) and CPU ("x86_64", "aarch64"...)."""
+    """The LLVM IR text for an operating system ("linux", "darwin", "win32") and CPU ("x86_64", "aarch64")."""
     system = system or sys.platform
     cpu = _cpu_family(machine or platform.machine())
     if system.startswith("linux") and cpu in _FUTEX_NUMBERS:

@@ -1,5 +1,5 @@
-; Builtin functions (METH_FASTCALL) around the runner and the allocator. All hold the GIL on entry and on exit;
-; it guards the free list of instances. Anything unusual goes to a Python callable: `event(code, value)`.
+; The builtin function (METH_FASTCALL) around the runner. It holds the GIL on entry and on exit, and the GIL
+; guards the free list of instances. Anything unusual goes to a Python callable: `event(code, value)`.
 
 declare ptr @PyTuple_GetItem(ptr, i64)
 declare ptr @PyLong_AsVoidPtr(ptr)
@@ -21,7 +21,8 @@ declare void @Py_DecRef(ptr)
 ; event(code, value) of the owner whose address-and-event tuple is `self`. Null: it raised.
 define internal ptr @notify(ptr %self, i64 %code, i64 %value) nounwind {
   %event = call ptr @PyTuple_GetItem(ptr %self, i64 1)
-  %answer = call ptr (ptr, ptr, ...) @PyObject_CallFunction(ptr %event, ptr @two_integers, i64 %code, i64 %value)
+  %answer = call ptr (ptr, ptr, ...) @PyObject_CallFunction(ptr %event, ptr @two_integers, i64 %code,
+                                                            i64 %value)
   ret ptr %answer
 }
 
@@ -50,8 +51,8 @@ out:
   ret ptr %head
 }
 
-; Store `count` integers from args as pointers in the table. Gives the number stored: less than count means that
-; args[number] is no pointer, and an exception may be set.
+; Store `count` integers from args as pointers in the table. Gives the number stored: less than count means
+; that args[number] is no pointer, and an exception may be set.
 define internal i64 @store_pointers(ptr %args, ptr %table, i64 %count) nounwind {
 entry:
   br label %next
