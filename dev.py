@@ -41,7 +41,14 @@ COMMANDS = {
 INCLUDED = {"dev": {"demo"}}  # extras that an extra brings with it, as pyproject.toml says
 CHECKS = ("test", "lint", "types")
 GENERATED = (
-    ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", "build", "dist", "demo-out",
+    ".venv",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    "build",
+    "dist",
+    "demo-out",
 )
 
 

@@ -53,7 +53,9 @@ def imports_of(path: Path, package: Path) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, f"flambeau.{alias.name}") for alias in node.names)
             elif is_ours(origin):
                 yield node.lineno, origin
-        elif isinstance(node, ast.Call) and called_name(node) in {"import_module", "__import__"} and node.args:
+        elif (
+            isinstance(node, ast.Call) and called_name(node) in {"import_module", "__import__"} and node.args
+        ):
             target = node.args[0]
             if isinstance(target, ast.Constant) and isinstance(target.value, str) and is_ours(target.value):
                 yield node.lineno, target.value

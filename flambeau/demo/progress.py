@@ -1,0 +1,62 @@
+"""A progress bar of the standard library: one line rewritten in place, or plain lines where output is not a
+terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import TextIO
+
+_REDRAW_SECONDS = 0.05
+_PLAIN_LINES = 10
+_BAR_WIDTH = 24
+
+
+class ProgressBar:
+    """`total` steps, drawn to `stream`. As a context manager it leaves the cursor on a fresh line."""
+
+    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+        self.total = total
+        self.stream = stream if stream is not None else sys.stdout
+        self.live = self.stream.isatty()
+        # When the first update came, and with how many steps done: that step compiled, the rest tell the rate.
+        self._first: tuple[float, int] | None = None
+        self._drawn = 0.0
+        self._open_line = False
+
+    def update(self, done: int, note: str) -> None:
+        """Show that `done` of the steps are done, with `note` beside it. Cheap enough for every step."""
+        now = time.perf_counter()
+        self._first = self._first or (now, done)
+        if self.live:
+            if now - self._drawn < _REDRAW_SECONDS and done < self.total:
+                return
+            self._drawn = now
+            line = self._line(done, note, now)
+            self.stream.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
+            self._open_line = True
+        elif done * _PLAIN_LINES // self.total > (done - 1) * _PLAIN_LINES // self.total:
+            self.stream.write(self._line(done, note, now) + "\n")
+        self.stream.flush()
+
+    def _line(self, done: int, note: str, now: float) -> str:
+        assert self._first is not None, "update sets it before it draws"
+        filled = _BAR_WIDTH * done // self.total
+        full, empty = "█░" if _can_draw_blocks(self.stream) else "#."
+        seconds, steps = now - self._first[0], done - self._first[1]
+        rate = f"{steps / seconds:.0f} steps/s" if steps else "compiling"
+        counted = f"{done:>{len(str(self.total))}}/{self.total}"
+        return f"  {full * filled}{empty * (_BAR_WIDTH - filled)} {counted}  {note}  {rate}"
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._open_line:
+            self.stream.write("\n")
+            self.stream.flush()
+
+
+def _can_draw_blocks(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
