@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from flambeau.errors import FlambeauError
@@ -79,7 +79,7 @@ def host_target() -> Target:
     return _named_target(os.environ.get(TARGET_VARIABLE, "") or "native")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _named_target(name: str) -> Target:
     if name not in _NAMED:
         raise FlambeauError(f"{TARGET_VARIABLE}={name!r} names no target; known: {', '.join(sorted(_NAMED))}")

@@ -16,6 +16,7 @@ from flambeau.ir.target import avx2, generic_aarch64, generic_x86_64, host_targe
 
 HOST = host_target()
 RUNNABLE = [HOST, *([avx2()] if HOST.has_feature("avx2") else []), *([generic_x86_64()] if HOST.is_x86 else [])]
+FOREIGN = [generic_x86_64(), avx2(), generic_aarch64()]
 _names = itertools.count()
 
 
@@ -129,7 +130,7 @@ def test_strided_and_indexed_loads_agree_with_numpy(target, dtype):
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda target: target.cpu)
 def test_every_half_widens_as_numpy_does(target):
     def body(b):
-        copy = lambda i: b.store_vector(b.load_vector(b.buffer(0), i, "f16", 8), b.buffer(1), i, "f32")  # noqa: E731
+        copy = lambda i: b.store_vector(b.load_vector(b.buffer(0), i, "f16", 8), b.buffer(1), i, "f32")
         b.loop(0, 65536, 8, copy)
         b.succeed()
 
@@ -151,7 +152,7 @@ def f32_samples() -> np.ndarray:
 
 def narrow(target, dtype: str, values: np.ndarray) -> np.ndarray:
     def body(b):
-        copy = lambda i: b.store_vector(b.load_vector(b.buffer(0), i, "f32", 8), b.buffer(1), i, dtype)  # noqa: E731
+        copy = lambda i: b.store_vector(b.load_vector(b.buffer(0), i, "f32", 8), b.buffer(1), i, dtype)
         b.loop(0, b.size(0), 8, copy)
         b.succeed()
 
@@ -230,7 +231,7 @@ def test_objects_are_the_same_bytes_every_time():
     assert serial == parallel and len(set(serial)) == 1
 
 
-@pytest.mark.parametrize("target", [generic_x86_64(), avx2(), generic_aarch64()], ids=lambda target: target.cpu)
+@pytest.mark.parametrize("target", FOREIGN, ids=lambda target: target.cpu)
 def test_foreign_targets_compile_without_library_calls(target):
     module = em.new_module("m", target)
     b = em.new_kernel(module, "kernel", target)

@@ -6,6 +6,7 @@ Values live in two forms. *Storage* is what memory holds (bf16 is i16, f16 is ha
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,7 +82,9 @@ def constant(element: ll.Type, number: float | int, lanes: int = 1) -> ll.Consta
         number = float(number)
     else:
         number = wrap_integer(int(number), element.width)
-    return ll.Constant(element, number) if lanes == 1 else ll.Constant(ll.VectorType(element, lanes), [number] * lanes)
+    if lanes == 1:
+        return ll.Constant(element, number)
+    return ll.Constant(ll.VectorType(element, lanes), [number] * lanes)
 
 
 def round_to_f32(number: float) -> float:
@@ -89,7 +92,24 @@ def round_to_f32(number: float) -> float:
     try:
         return struct.unpack("f", struct.pack("f", number))[0]
     except OverflowError:
-        return float("inf") if number > 0 else float("-inf")
+        return math.copysign(math.inf, number)
+
+
+def round_to_half(number: float) -> float:
+    """The f16 nearest to number, infinite past the f16 range."""
+    try:
+        return struct.unpack("e", struct.pack("e", number))[0]
+    except OverflowError:
+        return math.copysign(math.inf, number)
+
+
+def round_to_bf16(number: float) -> float:
+    """The bf16 nearest to number rounded to f32: ties to even, NaN kept."""
+    if number != number:
+        return number
+    (bits,) = struct.unpack("I", struct.pack("f", round_to_f32(number)))
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return struct.unpack("f", struct.pack("I", bits))[0]
 
 
 def wrap_integer(number: int, bits: int) -> int:
@@ -135,6 +155,8 @@ class Emitter(ll.IRBuilder):
     def __init__(self, block: ll.Block, target: Target) -> None:
         super().__init__(block)
         self.target = target
+        # Values that pure builders have made, by block and operands (see `vmath.emit_philox`).
+        self.memo: dict[tuple[Any, ...], Any] = {}
 
     # -- kernel ABI ---------------------------------------------------------------------------------------------
 
@@ -185,9 +207,9 @@ class Emitter(ll.IRBuilder):
         carry: Sequence[ll.Value] = (),
         name: str = "i",
     ) -> list[ll.Value]:
-        """for (i = start; i < stop; i += step) carry = body(i, *carry). Returns the last carry (the given one if empty).
+        """for (i = start; i < stop; i += step) carry = body(i, *carry). Returns the last carry.
 
-        Indices are i64, step is positive, and stop + step must not overflow.
+        Without iterations that is the given one. Indices are i64, step is positive, stop + step must not overflow.
         """
         first, last, stride = self.index(start), self.index(stop), self.index(step)
         before = self.block
@@ -217,7 +239,7 @@ class Emitter(ll.IRBuilder):
         otherwise: Callable[[], Sequence[ll.Value]],
     ) -> list[ll.Value]:
         """Run one of two bodies by the scalar i1 `condition`; both yield values of the same types."""
-        arms, after = [self.append_basic_block("then"), self.append_basic_block("else")], None
+        arms = [self.append_basic_block("then"), self.append_basic_block("else")]
         self.cbranch(condition, *arms)
         after = self.append_basic_block("join")
         outcomes = []
@@ -303,7 +325,8 @@ class Emitter(ll.IRBuilder):
         """0, stride, 2*stride, ... as a constant vector."""
         if lanes == 1:
             return ll.Constant(element, 0)
-        return ll.Constant(ll.VectorType(element, lanes), [wrap_integer(k * stride, element.width) for k in range(lanes)])
+        numbers = [wrap_integer(k * stride, element.width) for k in range(lanes)]
+        return ll.Constant(ll.VectorType(element, lanes), numbers)
 
     def tail_mask(self, lanes: int, active: ll.Value | int) -> ll.Value:
         """<lanes x i1> whose first `active` lanes are set; an int gives a constant."""

@@ -19,7 +19,7 @@ _HEAVY_CALLS = ("LLVMPY_ParseAssembly", "LLVMPY_RunNewModulePassManager", "LLVMP
 _per_thread = threading.local()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def llvm_binding() -> Any:
     """llvmlite.binding with every linked-in target initialised. Imported once, at first use."""
     import llvmlite.binding as llvm
@@ -151,7 +151,7 @@ class _LockUnlessExempt:
             self._lock.__exit__(*exc)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def can_compile_in_parallel() -> bool:
     """Whether this llvmlite is one whose lock we can set aside; if not, compilation is serial and still right."""
     import llvmlite
