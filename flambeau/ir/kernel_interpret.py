@@ -173,8 +173,19 @@ class _StageRun:
             case "philox":
                 assert isinstance(instr.attr, int), f"%{instr.id}: philox needs the number of a word"
                 return philox.philox_4x32(*operands)[instr.attr]
+            case "check":
+                return self.check(instr, operands[0], operands[1])
             case op:
                 return kernel_scalar.evaluate(op, operands, instr.dtype)
+
+    def check(self, instr: Instr, fine: Array, detail: Array) -> Array:
+        """Raises KernelError with the check's status and the first failing point's detail."""
+        assert isinstance(instr.attr, int), f"%{instr.id}: a check needs a status"
+        if not np.all(fine):
+            fine, detail = np.broadcast_arrays(fine, detail)
+            found = int(detail[~fine][0])
+            raise KernelError(f"a check failed on {found}", status=instr.attr, details=(found, 0))
+        return fine
 
     def load(self, address: Address) -> Array:
         param, buffer = self.params[address.buffer], self.buffers[address.buffer]

@@ -1,0 +1,67 @@
+"""Kernels -> artifacts: emit each distinct kernel once, compile the modules in parallel, say how to launch them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import llvmlite.ir as ll
+
+from flambeau.codegen.cpu import contraction, loops, toolchain
+from flambeau.codegen.cpu.artifact import Artifact, Phase
+from flambeau.codegen.cpu.emitter import new_module
+from flambeau.ir.kernel_hash import kernel_key
+from flambeau.ir.kernel import ContractionKernel, Kernel, LoopKernel
+from flambeau.ir.target import Target
+
+
+@dataclass(frozen=True)
+class Emission:
+    """One kernel's module before it is compiled."""
+
+    module: ll.Module
+    phases: tuple[Phase, ...]
+    scratch_bytes: tuple[int, ...]
+
+
+def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]:
+    """The artifact of each kernel, in order; kernels that compute the same share one."""
+    keys = [kernel_key(kernel) for kernel in kernels]
+    distinct = dict(zip(keys, kernels, strict=True))
+    emissions = {key: emit_kernel(kernel, symbol_of(key, target), target) for key, kernel in distinct.items()}
+    texts = [str(emission.module) for emission in emissions.values()]
+    objects = toolchain.compile_modules(texts, target, threads=target.cores)
+    artifacts = {
+        key: Artifact(code, emission.phases, emission.scratch_bytes, _inspection(text, target))
+        for (key, emission), text, code in zip(emissions.items(), texts, objects, strict=True)
+    }
+    return [artifacts[key] for key in keys]
+
+
+def emit_kernel(kernel: Kernel, symbol: str, target: Target) -> Emission:
+    """The kernel's own module; the names of its functions begin with `symbol`."""
+    module = new_module(symbol, target)
+    match kernel:
+        case LoopKernel():
+            return Emission(module, tuple(loops.emit(kernel, module, symbol, target)), ())
+        case ContractionKernel():
+            phases, scratch_bytes = contraction.emit(kernel, module, symbol, target)
+            return Emission(module, tuple(phases), tuple(scratch_bytes))
+        case _:
+            assert_never(kernel)
+
+
+def symbol_of(key: str, target: Target) -> str:
+    """A name that differs between kernels and between targets, so that objects of both can live in one process."""
+    digest = hashlib.sha256(f"{key} {target.cache_key}".encode()).hexdigest()
+    return f"flambeau_{digest[:24]}"
+
+
+def _inspection(text: str, target: Target) -> dict[str, functools.partial[str]]:
+    return {
+        "llvm": functools.partial(str, text),
+        "asm": functools.partial(toolchain.emit_assembly, text, target),
+    }

@@ -1,0 +1,195 @@
+"""LoopKernel + Target -> LoopPlan: what varies along which dims, and at which loop level each value is computed.
+
+Levels, outer to inner: FUNCTION (once a call), TASK (once a task: the parallel dims are known), STAGE (at the
+start of a stage, once per vector of a blocked parallel dim), then STAGE + 1 + j inside loop j of the stage.
+A value is computed at the outermost level where everything it depends on is known, so no value is computed twice
+because a loop stands around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from flambeau.codegen.cpu.emitter import compute_type, storage_bytes
+from flambeau.ir.dtypes import DType
+from flambeau.ir.kernel import Address, Extent, Instr, LoopKernel, LoopSchedule, Stage
+from flambeau.ir.target import Target
+
+FUNCTION, TASK, STAGE = 0, 1, 2
+INNERMOST = 1 << 30                     # deeper than any level
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """lanes is 1 for scalar code; then `vector_dim` is None, while `block_dim` may still split a parallel dim."""
+
+    kernel: LoopKernel
+    schedule: LoopSchedule
+    lanes: int
+    unroll: int
+    vector_dim: int | None
+    block_dim: int | None
+    dims_of: dict[int, frozenset[int]] = field(default_factory=dict)
+    level_of: dict[int, int] = field(default_factory=dict)
+    dtype_of: dict[int, DType] = field(default_factory=dict)
+    read_as_vector: set[int] = field(default_factory=set)
+
+    def varies(self, value: int) -> bool:
+        """Whether the value differs from lane to lane."""
+        return self.vector_dim is not None and self.vector_dim in self.dims_of[value]
+
+    def is_vectorised(self, stage: Stage) -> bool:
+        """Whether the innermost level of the stage works on vectors."""
+        return self.vector_dim is not None and (self.vector_dim == self.block_dim or self.vector_dim in stage.dims)
+
+    def dim_level(self, stage: Stage, dim: int) -> int:
+        """Where the index of `dim` is known."""
+        if dim < self.kernel.n_parallel:
+            return STAGE if dim == self.block_dim else TASK
+        assert dim in stage.dims, f"dim {dim} is read in a stage that walks {stage.dims}"
+        return STAGE + 1 + stage.dims.index(dim)
+
+    def address_varies(self, address: Address) -> bool:
+        """Whether the lanes read different places, or are guarded one by one."""
+        if self.vector_dim is None:
+            return False
+        read = [value for value, _ in address.dynamic] + ([] if address.guard is None else [address.guard])
+        return bool(address.stride_of(self.vector_dim)) or any(self.varies(value) for value in read)
+
+    def instrs_at(self, stage: Stage, level: int) -> list[Instr]:
+        """The body's instructions that are computed at `level`, in order."""
+        return [instr for instr in stage.body if self.level_of[instr.id] == level]
+
+
+def is_empty(kernel: LoopKernel, stage: Stage) -> bool:
+    """Whether the stage is known to have no points."""
+    return any(kernel.extents[dim] == 0 for dim in stage.dims)
+
+
+def plan_loops(kernel: LoopKernel, schedule: LoopSchedule, target: Target) -> LoopPlan:
+    """Decide lanes and levels for `kernel` under `schedule`."""
+    dims_of = _dims_of_values(kernel)
+    dim = schedule.vector_dim
+    lanes = 1 if dim is None else choose_lanes(kernel, dims_of, dim, target)
+    vector_dim = dim if lanes > 1 else None
+    block_dim = dim if dim is not None and dim < kernel.n_parallel else None
+    unroll = _useful_unroll(kernel, schedule, vector_dim, lanes)
+    plan = LoopPlan(kernel, schedule, lanes, unroll, vector_dim, block_dim, dims_of)
+    plan.dtype_of.update(_dtypes_of_values(kernel))
+    _assign_levels(plan)
+    _mark_vector_reads(plan)
+    return plan
+
+
+def _useful_unroll(kernel: LoopKernel, schedule: LoopSchedule, vector_dim: int | None, lanes: int) -> int:
+    """No more vectors a step than the dim has."""
+    if vector_dim is None:
+        return 1
+    extent = kernel.extents[vector_dim]
+    return max(1, schedule.unroll if isinstance(extent, str) else min(schedule.unroll, extent // lanes))
+
+
+def _dims_of_values(kernel: LoopKernel) -> dict[int, frozenset[int]]:
+    dims_of: dict[int, frozenset[int]] = {}
+    for stage in kernel.stages:
+        for instr in stage.body:
+            own = set(_own_dims(instr))
+            dims_of[instr.id] = frozenset(own.union(*(dims_of[value] for value in values_read(instr))))
+        for reduction in stage.reductions:
+            dims_of[reduction.id] = dims_of[reduction.value] - frozenset(stage.dims)
+    return dims_of
+
+
+def _dtypes_of_values(kernel: LoopKernel) -> dict[int, DType]:
+    found = {instr.id: instr.dtype for instr in kernel.instrs()}
+    return found | {reduction.id: reduction.dtype for stage in kernel.stages for reduction in stage.reductions}
+
+
+def values_read(instr: Instr) -> Iterator[int]:
+    """Ids of the operands, and of the values in a load's address."""
+    yield from instr.operands
+    if isinstance(instr.attr, Address):
+        yield from address_values(instr.attr)
+
+
+def address_values(address: Address) -> Iterator[int]:
+    """Ids of the values an address reads."""
+    yield from (value for value, _ in address.dynamic)
+    if address.guard is not None:
+        yield address.guard
+
+
+def _own_dims(instr: Instr) -> Iterator[int]:
+    if instr.op == "index":
+        assert isinstance(instr.attr, int), f"%{instr.id}: index needs a dim number"
+        yield instr.attr
+    elif isinstance(instr.attr, Address):
+        yield from (dim for dim, _ in instr.attr.strides)
+
+
+def _assign_levels(plan: LoopPlan) -> None:
+    kernel = plan.kernel
+    written = {store.address.buffer for stage in kernel.stages for store in stage.stores}
+    for stage in kernel.stages:
+        for instr in stage.body:
+            levels = [FUNCTION, *(plan.level_of[value] for value in values_read(instr))]
+            levels += [plan.dim_level(stage, dim) for dim in _own_dims(instr)]
+            if isinstance(instr.attr, Address) and instr.attr.buffer in written:
+                levels.append(STAGE)            # after the stores of earlier stages
+            if _may_fault(instr):
+                levels.append(_innermost_runtime_level(plan, stage))
+            plan.level_of[instr.id] = max(levels)
+        for reduction in stage.reductions:
+            plan.level_of[reduction.id] = STAGE
+
+
+def _may_fault(instr: Instr) -> bool:
+    """Whether the instruction must not be run for a stage that turns out to have no points."""
+    return instr.op == "check" or (isinstance(instr.attr, Address) and bool(instr.attr.dynamic))
+
+
+def _innermost_runtime_level(plan: LoopPlan, stage: Stage) -> int:
+    runtime = [depth for depth, dim in enumerate(stage.dims) if isinstance(plan.kernel.extents[dim], str)]
+    return STAGE + 1 + runtime[-1] if runtime else FUNCTION
+
+
+def _mark_vector_reads(plan: LoopPlan) -> None:
+    """Uniform values that vector instructions read: each is splatted once, where it is computed."""
+    for stage in plan.kernel.stages:
+        if not plan.is_vectorised(stage):
+            continue
+        for instr in stage.body:
+            if plan.varies(instr.id):
+                plan.read_as_vector.update(values_read(instr))
+        for store in stage.stores:
+            plan.read_as_vector.add(store.value)
+        plan.read_as_vector.update(reduction.value for reduction in stage.reductions)
+    plan.read_as_vector.difference_update([value for value in plan.dims_of if plan.varies(value)])
+
+
+def choose_lanes(kernel: LoopKernel, dims_of: dict[int, frozenset[int]], dim: int, target: Target) -> int:
+    """Lanes for the values that vary along `dim`: full registers of the commonest compute width, and never more
+    lanes than points. Wider values then take several registers an operation, which costs no extra instructions."""
+    votes = {1: 0, 2: 0, 4: 0, 8: 0}
+    for instr in kernel.instrs():
+        if dim in dims_of[instr.id] and instr.op != "check":
+            votes[_compute_bytes(instr)] += 1
+    wide, narrow = votes[8], votes[4]
+    if wide > narrow:
+        width = 8
+    else:
+        width = max((bytes_ for bytes_, count in votes.items() if count and bytes_ < 8), default=4)
+    lanes = target.lanes(width)
+    extent: Extent = kernel.extents[dim]
+    if isinstance(extent, int):
+        while lanes > 1 and lanes // 2 >= extent:
+            lanes //= 2
+    return lanes
+
+
+def _compute_bytes(instr: Instr) -> int:
+    """Bytes of one element in a register. A bool made by a comparison is one bit, and counts as one byte."""
+    if instr.dtype.name == "bool":
+        return 1
+    return 4 if compute_type(instr.dtype.name).intrinsic_name == "f32" else storage_bytes(instr.dtype.name)

@@ -1,0 +1,263 @@
+"""LoopKernel -> LLVM IR: one function of the kernel ABI, already vectorised.
+
+    for each task                                   tasks.py
+      for each vector step of a blocked dim         strips.py     (column mode: every value is a vector)
+        for each stage
+          loops over its dims                       strips.py     (row mode: one of them steps by vectors)
+            values, stores                          here, addressing.py
+            reductions                              reductions.py
+
+Each value is computed at the level that loop_plan.py gives it, so nothing waits for LLVM to hoist it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import llvmlite.ir as ll
+
+from flambeau.codegen.cpu.artifact import Phase
+from flambeau.codegen.cpu.addressing import Memory
+from flambeau.codegen.cpu.default_schedule import default_schedule
+from flambeau.codegen.cpu.emitter import I1, I32, I64, constant, new_kernel
+from flambeau.codegen.cpu.loop_plan import (
+    FUNCTION,
+    STAGE,
+    TASK,
+    LoopPlan,
+    is_empty,
+    plan_loops,
+)
+from flambeau.codegen.cpu.reductions import Accumulator
+from flambeau.codegen.cpu.scalars import emit_scalar
+from flambeau.codegen.cpu.scope import Scope
+from flambeau.codegen.cpu.strips import Carry, Strip, repeat, walk_strip
+from flambeau.codegen.cpu.tasks import TaskSpace, return_without_tasks
+from flambeau.ir.kernel import Address, Instr, LoopKernel, Stage
+from flambeau.ir.target import Target
+
+_UNROLLED_POINTS = 4                    # sequential loops this short are written out,
+_UNROLLED_INSTRS = 64                   # unless that is more code than this
+
+
+def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> list[Phase]:
+    """Add the kernel's function to `module` and say how to launch it. Without a schedule it takes the default one."""
+    schedule = kernel.schedule or default_schedule(kernel)
+    plan = plan_loops(kernel, schedule, target)
+    emitter = new_kernel(module, symbol, target)
+    extents = tuple(
+        constant(I64, extent) if isinstance(extent, int) else emitter.size(kernel.sizes.index(extent))
+        for extent in kernel.extents
+    )
+    buffers = tuple(emitter.buffer(number) for number in range(len(kernel.params)))
+    scope = Scope(emitter, plan, extents, buffers)
+    _LoopEmitter(scope).emit()
+    return [TaskSpace(plan).phase(symbol)]
+
+
+class _LoopEmitter:
+    def __init__(self, scope: Scope) -> None:
+        self.scope, self.plan, self.kernel = scope, scope.plan, scope.plan.kernel
+        self.emitter = scope.emitter
+        self.memory = Memory(scope)
+
+    def emit(self) -> None:
+        """The whole function."""
+        return_without_tasks(self.emitter)
+        self.stages_at(FUNCTION)
+        TaskSpace(self.plan).walk(self.scope, self.task)
+        self.emitter.succeed()
+
+    def stages_at(self, level: int) -> None:
+        """The values of all stages that are known outside of them."""
+        self.memory.enter(level)
+        for stage in self.live_stages():
+            self.level(stage, level)
+
+    def live_stages(self) -> list[Stage]:
+        return [stage for stage in self.kernel.stages if not is_empty(self.kernel, stage)]
+
+    def task(self, strip: Strip | None) -> None:
+        """All stages at one point of the unblocked parallel dims."""
+        self.stages_at(TASK)
+        if strip is None:
+            self.run_stages()
+            return
+        assert self.plan.block_dim is not None, "a strip is a range of the blocked dim"
+        dim = self.plan.block_dim
+
+        def step(index: ll.Value, carry: Carry) -> Carry:
+            self.scope.index[dim] = index
+            self.run_stages()
+            return carry
+
+        walk_strip(self.scope, strip, step, [])
+
+    def run_stages(self) -> None:
+        for stage in self.kernel.stages:
+            self.memory.enter(STAGE)
+            self.run_stage(stage)
+
+    def run_stage(self, stage: Stage) -> None:
+        """Values known at its start, then its loops, then what its reductions came to."""
+        accumulators = [self.accumulator(stage, number) for number in range(len(stage.reductions))]
+        copies = self.carried_copies(stage)
+        carry = [value for _ in range(copies) for acc in accumulators for value in acc.initial()]
+        if not is_empty(self.kernel, stage):
+            self.level(stage, STAGE)
+            carry = self.nest(stage, accumulators, 0, carry)
+        self.finish(stage, accumulators, copies, carry)
+
+    # -- values ---------------------------------------------------------------------------------------------------
+
+    def level(self, stage: Stage, level: int) -> None:
+        """Values of the stage that become known at `level`; uniform ones first, then copy by copy, which keeps
+        fewer registers alive than all copies side by side."""
+        instrs = self.plan.instrs_at(stage, level)
+        for instr in instrs:
+            if not self.plan.varies(instr.id):
+                self.instr(stage, instr, None)
+        for copy in range(self.scope.copies):
+            for instr in instrs:
+                if self.plan.varies(instr.id):
+                    self.instr(stage, instr, copy)
+        for address in self.addresses(stage):
+            self.memory.prepare(stage, address)
+
+    def addresses(self, stage: Stage) -> list[Address]:
+        loads = [instr.attr for instr in stage.body if isinstance(instr.attr, Address)]
+        return loads + [store.address for store in stage.stores]
+
+    def instr(self, stage: Stage, instr: Instr, copy: int | None) -> None:
+        match instr.op:
+            case "load":
+                assert isinstance(instr.attr, Address), f"%{instr.id}: a load needs an address"
+                value = self.memory.load(stage, instr.attr, copy)
+            case "check":
+                self.check(instr, copy)
+                return
+            case _:
+                value = emit_scalar(self.scope, instr, copy)
+        self.scope.define(instr.id, copy, value)
+
+    def check(self, instr: Instr, copy: int | None) -> None:
+        """Return the status if an active lane's condition is false, with that lane's detail in ctx."""
+        emitter, scope = self.emitter, self.scope
+        assert isinstance(instr.attr, int), f"%{instr.id}: a check needs a status"
+        fine, detail = (scope.read(operand, copy) for operand in instr.operands)
+        failed = emitter.not_(fine)
+        if copy is None:
+            emitter.fail_if(failed, instr.attr, detail)
+            return
+        if scope.mask is not None:
+            failed = emitter.and_(failed, scope.mask)
+        with emitter.if_then(emitter.reduce("or", failed), likely=False):
+            lanes = ll.IntType(self.plan.lanes)
+            bits = emitter.bitcast(failed, lanes)
+            first = emitter.intrinsic(f"llvm.cttz.i{self.plan.lanes}", lanes, [bits, ll.Constant(I1, 1)])
+            number = emitter.zext(first, I32) if self.plan.lanes < 32 else emitter.trunc(first, I32)
+            emitter.fail(instr.attr, emitter.extract_element(detail, number))
+
+    # -- loops ----------------------------------------------------------------------------------------------------
+
+    def nest(self, stage: Stage, accumulators: list[Accumulator], depth: int, carry: Carry) -> Carry:
+        """The stage's loops from `depth` on, carrying the accumulators."""
+        if depth == len(stage.dims):
+            return self.innermost(stage, accumulators, carry)
+        dim, level = stage.dims[depth], STAGE + 1 + depth
+        extent = self.kernel.extents[dim]
+
+        def step(index: ll.Value, carry: Carry) -> Carry:
+            self.scope.index[dim] = index
+            self.memory.enter(level)
+            self.level(stage, level)
+            return self.nest(stage, accumulators, depth + 1, carry)
+
+        stop = extent if isinstance(extent, int) else self.scope.extents[dim]
+        if dim == self.plan.vector_dim:
+            return walk_strip(self.scope, Strip(0, stop), step, carry)
+        return repeat(self.scope, 0, stop, 1, step, carry, self.written_out(stage, depth))
+
+    def written_out(self, stage: Stage, depth: int) -> int:
+        """Up to how many rounds of this loop are written out instead of looped over."""
+        points = math.prod(e if isinstance(e := self.kernel.extents[d], int) else 1 << 30 for d in stage.dims[depth:])
+        is_short = points <= _UNROLLED_POINTS and points * len(stage.body) <= _UNROLLED_INSTRS
+        return _UNROLLED_POINTS if is_short else 1
+
+    def innermost(self, stage: Stage, accumulators: list[Accumulator], carry: Carry) -> Carry:
+        """Stores and reductions of one point (or of one vector a copy)."""
+        for copy in self.copies_of(stage):
+            for store in stage.stores:
+                is_plain = store.combine == "set" and not self.plan.varies(store.value)
+                uniform = is_plain and not self.plan.address_varies(store.address)
+                self.memory.store(stage, store, None if uniform else copy)
+        carry = list(carry)
+        width = sum(acc.width for acc in accumulators)
+        for number, copy in enumerate(self.copies_of(stage)):
+            at = number * width
+            for acc in accumulators:
+                carry[at : at + acc.width] = self.update(stage, acc, carry[at : at + acc.width], copy)
+                at += acc.width
+        return carry
+
+    def copies_of(self, stage: Stage) -> list[int | None]:
+        """Copies that the innermost level works on: [None] in scalar code."""
+        return list(range(self.scope.copies)) if self.plan.is_vectorised(stage) else [None]
+
+    # -- reductions -----------------------------------------------------------------------------------------------
+
+    def accumulator(self, stage: Stage, number: int) -> Accumulator:
+        reduction = stage.reductions[number]
+        known = [e for dim in stage.dims if isinstance(e := self.kernel.extents[dim], int)]
+        points = math.prod(known) if len(known) == len(stage.dims) else None
+        lanes = self.plan.lanes if self.plan.is_vectorised(stage) else 1
+        return Accumulator(self.emitter, reduction, self.plan.dtype_of[reduction.value], lanes, points)
+
+    def carried_copies(self, stage: Stage) -> int:
+        """Independent accumulators of each reduction: one a copy."""
+        if not self.plan.is_vectorised(stage):
+            return 1
+        return self.plan.unroll if self.plan.vector_dim in stage.dims else self.scope.copies
+
+    def update(self, stage: Stage, acc: Accumulator, state: Carry, copy: int | None) -> Carry:
+        value = self.scope.read(acc.reduction.value, copy)
+        position = self.position(stage, copy) if acc.tracks_position else None
+        return acc.update(state, value, position, self.scope.mask if copy is not None else None)
+
+    def position(self, stage: Stage, copy: int | None) -> ll.Value:
+        """Row-major position within the stage's dims, i64."""
+        position: ll.Value | None = None
+        for dim in stage.dims:
+            index = self.scope.index_value(dim, copy)
+            if position is None:
+                position = index
+                continue
+            extent = self.scope.extents[dim] if copy is None else self.scope.splat(self.scope.extents[dim])
+            position = self.emitter.add(self.emitter.mul(position, extent), index)
+        return constant(I64, 0, self.scope.lanes(copy)) if position is None else position
+
+    def finish(self, stage: Stage, accumulators: list[Accumulator], copies: int, carry: Carry) -> None:
+        """Bind the results: per copy in column mode, else all copies and lanes merged into a scalar."""
+        width = sum(acc.width for acc in accumulators)
+        at = 0
+        for acc in accumulators:
+            states = [carry[copy * width + at : copy * width + at + acc.width] for copy in range(copies)]
+            at += acc.width
+            self.bind(stage, acc, states)
+
+    def bind(self, stage: Stage, acc: Accumulator, states: list[Carry]) -> None:
+        name = acc.reduction.id
+        if self.plan.varies(name):
+            for copy, state in enumerate(states):
+                self.scope.define(name, copy, acc.result(state))
+            return
+        if self.plan.is_vectorised(stage) and self.plan.vector_dim not in stage.dims:
+            # The value is the same in every lane of a blocked dim, masked lanes aside, and lane 0 is never masked.
+            states = [[self.emitter.lane(value, 0) for value in states[0]]]
+            self.scope.define(name, None, acc.result(states[0]))
+            return
+        while len(states) > 1:
+            half = len(states) // 2
+            merged = [acc.merge(a, b) for a, b in zip(states[:half], states[half : 2 * half], strict=True)]
+            states = merged + states[2 * half :]
+        self.scope.define(name, None, acc.result(acc.across_lanes(states[0])))

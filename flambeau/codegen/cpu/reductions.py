@@ -1,0 +1,176 @@
+"""Reduction -> accumulators: an identity, an update per point, a merge, and at the end one value.
+
+Sums and products may be taken in any order (several accumulators, several lanes) but always in the same one for the
+same schedule. f16 and bf16 accumulate in f32. max and min keep a NaN once they saw one. argmax and argmin carry the
+position beside the value; positions grow along each accumulator, so a strict comparison keeps the first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import llvmlite.ir as ll
+
+from flambeau.codegen.cpu.emitter import I8, I32, I64, Emitter, compute_type, constant, is_float, is_signed, lanes_of, vector_type
+from flambeau.ir.dtypes import DType
+from flambeau.ir.kernel import Reduction
+
+State = list[ll.Value]                  # [value], or [value, position]
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """One reduction over `points` points (None: known only at run time) in accumulators of `lanes` lanes."""
+
+    emitter: Emitter
+    reduction: Reduction
+    dtype: DType                        # of the values reduced
+    lanes: int
+    points: int | None
+
+    @property
+    def tracks_position(self) -> bool:
+        """Whether the result is a position."""
+        return self.reduction.combiner in ("argmax", "argmin")
+
+    @property
+    def width(self) -> int:
+        """How many LLVM values the state has."""
+        return 2 if self.tracks_position else 1
+
+    @property
+    def position_type(self) -> ll.Type:
+        """i32 where every position fits, for twice the lanes in a register."""
+        return I32 if self.points is not None and self.points < 1 << 31 else I64
+
+    def initial(self) -> State:
+        """The state before any point."""
+        value = constant(self._element(), self._identity(), self.lanes)
+        return [value, constant(self.position_type, 0, self.lanes)] if self.tracks_position else [value]
+
+    def update(self, state: State, value: ll.Value, position: ll.Value | None, mask: ll.Value | None) -> State:
+        """The state after one more point a lane. position: i64; mask: the lanes that have a point."""
+        value = self._arranged(value)
+        if not self.tracks_position:
+            if mask is not None:
+                value = self.emitter.select(mask, value, constant(self._element(), self._identity(), self.lanes))
+            return [self._combine(state[0], value)]
+        assert position is not None, "argmax and argmin are told the position"
+        better = self._is_better(value, state[0])
+        if mask is not None:
+            better = self.emitter.and_(better, mask)
+        return self._choose(better, [value, self._narrow(position)], state)
+
+    def merge(self, lhs: State, rhs: State) -> State:
+        """Two accumulators into one; on equal extrema the earlier position wins."""
+        if not self.tracks_position:
+            return [self._combine(lhs[0], rhs[0])]
+        emitter = self.emitter
+        earlier = emitter.and_(self._is_tie(lhs[0], rhs[0]), emitter.icmp_signed("<", rhs[1], lhs[1]))
+        return self._choose(emitter.or_(self._is_better(rhs[0], lhs[0]), earlier), rhs, lhs)
+
+    def across_lanes(self, state: State) -> State:
+        """All lanes into one, by halving."""
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            low, high = ([self.emitter.slice_lanes(v, start, lanes) for v in state] for start in (0, lanes))
+            state = self.merge(low, high)
+        return state
+
+    def result(self, state: State) -> ll.Value:
+        """The reduction's value, in the compute form of its dtype."""
+        if self.tracks_position:
+            position = state[1]
+            kind = vector_type(I64, lanes_of(position))
+            return position if self.position_type == I64 else self.emitter.zext(position, kind)
+        return self.emitter.round_to(state[0], self.reduction.dtype.name)
+
+    # -- one combination ------------------------------------------------------------------------------------------
+
+    def _element(self) -> ll.Type:
+        """bool positions are compared as bytes; everything else is in compute form."""
+        return I8 if self.tracks_position and self.dtype.kind == "bool" else compute_type(self.dtype.name)
+
+    def _arranged(self, value: ll.Value) -> ll.Value:
+        return value if value.type == vector_type(self._element(), self.lanes) else self.emitter.zext(
+            value, vector_type(self._element(), self.lanes)
+        )
+
+    def _identity(self) -> float | int:
+        match self.reduction.combiner:
+            case "sum" | "any":
+                return 0
+            case "prod" | "all":
+                return 1
+            case "max" | "argmax":
+                return self._lowest()
+            case "min" | "argmin":
+                return self._highest()
+
+    def _lowest(self) -> float | int:
+        if is_float(self.dtype.name):
+            return -math.inf
+        return -(1 << (8 * self.dtype.itemsize - 1)) if is_signed(self.dtype.name) else 0
+
+    def _highest(self) -> float | int:
+        if is_float(self.dtype.name):
+            return math.inf
+        if self.dtype.kind == "bool":
+            return 1
+        return (1 << (8 * self.dtype.itemsize - int(is_signed(self.dtype.name)))) - 1
+
+    def _combine(self, lhs: ll.Value, rhs: ll.Value) -> ll.Value:
+        emitter, combiner = self.emitter, self.reduction.combiner
+        if self.dtype.kind == "bool":
+            return emitter.or_(lhs, rhs) if combiner in ("sum", "max", "any") else emitter.and_(lhs, rhs)
+        floating = is_float(self.dtype.name)
+        match combiner:
+            case "sum":
+                return emitter.fast_sum(lhs, rhs) if floating else emitter.add(lhs, rhs)
+            case "prod":
+                return emitter.fmul(lhs, rhs, flags=("reassoc",)) if floating else emitter.mul(lhs, rhs)
+            case "max" | "min":
+                return self._float_extremum(lhs, rhs) if floating else self._int_extremum(lhs, rhs)
+            case _:
+                raise AssertionError(f"{combiner} does not combine {self.dtype} values")
+
+    def _float_extremum(self, kept: ll.Value, value: ll.Value) -> ll.Value:
+        """An ordered comparison keeps a NaN that is kept already; a new one is taken by hand."""
+        emitter = self.emitter
+        sign = ">" if self.reduction.combiner == "max" else "<"
+        chosen = emitter.select(emitter.fcmp_ordered(sign, value, kept), value, kept)
+        return emitter.select(emitter.fcmp_unordered("uno", value, value), value, chosen)
+
+    def _int_extremum(self, lhs: ll.Value, rhs: ll.Value) -> ll.Value:
+        prefix = "s" if is_signed(self.dtype.name) else "u"
+        return self.emitter.overloaded(f"{prefix}{self.reduction.combiner}", lhs, rhs)
+
+    # -- positions ------------------------------------------------------------------------------------------------
+
+    def _is_better(self, value: ll.Value, kept: ll.Value) -> ll.Value:
+        """value is strictly more extreme than kept, or the first NaN."""
+        emitter = self.emitter
+        sign = ">" if self.reduction.combiner == "argmax" else "<"
+        if is_float(self.dtype.name):
+            return emitter.and_(
+                emitter.fcmp_unordered(sign, value, kept), emitter.fcmp_ordered("ord", kept, kept)
+            )
+        compare = emitter.icmp_signed if is_signed(self.dtype.name) else emitter.icmp_unsigned
+        return compare(sign, value, kept)
+
+    def _is_tie(self, lhs: ll.Value, rhs: ll.Value) -> ll.Value:
+        emitter = self.emitter
+        if not is_float(self.dtype.name):
+            return emitter.icmp_unsigned("==", lhs, rhs)
+        nans = [emitter.fcmp_unordered("uno", value, value) for value in (lhs, rhs)]
+        return emitter.or_(emitter.fcmp_ordered("==", lhs, rhs), emitter.and_(*nans))
+
+    def _narrow(self, position: ll.Value) -> ll.Value:
+        if self.position_type == I64:
+            return position
+        return self.emitter.trunc(position, vector_type(I32, lanes_of(position)))
+
+    def _choose(self, condition: ll.Value, chosen: State, otherwise: State) -> State:
+        return [self.emitter.select(condition, a, b) for a, b in zip(chosen, otherwise, strict=True)]

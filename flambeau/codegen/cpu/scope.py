@@ -1,0 +1,69 @@
+"""What an emitter of loops knows at one point: buffers, indices, the active lanes, and the values computed so far.
+
+A value is uniform (one scalar, and a splat of it if vector code reads it) or varying (one vector per copy: an
+unrolled step walks `copies` vectors side by side). `copy` None always means scalar code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import llvmlite.ir as ll
+
+from flambeau.codegen.cpu.emitter import I64, Emitter, lanes_of
+from flambeau.codegen.cpu.loop_plan import LoopPlan
+
+
+@dataclass
+class Scope:
+    """index holds the i64 value of every open dim; for the vector dim, that of lane 0 of copy 0. mask is the
+    active lanes of a partial vector, None when all are."""
+
+    emitter: Emitter
+    plan: LoopPlan
+    extents: tuple[ll.Value, ...]
+    buffers: tuple[ll.Value, ...]
+    index: dict[int, ll.Value] = field(default_factory=dict)
+    copies: int = 1
+    mask: ll.Value | None = None
+    _uniform: dict[int, ll.Value] = field(default_factory=dict)
+    _splats: dict[int, ll.Value] = field(default_factory=dict)
+    _varying: dict[tuple[int, int], ll.Value] = field(default_factory=dict)
+
+    def define(self, name: int, copy: int | None, value: ll.Value) -> None:
+        """Bind value `name`, for one copy if it varies."""
+        if copy is not None:
+            assert lanes_of(value) == self.plan.lanes, f"%{name} varies, so it is a vector of {self.plan.lanes}"
+            self._varying[name, copy] = value
+            return
+        self._uniform[name] = value
+        if name in self.plan.read_as_vector:
+            self._splats[name] = self.splat(value)
+
+    def read(self, name: int, copy: int | None) -> ll.Value:
+        """The value as scalar code (copy None) or as vector code reads it."""
+        if copy is None:
+            return self._uniform[name]
+        if (name, copy) in self._varying and self.plan.varies(name):
+            return self._varying[name, copy]
+        return self._splats[name] if name in self._splats else self.splat(self._uniform[name])
+
+    def splat(self, scalar: ll.Value) -> ll.Value:
+        """The scalar in all lanes."""
+        if isinstance(scalar, ll.Constant) and self.plan.lanes > 1:
+            return ll.Constant(ll.VectorType(scalar.type, self.plan.lanes), [scalar.constant] * self.plan.lanes)
+        return self.emitter.splat(scalar, self.plan.lanes)
+
+    def lanes(self, copy: int | None) -> int:
+        """Lanes of a value: 1 in scalar code."""
+        return 1 if copy is None else self.plan.lanes
+
+    def index_value(self, dim: int, copy: int | None) -> ll.Value:
+        """The i64 index of `dim`, in every lane of `copy` if vector code asks for the vector dim."""
+        if copy is None:
+            return self.index[dim]
+        if dim != self.plan.vector_dim:
+            return self.splat(self.index[dim])
+        lanes = self.plan.lanes
+        steps = ll.Constant(ll.VectorType(I64, lanes), [copy * lanes + lane for lane in range(lanes)])
+        return self.emitter.add(self.splat(self.index[dim]), steps)

@@ -1,0 +1,81 @@
+"""A range of a dim, walked in vectors: unrolled steps, then single vectors, then a partial one under a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import llvmlite.ir as ll
+
+from flambeau.codegen.cpu.emitter import I32, I64, constant
+from flambeau.codegen.cpu.scope import Scope
+
+Carry = list[ll.Value]
+Body = Callable[[ll.Value, Carry], Carry]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """[start, stop), ints where known. divisor: a number that divides stop - start, known when the ends are not."""
+
+    start: ll.Value | int
+    stop: ll.Value | int
+    divisor: int = 1
+
+
+def walk_strip(scope: Scope, strip: Strip, body: Body, carry: Carry) -> Carry:
+    """carry = body(index of lane 0, carry) along the strip, with `scope.copies` and `scope.mask` set for each step."""
+    if isinstance(strip.start, int) and isinstance(strip.stop, int):
+        return _walk_known(scope, strip.start, strip.stop, body, carry)
+    return _walk_unknown(scope, strip, body, carry)
+
+
+def _walk_known(scope: Scope, start: int, stop: int, body: Body, carry: Carry) -> Carry:
+    lanes, step = scope.plan.lanes, scope.plan.lanes * scope.plan.unroll
+    unrolled = start + (stop - start) // step * step
+    full = start + (stop - start) // lanes * lanes
+    carry = repeat(scope, start, unrolled, step, _with(scope, scope.plan.unroll, None, body), carry)
+    carry = repeat(scope, unrolled, full, lanes, _with(scope, 1, None, body), carry)
+    if full < stop:
+        mask = scope.emitter.tail_mask(lanes, stop - full)
+        carry = repeat(scope, full, stop, lanes, _with(scope, 1, mask, body), carry)
+    return carry
+
+
+def _walk_unknown(scope: Scope, strip: Strip, body: Body, carry: Carry) -> Carry:
+    emitter, lanes, step = scope.emitter, scope.plan.lanes, scope.plan.lanes * scope.plan.unroll
+    start, stop = emitter.index(strip.start), emitter.index(strip.stop)
+    if strip.divisor % step == 0:
+        return repeat(scope, start, stop, step, _with(scope, scope.plan.unroll, None, body), carry)
+    rest = emitter.urem(emitter.sub(stop, start), constant(I64, step))
+    unrolled = emitter.sub(stop, rest)
+    carry = repeat(scope, start, unrolled, step, _with(scope, scope.plan.unroll, None, body), carry)
+    if strip.divisor % lanes == 0:
+        return repeat(scope, unrolled, stop, lanes, _with(scope, 1, None, body), carry)
+
+    def partial(index: ll.Value, carry: Carry) -> Carry:
+        remaining = emitter.trunc(emitter.sub(stop, index), I32)        # under `step`, so i32 holds it
+        return _with(scope, 1, emitter.tail_mask(lanes, remaining), body)(index, carry)
+
+    return repeat(scope, unrolled, stop, lanes, partial, carry)
+
+
+def _with(scope: Scope, copies: int, mask: ll.Value | None, body: Body) -> Body:
+    def step(index: ll.Value, carry: Carry) -> Carry:
+        scope.copies, scope.mask = copies, mask
+        carry = body(index, carry)
+        scope.copies, scope.mask = 1, None
+        return carry
+
+    return step
+
+
+def repeat(
+    scope: Scope, start: ll.Value | int, stop: ll.Value | int, step: int, body: Body, carry: Carry, unroll: int = 1
+) -> Carry:
+    """A loop that carries values; without one where there are at most `unroll` rounds."""
+    if isinstance(start, int) and isinstance(stop, int) and -(-(stop - start) // step) <= unroll:
+        for index in range(start, stop, step):
+            carry = body(ll.Constant(I64, index), carry)
+        return carry
+    return scope.emitter.loop(start, stop, step, lambda index, *values: body(index, list(values)), carry)

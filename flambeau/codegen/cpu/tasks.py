@@ -1,0 +1,142 @@
+"""How the parallel dims of a LoopKernel become numbered tasks, and a task number becomes indices again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import llvmlite.ir as ll
+
+from flambeau.codegen.cpu.artifact import Phase, TaskDim, status_message
+from flambeau.codegen.cpu.emitter import I64, Emitter, constant
+from flambeau.codegen.cpu.loop_plan import LoopPlan
+from flambeau.codegen.cpu.scope import Scope
+from flambeau.codegen.cpu.strips import Strip
+from flambeau.ir.kernel import Extent, LoopKernel
+
+
+@dataclass(frozen=True)
+class TaskSpace:
+    """Parallel dims other than the blocked one, row-major, and the blocked dim (None if no dim is) innermost."""
+
+    plan: LoopPlan
+
+    @property
+    def outer(self) -> tuple[int, ...]:
+        """Parallel dims that a task has one point of."""
+        return tuple(d for d in range(self.plan.kernel.n_parallel) if d != self.plan.block_dim)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether consecutive tasks are one range of the blocked dim."""
+        return self.plan.block_dim is not None and not self.outer
+
+    @property
+    def block(self) -> int:
+        """Points of the blocked dim a task takes."""
+        return max(1, self.plan.schedule.block)
+
+    def dims(self) -> tuple[TaskDim, ...]:
+        """The factors of the task count."""
+        kernel = self.plan.kernel
+        dims = [_task_dim(kernel, kernel.extents[dim], 1) for dim in self.outer]
+        if self.plan.block_dim is not None:
+            dims.append(_task_dim(kernel, kernel.extents[self.plan.block_dim], self.block))
+        return tuple(dims)
+
+    def phase(self, symbol: str) -> Phase:
+        """How to launch the kernel's function."""
+        kernel, schedule = self.plan.kernel, self.plan.schedule
+        statuses = sorted({int(i.attr) for i in kernel.instrs() if i.op == "check" and isinstance(i.attr, int)})
+        phase = Phase(
+            symbol, None, tuple(range(len(kernel.params))), max(1, schedule.grain), schedule.parallel, self.dims(),
+            tuple((status, status_message(status)) for status in statuses),
+        )
+        if any(dim.size_index is not None for dim in phase.task_dims):
+            return phase
+        return Phase(
+            symbol, phase.task_count(), phase.params, phase.grain, phase.parallel, phase.task_dims, phase.errors
+        )
+
+    def walk(self, scope: Scope, body: Callable[[Strip | None], None]) -> None:
+        """body(the task's range of the blocked dim, None without one) for each task, outer indices in scope."""
+        kernel = scope.emitter.kernel
+        if self.is_flat:
+            body(self._flat_strip(scope))
+            return
+
+        def one(task: ll.Value) -> None:
+            body(self._decode(scope, task))
+
+        scope.emitter.loop(kernel.begin, kernel.end, 1, one, name="task")
+
+    def _decode(self, scope: Scope, task: ll.Value) -> Strip | None:
+        emitter, strip = scope.emitter, None
+        if self.plan.block_dim is not None:
+            if self._blocks_known() == 1:
+                strip = Strip(0, self._known_extent())
+            else:
+                blocks = self._blocks(scope)
+                number, task = emitter.urem(task, blocks), emitter.udiv(task, blocks)
+                strip = self._strip(scope, number, emitter.add(number, constant(I64, 1)))
+        for dim in reversed(self.outer[1:]):
+            scope.index[dim] = emitter.urem(task, scope.extents[dim])
+            task = emitter.udiv(task, scope.extents[dim])
+        if self.outer:
+            scope.index[self.outer[0]] = task
+        return strip
+
+    def _flat_strip(self, scope: Scope) -> Strip:
+        if self._blocks_known() == 1:
+            return Strip(0, self._known_extent())
+        kernel = scope.emitter.kernel
+        return self._strip(scope, kernel.begin, kernel.end)
+
+    def _strip(self, scope: Scope, first: ll.Value, last: ll.Value) -> Strip:
+        """Blocks [first, last) of the blocked dim, cut at its end."""
+        emitter, dim = scope.emitter, self.plan.block_dim
+        assert dim is not None, "only a blocked dim has blocks"
+        extent = self.plan.kernel.extents[dim]
+        size = constant(I64, self.block)
+        start, stop = emitter.mul(first, size), emitter.mul(last, size)
+        if isinstance(extent, int) and extent % self.block == 0:
+            return Strip(start, stop, self.block)
+        stop = emitter.select(emitter.icmp_signed("<", stop, scope.extents[dim]), stop, scope.extents[dim])
+        return Strip(start, stop, _common_power_of_two(self.block, extent))
+
+    def _blocks(self, scope: Scope) -> ll.Value:
+        emitter, known = scope.emitter, self._blocks_known()
+        if known is not None:
+            return constant(I64, known)
+        assert self.plan.block_dim is not None, "only a blocked dim has blocks"
+        rounded = emitter.add(scope.extents[self.plan.block_dim], constant(I64, self.block - 1))
+        return emitter.udiv(rounded, constant(I64, self.block))
+
+    def _blocks_known(self) -> int | None:
+        dim = self.plan.block_dim
+        extent = self.plan.kernel.extents[dim] if dim is not None else None
+        return -(-extent // self.block) if isinstance(extent, int) else None
+
+    def _known_extent(self) -> int:
+        dim = self.plan.block_dim
+        extent = self.plan.kernel.extents[dim] if dim is not None else None
+        assert isinstance(extent, int), "one block is known to hold the dim only if its extent is"
+        return extent
+
+
+def _common_power_of_two(block: int, extent: Extent) -> int:
+    """The largest power of two that divides the length of every block, the last one included."""
+    if isinstance(extent, str):
+        return 1
+    return (block & -block) if extent == 0 else min(block & -block, extent & -extent)
+
+
+def _task_dim(kernel: LoopKernel, extent: Extent, block: int) -> TaskDim:
+    return TaskDim(extent, block, kernel.sizes.index(extent) if isinstance(extent, str) else None)
+
+
+def return_without_tasks(emitter: Emitter) -> None:
+    """An empty range of tasks may come with buffers that hold nothing, so nothing is loaded for it."""
+    arguments = emitter.kernel
+    with emitter.if_then(emitter.icmp_signed(">=", arguments.begin, arguments.end), likely=False):
+        emitter.succeed()
