@@ -1,0 +1,1 @@
+"""What users write: tensors, modules, optimizers, and `@compile`."""

@@ -1,0 +1,53 @@
+"""Which trace, if any, records the ops of this thread."""
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flambeau.ir.op import Op
+
+if TYPE_CHECKING:
+    from flambeau.frontend.tensor import Tensor
+
+
+class Tracer(Protocol):
+    """What an active trace offers to eager code (see `trace.py`)."""
+
+    def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]: ...
+
+    def record_view(self, op: Op, x: Tensor) -> Tensor: ...
+
+    def write(self, target: Tensor, value: Tensor) -> None: ...
+
+    def version_of(self, t: Tensor) -> int: ...
+
+    def get_grad(self, t: Tensor) -> Tensor | None: ...
+
+    def set_grad(self, t: Tensor, grad: Tensor | None) -> None: ...
+
+    def scalar(self, owner: dict[str, Any], key: str) -> Any: ...
+
+    def no_data_error(self, t: Tensor) -> Exception: ...
+
+    def concrete_data_error(self, t: Tensor) -> Exception: ...
+
+    def backward_phase(self) -> Any: ...
+
+
+class _Active(threading.local):
+    tracer: Tracer | None = None
+
+
+active = _Active()
+
+
+@contextmanager
+def outside_trace() -> Iterator[None]:
+    """Ops inside run eagerly although a trace is active: for state that the first step creates."""
+    tracer, active.tracer = active.tracer, None
+    try:
+        yield
+    finally:
+        active.tracer = tracer

@@ -1,0 +1,167 @@
+"""The tape and the backward walk. A Record holds an op and its operands; tensors hold their Record, so a tape is
+freed with its tensors. `backward` sends cotangents through `passes.autodiff.backpropagate`, whose derivative rules
+run on tensors: evaluated at once in eager mode, appended to the graph (phase "backward") under trace."""
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from flambeau.frontend.active import active
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir.op import Op
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _GradMode(threading.local):
+    enabled: bool = True
+
+
+grad_mode = _GradMode()
+FREED = -2          # Tensor._saved_version of what a backward without retain_graph has used up
+
+
+class Record:
+    """One recorded operation: op, operands, the versions they had, and what its results were.
+
+    Results are kept as (storage, type, version), not as tensors, so that tape and tensors form no cycle."""
+
+    __slots__ = ("_saved_results", "_saved_versions", "name", "op", "operands", "retained")
+
+    def __init__(self, op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]):
+        self.op, self.operands, self.name = op, operands, op.name
+        tracer = active.tracer
+        version_of = _eager_version if tracer is None else tracer.version_of
+        self._saved_versions = tuple([version_of(t) for t in operands])
+        self._saved_results = tuple([(r._storage, r._type, r._base, r._chain, version_of(r)) for r in results])
+        self.retained: dict[int, weakref.ref[Tensor]] | None = None
+
+    def free(self) -> None:
+        """Mark what was saved as used up (a second backward through it is an error)."""
+        self._saved_versions = (FREED,) * len(self.operands)
+        self._saved_results = tuple([(*saved[:4], FREED) for saved in self._saved_results])
+
+    def saved_operands(self) -> tuple[Tensor, ...]:
+        """The operands, each checked on use to be unchanged since."""
+        return tuple([_alias(t, version) for t, version in zip(self.operands, self._saved_versions, strict=True)])
+
+    def saved_results(self) -> tuple[Tensor, ...]:
+        """The results again, linked to this record (a derivative rule may use them, also twice differentiated)."""
+        made = []
+        for index, (storage, type, base, chain, version) in enumerate(self._saved_results):
+            alias = Tensor._make(storage, type, None, base, chain)
+            alias._saved_version = version
+            if type.dtype.is_floating_point:
+                alias._requires_grad, alias._record, alias._index = True, self, index
+            made.append(alias)
+        return tuple(made)
+
+    def __repr__(self) -> str:
+        return f"<record of {self.name}>"
+
+
+def _eager_version(t: Tensor) -> int:
+    return t._storage.version
+
+
+def _alias(t: Tensor, version: int) -> Tensor:
+    alias = Tensor._make(t._storage, t._type, t._array, t._base, t._chain)
+    alias._requires_grad, alias._record, alias._index = t._requires_grad, t._record, t._index
+    alias._saved_version = version
+    alias._origin = None if t._record is not None else t if t._origin is None else t._origin
+    return alias
+
+
+class set_grad_enabled:
+    """Turn recording on or off: `set_grad_enabled(False)` at once, or `with set_grad_enabled(False):` for a block."""
+
+    def __init__(self, mode: bool):
+        self.mode, self.saved = bool(mode), grad_mode.enabled
+        grad_mode.enabled = self.mode
+
+    def __enter__(self) -> None:
+        grad_mode.enabled = self.mode
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        grad_mode.enabled = self.saved
+
+
+class _Mode:
+    """A context manager and decorator that sets grad mode: `with no_grad():`, `@no_grad()` or `@no_grad`."""
+
+    mode: bool
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        self = object.__new__(cls)
+        return self(function) if function is not None else self
+
+    def __enter__(self) -> None:
+        stack = self.__dict__.setdefault("stack", [])
+        stack.append(grad_mode.enabled)
+        grad_mode.enabled = self.mode
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        grad_mode.enabled = self.__dict__["stack"].pop()
+
+    def __call__(self, function: F) -> F:
+        mode = type(self)
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with mode():
+                return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+
+class no_grad(_Mode):
+    """Nothing is recorded inside."""
+
+    mode = False
+
+
+class enable_grad(_Mode):
+    """Recording is on inside, also within no_grad."""
+
+    mode = True
+
+
+inference_mode = no_grad
+
+
+def is_grad_enabled() -> bool:
+    return grad_mode.enabled
+
+
+def tape_of(roots: Sequence[Tensor]) -> list[Record]:
+    """Every record reachable from `roots`, users before operands (reverse topological), found iteratively."""
+    order: list[Record] = []
+    done: set[int] = set()
+    for root in roots:
+        if root._record is None or id(root._record) in done:
+            continue
+        stack: list[tuple[Record, int]] = [(root._record, 0)]
+        done.add(id(root._record))
+        while stack:
+            record, position = stack.pop()
+            while position < len(record.operands):
+                parent = record.operands[position]._record
+                position += 1
+                if parent is not None and id(parent) not in done:
+                    done.add(id(parent))
+                    stack.append((record, position))
+                    stack.append((parent, 0))
+                    break
+            else:
+                order.append(record)
+    order.reverse()
+    return order
+
+
+def key_of(t: Tensor) -> tuple[int, int]:
+    """What cotangents are added up under: a result of a record, or a leaf tensor."""
+    return (id(t._record), t._index) if t._record is not None else (id(t._origin or t), -1)

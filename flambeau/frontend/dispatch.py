@@ -1,0 +1,128 @@
+"""One door for every op: `dispatch(op, *tensors)` evaluates at once, or appends to the graph being traced.
+
+Either way the autograd tape is kept here, so that `backward()` is the same walk in both.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import FlambeauError
+from flambeau.frontend.active import active
+from flambeau.frontend.autograd import FREED, Record, enable_grad, grad_mode
+from flambeau.frontend.storage import Storage
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import ops
+from flambeau.ir.dtypes import DType
+from flambeau.ir.interpret import apply
+from flambeau.ir.op import Op
+from flambeau.ir.types import TensorType
+
+
+def dispatch(op: Op, *operands: Tensor) -> Any:
+    """Apply `op`; a Tensor, or a tuple of them for ops with several results.
+
+    Operands must already be promoted and broadcast (ops are strict). Raises TypeInferenceError otherwise."""
+    for t in operands:
+        if t._saved_version != -1 or t._base is not None:
+            _prepare(t, op)
+    tracer = active.tracer
+    results = tracer.record(op, operands) if tracer is not None else _evaluate(op, operands)
+    if grad_mode.enabled and any(t._requires_grad for t in operands):
+        attach_record(op, operands, results)
+    return results[0] if len(results) == 1 else results
+
+
+def dispatch_view(op: Op, x: Tensor) -> Tensor:
+    """Apply a view op whose result shares memory with x (Reshape of a contiguous tensor, Permute, Slice, Broadcast)."""
+    if x._saved_version != -1 or x._base is not None:
+        _prepare(x, op)
+    tracer = active.tracer
+    if tracer is not None:
+        result = tracer.record_view(op, x)
+    else:
+        (type,) = op.infer(x._type)
+        array = op.evaluate(x._data())
+        assert isinstance(array, np.ndarray), f"{op.name} gave no array"
+        base = x if x._base is None else x._base
+        result = Tensor._make(x._storage, type, array, base, (*x._chain, op))
+        result._history = base._history
+    if grad_mode.enabled and x._requires_grad:
+        attach_record(op, (x,), (result,))
+    return result
+
+
+def constant(value: Any, dtype: DType) -> Tensor:
+    """A tensor of fixed contents: value is a number, or an ndarray in `dtype`'s storage layout."""
+    return dispatch(ops.Constant(ops.literal(value, dtype)))
+
+
+def write(target: Tensor, value: Tensor) -> None:
+    """Overwrite the elements of `target` (and so of every view of its storage) by `value`, of the same type.
+
+    Only the data: autograd's side of an in-place op is in `inplace.py`."""
+    assert target._type == value._type, f"write {value._type} into {target._type}"
+    tracer = active.tracer
+    if tracer is not None:
+        tracer.write(target, value)
+        return
+    array = target._data()
+    if not array.flags.writeable:
+        raise FlambeauError("in-place write to a tensor whose elements share memory (made by expand)",
+                            hint="clone() it first")
+    np.copyto(array, value._data())
+    target._storage.version += 1
+
+
+def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    types = [t._type for t in operands]
+    results = op.infer(*types)
+    arrays = apply(op, [t._data() for t in operands], types, results)
+    return tuple([_own(array, type, operands) for array, type in zip(arrays, results, strict=True)])
+
+
+def _own(array: np.ndarray, type: TensorType, operands: tuple[Tensor, ...]) -> Tensor:
+    """A result tensor; NumPy may have given a view of an operand, which an op that is no view must not share."""
+    if array.base is not None or any(array is t._array for t in operands):
+        array = array.copy()
+    return Tensor._make(Storage(array), type, array)
+
+
+def attach_record(op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
+    """Put `op` on the tape: its floating-point results require grad and remember how they were made."""
+    if op.name == "stop_gradient" or not any(r._type.dtype.is_floating_point for r in results):
+        return
+    record = Record(op, operands, results)
+    for index, result in enumerate(results):
+        if result._type.dtype.is_floating_point:
+            result._requires_grad = True
+            result._record, result._index = record, index
+
+
+def _prepare(t: Tensor, op: Op) -> None:
+    """Checks on tensors that are not plain: saved ones must be unchanged, views follow their base's history."""
+    if t._saved_version == FREED:
+        raise RuntimeError("backward a second time through a graph whose saved tensors were already freed; "
+                           "use retain_graph=True in the first backward")
+    if t._saved_version >= 0:
+        version = t._storage.version if active.tracer is None else active.tracer.version_of(t)
+        if version != t._saved_version:
+            raise RuntimeError(
+                f"one of the tensors needed for gradient computation has been modified by an inplace operation: "
+                f"{t._type} is at version {version}, the derivative of {op.name} expected version {t._saved_version}. "
+                "Use an out-of-place operation, or clone() the tensor first")
+    elif t._base is not None and t._history != t._base._history:
+        refresh_view(t)
+
+
+def refresh_view(view: Tensor) -> None:
+    """Derive a view's tape again from its base, which was changed in place since the view was made."""
+    base = view._base
+    assert base is not None
+    current = base
+    with enable_grad():
+        for step in view._chain:
+            current = dispatch_view(step, current)
+    view._record, view._index, view._requires_grad = current._record, current._index, current._requires_grad
+    view._history = base._history

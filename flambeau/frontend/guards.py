@@ -1,0 +1,262 @@
+"""Guards: which Python state a trace depends on, and whether it still holds.
+
+Guarded: globals and closure cells of the user functions that ran, arguments, attributes of Modules, optimizers and of
+objects passed in, plain containers and dataclasses up to 1,000 leaves. Modules bump `epoch` when they change, so
+their (many) attributes are compared again only then. Everything else is a constant of the trace.
+"""
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flambeau.errors import CaptureError
+from flambeau.frontend.epoch import epoch
+from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.where import is_internal
+
+MAX_LEAVES = 1000
+MISSING = object()
+_BY_VALUE = (int, float, complex, str, bytes, bool, type(None))
+_BY_IDENTITY = (Tensor, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.MethodType)
+
+
+class Attributed:
+    """Mixed into classes whose attributes are guarded and which bump the epoch when one changes (Module)."""
+
+    def _guarded_state(self) -> Iterable[tuple[str, Any]]:
+        """(name, value) of everything a trace may read."""
+        raise NotImplementedError("Attributed: define _guarded_state")
+
+
+class Volatile(Attributed):
+    """Attributed, but changes without notice (optimizers: their param_groups are plain dicts)."""
+
+
+def signature(value: Any, budget: list[int] | None = None, depth: int = 0) -> Any:
+    """A comparable picture of `value`: equal pictures mean the trace may be used again.
+
+    Values compare with their type (1, 1.0 and True differ); objects outside the guarded list by identity."""
+    budget = [MAX_LEAVES] if budget is None else budget
+    budget[0] -= 1
+    if budget[0] < 0:
+        return ("too large",)
+    kind = type(value)
+    if kind in _BY_VALUE:
+        return (kind, value) if value == value else (kind, "nan")
+    if isinstance(value, _BY_IDENTITY) or depth > 20:
+        return _Identity(value)
+    if isinstance(value, (list, tuple)):
+        return (kind, tuple([signature(v, budget, depth + 1) for v in value]))
+    if isinstance(value, dict):
+        return (kind, tuple([(_key(k), signature(v, budget, depth + 1)) for k, v in value.items()]))
+    if isinstance(value, (set, frozenset)):
+        return (kind, frozenset(_key(v) for v in value))
+    if isinstance(value, Attributed):
+        return (_Identity(value),
+                tuple([(name, signature(v, budget, depth + 1)) for name, v in value._guarded_state()]))
+    if dataclasses.is_dataclass(value):
+        return (_Identity(kind), tuple([signature(getattr(value, f.name, MISSING), budget, depth + 1)
+                                        for f in dataclasses.fields(value)]))
+    if depth <= 2 and _is_user_object(value):
+        return (_Identity(value), tuple([(n, signature(v, budget, depth + 1)) for n, v in vars(value).items()]))
+    return _Identity(value)
+
+
+def _key(key: Any) -> Any:
+    return (type(key), key) if type(key) in _BY_VALUE else _Identity(key)
+
+
+def _is_user_object(value: Any) -> bool:
+    """An instance of a class written in Python outside the framework and the standard library."""
+    module = sys.modules.get(type(value).__module__)
+    filename = getattr(module, "__file__", None) or ""
+    return (hasattr(value, "__dict__") and not is_internal(filename) and not isinstance(value, CompiledMarker)
+            and "site-packages" not in filename and not filename.startswith(sys.base_prefix))
+
+
+class CompiledMarker:
+    """Base of compiled functions: their own caches are no user state."""
+
+
+class _Identity:
+    """Compares by identity and keeps the object alive, so that its id is not reused."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self.value).__name__}>"
+
+
+@dataclass(slots=True)
+class Guard:
+    """One piece of state: how to read it and what it was. `stable`: it bumps the epoch when it changes.
+    identity: comparing with `is` is enough."""
+
+    name: str
+    read: Callable[[], Any]
+    expected: Any
+    value: Any
+    identity: bool
+    stable: bool
+    where: str | None = None
+
+    def holds(self) -> bool:
+        if self.identity:
+            return self.read() is self.value
+        return bool(signature(self.read()) == self.expected)
+
+    def difference(self) -> str:
+        """In words: what changed."""
+        return f"{self.name} changed{_delta(self.expected, signature(self.read()))}"
+
+
+def _delta(old: Any, new: Any, path: str = "") -> str:
+    if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new) == 2:
+        if old[0] in _BY_VALUE and new[0] in _BY_VALUE:
+            return f"{path and ' at ' + path} from {old[1]!r} to {new[1]!r}"
+        if isinstance(old[1], tuple) and isinstance(new[1], tuple) and old[0] == new[0]:
+            if len(old[1]) != len(new[1]):
+                return f"{path and ' at ' + path} in length from {len(old[1])} to {len(new[1])}"
+            for position, (a, b) in enumerate(zip(old[1], new[1], strict=True)):
+                if a != b:
+                    named = isinstance(a, tuple) and len(a) == 2 and isinstance(a[0], str)
+                    if named and isinstance(b, tuple) and a[0] == b[0]:
+                        return _delta(a[1], b[1], f"{path}.{a[0]}")
+                    return _delta(a, b, f"{path}[{position}]")
+    return path and f" at {path}"
+
+
+class Watch:
+    """Collects guards while user code is traced: `with Watch(function) as watch: function(...)`.
+
+    Each user function's globals are pictured when it is first called, before its body runs; `verify` compares all
+    pictures again at the end, so that a change made by the traced code itself is found."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.guards: dict[Any, Guard] = {}
+        self._seen_codes: set[types.CodeType] = set()
+        self._function = function
+        self._previous: Any = None
+
+    def __enter__(self) -> Watch:
+        self._watch_function(self._function)
+        self._previous = sys.getprofile()
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        sys.setprofile(self._previous)
+
+    def add(self, key: Any, name: str, read: Callable[[], Any], where: str | None = None) -> None:
+        """Guard what `read()` gives. `key` says which thing it is, so that it is guarded once."""
+        if key in self.guards:
+            return
+        value = read()
+        if isinstance(value, Scalar):
+            return
+        identity = isinstance(value, _BY_IDENTITY) or value is MISSING
+        stable = isinstance(value, Attributed) and not isinstance(value, Volatile)
+        self.guards[key] = Guard(name, read, None if identity else signature(value), value, identity, stable, where)
+        if isinstance(value, types.FunctionType) and not is_internal(value.__code__.co_filename):
+            self._watch_closure(value)
+
+    def _profile(self, frame: types.FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            code = frame.f_code
+            if code not in self._seen_codes:
+                self._seen_codes.add(code)
+                if not is_internal(code.co_filename) and _is_user_file(code.co_filename):
+                    self._watch_globals(code, frame.f_globals)
+
+    def _watch_function(self, function: Callable[..., Any]) -> None:
+        function = getattr(function, "__func__", function)
+        if isinstance(function, types.FunctionType):
+            self._watch_closure(function)
+
+    def _watch_closure(self, function: types.FunctionType) -> None:
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+            where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+            self.add(("cell", id(cell)), f"closure variable {name!r}", _cell_reader(cell), where)
+
+    def _watch_globals(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
+        for name in code.co_names:
+            if name in namespace:
+                self.add(("global", id(namespace), name), f"global {name!r}", _item_reader(namespace, name),
+                         f"{code.co_filename}:{code.co_firstlineno}")
+
+    def verify(self) -> None:
+        """Raise CaptureError for state that the traced code itself changed."""
+        for guard in self.guards.values():
+            if not guard.holds():
+                raise CaptureError(
+                    f"{guard.difference()} while it was traced: a compiled function can't repeat such a side effect",
+                    where=guard.where,
+                    hint="move it out of the compiled function, or keep the number in a tensor and change it in place")
+
+
+def _is_user_file(filename: str) -> bool:
+    return not filename.startswith((sys.base_prefix, "<frozen")) and "site-packages" not in filename
+
+
+def _cell_reader(cell: types.CellType) -> Callable[[], Any]:
+    def read() -> Any:
+        try:
+            return cell.cell_contents
+        except ValueError:
+            return MISSING
+    return read
+
+
+def _item_reader(namespace: dict[str, Any], name: str) -> Callable[[], Any]:
+    return lambda: namespace.get(name, MISSING)
+
+
+class GuardSet:
+    """All guards of one compiled signature; `holds()` is the per-call check."""
+
+    def __init__(self, guards: Iterable[Guard]):
+        self.guards = list(guards)
+        self._stable = [g for g in self.guards if g.stable]
+        self._volatile = [g for g in self.guards if not g.stable and not _is_constant(g)]
+        self._epoch = epoch.value
+
+    def holds(self) -> bool:
+        for guard in self._volatile:
+            if not guard.holds():
+                return False
+        if self._epoch != epoch.value:
+            for guard in self._stable:
+                if guard.read() is not guard.value or not guard.holds():
+                    return False
+            self._epoch = epoch.value
+        else:
+            for guard in self._stable:
+                if guard.read() is not guard.value:
+                    return False
+        return True
+
+    def broken(self) -> str | None:
+        """The first guard that does not hold, in words."""
+        for guard in self.guards:
+            if not guard.holds():
+                return guard.difference()
+        return None
+
+
+def _is_constant(guard: Guard) -> bool:
+    """Guards that are never checked again: modules imported under a global name."""
+    return guard.identity and isinstance(guard.value, types.ModuleType)

@@ -1,0 +1,64 @@
+"""In-place ops: data, views, and the tape. `assign_(target, value)` is what every `x.op_()` ends in."""
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.autograd import grad_mode
+from flambeau.frontend.backward import TensorBuilder
+from flambeau.frontend.dispatch import dispatch_view, write
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import ops
+from flambeau.ir.op import Op
+
+
+def assign_(target: Tensor, value: Tensor) -> Tensor:
+    """Make `target`'s elements those of `value` (same type, computed out of place), on the tape too. Returns target.
+
+    Raises RuntimeError when target is a leaf that requires grad, or a view of one, while recording."""
+    recording = grad_mode.enabled and (target._requires_grad or value._requires_grad)
+    if not recording:
+        write(target, value)
+        return target
+    base = target._base
+    if target._requires_grad and target._record is None:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation; "
+                           "do it under no_grad(), or out of place")
+    if base is None:
+        write(target, value)
+        target._record, target._index, target._requires_grad = value._record, value._index, value._requires_grad
+        target._history += 1
+        return target
+    if base._requires_grad and base._record is None:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation; "
+                           "do it under no_grad(), or out of place")
+    rebased = through_views(TensorBuilder(), base, target._chain, value, dispatch_view)
+    write(target, value)
+    base._record, base._index, base._requires_grad = rebased._record, rebased._index, rebased._requires_grad
+    base._history += 1
+    return target
+
+
+def through_views(b: Any, base: Any, chain: tuple[Op, ...], value: Any, view: Any) -> Any:
+    """The new value of `base` when the view that `chain` leads to becomes `value`.
+
+    Generic over tensors and graph values: `b` is their Builder, `view(op, x)` applies a view op."""
+    parents = [base]
+    for op in chain[:-1]:
+        parents.append(view(op, parents[-1]))
+    for op, parent in zip(reversed(chain), reversed(parents), strict=True):
+        value = _undo(b, op, parent, value)
+    return value
+
+
+def _undo(b: Any, op: Op, parent: Any, value: Any) -> Any:
+    match op:
+        case ops.Reshape():
+            return b.reshape(value, tuple(parent.shape))
+        case ops.Permute(dims=dims):
+            return b.permute(value, tuple(dims.index(d) for d in range(len(dims))))
+        case ops.Slice(starts=starts, strides=strides):
+            return b.emit(ops.UpdateSlice(starts, strides), parent, value)
+        case _:
+            raise UnsupportedError(f"in-place write through {op.name}: several elements share memory",
+                                   hint="clone() the expanded tensor first")

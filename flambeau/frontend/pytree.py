@@ -1,0 +1,84 @@
+"""Nested containers as (leaves, structure): tuples, lists, dicts, dataclasses, namedtuples. Everything else is a leaf."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LEAF = None
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """How leaves nest. kind: the container's class; keys: dict keys or field names; children: one per entry, None
+    for a leaf. Equal structures flatten to leaves in the same order."""
+
+    kind: type
+    keys: tuple[Any, ...]
+    children: tuple[Structure | None, ...]
+
+
+def flatten(tree: Any, path: str = "") -> tuple[list[Any], list[str], Structure | None]:
+    """(leaves, their paths such as `[0].weight`, structure)."""
+    leaves: list[Any] = []
+    paths: list[str] = []
+    return leaves, paths, _flatten(tree, path, leaves, paths)
+
+
+def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str]) -> Structure | None:
+    entries = _entries(tree)
+    if entries is None:
+        leaves.append(tree)
+        paths.append(path)
+        return LEAF
+    keys, values, steps = entries
+    children = tuple([_flatten(v, path + step, leaves, paths) for v, step in zip(values, steps, strict=True)])
+    return Structure(type(tree), keys, children)
+
+
+def _entries(tree: Any) -> tuple[tuple[Any, ...], Sequence[Any], Sequence[str]] | None:
+    """(keys, values, path steps) of a container; None for a leaf."""
+    kind = type(tree)
+    if kind in (tuple, list) or isinstance(tree, tuple):
+        return (), tree, [f"[{i}]" for i in range(len(tree))]
+    if isinstance(tree, dict):
+        keys = tuple(tree)
+        return keys, list(tree.values()), [f"[{k!r}]" for k in keys]
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        names = tuple(f.name for f in dataclasses.fields(tree) if f.init)
+        return names, [getattr(tree, n) for n in names], [f".{n}" for n in names]
+    return None
+
+
+def unflatten(structure: Structure | None, leaves: Sequence[Any]) -> Any:
+    """Inverse of flatten."""
+    remaining = iter(leaves)
+    tree = _unflatten(structure, remaining)
+    assert next(remaining, _END) is _END, "more leaves than the structure holds"
+    return tree
+
+
+_END = object()
+
+
+def _unflatten(structure: Structure | None, leaves: Any) -> Any:
+    if structure is None:
+        return next(leaves)
+    values = [_unflatten(child, leaves) for child in structure.children]
+    kind = structure.kind
+    if kind in (tuple, list):
+        return kind(values)
+    if issubclass(kind, tuple):
+        return kind(*values)                # a namedtuple
+    if issubclass(kind, dict):
+        made = kind() if kind is not dict else {}
+        made.update(zip(structure.keys, values, strict=True))
+        return made
+    return kind(**dict(zip(structure.keys, values, strict=True)))
+
+
+def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The same containers with `function` applied to each leaf."""
+    leaves, _, structure = flatten(tree)
+    return unflatten(structure, [function(leaf) for leaf in leaves])

@@ -1,0 +1,161 @@
+"""Python numbers under trace. A number that arrives as an argument or an optimizer hyperparameter becomes a Scalar:
+an f64 input of the graph, so that changing it never recompiles. Asking it for a plain number guards its value."""
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+from flambeau.ir.op import Op
+
+
+class Scalar:
+    """A runtime number: `tensor` is its 0-d f64 traced value, `value` what it was at trace time, `sources` the
+    inputs it was computed from. Not a float: Python must not be able to bake its value in unnoticed."""
+
+    __slots__ = ("_concrete", "is_integer", "on_force", "sources", "tensor")
+
+    def __init__(self, tensor: Tensor, value: float | int, is_integer: bool, sources: frozenset[Any],
+                 on_force: Callable[[frozenset[Any]], None]):
+        self.tensor, self._concrete, self.is_integer = tensor, value, is_integer
+        self.sources, self.on_force = sources, on_force
+
+    def force(self) -> float | int:
+        """The number itself; from now on another value of any of its sources is another signature."""
+        self.on_force(self.sources)
+        return self._concrete
+
+    def _combine(self, op: Op, function: Callable[..., Any], *operands: Any, integer: bool | None = None) -> Scalar:
+        from_scalars = [o for o in operands if isinstance(o, Scalar)]
+        numbers = [o._concrete if isinstance(o, Scalar) else o for o in operands]
+        value = function(*numbers)
+        if isinstance(value, complex):
+            raise ValueError(f"{op.name} of {numbers} is complex")
+        if integer is None:
+            integer = all(isinstance(n, int) for n in numbers)
+        tensors = [o.tensor if isinstance(o, Scalar) else _constant(o) for o in operands]
+        sources = frozenset().union(*[s.sources for s in from_scalars])
+        return Scalar(dispatch(op, *tensors), value, integer, sources, self.on_force)
+
+    def _binary(self, op: Op, function: Callable[..., Any], other: Any, reflected: bool,
+                integer: bool | None = None) -> Any:
+        if isinstance(other, Tensor) or not isinstance(other, (int, float, Scalar)):
+            return NotImplemented
+        pair = (other, self) if reflected else (self, other)
+        return self._combine(op, function, *pair, integer=integer)
+
+    def __add__(self, other: Any) -> Any:
+        return self._binary(ops.add, operator.add, other, False)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._binary(ops.add, operator.add, other, True)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._binary(ops.sub, operator.sub, other, False)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._binary(ops.sub, operator.sub, other, True)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._binary(ops.mul, operator.mul, other, False)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._binary(ops.mul, operator.mul, other, True)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._binary(ops.div, operator.truediv, other, False, integer=False)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._binary(ops.div, operator.truediv, other, True, integer=False)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._binary(ops.pow, operator.pow, other, False)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._binary(ops.pow, operator.pow, other, True)
+
+    def __neg__(self) -> Scalar:
+        return self._combine(ops.neg, operator.neg, self)
+
+    def __abs__(self) -> Scalar:
+        return self._combine(ops.abs, operator.abs, self)
+
+    def sqrt(self) -> Scalar:
+        """Square root, kept symbolic (`math.sqrt` would force the number)."""
+        return self._combine(ops.sqrt, math.sqrt, self, integer=False)
+
+    def __pos__(self) -> Scalar:
+        return self
+
+    # Everything below needs the number itself.
+    def __float__(self) -> float:
+        return float(self.force())
+
+    def __int__(self) -> int:
+        return int(self.force())
+
+    def __index__(self) -> int:
+        if not self.is_integer:
+            raise TypeError("a float can't be used as an index")
+        return int(self.force())
+
+    def __bool__(self) -> bool:
+        return bool(self.force())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.force(), digits) if digits is not None else round(self.force())
+
+    def __floordiv__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() // forced(other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return forced(other) // self.force()
+
+    def __mod__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() % forced(other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return forced(other) % self.force()
+
+    def __eq__(self, other: object) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() == forced(other)
+
+    def __ne__(self, other: object) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() != forced(other)
+
+    def __lt__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() < forced(other)
+
+    def __le__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() <= forced(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() > forced(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() >= forced(other)
+
+    def __hash__(self) -> int:
+        return hash(self.force())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.force(), spec)
+
+    def __repr__(self) -> str:
+        return f"<runtime {'int' if self.is_integer else 'float'}, {self._concrete} when traced>"
+
+
+def forced(value: Any) -> Any:
+    """A plain number for a Scalar; anything else as it is."""
+    return value.force() if isinstance(value, Scalar) else value
+
+
+def _constant(number: float | int) -> Tensor:
+    return dispatch(ops.Constant(ops.literal(float(number), dt.f64)))
+
+

@@ -1,0 +1,267 @@
+"""Function -> Graph. Runs the user's function once on traced tensors and writes down every op.
+
+Tensors from outside become captured state: inputs that the graph reads and, when the function changed them in
+place, writes back. Each storage has one current value of its base's shape; views are derived from it, so an in-place
+write through any view is seen through all of them.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from flambeau.errors import TraceError
+from flambeau.frontend.guards import Watch
+from flambeau.frontend.inplace import through_views
+from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.storage import Storage
+from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.where import describe, user_location
+from flambeau.ir import dtypes as dt
+from flambeau.ir.builder import Builder
+from flambeau.ir.graph import Graph, Location, Node, Value
+from flambeau.ir.op import Op
+from flambeau.ir.types import TensorType
+
+SCALAR_TYPE = TensorType((), dt.f64)
+
+
+@dataclass
+class Captured:
+    """A tensor from outside: `tensor` owns the storage's layout, `input` is its value when the graph starts."""
+
+    tensor: Tensor
+    input: Value
+
+
+@dataclass
+class ScalarInput:
+    """A runtime number: where it is read at each call. owner None: argument leaf number `key`."""
+
+    owner: dict[str, Any] | None
+    key: Any
+    input: Value
+    guarded: bool = False
+
+
+@dataclass
+class GradEffect:
+    """After each call `tensor.grad` is `grad` (None, or a captured tensor the graph writes)."""
+
+    tensor: Tensor
+    grad: Tensor | None
+
+
+class Trace:
+    """The state of one trace; installed as `active.tracer` while the user's function runs."""
+
+    def __init__(self, name: str, watch: Watch):
+        self.graph = Graph(name=name)
+        self.watch = watch
+        self.closed = False
+        self.captured: dict[Storage, Captured] = {}
+        self.scalars: dict[Any, ScalarInput] = {}
+        self.read_grads: dict[int, tuple[Tensor, bool]] = {}
+        self._current: dict[Storage, Value] = {}
+        self._versions: dict[Storage, int] = {}
+        self._views: dict[tuple[Storage, tuple[Op, ...]], tuple[Value, Value]] = {}
+        self._grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._scalar_of: dict[Any, Scalar] = {}
+        self._phase = "forward"
+        self.name_of: dict[int, str] = {}
+        self.on_enter_module: Any = None
+
+    # -- what dispatch asks for -------------------------------------------------------------------------------------
+
+    def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        values = [self.value_of(t) for t in operands]
+        loc = user_location()
+        try:
+            node = self.graph.append(op, values, loc=loc, phase=self._phase)
+        except Exception as error:
+            raise self._located(error, loc) from None
+        return tuple([self._shell(v, loc) for v in node.results])
+
+    def record_view(self, op: Op, x: Tensor) -> Tensor:
+        loc = user_location()
+        try:
+            (type,) = op.infer(x._type)
+        except Exception as error:
+            raise self._located(error, loc) from None
+        base = x if x._base is None else x._base
+        view = Tensor._make(x._storage, type, None, base, (*x._chain, op))
+        view._history = base._history
+        self.value_of(view)                 # appended here, at the user's line
+        return view
+
+    def write(self, target: Tensor, value: Tensor) -> None:
+        storage = target._storage
+        new = self.value_of(value)
+        base_value = self._base_value(target)
+        b = Builder(self.graph, user_location(), self._phase)
+        self._current[storage] = through_views(b, base_value, target._chain, new, b.emit)
+        self._versions[storage] = self._versions.get(storage, 0) + 1
+
+    def version_of(self, t: Tensor) -> int:
+        return self._versions.get(t._storage, 0)
+
+    def get_grad(self, t: Tensor) -> Tensor | None:
+        t = t._origin or t
+        if id(t) in self._grads:
+            return self._grads[id(t)][1]
+        if t._storage.trace is None:
+            self.read_grads.setdefault(id(t), (t, t._grad is not None))
+        return t._grad
+
+    def set_grad(self, t: Tensor, grad: Tensor | None) -> None:
+        t = t._origin or t
+        self._grads[id(t)] = (t, grad)
+
+    def grads(self) -> list[tuple[Tensor, Tensor | None]]:
+        """(tensor, its .grad at the end) for every tensor whose .grad was set."""
+        return list(self._grads.values())
+
+    @contextmanager
+    def backward_phase(self) -> Iterator[None]:
+        """Nodes appended inside are marked as derivatives."""
+        saved, self._phase = self._phase, "backward"
+        try:
+            yield
+        finally:
+            self._phase = saved
+
+    # -- values -----------------------------------------------------------------------------------------------------
+
+    def value_of(self, t: Tensor) -> Value:
+        """The graph value of a tensor now (views follow their base)."""
+        value = self._base_value(t)
+        if not t._chain:
+            return value
+        key = (t._storage, t._chain)
+        cached = self._views.get(key)
+        if cached is not None and cached[0] is value:
+            return cached[1]
+        loc = user_location()
+        view = value
+        for step, op in enumerate(t._chain, 1):
+            prefix = (t._storage, t._chain[:step])
+            cached = self._views.get(prefix)
+            if cached is None or cached[0] is not value:
+                made = self.graph.append(op, (view,), loc=loc, phase=self._phase).result
+                cached = self._views[prefix] = (value, made)
+            view = cached[1]
+        return view
+
+    def _base_value(self, t: Tensor) -> Value:
+        storage = t._storage
+        value = self._current.get(storage)
+        if value is None:
+            if storage.trace is not None:
+                raise self.no_data_error(t) if storage.trace is self else storage.trace.no_data_error(t)
+            value = self._capture(t if t._base is None else t._base)
+        return value
+
+    def _capture(self, base: Tensor) -> Value:
+        label = self.name_of.get(id(base)) or f"captured{len(self.captured)}"
+        value = self.graph.add_input(base._type, label, "state")
+        self.captured[base._storage] = Captured(base, value)
+        self._current[base._storage] = value
+        return value
+
+    def capture(self, tensor: Tensor) -> Value:
+        """The state input of a concrete tensor that owns its storage."""
+        if tensor._storage not in self.captured:
+            self._capture(tensor)
+        return self.captured[tensor._storage].input
+
+    def argument(self, like: Tensor, label: str) -> Tensor:
+        """A traced stand-in for a tensor argument."""
+        value = self.graph.add_input(like._type, label, "arg")
+        shell = self._shell(value, None)
+        shell._requires_grad = like._requires_grad
+        return shell
+
+    def input_tensor(self, type: TensorType, label: str) -> Tensor:
+        """A new traced argument of the given type."""
+        return self._shell(self.graph.add_input(type, label, "arg"), None)
+
+    def current_value(self, storage: Storage) -> Value:
+        return self._current[storage]
+
+    def _shell(self, value: Value, loc: Location | None) -> Tensor:
+        storage = Storage(trace=self, origin=loc)       # type: ignore[arg-type]
+        self._current[storage] = value
+        return Tensor._make(storage, value.type)
+
+    # -- numbers ----------------------------------------------------------------------------------------------------
+
+    def scalar(self, owner: dict[str, Any], key: str) -> Any:
+        """The number `owner[key]` as a runtime scalar; anything that is no plain number is given as it is."""
+        value = owner[key]
+        if type(value) not in (int, float):
+            return value
+        return self._number(("item", id(owner), key), owner, key, value, str(key))
+
+    def argument_number(self, value: float | int, leaf: int, label: str) -> Scalar:
+        return self._number(("arg", leaf), None, leaf, value, label)
+
+    def _number(self, source: Any, owner: dict[str, Any] | None, key: Any, value: float | int, label: str) -> Scalar:
+        known = self._scalar_of.get(source)
+        if known is None:
+            graph_input = self.graph.add_input(SCALAR_TYPE, label, "scalar")
+            self.scalars[source] = ScalarInput(owner, key, graph_input)
+            known = Scalar(self._shell(graph_input, None), value, isinstance(value, int), frozenset([source]),
+                           self._force)
+            self._scalar_of[source] = known
+        return known
+
+    def _force(self, sources: frozenset[Any]) -> None:
+        for source in sources:
+            self.scalars[source].guarded = True
+
+    # -- errors -----------------------------------------------------------------------------------------------------
+
+    def no_data_error(self, t: Tensor) -> Exception:
+        """Why a traced tensor can't be looked at: it leaked, or Python asked it for a value."""
+        where = describe(user_location())
+        origin = t._storage.origin
+        if self.closed:
+            return TraceError(
+                f"a traced tensor ({t._type}) was kept after its compiled function ({self.graph.name}) had returned; "
+                f"it was made at {describe(origin) or 'an argument'}",  # type: ignore[arg-type]
+                where=where, hint="return it from the compiled function instead of storing it outside")
+        return TraceError(
+            f"the value of a traced tensor ({t._type}) was asked for in {self.graph.name}, but a traced tensor has no "
+            "value until the compiled function runs: if/while on a tensor, bool(), int(), float(), item(), numpy() "
+            "and print need one", where=where,
+            hint="use fb.where(cond, a, b) for a choice, return the tensor to look at it outside, or take this part "
+                 "out of the compiled function")
+
+    def concrete_data_error(self, t: Tensor) -> Exception:
+        """A captured tensor's value would be baked into the trace."""
+        return TraceError(
+            f"the value of a tensor from outside ({t._type}) was asked for while {self.graph.name} was traced; it would "
+            "be frozen into the compiled function", where=describe(user_location()),
+            hint="use the tensor in ops, or pass the number as an argument")
+
+    def _located(self, error: Exception, loc: Location | None) -> Exception:
+        if hasattr(error, "where") and error.where is None:
+            error.where = describe(loc)
+        return error
+
+
+@dataclass
+class Traced:
+    """What tracing gives: the graph and how its inputs, outputs and effects tie to Python."""
+
+    graph: Graph
+    args: list[int]                             # leaf number of each "arg" input, in graph order
+    states: list[Tensor]                        # the tensor of each "state" input, in graph order
+    scalars: list[ScalarInput]                  # in graph order
+    outputs: Any = None
+    effects: list[GradEffect] = field(default_factory=list)
+    written_args: Mapping[int, int] = field(default_factory=dict)
+
+
+__all__ = ["Captured", "GradEffect", "Node", "ScalarInput", "Trace", "Traced"]

@@ -1,0 +1,65 @@
+"""Which line of the user's code is running: the innermost frame outside the framework."""
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from types import FrameType
+
+from flambeau.ir.graph import Location
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_INTERNAL = tuple(_PACKAGE + part for part in
+                  ("frontend" + os.sep, "ir" + os.sep, "passes" + os.sep, "codegen" + os.sep, "runtime" + os.sep,
+                   "compiler", "nn" + os.sep, "optim" + os.sep, "__init__", "autograd"))
+_is_internal: dict[str, bool] = {}
+_location_of: dict[tuple[object, int], Location] = {}
+
+
+def is_internal(filename: str) -> bool:
+    """True for the framework's own files."""
+    known = _is_internal.get(filename)
+    if known is None:
+        known = _is_internal[filename] = filename.startswith(_INTERNAL) or filename.startswith("<flambeau")
+    return known
+
+
+def user_frame(depth: int = 1) -> FrameType | None:
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None and is_internal(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def user_location() -> Location | None:
+    """file (relative to the working directory where it lies below it), line and function of the user's code."""
+    frame = user_frame(2)
+    if frame is None:
+        return None
+    key = (frame.f_code, frame.f_lineno)
+    found = _location_of.get(key)
+    if found is None:
+        if len(_location_of) > 50_000:
+            _location_of.clear()
+        found = _location_of[key] = Location(_short(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name)
+    return found
+
+
+def source_line(location: Location) -> str:
+    """The text of that line, stripped; empty when the source can't be read."""
+    return linecache.getline(location.file, location.line).strip()
+
+
+def describe(location: Location | None) -> str | None:
+    """`train.py:31: logits = h @ w` for error messages."""
+    if location is None:
+        return None
+    text = source_line(location)
+    return f"{location}: {text}" if text else str(location)
+
+
+def _short(filename: str) -> str:
+    if not os.path.isabs(filename):
+        return filename
+    relative = os.path.relpath(filename)
+    return os.path.basename(filename) if relative.startswith("..") else relative
