@@ -100,9 +100,9 @@ def layernorm(rows: int = 4, columns: int = 9) -> LoopKernel:
 def row_reduce(combiner: str, rows: int, inner: tuple[int, ...], dtype: DType = f32, order=None) -> LoopKernel:
     """out[r] = combiner of in[r, ...] over the inner dims, walked in `order`."""
     b = Body()
-    strides = [(d + 1, int(np.prod(inner[d + 1:]))) for d in range(len(inner))]
+    strides = [(d + 1, max(1, int(np.prod(inner[d + 1:])))) for d in range(len(inner))]
     dims = tuple(order or range(1, len(inner) + 1))
-    x = b.load(0, [(0, int(np.prod(inner))), *strides], dtype=dtype)
+    x = b.load(0, [(0, max(1, int(np.prod(inner)))), *strides], dtype=dtype)
     first, (result,) = b.stage(dims, reduce=[(combiner, x)])
     second, _ = b.stage(stores=[Store(Address(1, strides=((0, 1),)), result)])
     params = (Param("x", dtype, rows * int(np.prod(inner)), "in"), Param("y", b.dtype_of[result], rows, "out"))

@@ -206,10 +206,25 @@ def test_convolution_against_loops(rng):
     np.testing.assert_allclose(got, np.maximum(expected, 0), atol=32 * EPS)
 
 
+@pytest.mark.parametrize("detail_strides", [[(0, 1)], [(0, 1), (1, 1)]])
+def test_failed_check_gives_its_status_and_the_first_detail(detail_strides):
+    b = samples.Body()
+    fine = b.add("lt", b.load(0, [(0, 1)], dtype=i64), b.const(3, i64), dtype=bool_)
+    b.add("check", fine, b.load(0, detail_strides, dtype=i64), dtype=bool_, attr=5)
+    stage, _ = b.stage([1], stores=[Store(Address(1), b.const(1, i64))])
+    kernel = LoopKernel("checked", (Param("x", i64, 4, "in"), Param("y", i64, 1, "inout")), (3, 2), 1, (stage,))
+    assert run(kernel, [0, 1, 2, 9], [7]).tolist() == [1]
+    y = np.array([7])
+    with pytest.raises(KernelError) as caught:
+        interpret(kernel, [np.array([0, 8, 9, 9]), y])
+    assert caught.value.status == 5 and caught.value.details == (8, 0)
+    assert y.tolist() == [7]                                # nothing is stored past a failed check
+
+
 # Scalar ops
 
 def test_every_scalar_op_has_a_meaning():
-    assert set(SCALAR_OPS) - {"const", "index", "load", "acc", "cast", "philox"} <= COMPUTED_OPS
+    assert set(SCALAR_OPS) - {"const", "index", "load", "acc", "cast", "check", "philox"} <= COMPUTED_OPS
 
 
 def test_cast_from_float_saturates_and_nan_is_zero():

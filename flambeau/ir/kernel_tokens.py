@@ -1,0 +1,168 @@
+"""Text -> tokens of the loop level's text form, and a cursor over them whose errors name line and column."""
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final, NoReturn, TypeVar
+
+from flambeau.errors import ParseError
+
+__all__ = ["CANONICAL_NAN_BITS", "Cursor"]
+
+T = TypeVar("T")
+
+CANONICAL_NAN_BITS: Final = 0x7FF8 << 48
+
+_TOKEN: Final = re.compile(
+    r"""(?P<skip>\s+|//[^\n]*)
+      | (?P<dim>%i\d+)
+      | (?P<value>%\d+)
+      | (?P<word>[A-Za-z_][A-Za-z0-9_.]*)
+      | (?P<number>0x[0-9a-fA-F]+ | \d+(?:\.\d*)?(?:e[+-]?\d+)?)
+      | (?P<string>"(?:[^"\\\n]|\\.)*")
+      | (?P<punctuation>[][{}()=,:*+\-\#@])
+      | (?P<unknown>.)""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """kind: dim, value, word, number, string, punctuation, unknown or end; position: of its first character."""
+
+    kind: str
+    text: str
+    position: int
+
+
+class Cursor:
+    """A place in the tokens of `text`. Methods step over what they return; all raise ParseError at what is there."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        found = (Token(str(m.lastgroup), m.group(), m.start()) for m in _TOKEN.finditer(text))
+        self.tokens = [*(t for t in found if t.kind != "skip"), Token("end", "", len(text))]
+        self.at = 0
+
+    @property
+    def token(self) -> Token:
+        """The token that comes next."""
+        return self.tokens[self.at]
+
+    def fail(self, wanted: str, token: Token | None = None) -> NoReturn:
+        """Raise ParseError: `wanted` was expected at `token`, by default the next one."""
+        token = token or self.token
+        line = self.text.count("\n", 0, token.position) + 1
+        column = token.position - self.text.rfind("\n", 0, token.position)
+        found = "the end of the text" if token.kind == "end" else repr(token.text)
+        raise ParseError(f"line {line}, column {column}: expected {wanted}, found {found}")
+
+    def is_next(self, text: str) -> bool:
+        return self.token.text == text and self.token.kind in ("word", "punctuation")
+
+    def accept(self, text: str) -> bool:
+        """Step over `text` if it comes next, and say whether it did."""
+        found = self.is_next(text)
+        self.at += found
+        return found
+
+    def require(self, *texts: str) -> None:
+        """Step over each of `texts`, in order."""
+        for text in texts:
+            if not self.accept(text):
+                self.fail(repr(text))
+
+    def expect(self, kind: str, wanted: str) -> str:
+        """The text of the next token, which is of `kind`."""
+        if self.token.kind != kind:
+            self.fail(wanted)
+        self.at += 1
+        return self.tokens[self.at - 1].text
+
+    def choice(self, wanted: str, options: Collection[str]) -> str:
+        """The next word, one of `options`."""
+        if self.token.text not in options:
+            self.fail(wanted)
+        return self.expect("word", wanted)
+
+    def listed(self, item: Callable[[], T]) -> tuple[T, ...]:
+        """One or more items, commas between."""
+        items = [item()]
+        while self.accept(","):
+            items.append(item())
+        return tuple(items)
+
+    def optional(self, keyword: str, items: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
+        """`items` if `keyword` comes next, else nothing."""
+        return items() if self.accept(keyword) else ()
+
+    # Leaves
+
+    def name(self, wanted: str) -> str:
+        """An identifier, or any string in quotes."""
+        if self.token.kind == "string":
+            return self.string(wanted)
+        return self.expect("word", wanted)
+
+    def string(self, wanted: str) -> str:
+        token = self.token
+        try:
+            return str(json.loads(self.expect("string", wanted)))
+        except json.JSONDecodeError:
+            self.fail(f"{wanted}, quoted as in JSON", token)
+
+    def dim(self) -> int:
+        return int(self.expect("dim", "a dim such as %i0")[2:])
+
+    def value(self) -> int:
+        return int(self.expect("value", "a value such as %0")[1:])
+
+    def integer(self) -> int:
+        """A number without point, exponent or sign."""
+        token = self.token
+        text = self.expect("number", "an integer")
+        if not text.isdecimal():
+            self.fail("an integer", token)
+        return int(text)
+
+    def literal(self) -> float | int | bool | str | None | tuple[object, ...]:
+        """none, true, false, an int, a float, a quoted string, or a tuple of such."""
+        if self.token.kind == "string":
+            return self.string("a string")
+        if self.accept("("):
+            items = () if self.is_next(")") else self.listed(self.literal)
+            self.require(")")
+            return items
+        for word, value in (("none", None), ("true", True), ("false", False)):
+            if self.accept(word):
+                return value
+        return self.number()
+
+    def number(self) -> float | int:
+        if self.accept("nan"):
+            return self.nan_bits() if self.is_next("(") else math.nan
+        sign = -1 if self.accept("-") else 1
+        if self.accept("inf"):
+            return sign * math.inf
+        text = self.expect("number", "a number, true, false or none")
+        return sign * (int(text, 0 if text.startswith("0x") else 10) if _is_integer(text) else float(text))
+
+    def nan_bits(self) -> float:
+        """The NaN of the bits in parentheses."""
+        self.require("(")
+        token = self.token
+        text = self.expect("number", "the 64 bits of a NaN")
+        bits = int(text, 16) if text.startswith("0x") else 0
+        value = struct.unpack("<d", struct.pack("<Q", bits))[0] if bits < 1 << 64 else 0.0
+        if not math.isnan(value):
+            self.fail("the 64 bits of a NaN, in hex", token)
+        self.require(")")
+        return float(value)
+
+
+def _is_integer(text: str) -> bool:
+    return text.isdecimal() or text.startswith("0x")

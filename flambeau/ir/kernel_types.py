@@ -1,0 +1,114 @@
+"""What types each scalar op and each reduction takes: one table, read by the verifier."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from flambeau.ir import dtypes
+from flambeau.ir.dtypes import DType
+from flambeau.ir.kernel import IDENTITY_FREE, SCALAR_OPS, Address, Instr, Reduction
+
+__all__ = ["instr_mistake", "reduction_mistake"]
+
+_FLOAT: Final = frozenset({"float"})
+_INTEGER: Final = frozenset({"int", "uint"})
+_NUMBER: Final = _FLOAT | _INTEGER
+_BITS: Final = _INTEGER | {"bool"}
+_ANY: Final = _NUMBER | {"bool"}
+
+# op -> the kinds of its operands, which all have one dtype. Leaves, cast, select, check and philox are not in it.
+_OPERAND_KINDS: Final[dict[str, frozenset[str]]] = {
+    **dict.fromkeys(["add", "sub", "mul", "floordiv", "mod", "fmod", "truncdiv", "fma", "pow"], _NUMBER),
+    **dict.fromkeys(["neg", "abs", "sign"], _NUMBER),
+    **dict.fromkeys(["min", "max", "eq", "ne", "lt", "le", "gt", "ge"], _ANY),
+    **dict.fromkeys(["and", "or", "xor", "not"], _BITS),
+    **dict.fromkeys(["shl", "shr"], _INTEGER),
+    **dict.fromkeys(["div", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p"], _FLOAT),
+    **dict.fromkeys(["sin", "cos", "tan", "asin", "acos", "atan", "atan2"], _FLOAT),
+    **dict.fromkeys(["sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid"], _FLOAT),
+    **dict.fromkeys(["floor", "ceil", "trunc", "round", "isnan", "isinf", "isfinite"], _FLOAT),
+}
+_PREDICATES: Final = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"})
+_REDUCED_KINDS: Final = {
+    "sum": _NUMBER, "prod": _NUMBER, "max": _ANY, "min": _ANY, "argmax": _ANY, "argmin": _ANY,
+    "any": frozenset({"bool"}), "all": frozenset({"bool"}),
+}
+
+Operand = tuple[int, DType]
+
+
+def instr_mistake(instr: Instr, operands: Sequence[Operand]) -> str:
+    """What is wrong with the op, the number and types of its operands (id, dtype), its attr or its dtype; or ""."""
+    wanted = SCALAR_OPS.get(instr.op)
+    if wanted is None:
+        return "no such scalar op"
+    if len(operands) != wanted:
+        return f"takes {wanted} operands, has {len(operands)}"
+    match instr.op:
+        case "const":
+            return _const_mistake(instr)
+        case "index":
+            return "" if instr.dtype is dtypes.i64 else f"gives i64, not {instr.dtype}"
+        case "load":
+            return "" if isinstance(instr.attr, Address) else "has no address"
+        case "acc" | "cast":
+            return ""
+        case "select":
+            return _dtype_mistake(operands[:1], dtypes.bool_) or _dtype_mistake(operands[1:], instr.dtype)
+        case "check":
+            return _check_mistake(instr, operands)
+        case "philox":
+            return _philox_mistake(instr, operands)
+        case op:
+            return _computed_mistake(op, instr.dtype, operands)
+
+
+def reduction_mistake(reduction: Reduction, value: DType) -> str:
+    """What is wrong with the types of `reduction` of a value of dtype `value`; or ""."""
+    kinds = _REDUCED_KINDS.get(reduction.combiner)
+    if kinds is None:
+        return "no such combiner"
+    if value.kind not in kinds:
+        return f"cannot reduce {value}"
+    wanted = dtypes.i64 if reduction.combiner in IDENTITY_FREE else value
+    return "" if reduction.dtype is wanted else f"gives {wanted}, not {reduction.dtype}"
+
+
+def _computed_mistake(op: str, dtype: DType, operands: Sequence[Operand]) -> str:
+    shared = operands[0][1]
+    wanted = dtypes.bool_ if op in _PREDICATES else shared
+    if mistake := _dtype_mistake(operands[1:], shared):
+        return mistake
+    if shared.kind not in _OPERAND_KINDS[op]:
+        return f"is not defined on {shared}"
+    return "" if dtype is wanted else f"gives {wanted}, not {dtype}"
+
+
+def _dtype_mistake(operands: Sequence[Operand], wanted: DType) -> str:
+    return next((f"operand %{id} is {dtype}, not {wanted}" for id, dtype in operands if dtype is not wanted), "")
+
+
+def _check_mistake(instr: Instr, operands: Sequence[Operand]) -> str:
+    if type(instr.attr) is not int or instr.attr == 0:
+        return f"its status is {instr.attr!r}, not a nonzero int"
+    wanted = "" if instr.dtype is dtypes.bool_ else f"gives bool, not {instr.dtype}"
+    return _dtype_mistake(operands[:1], dtypes.bool_) or _dtype_mistake(operands[1:], dtypes.i64) or wanted
+
+
+def _philox_mistake(instr: Instr, operands: Sequence[Operand]) -> str:
+    if type(instr.attr) is not int or not 0 <= instr.attr < 4:
+        return f"its word is {instr.attr!r}, not one of 0 to 3"
+    wanted = "" if instr.dtype is dtypes.u32 else f"gives u32, not {instr.dtype}"
+    return _dtype_mistake(operands, dtypes.u64) or wanted
+
+
+def _const_mistake(instr: Instr) -> str:
+    value, dtype = instr.attr, instr.dtype
+    expected = {"float": float, "bool": bool}.get(dtype.kind, int)
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        return f"a constant of {dtype} is a Python {expected.__name__}, not {value!r}"
+    if dtype.is_integer and not np.iinfo(dtype.storage).min <= int(value) <= np.iinfo(dtype.storage).max:
+        return f"{value} does not fit {dtype}"
+    return ""
