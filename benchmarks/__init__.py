@@ -1,1 +1,1 @@
-"""Flambeau beside torch eager, torch.compile and JAX: same weights, same data, one run. See `python -m benchmarks -h`."""
+"""Flambeau beside torch eager, torch.compile and JAX: same weights and data, one run (`python -m benchmarks`)."""

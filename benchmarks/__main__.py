@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(BY_NAME)}")
     parser.add_argument("--kernels", action="store_true", help="kernel by kernel in place of whole steps")
-    parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma-separated, of {', '.join(PEERS)}")
+    parser.add_argument(
+        "--peers", type=_names, default=list(PEERS), help=f"comma-separated, of {', '.join(PEERS)}"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15, help="quiet rounds wanted")
     parser.add_argument("--budget", type=float, default=120.0, help="seconds of rounds a workload")

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import quiet
 from benchmarks.peers import PEERS
-from benchmarks.workloads import Train, Workload
+from benchmarks.workloads import Call, Train, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,8 +80,16 @@ class Process:
 
     def __init__(self, peer: str, settings: Settings, cache: Path) -> None:
         self.settings = settings
-        command = [sys.executable, "-m", "benchmarks.worker", "--peer", peer, "--threads", str(settings.threads)]
-        self.log = tempfile.TemporaryFile("w+")
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.worker",
+            "--peer",
+            peer,
+            "--threads",
+            str(settings.threads),
+        ]
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed in __exit__)
         self.popen = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -147,7 +155,10 @@ def _environment(threads: int, cache: Path) -> dict[str, str]:
 
 def measure(workload: Workload, peers: list[str], settings: Settings) -> WorkloadResult:
     """Every peer's numbers for one workload. A peer that fails keeps its error and leaves the rounds."""
-    result = WorkloadResult(workload.name, workload.title, workload.rtol, {peer: PeerResult() for peer in peers})
+    peers = [peer for peer in peers if not _is_left_out(workload, peer)]
+    result = WorkloadResult(
+        workload.name, workload.title, workload.rtol, {peer: PeerResult() for peer in peers}
+    )
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         arrays = Path(folder) / "arrays.npz"
         store(workload, arrays)
@@ -159,6 +170,10 @@ def measure(workload: Workload, peers: list[str], settings: Settings) -> Workloa
                 result.peers[peer].error = str(failure)
         _rounds(workload, arrays, caches, settings, result)
     return result
+
+
+def _is_left_out(workload: Workload, peer: str) -> bool:
+    return peer == "jax" and isinstance(workload, Call) and workload.jax_call is None
 
 
 def store(workload: Workload, path: Path) -> None:
@@ -184,7 +199,9 @@ def _cold(
             quiet.wait_for_quiet(5)
             with quiet.Watch(process.popen.pid) as watch:
                 imported = process.ask("import")
-                to.setup_seconds = process.ask("setup", workload=workload.name, arrays=str(arrays), dropout=True)
+                to.setup_seconds = process.ask(
+                    "setup", workload=workload.name, arrays=str(arrays), dropout=True
+                )
                 to.cold.append(process.ask("cold"))
             result.cold_noisy |= not watch.interval.is_quiet
             to.version, to.import_seconds = imported["version"], imported["seconds"]

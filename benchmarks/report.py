@@ -39,7 +39,8 @@ def heading(about: dict[str, Any], settings: Settings, missing: list[str]) -> st
     lines = [
         f"# Benchmarks: {about['cpu']}, {about['cores']} cores ({', '.join(about['isa'])}), {settings.threads} threads",
         f"{about['system']}, Python {about['python']}, load average {about['load_average_at_start']:.2f} at the start. "
-        f"Interleaved rounds of {settings.slice_seconds} s a peer; a round in which anyone else used a CPU is rejected.",
+        f"Rounds of {settings.slice_seconds} s a peer, interleaved; "
+        "rounds that another process disturbed are rejected.",
     ]
     lines += [f"Skipped, not installed: {', '.join(missing)}."] if missing else []
     return "\n\n".join(lines) + "\n"
@@ -47,7 +48,18 @@ def heading(about: dict[str, Any], settings: Settings, missing: list[str]) -> st
 
 def section(result: WorkloadResult) -> str:
     """One workload: a row per peer, then what a reader must know before believing it."""
-    header = ["", "step", "IQR", "against best", "first call", "with disk cache", "import", "peak RSS", "kernels"]
+    header = [
+        "",
+        "step",
+        "fastest",
+        "IQR",
+        "against best",
+        "first call",
+        "with disk cache",
+        "import",
+        "peak RSS",
+        "kernels",
+    ]
     rows = [_row(name, peer, result) for name, peer in result.peers.items()]
     lines = [f"## {result.title}", "", _table_row(header), _table_row(["---"] * len(header))]
     lines += [_table_row(row) for row in rows]
@@ -56,11 +68,12 @@ def section(result: WorkloadResult) -> str:
 
 def _row(name: str, peer: PeerResult, result: WorkloadResult) -> list[str]:
     if not peer.steps:
-        return [name, *["-"] * 8]
+        return [name, *["-"] * 9]
     quartiles = statistics.quantiles(peer.steps, n=4) if len(peer.steps) > 1 else [0.0, 0.0, 0.0]
     return [
         f"{name} {peer.version}",
         seconds(statistics.median(peer.steps)),
+        seconds(min(peer.steps)),
         f"{(quartiles[2] - quartiles[0]) / statistics.median(peer.steps):.0%}",
         f"{ratio(peer, best_other(result)):.2f}x" if name == OURS and best_other(result) else "",
         seconds(statistics.median(peer.cold)),
@@ -87,7 +100,9 @@ def _notes(result: WorkloadResult) -> list[str]:
     kept = max((len(peer.steps) for peer in result.peers.values()), default=0)
     notes = [f"{kept} rounds kept, {result.rejected} rejected."]
     if result.noisy:
-        notes = [f"NOISY: {kept} rounds, {result.rejected} of them disturbed by other processes; do not quote."]
+        notes = [
+            f"NOISY: {kept} rounds, {result.rejected} of them disturbed by other processes; do not quote."
+        ]
     if result.cold_noisy:
         notes.append("A first call was disturbed by other processes.")
     notes.append(agreement(result)[1])
@@ -123,7 +138,10 @@ def _table_row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def plain(about: dict[str, Any], settings: Settings, missing: list[str], results: list[WorkloadResult]) -> dict[str, Any]:
+def plain(
+    about: dict[str, Any], settings: Settings, missing: list[str], results: list[WorkloadResult]
+) -> dict[str, Any]:
+    """Everything measured, seconds throughout."""
     return {
         "machine": about,
         "settings": dataclasses.asdict(settings),

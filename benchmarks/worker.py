@@ -1,4 +1,4 @@
-"""One peer in one process, driven by JSON lines: {"cmd": ..., ...} on stdin, one {"ok": ...} or {"error": ...} on stdout.
+"""One peer in one process, driven by JSON lines: {"cmd": ...} on stdin, {"ok": ...} or {"error": ...} on stdout.
 
 import     -> seconds and version
 setup      workload, arrays (an .npz path), dropout -> seconds to build model and tensors
@@ -46,7 +46,9 @@ class Worker:
     def do_setup(self, workload: str, arrays: str, dropout: bool) -> float:
         with np.load(arrays) as stored:
             loaded = {name: stored[name] for name in stored.files}
-        weights = {name.removeprefix("weight:"): a for name, a in loaded.items() if name.startswith("weight:")}
+        weights = {
+            name.removeprefix("weight:"): a for name, a in loaded.items() if name.startswith("weight:")
+        }
         start = time.perf_counter()
         self.batches = [self.peer.batch(batch) for batch in _batches(loaded)]
         self.step = self.peer.build(BY_NAME[workload], weights, dropout)
@@ -109,7 +111,9 @@ def protocol_stream() -> TextIO:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--peer", required=True, choices=PEERS)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
@@ -119,7 +123,9 @@ def main() -> None:
         handler = getattr(worker, "do_" + request.pop("cmd"))
         try:
             reply = {"ok": handler(**request)}
-        except Exception as error:  # the driver must hear of whatever a peer raises: it drops this peer and says why
+        except (
+            Exception
+        ) as error:  # the driver must hear of whatever a peer raises: it drops this peer and says why
             traceback.print_exc()
             reply = {"error": f"{type(error).__name__}: {error}"}
         out.write(json.dumps(reply, default=str) + "\n")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import flambeau as fb
 import flambeau.nn.functional as F
-import numpy as np
-from flambeau import nn, optim
-
 from benchmarks.workloads.base import Arrays, Batch, Call, Train, Workload
+from flambeau import nn, optim
 
 VERSION = fb.__version__
 

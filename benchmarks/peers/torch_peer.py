@@ -36,7 +36,9 @@ class Peer:
         assert isinstance(workload, Train), workload
         return self._train_step(workload, weights, dropout, wrap)
 
-    def _train_step(self, workload: Train, weights: Arrays, dropout: bool, wrap: Any) -> Callable[..., torch.Tensor]:
+    def _train_step(
+        self, workload: Train, weights: Arrays, dropout: bool, wrap: Any
+    ) -> Callable[..., torch.Tensor]:
         model = workload.module(nn, F, torch, workload.dropout if dropout else 0.0)
         model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
         optimizer = getattr(optim, workload.optimizer)(model.parameters(), **workload.hyper, fused=True)

@@ -46,7 +46,7 @@ class Train(Workload):
 
 @dataclass(frozen=True)
 class Call(Workload):
-    """make(lib, nn, F, optim) -> function of the batch's tensors; `jax_call` takes jax.numpy, None where not compared."""
+    """make(lib, nn, F, optim) -> function of the batch's tensors. `jax_call` takes jax.numpy before them, if any."""
 
     make: Callable[..., Any]
     jax_call: Callable[..., Any] | None = None
@@ -73,7 +73,7 @@ def _initial(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.
 def labelled_batches(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> list[Batch]:
     """Noisy class prototypes, so that the loss falls. -> BATCHES x (f32[shape], i64[shape[0]])."""
     prototypes = rng.normal(0, 1, (classes, *shape[1:]))
-    batches = []
+    batches: list[Batch] = []
     for _ in range(BATCHES):
         labels = rng.integers(0, classes, shape[0])
         batches.append(((prototypes[labels] + rng.normal(0, 1, shape)).astype(np.float32), labels))

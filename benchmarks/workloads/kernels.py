@@ -19,13 +19,13 @@ def normal(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], list[Bat
     return lambda rng: [tuple(rng.normal(0, 1, shape).astype(np.float32) for shape in shapes)]
 
 
-def make_conv_gradients(lib: Any, nn: Any, F: Any, optim: Any, padding: int) -> Any:
-    """Both gradients, as one step of training asks for them; the forward pass is timed by itself in conv_*."""
+def make_conv_gradients(lib: Any, F: Any, padding: int) -> Any:
+    """Forward and both gradients, as a step of training asks for them; conv_* times the forward alone."""
 
     def gradients(x: Any, w: Any, cotangent: Any) -> Any:
         x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
         dx, dw = lib.autograd.grad(F.conv2d(x, w, padding=padding), (x, w), cotangent)
-        return dx.sum() + dw
+        return dw + dx[0, 0, 0, 0]  # one result that needs both
 
     return gradients
 
@@ -43,24 +43,50 @@ def make_adam(lib: Any, nn: Any, F: Any, optim: Any) -> Any:
 
 
 def gemm(m: int, n: int, k: int) -> Call:
-    return Call(f"gemm_{m}x{n}x{k}", f"GEMM f32, M {m}, N {n}, K {k}", normal((m, k), (k, n)), 1e-4, lambda lib, nn, F, optim: lambda a, b: a @ b)
+    data = normal((m, k), (k, n))
+    return Call(
+        f"gemm_{m}x{n}x{k}", f"GEMM f32, M {m}, N {n}, K {k}", data, 1e-4, lambda *libs: lambda a, b: a @ b
+    )
 
 
 def conv(batch: int, channels: int, side: int, outputs: int, taps: int) -> tuple[Call, Call]:
-    shape = f"{batch}x{channels}x{side}x{side}, {outputs} of {taps}x{taps}"
-    name, pad = f"{channels}_{side}_{outputs}_{taps}", taps // 2
+    title = f"{batch}x{channels}x{side}x{side}, {outputs} outputs of {taps}x{taps}"
+    suffix, pad = f"{channels}x{side}_{outputs}x{taps}", taps // 2
     x, w, y = (batch, channels, side, side), (outputs, channels, taps, taps), (batch, outputs, side, side)
+
+    def make_forward(lib: Any, nn: Any, F: Any, optim: Any) -> Any:
+        return lambda x, w: F.conv2d(x, w, padding=pad)
+
+    def make_gradients(lib: Any, nn: Any, F: Any, optim: Any) -> Any:
+        return make_conv_gradients(lib, F, pad)
+
     return (
-        Call(f"conv_{name}", f"convolution {shape}", normal(x, w), 1e-4, lambda lib, nn, F, optim: lambda x, w: F.conv2d(x, w, padding=pad)),
-        Call(f"conv_grad_{name}", f"convolution and both gradients {shape}", normal(x, w, y), 1e-3, lambda lib, nn, F, optim: make_conv_gradients(lib, nn, F, optim, pad)),
+        Call(f"conv_{suffix}", f"convolution {title}", normal(x, w), 1e-4, make_forward),
+        Call(
+            f"conv_grad_{suffix}",
+            f"convolution and its gradients {title}",
+            normal(x, w, y),
+            1e-3,
+            make_gradients,
+        ),
     )
+
+
+def rows(name: str, title: str, call: Callable[[Any], Callable[..., Any]], *shapes: tuple[int, ...]) -> Call:
+    """call(F) -> the function that is timed."""
+    return Call(name, title, normal(*shapes), 1e-4, lambda lib, nn, F, optim: call(F))
 
 
 WORKLOADS: tuple[Call, ...] = (
     *(gemm(*shape) for shape in GEMMS),
     *(call for shape in CONVS for call in conv(*shape)),
-    Call("softmax", f"softmax of rows {ROWS}", normal(ROWS), 1e-5, lambda lib, nn, F, optim: lambda x: F.softmax(x, dim=-1)),
-    Call("layer_norm", f"LayerNorm of rows {ROWS}", normal(ROWS, ROWS[1:], ROWS[1:]), 1e-4, lambda lib, nn, F, optim: lambda x, w, b: F.layer_norm(x, ROWS[1:], w, b)),
-    Call("gelu", f"GELU (erf) of {ROWS}", normal(ROWS), 1e-5, lambda lib, nn, F, optim: F.gelu),
+    rows("softmax", f"softmax of rows {ROWS}", lambda F: lambda x: F.softmax(x, dim=-1), ROWS),
+    rows(
+        "layer_norm",
+        f"LayerNorm of rows {ROWS}",
+        lambda F: lambda x, w, b: F.layer_norm(x, ROWS[1:], w, b),
+        *(ROWS, ROWS[1:], ROWS[1:]),
+    ),
+    rows("gelu", f"GELU (erf) of {ROWS}", lambda F: lambda x: F.gelu(x), ROWS),
     Call("adam", f"Adam's update of {PARAMETERS} parameters", normal((PARAMETERS,)), 1e-4, make_adam),
 )
