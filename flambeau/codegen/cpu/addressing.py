@@ -237,7 +237,7 @@ class Memory:
 
     def _lane_of(self, indices: ll.Value, lane: int) -> ll.Value:
         if isinstance(indices, ll.Constant):
-            return ll.Constant(I64, indices.constant[lane])
+            return indices.constant[lane]           # a vector constant holds scalar constants
         return self.emitter.lane(indices, lane)
 
     def _store_vector(self, where: _Where, value: ll.Value, dtype: DType, mask: ll.Value | None) -> None:

@@ -13,8 +13,8 @@ import llvmlite.ir as ll
 from flambeau.codegen.cpu import contraction, loops, toolchain
 from flambeau.codegen.cpu.artifact import Artifact, Phase
 from flambeau.codegen.cpu.emitter import new_module
-from flambeau.ir.kernel_hash import kernel_key
 from flambeau.ir.kernel import ContractionKernel, Kernel, LoopKernel
+from flambeau.ir.kernel_hash import kernel_key
 from flambeau.ir.target import Target
 
 

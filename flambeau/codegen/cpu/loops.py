@@ -16,15 +16,14 @@ import math
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.artifact import Phase
 from flambeau.codegen.cpu.addressing import Memory
+from flambeau.codegen.cpu.artifact import Phase
 from flambeau.codegen.cpu.default_schedule import default_schedule
 from flambeau.codegen.cpu.emitter import I1, I32, I64, constant, new_kernel
 from flambeau.codegen.cpu.loop_plan import (
     FUNCTION,
     STAGE,
     TASK,
-    LoopPlan,
     is_empty,
     plan_loops,
 )

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.emitter import I8, I32, I64, Emitter, compute_type, constant, is_float, is_signed, lanes_of, vector_type
+from flambeau.codegen.cpu.emitter import (
+    I8,
+    I32,
+    I64,
+    Emitter,
+    compute_type,
+    constant,
+    is_float,
+    is_signed,
+    lanes_of,
+    vector_type,
+)
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Reduction
 
