@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.artifact import Phase
-from flambeau.codegen.cpu.contraction_plan import Operand, Plan
+from flambeau.codegen.cpu.contraction_plan import Operand, Panels, Plan
 from flambeau.codegen.cpu.emitter import I32, I64, PTR, Emitter, is_float, new_kernel
 from flambeau.codegen.cpu.epilogue import EpiloguePoint, evaluate_epilogue, fits_registers
 from flambeau.codegen.cpu.microkernel import Tile, epilogue_addresses, internal_function, microkernel
-from flambeau.codegen.cpu.packing import emit_lhs_packing, emit_rhs_packing, offset_of, unflatten
+from flambeau.codegen.cpu.packing import emit_packing, offset_of, panel_offset, unflatten
 from flambeau.ir.kernel import Address, ContractionKernel
 from flambeau.ir.target import Target
 
@@ -64,12 +64,10 @@ class _Contraction:
     def phases(self) -> list[Phase]:
         plan, phases = self.plan, []
         schedule = plan.schedule
-        if plan.scratch.rhs is not None:
-            name = f"{self.prefix}_rhs"
-            phases.append(self.phase(name, emit_rhs_packing(self.module, name, plan), 1))
-        if plan.scratch.lhs is not None:
-            name = f"{self.prefix}_lhs"
-            phases.append(self.phase(name, emit_lhs_packing(self.module, name, plan), 1))
+        for side, panels in (("rhs", plan.rhs_panels), ("lhs", plan.lhs_panels)):
+            if panels is not None:
+                name = f"{self.prefix}_{side}"
+                phases.append(self.phase(name, emit_packing(self.module, name, plan, panels), 1))
         if self.result != "registers":
             self.epilogue = self.emit_epilogue()
         self.emit_sums(f"{self.prefix}_sum")
@@ -171,8 +169,9 @@ class _Contraction:
         """Sum one tile over `count` points of the outermost k loop from `k`."""
         plan = self.plan
         _, lhs_step, rhs_step = plan.k_loops[0]
-        lhs = self.operand_pointer(b, plan.lhs, self.lhs_coordinates(where), b.mul(k, b.index(lhs_step)))
-        rhs = self.rhs_pointer(b, where, b.mul(k, b.index(rhs_step)))
+        lhs_k, rhs_k = b.mul(k, b.index(lhs_step)), b.mul(k, b.index(rhs_step))
+        lhs = self.operand_pointer(b, plan.lhs, self.lhs_coordinates(where), plan.lhs_panels, lhs_k)
+        rhs = self.operand_pointer(b, plan.rhs, self.rhs_coordinates(where), plan.rhs_panels, rhs_k)
         arguments = [lhs, rhs, count]
         if self.result == "registers":
             arguments += [self.address_pointer(b, a, where) for a in epilogue_addresses(plan)]
@@ -290,27 +289,17 @@ class _Contraction:
         return [*zip((*kernel.batch, *plan.n_outer), (*where.batch, *where.n_outer), strict=True), *inner]
 
     def operand_pointer(
-        self, b: Emitter, operand: Operand, coordinates: Sequence[tuple[int, ll.Value]], k_offset: ll.Value
+        self, b: Emitter, operand: Operand, coordinates: Sequence[tuple[int, ll.Value]], panels: Panels | None, k_offset: ll.Value
     ) -> ll.Value:
-        strides = [operand.stride_of(d) for d, _ in coordinates]
-        at = offset_of(b, [value for _, value in coordinates], strides)
-        at = b.add(b.add(at, k_offset), b.index(operand.offset))
-        return b.element(b.buffer(operand.buffer), at, operand.dtype)
-
-    def rhs_pointer(self, b: Emitter, where: _Position, k_offset: ll.Value) -> ll.Value:
-        plan = self.plan
-        if plan.scratch.rhs is None:
-            return self.operand_pointer(b, plan.rhs, self.rhs_coordinates(where), k_offset)
-        # Panels are numbered (batch point, n tile); the tile number runs over (batch point, m tile, n tile).
-        dims = (*plan.kernel.batch, *plan.n_outer)
-        extents = (*plan.extents(dims), plan.tiles_along_n)
-        steps, step = [], plan.panel_elements
-        for extent in reversed(extents):
-            steps.append(step)
-            step *= extent
-        along = b.udiv(where.n, b.index(plan.columns))
-        at = offset_of(b, [*where.batch, *where.n_outer, along], steps[::-1])
-        return b.element(b.buffer(plan.rhs.buffer), b.add(at, k_offset), plan.acc)
+        """The first element of a tile's operand, `k_offset` elements into k."""
+        if panels is not None:
+            value_of = dict(coordinates)
+            first = b.index(0) if panels.inner is None else value_of[panels.inner]
+            at = panel_offset(b, panels, [value_of[d] for d in panels.outer_dims], first)
+        else:
+            at = offset_of(b, [value for _, value in coordinates], [operand.stride_of(d) for d, _ in coordinates])
+            at = b.add(at, b.index(operand.offset))
+        return b.element(b.buffer(operand.buffer), b.add(at, k_offset), operand.dtype)
 
     def address_pointer(self, b: Emitter, address: Address, where: _Position) -> ll.Value:
         """Element of an epilogue address at the tile's first point, dynamic terms left out."""

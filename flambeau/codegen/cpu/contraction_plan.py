@@ -17,10 +17,6 @@ from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
 from flambeau.ir.target import Target
 
 _ALIGN = 64
-_PACK_ELEMENTS_PER_TASK = 32 << 10
-# Rows of a packed lhs end with this many idle elements, so that a power-of-two K cannot put all rows of a tile
-# into one set of the L1 cache.
-_ROW_GAP_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,50 @@ class Operand:
 
     def stride_of(self, dim: int) -> int:
         return dict(self.strides).get(dim, 0)
+
+
+@dataclass(frozen=True)
+class Panels:
+    """A packed operand: dense panels [outer point][tile of the inner dim][k][width] in scratch `buffer`.
+
+    outer_dims: the batch dims, then the role's own but its innermost; source: the operand as the kernel has it.
+    """
+
+    buffer: int
+    source: Operand
+    outer_dims: tuple[int, ...]
+    outer_extents: tuple[int, ...]
+    inner: int | None
+    inner_extent: int
+    width: int
+    k_points: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles along the inner dim."""
+        return -(-self.inner_extent // self.width)
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.outer_extents) * self.tiles
+
+    @property
+    def panel_elements(self) -> int:
+        return self.k_points * self.width
+
+    @property
+    def width_of_last(self) -> int:
+        """Elements of the last tile along the inner dim."""
+        return self.inner_extent - (self.tiles - 1) * self.width
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Elements from panel to panel along (outer dims..., tiles)."""
+        steps, step = [], self.panel_elements
+        for extent in reversed((*self.outer_extents, self.tiles)):
+            steps.append(step)
+            step *= extent
+        return tuple(reversed(steps))
 
 
 @dataclass(frozen=True)
@@ -205,23 +245,35 @@ class Plan:
 
     @cached_property
     def lhs(self) -> Operand:
-        """lhs as the microkernel reads it."""
-        if self.scratch.lhs is None:
-            return self.operand(self.kernel.lhs)
-        dims = (*self.kernel.batch, *self.kernel.m)
-        strides = {d: s * self.packed_row for d, s in row_major(dims, self.extents(dims)).items()}
-        strides |= row_major(self.kernel.k, self.extents(self.kernel.k))
-        return Operand(self.scratch.lhs, self.acc, 0, tuple(strides.items()))
+        """lhs as the microkernel reads it; packed, only its k strides and its innermost m stride mean something."""
+        return self.operand(self.kernel.lhs) if self.lhs_panels is None else self.packed(self.lhs_panels)
 
     @cached_property
     def rhs(self) -> Operand:
-        """rhs as the microkernel reads it. Packed: panels [batch point][n tile][k][columns], k strides as here."""
-        if self.scratch.rhs is None:
-            return self.operand(self.kernel.rhs)
+        """rhs as the microkernel reads it; packed, only its k strides and its innermost n stride mean something."""
+        return self.operand(self.kernel.rhs) if self.rhs_panels is None else self.packed(self.rhs_panels)
+
+    def packed(self, panels: Panels) -> Operand:
         strides = row_major(self.kernel.k, self.extents(self.kernel.k))
-        scaled = tuple((d, s * self.columns) for d, s in strides.items())
-        inner = ((self.n_inner, 1),) if self.n_inner is not None else ()
-        return Operand(self.scratch.rhs, self.acc, 0, (*scaled, *inner))
+        inner = () if panels.inner is None else ((panels.inner, 1),)
+        return Operand(panels.buffer, self.acc, 0, (*((d, s * panels.width) for d, s in strides.items()), *inner))
+
+    @cached_property
+    def lhs_panels(self) -> Panels | None:
+        if self.scratch.lhs is None:
+            return None
+        assert all(tile == 1 for tile in self.schedule.m_tile[:-1]), "a packed lhs is tiled along its innermost m dim only"
+        return self.panels(self.scratch.lhs, self.kernel.lhs, self.kernel.m, self.schedule.m_tile[-1] if self.kernel.m else 1)
+
+    @cached_property
+    def rhs_panels(self) -> Panels | None:
+        return None if self.scratch.rhs is None else self.panels(self.scratch.rhs, self.kernel.rhs, self.kernel.n, self.columns)
+
+    def panels(self, buffer: int, address: Address, dims: tuple[int, ...], width: int) -> Panels:
+        outer = (*self.kernel.batch, *dims[:-1])
+        inner = dims[-1] if dims else None
+        extent = 1 if inner is None else self.kernel.extents[inner]
+        return Panels(buffer, self.operand(address), outer, self.extents(outer), inner, extent, width, self.k_points)
 
     def operand(self, address: Address) -> Operand:
         """The operand as the kernel has it."""
@@ -229,43 +281,10 @@ class Plan:
         return Operand(address.buffer, dtype, address.offset, address.strides)
 
     @cached_property
-    def packed_row(self) -> int:
-        """Elements from row to row of a packed lhs."""
-        gap = _ROW_GAP_BYTES // self.pack_element_bytes
-        return -(-self.k_points // gap) * gap + gap
-
-    @cached_property
-    def panel_elements(self) -> int:
-        """Elements of one panel (one n tile, all of k) of a packed rhs."""
-        return self.k_points * self.columns
-
-    @cached_property
-    def pack_k_chunk(self) -> int:
-        """Points of the outermost k dim that one rhs packing task copies."""
-        if not self.kernel.k:
-            return 1
-        outer = self.kernel.extents[self.kernel.k[0]]
-        per_point = max(1, self.panel_elements // max(1, outer))
-        return max(1, min(outer, _PACK_ELEMENTS_PER_TASK // per_point))
-
-    @cached_property
-    def pack_k_chunks(self) -> int:
-        return -(-self.kernel.extents[self.kernel.k[0]] // self.pack_k_chunk) if self.kernel.k else 1
-
-    @cached_property
-    def lhs_rows(self) -> int:
-        """Rows of a packed lhs."""
-        return self.batch_points * math.prod(self.extents(self.kernel.m))
-
-    @cached_property
-    def pack_rows_per_task(self) -> int:
-        return max(1, _PACK_ELEMENTS_PER_TASK // max(1, self.packed_row))
-
-    @cached_property
     def scratch(self) -> Scratch:
         wanted = {
-            "lhs": self.schedule.pack_lhs * self.lhs_rows * self.packed_row,
-            "rhs": self.schedule.pack_rhs * self.batch_points * self.n_tiles * self.panel_elements,
+            "lhs": self.schedule.pack_lhs * self.batch_points * self.m_tiles * self.k_points * self.rows,
+            "rhs": self.schedule.pack_rhs * self.batch_points * self.n_tiles * self.k_points * self.columns,
             "partial": (self.schedule.split_k > 1) * self.schedule.split_k * self.partial_elements,
         }
         numbers, nbytes, first = {}, [], len(self.kernel.params)

@@ -1,7 +1,8 @@
-"""Phases that copy an operand into scratch in the order the microkernels read it, widened to the accumulators' type.
+"""Phases that copy an operand into panels, the order the microkernels read it in, widened to the accumulators' type.
 
-rhs goes into panels [batch point][n tile][k][columns], zero beyond the last column. lhs becomes dense rows
-[batch point, m][k] with a gap after each, which cures row strides that are near a power of two.
+A panel holds all k points of one tile of the innermost n dim (rhs) or m dim (lhs): [k][width]. Where the operand is
+contiguous along that dim rows are copied, where it is contiguous along a k dim square blocks of vectors are
+transposed, and anything else goes element by element.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ from collections.abc import Callable, Sequence
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.contraction_plan import Operand, Plan
-from flambeau.codegen.cpu.emitter import Emitter, compute_type, constant, is_float, new_kernel, vector_type
-from flambeau.codegen.cpu.microkernel import widen
+from flambeau.codegen.cpu.contraction_plan import Panels, Plan, row_major
+from flambeau.codegen.cpu.emitter import I64, PTR, Emitter, new_kernel, vector_type
+from flambeau.codegen.cpu.microkernel import internal_function, widen
 
-__all__ = ["emit_lhs_packing", "emit_rhs_packing", "unflatten"]
+__all__ = ["emit_packing", "offset_of", "panel_offset", "unflatten"]
+
+_ELEMENTS_PER_TASK = 16 << 10
 
 
 def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[int]) -> list[ll.Value]:
     """Row-major coordinates of position `flat` (not negative) in a box."""
     coordinates: list[ll.Value] = []
     for position, extent in reversed(list(enumerate(extents))):
-        divisor = b.index(extent)
-        coordinates.append(b.urem(flat, divisor) if position else flat)
-        if position:
-            flat = b.udiv(flat, divisor)
+        if extent == 1:
+            coordinates.append(b.index(0))
+        elif all(outer == 1 for outer in extents[:position]):
+            coordinates.append(flat)
+        else:
+            coordinates.append(b.urem(flat, b.index(extent)))
+            flat = b.udiv(flat, b.index(extent))
     return coordinates[::-1]
 
 
@@ -37,187 +43,150 @@ def offset_of(b: Emitter, coordinates: Sequence[ll.Value], strides: Sequence[int
     return total
 
 
-def emit_rhs_packing(module: ll.Module, name: str, plan: Plan) -> int:
-    """Emit the phase `name`; returns its number of tasks: (batch point, n tile, chunk of the outermost k dim)."""
+def panel_offset(b: Emitter, panels: Panels, outer: Sequence[ll.Value], first: ll.Value) -> ll.Value:
+    """Where the panel starts that holds element `first` (a multiple of the width) of the inner dim."""
+    return offset_of(b, [*outer, b.udiv(first, b.index(panels.width))], panels.strides)
+
+
+def emit_packing(module: ll.Module, name: str, plan: Plan, panels: Panels) -> int:
+    """Emit the phase `name`; returns its number of tasks: (panel, chunk of the outermost k dim)."""
     b = new_kernel(module, name, plan.target)
-    b.loop(b.kernel.begin, b.kernel.end, 1, lambda task: _RhsPanel(b, plan).copy(task), name="task")
+    packing = _Packing(b, plan, panels)
+    b.loop(b.kernel.begin, b.kernel.end, 1, packing.copy_task, name="task")
     b.succeed()
-    return plan.batch_points * plan.n_tiles * plan.pack_k_chunks
+    return panels.count * packing.chunks
 
 
-class _RhsPanel:
-    """Copies one panel (or a chunk of its k points)."""
+class _Packing:
+    """Copies one panel, or a chunk of its k points, a task."""
 
-    def __init__(self, b: Emitter, plan: Plan) -> None:
-        self.b, self.plan = b, plan
-        self.source = plan.operand(plan.kernel.rhs)
-        inner = plan.n_inner
-        self.column_stride = 0 if inner is None else self.source.stride_of(inner)
+    def __init__(self, b: Emitter, plan: Plan, panels: Panels) -> None:
+        self.b, self.plan, self.panels, self.source = b, plan, panels, panels.source
+        # Elements of the source from one element of a panel's row to the next.
+        self.stride = 0 if panels.inner is None else self.source.stride_of(panels.inner)
+        to_panel = row_major(plan.kernel.k, plan.extents(plan.kernel.k))
         self.k_rows = [
-            (plan.kernel.extents[d], self.source.stride_of(d), plan.rhs.stride_of(d)) for d in plan.kernel.k
-        ] or [(1, 0, plan.columns)]
+            (plan.kernel.extents[d], self.source.stride_of(d), to_panel[d] * panels.width) for d in plan.kernel.k
+        ] or [(1, 0, panels.width)]
+        outermost = self.k_rows[0][0]
+        per_point = max(1, panels.panel_elements // max(1, outermost))
+        self.chunk = max(1, min(outermost, _ELEMENTS_PER_TASK // per_point))
+        self.chunks = -(-outermost // self.chunk)
 
-    def copy(self, task: ll.Value) -> None:
-        b, plan = self.b, self.plan
-        batch, tile, chunk = unflatten(b, task, [plan.batch_points, plan.n_tiles, plan.pack_k_chunks])
-        *outer, along_n = unflatten(b, tile, [*plan.extents(plan.n_outer), plan.tiles_along_n])
-        points = unflatten(b, batch, plan.extents(plan.kernel.batch))
-        dims = (*plan.kernel.batch, *plan.n_outer)
-        start = offset_of(b, [*points, *outer], [self.source.stride_of(d) for d in dims])
-        first_column = b.mul(along_n, b.index(plan.columns))
-        start = b.add(start, b.mul(first_column, b.index(self.column_stride)))
-        start = b.add(start, b.index(self.source.offset))
-        panel = b.add(b.mul(batch, b.index(plan.n_tiles)), tile)
-        source = b.element(b.buffer(self.source.buffer), start, self.source.dtype)
-        target = b.element(b.buffer(plan.rhs.buffer), b.mul(panel, b.index(plan.panel_elements)), plan.acc)
-        first = b.mul(chunk, b.index(plan.pack_k_chunk))
-        last = _minimum(b, b.add(first, b.index(plan.pack_k_chunk)), b.index(self.k_rows[0][0]))
-        if plan.columns_in_last == plan.columns:
-            self.walk_k(source, target, first, last, plan.columns)
+    def copy_task(self, task: ll.Value) -> None:
+        b, panels = self.b, self.panels
+        *outer, tile, chunk = unflatten(b, task, [*panels.outer_extents, panels.tiles, self.chunks])
+        start = offset_of(b, outer, [self.source.stride_of(d) for d in panels.outer_dims])
+        start = b.add(start, b.mul(tile, b.index(panels.width * self.stride)))
+        source = b.element(b.buffer(self.source.buffer), b.add(start, b.index(self.source.offset)), self.source.dtype)
+        target = b.element(b.buffer(panels.buffer), offset_of(b, [*outer, tile], panels.strides), self.plan.acc)
+        first = b.mul(chunk, b.index(self.chunk))
+        last = _minimum(b, b.add(first, b.index(self.chunk)), b.index(self.k_rows[0][0]))
+        if panels.width_of_last == panels.width:
+            self.walk_k(source, target, first, last, panels.width)
             return
-        is_last = b.icmp_signed("==", along_n, b.index(plan.tiles_along_n - 1))
-        with b.if_else(is_last) as (then, otherwise):
+        with b.if_else(b.icmp_signed("==", tile, b.index(panels.tiles - 1))) as (then, otherwise):
             with then:
-                self.walk_k(source, target, first, last, plan.columns_in_last)
+                self.walk_k(source, target, first, last, panels.width_of_last)
             with otherwise:
-                self.walk_k(source, target, first, last, plan.columns)
+                if panels.tiles > 1:
+                    self.walk_k(source, target, first, last, panels.width)
 
-    def walk_k(self, source: ll.Value, target: ll.Value, first: ll.Value, last: ll.Value, columns: int) -> None:
-        """All k points of the chunk; a run along which rhs is contiguous is transposed in vector blocks."""
+    def walk_k(self, source: ll.Value, target: ll.Value, first: ll.Value, last: ll.Value, width: int) -> None:
+        """All k points of the chunk; a k dim along which the source is contiguous is walked innermost, in blocks."""
         rows, b = self.k_rows, self.b
         contiguous = next((level for level, row in enumerate(rows) if row[1] == 1 and row[0] > 1), None)
-        if self.column_stride in (0, 1) or self.plan.lanes == 1:
+        if self.stride in (0, 1) or self.plan.lanes == 1:
             contiguous = None
         order = [level for level in range(len(rows)) if level != contiguous]
 
+        def bounds(level: int) -> tuple[ll.Value, ll.Value]:
+            return (first, last) if level == 0 else (b.index(0), b.index(rows[level][0]))
+
         def nest(position: int, source: ll.Value, target: ll.Value) -> None:
-            if position == len(order):
-                if contiguous is None:
-                    self.copy_row(source, target, columns)
-                else:
-                    start, stop = (first, last) if contiguous == 0 else (b.index(0), b.index(rows[contiguous][0]))
-                    self.transpose_run(source, target, start, stop, rows[contiguous][2], columns)
-                return
-            level = order[position]
-            extent, source_stride, target_stride = rows[level]
-            start, stop = (first, last) if level == 0 else (b.index(0), b.index(extent))
+            if position < len(order):
+                _, source_step, target_step = rows[order[position]]
 
-            def body(i: ll.Value) -> None:
-                nest(
-                    position + 1,
-                    b.element(source, b.mul(i, b.index(source_stride)), self.source.dtype),
-                    b.element(target, b.mul(i, b.index(target_stride)), self.plan.acc),
-                )
+                def body(i: ll.Value) -> None:
+                    there = b.element(target, b.mul(i, b.index(target_step)), self.plan.acc)
+                    nest(position + 1, b.element(source, b.mul(i, b.index(source_step)), self.source.dtype), there)
 
-            b.loop(start, stop, 1, body, name="k")
+                b.loop(*bounds(order[position]), 1, body, name="k")
+            elif contiguous is None:
+                self.copy_row(source, target, width)
+            else:
+                self.transpose_run(source, target, *bounds(contiguous), rows[contiguous][2], width)
 
         nest(0, source, target)
 
-    def copy_row(self, source: ll.Value, target: ll.Value, columns: int) -> None:
-        """One k point: all columns of the panel."""
+    def copy_row(self, source: ll.Value, target: ll.Value, width: int) -> None:
+        """One k point."""
         b, plan, lanes = self.b, self.plan, self.plan.lanes
-        for at in range(0, plan.columns, lanes):
-            active = max(0, min(lanes, columns - at))
-            if active:
-                value = b.load_strided(
-                    source, at * self.column_stride, self.column_stride, self.source.dtype, lanes,
-                    active if active < lanes else None,
-                )  # fmt: skip
-                value = widen(b, value, self.source.dtype, plan.acc)
-            else:
-                value = _zero(plan)
-            b.store_vector(value, target, at, plan.acc)
+        for at in range(0, width, lanes):
+            active = min(lanes, width - at)
+            value = b.load_strided(source, at * self.stride, self.stride, self.source.dtype, lanes, active)
+            # A short last tile leaves the rest of its rows as they are: nobody stores what is summed from them.
+            fits = min(lanes, self.panels.width - at)
+            b.store_vector(widen(b, value, self.source.dtype, plan.acc), target, at, plan.acc, fits)
 
     def transpose_run(
-        self, source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int, columns: int
+        self, source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int, width: int
     ) -> None:
-        """Points [start, stop) of the k loop along which rhs is contiguous: blocks of lanes x lanes, then single ones."""
+        """Points [start, stop) of the k loop along which the source is contiguous, in blocks of lanes x lanes."""
         b, lanes = self.b, self.plan.lanes
-        blocks = b.add(start, b.and_(b.sub(stop, start), b.index(-lanes)))
 
         def block(k: ll.Value) -> None:
             here = b.element(source, k, self.source.dtype)
             there = b.element(target, b.mul(k, b.index(step)), self.plan.acc)
-            for at in range(0, self.plan.columns, lanes):
-                self.transpose_block(here, there, at, step, columns)
+            points = _minimum(b, b.sub(stop, k), b.index(lanes))
+            for at in range(0, width, lanes):
+                function = self.block_function(step, min(lanes, self.panels.width - at))
+                last = b.index(min(lanes, width - at) - 1)
+                from_here = b.element(here, at * self.stride, self.source.dtype)
+                b.call(function, [from_here, b.element(there, at, self.plan.acc), points, last], cconv="fastcc")
 
-        def single(k: ll.Value) -> None:
-            there = b.element(target, b.mul(k, b.index(step)), self.plan.acc)
-            self.copy_row(b.element(source, k, self.source.dtype), there, columns)
+        b.loop(start, stop, lanes, block, name="block")
 
-        b.loop(start, blocks, lanes, block, name="block")
-        b.loop(blocks, stop, 1, single, name="single")
+    def block_function(self, step: int, fits: int) -> ll.Function:
+        """`void (source, target, points, last)`: a block of at most lanes k points, transposed, `fits` elements of
+        each stored. Elements after `last` repeat it."""
+        name = f"{self.b.function.name}_transpose{fits}"
+        if name in self.b.module.globals:
+            return self.b.module.globals[name]
+        plan, lanes = self.plan, self.plan.lanes
+        b = internal_function(self.b.module, name, ll.VoidType(), [PTR, PTR, I64, I64], plan)
+        source, target, points, last = b.function.args
 
-    def transpose_block(self, source: ll.Value, target: ll.Value, at: int, step: int, columns: int) -> None:
-        """lanes columns from column `at`, lanes k points."""
-        b, plan, lanes = self.b, self.plan, self.plan.lanes
-        vectors = []
-        for column in range(at, at + lanes):
-            if column >= columns:
-                vectors.append(_zero(plan))
-                continue
-            loaded = b.load_vector(source, column * self.column_stride, self.source.dtype, lanes)
-            vectors.append(widen(b, loaded, self.source.dtype, plan.acc))
-        for k, vector in enumerate(_transposed(b, vectors)):
-            b.store_vector(vector, target, k * step + at, plan.acc)
+        def column(number: int) -> ll.Value:
+            at = b.mul(_minimum(b, b.index(number), last), b.index(self.stride))
+            return b.element(source, at, self.source.dtype)
 
+        columns = [column(number) for number in range(lanes)]
+        with b.if_else(b.icmp_signed("==", points, b.index(lanes))) as (whole, rest):
+            with whole:
+                loaded = [b.load_vector(pointer, 0, self.source.dtype, lanes) for pointer in columns]
+                vectors = [widen(b, vector, self.source.dtype, plan.acc) for vector in loaded]
+                for k, vector in enumerate(_transposed(b, vectors)):
+                    b.store_vector(vector, target, k * step, plan.acc, fits)
+            with rest:
+                self.copy_points(b, columns[:fits], target, points, step)
+        b.ret_void()
+        return b.function
 
-def emit_lhs_packing(module: ll.Module, name: str, plan: Plan) -> int:
-    """Emit the phase `name`; returns its number of tasks: runs of rows."""
-    b = new_kernel(module, name, plan.target)
-    source, target = plan.operand(plan.kernel.lhs), plan.lhs
-    dims = (*plan.kernel.batch, *plan.kernel.m)
-    per_task = plan.pack_rows_per_task
+    def copy_points(self, b: Emitter, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: int) -> None:
+        """A block of fewer points, element by element."""
+        acc, dtype = self.plan.acc, self.source.dtype
 
-    def row(number: ll.Value) -> None:
-        at = offset_of(b, unflatten(b, number, plan.extents(dims)), [source.stride_of(d) for d in dims])
-        start = b.element(b.buffer(source.buffer), b.add(at, b.index(source.offset)), source.dtype)
-        out = b.element(b.buffer(target.buffer), b.mul(number, b.index(plan.packed_row)), plan.acc)
-        _copy_k(b, plan, source, start, out)
+        def point(k: ll.Value) -> None:
+            there = b.element(target, b.mul(k, b.index(step)), acc)
+            for number, pointer in enumerate(columns):
+                b.store_vector(widen(b, b.load_scalar(pointer, k, dtype), dtype, acc), there, number, acc)
 
-    def task(number: ll.Value) -> None:
-        first = b.mul(number, b.index(per_task))
-        b.loop(first, _minimum(b, b.add(first, b.index(per_task)), b.index(plan.lhs_rows)), 1, row, name="row")
-
-    b.loop(b.kernel.begin, b.kernel.end, 1, task, name="task")
-    b.succeed()
-    return -(-plan.lhs_rows // per_task)
-
-
-def _copy_k(b: Emitter, plan: Plan, source: Operand, start: ll.Value, out: ll.Value) -> None:
-    """One row of lhs over all k dims."""
-    rows = [(plan.kernel.extents[d], source.stride_of(d), plan.lhs.stride_of(d)) for d in plan.kernel.k] or [(1, 0, 1)]
-    lanes = plan.lanes
-
-    def nest(level: int, start: ll.Value, out: ll.Value) -> None:
-        extent, stride, step = rows[level]
-        if level < len(rows) - 1:
-            b.loop(0, extent, 1, lambda i: nest(
-                level + 1,
-                b.element(start, b.mul(i, b.index(stride)), source.dtype),
-                b.element(out, b.mul(i, b.index(step)), plan.acc),
-            ), name="k")  # fmt: skip
-            return
-
-        def copy(i: ll.Value, active: int | None = None) -> None:
-            here = b.mul(i, b.index(stride))
-            value = b.load_strided(start, here, stride, source.dtype, lanes, active)
-            b.store_vector(widen(b, value, source.dtype, plan.acc), out, i, plan.acc, active)
-
-        whole = extent - extent % lanes
-        b.loop(0, whole, lanes, lambda i: copy(i), name="copy")
-        if extent > whole:
-            copy(b.index(whole), extent - whole)
-
-    nest(0, start, out)
+        b.loop(0, points, 1, point, name="point")
 
 
 def _minimum(b: Emitter, x: ll.Value, y: ll.Value) -> ll.Value:
     return b.select(b.icmp_signed("<", x, y), x, y)
-
-
-def _zero(plan: Plan) -> ll.Value:
-    return constant(compute_type(plan.acc), 0.0 if is_float(plan.acc) else 0, plan.lanes)
 
 
 def _transposed(b: Emitter, rows: list[ll.Value]) -> list[ll.Value]:

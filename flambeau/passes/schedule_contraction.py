@@ -1,0 +1,393 @@
+"""ContractionKernel -> the same kernel, canonical and scheduled, by a cost model of register tiles.
+
+The model counts cycles of one core and prefers the smallest sum over all tiles, short edge tiles included, so a
+width that no tile divides is covered by the split that wastes least. Per k point a tile of r rows x v vectors needs
+
+    max( r*v / 2        multiply-adds on two ports (r*v where a product and a sum are two instructions)
+         (r + v) / 2    loads on two ports: r splats of lhs, v vectors of rhs
+         4 / sets       latency, over the independent sets of sums that a small tile keeps )
+
+and once per tile its stores, its epilogue and the call. A tile fits if r*v sums, v vectors of rhs and a splat (and a
+product, without FMA) have a register each. Dot tiles (vectors along k) are counted alike, plus the horizontal sums.
+Packing costs cycles per element copied; reading a large or awkwardly strided operand in place costs a factor. Both
+orders of the operands are tried. Then tasks are cut to some tens of microseconds of work whose rhs stays in L2.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from flambeau.ir.contraction import addresses, canonicalize, swap_roles
+from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
+from flambeau.ir.target import Target
+
+__all__ = ["choose_schedule", "schedule_contraction"]
+
+_LATENCY: Final = 4.0                    # cycles from a multiply-add to one that reads it
+_INTERFERENCE: Final = 0.05
+_CHAINS: Final = 8                       # multiply-adds in flight that hide it; microkernels keep that many
+_CALL_CYCLES: Final = 30.0               # decode a tile's position, call, return
+_INNER_LOOP_CYCLES: Final = 6.0          # enter and leave an inner k loop
+_DOT_SUM_CYCLES: Final = 4.0             # add the lanes of one vector
+_COPY_CYCLES: Final = 0.25               # per element: copy a row
+_TRANSPOSE_CYCLES: Final = 0.7           # per element: transpose blocks of vectors
+_STRIDED_CYCLES: Final = 1.5             # per element: load or store one by one
+_CONVERT_CYCLES: Final = 1.0             # per element load of a type that has to be widened
+_FAR_RHS_FACTOR: Final = 1.25            # rhs in place, larger than most of L2, read by many m tiles
+_ALIASED_FACTOR: Final = 1.3             # rows a multiple of 4 KiB apart share L1 sets and page-walk often
+_SHAPE_PENALTY: Final = 0.01             # each further tile shape is another microkernel to compile
+_CYCLES_PER_US: Final = 3000.0
+_TASK_US: Final = 20.0
+_SMALLEST_TASK_US: Final = 5.0
+_TASKS_PER_CORE: Final = 8
+_L1_WAYS: Final = 8
+_MOST_VECTORS: Final = 14
+_PARTIAL_BYTES: Final = 128 << 10        # sums of one task kept on the stack between k blocks (limit 256 KiB)
+
+
+def schedule_contraction(kernel: ContractionKernel, target: Target) -> ContractionKernel:
+    """Canonical dims, the better order of operands, and a schedule. A kernel that has a schedule stays as it is."""
+    if kernel.schedule is not None:
+        return kernel
+    plain = canonicalize(kernel)
+    best = _best(plain, target)
+    swapped = canonicalize(swap_roles(plain))
+    other = _best(swapped, target)
+    kernel, choice = (swapped, other) if other.cycles < 0.97 * best.cycles else (plain, best)
+    return replace(kernel, schedule=_cut_into_tasks(kernel, target, choice))
+
+
+def choose_schedule(kernel: ContractionKernel, target: Target) -> ContractionSchedule:
+    """The schedule for a canonical kernel with its operands in the order they have. Does not look at `schedule`."""
+    kernel = replace(kernel, schedule=None)
+    return _cut_into_tasks(kernel, target, _best(kernel, target))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A tile and what it costs: cycles of the whole contraction, of one whole tile, and bytes of one element."""
+
+    cycles: float
+    tile_cycles: float
+    schedule: ContractionSchedule
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What the model needs to know of a kernel."""
+
+    kernel: ContractionKernel
+    target: Target
+
+    @property
+    def acc_bytes(self) -> int:
+        return max(4, self.kernel.acc_dtype.itemsize) if self.kernel.acc_dtype.is_floating_point else self.kernel.acc_dtype.itemsize
+
+    @property
+    def lanes(self) -> int:
+        return self.target.lanes(self.acc_bytes)
+
+    def points(self, dims: Sequence[int]) -> int:
+        return math.prod(self.kernel.extents[d] for d in dims)
+
+    @property
+    def n_extent(self) -> int:
+        return self.kernel.extents[self.kernel.n[-1]] if self.kernel.n else 1
+
+    def element_bytes(self, address: Address) -> int:
+        return self.kernel.params[address.buffer].dtype.itemsize
+
+    def n_stride(self, address: Address) -> int:
+        return address.stride_of(self.kernel.n[-1]) if self.kernel.n else 1
+
+
+def _best(kernel: ContractionKernel, target: Target) -> _Choice:
+    shape = _Shape(kernel, target)
+    return min(_candidates(shape), key=lambda choice: choice.cycles)
+
+
+def _candidates(shape: _Shape) -> Iterator[_Choice]:
+    can_read_in_place = shape.n_extent == 1 or shape.n_stride(shape.kernel.rhs) == 1
+    for n_vectors in _vector_counts(shape):
+        for m_tile in _row_tiles(shape, _rows_that_fit(shape.target, n_vectors)):
+            if can_read_in_place:
+                yield _row_choice(shape, m_tile, n_vectors, pack_rhs=False)
+            if not can_read_in_place or shape.points(shape.kernel.m) > math.prod(m_tile) or not _masks_are_cheap(shape.target):
+                yield _row_choice(shape, m_tile, n_vectors, pack_rhs=True)
+    if _is_contiguous_in_k(shape):
+        for columns in (1, 2, 4):
+            for rows in (1, 2, 4):
+                if columns > shape.n_extent or rows * columns + rows + columns > shape.target.n_vector_registers:
+                    continue
+                for m_tile in _row_tiles(shape, rows):
+                    yield _dot_choice(shape, m_tile, columns)
+
+
+# -- tiles ------------------------------------------------------------------------------------------------------
+
+
+def _vector_counts(shape: _Shape) -> list[int]:
+    """Vectors in a tile that split those of the innermost n dim evenly."""
+    total = -(-shape.n_extent // shape.lanes)
+    return sorted({-(-total // parts) for parts in range(1, total + 1) if -(-total // parts) <= _MOST_VECTORS} & {*range(1, 5), 6, 8, 14} | {min(total, 2), 1})
+
+
+def _rows_that_fit(target: Target, n_vectors: int) -> int:
+    spare = 1 if target.has_fma else 2
+    return max(1, (target.n_vector_registers - n_vectors - spare) // n_vectors)
+
+
+def _even_sizes(extent: int, limit: int) -> list[int]:
+    """Tile sizes up to `limit` that cut `extent` into tiles of one size, the last perhaps shorter."""
+    sizes = {-(-extent // parts) for parts in range(max(1, -(-extent // limit)), extent + 1)} if extent < 64 else set(range(1, limit + 1))
+    return sorted(size for size in sizes if size <= limit) or [1]
+
+
+def _row_tiles(shape: _Shape, limit: int) -> Iterator[tuple[int, ...]]:
+    """Tiles over the two innermost m dims (further out one point each) of at most `limit` rows, large ones only."""
+    dims = shape.kernel.m
+    if not dims:
+        yield ()
+        return
+    extents = [shape.kernel.extents[d] for d in dims]
+    outer = (1,) * (len(dims) - 1)
+    for inner in _even_sizes(extents[-1], limit):
+        if 2 * inner * (extents[-2] if len(dims) > 1 else 1) <= limit and inner < extents[-1]:
+            continue
+        yield (*outer, inner)
+        if len(dims) > 1:
+            for second in _even_sizes(extents[-2], limit // inner):
+                if second > 1:
+                    yield (*outer[1:], second, inner)
+
+
+def _tile_sizes(extents: Sequence[int], tiles: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(how many tiles, rows of each) for every shape of tile, whole and short."""
+    per_dim = [
+        [(extent // tile, tile), (1, extent % tile)] if extent % tile else [(extent // tile, tile)]
+        for extent, tile in zip(extents, tiles, strict=True)
+    ]
+    for parts in itertools.product(*per_dim):
+        count, rows = math.prod(part[0] for part in parts), math.prod(part[1] for part in parts)
+        if count and rows:
+            yield count, rows
+
+
+# -- cycles -----------------------------------------------------------------------------------------------------
+
+
+def _row_choice(shape: _Shape, m_tile: tuple[int, ...], n_vectors: int, pack_rhs: bool) -> _Choice:
+    """A tile with vectors along n."""
+    kernel, target = shape.kernel, shape.target
+    k, loops = shape.points(kernel.k), _inner_loops(shape)
+    total_vectors = -(-shape.n_extent // shape.lanes)
+    outer_n = shape.points(kernel.n[:-1])
+    epilogue = _epilogue_cycles(shape, shape.lanes)
+
+    def tile(rows: int, vectors: int) -> float:
+        per_k = _k_point_cycles(shape, rows, vectors)
+        return k * per_k + loops * _INNER_LOOP_CYCLES + _CALL_CYCLES + rows * vectors * epilogue
+
+    extents = [kernel.extents[d] for d in kernel.m]
+    cycles, shapes = 0.0, 0
+    for (count, rows), (n_count, vectors) in itertools.product(
+        _tile_sizes(extents, m_tile), _tile_sizes([total_vectors], [n_vectors])
+    ):
+        cycles += count * n_count * outer_n * tile(rows, vectors)
+        shapes += 1
+    if shape.n_extent % shape.lanes and not pack_rhs and not _masks_are_cheap(target):
+        cycles += shape.points(kernel.m) * outer_n * k * shape.lanes / max(1, math.prod(m_tile))
+    pack_lhs = _wants_packed_lhs(shape, m_tile)
+    if pack_lhs:
+        cycles += shape.points(kernel.m) * k * _pack_lhs_cycles(shape)
+    if pack_rhs:
+        cycles += shape.points(kernel.n) * k * _pack_rhs_cycles(shape)
+    else:
+        cycles *= _in_place_factor(shape, m_tile)
+    cycles *= shape.points(kernel.batch) * (1 + _SHAPE_PENALTY * shapes)
+    schedule = ContractionSchedule(m_tile, n_vectors, pack_rhs=pack_rhs, pack_lhs=pack_lhs)
+    return _Choice(cycles, tile(math.prod(m_tile), n_vectors), schedule)
+
+
+def _k_point_cycles(shape: _Shape, rows: int, vectors: int) -> float:
+    products = rows * vectors / (2.0 if shape.target.has_fma else 1.0)
+    if not shape.kernel.acc_dtype.is_floating_point:
+        products = rows * vectors * 2.0
+    loads = (rows + vectors) / 2.0
+    if shape.element_bytes(shape.kernel.lhs) != shape.acc_bytes:
+        loads += rows * _CONVERT_CYCLES
+    sets = 1 << (max(1, _CHAINS // (rows * vectors)).bit_length() - 1)
+    issue = (rows * vectors + rows + vectors + 3) / 5.0
+    slowest = max(products, loads, issue, _LATENCY / sets)
+    # What is not the bottleneck still gets in its way now and then, so of equals the tile with fewer loads wins.
+    return slowest + _INTERFERENCE * (products + loads + issue)
+
+
+def _dot_choice(shape: _Shape, m_tile: tuple[int, ...], columns: int) -> _Choice:
+    """A tile with vectors along k."""
+    kernel = shape.kernel
+    inner_k = kernel.extents[kernel.k[-1]]
+    steps = -(-inner_k // shape.lanes) * shape.points(kernel.k[:-1])
+    epilogue = _epilogue_cycles(shape, 1)
+
+    def tile(rows: int, columns: int) -> float:
+        per_step = _k_point_cycles(shape, rows, columns)
+        sums = rows * columns * (_DOT_SUM_CYCLES + epilogue)
+        return steps * per_step + _inner_loops(shape) * _INNER_LOOP_CYCLES + _CALL_CYCLES + sums
+
+    extents = [kernel.extents[d] for d in kernel.m]
+    cycles, shapes = 0.0, 0
+    for (count, rows), (n_count, cols) in itertools.product(
+        _tile_sizes(extents, m_tile), _tile_sizes([shape.n_extent], [columns])
+    ):
+        cycles += count * n_count * shape.points(kernel.n[:-1]) * tile(rows, cols)
+        shapes += 1
+    if _row_bytes(shape, kernel.rhs, kernel.n) % 4096 == 0 and columns > 2:
+        cycles *= 1.05
+    cycles *= shape.points(kernel.batch) * (1 + _SHAPE_PENALTY * shapes)
+    schedule = ContractionSchedule(m_tile, columns, vectors="k")
+    return _Choice(cycles, tile(math.prod(m_tile), columns), schedule)
+
+
+def _epilogue_cycles(shape: _Shape, lanes: int) -> float:
+    """Per vector of sums: the body, and each access by its stride along the vector dim."""
+    body = len(shape.kernel.epilogue.body) * 0.5
+    for address in list(addresses(shape.kernel))[2:]:
+        contiguous = lanes == 1 or shape.n_extent == 1 or shape.n_stride(address) in (0, 1)
+        body += 1.0 if contiguous and not address.dynamic else lanes * _STRIDED_CYCLES
+    return body
+
+
+def _inner_loops(shape: _Shape) -> int:
+    """How often the innermost k loop starts."""
+    return shape.points(shape.kernel.k[:-1])
+
+
+def _pack_rhs_cycles(shape: _Shape) -> float:
+    """Per element of rhs."""
+    rhs, kernel = shape.kernel.rhs, shape.kernel
+    if shape.n_stride(rhs) in (0, 1):
+        return _COPY_CYCLES
+    return _TRANSPOSE_CYCLES if any(rhs.stride_of(d) == 1 for d in kernel.k) else _STRIDED_CYCLES
+
+
+def _wants_packed_lhs(shape: _Shape, m_tile: tuple[int, ...]) -> bool:
+    """Whether the lhs elements that a tile reads together fall into too few sets of the L1 cache: rows of a tile,
+    or neighbouring k points, a multiple of a page apart. Only worth a copy that several n tiles share."""
+    kernel, lhs = shape.kernel, shape.kernel.lhs
+    if not m_tile or any(tile > 1 for tile in m_tile[:-1]) or shape.points(kernel.k) < 64:
+        return False
+    if -(-shape.points(kernel.n) // (4 * shape.lanes)) < 2:
+        return False
+    row_bytes, k_bytes = abs(_row_bytes(shape, lhs, kernel.m)), abs(_row_bytes(shape, lhs, kernel.k))
+    if not row_bytes or not k_bytes:
+        return False
+    rows_in_one_set = m_tile[-1] > _L1_WAYS * (4096 // math.gcd(4096, row_bytes))
+    return rows_in_one_set or (k_bytes >= 2048 and 4096 // math.gcd(4096, k_bytes) <= 2)
+
+
+def _pack_lhs_cycles(shape: _Shape) -> float:
+    """Per element of lhs."""
+    kernel = shape.kernel
+    if kernel.lhs.stride_of(kernel.m[-1]) == 1:
+        return _COPY_CYCLES
+    return _TRANSPOSE_CYCLES if any(kernel.lhs.stride_of(d) == 1 for d in kernel.k) else _STRIDED_CYCLES
+
+
+def _row_bytes(shape: _Shape, address: Address, dims: Sequence[int]) -> int:
+    """Bytes from one point of the innermost of `dims` to the next."""
+    return address.stride_of(dims[-1]) * shape.element_bytes(address) if dims else 0
+
+
+def _in_place_factor(shape: _Shape, m_tile: tuple[int, ...]) -> float:
+    """What reading rhs where it lies costs more than reading packed panels."""
+    kernel = shape.kernel
+    if shape.points(kernel.m) <= math.prod(m_tile):
+        return 1.0
+    k_bytes = abs(_row_bytes(shape, kernel.rhs, kernel.k))
+    rhs_bytes = shape.points((*kernel.k, *kernel.n)) * shape.element_bytes(kernel.rhs)
+    factor = _FAR_RHS_FACTOR if rhs_bytes > 0.75 * shape.target.l2_bytes else 1.0
+    if k_bytes and k_bytes % 4096 == 0 and shape.points(kernel.k) > 64:
+        factor *= _ALIASED_FACTOR
+    return factor
+
+
+def _is_contiguous_in_k(shape: _Shape) -> bool:
+    kernel = shape.kernel
+    if not kernel.k or kernel.extents[kernel.k[-1]] < shape.lanes:
+        return False
+    return kernel.lhs.stride_of(kernel.k[-1]) == 1 and kernel.rhs.stride_of(kernel.k[-1]) == 1
+
+
+def _masks_are_cheap(target: Target) -> bool:
+    """AVX and AVX-512 load part of a vector in one instruction; SSE and NEON go element by element."""
+    return target.is_x86 and target.vector_bytes >= 32
+
+
+# -- tasks ------------------------------------------------------------------------------------------------------
+
+
+def _cut_into_tasks(kernel: ContractionKernel, target: Target, choice: _Choice) -> ContractionSchedule:
+    """Block sizes, k blocks and splits of k for a chosen tile."""
+    shape, schedule = _Shape(kernel, target), choice.schedule
+    m_tiles, n_tiles = _tile_counts(shape, schedule)
+    k = shape.points(kernel.k)
+    rows = math.prod(schedule.m_tile)
+    columns = schedule.n_vectors * (1 if schedule.vectors == "k" else shape.lanes)
+    total_us = choice.cycles / _CYCLES_PER_US
+    task_us = min(_TASK_US, max(_SMALLEST_TASK_US, total_us / (_TASKS_PER_CORE * target.cores)))
+    parallel = total_us >= 2 * _SMALLEST_TASK_US
+    if _should_split(shape, schedule, m_tiles * n_tiles, total_us):
+        return replace(schedule, parallel=parallel, **_split(shape, schedule, m_tiles, n_tiles, total_us))
+    panel_bytes = max(1, k * columns * shape.acc_bytes)
+    tile_us = choice.tile_cycles / _CYCLES_PER_US
+    n_block = max(1, min(n_tiles, target.l2_bytes // 2 // panel_bytes, int(2 * task_us / tile_us)))
+    n_block = -(-n_tiles // -(-n_tiles // n_block))
+    m_block = max(1, min(m_tiles, round(task_us / (tile_us * n_block))))
+    m_block = -(-m_tiles // -(-m_tiles // m_block))
+    tile_bytes = (rows + columns) * k * shape.acc_bytes
+    k_block = 0
+    if tile_bytes > target.l2_bytes // 3 and schedule.vectors == "n":
+        blocks = -(-tile_bytes // (target.l2_bytes // 6))
+        k_block = -(-k // blocks)
+        most = max(1, _PARTIAL_BYTES // (rows * columns * shape.acc_bytes))
+        n_block, m_block = min(n_block, most), max(1, min(max(m_block, 4), m_tiles, most // min(n_block, most)))
+    return replace(schedule, m_block=m_block, n_block=n_block, k_block=k_block, parallel=parallel)
+
+
+def _tile_counts(shape: _Shape, schedule: ContractionSchedule) -> tuple[int, int]:
+    kernel = shape.kernel
+    along_m = (-(-kernel.extents[d] // t) for d, t in zip(kernel.m, schedule.m_tile, strict=True))
+    columns = schedule.n_vectors * (1 if schedule.vectors == "k" else shape.lanes)
+    return math.prod(along_m), shape.points(kernel.n[:-1]) * -(-shape.n_extent // columns)
+
+
+def _should_split(shape: _Shape, schedule: ContractionSchedule, tiles: int, total_us: float) -> bool:
+    """Long sums of few tiles: too few tasks for the cores, or operands that every task would stream from memory."""
+    kernel = shape.kernel
+    k, m, n = (shape.points(dims) for dims in (kernel.k, kernel.m, kernel.n))
+    if not kernel.k or total_us < 4 * _SMALLEST_TASK_US or k < 256:
+        return False
+    few = tiles * shape.points(kernel.batch) < 2 * shape.target.cores
+    streams = k * (m + n) * shape.acc_bytes > 4 * shape.target.l2_bytes and m * n * 4 < k * (m + n)
+    return few or (streams and shape.points(kernel.batch) == 1 and m * n * shape.acc_bytes <= shape.target.l2_bytes // 2)
+
+
+def _split(
+    shape: _Shape, schedule: ContractionSchedule, m_tiles: int, n_tiles: int, total_us: float
+) -> dict[str, int]:
+    """Every task sums all tiles over its slice of k, block by block."""
+    kernel, target = shape.kernel, shape.target
+    k = shape.points(kernel.k)
+    outer = kernel.extents[kernel.k[0]]
+    splits = max(1, min(outer, 4 * target.cores, int(total_us / _TASK_US), k // 128))
+    splits = -(-outer // -(-outer // splits))
+    # lhs and rhs of one block together take a third of L2; rows of a window overlap, so this counts them too often.
+    per_point = (min(shape.points(kernel.m), 512) + shape.points(kernel.n)) * shape.acc_bytes
+    k_block = max(64, target.l2_bytes // 3 // per_point)
+    blocked = schedule.vectors == "n" and k_block < -(-k // splits)
+    return {"split_k": splits, "m_block": m_tiles, "n_block": n_tiles, "k_block": k_block if blocked else 0}
