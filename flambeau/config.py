@@ -79,7 +79,7 @@ class _Change:
     ) -> None:
         global _current
         with _lock:
-            _current = replace(_current, **self._former)  # type: ignore[arg-type]
+            _current = replace(_current, **self._former)
         _notify(self._former)
 
 

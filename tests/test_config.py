@@ -7,8 +7,13 @@ from flambeau import config
 
 def test_environment_names_set_each_setting():
     settings = config.from_environment(
-        {"FLAMBEAU_LOGS": "fusion, recompiles", "FLAMBEAU_DUMP": "d", "FLAMBEAU_DISABLE_JIT": "1",
-         "FLAMBEAU_CACHE_DIR": "c", "FLAMBEAU_NUM_THREADS": "3"}
+        {
+            "FLAMBEAU_LOGS": "fusion, recompiles",
+            "FLAMBEAU_DUMP": "d",
+            "FLAMBEAU_DISABLE_JIT": "1",
+            "FLAMBEAU_CACHE_DIR": "c",
+            "FLAMBEAU_NUM_THREADS": "3",
+        }
     )
     assert settings == config.Settings(frozenset({"fusion", "recompiles"}), Path("d"), True, Path("c"), 3)
 

@@ -12,7 +12,9 @@ def test_message_alone_prints_as_is():
 
 def test_where_and_hint_go_on_the_second_line():
     error = TypeInferenceError("matmul: dims differ", where="train.py:31: h @ w", hint="did you mean w.T?")
-    assert str(error) == "matmul: dims differ\n  traced at train.py:31: h @ w          hint: did you mean w.T?"
+    assert (
+        str(error) == "matmul: dims differ\n  traced at train.py:31: h @ w          hint: did you mean w.T?"
+    )
 
 
 def test_errors_are_the_builtins_users_catch():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Never
 
 from flambeau.runtime.image import ProgramImage
@@ -47,9 +48,8 @@ class Executable:
         self.fast_call: Callable[..., None]
         if image.program.n_states != len(states):
             self.fast_call = _raise_unbound
-        elif builtins_possible():
-            owner = (self._memory.address, self._memory.event)
-            self.fast_call = make_builtin("call", support().library["flambeau_call"], owner)
+        elif _trampoline_works():
+            self.fast_call = _trampoline(self._memory)
         else:
             self.fast_call = self._memory.call
 
@@ -95,6 +95,24 @@ class Executable:
         values = (*arg_ptrs, *scalars, *out_ptrs)
         runs = [self._memory.run_through_ctypes(values, timed=True) for _ in range(repeats)]
         return tuple(statistics.median(times) * 1e-9 for times in zip(*runs, strict=True))
+
+
+def _trampoline(memory: CallMemory) -> Callable[..., None]:
+    """The native builtin that runs a program with this memory, and keeps it alive."""
+    return make_builtin("call", support().library["flambeau_call"], (memory.address, memory.event))
+
+
+@cache
+def _trampoline_works() -> bool:
+    """Whether builtins made at run time do what they should here: tried once, on a program that does nothing."""
+    if not builtins_possible():
+        return False
+    call = _trampoline(CallMemory(ProgramImage(Program((), ()), {}), (), release_gil=True))
+    try:
+        call(0)
+    except TypeError:
+        return call() is None  # type: ignore[func-returns-value]
+    return False
 
 
 def _raise_unbound(*_values: object) -> Never:

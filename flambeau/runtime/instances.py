@@ -1,4 +1,4 @@
-"""The memory of calls in flight: a call checks out an instance (pointer table, scalars, arena) and returns it."""
+"""Memory of calls in flight: a call takes an instance (pointer table, scalars, arena) and gives it back."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from flambeau.runtime.threads import start_pool
 __all__ = ["CallMemory"]
 
 _LOWEST_ADDRESS = 4096
+_END_OF_ADDRESSES = 2**64 - 1
 
 
 class CallMemory:
@@ -99,7 +100,7 @@ class CallMemory:
                     self.event(2, i)
                 scalars[i - program.n_args] = float(value)
             else:
-                if not isinstance(value, int) or value < _LOWEST_ADDRESS:
+                if not isinstance(value, int) or not _LOWEST_ADDRESS <= value < _END_OF_ADDRESSES:
                     self.event(2, i)
                 table[i if i < program.n_args else i - program.n_scalars] = value
 
@@ -113,7 +114,7 @@ class CallMemory:
             support().give_back(instance)
 
     def _new_instance(self) -> int:
-        """Lay out an instance: record, pointer table, gathered pointers and scalars; and beside it its arena."""
+        """Lay out an instance: record, pointer table, gathered pointers, scalars; and its arena apart."""
         image, program = self._image, self._image.program
         words = image.table_length + image.most_parameters + program.n_scalars
         memory = allocate(ctypes.sizeof(InstanceRecord) + 8 * words)

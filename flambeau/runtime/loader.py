@@ -64,7 +64,7 @@ def load(
 
 
 def binding() -> Any:
-    """llvmlite.binding with the native target ready. Imported at first use: importing flambeau stays cheap."""
+    """llvmlite.binding with the native target ready. Imported at first use: `import flambeau` stays quick."""
     global _binding
     if _binding is None:
         import llvmlite.binding as llvm

@@ -69,7 +69,7 @@ def stop_pool() -> None:
 
 
 class _Pool:
-    """A pool's shared memory and threads. The memory is never freed: a launch elsewhere may still look at it."""
+    """A pool's shared memory and threads. The memory is never freed: a launch may still look at it."""
 
     def __init__(self, workers: int) -> None:
         native = support()
@@ -112,7 +112,7 @@ def _cores() -> int:
 
 
 def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
-    """The smallest CPU quota from the process's control group up to the root, in cores; None if there is none."""
+    """The smallest CPU quota, in cores, from the process's control group up to the root; None: no quota."""
     quotas = []
     for line in _text(own).splitlines() or ["0::/"]:
         controllers, path = line.split(":", 2)[1:]

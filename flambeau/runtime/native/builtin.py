@@ -1,4 +1,4 @@
-"""Builtin functions made at run time: Python callables that enter native code in nanoseconds, without ctypes."""
+"""Builtin functions made at run time: callables that enter native code in nanoseconds, without ctypes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-; Aligned memory owned by capsules, guarded by the GIL. Freed blocks are kept for the next request of their size:
-; small ones because posix_memalign is slow, large ones because fresh pages cost a fault per 4 KiB, several times
-; the work of most kernels that fill them.
+; Aligned memory owned by capsules, guarded by the GIL. Freed blocks are kept for the next request of their
+; size: small ones because posix_memalign is slow, large ones because fresh pages cost a fault per 4 KiB,
+; several times the work of most kernels that fill them.
 
 declare ptr @PyCapsule_New(ptr, ptr, ptr)
 declare ptr @PyCapsule_GetPointer(ptr, ptr)
