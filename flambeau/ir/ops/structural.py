@@ -13,13 +13,23 @@ if TYPE_CHECKING:
     from flambeau.ir.graph import Value
 
 
+IndexAttribute = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+
+
 @register("fusion")
 @dataclass(frozen=True)
 class Fusion(Op):
-    """One region, to be one kernel: its inputs are the operands, its outputs the results. `kind` says which sort of
-    kernel ("loop", "contraction", ...)."""
+    """One region, to be one kernel: its inputs are the operands, its outputs the results.
+
+    kind: the sort of kernel ("loop", "contraction", "window"). It walks a space of `extents`, some dims of which it
+    reduces over (`reduced`). `stores`: the index of each output in that space, per dim (offset, ((dim, coefficient),
+    ...)). `rows`: for each reduction of the region in order, the indices of its result and of its operand."""
 
     kind: str
+    extents: tuple[int, ...] = ()
+    reduced: tuple[int, ...] = ()
+    stores: tuple[IndexAttribute, ...] = ()
+    rows: tuple[tuple[IndexAttribute, IndexAttribute], ...] = ()
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
