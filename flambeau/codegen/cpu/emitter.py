@@ -6,6 +6,7 @@ Values live in two forms. *Storage* is what memory holds (bf16 is i16, f16 is ha
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -82,9 +83,26 @@ def constant(element: ll.Type, number: float | int, lanes: int = 1) -> ll.Consta
         number = float(number)
     else:
         number = wrap_integer(int(number), element.width)
-    if lanes == 1:
-        return ll.Constant(element, number)
-    return ll.Constant(ll.VectorType(element, lanes), [number] * lanes)
+    # repr tells -0.0 from 0.0, which are equal as keys.
+    return _constant(element, repr(number), number, lanes)
+
+
+class SplatConstant(ll.Constant):
+    """A scalar constant in every lane, written `splat (float 1.0)`: spelling out 16 lanes took half of emission."""
+
+    def __init__(self, scalar: ll.Constant, lanes: int) -> None:
+        self.type = ll.VectorType(scalar.type, lanes)
+        self.constant = [scalar] * lanes
+
+    def _get_reference(self) -> str:
+        return f"splat ({self.constant[0]})"
+
+
+@functools.lru_cache(maxsize=4096)
+def _constant(element: ll.Type, spelling: str, number: float | int, lanes: int) -> ll.Constant:
+    if lanes > 1:
+        return SplatConstant(_constant(element, spelling, number, 1), lanes)
+    return ll.Constant(element, number)
 
 
 def round_to_f32(number: float) -> float:
@@ -306,7 +324,7 @@ class Emitter(ll.IRBuilder):
         kind = ll.VectorType(scalar.type, lanes)
         undefined = ll.Constant(kind, ll.Undefined)
         first = self.insert_element(undefined, scalar, ll.Constant(I32, 0))
-        return self.shuffle_vector(first, undefined, ll.Constant(ll.VectorType(I32, lanes), [0] * lanes))
+        return self.shuffle_vector(first, undefined, ll.Constant(ll.VectorType(I32, lanes), None))
 
     def lane(self, vector: ll.Value, number: int) -> ll.Value:
         """One lane as a scalar."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.emitter import I64, Emitter, lanes_of
+from flambeau.codegen.cpu.emitter import I64, Emitter, SplatConstant, lanes_of
 from flambeau.codegen.cpu.loop_plan import LoopPlan
 
 
@@ -51,7 +51,7 @@ class Scope:
     def splat(self, scalar: ll.Value) -> ll.Value:
         """The scalar in all lanes."""
         if isinstance(scalar, ll.Constant) and self.plan.lanes > 1:
-            return ll.Constant(ll.VectorType(scalar.type, self.plan.lanes), [scalar.constant] * self.plan.lanes)
+            return SplatConstant(scalar, self.plan.lanes)
         return self.emitter.splat(scalar, self.plan.lanes)
 
     def lanes(self, copy: int | None) -> int:
