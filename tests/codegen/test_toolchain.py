@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import itertools
-
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from native_kernels import HOST, RUNNABLE, LoadedObject, build
 
 from flambeau.codegen.cpu import emitter as em
 from flambeau.codegen.cpu import toolchain
 from flambeau.errors import FlambeauError
 from flambeau.ir.target import avx2, generic_aarch64, generic_x86_64, host_target
 
-HOST = host_target()
-RUNNABLE = [HOST, *([avx2()] if HOST.has_feature("avx2") else []), *([generic_x86_64()] if HOST.is_x86 else [])]
 FOREIGN = [generic_x86_64(), avx2(), generic_aarch64()]
-_names = itertools.count()
-
-
-class Loaded:
-    """Kernels of one object, loaded into this process."""
-
-    def __init__(self, code: bytes, symbol: str) -> None:
-        self.jit = llvm.create_lljit_compiler(toolchain.new_target_machine(HOST))
-        builder = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(symbol)
-        self.library = builder.link(self.jit, f"test{next(_names)}")
-        signature = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
-        self.function = signature(self.library[symbol])
-
-    def __call__(self, *arrays: np.ndarray, begin: int = 0, end: int = 1, sizes: tuple[int, ...] = ()) -> int:
-        pointers = (ctypes.c_void_p * len(arrays))(*[array.ctypes.data for array in arrays])
-        extents = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
-        self.ctx = (ctypes.c_int64 * 8)()
-        return self.function(self.ctx, pointers, extents, begin, end)
-
-
-def build(body, target) -> Loaded:
-    module = em.new_module("test", target)
-    body(em.new_kernel(module, "kernel", target))
-    return Loaded(toolchain.emit_object(module, target), "kernel")
 
 
 @pytest.mark.parametrize("target", RUNNABLE, ids=lambda target: target.cpu)
@@ -216,7 +187,7 @@ def test_compile_modules_keeps_order(threads):
     objects = toolchain.compile_modules([small_module(k, HOST) for k in range(9)], HOST, threads)
     out = np.zeros(1, "i8")
     for number, code in enumerate(objects):
-        Loaded(code, f"kernel{number}")(out)
+        LoadedObject(code, [f"kernel{number}"]).kernel(f"kernel{number}")(out)
         assert out[0] == number
 
 

@@ -56,7 +56,7 @@ _INTEGER: dict[str, Callable[..., Vec]] = {
     "add": lambda a, b, s: a + b, "sub": lambda a, b, s: a - b, "mul": lambda a, b, s: a * b,
     "fma": lambda a, b, c, s: a * b + c, "neg": lambda a, s: -a,
     "abs": lambda a, s: where(a < 0, -a, a) if s else a,
-    "sign": lambda a, s: where(a.equals(0), 0, where(a < 0, -1, a.constant(1)) if s else 1),
+    "sign": lambda a, s: where(a.equals(0), a, where(a < 0, a.constant(-1), 1) if s else a.constant(1)),
     "min": lambda a, b, s: integer.extreme(a, b, "min", s), "max": lambda a, b, s: integer.extreme(a, b, "max", s),
     "floordiv": integer.floordiv, "mod": integer.mod, "fmod": integer.fmod, "truncdiv": integer.truncdiv,
     "pow": integer.power, "shl": lambda a, b, s: integer.shift_left(a, b), "shr": integer.shift_right,

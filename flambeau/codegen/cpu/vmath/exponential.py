@@ -1,7 +1,8 @@
 """exp and its family: exp, exp2, expm1, sigmoid, sinh, cosh, tanh.
 
 All split x = n ln2 + r with |r| <= ln2/2, take a minimax polynomial in r, and scale by 2^n in two steps, so that
-overflow and gradual underflow round once. Largest errors seen: exp, exp2 1 ulp; expm1, sigmoid 2; sinh, cosh 2; tanh 3.
+overflow and gradual underflow round once.
+Bounds: exp 1 ulp; exp2 1 (f32), 2 (f64); expm1, cosh 2; sigmoid, sinh, tanh 3.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def exp(x: Vec) -> Vec:
 
 
 def exp2(x: Vec) -> Vec:
-    """2^x; exact for integers. 1 ulp."""
+    """2^x; exact for integers. 1 ulp (f32), 2 (f64)."""
     x = clamp(x, -1080.0, 1030.0) if x.is_f64 else clamp(x, -152.0, 130.0)
     n = round_to_exponent(x)
     r = x - n.number
@@ -125,7 +126,7 @@ def expm1(x: Vec) -> Vec:
 
 
 def sigmoid(x: Vec) -> Vec:
-    """1 / (1 + e^-x), accurate in both tails, subnormals included. 2 ulp."""
+    """1 / (1 + e^-x), accurate in both tails, subnormals included. 3 ulp."""
     e = exp(-magnitude(x))
     return where(x < 0.0, e, 1.0) / (e + 1.0)
 

@@ -1,6 +1,6 @@
 """sin, cos, tan and their inverses.
 
-Bounds: sin, cos 2 ulp for every finite argument (largest seen 1), tan 4, asin, acos, atan 2, atan2 3.
+Bounds: sin, cos 2 ulp for every finite argument, tan 4, asin, acos, atan 2, atan2 3.
 """
 
 from __future__ import annotations
