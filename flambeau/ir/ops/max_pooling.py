@@ -1,0 +1,420 @@
+"""2-d maximum pooling, its gradient, and the gradient's transpose.
+
+Attributes as in convolution: padding is ((top, bottom), (left, right)) and never wins. `indices` are i32 flat
+positions h*W + w in the input plane; the first maximum of a window wins, and a NaN is a maximum.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flambeau.ir import dtypes
+from flambeau.ir.index import Index
+from flambeau.ir.op import Op, Sample, ScalarContext, register
+from flambeau.ir.ops.families import Linear, check_arity, check_dtypes
+from flambeau.ir.ops.indexing import ScatterAlongAdd, checked_index
+from flambeau.ir.ops.normalization import wide
+from flambeau.ir.ops.reductions import AMax, ArgMax
+from flambeau.ir.ops.sampling import draw, drawn, given
+from flambeau.ir.ops.views import Pad, Slice, divmod_index
+from flambeau.ir.ops.windows import (
+    Axis,
+    Padding,
+    Pair,
+    check_geometry,
+    from_nhwc,
+    padded,
+    spatial,
+    spatial_dims,
+    to_nhwc,
+    with_spatial,
+)
+from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
+
+MAX_UNROLLED = 16                           # taps, or covering windows, that are written out one by one
+
+
+class Pooling(Op):
+    """Attributes that all pooling ops share: kernel, stride, padding, layout, ceil_mode."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    layout: str
+    ceil_mode: bool
+    dilation: Pair
+
+    def axes(self, size: Pair) -> tuple[Axis, Axis]:
+        """The windows along height and along width."""
+        check_geometry(self, self.kernel, self.stride, self.padding, self.dilation)
+        rows, columns = (Axis(size[i], self.kernel[i], self.stride[i], *self.padding[i], self.dilation[i],
+                              self.ceil_mode) for i in (0, 1))
+        return rows, columns
+
+    def axes_of(self, x: TensorType) -> tuple[Axis, Axis]:
+        """The windows on x, after checking that each holds an element."""
+        rows, columns = self.axes(spatial(self, x, self.layout))
+        for axis in (rows, columns):
+            if axis.count < 1:
+                raise self.fail(f"kernel {self.kernel} (dilation {self.dilation}) is larger than {x} with padding "
+                                f"{self.padding}")
+            reached = [axis.is_inside(tap) for tap in range(axis.kernel)] if axis.low or axis.overhang else []
+            if reached and not np.any(reached, axis=0).all():
+                raise self.fail(f"padding {self.padding} leaves a window of {self.kernel} on {x} without an element",
+                                "pad at most half the kernel size")
+        return rows, columns
+
+    def check_grad(self, ct: TensorType, input_size: Pair) -> None:
+        """Raise TypeInferenceError unless ct has the shape that pooling of `input_size` gives."""
+        spatial(self, ct, self.layout)
+        expected = tuple(axis.count for axis in self.axes_of(with_spatial(ct, self.layout, input_size)))
+        if spatial(self, ct, self.layout) != expected:
+            raise self.fail(f"ct is {ct}, but pooling of {input_size} gives {expected}")
+
+    @property
+    def is_small(self) -> bool:
+        """Few enough taps to write them out."""
+        return self.kernel[0] * self.kernel[1] <= MAX_UNROLLED or 1 in self.kernel
+
+
+def is_global(rows: Axis, columns: Axis) -> bool:
+    """One window, which is the whole plane."""
+    return all(axis.count == 1 and not axis.low and not axis.overhang and axis.dilation == 1
+               and axis.kernel == axis.size for axis in (rows, columns))
+
+
+def covering(ctx: ScalarContext, axis: Axis, position: Index) -> list[tuple[Index, int | None]]:
+    """The windows that may cover an input position, each with the guard that says it exists."""
+    if reach(axis) == axis.count:
+        return [(Index(window), None) for window in range(axis.count)]
+    last, _ = divmod_index(ctx, position + axis.low, axis.stride)
+    windows = [last - back for back in range(reach(axis))]
+    return [(window, ctx.within(window, 0, axis.count)) for window in windows]
+
+
+def reach(axis: Axis) -> int:
+    """How many windows may cover one position."""
+    return min(axis.count, -(-axis.span // axis.stride))
+
+
+def replaced(index: Sequence[Index], dims: Pair, h: Index, w: Index) -> tuple[Index, ...]:
+    """`index` with other spatial positions."""
+    found = list(index)
+    found[dims[0]], found[dims[1]] = h, w
+    return tuple(found)
+
+
+@register("max_pool2d")
+@dataclass(frozen=True)
+class MaxPool2d(Pooling):
+    """x -> (values, indices)."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    layout: str
+    ceil_mode: bool
+
+    @property
+    def geometry(self) -> tuple[Pair, Pair, Padding, Pair, str, bool]:
+        return self.kernel, self.stride, self.padding, self.dilation, self.layout, self.ceil_mode
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        check_dtypes(self, operands, "number")
+        rows, columns = self.axes_of(operands[0])
+        y = with_spatial(operands[0], self.layout, (rows.count, columns.count))
+        return (y, y.with_dtype(dtypes.i32))
+
+    def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
+        x = to_nhwc(operands[0], self.layout)
+        rows, columns = self.axes(x.shape[1:3])
+        images = padded(x, rows, columns)
+        best = np.zeros((x.shape[0], rows.count, columns.count, x.shape[3]), x.dtype)
+        indices = np.full(best.shape, -1, np.int32)
+        for r, s in np.ndindex(*self.kernel):
+            tap = images[:, rows.places(r), columns.places(s)]
+            inside = np.outer(rows.is_inside(r), columns.is_inside(s))[:, :, None]
+            better = inside & ((indices < 0) | ((best == best) & ~(tap <= best)))
+            h = np.arange(rows.count) * rows.stride + rows.first(r)
+            w = np.arange(columns.count) * columns.stride + columns.first(s)
+            here = (h[:, None] * columns.size + w)[:, :, None]
+            best, indices = np.where(better, tap, best), np.where(better, here, indices).astype(np.int32)
+        return from_nhwc(best, self.layout), from_nhwc(indices, self.layout)
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        g = cotangents[0]
+        if g is None:
+            return (None,)
+        size = spatial(self, operands[0].type, self.layout)
+        return (b.emit(MaxPool2dGrad(size, *self.geometry), g, results[1]),)
+
+    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
+        """Few taps: a running maximum over strided slices. Many: columns first, then rows. The whole plane: a
+        reduction."""
+        (x,) = operands
+        rows, columns = self.axes(spatial(self, x.type, self.layout))
+        if is_global(rows, columns):
+            return self._reduced(b, x)
+        if self.is_small:
+            return self._running_maximum(b, x, rows, columns)
+        (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel, self.stride, self.padding, self.dilation
+        along_w = MaxPool2d((1, kw), (1, sw), ((0, 0), pw), (1, dw), self.layout, self.ceil_mode)
+        along_h = MaxPool2d((kh, 1), (sh, 1), (ph, (0, 0)), (dh, 1), self.layout, self.ceil_mode)
+        row_best, row_indices = b.emit(along_w, x)
+        values, chosen = b.emit(along_h, row_best)
+        return (values, b.emit(MaxPool2dTake(*along_h.geometry), row_indices, chosen))
+
+    def _reduced(self, b: Builder, x: Value) -> Sequence[Value]:
+        to_nchw = (0, 1, 2, 3) if self.layout == "NCHW" else (0, 3, 1, 2)
+        (_, indices_type), (h, w) = self.infer(x.type), spatial_dims(self, self.layout)
+        plane = b.permute(x, to_nchw)
+        plane = b.reshape(plane, (*plane.shape[:2], plane.shape[2] * plane.shape[3]))
+        values = b.emit(AMax((h, w)), x)
+        indices = b.cast(b.emit(ArgMax(2), plane), dtypes.i32)
+        return (b.reshape(values, indices_type.shape), b.reshape(indices, indices_type.shape))
+
+    def _running_maximum(self, b: Builder, x: Value, rows: Axis, columns: Axis) -> Sequence[Value]:
+        windows = _TapWriter(b, x, rows, columns, spatial_dims(self, self.layout))
+        best = indices = None
+        for r, s in np.ndindex(*self.kernel):
+            tap, here, inside = windows.tap(r, s), windows.position(r, s), windows.is_inside(r, s)
+            if best is None or indices is None:
+                best = tap
+                indices = here if inside is None else b.where(inside, here, b.scalar(-1, dtypes.i32))
+                continue
+            better = b.logical_and(b.eq(best, best), b.logical_not(b.le(tap, best)))
+            if windows.has_padding:
+                better = b.logical_or(better, b.lt(indices, b.scalar(0, dtypes.i32)))
+            if inside is not None:
+                better = b.logical_and(better, inside)
+            best, indices = b.where(better, tap, best), b.where(better, here, indices)
+        assert best is not None and indices is not None, "a kernel has a tap"
+        return (best, indices)
+
+    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
+        return results[0].numel * self.kernel[0] * self.kernel[1]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for x, geometry in sample_cases():
+            yield drawn(cls(*geometry), x)
+        yield drawn(cls((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), "NCHW", False), "i32[1,2,4,4]")
+        corner = np.array([[np.nan, 1, 2, np.nan], [3, -np.inf, -np.inf, 4], [5, -np.inf, 7, 7], [0.0, -0.0, 7, 7]])
+        for padding in ((0, 0), (1, 1)):
+            yield given(cls((2, 2), (1, 1), (padding, padding), (1, 1), "NCHW", False),
+                        corner.astype(np.float32)[None, None])
+
+
+class _TapWriter:
+    """The taps of every window as values of the pooled shape."""
+
+    def __init__(self, b: Builder, x: Value, rows: Axis, columns: Axis, dims: Pair):
+        self.b, self.axes, self.dims = b, (rows, columns), dims
+        shape = list(x.shape)
+        shape[dims[0]], shape[dims[1]] = rows.count, columns.count
+        self.shape = tuple(shape)
+        self.has_padding = any(axis.low or axis.overhang for axis in self.axes)
+        self.padded = x
+        if self.has_padding:
+            low, high = [0] * 4, [0] * 4
+            for d, axis in zip(dims, self.axes, strict=True):
+                low[d], high[d] = axis.low, axis.overhang
+            self.padded = b.emit(Pad(tuple(low), tuple(high), (0,) * 4), x)
+        self.base = b.add(self._along(0, self._counted(0, rows.stride * columns.size)),
+                          self._along(1, self._counted(1, columns.stride)))
+
+    def _counted(self, side: int, step: int) -> Value:
+        return self.b.mul(self.b.iota(self.axes[side].count, dtypes.i32), self.b.scalar(step, dtypes.i32))
+
+    def _along(self, side: int, line: Value) -> Value:
+        return self.b.broadcast(line, self.shape, (self.dims[side],))
+
+    def tap(self, r: int, s: int) -> Value:
+        """The element under the tap, zero on padding."""
+        starts, limits, strides = [0] * 4, list(self.padded.shape), [1] * 4
+        for d, axis, t in zip(self.dims, self.axes, (r, s), strict=True):
+            place = axis.places(t)
+            starts[d], limits[d], strides[d] = place.start, place.stop, place.step
+        return self.b.emit(Slice(tuple(starts), tuple(limits), tuple(strides)), self.padded)
+
+    def position(self, r: int, s: int) -> Value:
+        """i32 flat position of the tap in the plane."""
+        offset = self.axes[0].first(r) * self.axes[1].size + self.axes[1].first(s)
+        return self.b.add(self.base, self.b.scalar(offset, dtypes.i32)) if offset else self.base
+
+    def is_inside(self, r: int, s: int) -> Value | None:
+        """Whether the tap stands on a real element; None if it does in every window."""
+        b, found = self.b, None
+        for side, tap in enumerate((r, s)):
+            axis = self.axes[side]
+            if axis.is_inside(tap).all():
+                continue
+            place = b.add(self._counted(side, axis.stride), b.scalar(axis.first(tap), dtypes.i32))
+            inside = b.logical_and(b.ge(place, b.scalar(0, dtypes.i32)), b.lt(place, b.scalar(axis.size, dtypes.i32)))
+            inside = self._along(side, inside)
+            found = inside if found is None else b.logical_and(found, inside)
+        return found
+
+
+@register("max_pool2d_grad")
+@dataclass(frozen=True)
+class MaxPool2dGrad(Pooling, Linear):
+    """(ct, indices) -> zeros of height and width `input_size`, to which each ct is added at its index. Each index
+    lies in its own window, as max_pool2d gives it."""
+
+    input_size: Pair
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    layout: str
+    ceil_mode: bool
+
+    @property
+    def geometry(self) -> tuple[Pair, Pair, Padding, Pair, str, bool]:
+        return self.kernel, self.stride, self.padding, self.dilation, self.layout, self.ceil_mode
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 2)
+        ct, indices = operands
+        if ct.shape != indices.shape or indices.dtype is not dtypes.i32:
+            raise self.fail(f"takes a cotangent and i32 indices of one shape, found {ct}, {indices}")
+        self.check_grad(ct, self.input_size)
+        return (with_spatial(ct, self.layout, self.input_size),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        ct, indices = (to_nhwc(a, self.layout) for a in operands)
+        n, _, _, c = ct.shape
+        total = np.zeros((n, self.input_size[0] * self.input_size[1], c), np.float64)
+        image, channel = np.arange(n)[:, None, None, None], np.arange(c)
+        np.add.at(total, (image, indices, channel), ct)
+        return from_nhwc(total.reshape(n, *self.input_size, c), self.layout)
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        return (b.emit(MaxPool2dTake(*self.geometry), cotangent, operands[1]), None)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Few windows cover an element."""
+        rows, columns = self.axes(self.input_size)
+        return reach(rows) * reach(columns) <= MAX_UNROLLED
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        dims, (rows, columns) = spatial_dims(self, self.layout), self.axes(self.input_size)
+        h, w, dtype = index[dims[0]], index[dims[1]], wide(result.dtype)
+        here = ctx.emit("cast", dtypes.i32, ctx.value_of(h * columns.size + w))
+        total, zero = -1, ctx.const(0, dtype)
+        for oh, has_row in covering(ctx, rows, h):
+            for ow, has_column in covering(ctx, columns, w):
+                guard, window = ctx.both(has_row, has_column), replaced(index, dims, oh, ow)
+                is_chosen = ctx.emit("eq", dtypes.bool_, ctx.operand(1, window, guard), here)
+                ct = ctx.operand(0, window, guard)      # 0 where the guard fails, whatever the index compares to
+                ct = ct if dtype is result.dtype else ctx.emit("cast", dtype, ct)
+                part = ctx.emit("select", dtype, is_chosen, ct, zero)
+                total = part if total < 0 else ctx.emit("add", dtype, total, part)
+        return total if dtype is result.dtype else ctx.emit("cast", result.dtype, total)
+
+    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
+        """Many windows cover an element: a scattered sum over the planes."""
+        if self.is_pointwise:
+            return None
+        to_nchw, back = (((0, 1, 2, 3), (0, 1, 2, 3)) if self.layout == "NCHW" else ((0, 3, 1, 2), (0, 2, 3, 1)))
+        ct, indices = (b.permute(x, to_nchw) for x in operands)
+        n, c, oh, ow = ct.shape
+        flat = (n, c, oh * ow)
+        scatter = ScatterAlongAdd(self.input_size[0] * self.input_size[1], 2)
+        planes = b.emit(scatter, b.reshape(indices, flat), b.reshape(ct, flat))
+        return (b.permute(b.reshape(planes, (n, c, *self.input_size)), back),)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for x, geometry in sample_cases():
+            pool, size = MaxPool2d(*geometry), spatial(MaxPool2d(*geometry), x, geometry[4])
+            sample = drawn(pool, x)
+            y, indices = pool.infer(x)
+            operands = (draw(y), pool.evaluate(*compute(sample))[1])
+            yield Sample(cls(size, *geometry), operands, (y, indices))
+
+
+@register("max_pool2d_take")
+@dataclass(frozen=True)
+class MaxPool2dTake(Pooling, Linear):
+    """(x, indices) -> x's elements at the flat plane positions that max_pool2d gave: the transpose of its gradient."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    layout: str
+    ceil_mode: bool
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 2)
+        x, indices = operands
+        rows, columns = self.axes_of(x)
+        y = with_spatial(x, self.layout, (rows.count, columns.count))
+        if indices.shape != y.shape or indices.dtype is not dtypes.i32:
+            raise self.fail(f"takes indices {y.with_dtype(dtypes.i32)} for {x}, found {indices}")
+        return (y,)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        x, indices = (to_nhwc(a, self.layout) for a in operands)
+        planes = x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
+        image, channel = np.arange(x.shape[0])[:, None, None, None], np.arange(x.shape[3])
+        return from_nhwc(planes[image, indices, channel], self.layout)
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        x, indices = operands
+        geometry = (self.kernel, self.stride, self.padding, self.dilation, self.layout, self.ceil_mode)
+        grad = MaxPool2dGrad(spatial(self, x.type, self.layout), *geometry)
+        return (b.emit(grad, cotangent, indices), None)
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        (height, width), dims = spatial(self, operands[0], self.layout), spatial_dims(self, self.layout)
+        place = checked_index(ctx, ctx.operand(1, index), dtypes.i32, height * width)
+        return ctx.operand(0, replaced(index, dims, *divmod_index(ctx, place, width)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for x, geometry in sample_cases():
+            pool = MaxPool2d(*geometry)
+            sample = drawn(pool, x)
+            _, indices = pool.infer(x)
+            yield Sample(cls(*geometry), (draw(x, seed=1), pool.evaluate(*compute(sample))[1]), (x, indices))
+
+
+def compute(sample: Sample) -> list[np.ndarray]:
+    """A sample's operands as `evaluate` takes them."""
+    return [dtypes.to_compute(a, t.dtype) for a, t in zip(sample.operands, sample.types, strict=True)]
+
+
+_CASES = (
+    # N, C, H, W; kernel, stride, padding, dilation, ceil_mode
+    ((2, 3, 6, 4), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), False),
+    ((1, 2, 7, 5), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), False),
+    ((1, 2, 5, 6), (3, 2), (1, 3), ((1, 0), (0, 1)), (1, 1), True),
+    ((1, 1, 9, 8), (2, 3), (1, 2), ((1, 1), (0, 0)), (2, 2), False),
+    ((1, 2, 3, 4), (3, 4), (1, 1), ((0, 0), (0, 0)), (1, 1), False),
+    ((1, 1, 9, 9), (5, 5), (2, 1), ((2, 2), (2, 2)), (1, 1), False),
+    ((0, 2, 4, 4), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), False),
+)
+
+
+def sample_cases() -> Iterator[tuple[TensorType, tuple]]:
+    """(x, geometry) in both layouts."""
+    for number, ((n, c, h, w), kernel, stride, padding, dilation, ceil_mode) in enumerate(_CASES):
+        dtype = dtypes.bf16 if number == 3 else dtypes.f64 if number == 2 else dtypes.f32
+        for layout, shape in (("NCHW", (n, c, h, w)), ("NHWC", (n, h, w, c))):
+            yield TensorType(shape, dtype), (kernel, stride, padding, dilation, layout, ceil_mode)
