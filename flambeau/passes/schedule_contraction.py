@@ -107,6 +107,8 @@ class _Shape:
 
 def _best(kernel: ContractionKernel, target: Target) -> _Choice:
     shape = _Shape(kernel, target)
+    if not shape.points((*kernel.batch, *kernel.m, *kernel.n)):
+        return _Choice(0.0, 1.0, ContractionSchedule((1,) * len(kernel.m), 1))
     return min(_candidates(shape), key=lambda choice: choice.cycles)
 
 
@@ -363,7 +365,7 @@ def _tile_counts(shape: _Shape, schedule: ContractionSchedule) -> tuple[int, int
     kernel = shape.kernel
     along_m = (-(-kernel.extents[d] // t) for d, t in zip(kernel.m, schedule.m_tile, strict=True))
     columns = schedule.n_vectors * (1 if schedule.vectors == "k" else shape.lanes)
-    return math.prod(along_m), shape.points(kernel.n[:-1]) * -(-shape.n_extent // columns)
+    return max(1, math.prod(along_m)), max(1, shape.points(kernel.n[:-1]) * -(-shape.n_extent // columns))
 
 
 def _should_split(shape: _Shape, schedule: ContractionSchedule, tiles: int, total_us: float) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.artifact import Phase
+from flambeau.codegen.cpu.artifact import Phase, status_message
 from flambeau.codegen.cpu.contraction_plan import Operand, Panels, Plan
 from flambeau.codegen.cpu.emitter import I32, I64, PTR, Emitter, is_float, new_kernel
 from flambeau.codegen.cpu.epilogue import EpiloguePoint, evaluate_epilogue, fits_registers
@@ -59,6 +59,8 @@ class _Contraction:
         self.is_split = plan.schedule.split_k > 1 and plan.scratch.partial is not None
         in_registers = not self.is_split and not plan.is_blocked and fits_registers(plan.kernel)
         self.result = "registers" if in_registers else "update" if plan.is_blocked else "memory"
+        statuses = sorted({int(i.attr) for i in plan.kernel.instrs() if i.op == "check" and isinstance(i.attr, int)})
+        self.errors = tuple((status, status_message(status)) for status in statuses)
         self.epilogue: ll.Function | None = None
 
     def phases(self) -> list[Phase]:
@@ -81,7 +83,7 @@ class _Contraction:
     def phase(self, symbol: str, tasks: int, grain: int) -> Phase:
         params = tuple(range(len(self.plan.kernel.params) + len(self.plan.scratch.nbytes)))
         parallel = self.plan.schedule.parallel and tasks > 1
-        return Phase(symbol=symbol, tasks=tasks, grain=grain, parallel=parallel, params=params, errors=())
+        return Phase(symbol=symbol, tasks=tasks, grain=grain, parallel=parallel, params=params, errors=self.errors)
 
     # -- tile shapes --------------------------------------------------------------------------------------------
 

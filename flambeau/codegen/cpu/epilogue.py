@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu import vmath
 from flambeau.codegen.cpu.emitter import I64, Emitter, compute_type, constant, is_float, lanes_of
-from flambeau.ir.dtypes import DType
+from flambeau.codegen.cpu.scalar_ops import emit_constant, emit_instr
 from flambeau.ir.kernel import Address, ContractionKernel, Instr, Store
 
 __all__ = ["EpiloguePoint", "evaluate_epilogue", "fits_registers"]
@@ -76,12 +75,10 @@ def evaluate_epilogue(
             case "check":
                 _check(b, point, instr, operands)
             case "const":
-                assert isinstance(instr.attr, (bool, int, float)), "a const is a number"
-                number = constant(compute_type(instr.dtype.name), instr.attr)
-                values[instr.id] = b.round_to(number, instr.dtype.name)
+                values[instr.id] = emit_constant(b, instr, 1)
             case _:
-                operand_dtype = dtype_of[instr.operands[-1]]
-                values[instr.id] = _compute(b, instr, operand_dtype, _same_lanes(b, operands))
+                operand_dtypes = [dtype_of[i] for i in instr.operands]
+                values[instr.id] = emit_instr(b, instr, _same_lanes(b, operands), operand_dtypes)
     for store in kernel.epilogue.stores:
         _store(b, kernel, point, store, values)
 
@@ -92,16 +89,6 @@ def _check(b: Emitter, point: EpiloguePoint, instr: Instr, operands: list[ll.Val
     fine, detail = operands
     for lane in range(point.active if lanes_of(fine) > 1 else 1):
         b.fail_if(b.not_(b.lane(fine, lane)), instr.attr, b.lane(detail, min(lane, lanes_of(detail) - 1)))
-
-
-def _compute(b: Emitter, instr: Instr, operand_dtype: DType, operands: list[ll.Value]) -> ll.Value:
-    lanes = lanes_of(operands[0])
-    if instr.op == "philox":
-        assert isinstance(instr.attr, int), "a philox names one of its four words"
-        return vmath.philox(b, *operands)[instr.attr]
-    attr = instr.dtype if instr.op == "cast" else instr.attr
-    value = vmath.emit(b, instr.op, operand_dtype, lanes, operands, attr)
-    return b.round_to(value, instr.dtype.name)
 
 
 def _same_lanes(b: Emitter, operands: list[ll.Value]) -> list[ll.Value]:
