@@ -1,0 +1,51 @@
+"""python -m flambeau: commands, help and exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from flambeau import doctor
+from flambeau.__main__ import main
+from flambeau.ir.target import avx2
+
+
+def test_no_command_shows_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "demo" in capsys.readouterr().out
+
+
+def test_unknown_command_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dmeo"]) == 2
+    assert "no command 'dmeo'" in capsys.readouterr().err
+
+
+def test_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "main", interrupted)
+    assert main(["doctor"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_doctor_finds_nothing_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("  ok ") == len(doctor.CHECKS)
+    assert "MISSING" not in said
+
+
+def test_doctor_describes_the_target_it_is_given() -> None:
+    told = dict(doctor.facts(avx2()))
+    assert told["vectors"] == "256 bits, fused multiply-add"
+    assert told["caches"] == "32 KiB, 1024 KiB, 16384 KiB"
+
+
+def test_doctor_fails_when_a_check_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise ArithmeticError("2 is not 3")
+
+    assert doctor.report("sums", broken) == 1
+    said = capsys.readouterr().out
+    assert "FAILED  sums" in said
+    assert "2 is not 3" in said
