@@ -1,6 +1,6 @@
 """sin, cos, tan and their inverses.
 
-Bounds: sin, cos 2 ulp for every finite argument, tan 4, asin, acos, atan 2, atan2 3.
+Bounds: sin, cos 2 ulp for every finite argument, tan 4, acos, atan 2, asin 2.5, atan2 3.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _half_angle(a: Vec) -> tuple[Vec, Vec]:
 
 
 def asin(x: Vec) -> Vec:
-    """Arc sine; NaN outside [-1, 1], -0 for -0. 2 ulp."""
+    """Arc sine; NaN outside [-1, 1], -0 for -0. 2.5 ulp."""
     y, steep = _half_angle(magnitude(x))
     return with_sign_of(where(steep, _from_constant(PI / 2, PI_LOW[x.is_f64] / 2, y * 2.0), y), x)
 
