@@ -16,6 +16,7 @@ from flambeau.runtime.buffer import (
     zeros,
 )
 from flambeau.runtime.cache import Cache, executables, objects
+from flambeau.runtime.disk_cache import DiskCache, disk_cache
 from flambeau.runtime.executable import Executable
 from flambeau.runtime.loader import Library, LoadError, load
 from flambeau.runtime.program import Launch, Program, Slot
@@ -24,6 +25,7 @@ from flambeau.runtime.threads import default_num_threads, get_num_threads, set_n
 __all__ = [
     "Buffer",
     "Cache",
+    "DiskCache",
     "Executable",
     "Launch",
     "Library",
@@ -35,6 +37,7 @@ __all__ = [
     "allocator",
     "as_ndarray",
     "default_num_threads",
+    "disk_cache",
     "executables",
     "from_ndarray",
     "get_num_threads",

@@ -111,7 +111,7 @@ def _trampoline_works() -> bool:
     try:
         call(0)
     except TypeError:
-        return call() is None  # type: ignore[func-returns-value]
+        return call() is None
     return False
 
 

