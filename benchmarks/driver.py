@@ -34,7 +34,7 @@ class Settings:
 
     threads: int = 2
     rounds: int = 15
-    slice_seconds: float = 0.2
+    slice_seconds: float = 0.4
     budget_seconds: float = 120.0
     cold_repeats: int = 3
     cold_repeat_below_seconds: float = 5.0  # a first call slower than this is not repeated
