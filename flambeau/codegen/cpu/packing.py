@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction_plan import Panels, Plan, row_major
-from flambeau.codegen.cpu.emitter import I64, PTR, Emitter, new_kernel, vector_type
+from flambeau.codegen.cpu.emitter import I32, I64, PTR, Emitter, lanes_of, new_kernel, storage_bytes, vector_type
 from flambeau.codegen.cpu.microkernel import internal_function, widen
 
 __all__ = ["emit_packing", "offset_of", "panel_offset", "unflatten"]
 
 _ELEMENTS_PER_TASK = 16 << 10
+# A transposed block is this wide: its shuffles stay inside 128-bit parts of the vectors, which is what every
+# instruction set does fast, and each part is then stored as it is.
+_GROUP_BYTES = 16
 
 
 def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[int]) -> list[ll.Value]:
@@ -63,6 +66,7 @@ class _Packing:
     def __init__(self, b: Emitter, plan: Plan, panels: Panels) -> None:
         self.b, self.plan, self.panels, self.source = b, plan, panels, panels.source
         # Elements of the source from one element of a panel's row to the next.
+        self.itemsize = storage_bytes(plan.acc)
         self.stride = 0 if panels.inner is None else self.source.stride_of(panels.inner)
         to_panel = row_major(plan.kernel.k, plan.extents(plan.kernel.k))
         self.k_rows = [
@@ -82,45 +86,59 @@ class _Packing:
         target = b.element(b.buffer(panels.buffer), offset_of(b, [*outer, tile], panels.strides), self.plan.acc)
         first = b.mul(chunk, b.index(self.chunk))
         last = _minimum(b, b.add(first, b.index(self.chunk)), b.index(self.k_rows[0][0]))
-        if panels.width_of_last == panels.width:
-            self.walk_k(source, target, first, last, panels.width)
+        is_short = b.icmp_signed("==", tile, b.index(panels.tiles - 1)) if panels.width_of_last < panels.width else None
+        contiguous = next((level for level, row in enumerate(self.k_rows) if row[1] == 1 and row[0] > 1), None)
+        if contiguous is None or self.stride in (0, 1) or self.plan.lanes * self.itemsize < _GROUP_BYTES:
+            self.walk_k(source, target, first, last, None, lambda *row: self.copy_row(*row, is_short))
             return
-        with b.if_else(b.icmp_signed("==", tile, b.index(panels.tiles - 1))) as (then, otherwise):
-            with then:
-                self.walk_k(source, target, first, last, panels.width_of_last)
-            with otherwise:
-                if panels.tiles > 1:
-                    self.walk_k(source, target, first, last, panels.width)
+        width = b.index(panels.width)
+        if is_short is not None:
+            width = b.select(is_short, b.index(panels.width_of_last), width)
+        self.walk_k(source, target, first, last, contiguous, lambda *run: self.transpose_run(*run, width))
 
-    def walk_k(self, source: ll.Value, target: ll.Value, first: ll.Value, last: ll.Value, width: int) -> None:
-        """All k points of the chunk; a k dim along which the source is contiguous is walked innermost, in blocks."""
+    def walk_k(
+        self,
+        source: ll.Value,
+        target: ll.Value,
+        first: ll.Value,
+        last: ll.Value,
+        run: int | None,
+        copy: Callable[..., None],
+    ) -> None:
+        """All k points of the chunk: copy(source, target) at each, or with the k dim `run` walked innermost
+        copy(source, target, start, stop, panel elements per point) for each run."""
         rows, b = self.k_rows, self.b
-        contiguous = next((level for level, row in enumerate(rows) if row[1] == 1 and row[0] > 1), None)
-        if self.stride in (0, 1) or self.plan.lanes == 1:
-            contiguous = None
-        order = [level for level in range(len(rows)) if level != contiguous]
+        order = [level for level in range(len(rows)) if level != run]
 
         def bounds(level: int) -> tuple[ll.Value, ll.Value]:
             return (first, last) if level == 0 else (b.index(0), b.index(rows[level][0]))
 
         def nest(position: int, source: ll.Value, target: ll.Value) -> None:
-            if position < len(order):
-                _, source_step, target_step = rows[order[position]]
+            if position == len(order):
+                copy(source, target, *(() if run is None else (*bounds(run), rows[run][2])))
+                return
+            _, source_step, target_step = rows[order[position]]
 
-                def body(i: ll.Value) -> None:
-                    there = b.element(target, b.mul(i, b.index(target_step)), self.plan.acc)
-                    nest(position + 1, b.element(source, b.mul(i, b.index(source_step)), self.source.dtype), there)
+            def body(i: ll.Value) -> None:
+                there = b.element(target, b.mul(i, b.index(target_step)), self.plan.acc)
+                nest(position + 1, b.element(source, b.mul(i, b.index(source_step)), self.source.dtype), there)
 
-                b.loop(*bounds(order[position]), 1, body, name="k")
-            elif contiguous is None:
-                self.copy_row(source, target, width)
-            else:
-                self.transpose_run(source, target, *bounds(contiguous), rows[contiguous][2], width)
+            b.loop(*bounds(order[position]), 1, body, name="k")
 
         nest(0, source, target)
 
-    def copy_row(self, source: ll.Value, target: ll.Value, width: int) -> None:
+    def copy_row(self, source: ll.Value, target: ll.Value, is_short: ll.Value | None) -> None:
         """One k point."""
+        if is_short is None:
+            self.copy_elements(source, target, self.panels.width)
+            return
+        with self.b.if_else(is_short) as (then, otherwise):
+            with then:
+                self.copy_elements(source, target, self.panels.width_of_last)
+            with otherwise:
+                self.copy_elements(source, target, self.panels.width)
+
+    def copy_elements(self, source: ll.Value, target: ll.Value, width: int) -> None:
         b, plan, lanes = self.b, self.plan, self.plan.lanes
         for at in range(0, width, lanes):
             active = min(lanes, width - at)
@@ -130,48 +148,70 @@ class _Packing:
             b.store_vector(widen(b, value, self.source.dtype, plan.acc), target, at, plan.acc, fits)
 
     def transpose_run(
-        self, source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int, width: int
+        self, source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int, width: ll.Value
     ) -> None:
-        """Points [start, stop) of the k loop along which the source is contiguous, in blocks of lanes x lanes."""
-        b, lanes = self.b, self.plan.lanes
+        """Points [start, stop) of the k loop along which the source is contiguous: blocks of some elements x a
+        vector of points."""
+        b, panels, lanes = self.b, self.panels, self.plan.lanes
+        group = _GROUP_BYTES // self.itemsize
+        whole = panels.width - panels.width % group
 
         def block(k: ll.Value) -> None:
+            points = _minimum(b, b.sub(stop, k), b.index(lanes))
             here = b.element(source, k, self.source.dtype)
             there = b.element(target, b.mul(k, b.index(step)), self.plan.acc)
-            points = _minimum(b, b.sub(stop, k), b.index(lanes))
-            for at in range(0, width, lanes):
-                function = self.block_function(step, min(lanes, self.panels.width - at))
-                last = b.index(min(lanes, width - at) - 1)
-                from_here = b.element(here, at * self.stride, self.source.dtype)
-                b.call(function, [from_here, b.element(there, at, self.plan.acc), points, last], cconv="fastcc")
+
+            def transpose(first: ll.Value, count: int) -> None:
+                from_here = b.element(here, b.mul(first, b.index(self.stride)), self.source.dtype)
+                # A group beyond the last element of a short tile repeats that one: nobody stores its sums.
+                last = b.sub(b.sub(width, first), b.index(1))
+                b.call(
+                    self.block_function(step, count),
+                    [from_here, b.element(there, first, self.plan.acc), points, last],
+                    cconv="fastcc",
+                )
+
+            b.loop(0, _minimum(b, width, b.index(whole)), group, lambda first: transpose(first, group), name="group")
+            if whole < panels.width:
+                with b.if_then(b.icmp_signed(">", width, b.index(whole))):
+                    transpose(b.index(whole), panels.width - whole)
 
         b.loop(start, stop, lanes, block, name="block")
 
-    def block_function(self, step: int, fits: int) -> ll.Function:
-        """`void (source, target, points, last)`: a block of at most lanes k points, transposed, `fits` elements of
-        each stored. Elements after `last` repeat it."""
-        name = f"{self.b.function.name}_transpose{fits}"
+    def block_function(self, step: int, count: int) -> ll.Function:
+        """`void (source, target, points, last)`: `count` elements x `points` k points (at most a vector of them),
+        transposed. Elements after `last` repeat it."""
+        name = f"{self.b.function.name}_transpose{count}"
         if name in self.b.module.globals:
             return self.b.module.globals[name]
-        plan, lanes = self.plan, self.plan.lanes
+        plan, dtype = self.plan, self.source.dtype
         b = internal_function(self.b.module, name, ll.VoidType(), [PTR, PTR, I64, I64], plan)
         source, target, points, last = b.function.args
-
-        def column(number: int) -> ll.Value:
-            at = b.mul(_minimum(b, b.index(number), last), b.index(self.stride))
-            return b.element(source, at, self.source.dtype)
-
-        columns = [column(number) for number in range(lanes)]
-        with b.if_else(b.icmp_signed("==", points, b.index(lanes))) as (whole, rest):
+        columns = [
+            b.element(source, b.mul(_minimum(b, b.index(number), last), b.index(self.stride)), dtype)
+            for number in range(count)
+        ]
+        with b.if_else(b.icmp_signed("==", points, b.index(plan.lanes))) as (whole, rest):
             with whole:
-                loaded = [b.load_vector(pointer, 0, self.source.dtype, lanes) for pointer in columns]
-                vectors = [widen(b, vector, self.source.dtype, plan.acc) for vector in loaded]
-                for k, vector in enumerate(_transposed(b, vectors)):
-                    b.store_vector(vector, target, k * step, plan.acc, fits)
+                loaded = [widen(b, b.load_vector(pointer, 0, dtype, plan.lanes), dtype, plan.acc) for pointer in columns]
+                self.store_transposed(b, loaded, target, step)
             with rest:
-                self.copy_points(b, columns[:fits], target, points, step)
+                self.copy_points(b, columns, target, points, step)
         b.ret_void()
         return b.function
+
+    def store_transposed(self, b: Emitter, columns: list[ll.Value], target: ll.Value, step: int) -> None:
+        """Lane k of every column to point k of the panel."""
+        group, lanes = _GROUP_BYTES // self.itemsize, self.plan.lanes
+        padded = [*columns, *[columns[-1]] * (group - len(columns))]
+        rows = _transposed_groups(b, padded)
+        for k in range(lanes):
+            row = b.slice_lanes(rows[k % group], k // group * group, group)
+            if len(columns) == group:
+                b.store_vector(row, target, k * step, self.plan.acc)
+                continue
+            for number in range(len(columns)):
+                b.store_vector(b.lane(row, number), target, k * step + number, self.plan.acc)
 
     def copy_points(self, b: Emitter, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: int) -> None:
         """A block of fewer points, element by element."""
@@ -189,19 +229,20 @@ def _minimum(b: Emitter, x: ll.Value, y: ll.Value) -> ll.Value:
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
-def _transposed(b: Emitter, rows: list[ll.Value]) -> list[ll.Value]:
-    """A square block of vectors, transposed by exchanging ever smaller halves."""
-    lanes = len(rows)
-    step: Callable[[ll.Value, ll.Value, list[int]], ll.Value] = lambda x, y, order: b.shuffle_vector(
-        x, y, ll.Constant(vector_type(ll.IntType(32), lanes), order)
-    )
-    half = lanes // 2
+def _transposed_groups(b: Emitter, rows: list[ll.Value]) -> list[ll.Value]:
+    """len(rows) vectors, each cut into groups of len(rows) lanes: lane j of group g of row i goes to lane i of group
+    g of row j. Exchanges ever smaller halves."""
+    lanes, half = lanes_of(rows[0]), len(rows) // 2
+
+    def shuffle(x: ll.Value, y: ll.Value, order: list[int]) -> ll.Value:
+        return b.shuffle_vector(x, y, ll.Constant(vector_type(I32, lanes), order))
+
     while half:
         low = [lanes + k - half if k & half else k for k in range(lanes)]
         high = [lanes + k if k & half else k + half for k in range(lanes)]
-        for i in range(lanes):
+        for i in range(len(rows)):
             if not i & half:
                 x, y = rows[i], rows[i + half]
-                rows[i], rows[i + half] = step(x, y, low), step(x, y, high)
+                rows[i], rows[i + half] = shuffle(x, y, low), shuffle(x, y, high)
         half //= 2
     return rows
