@@ -31,7 +31,7 @@ CONTRACTIONS = ("matmul", "conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 def kind_of(node: Node) -> Kind:
     if node.op.name in CONTRACTIONS:
         return "contraction"
-    return "loop" if node.op.is_pointwise or isinstance(node.op, ops.Reduction) else "window"
+    return "loop" if node.op.is_pointwise or isinstance(node.op, ops.Reduction) else "scatter"
 
 
 def is_leaf(node: Node) -> bool:
@@ -71,7 +71,7 @@ class _Planner:
         """Free nodes whose values must lie in memory: graph results, and operands that a contraction can't address."""
         chosen = {value.node for value in self.graph.roots() if is_free(value.node)}
         for node in self.graph.toposort():
-            if kind_of(node) != "loop" and not is_leaf(node):
+            if node.op.name in CONTRACTIONS:
                 for operand in node.operands:
                     if is_free(operand.node) and not self._is_addressable(node, operand):
                         chosen.add(operand.node)
@@ -79,8 +79,6 @@ class _Planner:
 
     def _is_addressable(self, node: Node, operand: Value) -> bool:
         """Whether affine strides lead from a contraction's operand to memory."""
-        if node.op.name not in CONTRACTIONS:
-            return operand.node.op.name != "iota"
         index: IndexTuple | None = identity(operand.type.static_shape)
         current = operand
         while is_view(current.node):
@@ -128,7 +126,7 @@ class _Planner:
 
     def _try_merge(self, producer: Group, consumer: Group, value: Value, path: tuple[tuple[Node, ...], int],
                    user: Node) -> None:
-        if producer.size + consumer.size > MAX_OPS or producer.kind == "window" or kind_of(user) == "contraction":
+        if producer.size + consumer.size > MAX_OPS or producer.kind == "scatter" or kind_of(user) == "contraction":
             return
         merged = self._same_space(producer, consumer, value, path, user) if consumer.kind == "loop" else None
         if merged is None and producer.is_elementwise:

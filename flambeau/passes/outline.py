@@ -9,7 +9,7 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.passes.spaces import IndexTuple
 
-Kind = Literal["loop", "contraction", "window"]
+Kind = Literal["loop", "contraction", "scatter"]
 
 
 @dataclass(eq=False)
