@@ -97,14 +97,14 @@ class _AveragePooling(Pooling, Linear):
         return ctx.emit("div", dtype, total, divisor)
 
     def _count(self, ctx: ScalarContext, axis: Axis, o: Index) -> int:
-        """i64: elements of window o along an axis."""
+        """i64: elements of window o along an axis; 1 for a window that does not exist, so that its guarded 0 stays 0."""
         start = o * axis.stride - axis.low
         limit = axis.size + (axis.high if self.count_include_pad else 0)
         stop = ctx.emit("min", dtypes.i64, ctx.value_of(start + axis.span), ctx.const(limit, dtypes.i64))
         first = ctx.value_of(start)
         if not self.count_include_pad:
             first = ctx.emit("max", dtypes.i64, first, ctx.const(0, dtypes.i64))
-        return ctx.emit("sub", dtypes.i64, stop, first)
+        return ctx.emit("max", dtypes.i64, ctx.emit("sub", dtypes.i64, stop, first), ctx.const(1, dtypes.i64))
 
     def check_divisor(self) -> None:
         if self.divisor_override == 0:

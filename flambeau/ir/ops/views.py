@@ -466,7 +466,7 @@ class UpdateSlice(Linear):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, update = operands
-        result = x.copy()
+        result = np.array(x)
         result[self._places(update.shape)] = update
         return result
 
