@@ -294,7 +294,8 @@ def test_softmax_of_runtime_rows_and_columns(target, rng):
 def test_layernorm(target, schedule, rng):
     rows, columns = 19, 75
     s = Script()
-    x, gain, bias, out = s.param(rows * columns), s.param(columns), s.param(columns), s.param(rows * columns, role="out")
+    x, gain, bias = s.param(rows * columns), s.param(columns), s.param(columns)
+    out = s.param(rows * columns, role="out")
     point = {0: columns, 1: 1}
     share = 1.0 / columns
     [total] = s.stage([1], reduce=[("sum", s.load(x, point))])
@@ -306,7 +307,8 @@ def test_layernorm(target, schedule, rng):
     s.stage()
     normal = s.op("mul", s.op("sub", s.load(x, point), mean), scale)
     s.stage([1], stores=[(at(out, point), s.op("fma", normal, s.load(gain, {1: 1}), s.load(bias, {1: 1})))])
-    X, G, B, o = (draw(rng, f32, rows * columns), draw(rng, f32, columns), draw(rng, f32, columns), filled(rows * columns))
+    X, G, B = draw(rng, f32, rows * columns), draw(rng, f32, columns), draw(rng, f32, columns)
+    o = filled(rows * columns)
     run(s.kernel([rows, columns], 1, schedule), X, G, B, o, target=target)
     wide = X.reshape(rows, columns).astype("f8")
     normed = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
@@ -385,15 +387,15 @@ def test_extrema_propagate_nan_and_positions_are_the_first(target, combiner, sch
 
 
 @every_target
-@pytest.mark.parametrize("schedule", [LoopSchedule(0, 1, 16), LoopSchedule(1, 2), LoopSchedule(2, 1), LoopSchedule()], ids=str)
-def test_argmax_over_two_dims_is_row_major(target, schedule, rng):
+@pytest.mark.parametrize("vector_dim", [0, 1, 2, None])
+def test_argmax_over_two_dims_is_row_major(target, vector_dim, rng):
     x = rng.integers(0, 9, (4, 5, 33)).astype("f4")
     s = Script()
     p, out = s.param(x.size), s.param(4, i64, "out")
     [best] = s.stage([1, 2], reduce=[("argmax", s.load(p, {0: 165, 1: 33, 2: 1}))])
     s.stage(stores=[(at(out, {0: 1}), best)])
     o = filled(4, i64)
-    run(s.kernel([4, 5, 33], 1, schedule), x.reshape(-1), o, target=target)
+    run(s.kernel([4, 5, 33], 1, LoopSchedule(vector_dim, 2, 16)), x.reshape(-1), o, target=target)
     check(o, 4, x.reshape(4, -1).argmax(1))
 
 
@@ -536,3 +538,26 @@ def test_runtime_sizes_of_two_dims_count_tasks():
 def test_no_tasks_touch_no_memory():
     compiled = Compiled(axpb("n"))
     assert compiled.function(None, (ctypes.c_void_p * 2)(0, 0), None, 0, 0) == 0
+
+
+@every_target
+@pytest.mark.parametrize("dtype", [bf16, bool_, i8, i16, i32], ids=str)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_narrow_element_alone_in_its_vector_leaves_its_neighbours_alone(target, dtype, reverse):
+    """LLVM 22 stores the untruncated element there (llvm/llvm-project#179489)."""
+    for n, last_only in ((33, False), (17, False), (16, True)):
+        s = Script()
+        x, out = s.param(n, i64), s.param(n, dtype, "out")
+        narrow = s.op("cast", s.load(x, {0: 1}), dtype=dtype)
+        last = s.op("eq", s.index(0), s.const(n - 1, i64)) if last_only else None
+        place = at(out, {0: -1 if reverse else 1}, n - 1 if reverse else 0, guard=last)
+        s.stage(stores=[(place, narrow)])
+        o = np.full(n + 8, 1, dtype.storage)
+        run(s.kernel([n], 1, LoopSchedule(0, 1, 64)), np.ones(n, "i8"), o[4:], target=target)
+        one = dtypes.to_storage(np.ones(1, dtype.compute), dtype)[0]
+        written = o[4 : 4 + n]
+        assert (o[:4] == 1).all() and (o[4 + n :] == 1).all()
+        if last_only:
+            written = written[[0 if reverse else -1]]
+            assert (np.delete(o, 4 + (0 if reverse else n - 1)) == 1).all()
+        assert (written == one).all()
