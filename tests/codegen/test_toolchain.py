@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
+import llvmlite
 import numpy as np
 import pytest
+from llvmlite.binding import ffi
 from native_kernels import HOST, RUNNABLE, LoadedObject, build
 
 from flambeau.codegen.cpu import emitter as em
@@ -220,3 +224,31 @@ def test_named_target_is_honoured_and_unknown_refused(monkeypatch):
     monkeypatch.setenv("FLAMBEAU_TARGET", "pdp11")
     with pytest.raises(FlambeauError, match="pdp11.*avx2"):
         host_target()
+
+
+def test_only_exempt_threads_pass_the_lock():
+    lock, passed = threading.RLock(), []
+    guarded = toolchain._LockUnlessExempt(lock)
+
+    def enter(exempt: bool) -> None:
+        toolchain._per_thread.lock_free = exempt
+        with guarded:
+            passed.append(exempt)
+
+    threads = [threading.Thread(target=enter, args=(exempt,), daemon=True) for exempt in (True, False)]
+    with lock:
+        for thread in threads:
+            thread.start()
+        threads[0].join(timeout=10)
+        threads[1].join(timeout=0.1)
+        assert passed == [True]
+    threads[1].join(timeout=10)
+    assert passed == [True, False]
+
+
+def test_known_llvmlite_compiles_without_the_process_wide_lock():
+    if not llvmlite.__version__.startswith(toolchain._LOCK_FREE_VERSIONS):
+        pytest.skip("this llvmlite's lock is not known to us, so compilation is serial")
+    assert toolchain.can_compile_in_parallel()
+    for name in toolchain._HEAVY_CALLS:
+        assert isinstance(getattr(ffi.lib, name)._lock, toolchain._LockUnlessExempt)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from native_kernels import HOST, RUNNABLE, Op, OpLibrary, build, dtype, op_module
+from native_kernels import HOST, RUNNABLE, LoadedObject, Op, OpLibrary, build, dtype, op_module
 
 from flambeau.codegen.cpu import emitter as em
 from flambeau.codegen.cpu import toolchain, vmath
@@ -342,6 +342,33 @@ def constant_power(exponent: float) -> Callable[[np.ndarray], np.ndarray]:
         return out
 
     return run
+
+
+@pytest.mark.parametrize(("name", "product"), [("f32", "fmul"), ("i32", "mul")])
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_a_constant_square_is_one_product(name, product, lanes):
+    module = em.new_module("m", HOST)
+    b = em.new_kernel(module, "kernel", HOST)
+    exponent = vmath.emit(b, "const", name, lanes, [], 2)
+    x = b.load_vector(b.buffer(0), 0, name, lanes)
+    b.store_vector(vmath.emit(b, "pow", name, lanes, [x, exponent]), b.buffer(1), 0, name)
+    b.succeed()
+    text = toolchain.optimized_ir(module, HOST)
+    assert text.count(f" {product} ") == 1 and "call" not in text and "select" not in text
+
+
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_maximum_with_a_constant_needs_no_nan_check(lanes):
+    module = em.new_module("m", HOST)
+    b = em.new_kernel(module, "kernel", HOST)
+    x, zero = b.load_vector(b.buffer(0), 0, "f32", lanes), vmath.emit(b, "const", "f32", lanes, [], 0.0)
+    b.store_vector(vmath.emit(b, "max", "f32", lanes, [x, zero]), b.buffer(1), 0, "f32")
+    b.store_vector(vmath.emit(b, "min", "f32", lanes, [zero, x]), b.buffer(2), 0, "f32")
+    b.succeed()
+    assert toolchain.optimized_ir(module, HOST).count(" fcmp ") == (2 if HOST.is_x86 else 0)
+    outs = [np.zeros(lanes, "f4") for _ in range(2)]
+    LoadedObject(toolchain.emit_object(module, HOST), ["kernel"]).kernel("kernel")(np.full(lanes, NAN, "f4"), *outs)
+    assert np.isnan(outs).all()
 
 
 INTEGERS = ["i8", "i16", "i32", "i64", "u8", "u32", "u64"]

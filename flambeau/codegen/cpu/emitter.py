@@ -6,9 +6,6 @@ Values live in two forms. *Storage* is what memory holds (bf16 is i16, f16 is ha
 
 from __future__ import annotations
 
-import functools
-import math
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,123 +13,69 @@ from typing import Any
 
 import llvmlite.ir as ll
 
+from flambeau.codegen.cpu.lltypes import (
+    F16,
+    F32,
+    F64,
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    PTR,
+    SplatConstant,
+    compute_type,
+    constant,
+    element_of,
+    is_float,
+    is_signed,
+    lanes_of,
+    mangle,
+    round_to_bf16,
+    round_to_f32,
+    round_to_half,
+    storage_bytes,
+    storage_type,
+    vector_type,
+    wrap_integer,
+)
+from flambeau.codegen.cpu.narrow_floats import bf16_to_float, float_to_bf16, float_to_half, half_to_float
 from flambeau.ir.target import Target
 
-I1, I8, I16, I32, I64 = (ll.IntType(bits) for bits in (1, 8, 16, 32, 64))
-F16, F32, F64, PTR = ll.HalfType(), ll.FloatType(), ll.DoubleType(), ll.PointerType()
-
-_STORAGE = {
-    "f16": F16, "bf16": I16, "f32": F32, "f64": F64, "bool": I8,
-    "i8": I8, "i16": I16, "i32": I32, "i64": I64,
-    "u8": I8, "u16": I16, "u32": I32, "u64": I64,
-}  # fmt: skip
-_COMPUTE = _STORAGE | {"f16": F32, "bf16": F32, "bool": I1}
-_BYTES = {"f64": 8, "i64": 8, "u64": 8, "f32": 4, "i32": 4, "u32": 4, "f16": 2, "bf16": 2, "i16": 2, "u16": 2}
+__all__ = [
+    "F16",
+    "F32",
+    "F64",
+    "I1",
+    "I8",
+    "I16",
+    "I32",
+    "I64",
+    "KERNEL_TYPE",
+    "PTR",
+    "Emitter",
+    "KernelArguments",
+    "SplatConstant",
+    "compute_type",
+    "constant",
+    "element_of",
+    "is_float",
+    "is_signed",
+    "lanes_of",
+    "mangle",
+    "new_kernel",
+    "new_module",
+    "round_to_bf16",
+    "round_to_f32",
+    "round_to_half",
+    "storage_bytes",
+    "storage_type",
+    "vector_type",
+    "wrap_integer",
+]
 
 KERNEL_TYPE = ll.FunctionType(I32, [PTR, PTR, PTR, I64, I64])
 _DETAIL_OFFSETS = (8, 16)
-
-
-def storage_type(dtype: str) -> ll.Type:
-    """The LLVM type of one element in memory."""
-    return _STORAGE[dtype]
-
-
-def compute_type(dtype: str) -> ll.Type:
-    """The LLVM type arithmetic uses for one element."""
-    return _COMPUTE[dtype]
-
-
-def storage_bytes(dtype: str) -> int:
-    """Bytes of one element in memory."""
-    return _BYTES.get(dtype, 1)
-
-
-def is_float(dtype: str) -> bool:
-    """Whether dtype is one of f16, bf16, f32, f64."""
-    return dtype in ("f16", "bf16", "f32", "f64")
-
-
-def is_signed(dtype: str) -> bool:
-    """Whether dtype is a signed integer."""
-    return dtype in ("i8", "i16", "i32", "i64")
-
-
-def vector_type(element: ll.Type, lanes: int) -> ll.Type:
-    """<lanes x element>; one lane is the bare element."""
-    return element if lanes == 1 else ll.VectorType(element, lanes)
-
-
-def lanes_of(value: ll.Value | ll.Type) -> int:
-    """Lane count of a value or type; scalars have one."""
-    kind = value if isinstance(value, ll.Type) else value.type
-    return kind.count if isinstance(kind, ll.VectorType) else 1
-
-
-def element_of(value: ll.Value | ll.Type) -> ll.Type:
-    """Element type of a value or type; a scalar's is its own."""
-    kind = value if isinstance(value, ll.Type) else value.type
-    return kind.element if isinstance(kind, ll.VectorType) else kind
-
-
-def constant(element: ll.Type, number: float | int, lanes: int = 1) -> ll.Constant:
-    """A scalar or splat constant. Floats are rounded to the element type here, once; integers wrap."""
-    if element == F32:
-        number = round_to_f32(float(number))
-    elif element == F64:
-        number = float(number)
-    else:
-        number = wrap_integer(int(number), element.width)
-    # repr tells -0.0 from 0.0, which are equal as keys.
-    return _constant(element, repr(number), number, lanes)
-
-
-class SplatConstant(ll.Constant):
-    """A scalar constant in every lane, written `splat (float 1.0)`: spelling out 16 lanes took half of emission."""
-
-    def __init__(self, scalar: ll.Constant, lanes: int) -> None:
-        self.type = ll.VectorType(scalar.type, lanes)
-        self.constant = [scalar] * lanes
-
-    def _get_reference(self) -> str:
-        return f"splat ({self.constant[0]})"
-
-
-@functools.lru_cache(maxsize=4096)
-def _constant(element: ll.Type, spelling: str, number: float | int, lanes: int) -> ll.Constant:
-    if lanes > 1:
-        return SplatConstant(_constant(element, spelling, number, 1), lanes)
-    return ll.Constant(element, number)
-
-
-def round_to_f32(number: float) -> float:
-    """The f32 nearest to number, infinite past the f32 range."""
-    try:
-        return struct.unpack("f", struct.pack("f", number))[0]
-    except OverflowError:
-        return math.copysign(math.inf, number)
-
-
-def round_to_half(number: float) -> float:
-    """The f16 nearest to number, infinite past the f16 range."""
-    try:
-        return struct.unpack("e", struct.pack("e", number))[0]
-    except OverflowError:
-        return math.copysign(math.inf, number)
-
-
-def round_to_bf16(number: float) -> float:
-    """The bf16 nearest to number rounded to f32: ties to even, NaN kept."""
-    if number != number:
-        return number
-    (bits,) = struct.unpack("I", struct.pack("f", round_to_f32(number)))
-    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return struct.unpack("f", struct.pack("I", bits))[0]
-
-
-def wrap_integer(number: int, bits: int) -> int:
-    """number modulo 2**bits, as the unsigned literal LLVM accepts for any signedness."""
-    return number & ((1 << bits) - 1)
 
 
 def new_module(name: str, target: Target) -> ll.Module:
@@ -386,14 +329,37 @@ class Emitter(ll.IRBuilder):
         stored = self.to_storage(value, dtype)
         address = self.element(pointer, offset, storage_type(dtype))
         lanes, align = lanes_of(stored), storage_bytes(dtype)
+        if active == 1 and isinstance(active, int) and lanes > 1:
+            self.store(self.lane(stored, 0), address, align=align)
+            return
         mask = self._mask(lanes, active)
         if mask is not None:
-            arguments = [stored, address, ll.Constant(I32, align), mask]
+            arguments = [stored, address, ll.Constant(I32, align), self._store_mask(mask, stored, active)]
             self.intrinsic(f"llvm.masked.store.{mangle(stored.type)}.p0", ll.VoidType(), arguments)
             return
         store = self.store(stored, address, align=align * lanes if nontemporal else align)
         if nontemporal:
             store.set_metadata("nontemporal", self.module.add_metadata([ll.Constant(I32, 1)]))
+
+    def _store_mask(self, mask: ll.Value, stored: ll.Value, active: ll.Value | int | None) -> ll.Value:
+        """The mask, hidden from constant folding where LLVM could miscompile the store.
+
+        With AVX-512, LLVM before 23 stores the *untruncated* element, past its end, when a truncated vector is
+        stored under a mask it knows to have one lane (llvm/llvm-project#179489). Masks of a known lane count are
+        handled by the caller; any other might turn out constant.
+        """
+        element, lanes = element_of(stored), lanes_of(stored)
+        is_at_risk = isinstance(element, ll.IntType) and element.width < 64 and self.target.has_feature("avx512f")
+        if not is_at_risk or isinstance(active, int):
+            return mask
+        bits, register = ll.IntType(lanes), I64 if lanes > 32 else I32
+        number = self.bitcast(mask, bits)
+        if bits != register:
+            number = self.zext(number, register)
+        number = self.asm(ll.FunctionType(register, [register]), "", "=r,0", [number], side_effect=False)
+        if bits != register:
+            number = self.trunc(number, bits)
+        return self.bitcast(number, mask.type)
 
     def _mask(self, lanes: int, active: ll.Value | int | None) -> ll.Value | None:
         if active is None or (isinstance(active, int) and active >= lanes):
@@ -460,10 +426,9 @@ class Emitter(ll.IRBuilder):
         if dtype == "bool":
             return self.icmp_unsigned("!=", stored, constant(I8, 0, lanes))
         if dtype == "bf16":
-            wide = self.zext(stored, vector_type(I32, lanes))
-            return self.bitcast(self.shl(wide, constant(I32, 16, lanes)), vector_type(F32, lanes))
+            return bf16_to_float(self, stored)
         if dtype == "f16":
-            return self._half_to_float(stored)
+            return half_to_float(self, stored)
         return stored
 
     def to_storage(self, value: ll.Value, dtype: str) -> ll.Value:
@@ -472,77 +437,14 @@ class Emitter(ll.IRBuilder):
         if dtype == "bool":
             return self.zext(value, vector_type(I8, lanes))
         if dtype == "bf16":
-            return self._float_to_bf16(value)
+            return float_to_bf16(self, value)
         if dtype == "f16":
-            return self._float_to_half(value)
+            return float_to_half(self, value)
         return value
 
     def round_to(self, value: ll.Value, dtype: str) -> ll.Value:
         """The compute value after a trip through storage: what a store and a load of dtype would give."""
         return self.to_compute(self.to_storage(value, dtype), dtype) if dtype in ("f16", "bf16") else value
-
-    def _float_to_bf16(self, value: ll.Value) -> ll.Value:
-        lanes = lanes_of(value)
-        bits = self.bitcast(value, vector_type(I32, lanes))
-        odd = self.and_(self.lshr(bits, constant(I32, 16, lanes)), constant(I32, 1, lanes))
-        rounded = self.add(bits, self.add(odd, constant(I32, 0x7FFF, lanes)))
-        # Rounding a NaN could carry it into infinity, so NaNs keep their top bits and become quiet.
-        quiet = self.or_(bits, constant(I32, 0x400000, lanes))
-        kept = self.select(self.fcmp_unordered("uno", value, value), quiet, rounded)
-        return self.trunc(self.lshr(kept, constant(I32, 16, lanes)), vector_type(I16, lanes))
-
-    def _converts_half(self) -> bool:
-        return self.target.is_aarch64 or self.target.has_feature("f16c") or self.target.has_feature("avx512f")
-
-    def _half_to_float(self, value: ll.Value) -> ll.Value:
-        lanes = lanes_of(value)
-        if self._converts_half():
-            return self.fpext(value, vector_type(F32, lanes))
-        # Without the instruction LLVM would call a runtime library. Scale the shifted bits by 2**112 instead:
-        # the product is exact, subnormals included. Infinities and NaNs get the f32 exponent by hand.
-        bits = self.zext(self.bitcast(value, vector_type(I16, lanes)), vector_type(I32, lanes))
-        magnitude = self.and_(bits, constant(I32, 0x7FFF, lanes))
-        shifted = self.shl(magnitude, constant(I32, 13, lanes))
-        scaled = self.fmul(self.bitcast(shifted, vector_type(F32, lanes)), constant(F32, 2.0**112, lanes))
-        special = self.icmp_unsigned(">=", magnitude, constant(I32, 0x7C00, lanes))
-        result = self.select(
-            special,
-            self.or_(shifted, constant(I32, 0x7F800000, lanes)),
-            self.bitcast(scaled, vector_type(I32, lanes)),
-        )
-        sign = self.shl(self.and_(bits, constant(I32, 0x8000, lanes)), constant(I32, 16, lanes))
-        return self.bitcast(self.or_(result, sign), vector_type(F32, lanes))
-
-    def _float_to_half(self, value: ll.Value) -> ll.Value:
-        lanes = lanes_of(value)
-        if self._converts_half():
-            return self.fptrunc(value, vector_type(F16, lanes))
-        bits = self.bitcast(value, vector_type(I32, lanes))
-        magnitude = self.and_(bits, constant(I32, 0x7FFFFFFF, lanes))
-        rounded = self._round_magnitude_to_half(magnitude)
-        sign = self.lshr(self.and_(bits, constant(I32, 0x80000000, lanes)), constant(I32, 16, lanes))
-        return self.bitcast(self.trunc(self.or_(rounded, sign), vector_type(I16, lanes)), vector_type(F16, lanes))
-
-    def _round_magnitude_to_half(self, magnitude: ll.Value) -> ll.Value:
-        """Bits of |x| as f32 -> bits of the nearest half (even on ties), in an i32."""
-        lanes = lanes_of(magnitude)
-
-        def number(k: int) -> ll.Value:
-            return constant(I32, k, lanes)
-
-        # Normal halves: rebias the exponent and round at bit 13; a carry into the exponent is right.
-        odd = self.and_(self.lshr(magnitude, number(13)), number(1))
-        normal = self.lshr(self.add(magnitude, self.add(odd, number(0xFFF - (112 << 23)))), number(13))
-        # Subnormal halves: adding 0.5 lines the last bit up with 2**-24 and rounds in hardware.
-        as_float = self.bitcast(magnitude, vector_type(F32, lanes))
-        aligned = self.bitcast(self.fadd(as_float, constant(F32, 0.5, lanes)), vector_type(I32, lanes))
-        subnormal = self.sub(aligned, number(0x3F000000))
-        finite = self.select(self.icmp_unsigned("<", magnitude, number(113 << 23)), subnormal, normal)
-        overflows = self.icmp_unsigned(">=", magnitude, number(0x477FF000))
-        finite = self.select(overflows, number(0x7C00), finite)
-        payload = self.and_(self.lshr(magnitude, number(13)), number(0x3FF))
-        nan = self.or_(payload, number(0x7E00))
-        return self.select(self.icmp_unsigned(">", magnitude, number(0x7F800000)), nan, finite)
 
     # -- intrinsics ---------------------------------------------------------------------------------------------
 
@@ -618,10 +520,3 @@ class Emitter(ll.IRBuilder):
     def _combine(self, kind: str, a: ll.Value, b: ll.Value) -> ll.Value:
         operation: Any = {"fadd": self.fadd, "fmul": self.fmul}[kind]
         return operation(a, b)
-
-
-def mangle(kind: ll.Type) -> str:
-    """LLVM's suffix for an overloaded intrinsic: f32, v16f32, i64."""
-    lanes, element = lanes_of(kind), element_of(kind)
-    text = {F16: "f16", F32: "f32", F64: "f64"}.get(element) or f"i{element.width}"
-    return text if lanes == 1 else f"v{lanes}{text}"

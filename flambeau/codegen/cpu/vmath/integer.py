@@ -10,7 +10,9 @@ from collections.abc import Callable
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.emitter import F32, F64, Emitter, vector_type
-from flambeau.codegen.cpu.vmath.vec import Vec, where, while_any
+from flambeau.codegen.cpu.vmath.vec import Vec, known_number, where, while_any
+
+_LONGEST_CHAIN = 64  # a constant exponent up to this is a chain of products
 
 
 def safe_divisor(divisor: Vec) -> tuple[Vec, Vec]:
@@ -74,12 +76,11 @@ def _divide(a: Vec, b: Vec, signed: bool) -> Vec:
 
 def power(a: Vec, b: Vec, signed: bool) -> Vec:
     """a^b modulo 2^bits by squaring. A negative exponent gives the truncated real power: 1, -1 or 0 (0^-k is 0)."""
+    known = known_number(b)
+    if isinstance(known, int) and 0 <= known <= _LONGEST_CHAIN:
+        return _chain(a, known)
     exponent = where(b < 0, 0, b) if signed else b
-    known = _small_constant(exponent)
-    if known is not None:
-        result = _chain(a, known)
-    else:
-        result, _, _ = while_any([a.constant(1), a, exponent], lambda r, s, n: n.differs(0), _square_step)
+    result, _, _ = while_any([a.constant(1), a, exponent], lambda r, s, n: n.differs(0), _square_step)
     if not signed:
         return result
     odd_sign = where((b & 1).differs(0), a, 1)
@@ -90,16 +91,6 @@ def power(a: Vec, b: Vec, signed: bool) -> Vec:
 def _square_step(result: Vec, square: Vec, exponent: Vec) -> list[Vec]:
     taken = where((exponent & 1).differs(0), result * square, result)
     return [taken, square * square, exponent.logical_right(1)]
-
-
-def _small_constant(exponent: Vec) -> int | None:
-    """The exponent if it is one constant from 0 to 64 in every lane."""
-    if not isinstance(exponent.value, ll.Constant):
-        return None
-    numbers = exponent.value.constant
-    numbers = numbers if isinstance(numbers, (list, tuple)) else [numbers]
-    same = isinstance(numbers[0], int) and all(n == numbers[0] for n in numbers)
-    return numbers[0] if same and 0 <= numbers[0] <= 64 else None
 
 
 def _chain(a: Vec, exponent: int) -> Vec:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-import llvmlite.ir as ll
-
 from flambeau.codegen.cpu.emitter import F32, F64
 from flambeau.codegen.cpu.vmath.exponential import EXP2_F64, EXP2_MID, round_to_exponent, scale
 from flambeau.codegen.cpu.vmath.logarithm import log_short, split_any_float, split_float
@@ -18,6 +16,7 @@ from flambeau.codegen.cpu.vmath.vec import (
     Vec,
     clamp,
     fma,
+    known_number,
     magnitude,
     polynomial,
     product_error,
@@ -42,7 +41,7 @@ def rsqrt(x: Vec) -> Vec:
 
 def pow_(x: Vec, y: Vec) -> Vec:
     """x^y with every special case of C's pow: x^0 = 1^y = 1 even for NaN, signs for odd y, NaN for x < 0 otherwise."""
-    known = _constant_exponent(y)
+    known = known_number(y)
     if known is not None and known in _EXACT_POWERS:
         return _EXACT_POWERS[known](x)
     a = magnitude(x)
@@ -55,14 +54,6 @@ def pow_(x: Vec, y: Vec) -> Vec:
     undefined = (x < 0.0) & (x > -math.inf) & ~is_whole & y.equals(y)
     result = where(undefined, math.nan, result)
     return where(x.equals(1.0) | y.equals(0.0), 1.0, result)
-
-
-def _constant_exponent(y: Vec) -> float | None:
-    """The number, if y is one constant in every lane."""
-    if not isinstance(y.value, ll.Constant):
-        return None
-    numbers = y.value.constant if isinstance(y.value.constant, (list, tuple)) else [y.value.constant]
-    return numbers[0] if isinstance(numbers[0], float) and all(n == numbers[0] for n in numbers) else None
 
 
 _EXACT_POWERS = {

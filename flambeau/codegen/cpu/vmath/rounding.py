@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import llvmlite.ir as ll
-
 from flambeau.codegen.cpu.vmath.vec import (
     Vec,
     float_layout,
     intrinsic,
+    known_number,
     magnitude,
     where,
     with_sign_of,
@@ -52,22 +51,15 @@ def trunc(x: Vec) -> Vec:
     return with_sign_of(floor(magnitude(x)), x)
 
 
-def _is_plain_constant(x: Vec) -> bool:
-    """A constant without NaN, so a compare with it fails only for the other side's NaN."""
-    if not isinstance(x.value, ll.Constant):
-        return False
-    numbers = x.value.constant if isinstance(x.value.constant, (list, tuple)) else [x.value.constant]
-    return all(isinstance(number, float) and number == number for number in numbers)
-
-
 def _extreme(a: Vec, b: Vec, name: str) -> Vec:
     if a.emitter.target.is_aarch64:
         return intrinsic(name, a, b)
-    if _is_plain_constant(b):
+    if known_number(b) is not None:
         a, b = b, a
     wins = a > b if name == "maximum" else a < b
     chosen = where(wins, a, b)  # picks b when either is NaN: the x86 instruction's own rule
-    return chosen if _is_plain_constant(a) else where(a.is_nan(), a, chosen)
+    # A known number (NaN is never one, being unequal to itself) leaves nothing more to check.
+    return chosen if known_number(a) is not None else where(a.is_nan(), a, chosen)
 
 
 def minimum(a: Vec, b: Vec) -> Vec:

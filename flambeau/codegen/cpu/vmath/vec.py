@@ -192,6 +192,17 @@ class Vec:
         return self.of(self.emitter.sitofp(self.value, vector_type(kind, self.lanes)))
 
 
+def known_number(x: Vec) -> float | int | None:
+    """The number, if x is one constant in every lane."""
+    if not isinstance(x.value, ll.Constant):
+        return None
+    content = x.value.constant
+    lanes = content if isinstance(content, (list, tuple)) else [content]
+    numbers = [lane.constant if isinstance(lane, ll.Constant) else lane for lane in lanes]
+    first = numbers[0]
+    return first if isinstance(first, (int, float)) and all(number == first for number in numbers) else None
+
+
 def fma(a: Vec, b: Vec | float, c: Vec | float) -> Vec:
     """a * b + c, fused where the target can. Only for results that are right either way."""
     return a.of(a.emitter.multiply_add(a.value, a._lift(b), a._lift(c)))
