@@ -50,7 +50,7 @@ class Builder:
 
     def scalar(self, value: float | int | bool, like: Value | DType) -> Value:
         """A rank-0 constant of the dtype of `like`."""
-        return self.constant(value, like.dtype if isinstance(like, Value) else like)
+        return self.constant(value, like if isinstance(like, DType) else like.dtype)
 
     def full(self, type: TensorType, value: float | int | bool) -> Value:
         scalar = self.constant(value, type.dtype)
