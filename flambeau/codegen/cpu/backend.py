@@ -20,11 +20,12 @@ from flambeau.ir.target import Target
 
 @dataclass(frozen=True)
 class Emission:
-    """One kernel's module before it is compiled."""
+    """One kernel's module before it is compiled. simplify: whether it gains from LLVM's mid-level passes."""
 
     module: ll.Module
     phases: tuple[Phase, ...]
     scratch_bytes: tuple[int, ...]
+    simplify: bool
 
 
 def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]:
@@ -33,9 +34,10 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]
     distinct = dict(zip(keys, kernels, strict=True))
     emissions = {key: emit_kernel(kernel, symbol_of(key, target), target) for key, kernel in distinct.items()}
     texts = [str(emission.module) for emission in emissions.values()]
-    objects = toolchain.compile_modules(texts, target, threads=target.cores)
+    simplify = [emission.simplify for emission in emissions.values()]
+    objects = toolchain.compile_modules(texts, target, target.cores, simplify)
     artifacts = {
-        key: Artifact(code, emission.phases, emission.scratch_bytes, _inspection(text, target))
+        key: Artifact(code, emission.phases, emission.scratch_bytes, _inspection(text, target, emission.simplify))
         for (key, emission), text, code in zip(emissions.items(), texts, objects, strict=True)
     }
     return [artifacts[key] for key in keys]
@@ -46,10 +48,10 @@ def emit_kernel(kernel: Kernel, symbol: str, target: Target) -> Emission:
     module = new_module(symbol, target)
     match kernel:
         case LoopKernel():
-            return Emission(module, tuple(loops.emit(kernel, module, symbol, target)), ())
+            return Emission(module, tuple(loops.emit(kernel, module, symbol, target)), (), False)
         case ContractionKernel():
             phases, scratch_bytes = contraction.emit(kernel, module, symbol, target)
-            return Emission(module, tuple(phases), tuple(scratch_bytes))
+            return Emission(module, tuple(phases), tuple(scratch_bytes), True)
         case _:
             assert_never(kernel)
 
@@ -60,8 +62,8 @@ def symbol_of(key: str, target: Target) -> str:
     return f"flambeau_{digest[:24]}"
 
 
-def _inspection(text: str, target: Target) -> dict[str, functools.partial[str]]:
+def _inspection(text: str, target: Target, simplify: bool) -> dict[str, functools.partial[str]]:
     return {
         "llvm": functools.partial(str, text),
-        "asm": functools.partial(toolchain.emit_assembly, text, target),
+        "asm": functools.partial(toolchain.emit_assembly, text, target, simplify),
     }

@@ -8,7 +8,7 @@ because a loop stands around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from flambeau.codegen.cpu.emitter import compute_type, storage_bytes
@@ -19,6 +19,15 @@ from flambeau.ir.target import Target
 FUNCTION, TASK, STAGE = 0, 1, 2
 INNERMOST = 1 << 30                     # deeper than any level
 
+_STEP_WEIGHT = 32                       # instructions a step; with more in flight, unrolling hides nothing further
+_WEIGHTS = {
+    **dict.fromkeys(("exp", "exp2", "log", "log2", "log10", "sigmoid", "tanh", "sinh", "cosh", "erf", "erfc"), 16),
+    **dict.fromkeys(("expm1", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2"), 24),
+    **dict.fromkeys(("asinh", "acosh", "atanh", "pow", "philox", "floordiv", "mod", "fmod", "truncdiv"), 32),
+    **dict.fromkeys(("div", "sqrt", "rsqrt"), 4),
+    "const": 0,
+}
+
 
 @dataclass(frozen=True)
 class LoopPlan:
@@ -27,7 +36,6 @@ class LoopPlan:
     kernel: LoopKernel
     schedule: LoopSchedule
     lanes: int
-    unroll: int
     vector_dim: int | None
     block_dim: int | None
     dims_of: dict[int, frozenset[int]] = field(default_factory=dict)
@@ -42,6 +50,12 @@ class LoopPlan:
     def is_vectorised(self, stage: Stage) -> bool:
         """Whether the innermost level of the stage works on vectors."""
         return self.vector_dim is not None and (self.vector_dim == self.block_dim or self.vector_dim in stage.dims)
+
+    def unroll(self, stages: Sequence[Stage]) -> int:
+        """Vectors per step of a loop around `stages`."""
+        if self.vector_dim is None:
+            return 1
+        return _step_vectors(self.kernel, stages, self.schedule.unroll, self.vector_dim, self.lanes)
 
     def dim_level(self, stage: Stage, dim: int) -> int:
         """Where the index of `dim` is known."""
@@ -74,20 +88,24 @@ def plan_loops(kernel: LoopKernel, schedule: LoopSchedule, target: Target) -> Lo
     lanes = 1 if dim is None else choose_lanes(kernel, dims_of, dim, target)
     vector_dim = dim if lanes > 1 else None
     block_dim = dim if dim is not None and dim < kernel.n_parallel else None
-    unroll = _useful_unroll(kernel, schedule, vector_dim, lanes)
-    plan = LoopPlan(kernel, schedule, lanes, unroll, vector_dim, block_dim, dims_of)
+    plan = LoopPlan(kernel, schedule, lanes, vector_dim, block_dim, dims_of)
     plan.dtype_of.update(_dtypes_of_values(kernel))
     _assign_levels(plan)
     _mark_vector_reads(plan)
     return plan
 
 
-def _useful_unroll(kernel: LoopKernel, schedule: LoopSchedule, vector_dim: int | None, lanes: int) -> int:
-    """No more vectors a step than the dim has."""
-    if vector_dim is None:
-        return 1
+def _step_vectors(kernel: LoopKernel, stages: Sequence[Stage], wanted: int, vector_dim: int, lanes: int) -> int:
+    """Vectors a step: at most `wanted` and what the dim has, fewer where the body alone keeps the machine busy, and
+    if that costs at most half of them, a number that leaves no single vectors behind: a loop less to compile."""
+    weight = sum(_WEIGHTS.get(instr.op, 1) for stage in stages for instr in stage.body)
+    most = max(1, min(wanted, _STEP_WEIGHT // max(1, weight)))
     extent = kernel.extents[vector_dim]
-    return max(1, schedule.unroll if isinstance(extent, str) else min(schedule.unroll, extent // lanes))
+    if isinstance(extent, str):
+        return most
+    whole = extent // lanes
+    most = max(1, min(most, whole))
+    return next((n for n in range(most, (most - 1) // 2, -1) if whole % n == 0), most)
 
 
 def _dims_of_values(kernel: LoopKernel) -> dict[int, frozenset[int]]:

@@ -90,7 +90,7 @@ class _LoopEmitter:
             self.run_stages()
             return carry
 
-        walk_strip(self.scope, strip, step, [])
+        walk_strip(self.scope, strip, self.plan.unroll(self.live_stages()), step, [])
 
     def run_stages(self) -> None:
         for stage in self.kernel.stages:
@@ -174,7 +174,7 @@ class _LoopEmitter:
 
         stop = extent if isinstance(extent, int) else self.scope.extents[dim]
         if dim == self.plan.vector_dim:
-            return walk_strip(self.scope, Strip(0, stop), step, carry)
+            return walk_strip(self.scope, Strip(0, stop), self.plan.unroll([stage]), step, carry)
         return repeat(self.scope, 0, stop, 1, step, carry, self.written_out(stage, depth))
 
     def written_out(self, stage: Stage, depth: int) -> int:
@@ -216,7 +216,7 @@ class _LoopEmitter:
         """Independent accumulators of each reduction: one a copy."""
         if not self.plan.is_vectorised(stage):
             return 1
-        return self.plan.unroll if self.plan.vector_dim in stage.dims else self.scope.copies
+        return self.plan.unroll([stage]) if self.plan.vector_dim in stage.dims else self.scope.copies
 
     def update(self, stage: Stage, acc: Accumulator, state: Carry, copy: int | None) -> Carry:
         value = self.scope.read(acc.reduction.value, copy)

@@ -23,18 +23,21 @@ class Strip:
     divisor: int = 1
 
 
-def walk_strip(scope: Scope, strip: Strip, body: Body, carry: Carry) -> Carry:
-    """carry = body(index of lane 0, carry) along the strip, with `scope.copies` and `scope.mask` set for each step."""
+def walk_strip(scope: Scope, strip: Strip, unroll: int, body: Body, carry: Carry) -> Carry:
+    """carry = body(index of lane 0, carry) along the strip, `unroll` vectors a step where there are as many left.
+
+    `scope.copies` and `scope.mask` tell the body of each step how many vectors it has and which lanes.
+    """
     if isinstance(strip.start, int) and isinstance(strip.stop, int):
-        return _walk_known(scope, strip.start, strip.stop, body, carry)
-    return _walk_unknown(scope, strip, body, carry)
+        return _walk_known(scope, strip.start, strip.stop, unroll, body, carry)
+    return _walk_unknown(scope, strip, unroll, body, carry)
 
 
-def _walk_known(scope: Scope, start: int, stop: int, body: Body, carry: Carry) -> Carry:
-    lanes, step = scope.plan.lanes, scope.plan.lanes * scope.plan.unroll
+def _walk_known(scope: Scope, start: int, stop: int, unroll: int, body: Body, carry: Carry) -> Carry:
+    lanes, step = scope.plan.lanes, scope.plan.lanes * unroll
     unrolled = start + (stop - start) // step * step
     full = start + (stop - start) // lanes * lanes
-    carry = repeat(scope, start, unrolled, step, _with(scope, scope.plan.unroll, None, body), carry)
+    carry = repeat(scope, start, unrolled, step, _with(scope, unroll, None, body), carry)
     carry = repeat(scope, unrolled, full, lanes, _with(scope, 1, None, body), carry)
     if full < stop:
         mask = scope.emitter.tail_mask(lanes, stop - full)
@@ -42,14 +45,14 @@ def _walk_known(scope: Scope, start: int, stop: int, body: Body, carry: Carry) -
     return carry
 
 
-def _walk_unknown(scope: Scope, strip: Strip, body: Body, carry: Carry) -> Carry:
-    emitter, lanes, step = scope.emitter, scope.plan.lanes, scope.plan.lanes * scope.plan.unroll
+def _walk_unknown(scope: Scope, strip: Strip, unroll: int, body: Body, carry: Carry) -> Carry:
+    emitter, lanes, step = scope.emitter, scope.plan.lanes, scope.plan.lanes * unroll
     start, stop = emitter.index(strip.start), emitter.index(strip.stop)
     if strip.divisor % step == 0:
-        return repeat(scope, start, stop, step, _with(scope, scope.plan.unroll, None, body), carry)
+        return repeat(scope, start, stop, step, _with(scope, unroll, None, body), carry)
     rest = emitter.urem(emitter.sub(stop, start), constant(I64, step))
     unrolled = emitter.sub(stop, rest)
-    carry = repeat(scope, start, unrolled, step, _with(scope, scope.plan.unroll, None, body), carry)
+    carry = repeat(scope, start, unrolled, step, _with(scope, unroll, None, body), carry)
     if strip.divisor % lanes == 0:
         return repeat(scope, unrolled, stop, lanes, _with(scope, 1, None, body), carry)
 
