@@ -200,8 +200,9 @@ class Conv2dInputGrad(_Convolution):
         rows, columns = self.axes(self.input_shape, w.shape[:2])
         channels = w.shape[2] * self.groups
         total = padded(np.zeros((ct.shape[0], *self.input_shape, channels), ct.dtype), rows, columns)
+        flowing = self.grouped(ct)
         for r, s in np.ndindex(*w.shape[:2]):
-            part = self.grouped(ct) @ self.tap_weight(w[r, s]).transpose(0, 2, 1)
+            part = flowing @ self.tap_weight(w[r, s]).transpose(0, 2, 1)
             total[:, rows.places(r), columns.places(s)] += part.transpose(1, 0, 2).reshape(*ct.shape[:3], channels)
         return from_nhwc(cropped(total, rows, columns), self.layout)
 
@@ -252,10 +253,10 @@ class Conv2dWeightGrad(_Convolution):
         x, ct = (to_nhwc(accumulating(a), self.layout) for a in operands)
         rows, columns = self.axes(x.shape[1:3], self.kernel_shape)
         images, per_group, outputs = padded(x, rows, columns), x.shape[3] // self.groups, ct.shape[3]
-        w = np.zeros((*self.kernel_shape, per_group, outputs), x.dtype)
+        w, flowing = np.zeros((*self.kernel_shape, per_group, outputs), x.dtype), self.grouped(ct)
         for r, s in np.ndindex(*self.kernel_shape):
             patch = self.grouped(images[:, rows.places(r), columns.places(s)])
-            product = patch.transpose(0, 2, 1) @ self.grouped(ct)
+            product = patch.transpose(0, 2, 1) @ flowing
             w[r, s] = product.transpose(1, 0, 2).reshape(per_group, outputs)
         return self.weight_out(w)
 

@@ -103,7 +103,7 @@ def with_spatial(x: TensorType, layout: str, size: Pair) -> TensorType:
 
 
 def to_nhwc(x: np.ndarray, layout: str) -> np.ndarray:
-    return x.transpose(0, 2, 3, 1) if layout == "NCHW" else x
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if layout == "NCHW" else x
 
 
 def from_nhwc(x: np.ndarray, layout: str) -> np.ndarray:
