@@ -10,6 +10,7 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Node
 from flambeau.ir.index import Index
 from flambeau.ir.kernel import LoopKernel, Param, Stage, Store
+from flambeau.ir.ops.indexing import checked_index
 from flambeau.passes.lower_loops import Body, Lowered, RegionLowering, locations
 from flambeau.passes.spaces import IndexTuple, identity
 
@@ -57,7 +58,7 @@ class ScatterLowering(RegionLowering):
         walked = tuple([Index.dim(number + i, size) for i, size in enumerate(moved)])
         along = isinstance(node.op, ops.ScatterAlongAdd)
         loaded = body.read(indices, self._at(columns, dim, walked) if along else walked)
-        place = ops.checked_index(body, loaded, indices.dtype, result.type.static_shape[dim])
+        place = checked_index(body, loaded, indices.dtype, result.type.static_shape[dim])
         update = body.read(updates, self._at(columns, dim, walked))
         address = body.address(len(self.region.inputs), result, self._at(columns, dim, (place,)))
         dims = tuple(range(number, number + len(moved)))

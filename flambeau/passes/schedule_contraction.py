@@ -5,6 +5,7 @@ width that no tile divides is covered by the split that wastes least. Per k poin
 
     max( r*v / 2        multiply-adds on two ports (r*v where a product and a sum are two instructions)
          (r + v) / 2    loads on two ports: r splats of lhs, v vectors of rhs
+         v * bytes / 40 rhs vectors that come from L2, since a sweep over n tiles leaves none in L1
          4 / sets       latency, over the independent sets of sums that a small tile keeps )
 
 and once per tile its stores, its epilogue and the call. A tile fits if r*v sums, v vectors of rhs and a splat (and a
@@ -28,24 +29,29 @@ from flambeau.ir.target import Target
 __all__ = ["choose_schedule", "schedule_contraction"]
 
 _LATENCY: Final = 4.0                    # cycles from a multiply-add to one that reads it
-_INTERFERENCE: Final = 0.05
+_INTERFERENCE: Final = 0.1               # share of the other limits that shows beside the tightest
+_LONE_VECTOR_FACTOR: Final = 1.4         # with one vector every multiply-add loads its own splat
+_L2_BYTES_PER_CYCLE: Final = 40.0
 _CHAINS: Final = 8                       # multiply-adds in flight that hide it; microkernels keep that many
 _CALL_CYCLES: Final = 30.0               # decode a tile's position, call, return
 _INNER_LOOP_CYCLES: Final = 6.0          # enter and leave an inner k loop
 _DOT_SUM_CYCLES: Final = 4.0             # add the lanes of one vector
 _COPY_CYCLES: Final = 0.25               # per element: copy a row
 _TRANSPOSE_CYCLES: Final = 0.7           # per element: transpose blocks of vectors
-_STRIDED_CYCLES: Final = 1.5             # per element: load or store one by one
+_GATHER_CYCLES: Final = 3.0              # per element: pack one by one
+_STRIDED_CYCLES: Final = 1.5             # per element: load or store one lane of an epilogue
 _CONVERT_CYCLES: Final = 1.0             # per element load of a type that has to be widened
 _FAR_RHS_FACTOR: Final = 1.25            # rhs in place, larger than most of L2, read by many m tiles
 _ALIASED_FACTOR: Final = 1.3             # rows a multiple of 4 KiB apart share L1 sets and page-walk often
 _SHAPE_PENALTY: Final = 0.01             # each further tile shape is another microkernel to compile
+_SPREAD_PENALTY: Final = 0.01
 _CYCLES_PER_US: Final = 3000.0
 _TASK_US: Final = 20.0
 _SMALLEST_TASK_US: Final = 5.0
 _TASKS_PER_CORE: Final = 8
 _L1_WAYS: Final = 8
 _MOST_VECTORS: Final = 14
+_LONG_SUM: Final = 8                      # k this many times m and n: split sums cost less than streaming operands
 _PARTIAL_BYTES: Final = 128 << 10        # sums of one task kept on the stack between k blocks (limit 256 KiB)
 
 
@@ -205,12 +211,14 @@ def _row_choice(shape: _Shape, m_tile: tuple[int, ...], n_vectors: int, pack_rhs
         cycles += shape.points(kernel.m) * outer_n * k * shape.lanes / max(1, math.prod(m_tile))
     pack_lhs = _wants_packed_lhs(shape, m_tile)
     if pack_lhs:
-        cycles += shape.points(kernel.m) * k * _pack_lhs_cycles(shape)
+        cycles += shape.points(kernel.m) * k * _pack_cycles(shape, kernel.lhs, kernel.m)
     if pack_rhs:
-        cycles += shape.points(kernel.n) * k * _pack_rhs_cycles(shape)
+        cycles += shape.points(kernel.n) * k * _pack_cycles(shape, kernel.rhs, kernel.n)
     else:
         cycles *= _in_place_factor(shape, m_tile)
-    cycles *= shape.points(kernel.batch) * (1 + _SHAPE_PENALTY * shapes)
+    # Rows next to each other share cache lines and pages more often than rows of several image rows do.
+    spread = _SPREAD_PENALTY * (math.prod(m_tile[:-1]) > 1)
+    cycles *= shape.points(kernel.batch) * (1 + _SHAPE_PENALTY * shapes + spread)
     schedule = ContractionSchedule(m_tile, n_vectors, pack_rhs=pack_rhs, pack_lhs=pack_lhs)
     return _Choice(cycles, tile(math.prod(m_tile), n_vectors), schedule)
 
@@ -219,14 +227,15 @@ def _k_point_cycles(shape: _Shape, rows: int, vectors: int) -> float:
     products = rows * vectors / (2.0 if shape.target.has_fma else 1.0)
     if not shape.kernel.acc_dtype.is_floating_point:
         products = rows * vectors * 2.0
-    loads = (rows + vectors) / 2.0
+    loads = (rows + vectors) / 2.0 * (_LONE_VECTOR_FACTOR if vectors == 1 else 1.0)
     if shape.element_bytes(shape.kernel.lhs) != shape.acc_bytes:
         loads += rows * _CONVERT_CYCLES
+    fetched = vectors * shape.target.vector_bytes / _L2_BYTES_PER_CYCLE
     sets = 1 << (max(1, _CHAINS // (rows * vectors)).bit_length() - 1)
     issue = (rows * vectors + rows + vectors + 3) / 5.0
-    slowest = max(products, loads, issue, _LATENCY / sets)
+    slowest = max(products, loads, issue, fetched, _LATENCY / sets)
     # What is not the bottleneck still gets in its way now and then, so of equals the tile with fewer loads wins.
-    return slowest + _INTERFERENCE * (products + loads + issue)
+    return slowest + _INTERFERENCE * (products + loads + issue + fetched)
 
 
 def _dot_choice(shape: _Shape, m_tile: tuple[int, ...], columns: int) -> _Choice:
@@ -269,12 +278,13 @@ def _inner_loops(shape: _Shape) -> int:
     return shape.points(shape.kernel.k[:-1])
 
 
-def _pack_rhs_cycles(shape: _Shape) -> float:
-    """Per element of rhs."""
-    rhs, kernel = shape.kernel.rhs, shape.kernel
-    if shape.n_stride(rhs) in (0, 1):
+def _pack_cycles(shape: _Shape, address: Address, dims: Sequence[int]) -> float:
+    """Per element of the operand at `address`, packed along the innermost of `dims`."""
+    kernel = shape.kernel
+    if not dims or address.stride_of(dims[-1]) in (0, 1):
         return _COPY_CYCLES
-    return _TRANSPOSE_CYCLES if any(rhs.stride_of(d) == 1 for d in kernel.k) else _STRIDED_CYCLES
+    runs = (d for d in kernel.k if address.stride_of(d) == 1)
+    return _TRANSPOSE_CYCLES if any(kernel.extents[d] >= shape.lanes for d in runs) else _GATHER_CYCLES
 
 
 def _wants_packed_lhs(shape: _Shape, m_tile: tuple[int, ...]) -> bool:
@@ -292,14 +302,6 @@ def _wants_packed_lhs(shape: _Shape, m_tile: tuple[int, ...]) -> bool:
     return rows_in_one_set or (k_bytes >= 2048 and 4096 // math.gcd(4096, k_bytes) <= 2)
 
 
-def _pack_lhs_cycles(shape: _Shape) -> float:
-    """Per element of lhs."""
-    kernel = shape.kernel
-    if kernel.lhs.stride_of(kernel.m[-1]) == 1:
-        return _COPY_CYCLES
-    return _TRANSPOSE_CYCLES if any(kernel.lhs.stride_of(d) == 1 for d in kernel.k) else _STRIDED_CYCLES
-
-
 def _row_bytes(shape: _Shape, address: Address, dims: Sequence[int]) -> int:
     """Bytes from one point of the innermost of `dims` to the next."""
     return address.stride_of(dims[-1]) * shape.element_bytes(address) if dims else 0
@@ -308,7 +310,7 @@ def _row_bytes(shape: _Shape, address: Address, dims: Sequence[int]) -> int:
 def _in_place_factor(shape: _Shape, m_tile: tuple[int, ...]) -> float:
     """What reading rhs where it lies costs more than reading packed panels."""
     kernel = shape.kernel
-    if shape.points(kernel.m) <= math.prod(m_tile):
+    if shape.points(kernel.m) <= math.prod(m_tile) or _reads_in_bands(shape):
         return 1.0
     k_bytes = abs(_row_bytes(shape, kernel.rhs, kernel.k))
     rhs_bytes = shape.points((*kernel.k, *kernel.n)) * shape.element_bytes(kernel.rhs)
@@ -316,6 +318,12 @@ def _in_place_factor(shape: _Shape, m_tile: tuple[int, ...]) -> float:
     if k_bytes and k_bytes % 4096 == 0 and shape.points(kernel.k) > 64:
         factor *= _ALIASED_FACTOR
     return factor
+
+
+def _reads_in_bands(shape: _Shape) -> bool:
+    """Whether the sum is so long that it will be split and blocked: then each block of rhs is in L2 when it is read."""
+    kernel = shape.kernel
+    return shape.points(kernel.k) > _LONG_SUM * max(shape.points(kernel.m), shape.points(kernel.n))
 
 
 def _is_contiguous_in_k(shape: _Shape) -> bool:
@@ -374,8 +382,8 @@ def _should_split(shape: _Shape, schedule: ContractionSchedule, tiles: int, tota
     k, m, n = (shape.points(dims) for dims in (kernel.k, kernel.m, kernel.n))
     if not kernel.k or total_us < 4 * _SMALLEST_TASK_US or k < 256:
         return False
-    few = tiles * shape.points(kernel.batch) < 2 * shape.target.cores
-    streams = k * (m + n) * shape.acc_bytes > 4 * shape.target.l2_bytes and m * n * 4 < k * (m + n)
+    few = tiles * shape.points(kernel.batch) < 2 * shape.target.cores and k > max(m, n)
+    streams = k * (m + n) * shape.acc_bytes > 4 * shape.target.l2_bytes and k > _LONG_SUM * max(m, n)
     return few or (streams and shape.points(kernel.batch) == 1 and m * n * shape.acc_bytes <= shape.target.l2_bytes // 2)
 
 
@@ -385,11 +393,10 @@ def _split(
     """Every task sums all tiles over its slice of k, block by block."""
     kernel, target = shape.kernel, shape.target
     k = shape.points(kernel.k)
-    outer = kernel.extents[kernel.k[0]]
-    splits = max(1, min(outer, 4 * target.cores, int(total_us / _TASK_US), k // 128))
-    splits = -(-outer // -(-outer // splits))
-    # lhs and rhs of one block together take a third of L2; rows of a window overlap, so this counts them too often.
-    per_point = (min(shape.points(kernel.m), 512) + shape.points(kernel.n)) * shape.acc_bytes
-    k_block = max(64, target.l2_bytes // 3 // per_point)
-    blocked = schedule.vectors == "n" and k_block < -(-k // splits)
-    return {"split_k": splits, "m_block": m_tiles, "n_block": n_tiles, "k_block": k_block if blocked else 0}
+    splits = max(1, min(4 * target.cores, int(total_us / _TASK_US), k // 128))
+    # lhs and rhs of one block together take a quarter of L2. Windows overlap, so lhs is counted by its rows that do not.
+    per_point = (min(shape.points(kernel.m), 256) + shape.points(kernel.n)) * shape.acc_bytes
+    k_block = max(64, target.l2_bytes // 4 // per_point)
+    if schedule.vectors == "k" or k_block * splits >= k:
+        k_block = 0
+    return {"split_k": splits, "m_block": m_tiles, "n_block": n_tiles, "k_block": k_block}
