@@ -33,7 +33,7 @@ def emit(
     if plan.tasks == 0:
         return [], ()
     emitter = _Contraction(plan, module, symbol_prefix)
-    return emitter.phases(), plan.scratch.nbytes
+    return emitter.phases(), plan.scratch_bytes
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Contraction:
 
     def __init__(self, plan: Plan, module: ll.Module, prefix: str) -> None:
         self.plan, self.module, self.prefix = plan, module, prefix
-        self.is_split = plan.schedule.split_k > 1 and plan.scratch.partial is not None
+        self.is_split = plan.splits > 1
         in_registers = not self.is_split and not plan.is_blocked and fits_registers(plan.kernel)
         self.result = "registers" if in_registers else "update" if plan.is_blocked else "memory"
         statuses = sorted({int(i.attr) for i in plan.kernel.instrs() if i.op == "check" and isinstance(i.attr, int)})
@@ -73,15 +73,14 @@ class _Contraction:
         if self.result != "registers":
             self.epilogue = self.emit_epilogue()
         self.emit_sums(f"{self.prefix}_sum")
-        splits = schedule.split_k if self.is_split else 1
-        phases.append(self.phase(f"{self.prefix}_sum", plan.tasks * splits, schedule.grain))
+        phases.append(self.phase(f"{self.prefix}_sum", plan.tasks * plan.splits, schedule.grain))
         if self.is_split:
             self.emit_merge(f"{self.prefix}_merge")
             phases.append(self.phase(f"{self.prefix}_merge", plan.tasks, schedule.grain))
         return phases
 
     def phase(self, symbol: str, tasks: int, grain: int) -> Phase:
-        params = tuple(range(len(self.plan.kernel.params) + len(self.plan.scratch.nbytes)))
+        params = tuple(range(len(self.plan.kernel.params) + len(self.plan.scratch_bytes)))
         parallel = self.plan.schedule.parallel and tasks > 1
         return Phase(symbol=symbol, tasks=tasks, grain=grain, parallel=parallel, params=params, errors=self.errors)
 
@@ -118,40 +117,28 @@ class _Contraction:
             memory = b.stack(plan.acc, tiles * plan.tile_elements)
 
         def task(number: ll.Value) -> None:
-            split, rest = unflatten(b, number, [plan.schedule.split_k, plan.tasks]) if self.is_split else (None, number)
-            first = b.index(0) if split is None else b.mul(split, b.index(plan.k_slice))
-            if not plan.is_blocked:
-                count = b.index(plan.k_loops[0][0])
-                if split is not None:
-                    count = self.clipped(b, first, plan.k_slice, b.index(plan.k_loops[0][0]))
-                self.walk_tiles(b, rest, lambda where, slot: self.visit(b, functions, where, slot, memory, split, first, count, None))
-                return
-            self.sum_in_blocks(b, functions, rest, memory, split, first)
+            split, rest = unflatten(b, number, [plan.splits, plan.tasks])
+            if plan.is_blocked:
+                self.sum_in_blocks(b, functions, rest, memory, split)
+            else:
+                self.walk_tiles(b, rest, lambda where, slot: self.visit(b, functions, where, slot, memory, split, split, None))
 
         b.loop(b.kernel.begin, b.kernel.end, 1, task, name="task")
         b.succeed()
 
     def sum_in_blocks(
-        self,
-        b: Emitter,
-        functions: list[ll.Function],
-        task: ll.Value,
-        memory: ll.Value | None,
-        split: ll.Value | None,
-        first: ll.Value,
+        self, b: Emitter, functions: list[ll.Function], task: ll.Value, memory: ll.Value | None, split: ll.Value
     ) -> None:
         """Visit all tiles of the task for one block of k after another, then run the epilogue on each."""
         plan = self.plan
-        last = b.index(plan.k_loops[0][0])
-        if split is not None:
-            last = b.add(first, self.clipped(b, first, plan.k_slice, last))
+        first = b.mul(split, b.index(plan.blocks_per_split))
+        last = b.add(first, self.clipped(b, first, plan.blocks_per_split, b.index(plan.k_blocks)))
 
-        def block(k: ll.Value) -> None:
-            count, again = self.clipped(b, k, plan.k_step, last), b.icmp_signed(">", k, first)
-            self.walk_tiles(b, task, lambda where, slot: self.visit(b, functions, where, slot, memory, split, k, count, again))
+        def block(number: ll.Value) -> None:
+            again = b.icmp_signed(">", number, first)
+            self.walk_tiles(b, task, lambda where, slot: self.visit(b, functions, where, slot, memory, split, number, again))
 
-        # A slice of no points still has to store its zeros, so the first block always runs.
-        b.loop(first, self.maximum(b, last, b.add(first, b.index(1))), plan.k_step, block, name="kb")
+        b.loop(first, last, 1, block, name="block")
         if memory is not None:
             self.walk_tiles(b, task, lambda where, slot: self.call_epilogue(
                 b, where, b.element(memory, b.mul(slot, b.index(plan.tile_elements)), plan.acc)))
@@ -163,24 +150,21 @@ class _Contraction:
         where: _Position,
         slot: ll.Value,
         memory: ll.Value | None,
-        split: ll.Value | None,
-        k: ll.Value,
-        count: ll.Value,
+        split: ll.Value,
+        block: ll.Value,
         again: ll.Value | None,
     ) -> None:
-        """Sum one tile over `count` points of the outermost k loop from `k`."""
+        """Sum one tile over block number `block` of k."""
         plan = self.plan
-        _, lhs_step, rhs_step = plan.k_loops[0]
-        lhs_k, rhs_k = b.mul(k, b.index(lhs_step)), b.mul(k, b.index(rhs_step))
+        lhs_k, rhs_k, count = self.block_at(b, block)
         lhs = self.operand_pointer(b, plan.lhs, self.lhs_coordinates(where), plan.lhs_panels, lhs_k)
         rhs = self.operand_pointer(b, plan.rhs, self.rhs_coordinates(where), plan.rhs_panels, rhs_k)
         arguments = [lhs, rhs, count]
         if self.result == "registers":
             arguments += [self.address_pointer(b, a, where) for a in epilogue_addresses(plan)]
-        elif self.is_split:
-            assert split is not None and plan.scratch.partial is not None, "split sums go to scratch"
+        elif plan.partial_buffer is not None:
             at = b.add(b.mul(split, b.index(plan.partial_elements)), b.mul(where.number, b.index(plan.tile_elements)))
-            arguments.append(b.element(b.buffer(plan.scratch.partial), at, plan.acc))
+            arguments.append(b.element(b.buffer(plan.partial_buffer), at, plan.acc))
         else:
             assert memory is not None, "tiles that do not end in registers have memory"
             offset = b.mul(slot, b.index(plan.tile_elements)) if plan.is_blocked else b.index(0)
@@ -188,9 +172,20 @@ class _Contraction:
         if again is not None:
             arguments.append(again)
         self.call_variant(b, functions, where.variant, arguments)
-        if self.result == "memory" and not self.is_split:
-            assert memory is not None, "tiles that do not end in registers have memory"
+        if self.result == "memory" and memory is not None:
             self.call_epilogue(b, where, memory)
+
+    def block_at(self, b: Emitter, block: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
+        """Offsets of lhs and rhs, and points of the microkernel's outermost k loop, in block `block`."""
+        plan = self.plan
+        if plan.k_blocks == 1:
+            return b.index(0), b.index(0), b.index(plan.k_loops[0][0])
+        *outer, along = unflatten(b, block, [*(loop[0] for loop in plan.outer_loops), plan.blocks_along])
+        extent, lhs_stride, rhs_stride = plan.k_loops[plan.block_level]
+        first = b.mul(along, b.index(plan.k_step))
+        lhs = offset_of(b, [*outer, first], [*(loop[1] for loop in plan.outer_loops), lhs_stride])
+        rhs = offset_of(b, [*outer, first], [*(loop[2] for loop in plan.outer_loops), rhs_stride])
+        return lhs, rhs, self.clipped(b, first, plan.k_step, b.index(extent))
 
     def call_variant(self, b: Emitter, functions: list[ll.Function], variant: ll.Value, arguments: list[ll.Value]) -> None:
         """Call the microkernel of the tile's shape."""
@@ -399,8 +394,8 @@ class _Contraction:
         plan = self.plan
         b = new_kernel(self.module, name, plan.target)
         memory = b.stack(plan.acc, plan.tile_elements)
-        assert plan.scratch.partial is not None, "split sums are in scratch"
-        partial = b.buffer(plan.scratch.partial)
+        assert plan.partial_buffer is not None, "split sums are in scratch"
+        partial = b.buffer(plan.partial_buffer)
         width = next(w for w in (plan.lanes, plan.row_stride, 1) if plan.tile_elements % w == 0 and w <= plan.lanes)
 
         def merge(where: _Position, slot: ll.Value) -> None:
@@ -412,7 +407,7 @@ class _Contraction:
 
             def sum_vector(i: ll.Value) -> None:
                 total = b.load_vector(base, i, plan.acc, width)
-                for split in range(1, plan.schedule.split_k):
+                for split in range(1, plan.splits):
                     total = add(i, split, total)
                 b.store_vector(total, memory, i, plan.acc)
 

@@ -77,6 +77,50 @@ class Panels:
 
 
 @dataclass(frozen=True)
+class Panels:
+    """A packed operand: dense panels [outer point][tile of the inner dim][k][width] in scratch `buffer`.
+
+    outer_dims: the batch dims, then the role's own but its innermost; source: the operand as the kernel has it.
+    """
+
+    buffer: int
+    source: Operand
+    outer_dims: tuple[int, ...]
+    outer_extents: tuple[int, ...]
+    inner: int | None
+    inner_extent: int
+    width: int
+    k_points: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles along the inner dim."""
+        return -(-self.inner_extent // self.width)
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.outer_extents) * self.tiles
+
+    @property
+    def panel_elements(self) -> int:
+        return self.k_points * self.width
+
+    @property
+    def width_of_last(self) -> int:
+        """Elements of the last tile along the inner dim."""
+        return self.inner_extent - (self.tiles - 1) * self.width
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Elements from panel to panel along (outer dims..., tiles)."""
+        steps, step = [], self.panel_elements
+        for extent in reversed((*self.outer_extents, self.tiles)):
+            steps.append(step)
+            step *= extent
+        return tuple(reversed(steps))
+
+
+@dataclass(frozen=True)
 class Scratch:
     """Buffers beyond the kernel's params, by their number in the ABI's table, None where not needed."""
 
@@ -209,39 +253,73 @@ class Plan:
     @cached_property
     def k_loops(self) -> tuple[tuple[int, int, int], ...]:
         """(extent, lhs stride, rhs stride) outer to inner, merged where both operands' strides compose."""
+        if self.k_points == 0:
+            return ((0, 0, 0),)
         rows = [(self.kernel.extents[d], self.lhs.stride_of(d), self.rhs.stride_of(d)) for d in self.kernel.k]
         loops = merge_strides(rows) or ((1, 0, 0),)
         return tuple((extent, lhs, rhs) for extent, lhs, rhs in loops)
 
     @cached_property
-    def k_step(self) -> int:
-        """Points of the outermost k loop that one pass over a tile takes."""
-        outer = self.k_loops[0][0]
-        if not self.schedule.k_block:
-            return self.k_slice
-        inner = math.prod(loop[0] for loop in self.k_loops[1:])
-        return max(1, min(outer, self.schedule.k_block // max(1, inner)))
+    def block_level(self) -> int:
+        """The k loop that blocks cut: the outermost one whose inner loops fit in a block. Loops further out give one
+        point to each block."""
+        level = 0
+        if self.schedule.k_block:
+            while level + 1 < len(self.k_loops) and self._points_from(level + 1) > self.schedule.k_block:
+                level += 1
+        return level
 
     @cached_property
-    def k_slice(self) -> int:
-        """Points of the outermost k loop that one split takes (the last may have fewer, or none)."""
-        return -(-self.k_loops[0][0] // self.schedule.split_k)
+    def k_step(self) -> int:
+        """Points of loop `block_level` in one block (the last may have fewer): one pass over a tile."""
+        extent = self.k_loops[self.block_level][0]
+        if self.schedule.k_block:
+            return max(1, min(extent, self.schedule.k_block // max(1, self._points_from(self.block_level + 1))))
+        return max(1, -(-extent // self.schedule.split_k))
+
+    def _points_from(self, level: int) -> int:
+        return math.prod(loop[0] for loop in self.k_loops[level:])
+
+    @cached_property
+    def tile_loops(self) -> tuple[tuple[int, int, int], ...]:
+        """The k loops of a microkernel; the outermost runs over one block."""
+        return self.k_loops[self.block_level :]
+
+    @cached_property
+    def outer_loops(self) -> tuple[tuple[int, int, int], ...]:
+        """The k loops outside of a block."""
+        return self.k_loops[: self.block_level]
+
+    @cached_property
+    def blocks_along(self) -> int:
+        """Blocks of loop `block_level`."""
+        return max(1, -(-self.k_loops[self.block_level][0] // self.k_step))
+
+    @cached_property
+    def k_blocks(self) -> int:
+        return max(1, math.prod(loop[0] for loop in self.outer_loops)) * self.blocks_along
+
+    @cached_property
+    def blocks_per_split(self) -> int:
+        return -(-self.k_blocks // self.schedule.split_k)
+
+    @cached_property
+    def splits(self) -> int:
+        """Slices of k that have any block: at most schedule.split_k."""
+        return -(-self.k_blocks // self.blocks_per_split)
 
     @cached_property
     def is_blocked(self) -> bool:
         """Whether a tile is visited several times, its sums kept in memory between."""
-        return self.k_step < self.k_slice
+        return self.blocks_per_split > 1
 
     @cached_property
-    def has_dynamic_k(self) -> bool:
-        """Whether the outermost k loop's trip count differs from call to call."""
-        return self.is_blocked or self.schedule.split_k > 1
+    def block_count(self) -> int | None:
+        """Points of loop `block_level` in every block, None if the last has fewer."""
+        extent = self.k_loops[self.block_level][0]
+        return min(extent, self.k_step) if extent % self.k_step == 0 else None
 
     # -- operands and scratch -----------------------------------------------------------------------------------
-
-    @cached_property
-    def pack_element_bytes(self) -> int:
-        return storage_bytes(self.acc)
 
     @cached_property
     def lhs(self) -> Operand:
@@ -260,14 +338,18 @@ class Plan:
 
     @cached_property
     def lhs_panels(self) -> Panels | None:
-        if self.scratch.lhs is None:
+        if not self.schedule.pack_lhs:
             return None
         assert all(tile == 1 for tile in self.schedule.m_tile[:-1]), "a packed lhs is tiled along its innermost m dim only"
-        return self.panels(self.scratch.lhs, self.kernel.lhs, self.kernel.m, self.schedule.m_tile[-1] if self.kernel.m else 1)
+        width = self.schedule.m_tile[-1] if self.kernel.m else 1
+        return self.panels(len(self.kernel.params), self.kernel.lhs, self.kernel.m, width)
 
     @cached_property
     def rhs_panels(self) -> Panels | None:
-        return None if self.scratch.rhs is None else self.panels(self.scratch.rhs, self.kernel.rhs, self.kernel.n, self.columns)
+        if not self.schedule.pack_rhs:
+            return None
+        buffer = len(self.kernel.params) + self.schedule.pack_lhs
+        return self.panels(buffer, self.kernel.rhs, self.kernel.n, self.columns)
 
     def panels(self, buffer: int, address: Address, dims: tuple[int, ...], width: int) -> Panels:
         outer = (*self.kernel.batch, *dims[:-1])
@@ -281,18 +363,17 @@ class Plan:
         return Operand(address.buffer, dtype, address.offset, address.strides)
 
     @cached_property
-    def scratch(self) -> Scratch:
-        wanted = {
-            "lhs": self.schedule.pack_lhs * self.batch_points * self.m_tiles * self.k_points * self.rows,
-            "rhs": self.schedule.pack_rhs * self.batch_points * self.n_tiles * self.k_points * self.columns,
-            "partial": (self.schedule.split_k > 1) * self.schedule.split_k * self.partial_elements,
-        }
-        numbers, nbytes, first = {}, [], len(self.kernel.params)
-        for name, elements in wanted.items():
-            numbers[name] = first + len(nbytes) if elements else None
-            if elements:
-                nbytes.append(-(-elements * self.pack_element_bytes // _ALIGN) * _ALIGN)
-        return Scratch(**numbers, nbytes=tuple(nbytes))
+    def partial_buffer(self) -> int | None:
+        """Number of the buffer that keeps the partial sums of splits, None without splits."""
+        return len(self.kernel.params) + self.schedule.pack_lhs + self.schedule.pack_rhs if self.splits > 1 else None
+
+    @cached_property
+    def scratch_bytes(self) -> tuple[int, ...]:
+        """Bytes of each scratch buffer, in the order of their numbers."""
+        elements = [panels.count * panels.panel_elements for panels in (self.lhs_panels, self.rhs_panels) if panels]
+        if self.splits > 1:
+            elements.append(self.splits * self.partial_elements)
+        return tuple(max(1, -(-count * storage_bytes(self.acc) // _ALIGN)) * _ALIGN for count in elements)
 
     @cached_property
     def partial_elements(self) -> int:

@@ -85,7 +85,7 @@ def epilogue_addresses(plan: Plan) -> tuple[Address, ...]:
 
 
 def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Function:
-    """`void name(lhs, rhs, count, targets...)`: sums of one tile over `count` points of the outermost k loop.
+    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k: `count` points of its outermost loop.
 
     lhs and rhs point at the tile's first row and column at the first k point. targets: a pointer for each
     epilogue address at the tile's first point ("registers"), the tile's memory ("memory"), or the memory and an
@@ -123,10 +123,12 @@ class _Sums:
         inner: Callable[[ll.Value, ll.Value, int | ll.Value, list[ll.Value]], list[ll.Value]],
     ) -> list[ll.Value]:
         """All k loops; `inner` emits the innermost one from its first point."""
-        b, loops = self.b, self.plan.k_loops
+        b, loops = self.b, self.plan.tile_loops
 
         def nest(level: int, lhs: ll.Value, rhs: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
-            extent: int | ll.Value = count if level == 0 and self.plan.has_dynamic_k else loops[level][0]
+            extent: int | ll.Value = loops[level][0]
+            if level == 0:
+                extent = count if self.plan.block_count is None else self.plan.block_count
             if level == len(loops) - 1:
                 return inner(lhs, rhs, extent, sums)
 
@@ -139,7 +141,7 @@ class _Sums:
 
     def advance(self, lhs: ll.Value, rhs: ll.Value, i: ll.Value, level: int) -> tuple[ll.Value, ll.Value]:
         """Both pointers `i` points further along k loop `level`."""
-        b, (_, lhs_stride, rhs_stride) = self.b, self.plan.k_loops[level]
+        b, (_, lhs_stride, rhs_stride) = self.b, self.plan.tile_loops[level]
         return (
             b.element(lhs, b.mul(i, b.index(lhs_stride), flags=("nsw",)), self.plan.lhs.dtype),
             b.element(rhs, b.mul(i, b.index(rhs_stride), flags=("nsw",)), self.plan.rhs.dtype),
@@ -187,7 +189,7 @@ class _RowTile(_Sums):
     def inner_loop(
         self, lhs: ll.Value, rhs: ll.Value, extent: int | ll.Value, sums: list[ll.Value]
     ) -> list[ll.Value]:
-        b, level = self.b, len(self.plan.k_loops) - 1
+        b, level = self.b, len(self.plan.tile_loops) - 1
         step = self.tile.n_rows * self.n_vectors
         if isinstance(extent, int) and extent * step <= _LONGEST_UNROLL:
             return self.steps(lhs, rhs, extent, sums)
@@ -209,7 +211,7 @@ class _RowTile(_Sums):
 
     def steps(self, lhs: ll.Value, rhs: ll.Value, count: int, sums: list[ll.Value]) -> list[ll.Value]:
         """`count` consecutive points of the innermost k loop."""
-        _, lhs_stride, rhs_stride = self.plan.k_loops[-1]
+        _, lhs_stride, rhs_stride = self.plan.tile_loops[-1]
         for i in range(count):
             first = i % self.sets * self.tile.n_rows * self.n_vectors
             sums = self.step(lhs, i * lhs_stride, rhs, i * rhs_stride, sums, first)
@@ -233,7 +235,7 @@ class _RowTile(_Sums):
     def rhs_vector(self, rhs: ll.Value, at: int, vector: int) -> ll.Value:
         plan, lanes = self.plan, self.plan.lanes
         # Packed panels are zero beyond the last column, so they need no mask.
-        packed = plan.scratch.rhs is not None
+        packed = plan.rhs_panels is not None
         active = lanes if packed else min(lanes, self.tile.columns - vector * lanes)
         if active == 1 and lanes > 1:
             # One column: a splat costs less than a masked load, and the other lanes are never stored.
@@ -261,7 +263,7 @@ class _DotTile(_Sums):
     def inner_loop(
         self, lhs: ll.Value, rhs: ll.Value, extent: int | ll.Value, sums: list[ll.Value]
     ) -> list[ll.Value]:
-        b, lanes, level = self.b, self.plan.lanes, len(self.plan.k_loops) - 1
+        b, lanes, level = self.b, self.plan.lanes, len(self.plan.tile_loops) - 1
         trip_points = lanes * self.sets
 
         def trip(i: ll.Value, *carried: ll.Value) -> list[ll.Value]:
