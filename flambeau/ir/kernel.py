@@ -139,7 +139,8 @@ class LoopSchedule:
     one task takes. grain: tasks per chunk handed to a thread. parallel: worth more than one thread.
 
     Tasks number the parallel dims other than vector_dim in row-major order, times the blocks of vector_dim when it
-    is parallel (blocks innermost)."""
+    is parallel (blocks innermost, or, where vectors jump through memory that another parallel dim is contiguous
+    along, that dim innermost: give such kernels blocks of a vector or two)."""
 
     vector_dim: int | None = None
     unroll: int = 1

@@ -131,6 +131,12 @@ def values_read(instr: Instr) -> Iterator[int]:
         yield from address_values(instr.attr)
 
 
+def kernel_addresses(kernel: LoopKernel) -> list[Address]:
+    """Every address a kernel loads from or stores to."""
+    loads = [instr.attr for instr in kernel.instrs() if isinstance(instr.attr, Address)]
+    return loads + [store.address for stage in kernel.stages for store in stage.stores]
+
+
 def address_values(address: Address) -> Iterator[int]:
     """Ids of the values an address reads."""
     yield from (value for value, _ in address.dynamic)

@@ -9,7 +9,7 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.artifact import Phase, TaskDim, status_message
 from flambeau.codegen.cpu.emitter import I64, Emitter, constant
-from flambeau.codegen.cpu.loop_plan import LoopPlan
+from flambeau.codegen.cpu.loop_plan import LoopPlan, kernel_addresses
 from flambeau.codegen.cpu.scope import Scope
 from flambeau.codegen.cpu.strips import Strip
 from flambeau.ir.kernel import Extent, LoopKernel
@@ -17,7 +17,11 @@ from flambeau.ir.kernel import Extent, LoopKernel
 
 @dataclass(frozen=True)
 class TaskSpace:
-    """Parallel dims other than the blocked one, row-major, and the blocked dim (None if no dim is) innermost."""
+    """Parallel dims other than the blocked one, row-major, and the blocked dim (None if no dim is) innermost.
+
+    Where vectors jump through memory that is contiguous along another parallel dim, as in a transpose, that dim goes
+    innermost instead: the tasks that follow then find the cache lines that this one brought.
+    """
 
     plan: LoopPlan
 
@@ -35,6 +39,25 @@ class TaskSpace:
     def block(self) -> int:
         """Points of the blocked dim a task takes."""
         return max(1, self.plan.schedule.block)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Parallel dims as task numbers count them, outermost to innermost."""
+        block, companion = self.plan.block_dim, self._companion()
+        dims = [*self.outer, *([] if block is None else [block])]
+        if companion is not None:
+            dims.sort(key=lambda dim: dim == companion)
+        return tuple(dims)
+
+    def _companion(self) -> int | None:
+        """The parallel dim that an access which jumps along the vector dim is contiguous along."""
+        vector_dim = self.plan.vector_dim
+        for address in kernel_addresses(self.plan.kernel):
+            if vector_dim is not None and address.stride_of(vector_dim) not in (-1, 0, 1):
+                for dim in self.outer:
+                    if address.stride_of(dim) in (-1, 1):
+                        return dim
+        return None
 
     def dims(self) -> tuple[TaskDim, ...]:
         """The factors of the task count."""
@@ -71,19 +94,21 @@ class TaskSpace:
         scope.emitter.loop(kernel.begin, kernel.end, 1, one, name="task")
 
     def _decode(self, scope: Scope, task: ll.Value) -> Strip | None:
+        """Sets the index of each unblocked parallel dim; returns the range of the blocked one."""
         emitter, strip = scope.emitter, None
-        if self.plan.block_dim is not None:
-            if self._blocks_known() == 1:
-                strip = Strip(0, self._known_extent())
-            else:
-                blocks = self._blocks(scope)
-                number, task = emitter.urem(task, blocks), emitter.udiv(task, blocks)
+        one_block = self._blocks_known() == 1
+        order = [dim for dim in self.order if not (one_block and dim == self.plan.block_dim)]
+        if one_block:
+            strip = Strip(0, self._known_extent())
+        for place, dim in reversed(list(enumerate(order))):
+            number = task
+            if place:
+                count = self._blocks(scope) if dim == self.plan.block_dim else scope.extents[dim]
+                number, task = emitter.urem(task, count), emitter.udiv(task, count)
+            if dim == self.plan.block_dim:
                 strip = self._strip(scope, number, emitter.add(number, constant(I64, 1)))
-        for dim in reversed(self.outer[1:]):
-            scope.index[dim] = emitter.urem(task, scope.extents[dim])
-            task = emitter.udiv(task, scope.extents[dim])
-        if self.outer:
-            scope.index[self.outer[0]] = task
+            else:
+                scope.index[dim] = number
         return strip
 
     def _flat_strip(self, scope: Scope) -> Strip:
