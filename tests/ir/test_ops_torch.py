@@ -117,7 +117,8 @@ def test_elementwise_of_one_operand(name: str) -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "remainder", "fmod", "pow", "maximum", "minimum", "atan2"])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "remainder", "fmod", "pow", "maximum",
+                                  "minimum", "atan2"])
 def test_elementwise_of_two_operands(name: str) -> None:
     op = OPS[name]
     assert isinstance(op, Op)
@@ -135,7 +136,8 @@ def test_special_values(name: str) -> None:
     np.testing.assert_allclose(OPS[name].evaluate(x), getattr(torch, name)(torch.tensor(x)).numpy(), rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["remainder", "fmod", "floor_divide", "pow", "maximum", "minimum", "atan2"])
+@pytest.mark.parametrize("name", ["remainder", "fmod", "floor_divide", "pow", "maximum",
+                                  "minimum", "atan2"])
 def test_special_values_of_two_operands(name: str) -> None:
     one = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.5, -2.5])
     x, y = (np.ascontiguousarray(a).ravel() for a in np.meshgrid(one, one))

@@ -4,9 +4,9 @@ Importing this package fills the registry `flambeau.ir.op.OPS`.
 """
 from flambeau.ir.ops.average_pooling import AvgPool2d, AvgPool2dGrad
 from flambeau.ir.ops.contraction import matmul
+from flambeau.ir.ops.conversions import Cast, where
 from flambeau.ir.ops.convolution import Conv2d, Conv2dInputGrad, Conv2dWeightGrad
 from flambeau.ir.ops.elementwise import (
-    Cast,
     abs,
     acos,
     acosh,
@@ -74,13 +74,14 @@ from flambeau.ir.ops.elementwise import (
     tan,
     tanh,
     trunc,
-    where,
 )
 from flambeau.ir.ops.families import Bilinear, Elementwise, Linear
 from flambeau.ir.ops.indexing import ScatterAdd, ScatterAlongAdd, Take, TakeAlong
 from flambeau.ir.ops.max_pooling import MaxPool2d, MaxPool2dGrad, MaxPool2dTake
 from flambeau.ir.ops.normalization import LogSoftmax, Normalize, Softmax
-from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Cumsum, Prod, Reduction, Sum
+from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Prod, Reduction, Sum
+from flambeau.ir.ops.scans import Cumsum
+from flambeau.ir.ops.slices import Concat, Pad, Slice, UpdateSlice
 from flambeau.ir.ops.sources import Constant, Iota, Literal, RandomBits, literal
 from flambeau.ir.ops.structural import Custom, Fusion
-from flambeau.ir.ops.views import Broadcast, Concat, Flip, Pad, Permute, Reshape, Slice, UpdateSlice
+from flambeau.ir.ops.views import Broadcast, Flip, Permute, Reshape

@@ -15,7 +15,8 @@ from flambeau.ir import dtypes
 from flambeau.ir.index import Index
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dtypes
-from flambeau.ir.ops.max_pooling import (
+from flambeau.ir.ops.normalization import wide, widened
+from flambeau.ir.ops.pooling import (
     MAX_UNROLLED,
     Pooling,
     covering,
@@ -24,7 +25,6 @@ from flambeau.ir.ops.max_pooling import (
     replaced,
     sample_cases,
 )
-from flambeau.ir.ops.normalization import wide, widened
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.windows import (
     Axis,
@@ -97,7 +97,7 @@ class _AveragePooling(Pooling, Linear):
         return ctx.emit("div", dtype, total, divisor)
 
     def _count(self, ctx: ScalarContext, axis: Axis, o: Index) -> int:
-        """i64: elements of window o along an axis; 1 for a window that does not exist, so that its guarded 0 stays 0."""
+        """i64: elements of window o along an axis; 1 for a window that isn't there, so that its guarded 0 stays 0."""
         start = o * axis.stride - axis.low
         limit = axis.size + (axis.high if self.count_include_pad else 0)
         stop = ctx.emit("min", dtypes.i64, ctx.value_of(start + axis.span), ctx.const(limit, dtypes.i64))

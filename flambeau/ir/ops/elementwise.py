@@ -6,24 +6,19 @@ Where NumPy and PyTorch differ, PyTorch's answer is the meaning: sign(NaN) = 0, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from flambeau.errors import KernelError
-from flambeau.ir import dtypes
-from flambeau.ir.dtypes import DType
-from flambeau.ir.op import OPS, Sample, ScalarContext, register, register_instance
-from flambeau.ir.ops.families import Elementwise, ScalarExpression, check_arity, listed
-from flambeau.ir.ops.sampling import ANYWHERE, AWAY_FROM_ZERO, BETWEEN_STEPS, POSITIVE, SPECIAL, drawn, given
-from flambeau.ir.types import TensorType
+from flambeau.ir.op import OPS, register_instance
+from flambeau.ir.ops.families import Elementwise, ScalarExpression
+from flambeau.ir.ops.sampling import ANYWHERE, AWAY_FROM_ZERO, BETWEEN_STEPS, POSITIVE
 
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
     from flambeau.ir.graph import Value
-    from flambeau.ir.index import Index
 
 INT_DIVISION: Final = 2                     # the status a kernel returns for an integer division by zero
 _SQRT_HALF, _SQRT_2_OVER_PI, _TWO_OVER_SQRT_PI = math.sqrt(0.5), math.sqrt(2 / math.pi), 2 / math.sqrt(math.pi)
@@ -266,91 +261,6 @@ bitwise_xor = _declare("bitwise_xor", 2, np.bitwise_xor, "xor", domain="int|bool
 shift_left = _declare("shift_left", 2, np.left_shift, "shl", domain="int")
 shift_right = _declare("shift_right", 2, np.right_shift, "shr", domain="int")
 
-# -- choosing and converting ------------------------------------------------------------------------------------------
+# -- what derivatives do not see --------------------------------------------------------------------------------------
 
 stop_gradient = _declare("stop_gradient", 1, lambda x: x, lambda e, x: x, domain="any")
-
-
-class _Where(Elementwise):
-    """where(condition, x, y): x where the bool condition holds, else y."""
-
-    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        check_arity(self, operands, 3)
-        condition, x, y = operands
-        if condition.dtype is not dtypes.bool_ or x.dtype is not y.dtype:
-            raise self.fail(f"takes a bool and two operands of one dtype, found {listed(operands)}")
-        return (self.common(self.common(x, y), condition).with_dtype(x.dtype),)
-
-    def samples(self) -> Iterator[Sample]:  # type: ignore[override]
-        for shapes in (("2,3", "2,3", "2,3"), ("", "4", "4"), ("4", "", ""), ("0", "0", ""), ("2,2", "", "2,2"),
-                       ("", "", "")):
-            yield drawn(self, f"bool[{shapes[0]}]", *(f"f32[{s}]" for s in shapes[1:]))
-        for dtype in ("f64", "bf16", "i64", "bool"):
-            yield drawn(self, "bool[5]", f"{dtype}[5]", f"{dtype}[5]")
-        yield given(self, np.arange(8) % 2 == 0, SPECIAL, SPECIAL[::-1].copy())
-
-
-where = _Where("where", 3, np.where, "select",
-               (None, lambda b, g, z, c, x, y: b.where(c, g, b.scalar(0.0, g)),
-                lambda b, g, z, c, x, y: b.where(c, b.scalar(0.0, g), g)), domain="any")
-register_instance(where)
-
-
-@register("cast")
-@dataclass(frozen=True)
-class Cast(Elementwise):
-    """The same numbers in `dtype`. Float to int cuts toward zero and saturates, NaN becomes 0; int to int wraps;
-    to bool is `!= 0`. Differentiable between floats."""
-
-    dtype: DType
-
-    __reduce__ = object.__reduce__  # type: ignore[assignment]
-    arity, expression, domain, is_test = 1, "cast", "any", False
-
-    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        check_arity(self, operands, 1)
-        return (operands[0].with_dtype(self.dtype),)
-
-    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        (x,) = operands
-        if self.dtype is dtypes.bool_:
-            return x != 0
-        if x.dtype.kind == "f" and self.dtype.is_integer:
-            return _saturated(x, self.dtype)
-        with np.errstate(all="ignore"):
-            return x.astype(self.dtype.compute)
-
-    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
-            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
-        source, (g,) = operands[0].type.dtype, cotangents
-        is_smooth = source.is_floating_point and self.dtype.is_floating_point
-        return (b.cast(g, source) if g is not None and is_smooth else None,)
-
-    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
-               result: TensorType) -> int:
-        value = ctx.operand(0, index)
-        return value if operands[0].dtype is self.dtype else ctx.emit("cast", self.dtype, value)
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return results[0].numel
-
-    @classmethod
-    def samples(cls) -> Iterator[Sample]:
-        names = ("f16", "bf16", "f32", "f64", "i8", "i64", "u8", "bool")
-        for source in names:
-            for target in names:
-                yield drawn(cls(dtypes.DTYPES[target]), f"{source}[5]")
-        for target in ("i8", "i32", "i64", "u8", "bool", "f16", "bf16", "f64"):
-            yield given(cls(dtypes.DTYPES[target]), SPECIAL)
-        yield given(cls(dtypes.i8), np.array([127, 128, -129, 2**40 + 5], np.int64))
-        yield drawn(cls(dtypes.f64), "f32[]")
-        yield drawn(cls(dtypes.f64), "f32[0,2]")
-
-
-def _saturated(x: np.ndarray, dtype: DType) -> np.ndarray:
-    limits = np.iinfo(dtype.storage)
-    cut = np.where(np.isnan(x), 0.0, np.trunc(x.astype(np.float64)))
-    # 2**63 - 1 is not a double: compare with the power of two above, and never convert what is out of range.
-    too_big, too_small = cut >= float(limits.max) + (limits.bits < 64), cut < float(limits.min)
-    kept = np.where(too_big | too_small, 0.0, cut).astype(dtype.storage)
-    return np.where(too_big, limits.max, np.where(too_small, limits.min, kept)).astype(dtype.storage)

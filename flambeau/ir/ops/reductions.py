@@ -12,7 +12,8 @@ from flambeau.ir.kernel import Combiner
 from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_dtypes, check_static
 from flambeau.ir.ops.sampling import AWAY_FROM_ZERO, drawn, given
-from flambeau.ir.ops.views import Concat, Flip, Pad, Slice
+from flambeau.ir.ops.slices import Concat, Slice
+from flambeau.ir.ops.views import Flip
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -248,57 +249,6 @@ class ArgMin(_ArgExtremum):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         return np.asarray(np.argmin(operands[0], self.dim))
-
-
-@register("cumsum")
-@dataclass(frozen=True)
-class Cumsum(Linear):
-    """y[i] = x[0] + ... + x[i] along dim."""
-
-    dim: int
-
-    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        check_arity(self, operands, 1)
-        check_dtypes(self, operands, "number")
-        check_dims(self, (self.dim,), operands[0].rank, operands[0])
-        return operands
-
-    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        (x,) = operands
-        return np.cumsum(x, self.dim, dtype=np.float64 if x.dtype.kind == "f" else x.dtype)
-
-    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
-        flip = Flip((self.dim,))
-        return (b.emit(flip, b.emit(self, b.emit(flip, cotangent))),)
-
-    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
-        """Doubling: after step k each element holds the sum of the 2**k elements that end at it.
-        Hillis and Steele, "Data parallel algorithms", CACM 1986. Sums in f32 where the dtype is shorter."""
-        (x,) = operands
-        check_static(self, x.type)
-        is_short = x.dtype.is_floating_point and x.dtype.itemsize == 2
-        y, reach = b.cast(x, dtypes.f32) if is_short else x, 1
-        while reach < x.shape[self.dim]:
-            y = b.add(y, _moved_up(b, y, self.dim, reach))
-            reach *= 2
-        return (b.cast(y, x.dtype),)
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return operands[0].numel
-
-    @classmethod
-    def samples(cls) -> Iterator[Sample]:
-        for dim, shape in ((0, "f32[5]"), (1, "f32[2,7]"), (0, "f32[3,2]"), (0, "f32[0,2]"), (1, "f32[2,1]"),
-                           (0, "i64[6]"), (0, "bf16[4]"), (0, "f64[9]")):
-            yield drawn(cls(dim), shape)
-
-
-def _moved_up(b: Builder, x: Value, dim: int, by: int) -> Value:
-    """x moved `by` places up `dim`, zeros moving in."""
-    rank = len(x.shape)
-    limits = tuple(size - by if d == dim else size for d, size in enumerate(x.shape))
-    kept = b.emit(Slice((0,) * rank, limits, (1,) * rank), x)
-    return b.emit(Pad(tuple(by if d == dim else 0 for d in range(rank)), (0,) * rank, (0,) * rank), kept)
 
 
 def _reduction_samples(cls: type[Op]) -> Iterator[Sample]:

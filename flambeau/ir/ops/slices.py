@@ -1,0 +1,288 @@
+"""Cutting out, padding, joining and overwriting: index maps whose pieces come from several places (or are zero).
+
+Slice and pad are each other's transpose; concat's is a slice for each operand.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flambeau.ir.dims import Dim, Size
+from flambeau.ir.index import Index
+from flambeau.ir.op import Sample, ScalarContext, register
+from flambeau.ir.ops.families import Linear, check_arity, check_dtypes, check_static
+from flambeau.ir.ops.sampling import drawn
+from flambeau.ir.ops.views import divmod_index
+from flambeau.ir.types import Shape, TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
+
+
+@register("slice")
+@dataclass(frozen=True)
+class Slice(Linear):
+    """x[starts[0]:limits[0]:strides[0], ...], with 0 <= start <= limit <= size and stride >= 1. A symbolic dim is
+    taken whole."""
+
+    starts: tuple[int, ...]
+    limits: Shape
+    strides: tuple[int, ...]
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        (x,) = operands
+        if not len(self.starts) == len(self.limits) == len(self.strides) == x.rank:
+            raise self.fail(f"needs a start, a limit and a stride for each of the {x.rank} dims of {x}, "
+                            f"got {self.starts}, {self.limits}, {self.strides}")
+        shape = tuple(self._size(x, d) for d in range(x.rank))
+        return (x.with_shape(shape),)
+
+    def _size(self, x: TensorType, d: int) -> Size:
+        start, limit, stride, size = self.starts[d], self.limits[d], self.strides[d], x.shape[d]
+        if start == 0 and limit == size and stride == 1:
+            return size
+        if isinstance(size, Dim) or isinstance(limit, Dim):
+            raise self.fail(f"dim {d} of {x} has a symbolic size; {start}:{limit}:{stride} would cut it",
+                            "mark this dim as static")
+        if not (0 <= start <= limit <= size and stride >= 1):
+            raise self.fail(f"{start}:{limit}:{stride} does not lie in dim {d} of {x}")
+        return -(-(limit - start) // stride)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return operands[0][tuple(map(slice, self.starts, self.limits, self.strides))]
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        low, high = [], []
+        for size, taken, start, stride in zip(operands[0].shape, cotangent.shape, self.starts, self.strides,
+                                              strict=True):
+            low.append(start)
+            high.append(0 if size == taken else size - start - ((taken - 1) * stride + 1 if taken else 0))
+        return (b.emit(Pad(tuple(low), tuple(high), tuple(s - 1 for s in self.strides)), cotangent),)
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        return ctx.operand(0, tuple(i * stride + start for i, start, stride
+                                    in zip(index, self.starts, self.strides, strict=True)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield drawn(cls((1,), (4,), (1,)), "f32[5]")
+        yield drawn(cls((1, 0), (6, 3), (2, 1)), "f32[7,3]")
+        yield drawn(cls((0, 1), (5, 2), (3, 1)), "f32[5,2]")
+        yield drawn(cls((2,), (2,), (1,)), "f32[5]")
+        yield drawn(cls((), (), ()), "f32[]")
+        yield drawn(cls((0, 0), (0, 2), (1, 1)), "f32[0,2]")
+        yield drawn(cls((1,), (5,), (3,)), "bf16[6]")
+        yield drawn(cls((0,), (3,), (2,)), "bool[3]")
+
+
+@register("pad")
+@dataclass(frozen=True)
+class Pad(Linear):
+    """Zeros around and between: low[d] before, high[d] after, interior[d] between neighbours. None is negative."""
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    interior: tuple[int, ...]
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        (x,) = operands
+        if not len(self.low) == len(self.high) == len(self.interior) == x.rank:
+            raise self.fail(f"needs low, high and interior for each of the {x.rank} dims of {x}, "
+                            f"got {self.low}, {self.high}, {self.interior}")
+        if min((*self.low, *self.high, *self.interior), default=0) < 0:
+            raise self.fail(f"low {self.low}, high {self.high}, interior {self.interior}: none may be negative",
+                            "use slice to crop")
+        return (x.with_shape(tuple(low + self._span(x, d) + high
+                                   for d, (low, high) in enumerate(zip(self.low, self.high, strict=True)))),)
+
+    def _span(self, x: TensorType, d: int) -> Size:
+        size, gap = x.shape[d], self.interior[d]
+        if isinstance(size, Dim):
+            return size + (size - 1) * gap
+        return size + max(size - 1, 0) * gap
+
+    def _places(self, shape: Sequence[int]) -> tuple[slice, ...]:
+        return tuple(slice(low, low + max(0, (size - 1) * (gap + 1) + 1) if size else low, gap + 1)
+                     for low, size, gap in zip(self.low, shape, self.interior, strict=True))
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        (x,) = operands
+        shape = [low + size + max(size - 1, 0) * gap + high for low, size, gap, high
+                 in zip(self.low, x.shape, self.interior, self.high, strict=True)]
+        padded = np.zeros(shape, x.dtype)
+        padded[self._places(x.shape)] = x
+        return padded
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        x = operands[0].type
+        limits = tuple(low + self._span(x, d) for d, low in enumerate(self.low))
+        return (b.emit(Slice(self.low, limits, tuple(gap + 1 for gap in self.interior)), cotangent),)
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        (x,) = operands
+        if x.numel == 0:
+            return ctx.const(0, x.dtype)
+        guard, found = None, []
+        for i, low, gap, size in zip(index, self.low, self.interior, x.static_shape, strict=True):
+            position, is_inside = strided_position(ctx, i, low, gap + 1, size)
+            found.append(position)
+            guard = ctx.both(guard, is_inside)
+        return ctx.operand(0, tuple(found), guard)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield drawn(cls((1,), (2,), (0,)), "f32[3]")
+        yield drawn(cls((0, 1), (1, 0), (2, 0)), "f32[3,2]")
+        yield drawn(cls((1, 2), (0, 1), (1, 3)), "f32[2,3]")
+        yield drawn(cls((2,), (1,), (1,)), "f32[0]")
+        yield drawn(cls((0, 0), (0, 0), (0, 1)), "f32[0,3]")
+        yield drawn(cls((), (), ()), "f32[]")
+        yield drawn(cls((1,), (1,), (1,)), "bool[3]")
+        yield drawn(cls((1,), (1,), (0,)), "bf16[2]")
+
+
+def strided_position(ctx: ScalarContext, index: Index, start: int, stride: int, size: int) -> tuple[Index, int | None]:
+    """(p, guard) with p = (index - start) / stride; the guard says that p is whole and in [0, size)."""
+    offset = index - start
+    guard = ctx.within(offset, 0, (size - 1) * stride + 1)
+    if stride == 1:
+        return offset, guard
+    quotient, remainder = divmod_index(ctx, offset, stride)
+    return quotient, ctx.both(guard, ctx.within(remainder, 0, 1))
+
+
+@register("concat")
+@dataclass(frozen=True)
+class Concat(Linear):
+    """Any number of operands, one after another along `dim`."""
+
+    dim: int
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        if not operands:
+            raise self.fail("takes at least one operand, got 0")
+        check_dtypes(self, operands, "any")
+        first = operands[0]
+        if not 0 <= self.dim < first.rank:
+            raise self.fail(f"dim {self.dim} is not a dim of {first}")
+        along: Size = 0
+        for position, t in enumerate(operands):
+            if t.rank != first.rank or any(a != b for d, (a, b) in enumerate(zip(t.shape, first.shape, strict=True))
+                                           if d != self.dim):
+                raise self.fail(f"operand {position} is {t}, operand 0 is {first}: they may differ in dim "
+                                f"{self.dim} only")
+            along = t.shape[self.dim] + along
+        return (first.with_shape((*first.shape[:self.dim], along, *first.shape[self.dim + 1:])),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return np.concatenate(operands, self.dim)
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        found: list[Value | None] = []
+        start = 0
+        for x in operands:
+            starts, limits = [0] * len(x.shape), list(x.shape)
+            starts[self.dim], limits[self.dim] = start, start + x.shape[self.dim]
+            found.append(b.emit(Slice(tuple(starts), tuple(limits), (1,) * len(starts)), cotangent))
+            start += x.shape[self.dim]
+        return found
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        ends = np.cumsum([t.static_shape[self.dim] for t in operands]).tolist()
+        chosen = -1
+        for position in reversed(range(len(operands))):
+            size = operands[position].static_shape[self.dim]
+            start, along = ends[position] - size, index[self.dim]
+            if size == 0:
+                continue
+            inside = ctx.within(along, start, ends[position])
+            there = (*index[:self.dim], along - start, *index[self.dim + 1:])
+            value = ctx.operand(position, there, inside)
+            if chosen < 0 or inside is None:
+                chosen = value
+            else:
+                chosen = ctx.emit("select", result.dtype, inside, value, chosen)
+        return chosen if chosen >= 0 else ctx.const(0, result.dtype)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield drawn(cls(0), "f32[2]", "f32[3]")
+        yield drawn(cls(1), "f32[2,1]", "f32[2,3]", "f32[2,2]")
+        yield drawn(cls(0), "f32[0,2]", "f32[3,2]", "f32[0,2]")
+        yield drawn(cls(0), "f32[3]")
+        yield drawn(cls(0), "f32[0]", "f32[0]")
+        yield drawn(cls(0), "i64[1]", "i64[2]")
+        yield drawn(cls(1), "bf16[1,2]", "bf16[1,1]")
+
+
+@register("update_slice")
+@dataclass(frozen=True)
+class UpdateSlice(Linear):
+    """(x, update) -> x with the elements at starts[d] + i*strides[d] replaced by the update's."""
+
+    starts: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 2)
+        check_dtypes(self, operands, "any")
+        x, update = operands
+        if not len(self.starts) == len(self.strides) == x.rank == update.rank:
+            raise self.fail(f"needs a start and a stride for each dim of {x}, which an update of the same rank; got "
+                            f"{self.starts}, {self.strides} and {update}")
+        for d, (start, stride) in enumerate(zip(self.starts, self.strides, strict=True)):
+            size, count = x.shape[d], update.shape[d]
+            if (start, stride) == (0, 1) and size == count:
+                continue
+            check_static(self, x, update)
+            if start < 0 or stride < 1 or (count and start + (count - 1) * stride >= size):  # type: ignore[operator]
+                raise self.fail(f"{count} elements from {start} by {stride} do not fit in dim {d} of {x}")
+        return (x,)
+
+    def _places(self, update: Sequence[int]) -> tuple[slice, ...]:
+        return tuple(slice(start, start + (count - 1) * stride + 1 if count else start, stride)
+                     for start, count, stride in zip(self.starts, update, self.strides, strict=True))
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        x, update = operands
+        result = np.array(x)
+        result[self._places(update.shape)] = update
+        return result
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        update = operands[1]
+        limits = tuple(place.stop for place in self._places(update.shape))
+        return (b.emit(self, cotangent, b.zeros(update.type)),
+                b.emit(Slice(self.starts, limits, self.strides), cotangent))
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        update = operands[1]
+        if update.numel == 0:
+            return ctx.operand(0, index)
+        guard, found = None, []
+        for i, start, stride, count in zip(index, self.starts, self.strides, update.static_shape, strict=True):
+            position, is_inside = strided_position(ctx, i, start, stride, count)
+            found.append(position)
+            guard = ctx.both(guard, is_inside)
+        new = ctx.operand(1, tuple(found), guard)
+        return new if guard is None else ctx.emit("select", result.dtype, guard, new, ctx.operand(0, index))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield drawn(cls((1,), (1,)), "f32[5]", "f32[3]")
+        yield drawn(cls((0, 1), (2, 1)), "f32[5,3]", "f32[3,2]")
+        yield drawn(cls((0, 0), (1, 1)), "f32[2,2]", "f32[2,2]")
+        yield drawn(cls((4,), (1,)), "f32[4]", "f32[0]")
+        yield drawn(cls((), ()), "f32[]", "f32[]")
+        yield drawn(cls((1,), (3,)), "i64[6]", "i64[2]")
+        yield drawn(cls((1,), (1,)), "bf16[3]", "bf16[2]")
