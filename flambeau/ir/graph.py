@@ -13,6 +13,7 @@ from typing import Literal
 import networkx as nx
 
 from flambeau.ir.op import Op, register
+from flambeau.ir.text import print_graph
 from flambeau.ir.types import TensorType
 
 InputKind = Literal["arg", "state", "scalar"]
@@ -102,6 +103,10 @@ class Graph(nx.MultiDiGraph):
         self.writes: dict[Value, Value] = {}
         self._next_seq = 0
         self._sorted: list[Node] | None = []
+
+    def __str__(self) -> str:
+        """The text form; `flambeau.ir.parse` gives the graph back."""
+        return print_graph(self)
 
     # -- building ---------------------------------------------------------------------------------------------------
 

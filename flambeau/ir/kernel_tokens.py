@@ -1,4 +1,4 @@
-"""Text -> tokens of the loop level's text form, and a cursor over them whose errors name line and column."""
+"""Text -> tokens of the IR's text forms, and a cursor over them whose errors name line and column."""
 from __future__ import annotations
 
 import json
@@ -6,8 +6,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Final, NoReturn, TypeVar
+from typing import ClassVar, Final, NamedTuple, NoReturn, TypeVar
 
 from flambeau.errors import ParseError
 
@@ -30,8 +29,7 @@ _TOKEN: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """kind: dim, value, word, number, string, punctuation, unknown or end; position: of its first character."""
 
     kind: str
@@ -42,10 +40,13 @@ class Token:
 class Cursor:
     """A place in the tokens of `text`. Methods step over what they return; all raise ParseError at what is there."""
 
+    pattern: ClassVar[re.Pattern[str]] = _TOKEN         # whose groups name the kinds
+
     def __init__(self, text: str) -> None:
         self.text = text
-        found = (Token(str(m.lastgroup), m.group(), m.start()) for m in _TOKEN.finditer(text))
-        self.tokens = [*(t for t in found if t.kind != "skip"), Token("end", "", len(text))]
+        self.tokens = [Token(str(m.lastgroup), m.group(), m.start()) for m in self.pattern.finditer(text)
+                       if m.lastgroup != "skip"]
+        self.tokens.append(Token("end", "", len(text)))
         self.at = 0
 
     @property
@@ -56,10 +57,15 @@ class Cursor:
     def fail(self, wanted: str, token: Token | None = None) -> NoReturn:
         """Raise ParseError: `wanted` was expected at `token`, by default the next one."""
         token = token or self.token
+        found = "the end of the text" if token.kind == "end" else repr(token.text)
+        self.error(f"expected {wanted}, found {found}", token)
+
+    def error(self, message: str, token: Token | None = None) -> NoReturn:
+        """Raise ParseError about `token`, by default the next one."""
+        token = token or self.token
         line = self.text.count("\n", 0, token.position) + 1
         column = token.position - self.text.rfind("\n", 0, token.position)
-        found = "the end of the text" if token.kind == "end" else repr(token.text)
-        raise ParseError(f"line {line}, column {column}: expected {wanted}, found {found}")
+        raise ParseError(f"line {line}, column {column}: {message}")
 
     def is_next(self, text: str) -> bool:
         return self.token.text == text and self.token.kind in ("word", "punctuation")
