@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from flambeau.frontend.active import active
+from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir.op import Op
 
@@ -23,37 +24,41 @@ class _GradMode(threading.local):
 
 grad_mode = _GradMode()
 FREED = -2          # Tensor._saved_version of what a backward without retain_graph has used up
+_FREED_STORAGE = Storage()
+Hook = Callable[[Tensor], Tensor | None]
 
 
 class Record:
-    """One recorded operation: op, operands, the versions they had, and what its results were.
+    """One recorded operation. `operands` are aliases of what it was given: they share the storages, remember its
+    versions, and keep their place on the tape although the tensors themselves may move on (in-place ops).
 
-    Results are kept as (storage, type, version), not as tensors, so that tape and tensors form no cycle."""
+    Results are kept as (storage, type, ...), not as tensors, so that tape and tensors form no cycle."""
 
-    __slots__ = ("_saved_results", "_saved_versions", "name", "op", "operands", "retained")
+    __slots__ = ("_saved_results", "hooks", "name", "op", "operands", "retained")
 
     def __init__(self, op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]):
-        self.op, self.operands, self.name = op, operands, op.name
+        self.op, self.name = op, op.name
         tracer = active.tracer
         version_of = _eager_version if tracer is None else tracer.version_of
-        self._saved_versions = tuple([version_of(t) for t in operands])
-        self._saved_results = tuple([(r._storage, r._type, r._base, r._chain, version_of(r)) for r in results])
+        self.operands = tuple([_alias(t, version_of(t)) for t in operands])
+        self._saved_results = tuple([(r._storage, r._type, r._array, r._base, r._chain, version_of(r)) for r in results])
         self.retained: dict[int, weakref.ref[Tensor]] | None = None
+        self.hooks: dict[int, dict[int, Hook]] | None = None
 
     def free(self) -> None:
-        """Mark what was saved as used up (a second backward through it is an error)."""
-        self._saved_versions = (FREED,) * len(self.operands)
-        self._saved_results = tuple([(*saved[:4], FREED) for saved in self._saved_results])
-
-    def saved_operands(self) -> tuple[Tensor, ...]:
-        """The operands, each checked on use to be unchanged since."""
-        return tuple([_alias(t, version) for t, version in zip(self.operands, self._saved_versions, strict=True)])
+        """Let go of what was saved (a second backward that needs it is an error)."""
+        for alias in self.operands:
+            alias._saved_version = FREED
+            if alias._storage.trace is None:            # a traced storage holds no memory, and is looked at again
+                alias._storage, alias._array, alias._base = _FREED_STORAGE, None, None
+        self._saved_results = tuple([(_FREED_STORAGE, saved[1], None, None, (), FREED)
+                                     for saved in self._saved_results])
 
     def saved_results(self) -> tuple[Tensor, ...]:
         """The results again, linked to this record (a derivative rule may use them, also twice differentiated)."""
         made = []
-        for index, (storage, type, base, chain, version) in enumerate(self._saved_results):
-            alias = Tensor._make(storage, type, None, base, chain)
+        for index, (storage, type, array, base, chain, version) in enumerate(self._saved_results):
+            alias = Tensor._make(storage, type, array, base, chain)
             alias._saved_version = version
             if type.dtype.is_floating_point:
                 alias._requires_grad, alias._record, alias._index = True, self, index
@@ -69,11 +74,22 @@ def _eager_version(t: Tensor) -> int:
 
 
 def _alias(t: Tensor, version: int) -> Tensor:
-    alias = Tensor._make(t._storage, t._type, t._array, t._base, t._chain)
-    alias._requires_grad, alias._record, alias._index = t._requires_grad, t._record, t._index
+    """`t` as it is now. Of its base only the storage is kept: a base written through a view would close a cycle."""
+    base = t._base
+    if base is not None and base._record is not None:
+        base = Tensor._make(base._storage, base._type, base._array)
+    alias = Tensor._make(t._storage, t._type, t._array, base, t._chain)
     alias._saved_version = version
-    alias._origin = None if t._record is not None else t if t._origin is None else t._origin
+    if t._requires_grad:
+        alias._requires_grad, alias._record, alias._index = True, t._record, t._index
+        if t._record is None:
+            alias._origin = origin_of(t)
     return alias
+
+
+def origin_of(t: Tensor) -> Tensor:
+    """The leaf that an alias stands for; other tensors stand for themselves."""
+    return t if t._origin is None else t._origin
 
 
 class set_grad_enabled:
@@ -138,7 +154,10 @@ def is_grad_enabled() -> bool:
 
 
 def tape_of(roots: Sequence[Tensor]) -> list[Record]:
-    """Every record reachable from `roots`, users before operands (reverse topological), found iteratively."""
+    """Every record reachable from `roots`, users before operands (reverse topological), found iteratively.
+
+    Under trace the walk stops at tensors from outside: their history is not the compiled function's."""
+    tracing = active.tracer is not None
     order: list[Record] = []
     done: set[int] = set()
     for root in roots:
@@ -149,8 +168,11 @@ def tape_of(roots: Sequence[Tensor]) -> list[Record]:
         while stack:
             record, position = stack.pop()
             while position < len(record.operands):
-                parent = record.operands[position]._record
+                operand = record.operands[position]
+                parent = operand._record
                 position += 1
+                if tracing and operand._storage.trace is None:
+                    continue
                 if parent is not None and id(parent) not in done:
                     done.add(id(parent))
                     stack.append((record, position))
@@ -164,4 +186,4 @@ def tape_of(roots: Sequence[Tensor]) -> list[Record]:
 
 def key_of(t: Tensor) -> tuple[int, int]:
     """What cotangents are added up under: a result of a record, or a leaf tensor."""
-    return (id(t._record), t._index) if t._record is not None else (id(t._origin or t), -1)
+    return (id(t._record), t._index) if t._record is not None else (id(origin_of(t)), -1)

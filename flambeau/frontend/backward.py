@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import Record, is_grad_enabled, key_of, set_grad_enabled, tape_of
+from flambeau.frontend.autograd import Record, is_grad_enabled, key_of, origin_of, set_grad_enabled, tape_of
 from flambeau.frontend.dispatch import constant, dispatch, dispatch_view, write
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
@@ -38,7 +38,7 @@ def _is_viewable(op: Op, x: Tensor) -> bool:
 def _parts_of(record: Record) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
     keys = [key_of(t) if t._requires_grad else None for t in record.operands]
     result_keys = [(id(record), index) for index in range(len(record._saved_results))]
-    return record.saved_operands(), record.saved_results(), (*keys, *result_keys)
+    return record.operands, record.saved_results(), (*keys, *result_keys)
 
 
 def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: str) -> dict[Any, Tensor]:
@@ -59,7 +59,7 @@ def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: st
     return seeds
 
 
-def _walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_graph: bool,
+def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_graph: bool,
           who: str) -> tuple[dict[Any, Tensor], list[Record]]:
     """Cotangents by key, and the records walked."""
     order = tape_of(roots)
@@ -79,7 +79,7 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     starts = [None] * len(roots) if grad_tensors is None else \
         [grad_tensors] if isinstance(grad_tensors, Tensor) else list(grad_tensors)
-    found, order = _walk(roots, starts, create_graph, "backward")
+    found, order = walk(roots, starts, create_graph, "backward")
     if inputs is not None:
         leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     else:
@@ -93,7 +93,7 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
 
 def _leaves(roots: Sequence[Tensor], order: Sequence[Record]) -> list[Tensor]:
     candidates = [*roots, *(t for record in order for t in record.operands)]
-    return [t._origin or t for t in candidates if t._record is None and t._requires_grad]
+    return [origin_of(t) for t in candidates if t._record is None and t._requires_grad]
 
 
 def _accumulate(leaf: Tensor, ct: Tensor, create_graph: bool) -> None:
@@ -139,7 +139,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     for t in wanted:
         if not t._requires_grad:
             raise RuntimeError("grad: one of the inputs does not require grad")
-    found, order = _walk(roots, starts, create_graph, "grad")
+    found, order = walk(roots, starts, create_graph, "grad")
     _finish(order, {}, retain_graph, create_graph)
     results: list[Tensor | None] = []
     for t in wanted:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import FlambeauError
+from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import FREED, Record, enable_grad, grad_mode
 from flambeau.frontend.storage import Storage
@@ -69,8 +69,8 @@ def write(target: Tensor, value: Tensor) -> None:
         return
     array = target._data()
     if not array.flags.writeable:
-        raise FlambeauError("in-place write to a tensor whose elements share memory (made by expand)",
-                            hint="clone() it first")
+        raise UnsupportedError("in-place write to a tensor whose elements share memory (made by expand), or whose "
+                               "memory is read-only", hint="clone() it first")
     np.copyto(array, value._data())
     target._storage.version += 1
 
@@ -83,8 +83,10 @@ def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _own(array: np.ndarray, type: TensorType, operands: tuple[Tensor, ...]) -> Tensor:
-    """A result tensor; NumPy may have given a view of an operand, which an op that is no view must not share."""
-    if array.base is not None or any(array is t._array for t in operands):
+    """A result tensor, in row-major order. NumPy may have given a view of an operand, which an op that is no view
+    must not share, or a read-only constant."""
+    flags = array.flags
+    if not (flags.owndata and flags.c_contiguous and flags.writeable) or any(array is t._array for t in operands):
         array = array.copy()
     return Tensor._make(Storage(array), type, array)
 

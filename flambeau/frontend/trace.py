@@ -6,12 +6,13 @@ write through any view is seen through all of them.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import TraceError
+from flambeau.frontend.autograd import origin_of
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.inplace import through_views
 from flambeau.frontend.scalars import Scalar
@@ -20,7 +21,7 @@ from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
-from flambeau.ir.graph import Graph, Location, Node, Value
+from flambeau.ir.graph import Graph, Location, Value
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
 
@@ -42,15 +43,8 @@ class ScalarInput:
     owner: dict[str, Any] | None
     key: Any
     input: Value
+    value: float | int
     guarded: bool = False
-
-
-@dataclass
-class GradEffect:
-    """After each call `tensor.grad` is `grad` (None, or a captured tensor the graph writes)."""
-
-    tensor: Tensor
-    grad: Tensor | None
 
 
 class Trace:
@@ -70,7 +64,7 @@ class Trace:
         self._scalar_of: dict[Any, Scalar] = {}
         self._phase = "forward"
         self.name_of: dict[int, str] = {}
-        self.on_enter_module: Any = None
+        self.autodiff_mark = 0          # how many nodes there were when the last backward had been traced
 
     # -- what dispatch asks for -------------------------------------------------------------------------------------
 
@@ -107,7 +101,7 @@ class Trace:
         return self._versions.get(t._storage, 0)
 
     def get_grad(self, t: Tensor) -> Tensor | None:
-        t = t._origin or t
+        t = origin_of(t)
         if id(t) in self._grads:
             return self._grads[id(t)][1]
         if t._storage.trace is None:
@@ -115,7 +109,7 @@ class Trace:
         return t._grad
 
     def set_grad(self, t: Tensor, grad: Tensor | None) -> None:
-        t = t._origin or t
+        t = origin_of(t)
         self._grads[id(t)] = (t, grad)
 
     def grads(self) -> list[tuple[Tensor, Tensor | None]]:
@@ -130,6 +124,7 @@ class Trace:
             yield
         finally:
             self._phase = saved
+            self.autodiff_mark = self.graph._next_seq
 
     # -- values -----------------------------------------------------------------------------------------------------
 
@@ -189,6 +184,10 @@ class Trace:
     def current_value(self, storage: Storage) -> Value:
         return self._current[storage]
 
+    def set_value(self, tensor: Tensor, value: Value) -> None:
+        """From now on the storage that `tensor` owns holds `value`."""
+        self._current[tensor._storage] = value
+
     def _shell(self, value: Value, loc: Location | None) -> Tensor:
         storage = Storage(trace=self, origin=loc)       # type: ignore[arg-type]
         self._current[storage] = value
@@ -210,7 +209,7 @@ class Trace:
         known = self._scalar_of.get(source)
         if known is None:
             graph_input = self.graph.add_input(SCALAR_TYPE, label, "scalar")
-            self.scalars[source] = ScalarInput(owner, key, graph_input)
+            self.scalars[source] = ScalarInput(owner, key, graph_input, value)
             known = Scalar(self._shell(graph_input, None), value, isinstance(value, int), frozenset([source]),
                            self._force)
             self._scalar_of[source] = known
@@ -251,17 +250,4 @@ class Trace:
         return error
 
 
-@dataclass
-class Traced:
-    """What tracing gives: the graph and how its inputs, outputs and effects tie to Python."""
-
-    graph: Graph
-    args: list[int]                             # leaf number of each "arg" input, in graph order
-    states: list[Tensor]                        # the tensor of each "state" input, in graph order
-    scalars: list[ScalarInput]                  # in graph order
-    outputs: Any = None
-    effects: list[GradEffect] = field(default_factory=list)
-    written_args: Mapping[int, int] = field(default_factory=dict)
-
-
-__all__ = ["Captured", "GradEffect", "Node", "ScalarInput", "Trace", "Traced"]
+__all__ = ["Captured", "ScalarInput", "Trace"]
