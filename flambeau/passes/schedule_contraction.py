@@ -5,7 +5,7 @@ width that no tile divides is covered by the split that wastes least. Per k poin
 
     max( r*v / 2        multiply-adds on two ports (r*v where a product and a sum are two instructions)
          (r + v) / 2    loads on two ports: r splats of lhs, v vectors of rhs
-         v * bytes / 40 rhs vectors that come from L2, since a sweep over n tiles leaves none in L1
+         v * bytes / 16 rhs vectors that come from L2, where a sweep over n tiles leaves none in L1
          4 / sets       latency, over the independent sets of sums that a small tile keeps )
 
 and once per tile its stores, its epilogue and the call. A tile fits if r*v sums, v vectors of rhs and a splat (and a
@@ -31,7 +31,7 @@ __all__ = ["choose_schedule", "schedule_contraction"]
 _LATENCY: Final = 4.0                    # cycles from a multiply-add to one that reads it
 _INTERFERENCE: Final = 0.1               # share of the other limits that shows beside the tightest
 _LONE_VECTOR_FACTOR: Final = 1.4         # with one vector every multiply-add loads its own splat
-_L2_BYTES_PER_CYCLE: Final = 40.0
+_L2_BYTES_PER_CYCLE: Final = 16.0        # what a core sustains while it multiplies
 _CHAINS: Final = 8                       # multiply-adds in flight that hide it; microkernels keep that many
 _CALL_CYCLES: Final = 30.0               # decode a tile's position, call, return
 _INNER_LOOP_CYCLES: Final = 6.0          # enter and leave an inner k loop
@@ -41,7 +41,8 @@ _TRANSPOSE_CYCLES: Final = 0.7           # per element: transpose blocks of vect
 _GATHER_CYCLES: Final = 3.0              # per element: pack one by one
 _STRIDED_CYCLES: Final = 1.5             # per element: load or store one lane of an epilogue
 _CONVERT_CYCLES: Final = 1.0             # per element load of a type that has to be widened
-_FAR_RHS_FACTOR: Final = 1.25            # rhs in place, larger than most of L2, read by many m tiles
+# rhs in place below a share of L2, read by many m tiles: it skips through pages and fills only some sets.
+_IN_PLACE_FACTORS: Final = ((0.125, 1.0), (0.4, 1.1), (0.75, 1.3), (math.inf, 1.6))
 _ALIASED_FACTOR: Final = 1.3             # rows a multiple of 4 KiB apart share L1 sets and page-walk often
 _SHAPE_PENALTY: Final = 0.01             # each further tile shape is another microkernel to compile
 _SPREAD_PENALTY: Final = 0.01
@@ -230,7 +231,9 @@ def _k_point_cycles(shape: _Shape, rows: int, vectors: int) -> float:
     loads = (rows + vectors) / 2.0 * (_LONE_VECTOR_FACTOR if vectors == 1 else 1.0)
     if shape.element_bytes(shape.kernel.lhs) != shape.acc_bytes:
         loads += rows * _CONVERT_CYCLES
-    fetched = vectors * shape.target.vector_bytes / _L2_BYTES_PER_CYCLE
+    rhs_bytes = shape.points((*shape.kernel.k, *shape.kernel.n)) * shape.acc_bytes
+    stays_in_l1 = rhs_bytes <= 0.7 * shape.target.l1_bytes
+    fetched = 0.0 if stays_in_l1 else vectors * shape.target.vector_bytes / _L2_BYTES_PER_CYCLE
     sets = 1 << (max(1, _CHAINS // (rows * vectors)).bit_length() - 1)
     issue = (rows * vectors + rows + vectors + 3) / 5.0
     slowest = max(products, loads, issue, fetched, _LATENCY / sets)
@@ -312,12 +315,11 @@ def _in_place_factor(shape: _Shape, m_tile: tuple[int, ...]) -> float:
     kernel = shape.kernel
     if shape.points(kernel.m) <= math.prod(m_tile) or _reads_in_bands(shape):
         return 1.0
-    k_bytes = abs(_row_bytes(shape, kernel.rhs, kernel.k))
     rhs_bytes = shape.points((*kernel.k, *kernel.n)) * shape.element_bytes(kernel.rhs)
-    factor = _FAR_RHS_FACTOR if rhs_bytes > 0.75 * shape.target.l2_bytes else 1.0
-    if k_bytes and k_bytes % 4096 == 0 and shape.points(kernel.k) > 64:
-        factor *= _ALIASED_FACTOR
-    return factor
+    factor = next(factor for share, factor in _IN_PLACE_FACTORS if rhs_bytes < share * shape.target.l2_bytes)
+    k_bytes = abs(_row_bytes(shape, kernel.rhs, kernel.k))
+    aliased = k_bytes and k_bytes % 4096 == 0 and shape.points(kernel.k) > 64
+    return factor * (_ALIASED_FACTOR if aliased else 1.0)
 
 
 def _reads_in_bands(shape: _Shape) -> bool:

@@ -52,49 +52,59 @@ def panel_offset(b: Emitter, panels: Panels, outer: Sequence[ll.Value], first: l
 
 
 def emit_packing(module: ll.Module, name: str, plan: Plan, panels: Panels) -> int:
-    """Emit the phase `name`; returns its number of tasks: (panel, chunk of the outermost k dim)."""
+    """Emit the phase `name`; returns its number of tasks."""
     b = new_kernel(module, name, plan.target)
     packing = _Packing(b, plan, panels)
-    b.loop(b.kernel.begin, b.kernel.end, 1, packing.copy_task, name="task")
+    b.loop(b.kernel.begin, b.kernel.end, 1, packing.task, name="task")
     b.succeed()
-    return panels.count * packing.chunks
+    return packing.tasks
 
 
 class _Packing:
-    """Copies one panel, or a chunk of its k points, a task."""
+    """A task copies a chunk of the outermost k dim: of one panel by transposing it, or else of all panels of an outer
+    point, row by row, so that rows are read from end to end."""
 
     def __init__(self, b: Emitter, plan: Plan, panels: Panels) -> None:
         self.b, self.plan, self.panels, self.source = b, plan, panels, panels.source
-        # Elements of the source from one element of a panel's row to the next.
         self.itemsize = storage_bytes(plan.acc)
+        # Elements of the source from one element of a panel's row to the next.
         self.stride = 0 if panels.inner is None else self.source.stride_of(panels.inner)
         to_panel = row_major(plan.kernel.k, plan.extents(plan.kernel.k))
         self.k_rows = [
             (plan.kernel.extents[d], self.source.stride_of(d), to_panel[d] * panels.width) for d in plan.kernel.k
         ] or [(1, 0, panels.width)]
+        run = next((level for level, row in enumerate(self.k_rows) if row[1] == 1 and row[0] > 1), None)
+        too_narrow = plan.lanes * self.itemsize < _GROUP_BYTES
+        self.run = None if self.stride in (0, 1) or too_narrow else run
         outermost = self.k_rows[0][0]
-        per_point = max(1, panels.panel_elements // max(1, outermost))
+        width = panels.inner_extent if self.run is None else panels.width
+        per_point = max(1, plan.k_points // max(1, outermost) * width)
         self.chunk = max(1, min(outermost, _ELEMENTS_PER_TASK // per_point))
         self.chunks = -(-outermost // self.chunk)
+        self.tiles_at_once = panels.tiles if self.run is None else 1
 
-    def copy_task(self, task: ll.Value) -> None:
+    @property
+    def tasks(self) -> int:
+        return self.panels.count // self.tiles_at_once * self.chunks
+
+    def task(self, number: ll.Value) -> None:
         b, panels = self.b, self.panels
-        *outer, tile, chunk = unflatten(b, task, [*panels.outer_extents, panels.tiles, self.chunks])
+        tasks = [*panels.outer_extents, panels.tiles // self.tiles_at_once, self.chunks]
+        *outer, tile, chunk = unflatten(b, number, tasks)
         start = offset_of(b, outer, [self.source.stride_of(d) for d in panels.outer_dims])
         start = b.add(start, b.mul(tile, b.index(panels.width * self.stride)))
         source = b.element(b.buffer(self.source.buffer), b.add(start, b.index(self.source.offset)), self.source.dtype)
         target = b.element(b.buffer(panels.buffer), offset_of(b, [*outer, tile], panels.strides), self.plan.acc)
         first = b.mul(chunk, b.index(self.chunk))
         last = _minimum(b, b.add(first, b.index(self.chunk)), b.index(self.k_rows[0][0]))
-        is_short = b.icmp_signed("==", tile, b.index(panels.tiles - 1)) if panels.width_of_last < panels.width else None
-        contiguous = next((level for level, row in enumerate(self.k_rows) if row[1] == 1 and row[0] > 1), None)
-        if contiguous is None or self.stride in (0, 1) or self.plan.lanes * self.itemsize < _GROUP_BYTES:
-            self.walk_k(source, target, first, last, None, lambda *row: self.copy_row(*row, is_short))
+        if self.run is None:
+            self.walk_k(source, target, first, last, None, self.copy_point)
             return
         width = b.index(panels.width)
-        if is_short is not None:
-            width = b.select(is_short, b.index(panels.width_of_last), width)
-        self.walk_k(source, target, first, last, contiguous, lambda *run: self.transpose_run(*run, width))
+        if panels.width_of_last < panels.width:
+            is_last = b.icmp_signed("==", tile, b.index(panels.tiles - 1))
+            width = b.select(is_last, b.index(panels.width_of_last), width)
+        self.walk_k(source, target, first, last, self.run, lambda *run: self.transpose_run(*run, width))
 
     def walk_k(
         self,
@@ -127,16 +137,19 @@ class _Packing:
 
         nest(0, source, target)
 
-    def copy_row(self, source: ll.Value, target: ll.Value, is_short: ll.Value | None) -> None:
-        """One k point."""
-        if is_short is None:
-            self.copy_elements(source, target, self.panels.width)
-            return
-        with self.b.if_else(is_short) as (then, otherwise):
-            with then:
-                self.copy_elements(source, target, self.panels.width_of_last)
-            with otherwise:
-                self.copy_elements(source, target, self.panels.width)
+    def copy_point(self, source: ll.Value, target: ll.Value) -> None:
+        """One k point of every panel."""
+        b, panels = self.b, self.panels
+        whole = panels.tiles if panels.width_of_last == panels.width else panels.tiles - 1
+
+        def copy_row(tile: ll.Value, width: int) -> None:
+            here = b.element(source, b.mul(tile, b.index(panels.width * self.stride)), self.source.dtype)
+            there = b.element(target, b.mul(tile, b.index(panels.panel_elements)), self.plan.acc)
+            self.copy_elements(here, there, width)
+
+        b.loop(0, whole, 1, lambda tile: copy_row(tile, panels.width), name="tile")
+        if whole < panels.tiles:
+            copy_row(b.index(whole), panels.width_of_last)
 
     def copy_elements(self, source: ll.Value, target: ll.Value, width: int) -> None:
         b, plan, lanes = self.b, self.plan, self.plan.lanes
