@@ -1,0 +1,247 @@
+"""`@fb.compile`: trace once per signature, then one native call per step."""
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from flambeau import config
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.active import active
+from flambeau.frontend.entry import Entry
+from flambeau.frontend.explain import explain
+from flambeau.frontend.guards import CompiledMarker
+from flambeau.frontend.nn.module import Module
+from flambeau.frontend.pytree import Structure, flatten
+from flambeau.frontend.tracing import Binder, TracedCall
+from flambeau.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from flambeau.compiler import Compiled
+
+RECOMPILE_LIMIT = 64
+log = logging.getLogger("flambeau")
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What compiling took and gave, of the newest signature; counts in ops and kernels, times in seconds, sizes in
+    bytes. Fields can be read as attributes or items."""
+
+    n_signatures: int
+    recompiles: int
+    n_ops_traced: int
+    n_backward_ops: int
+    n_kernels: int                  # different pieces of machine code
+    n_launches: int                 # kernel calls in one step
+    n_new_kernels: int              # compiled for this signature; the others were known
+    trace_seconds: float
+    passes_seconds: float
+    lower_seconds: float
+    codegen_seconds: float
+    load_seconds: float
+    compile_seconds: float          # everything, trace included
+    arena_bytes: int                # scratch memory of one call
+    unshared_bytes: int             # what it would be without reuse
+    state_bytes: int                # captured tensors
+    in_place_writes: int
+    calls: int
+
+    def __getitem__(self, name: str) -> Any:
+        return asdict(self)[name]
+
+
+@dataclass
+class Signature:
+    """One compiled signature and the records of how it came to be."""
+
+    entry: Entry
+    compiled: Compiled
+    backward: Compiled | None
+    traced: TracedCall
+    trace_seconds: float
+    reason: str | None              # why it was not one of the earlier signatures
+
+
+class CompiledFunction(CompiledMarker):
+    """A function that is traced at its first call with each signature, and runs as machine code after that.
+
+    Works as a method too. Inside another compiled function it is traced as part of it."""
+
+    def __init__(self, function: Callable[..., Any], *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT):
+        functools.update_wrapper(self, function)
+        self.function, self.verify, self.recompile_limit = function, verify, recompile_limit
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self.signatures: list[Signature] = []
+        self._entries: list[Entry] = []
+        self._lock = threading.RLock()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else BoundFunction(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if active.tracer is not None or config.disable_jit:
+            return self.function(*args, **kwargs)
+        leaves, paths, structure = flatten((args, kwargs))
+        for position, entry in enumerate(self._entries):
+            if entry.matches(structure, leaves):
+                if position:
+                    self._entries.insert(0, self._entries.pop(position))
+                return entry.run(leaves)
+        return self._compile(leaves, paths, structure).run(leaves)
+
+    # -- compiling --------------------------------------------------------------------------------------------------
+
+    def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
+        from flambeau.compiler import compile_graph         # LLVM is loaded at the first compile, not at import
+        with self._lock:
+            reason = self._entries[0].why_not(structure, leaves) if self._entries else None
+            if reason is not None:
+                _log("recompiles", f"{self.name}: recompiles because {reason}")
+            if len(self._entries) >= self.recompile_limit:
+                raise UnsupportedError(
+                    f"{self.name} was compiled for {len(self._entries)} signatures, which is its limit; the last time "
+                    f"because {reason}", hint="pass changing numbers as arguments, or raise recompile_limit")
+            started = time.perf_counter()
+            traced = Binder(self.function, self.name, leaves, paths, structure).run()
+            trace_seconds = time.perf_counter() - started
+            compiled = compile_graph(traced.graph, verify=self.verify)
+            backward = None
+            if traced.differentiable is not None:
+                backward = compile_graph(traced.differentiable.graph, verify=self.verify)
+            entry = Entry(traced, compiled.executable, leaves, [p or "argument" for p in map(_short, paths)], structure,
+                          backward.executable if backward else None)
+            self.signatures.append(Signature(entry, compiled, backward, traced, trace_seconds, reason))
+            self._entries.insert(0, entry)
+            _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches of "
+                           f"{len(compiled.kernels)} kernels")
+            return entry
+
+    # -- looking in -------------------------------------------------------------------------------------------------
+
+    def _newest(self) -> Signature:
+        if not self.signatures:
+            raise RuntimeError(f"{self.name} was not called yet: there is nothing compiled to look at")
+        return self.signatures[-1]
+
+    def ir(self, level: str = "graph") -> str:
+        """The newest signature as text. level: "graph" (as traced), "autodiff" (up to and with the derivatives),
+        "fused", "kernels", "llvm", "asm", or the name of a pass. Raises ValueError for anything else."""
+        newest = self._newest()
+        if level == "autodiff":
+            return str(self.graph("autodiff"))
+        text = newest.compiled.text(level)
+        if newest.backward is not None and level not in ("graph",):
+            text += "\n" + newest.backward.text(level) if level in ("kernels", "llvm", "asm") else ""
+        return text
+
+    def graph(self, level: str = "graph") -> Graph:
+        """The newest signature's graph: "graph", "autodiff" or "fused"."""
+        newest = self._newest()
+        match level:
+            case "graph":
+                return newest.traced.graph
+            case "autodiff":
+                return newest.traced.autodiff or newest.traced.graph
+            case "fused":
+                return newest.compiled.fused
+            case _:
+                raise ValueError(f"there is no graph called {level!r}; choose from graph, autodiff, fused")
+
+    def explain(self) -> str:
+        """In words: what was traced and fused, what memory it takes, and why it was compiled again."""
+        return explain(self.name, self.signatures, self.stats()) if self.signatures else f"{self.name}: not called yet"
+
+    def stats(self) -> Stats:
+        """Numbers about the newest signature."""
+        newest = self._newest()
+        parts = [newest.compiled] + ([newest.backward] if newest.backward else [])
+        nodes = [n for p in parts for n in p.source.nodes if n.op.name != "input"]
+        return Stats(
+            n_signatures=len(self.signatures), recompiles=len(self.signatures) - 1, n_ops_traced=len(nodes),
+            n_backward_ops=sum(n.phase == "backward" for n in nodes),
+            n_kernels=sum(len(p.kernels) for p in parts), n_launches=sum(len(p.program.launches) for p in parts),
+            n_new_kernels=sum(p.new_kernels for p in parts), trace_seconds=newest.trace_seconds,
+            passes_seconds=sum(p.times.passes for p in parts), lower_seconds=sum(p.times.lower for p in parts),
+            codegen_seconds=sum(p.times.codegen for p in parts), load_seconds=sum(p.times.load for p in parts),
+            compile_seconds=newest.trace_seconds + sum(p.times.total for p in parts),
+            arena_bytes=sum(p.memory.arena_bytes for p in parts),
+            unshared_bytes=sum(p.memory.unshared_bytes for p in parts),
+            state_bytes=sum(t.nbytes for t in newest.traced.states),
+            in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.entry.calls)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.name}, {len(self.signatures)} signatures>"
+
+
+class BoundFunction(CompiledMarker):
+    """A compiled method of one object."""
+
+    __slots__ = ("__wrapped__", "instance")
+
+    def __init__(self, compiled: CompiledFunction, instance: Any):
+        self.__wrapped__, self.instance = compiled, instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__(self.instance, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+
+def compile(function: Any = None, *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT) -> Any:
+    """Compile a function, a method or a Module: `@fb.compile`, `@fb.compile(...)`, `fb.compile(module)`.
+
+    The function is traced at its first call with each signature (argument types, and the Python state it reads) and
+    from then on runs as one piece of machine code. Tensors that it changes in place, parameters, optimizer state,
+    gradients, BatchNorm statistics and the random generator are part of what is compiled. Numbers passed as
+    arguments, and optimizer hyperparameters, may change freely.
+
+    verify: check the IR after every pass. recompile_limit: how many signatures are allowed; one more raises
+    UnsupportedError. A Module comes back as a Module that shares everything with the original."""
+    if function is None:
+        return functools.partial(compile, verify=verify, recompile_limit=recompile_limit)
+    if isinstance(function, CompiledFunction):
+        return function
+    if isinstance(function, Module):
+        return _compile_module(function, verify, recompile_limit)
+    if not callable(function):
+        raise TypeError(f"compile: expected a function or a Module, got {type(function).__name__}")
+    return CompiledFunction(function, verify=verify, recompile_limit=recompile_limit)
+
+
+def _compile_module(module: Module, verify: bool, recompile_limit: int) -> Module:
+    """A module of a subclass whose calls are compiled; it shares the attributes of the original."""
+    kind = type(module)
+    compiled_call = CompiledFunction(module.__call__, verify=verify, recompile_limit=recompile_limit)
+    compiled_call.name = kind.__name__
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return compiled_call(*args, **kwargs)
+
+    namespace = {"__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "_compiled": compiled_call,
+                 "ir": compiled_call.ir, "explain": compiled_call.explain, "stats": compiled_call.stats}
+    subclass = type(kind.__name__, (kind,), namespace)
+    compiled = object.__new__(subclass)
+    object.__setattr__(compiled, "__dict__", module.__dict__)
+    return compiled
+
+
+def _short(path: str) -> str:
+    """`[0][1].x` -> `argument 1.x`; `[1]['key']` -> `argument 'key'`."""
+    if path.startswith("[0]["):
+        position, _, rest = path[4:].partition("]")
+        return f"argument {position}{rest}"
+    return f"argument {path[4:-1]}" if path.startswith("[1][") else path
+
+
+def _log(channel: str, message: str) -> None:
+    """A line on stderr when FLAMBEAU_LOGS names the channel, and always to the `flambeau` logger."""
+    log.debug(message)
+    if channel in config.logs or "all" in config.logs:
+        print(f"[flambeau {channel}] {message}", file=sys.stderr)

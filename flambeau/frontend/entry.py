@@ -1,0 +1,315 @@
+"""One compiled signature: when it applies, and how to run it."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.autograd import Record, grad_mode
+from flambeau.frontend.epoch import epoch
+from flambeau.frontend.guards import GuardSet
+from flambeau.frontend.promotion import get_default_dtype
+from flambeau.frontend.pytree import Structure, unflatten
+from flambeau.frontend.storage import Storage
+from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tracing import OutputSpec, TracedCall
+from flambeau.ir.op import Op
+from flambeau.ir.types import TensorType
+from flambeau.runtime.buffer import Buffer, allocate
+from flambeau.runtime.executable import Executable
+
+
+class LeafGuard:
+    """What an argument leaf must be: a tensor of one type, a number of one kind (or value, when the trace depended
+    on it), or one particular object."""
+
+    __slots__ = ("expected", "kind", "name", "requires_grad")
+
+    def __init__(self, leaf: Any, name: str, by_value: bool):
+        self.name, self.requires_grad = name, False
+        if isinstance(leaf, Tensor):
+            self.kind, self.expected, self.requires_grad = "tensor", leaf._type, leaf._requires_grad
+        elif type(leaf) in (int, float):
+            self.kind, self.expected = ("value", leaf) if by_value else ("number", type(leaf))
+        elif isinstance(leaf, (str, bytes, bool, type(None), complex)):
+            self.kind, self.expected = "value", leaf
+        else:
+            self.kind, self.expected = "object", leaf
+
+    def holds(self, leaf: Any) -> bool:
+        match self.kind:
+            case "tensor":
+                if not isinstance(leaf, Tensor) or leaf._requires_grad is not self.requires_grad:
+                    return False
+                if leaf._type is not self.expected:
+                    if leaf._type != self.expected:
+                        return False
+                    self.expected = leaf._type          # the same object next time, in all likelihood
+                return True
+            case "number":
+                return type(leaf) is self.expected
+            case "value":
+                return type(leaf) is type(self.expected) and (leaf == self.expected or leaf != leaf)
+            case _:
+                return leaf is self.expected
+
+    def difference(self, leaf: Any) -> str:
+        """In words: what was expected and what came."""
+        if self.kind == "tensor":
+            if not isinstance(leaf, Tensor):
+                return f"{self.name} is {type(leaf).__name__}, was a tensor {self.expected}"
+            if leaf._type != self.expected:
+                return f"{self.name} is {leaf._type}, was {self.expected}"
+            return f"{self.name} {'requires' if leaf._requires_grad else 'does not require'} grad"
+        if self.kind == "number":
+            return f"{self.name} is {type(leaf).__name__}, was {self.expected.__name__}"
+        if self.kind == "value":
+            return f"{self.name} is {leaf!r}, was {self.expected!r}"
+        return f"{self.name} is another {type(leaf).__name__}"
+
+
+class Entry:
+    """A compiled signature of a function, ready to run."""
+
+    def __init__(self, traced: TracedCall, executable: Executable, leaves: Sequence[Any], names: Sequence[str],
+                 structure: Structure | None, backward: Executable | None):
+        self.traced, self.structure, self.names = traced, structure, names
+        by_value = {s.key for s in traced.scalars if s.owner is None and s.guarded}
+        self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value) for n, leaf in enumerate(leaves)]
+        self.guards = GuardSet(traced.guards)
+        self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
+        self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
+        self.state_flags = [(t, t._requires_grad) for t in traced.states]
+        self.unbound = executable
+        self.backward = backward
+        self.bound_storages: list[Storage] = []
+        self.executable = executable
+        self.bind()
+        self._epoch = epoch.value
+        self.calls = 0
+        self.state_storages = {id(t._storage) for t in traced.states}
+        self.exclusive = bool(traced.written_args or traced.written_states)
+
+    # -- when it applies --------------------------------------------------------------------------------------------
+
+    def matches(self, structure: Structure | None, leaves: Sequence[Any]) -> bool:
+        if structure != self.structure or len(leaves) != len(self.leaf_guards):
+            return False
+        for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
+            if not guard.holds(leaf):
+                return False
+        return self.environment_holds()
+
+    def environment_holds(self) -> bool:
+        """Everything but the arguments."""
+        if grad_mode.enabled is not self.grad_enabled or get_default_dtype() is not self.default_dtype:
+            return False
+        for tensor, had_grad in self.traced.read_grads:
+            if (tensor._grad is not None) is not had_grad:
+                return False
+        for item in self.fixed_items:
+            if item.owner[item.key] != item.value:                  # type: ignore[index]
+                return False
+        if self._epoch != epoch.value:
+            for tensor, flag in self.state_flags:
+                if tensor._requires_grad is not flag:
+                    return False
+            if not self.guards.holds():
+                return False
+            if any(t._storage is not s for t, s in zip(self.traced.states, self.bound_storages, strict=True)):
+                self.bind()
+            self._epoch = epoch.value
+            return True
+        return self.guards.holds()
+
+    def why_not(self, structure: Structure | None, leaves: Sequence[Any]) -> str:
+        """The first thing that differs, in words."""
+        if structure != self.structure or len(leaves) != len(self.leaf_guards):
+            return "the arguments nest differently"
+        for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
+            if not guard.holds(leaf):
+                return guard.difference(leaf)
+        if grad_mode.enabled is not self.grad_enabled:
+            return f"grad mode is {'on' if grad_mode.enabled else 'off'}"
+        if get_default_dtype() is not self.default_dtype:
+            return f"the default dtype is {get_default_dtype()!r}"
+        for tensor, had_grad in self.traced.read_grads:
+            if (tensor._grad is not None) is not had_grad:
+                return f".grad of a tensor {tensor._type} is {'no longer None' if not had_grad else 'None now'}"
+        for item in self.fixed_items:
+            if item.owner[item.key] != item.value:                  # type: ignore[index]
+                return f"{item.key!r} changed from {item.value!r} to {item.owner[item.key]!r}"      # type: ignore[index]
+        for tensor, flag in self.state_flags:
+            if tensor._requires_grad is not flag:
+                return f"requires_grad of a captured tensor {tensor._type} changed"
+        return self.guards.broken() or "something changed and changed back"
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def bind(self) -> None:
+        """Point the executable at the memory of the captured tensors."""
+        pointers = []
+        for tensor in self.traced.states:
+            if not tensor._storage.array.flags.c_contiguous:
+                raise UnsupportedError(f"a captured tensor {tensor._type} does not lie contiguously in memory",
+                                       hint="make it with .contiguous() before the compiled function uses it")
+            pointers.append(tensor._storage.buffer.ptr)
+        self.bound_storages = [t._storage for t in self.traced.states]
+        self.state_storages = {id(s) for s in self.bound_storages}
+        self.executable = self.unbound.bind_states(pointers) if pointers else self.unbound
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """Call the machine code on these leaves and give the function's result."""
+        traced = self.traced
+        held = [self._argument(leaves[n]) for n in traced.arg_leaves]
+        if self.exclusive:
+            self._check_aliases(leaves)
+        scalars = [float(leaves[s.key] if s.owner is None else s.owner[s.key]) for s in traced.scalars]
+        buffers = [allocate(value.type.nbytes) for value in traced.graph.outputs]
+        self.executable.fast_call(*[pointer for pointer, _ in held], *scalars, *[b.ptr for b in buffers])
+        self.calls += 1
+        self._finish_writes(leaves, held)
+        return self._results(leaves, buffers, held, scalars)
+
+    @staticmethod
+    def _argument(tensor: Tensor) -> tuple[int, np.ndarray | None]:
+        """(address of a contiguous argument, the copy made for it if it was not contiguous)."""
+        storage = tensor._storage
+        if tensor._base is None and storage._buffer is not None:
+            array = tensor._array
+            if array is None or array.flags.c_contiguous:
+                return storage._buffer.ptr, None
+        array = tensor._data()
+        if array.flags.c_contiguous:
+            return tensor.data_ptr(), None
+        copy = np.ascontiguousarray(array)
+        return int(copy.__array_interface__["data"][0]), copy
+
+    def _check_aliases(self, leaves: Sequence[Any]) -> None:
+        """In-place writes and aliased arguments do not go together: the trace saw separate tensors."""
+        seen: dict[int, int] = {}
+        for n in self.traced.arg_leaves:
+            key = id(leaves[n]._storage)
+            written = n in self.traced.written_args
+            if key in self.state_storages and (written or self._writes_storage(key)):
+                raise UnsupportedError(f"{self.names[n]} shares memory with a tensor that the compiled function captured, "
+                                       "and one of them is changed in place", hint="pass a clone()")
+            if key in seen and (written or seen[key] in self.traced.written_args):
+                raise UnsupportedError(f"{self.names[seen[key]]} and {self.names[n]} share memory, and one of them is "
+                                       "changed in place", hint="pass a clone()")
+            seen[key] = n
+
+    def _writes_storage(self, key: int) -> bool:
+        return any(id(self.traced.states[n]._storage) == key for n in self.traced.written_states)
+
+    def _finish_writes(self, leaves: Sequence[Any], held: Sequence[tuple[int, np.ndarray | None]]) -> None:
+        traced = self.traced
+        for n in traced.written_states:
+            traced.states[n]._storage.version += 1
+        for n in traced.written_args:
+            leaves[n]._storage.version += 1
+            copy = held[traced.arg_leaves.index(n)][1]
+            if copy is not None:
+                np.copyto(leaves[n]._data(), copy)
+        for write in traced.grads:
+            if write.tensor._grad is not write.grad:
+                write.tensor._grad = write.grad
+
+    def _results(self, leaves: Sequence[Any], buffers: list[Buffer], held: Any, scalars: list[float]) -> Any:
+        traced = self.traced
+        made: list[Any] = []
+        for spec in traced.outputs:
+            match spec.kind:
+                case "out":
+                    made.append(_wrap(buffers[spec.index], traced.graph.outputs[spec.index].type))
+                case "object":
+                    made.append(spec.value)
+                case "arg":
+                    made.append(leaves[spec.index])
+                case "repeat":
+                    made.append(made[spec.index])
+                case _:
+                    number = _wrap(buffers[spec.index], traced.graph.outputs[spec.index].type).item()
+                    made.append(int(number) if spec.is_integer else number)
+        for leaf, number in traced.arg_grads:
+            grad = _wrap(buffers[number], traced.graph.outputs[number].type)
+            old = leaves[leaf]._grad
+            leaves[leaf]._grad = grad if old is None else Tensor._from_array(old._data() + grad._data(), grad.dtype)
+        if traced.differentiable is not None:
+            self._record(leaves, made, buffers, held, scalars)
+        return unflatten(traced.structure, made)
+
+    def _record(self, leaves: Sequence[Any], made: list[Any], buffers: list[Buffer], held: Any,
+                scalars: list[float]) -> None:
+        """Put the call on the tape, with what its backward needs."""
+        differentiable = self.traced.differentiable
+        assert differentiable is not None and self.backward is not None
+        operands = tuple([leaves[what] if kind == "arg" else what for kind, what in differentiable.wrt])
+        if not operands:
+            return
+        results = tuple([made[n] for n in differentiable.outputs])
+        op = CompiledBackward(self, leaves, buffers, held, scalars)
+        record = Record(op, operands, results)
+        for index, result in enumerate(results):
+            result._requires_grad, result._record, result._index = True, record, index
+
+
+def _wrap(buffer: Buffer, type: TensorType) -> Tensor:
+    return Tensor._make(Storage(None, buffer, (type.dtype.storage, type.shape)), type)   # type: ignore[arg-type]
+
+
+class CompiledBackward(Op):
+    """The tape's op for one compiled call: its derivative is the compiled backward, run on what the call saved."""
+
+    name = "CompiledBackward"
+
+    def __init__(self, entry: Entry, leaves: Sequence[Any], buffers: list[Buffer], held: Any, scalars: list[float]):
+        self.entry = entry
+        graph, differentiable = entry.traced.graph, entry.traced.differentiable
+        assert differentiable is not None
+        arg_inputs = [v for v in graph.inputs if v.node.op.kind == "arg"]               # type: ignore[attr-defined]
+        state_inputs = [v for v in graph.inputs if v.node.op.kind == "state"]           # type: ignore[attr-defined]
+        scalar_inputs = [v for v in graph.inputs if v.node.op.kind == "scalar"]         # type: ignore[attr-defined]
+        first = len(graph.outputs) - len(differentiable.residuals)
+        self.saved: list[tuple[int, Any, Tensor | None, int]] = []                      # pointer, owner, tensor, version
+        for n, value in enumerate(differentiable.residuals):
+            source: Tensor | None = None
+            if value in arg_inputs:
+                position = arg_inputs.index(value)
+                source = leaves[entry.traced.arg_leaves[position]]
+                pointer, owner = held[position][0], (source, held[position][1])
+            elif value in state_inputs:
+                source = entry.traced.states[state_inputs.index(value)]
+                pointer, owner = source._storage.buffer.ptr, source
+            elif value in scalar_inputs:
+                array = np.array(scalars[scalar_inputs.index(value)], np.float64)
+                pointer, owner = int(array.__array_interface__["data"][0]), array
+            else:
+                pointer, owner = buffers[first + n].ptr, buffers[first + n]
+            if source is not None and source._storage.version and entry.traced.graph.writes.get(value) is not None:
+                pointer, owner, source = buffers[first + n].ptr, buffers[first + n], None
+            self.saved.append((pointer, owner, source, source._storage.version if source is not None else 0))
+
+    def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any],
+            cotangents: Sequence[Any]) -> Sequence[Any]:
+        differentiable, executable = self.entry.traced.differentiable, self.entry.backward
+        assert differentiable is not None and executable is not None
+        if grad_mode.enabled:
+            raise UnsupportedError("second derivatives through a compiled function's backward are not recorded",
+                                   hint="take both derivatives inside the compiled function")
+        for _, _, source, version in self.saved:
+            if source is not None and source._storage.version != version:
+                raise RuntimeError("one of the tensors needed for gradient computation has been modified by an inplace "
+                                   f"operation: {source._type}, saved by a compiled function")
+        filled = [np.zeros(r._type.static_shape, r.dtype.storage) if ct is None else np.ascontiguousarray(ct._data())
+                  for ct, r in zip(cotangents, results, strict=True)]
+        buffers = [allocate(v.type.nbytes) for v in differentiable.graph.outputs]
+        pointers = [int(a.__array_interface__["data"][0]) for a in filled]
+        executable.fast_call(*[s[0] for s in self.saved], *pointers, *[out.ptr for out in buffers])
+        return [_wrap(buffer, v.type) for buffer, v in zip(buffers, differentiable.graph.outputs, strict=True)]
+
+
+Runner = Callable[..., Any]
+__all__ = ["CompiledBackward", "Entry", "LeafGuard", "OutputSpec", "Runner"]

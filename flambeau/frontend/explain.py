@@ -1,0 +1,64 @@
+"""What a compiled function became, in words."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.ir.kernel import ContractionKernel
+
+
+def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
+    """A page about a compiled function: what was traced, fused and planned, and why it was compiled again."""
+    newest = signatures[-1]
+    parts = [newest.compiled] + ([newest.backward] if newest.backward else [])
+    lines = [
+        f"{name}: {len(signatures)} signature{'s' * (len(signatures) != 1)}, {stats.calls} calls of the newest",
+        f"  traced     {stats.n_ops_traced} ops ({stats.n_backward_ops} of them derivatives) in "
+        f"{_ms(stats.trace_seconds)}",
+        f"  passes     {_ms(stats.passes_seconds)}, lowering {_ms(stats.lower_seconds)}, machine code "
+        f"{_ms(stats.codegen_seconds)}, planning and loading {_ms(stats.load_seconds)}",
+        f"  kernels    {stats.n_launches} launches of {stats.n_kernels} kernels, {stats.n_new_kernels} of them new",
+        f"  memory     {_size(stats.arena_bytes)} of scratch ({_size(stats.unshared_bytes)} without sharing), "
+        f"{_size(stats.state_bytes)} of captured state, {stats.in_place_writes} tensors updated in place",
+    ]
+    lines += _inputs(newest)
+    lines += [line for part in parts for line in _calls(part)]
+    lines += _recompiles(signatures)
+    return "\n".join(lines)
+
+
+def _inputs(signature: Any) -> list[str]:
+    traced = signature.traced
+    kinds = Counter(v.node.op.kind for v in traced.graph.inputs)
+    scalars = [v.node.op.label for v in traced.graph.inputs if v.node.op.kind == "scalar"]
+    numbers = f", runtime numbers {', '.join(dict.fromkeys(scalars))}" if scalars else ""
+    return [f"  inputs     {kinds['arg']} arguments, {kinds['state']} captured tensors{numbers}; "
+            f"{len(traced.guards)} guards on Python state"]
+
+
+def _calls(compiled: Any) -> list[str]:
+    lines = ["  steps, in order:"]
+    for number, call in enumerate(compiled.memory.calls):
+        kind = "contraction" if isinstance(call.kernel, ContractionKernel) else "loops"
+        where = ", ".join(call.kernel.locations[:2]) + (", ..." if len(call.kernel.locations) > 2 else "")
+        space = " x ".join(str(e) for e in (call.sizes if call.sizes else call.kernel.extents)) or "1"
+        lines.append(f"    {number:3d} {call.phase:8s} {kind:11s} over {space:24s} {where}")
+    return lines
+
+
+def _recompiles(signatures: Sequence[Any]) -> list[str]:
+    reasons = [s.reason for s in signatures if s.reason]
+    return ["  compiled again because:"] + [f"    {reason}" for reason in reasons] if reasons else []
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
+
+
+def _size(nbytes: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if nbytes < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024          # type: ignore[assignment]
+    return f"{nbytes:.1f} GiB"

@@ -1,0 +1,302 @@
+"""One call -> a Traced graph: binds arguments, runs the function under trace, and collects what it did."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import CaptureError, TraceError, UnsupportedError
+from flambeau.frontend.active import active
+from flambeau.frontend.autograd import grad_mode, key_of, set_grad_enabled, tape_of
+from flambeau.frontend.backward import walk
+from flambeau.frontend.guards import Attributed, Guard, Watch
+from flambeau.frontend.pytree import Structure, flatten, unflatten
+from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.storage import Storage
+from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.trace import ScalarInput, Trace
+from flambeau.ir.graph import Graph, Node, Value, inline
+
+
+@dataclass
+class OutputSpec:
+    """One leaf of the result. kind: "out" (output number `index`), "number" (likewise, as a Python number), "arg"
+    (the caller's leaf `index`), "object" (`value` as it is: captured tensors, constants)."""
+
+    kind: str
+    index: int = -1
+    value: Any = None
+    requires_grad: bool = False
+    is_integer: bool = False
+
+
+@dataclass
+class GradWrite:
+    """After a call `tensor.grad` is `grad`: None, or a tensor that the graph has written."""
+
+    tensor: Tensor
+    grad: Tensor | None
+
+
+@dataclass
+class Differentiable:
+    """The backward half of a function whose results require grad. `graph` takes `residuals`, then the cotangents of
+    the outputs numbered in `outputs`, and gives the gradients of `wrt`: ("arg", leaf) or ("state", tensor)."""
+
+    graph: Graph
+    residuals: list[Value]                  # values of the forward graph
+    outputs: list[int]                      # positions among the result's leaves
+    wrt: list[tuple[str, Any]]
+    joint: Graph
+
+
+@dataclass
+class TracedCall:
+    """What tracing gives: the graph, and how its inputs, outputs and effects tie to Python."""
+
+    graph: Graph
+    arg_leaves: list[int]                   # leaf number of each "arg" input
+    states: list[Tensor]                    # tensor of each "state" input
+    scalars: list[ScalarInput]
+    structure: Structure | None             # of the result
+    outputs: list[OutputSpec]
+    written_args: list[int]                 # leaves changed in place
+    written_states: list[int]               # state numbers changed in place
+    grads: list[GradWrite]
+    arg_grads: list[tuple[int, int]]        # (leaf, output number): gradients that backward left on arguments
+    read_grads: list[tuple[Tensor, bool]]
+    guards: list[Guard]
+    differentiable: Differentiable | None = None
+    autodiff: Graph | None = None
+    hidden_outputs: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Binder:
+    """Runs `function` once under a Trace."""
+
+    def __init__(self, function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
+                 structure: Structure | None):
+        self.function, self.leaves, self.paths, self.structure = function, leaves, paths, structure
+        self.watch = Watch(function)
+        self.trace = Trace(name, self.watch)
+        self.shell_of: dict[int, Tensor] = {}
+        self.input_of: dict[Storage, Value] = {}
+
+    def run(self) -> TracedCall:
+        bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
+        args, kwargs = unflatten(self.structure, bound)
+        with self.watch:
+            active.tracer = self.trace
+            try:
+                result = self.function(*args, **kwargs)
+            finally:
+                active.tracer = None
+        try:
+            self._check_arguments((args, kwargs), bound)
+            self.watch.verify()
+            self._check_hyperparameters()
+            return self._finish(result)
+        finally:
+            self.trace.closed = True
+
+    # -- going in ---------------------------------------------------------------------------------------------------
+
+    def _bind(self, number: int, leaf: Any) -> Any:
+        label = _label(self.paths[number])
+        if isinstance(leaf, Tensor):
+            shell = self.trace.argument(leaf, label)
+            self.shell_of[number] = shell
+            self.input_of[shell._storage] = self.trace.current_value(shell._storage)
+            return shell
+        if type(leaf) in (int, float):
+            return self.trace.argument_number(leaf, number, label)
+        if isinstance(leaf, np.ndarray):
+            raise TraceError(f"argument {label} of {self.trace.graph.name} is a NumPy array, which would be frozen into "
+                             "the compiled function", hint="pass fb.from_numpy(array)")
+        if isinstance(leaf, Attributed) or hasattr(leaf, "__dict__") and not callable(leaf):
+            self.watch.add(("object", id(leaf)), label, _constant_reader(leaf))
+        return leaf
+
+    # -- coming out -------------------------------------------------------------------------------------------------
+
+    def _check_arguments(self, tree: Any, bound: Sequence[Any]) -> None:
+        """A container argument that the function changed can't be changed again on later calls."""
+        leaves, _, structure = flatten(tree)
+        if structure != self.structure or any(a is not b for a, b in zip(leaves, bound, strict=True)):
+            raise CaptureError(f"{self.trace.graph.name} changed a container among its arguments while it was traced: a "
+                               "compiled function can't repeat such a side effect", hint="return the new value instead")
+
+    def _check_hyperparameters(self) -> None:
+        for scalar in self.trace.scalars.values():
+            if scalar.owner is not None and scalar.owner[scalar.key] != scalar.value:
+                raise CaptureError(f"{scalar.key!r} changed from {scalar.value!r} to {scalar.owner[scalar.key]!r} while it "
+                                   "was traced: a compiled function can't repeat such a side effect",
+                                   hint="step the scheduler outside the compiled function")
+
+    def _finish(self, result: Any) -> TracedCall:
+        trace, graph = self.trace, self.trace.graph
+        leaves, _, structure = flatten(result)
+        specs, values = self._outputs(leaves)
+        differentiable = None
+        wants_grad = [n for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and specs[n].kind == "out"
+                      and leaf._requires_grad]
+        for n in wants_grad:
+            specs[n].requires_grad = True
+        n_visible = len(values)
+        grads = self._grad_writes()
+        arg_grads = self._arg_grads(values)
+        graph.outputs = values
+        written_args, written_states = self._writes()
+        autodiff = _prefix(graph, trace.autodiff_mark) if trace.autodiff_mark else None
+        if wants_grad and grad_mode.enabled:
+            differentiable = self._differentiate([leaves[n] for n in wants_grad], wants_grad)
+            graph.outputs = graph.outputs + differentiable.residuals
+            autodiff = differentiable.joint
+        arg_leaves = list(self.shell_of)
+        return TracedCall(
+            graph, arg_leaves, [c.tensor for c in trace.captured.values()], list(trace.scalars.values()), structure,
+            specs, written_args, written_states, grads, arg_grads, list(trace.read_grads.values()),
+            list(self.watch.guards.values()), differentiable, autodiff,
+            hidden_outputs=len(graph.outputs) - n_visible)
+
+    def _outputs(self, leaves: Sequence[Any]) -> tuple[list[OutputSpec], list[Value]]:
+        trace, specs, values = self.trace, [], []
+        seen: dict[int, int] = {}
+        leaf_of_shell = {id(shell): number for number, shell in self.shell_of.items()}
+        for leaf in leaves:
+            if isinstance(leaf, Scalar):
+                specs.append(OutputSpec("number", len(values), is_integer=leaf.is_integer))
+                values.append(trace.value_of(leaf.tensor))
+            elif not isinstance(leaf, Tensor) or leaf._storage.trace is None:
+                specs.append(OutputSpec("object", value=leaf))
+            elif id(leaf) in leaf_of_shell and leaf._record is None:
+                specs.append(OutputSpec("arg", leaf_of_shell[id(leaf)]))
+            elif id(leaf) in seen:
+                specs.append(OutputSpec("repeat", seen[id(leaf)]))
+            else:
+                seen[id(leaf)] = len(specs)
+                specs.append(OutputSpec("out", len(values)))
+                values.append(trace.value_of(leaf))
+        return specs, values
+
+    def _grad_writes(self) -> list[GradWrite]:
+        """Gradients left on captured tensors: each gets a tensor of its own that the graph writes at every call."""
+        trace, made = self.trace, []
+        for tensor, grad in trace.grads():
+            if tensor._storage.trace is not None:
+                continue
+            if grad is None or grad._storage.trace is None:
+                made.append(GradWrite(tensor, grad))
+                continue
+            kept = tensor._grad
+            if kept is None or kept._type != tensor._type or kept._base is not None or not kept._data().flags.c_contiguous:
+                kept = Tensor._from_array(np.zeros(tensor._type.static_shape, tensor.dtype.storage), tensor.dtype)
+            label = trace.name_of.get(id(tensor))
+            trace.name_of[id(kept)] = f"{label}.grad" if label else "grad"
+            value = trace.value_of(grad)
+            trace.capture(kept)
+            trace.set_value(kept, value)
+            made.append(GradWrite(tensor, kept))
+        return made
+
+    def _arg_grads(self, values: list[Value]) -> list[tuple[int, int]]:
+        found = []
+        for number, shell in self.shell_of.items():
+            grad = next((g for t, g in self.trace.grads() if t is shell), None)
+            if grad is not None:
+                found.append((number, len(values)))
+                values.append(self.trace.value_of(grad))
+        return found
+
+    def _writes(self) -> tuple[list[int], list[int]]:
+        """Fill graph.writes with every input whose storage has another value now."""
+        trace = self.trace
+        written_args, written_states = [], []
+        for number, shell in self.shell_of.items():
+            before, now = self.input_of[shell._storage], trace.current_value(shell._storage)
+            if now is not before:
+                trace.graph.writes[before] = now
+                written_args.append(number)
+        for number, captured in enumerate(trace.captured.values()):
+            now = trace.current_value(captured.tensor._storage)
+            if now is not captured.input:
+                trace.graph.writes[captured.input] = now
+                written_states.append(number)
+        return written_args, written_states
+
+    # -- backward of the whole call ---------------------------------------------------------------------------------
+
+    def _differentiate(self, outputs: Sequence[Tensor], positions: list[int]) -> Differentiable:
+        """Trace the backward of the results, then cut the joint graph in two."""
+        trace = self.trace
+        wrt: list[tuple[str, Any, Tensor]] = [("arg", n, s) for n, s in self.shell_of.items() if s._requires_grad]
+        wrt += [("state", c.tensor, c.tensor) for c in trace.captured.values() if c.tensor._requires_grad]
+        first = trace.graph._next_seq
+        active.tracer = trace
+        try:
+            cotangents = [trace.input_tensor(t._type, f"grad{n}") for n, t in enumerate(outputs)]
+            found, _ = walk(outputs, cotangents, False, trace.graph.name)
+            grads = [found.get(key_of(t)) for _, _, t in wrt]
+            values = [trace.value_of(g) for g in grads if g is not None]
+            seeds = [trace.value_of(ct) for ct in cotangents]
+        finally:
+            active.tracer = None
+        kept = [(kind, what) for (kind, what, _), g in zip(wrt, grads, strict=True) if g is not None]
+        joint = trace.graph.copy()
+        backward, residuals = _cut(trace.graph, seeds, values, first)
+        return Differentiable(backward, residuals, positions, kept, joint)
+
+
+def _cut(graph: Graph, seeds: Sequence[Value], gradients: Sequence[Value], first: int) -> tuple[Graph, list[Value]]:
+    """Move the nodes made since `first` into a graph of their own; (it, the forward values it reads)."""
+    made = [node for node in graph.toposort() if node.seq >= first]
+    inside = set(made)
+    backward = Graph(name=f"{graph.name}_backward")
+    residuals: dict[Value, Value] = {}
+    seed_nodes = {v.node for v in seeds}
+
+    def take(value: Value) -> None:
+        if value.node not in inside and value not in residuals:
+            residuals[value] = backward.add_input(value.type, f"saved{len(residuals)}")
+
+    for node in made:
+        for value in node.operands:
+            take(value)
+    for value in gradients:
+        take(value)
+    binding = dict(residuals)
+    for number, seed in enumerate(seeds):
+        binding[seed] = backward.add_input(seed.type, f"grad{number}")
+    new_of = inline(graph, backward, binding, nodes=[n for n in made if n not in seed_nodes])
+    backward.outputs = [new_of[v] for v in gradients]
+    graph.inputs = [v for v in graph.inputs if v.node not in inside]
+    graph.erase_all(made)
+    return backward, list(residuals)
+
+
+def _prefix(graph: Graph, mark: int) -> Graph:
+    """The graph as it was when the last backward had been traced: its nodes, and as outputs what was read later."""
+    early = [node for node in graph.toposort() if node.seq < mark or node.op.name == "input"]
+    inside: set[Node] = set(early)
+    prefix = Graph(name=graph.name)
+    new_of = inline(graph, prefix, {}, nodes=early)
+    prefix.inputs = [new_of[v] for v in graph.inputs]
+    read_later = {v: None for node in graph.toposort() if node not in inside for v in node.operands if v.node in inside}
+    read_later.update({v: None for v in graph.roots() if v.node in inside})
+    prefix.outputs = [new_of[v] for v in read_later if v.node.op.name != "input"]
+    return prefix
+
+
+def _label(path: str) -> str:
+    """`[0][1]['x']` (args or kwargs, then position) -> a short name."""
+    return path.replace("[0]", "arg", 1) if path.startswith("[0]") else path.replace("[1]", "", 1)
+
+
+def _constant_reader(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+__all__ = ["Binder", "TracedCall", "UnsupportedError", "set_grad_enabled", "tape_of"]
