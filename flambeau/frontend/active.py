@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 class Tracer(Protocol):
-    """What an active trace offers to eager code (see `trace.py`)."""
+    """What an active trace offers to eager code (see `trace.py`). name_of: labels of graph inputs by id(tensor)."""
+
+    name_of: dict[int, str]
 
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]: ...
 

@@ -7,6 +7,7 @@ their (many) attributes are compared again only then. Everything else is a const
 from __future__ import annotations
 
 import dataclasses
+import operator
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -37,6 +38,52 @@ class Volatile(Attributed):
     """Attributed, but changes without notice (optimizers: their param_groups are plain dicts)."""
 
 
+class Identities:
+    """Objects compared by identity, as one leaf: the quick picture of many tensors. `append_only`: what the traced
+    function itself appended (state that an optimizer's first step creates) is adopted, not taken for a change."""
+
+    __slots__ = ("append_only", "objects")
+
+    def __init__(self, objects: Iterable[Any], append_only: bool = False):
+        self.objects, self.append_only = tuple(objects), append_only
+
+    def __eq__(self, other: object) -> bool:
+        """self is what is found now, other what was expected."""
+        if not isinstance(other, Identities):
+            return NotImplemented
+        now, before = self.objects, other.objects
+        if not all(map(operator.is_, now, before)):
+            return False
+        if self.append_only and len(now) > len(before):
+            other.objects = now
+            return True
+        return len(now) == len(before)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return f"<{len(self.objects)} objects>"
+
+
+class Exactly:
+    """A value compared by ==, as one leaf."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Exactly) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 def signature(value: Any, budget: list[int] | None = None, depth: int = 0) -> Any:
     """A comparable picture of `value`: equal pictures mean the trace may be used again.
 
@@ -48,6 +95,8 @@ def signature(value: Any, budget: list[int] | None = None, depth: int = 0) -> An
     kind = type(value)
     if kind in _BY_VALUE:
         return (kind, value) if value == value else (kind, "nan")
+    if kind is Identities or kind is Exactly:
+        return value
     if isinstance(value, _BY_IDENTITY) or depth > 20:
         return _Identity(value)
     if isinstance(value, (list, tuple)):
@@ -56,9 +105,10 @@ def signature(value: Any, budget: list[int] | None = None, depth: int = 0) -> An
         return (kind, tuple([(_key(k), signature(v, budget, depth + 1)) for k, v in value.items()]))
     if isinstance(value, (set, frozenset)):
         return (kind, frozenset(_key(v) for v in value))
-    if isinstance(value, Attributed):
+    if isinstance(value, Attributed):       # a budget of its own: the thousandth layer is guarded like the first
+        own = [MAX_LEAVES]
         return (_Identity(value),
-                tuple([(name, signature(v, budget, depth + 1)) for name, v in value._guarded_state()]))
+                tuple([(name, signature(v, own, depth + 1)) for name, v in value._guarded_state()]))
     if dataclasses.is_dataclass(value):
         return (_Identity(kind), tuple([signature(getattr(value, f.name, MISSING), budget, depth + 1)
                                         for f in dataclasses.fields(value)]))
