@@ -271,8 +271,8 @@ class _Checker:
             self.fail(f"m_tile={schedule.m_tile} does not give a positive size for each of the {len(kernel.m)} m dims")
         if not _is_count(schedule.k_block):
             self.fail(f"k_block={schedule.k_block!r} is no number of points")
-        if not (kernel.n if schedule.vectors == "n" else kernel.k):
-            self.fail(f"vectors={schedule.vectors!r}, but there are no {schedule.vectors} dims")
+        if schedule.vectors == "k" and not kernel.k:         # without n dims there is one column, which "n" allows
+            self.fail("vectors='k', but there are no k dims")
 
     def require_positive(self, schedule: object, names: Sequence[str]) -> None:
         for name in names:

@@ -12,6 +12,7 @@ from typing import Any
 from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index import Index, Symbol, delinearize, linearize
+from flambeau.ir.ops.views import reshape_groups
 
 IndexTuple = tuple[Index, ...]
 VIEWS = (ops.Reshape, ops.Permute, ops.Broadcast, ops.Slice, ops.Flip)
@@ -91,7 +92,7 @@ def _push_reshape(index: IndexTuple, source: tuple[int, ...], target: tuple[int,
         raise NotAffine
     found: list[Index] = []
     try:
-        for left, right in ops.reshape_groups(source, target):
+        for left, right in reshape_groups(source, target):
             position = linearize(tuple(index[d] for d in left), tuple(source[d] for d in left))
             found += delinearize(position, tuple(target[d] for d in right), fail)
     except NotAffine:
