@@ -34,11 +34,11 @@ class Record:
 
     Results are kept as (storage, type, ...), not as tensors, so that tape and tensors form no cycle."""
 
-    __slots__ = ("_saved_results", "hooks", "name", "op", "operands", "retained")
+    __slots__ = ("_saved_results", "hooks", "name", "op", "operands", "retained", "tracer")
 
     def __init__(self, op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]):
-        self.op, self.name = op, op.name
-        tracer = active.tracer
+        self.op, self.name = op, getattr(op, "name", type(op).__name__)
+        tracer = self.tracer = active.tracer
         version_of = _eager_version if tracer is None else tracer.version_of
         self.operands = tuple([_alias(t, version_of(t)) for t in operands])
         self._saved_results = tuple([(r._storage, r._type, r._array, r._base, r._chain, version_of(r)) for r in results])
@@ -54,6 +54,11 @@ class Record:
         self._saved_results = tuple([(_FREED_STORAGE, saved[1], None, None, (), FREED)
                                      for saved in self._saved_results])
 
+    @property
+    def is_spent(self) -> bool:
+        """True when a backward has freed what this record saved."""
+        return any(saved[-1] == FREED for saved in self._saved_results)
+
     def saved_results(self) -> tuple[Tensor, ...]:
         """The results again, linked to this record (a derivative rule may use them, also twice differentiated)."""
         made = []
@@ -67,6 +72,20 @@ class Record:
 
     def __repr__(self) -> str:
         return f"<record of {self.name}>"
+
+
+class SpentRecord(Record):
+    """The record of a result whose backward already ran inside a compiled function."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str):
+        super().__init__(Op(), (), ())
+        self.name = name
+
+    def saved_results(self) -> tuple[Tensor, ...]:
+        raise RuntimeError("backward a second time: the compiled function that made this tensor already ran its "
+                           "backward; return it without calling backward there, or differentiate inside")
 
 
 def _eager_version(t: Tensor) -> int:
@@ -156,8 +175,8 @@ def is_grad_enabled() -> bool:
 def tape_of(roots: Sequence[Tensor]) -> list[Record]:
     """Every record reachable from `roots`, users before operands (reverse topological), found iteratively.
 
-    Under trace the walk stops at tensors from outside: their history is not the compiled function's."""
-    tracing = active.tracer is not None
+    Under trace the walk stops at records from outside: they are not the compiled function's history."""
+    tracer = active.tracer
     order: list[Record] = []
     done: set[int] = set()
     for root in roots:
@@ -171,7 +190,7 @@ def tape_of(roots: Sequence[Tensor]) -> list[Record]:
                 operand = record.operands[position]
                 parent = operand._record
                 position += 1
-                if tracing and operand._storage.trace is None:
+                if parent is not None and parent.tracer is not tracer and tracer is not None:
                     continue
                 if parent is not None and id(parent) not in done:
                     done.add(id(parent))

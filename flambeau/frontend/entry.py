@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.autograd import Record, grad_mode
+from flambeau.frontend.autograd import Record, SpentRecord, grad_mode
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.guards import GuardSet
 from flambeau.frontend.promotion import get_default_dtype
@@ -89,6 +89,9 @@ class Entry:
         self.bind()
         self._epoch = epoch.value
         self.calls = 0
+        differentiable = traced.differentiable.outputs if traced.differentiable else []
+        self.spent = [n for n, s in enumerate(traced.outputs) if s.requires_grad and n not in differentiable]
+        self.spent_record = SpentRecord(traced.graph.name)
         self.state_storages = {id(t._storage) for t in traced.states}
         self.exclusive = bool(traced.written_args or traced.written_states)
 
@@ -237,6 +240,8 @@ class Entry:
             grad = _wrap(buffers[number], traced.graph.outputs[number].type)
             old = leaves[leaf]._grad
             leaves[leaf]._grad = grad if old is None else Tensor._from_array(old._data() + grad._data(), grad.dtype)
+        for n in self.spent:
+            made[n]._requires_grad, made[n]._record = True, self.spent_record
         if traced.differentiable is not None:
             self._record(leaves, made, buffers, held, scalars)
         return unflatten(traced.structure, made)

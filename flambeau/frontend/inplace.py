@@ -43,6 +43,8 @@ def through_views(b: Any, base: Any, chain: tuple[Op, ...], value: Any, view: An
     """The new value of `base` when the view that `chain` leads to becomes `value`.
 
     Generic over tensors and graph values: `b` is their Builder, `view(op, x)` applies a view op."""
+    if not chain:
+        return value
     parents = [base]
     for op in chain[:-1]:
         parents.append(view(op, parents[-1]))

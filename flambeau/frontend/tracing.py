@@ -145,6 +145,7 @@ class Binder:
                       and leaf._requires_grad]
         for n in wants_grad:
             specs[n].requires_grad = True
+        wants_grad = [n for n in wants_grad if leaves[n]._record is None or not leaves[n]._record.is_spent]
         n_visible = len(values)
         grads = self._grad_writes()
         arg_grads = self._arg_grads(values)
