@@ -15,6 +15,7 @@ from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.entry import Entry
 from flambeau.frontend.explain import explain
+from flambeau.frontend.fastpath import MISS
 from flambeau.frontend.guards import CompiledMarker
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.pytree import Structure, flatten
@@ -80,11 +81,16 @@ class CompiledFunction(CompiledMarker):
         self.signatures: list[Signature] = []
         self._entries: list[Entry] = []
         self._lock = threading.RLock()
+        self._fast: Callable[[tuple[Any, ...]], Any] | None = None      # of the signature used last
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else BoundFunction(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._fast is not None and not kwargs:
+            result = self._fast(args)
+            if result is not MISS:
+                return result
         if active.tracer is not None or config.disable_jit:
             return self.function(*args, **kwargs)
         leaves, paths, structure = flatten((args, kwargs))
@@ -92,6 +98,7 @@ class CompiledFunction(CompiledMarker):
             if entry.matches(structure, leaves):
                 if position:
                     self._entries.insert(0, self._entries.pop(position))
+                    self._fast = entry.fast_call
                 return entry.run(leaves)
         return self._compile(leaves, paths, structure).run(leaves)
 
@@ -118,6 +125,7 @@ class CompiledFunction(CompiledMarker):
                           backward.executable if backward else None)
             self.signatures.append(Signature(entry, compiled, backward, traced, trace_seconds, reason))
             self._entries.insert(0, entry)
+            self._fast = entry.fast_call
             _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches of "
                            f"{len(compiled.kernels)} kernels")
             return entry

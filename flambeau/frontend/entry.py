@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from flambeau import config
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import Record, SpentRecord, grad_mode
 from flambeau.frontend.epoch import epoch
+from flambeau.frontend.fastpath import make_fast_call
 from flambeau.frontend.guards import GuardSet
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.pytree import Structure, unflatten
@@ -94,6 +96,7 @@ class Entry:
         self.spent_record = SpentRecord(traced.graph.name)
         self.state_storages = {id(t._storage) for t in traced.states}
         self.exclusive = bool(traced.written_args or traced.written_states)
+        self.fast_call = make_fast_call(self)
 
     # -- when it applies --------------------------------------------------------------------------------------------
 
@@ -107,6 +110,8 @@ class Entry:
 
     def environment_holds(self) -> bool:
         """Everything but the arguments."""
+        if config.disable_jit:
+            return False
         if grad_mode.enabled is not self.grad_enabled or get_default_dtype() is not self.default_dtype:
             return False
         for tensor, had_grad in self.traced.read_grads:
@@ -179,14 +184,13 @@ class Entry:
     @staticmethod
     def _argument(tensor: Tensor) -> tuple[int, np.ndarray | None]:
         """(address of a contiguous argument, the copy made for it if it was not contiguous)."""
-        storage = tensor._storage
-        if tensor._base is None and storage._buffer is not None:
-            array = tensor._array
-            if array is None or array.flags.c_contiguous:
-                return storage._buffer.ptr, None
+        if tensor._base is None and tensor._storage.pointer:
+            return tensor._storage.pointer, None
         array = tensor._data()
         if array.flags.c_contiguous:
-            return tensor.data_ptr(), None
+            if tensor._base is None:
+                return tensor._storage.buffer.ptr, None
+            return int(array.__array_interface__["data"][0]), None
         copy = np.ascontiguousarray(array)
         return int(copy.__array_interface__["data"][0]), copy
 

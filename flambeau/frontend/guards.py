@@ -11,7 +11,7 @@ import operator
 import sys
 import types
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flambeau.errors import CaptureError
@@ -163,6 +163,7 @@ class Guard:
     identity: bool
     stable: bool
     where: str | None = None
+    place: tuple[Any, Any] | None = field(default=None, repr=False)     # (namespace, name) or (cell, None): where generated code reads it
 
     def holds(self) -> bool:
         if self.identity:
@@ -211,7 +212,8 @@ class Watch:
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(self._previous)
 
-    def add(self, key: Any, name: str, read: Callable[[], Any], where: str | None = None) -> None:
+    def add(self, key: Any, name: str, read: Callable[[], Any], where: str | None = None,
+            place: tuple[Any, Any] | None = None) -> None:
         """Guard what `read()` gives. `key` says which thing it is, so that it is guarded once."""
         if key in self.guards:
             return
@@ -220,7 +222,8 @@ class Watch:
             return
         identity = isinstance(value, _BY_IDENTITY) or value is MISSING
         stable = isinstance(value, Attributed) and not isinstance(value, Volatile)
-        self.guards[key] = Guard(name, read, None if identity else signature(value), value, identity, stable, where)
+        self.guards[key] = Guard(name, read, None if identity else signature(value), value, identity, stable, where,
+                                 place)
         if isinstance(value, types.FunctionType) and not is_internal(value.__code__.co_filename):
             self._watch_closure(value)
 
@@ -240,13 +243,13 @@ class Watch:
     def _watch_closure(self, function: types.FunctionType) -> None:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
-            self.add(("cell", id(cell)), f"closure variable {name!r}", _cell_reader(cell), where)
+            self.add(("cell", id(cell)), f"closure variable {name!r}", _cell_reader(cell), where, (cell, None))
 
     def _watch_globals(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
         for name in code.co_names:
             if name in namespace:
                 self.add(("global", id(namespace), name), f"global {name!r}", _item_reader(namespace, name),
-                         f"{code.co_filename}:{code.co_firstlineno}")
+                         f"{code.co_filename}:{code.co_firstlineno}", (namespace, name))
 
     def verify(self) -> None:
         """Raise CaptureError for state that the traced code itself changed."""
@@ -298,6 +301,17 @@ class GuardSet:
                 if guard.read() is not guard.value:
                     return False
         return True
+
+    @property
+    def has_volatile(self) -> bool:
+        """True when some guard must be compared value by value at every call."""
+        return any(not g.identity for g in self._volatile)
+
+    @property
+    def named(self) -> list[Guard]:
+        """Guards whose name must still mean the same object (all there is to check while the epoch stands still and
+        nothing is volatile)."""
+        return [g for g in self.guards if not _is_constant(g) and g.place is not None]
 
     def broken(self) -> str | None:
         """The first guard that does not hold, in words."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from flambeau.frontend.epoch import epoch
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
@@ -26,6 +27,7 @@ def set_default_dtype(dtype: DType) -> None:
     if not isinstance(dtype, DType) or not dtype.is_floating_point:
         raise TypeError(f"set_default_dtype: only floating-point types are supported, got {dtype!r}")
     _default = dtype
+    epoch.bump()
 
 
 def category(dtype: DType) -> int:

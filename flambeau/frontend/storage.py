@@ -14,12 +14,13 @@ class Storage:
 
     array is the base layout: views of it are made by whoever owns the view."""
 
-    __slots__ = ("__weakref__", "_array", "_buffer", "_layout", "origin", "trace", "version")
+    __slots__ = ("__weakref__", "_array", "_buffer", "_layout", "origin", "pointer", "trace", "version")
 
     def __init__(self, array: np.ndarray | None = None, buffer: Buffer | None = None,
                  layout: tuple[np.dtype, tuple[int, ...]] | None = None, trace: Any = None, origin: str = ""):
         self._array, self._buffer, self._layout = array, buffer, layout
         self.trace, self.origin, self.version = trace, origin, 0
+        self.pointer = 0 if buffer is None else buffer.ptr      # of contiguous memory, once it was looked up
 
     @property
     def array(self) -> np.ndarray:
@@ -38,4 +39,6 @@ class Storage:
         """The allocation as a runtime Buffer (kept, so that its pointer is looked up once)."""
         if self._buffer is None:
             self._buffer = from_ndarray(self.array)
+            if self.array.flags.c_contiguous:
+                self.pointer = self._buffer.ptr
         return self._buffer

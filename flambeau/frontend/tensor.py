@@ -7,6 +7,7 @@ import numpy as np
 
 from flambeau.errors import TraceError
 from flambeau.frontend.active import active
+from flambeau.frontend.epoch import epoch
 from flambeau.frontend.storage import Storage
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
@@ -191,7 +192,9 @@ class Tensor:
         if not requires_grad and self._record is not None:
             raise RuntimeError("requires_grad can only be turned off on leaf tensors; use detach() for a tensor "
                                "that was computed")
-        self._requires_grad = bool(requires_grad)
+        if self._requires_grad is not bool(requires_grad):
+            self._requires_grad = bool(requires_grad)
+            epoch.bump()
         return self
 
     @property
@@ -231,12 +234,6 @@ class Tensor:
 
     def __hash__(self) -> int:
         return id(self)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        try:
-            object.__setattr__(self, name, value)
-        except AttributeError:
-            raise AttributeError(f"Tensor has no attribute {name!r} to set") from None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()

@@ -1,0 +1,159 @@
+"""A call specialised to one signature: checks and the native call as one generated Python function.
+
+For functions whose arguments are all positional leaves and that have no effects beyond captured state. It returns
+MISS whenever anything is not as it was, and the general path (`Entry.matches`, `Entry.run`) decides.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.active import active
+from flambeau.frontend.autograd import grad_mode
+from flambeau.frontend.epoch import epoch
+from flambeau.frontend.storage import Storage
+from flambeau.frontend.tensor import Tensor
+from flambeau.runtime.buffer import allocator
+
+if TYPE_CHECKING:
+    from flambeau.frontend.entry import Entry
+
+MISS = object()
+
+
+def make_fast_call(entry: Entry) -> Callable[[tuple[Any, ...]], Any] | None:
+    """The specialised call, taking the tuple of positional arguments; None where the signature is not simple."""
+    traced = entry.traced
+    positional = entry.structure
+    assert positional is not None and len(positional.children) == 2, "arguments flatten as (args, kwargs)"
+    args, kwargs = positional.children
+    if args is None or kwargs is None or kwargs.children or any(c is not None for c in args.children):
+        return None
+    simple_result = traced.structure is None or all(c is None for c in traced.structure.children)
+    if (not simple_result or traced.differentiable is not None or traced.written_args or traced.arg_grads
+            or traced.read_grads or any(s.kind != "out" and s.kind != "object" for s in traced.outputs)
+            or traced.structure is not None and traced.structure.kind not in (tuple, list)):
+        return None
+    return _Writer(entry).write()
+
+
+class _Writer:
+    """Generates the source of one specialised call."""
+
+    def __init__(self, entry: Entry):
+        self.entry = entry
+        self.names: dict[str, Any] = {
+            "MISS": MISS, "Tensor": Tensor, "Storage": Storage, "new": object.__new__, "active": active,
+            "grad_mode": grad_mode, "epoch": epoch, "allocate": allocator(), "argument": entry._argument,
+            "entry": entry, "environment_holds": entry.environment_holds}
+        self.lines: list[str] = []
+
+    def write(self) -> Callable[[tuple[Any, ...]], Any]:
+        entry = self.entry
+        guards = entry.leaf_guards
+        self.put(f"if len(args) != {len(guards)} or active.tracer is not None: return MISS")
+        if guards:
+            self.put(f"{', '.join(f'a{n}' for n in range(len(guards)))}, = args")
+        for n in range(len(guards)):
+            self.check_leaf(n)
+        self.check_environment()
+        self.aliases()
+        pointers = [self.pointer(n) for n in entry.traced.arg_leaves]
+        scalars = [self.scalar(s, n) for n, s in enumerate(entry.traced.scalars)]
+        outs = []
+        for n, value in enumerate(entry.traced.graph.outputs):
+            self.put(f"b{n} = allocate({value.type.nbytes})")
+            outs.append(f"b{n}.ptr")
+        self.put(f"entry.executable.fast_call({', '.join(pointers + scalars + outs)})")
+        self.effects()
+        self.results()
+        source = "def call(args):\n" + "\n".join("    " + line for line in self.lines)
+        exec(compile(source, f"<flambeau call of {entry.traced.graph.name}>", "exec"), self.names)
+        return self.names["call"]       # type: ignore[no-any-return]
+
+    def put(self, line: str) -> None:
+        self.lines.append(line)
+
+    def constant(self, prefix: str, value: Any) -> str:
+        name = f"{prefix}{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def check_leaf(self, n: int) -> None:
+        guard = self.entry.leaf_guards[n]
+        known = self.constant("guard", guard)
+        if guard.kind == "tensor":
+            self.put(f"if not isinstance(a{n}, Tensor) or a{n}._requires_grad is not {guard.requires_grad}: return MISS")
+            self.put(f"if a{n}._type is not {known}.expected and not {known}.holds(a{n}): return MISS")
+        elif guard.kind == "number":
+            self.put(f"if type(a{n}) is not {self.constant('kind', guard.expected)}: return MISS")
+        elif guard.kind == "value":
+            self.put(f"if not {known}.holds(a{n}): return MISS")
+        else:
+            self.put(f"if a{n} is not {self.constant('object', guard.expected)}: return MISS")
+
+    def check_environment(self) -> None:
+        """One comparison where nothing volatile is guarded."""
+        entry = self.entry
+        if entry.guards.has_volatile or entry.fixed_items:
+            self.put("if not environment_holds(): return MISS")
+            return
+        self.put(f"if grad_mode.enabled is not {entry.grad_enabled}: return MISS")
+        self.put("if epoch.value != entry._epoch and not environment_holds(): return MISS")
+        tests = []
+        for guard in entry.guards.named:
+            assert guard.place is not None
+            where, name = guard.place
+            source = self.constant("place", where)
+            read = f"{source}.cell_contents" if name is None else f"{source}.get({name!r}, MISS)"
+            tests.append(f"{read} is not {self.constant('value', guard.value)}")
+        if tests:
+            self.put(f"if {' or '.join(tests)}: return MISS")
+
+    def aliases(self) -> None:
+        entry = self.entry
+        if entry.exclusive and entry.traced.arg_leaves:
+            self.put(f"if {' or '.join(f'id(a{n}._storage) in entry.state_storages' for n in entry.traced.arg_leaves)}: "
+                     "return MISS")
+
+    def pointer(self, n: int) -> str:
+        self.put(f"s{n} = a{n}._storage")
+        self.put(f"if a{n}._base is None and s{n}.pointer: p{n} = s{n}.pointer")
+        self.put(f"else: p{n}, h{n} = argument(a{n})")
+        return f"p{n}"
+
+    def scalar(self, scalar: Any, n: int) -> str:
+        if scalar.owner is None:
+            return f"float(a{scalar.key})"
+        return f"float({self.constant('owner', scalar.owner)}[{scalar.key!r}])"
+
+    def effects(self) -> None:
+        traced = self.entry.traced
+        self.put("entry.calls += 1")
+        if traced.written_states:
+            written = [traced.states[n] for n in traced.written_states]
+            self.put(f"for t in {self.constant('written', written)}: t._storage.version += 1")
+        if traced.grads:
+            pairs = [(w.tensor, w.grad) for w in traced.grads]
+            self.put(f"for t, g in {self.constant('grads', pairs)}:")
+            self.put("    if t._grad is not g: t._grad = g")
+
+    def results(self) -> None:
+        entry, made = self.entry, []
+        for number, spec in enumerate(entry.traced.outputs):
+            if spec.kind == "object":
+                made.append(self.constant("value", spec.value))
+                continue
+            type = entry.traced.graph.outputs[spec.index].type
+            layout = self.constant("layout", (type.dtype.storage, type.shape))
+            wrapped = f"Tensor._make(Storage(None, b{spec.index}, {layout}), {self.constant('type', type)})"
+            self.put(f"r{number} = {wrapped}")
+            if number in entry.spent:
+                self.put(f"r{number}._requires_grad = True; r{number}._record = {self.constant('spent', entry.spent_record)}")
+            made.append(f"r{number}")
+        structure = entry.traced.structure
+        if structure is None:
+            self.put(f"return {made[0]}")
+        else:
+            body = "".join(f"{m}, " for m in made)
+            self.put(f"return ({body})" if structure.kind is tuple else f"return [{body}]")
