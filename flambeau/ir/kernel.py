@@ -176,7 +176,8 @@ class ContractionSchedule:
     points of the flattened k dims per pass (0: all at once); split_k: partial sums over that many slices of k, added in a fixed order
     by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes;
     vectors: the role whose innermost dim is walked in vectors. With "k" (dot products; both operands contiguous
-    along the innermost k dim) n_vectors counts columns of the tile; grain, parallel as in LoopSchedule."""
+    along the innermost k dim) n_vectors counts columns of the tile; prefetch: ask for rhs that many points of k
+    ahead (0: do not); grain, parallel as in LoopSchedule."""
 
     m_tile: tuple[int, ...]
     n_vectors: int
@@ -187,6 +188,7 @@ class ContractionSchedule:
     m_block: int = 1
     n_block: int = 1
     vectors: Literal["n", "k"] = "n"
+    prefetch: int = 0
     grain: int = 1
     parallel: bool = True
 

@@ -5,7 +5,7 @@ width that no tile divides is covered by the split that wastes least. Per k poin
 
     max( r*v / 2        multiply-adds on two ports (r*v where a product and a sum are two instructions)
          (r + v) / 2    loads on two ports: r splats of lhs, v vectors of rhs
-         v * bytes / 16 rhs vectors that come from L2, where a sweep over n tiles leaves none in L1
+         v * bytes / 24 rhs vectors that come from L2, where a sweep over n tiles leaves none in L1
          4 / sets       latency, over the independent sets of sums that a small tile keeps )
 
 and once per tile its stores, its epilogue and the call. A tile fits if r*v sums, v vectors of rhs and a splat (and a
@@ -31,26 +31,27 @@ __all__ = ["choose_schedule", "schedule_contraction"]
 _LATENCY: Final = 4.0                    # cycles from a multiply-add to one that reads it
 _INTERFERENCE: Final = 0.1               # share of the other limits that shows beside the tightest
 _LONE_VECTOR_FACTOR: Final = 1.4         # with one vector every multiply-add loads its own splat
-_L2_BYTES_PER_CYCLE: Final = 16.0        # what a core sustains while it multiplies
+_L2_BYTES_PER_CYCLE: Final = 24.0        # what a core sustains while it multiplies
 _CHAINS: Final = 8                       # multiply-adds in flight that hide it; microkernels keep that many
 _CALL_CYCLES: Final = 30.0               # decode a tile's position, call, return
 _INNER_LOOP_CYCLES: Final = 6.0          # enter and leave an inner k loop
 _DOT_SUM_CYCLES: Final = 4.0             # add the lanes of one vector
-_COPY_CYCLES: Final = 0.25               # per element: copy a row
-_TRANSPOSE_CYCLES: Final = 0.7           # per element: transpose blocks of vectors
+_COPY_CYCLES: Final = 0.6                # per element: copy a row
+_TRANSPOSE_CYCLES: Final = 1.0           # per element: transpose blocks of vectors
 _GATHER_CYCLES: Final = 3.0              # per element: pack one by one
 _STRIDED_CYCLES: Final = 1.5             # per element: load or store one lane of an epilogue
 _CONVERT_CYCLES: Final = 1.0             # per element load of a type that has to be widened
 # rhs in place below a share of L2, read by many m tiles: it skips through pages and fills only some sets.
 _IN_PLACE_FACTORS: Final = ((0.125, 1.0), (0.4, 1.1), (0.75, 1.3), (math.inf, 1.6))
-_ALIASED_FACTOR: Final = 1.3             # rows a multiple of 4 KiB apart share L1 sets and page-walk often
+_ALIASED_FACTOR: Final = 1.2             # lines a multiple of 4 KiB apart share a set of L1
 _SHAPE_PENALTY: Final = 0.01             # each further tile shape is another microkernel to compile
 _SPREAD_PENALTY: Final = 0.01
 _CYCLES_PER_US: Final = 3000.0
 _TASK_US: Final = 20.0
 _SMALLEST_TASK_US: Final = 5.0
 _TASKS_PER_CORE: Final = 8
-_L1_WAYS: Final = 8
+_PREFETCH_POINTS: Final = 8
+_PAGE_BYTES: Final = 4096
 _MOST_VECTORS: Final = 14
 _LONG_SUM: Final = 8                      # k this many times m and n: split sums cost less than streaming operands
 _PARTIAL_BYTES: Final = 128 << 10        # sums of one task kept on the stack between k blocks (limit 256 KiB)
@@ -211,6 +212,8 @@ def _row_choice(shape: _Shape, m_tile: tuple[int, ...], n_vectors: int, pack_rhs
     if shape.n_extent % shape.lanes and not pack_rhs and not _masks_are_cheap(target):
         cycles += shape.points(kernel.m) * outer_n * k * shape.lanes / max(1, math.prod(m_tile))
     pack_lhs = _wants_packed_lhs(shape, m_tile)
+    if _rows_share_a_set(shape, m_tile) and not pack_lhs:
+        cycles *= _ALIASED_FACTOR
     if pack_lhs:
         cycles += shape.points(kernel.m) * k * _pack_cycles(shape, kernel.lhs, kernel.m)
     if pack_rhs:
@@ -220,7 +223,8 @@ def _row_choice(shape: _Shape, m_tile: tuple[int, ...], n_vectors: int, pack_rhs
     # Rows next to each other share cache lines and pages more often than rows of several image rows do.
     spread = _SPREAD_PENALTY * (math.prod(m_tile[:-1]) > 1)
     cycles *= shape.points(kernel.batch) * (1 + _SHAPE_PENALTY * shapes + spread)
-    schedule = ContractionSchedule(m_tile, n_vectors, pack_rhs=pack_rhs, pack_lhs=pack_lhs)
+    prefetch = 0 if _stays_in_l1(shape) else _PREFETCH_POINTS
+    schedule = ContractionSchedule(m_tile, n_vectors, pack_rhs=pack_rhs, pack_lhs=pack_lhs, prefetch=prefetch)
     return _Choice(cycles, tile(math.prod(m_tile), n_vectors), schedule)
 
 
@@ -231,14 +235,17 @@ def _k_point_cycles(shape: _Shape, rows: int, vectors: int) -> float:
     loads = (rows + vectors) / 2.0 * (_LONE_VECTOR_FACTOR if vectors == 1 else 1.0)
     if shape.element_bytes(shape.kernel.lhs) != shape.acc_bytes:
         loads += rows * _CONVERT_CYCLES
-    rhs_bytes = shape.points((*shape.kernel.k, *shape.kernel.n)) * shape.acc_bytes
-    stays_in_l1 = rhs_bytes <= 0.7 * shape.target.l1_bytes
-    fetched = 0.0 if stays_in_l1 else vectors * shape.target.vector_bytes / _L2_BYTES_PER_CYCLE
+    fetched = 0.0 if _stays_in_l1(shape) else vectors * shape.target.vector_bytes / _L2_BYTES_PER_CYCLE
     sets = 1 << (max(1, _CHAINS // (rows * vectors)).bit_length() - 1)
     issue = (rows * vectors + rows + vectors + 3) / 5.0
     slowest = max(products, loads, issue, fetched, _LATENCY / sets)
     # What is not the bottleneck still gets in its way now and then, so of equals the tile with fewer loads wins.
-    return slowest + _INTERFERENCE * (products + loads + issue + fetched)
+    return slowest + _INTERFERENCE * (products + 2 * loads + issue + fetched)
+
+
+def _stays_in_l1(shape: _Shape) -> bool:
+    """Whether all of rhs (of one batch point) lies in L1 beside some rows of lhs."""
+    return shape.points((*shape.kernel.k, *shape.kernel.n)) * shape.acc_bytes <= 0.7 * shape.target.l1_bytes
 
 
 def _dot_choice(shape: _Shape, m_tile: tuple[int, ...], columns: int) -> _Choice:
@@ -291,18 +298,24 @@ def _pack_cycles(shape: _Shape, address: Address, dims: Sequence[int]) -> float:
 
 
 def _wants_packed_lhs(shape: _Shape, m_tile: tuple[int, ...]) -> bool:
-    """Whether the lhs elements that a tile reads together fall into too few sets of the L1 cache: rows of a tile,
-    or neighbouring k points, a multiple of a page apart. Only worth a copy that several n tiles share."""
+    """Whether neighbouring k points of lhs are a page apart, so that each is a miss of its own. Only worth a copy that
+    several n tiles share."""
     kernel, lhs = shape.kernel, shape.kernel.lhs
     if not m_tile or any(tile > 1 for tile in m_tile[:-1]) or shape.points(kernel.k) < 64:
         return False
     if -(-shape.points(kernel.n) // (4 * shape.lanes)) < 2:
         return False
-    row_bytes, k_bytes = abs(_row_bytes(shape, lhs, kernel.m)), abs(_row_bytes(shape, lhs, kernel.k))
-    if not row_bytes or not k_bytes:
+    k_bytes = abs(_row_bytes(shape, lhs, kernel.k))
+    return k_bytes >= _PAGE_BYTES // 2 and k_bytes % (_PAGE_BYTES // 2) == 0
+
+
+def _rows_share_a_set(shape: _Shape, m_tile: tuple[int, ...]) -> bool:
+    """Whether the rows of a tile are so many pages apart that one set of L1 cannot hold their lines."""
+    row_bytes = abs(_row_bytes(shape, shape.kernel.lhs, shape.kernel.m))
+    if not m_tile or not row_bytes:
         return False
-    rows_in_one_set = m_tile[-1] > _L1_WAYS * (4096 // math.gcd(4096, row_bytes))
-    return rows_in_one_set or (k_bytes >= 2048 and 4096 // math.gcd(4096, k_bytes) <= 2)
+    ways = shape.target.l1_bytes // _PAGE_BYTES - 2
+    return m_tile[-1] > ways * (_PAGE_BYTES // math.gcd(_PAGE_BYTES, row_bytes))
 
 
 def _row_bytes(shape: _Shape, address: Address, dims: Sequence[int]) -> int:
@@ -318,7 +331,7 @@ def _in_place_factor(shape: _Shape, m_tile: tuple[int, ...]) -> float:
     rhs_bytes = shape.points((*kernel.k, *kernel.n)) * shape.element_bytes(kernel.rhs)
     factor = next(factor for share, factor in _IN_PLACE_FACTORS if rhs_bytes < share * shape.target.l2_bytes)
     k_bytes = abs(_row_bytes(shape, kernel.rhs, kernel.k))
-    aliased = k_bytes and k_bytes % 4096 == 0 and shape.points(kernel.k) > 64
+    aliased = k_bytes and k_bytes % _PAGE_BYTES == 0 and shape.points(kernel.k) > 64
     return factor * (_ALIASED_FACTOR if aliased else 1.0)
 
 

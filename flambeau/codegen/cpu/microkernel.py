@@ -18,6 +18,7 @@ from flambeau.codegen.cpu.emitter import (
     F32,
     F64,
     I1,
+    I32,
     I64,
     PTR,
     Emitter,
@@ -27,6 +28,7 @@ from flambeau.codegen.cpu.emitter import (
     is_float,
     is_signed,
     lanes_of,
+    storage_bytes,
     vector_type,
 )
 from flambeau.codegen.cpu.epilogue import EpiloguePoint, evaluate_epilogue
@@ -40,6 +42,7 @@ _MULTIPLY_ADDS_PER_TRIP = 24
 _CHAINS = 8
 # Code grows with each unrolled multiply-add; whole short loops are unrolled up to this many.
 _LONGEST_UNROLL = 112
+_LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,8 @@ class _RowTile(_Sums):
         """One k point: a row of rhs vectors times a column of lhs elements."""
         b, plan, lanes = self.b, self.plan, self.plan.lanes
         columns = [self.rhs_vector(rhs, rhs_at, v) for v in range(self.n_vectors)]
+        if plan.schedule.prefetch:
+            self.prefetch(rhs, rhs_at + plan.schedule.prefetch * plan.tile_loops[-1][2])
         sums = list(sums)
         for row, offset in enumerate(self.row_offsets):
             element = self.widened(b.load_scalar(lhs, lhs_at + offset, plan.lhs.dtype), plan.lhs)
@@ -231,6 +236,13 @@ class _RowTile(_Sums):
                 at = first + row * self.n_vectors + v
                 sums[at] = self.multiply_add(splat, column, sums[at])
         return sums
+
+    def prefetch(self, rhs: ll.Value, at: int) -> None:
+        """Ask for the tile's columns at element `at`, a line at a time, into L1. Never faults, wherever it points."""
+        b, dtype = self.b, self.plan.rhs.dtype
+        for line in range(0, self.tile.columns, max(1, _LINE_BYTES // storage_bytes(dtype))):
+            options = [ll.Constant(I32, option) for option in (0, 3, 1)]  # read, keep in every level, data
+            b.intrinsic("llvm.prefetch.p0", ll.VoidType(), [b.element(rhs, at + line, dtype), *options])
 
     def rhs_vector(self, rhs: ll.Value, at: int, vector: int) -> ll.Value:
         plan, lanes = self.plan, self.plan.lanes
