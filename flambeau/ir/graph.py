@@ -103,6 +103,7 @@ class Graph(nx.MultiDiGraph):
         self.writes: dict[Value, Value] = {}
         self._next_seq = 0
         self._sorted: list[Node] | None = []
+        self._has_holes = False             # _sorted still lists nodes that were erased
 
     def __str__(self) -> str:
         """The text form; `flambeau.ir.parse` gives the graph back."""
@@ -157,12 +158,12 @@ class Graph(nx.MultiDiGraph):
         """Remove a node that nothing uses."""
         assert not self._succ[node], f"{node!r} is still used by {next(iter(self._succ[node]))!r}"
         self.remove_node(node)
-        self._sorted = None
+        self._has_holes = True
 
     def erase_all(self, nodes: Iterable[Node]) -> None:
         """Remove nodes whose results are only used among themselves."""
         self.remove_nodes_from(list(nodes))
-        self._sorted = None
+        self._has_holes = True
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -187,6 +188,9 @@ class Graph(nx.MultiDiGraph):
         """All nodes, operands before users; stable (creation order wherever that is an order). Kept between calls."""
         if self._sorted is None:
             self._sorted = _stable_toposort(self)
+        elif self._has_holes:
+            self._sorted = [node for node in self._sorted if node in self._node]
+        self._has_holes = False
         return self._sorted
 
     def copy(self, as_view: bool = False) -> Graph:
@@ -204,6 +208,7 @@ def _stable_toposort(graph: Graph) -> list[Node]:
             node, position = stack.pop()
             if node in done:
                 continue
+            assert len(stack) < len(graph._node), f"graph {graph.name} has a cycle through {node!r}"
             operands = node.operands
             while position < len(operands) and operands[position].node in done:
                 position += 1

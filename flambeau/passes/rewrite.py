@@ -1,0 +1,132 @@
+"""What graph passes share: replace a node by values, forget what nothing reads, and repeat rules to a fixed point."""
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flambeau.ir.builder import Builder
+from flambeau.ir.graph import Graph, Input, Node, Value
+from flambeau.ir.op import Effect, Op
+
+__all__ = ["Rewriter", "Rule", "graphs_within", "is_removable"]
+
+_MOST_REWRITES_PER_NODE = 64                # far above what rules that shrink a graph need
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rewrite, for nodes of the named ops. `apply` gives the value to put in the node's place, the node's own
+    result where it changed an operand instead, or None where the rule does not hold."""
+
+    rewrite: str                            # "x * 1 -> x"
+    ops: tuple[str, ...]
+    apply: Callable[[Rewriter, Node], Value | None]
+
+
+def is_removable(node: Node) -> bool:
+    """True for nodes that may go when nothing reads their results: they have no effect and are no input, which is
+    part of the signature."""
+    return node.op.effect is Effect.PURE and not isinstance(node.op, Input)
+
+
+def graphs_within(graph: Graph) -> list[Graph]:
+    """`graph` and every region in it, outermost first."""
+    found = [graph]
+    for current in found:                   # grows while it is walked
+        for node in current.toposort():
+            found.extend(node.regions)
+    return found
+
+
+class Rewriter(Builder):
+    """A Builder over a graph that a pass changes in place. It knows the graph's roots (outputs and written values),
+    and keeps a worklist of nodes that may match a rule: new ones, and those whose operands changed."""
+
+    def __init__(self, graph: Graph):
+        super().__init__(graph)
+        self.roots = set(graph.roots())
+        self._queue: deque[Node] = deque()
+        self._queued: set[Node] = set()
+
+    def emit(self, op: Op, *operands: Value, regions: tuple[Graph, ...] = ()) -> Any:
+        node = self.graph.append(op, operands, loc=self.loc, phase=self.phase, regions=regions)
+        self.push(node)
+        return node.results[0] if len(node.results) == 1 else node.results
+
+    def push(self, node: Node) -> None:
+        """Look at `node` again."""
+        if node not in self._queued:
+            self._queued.add(node)
+            self._queue.append(node)
+
+    def is_read(self, node: Node) -> bool:
+        """True when a node reads a result of this one, or a root is one."""
+        return bool(self.graph._succ[node]) or any(value in self.roots for value in node.results)
+
+    # -- changing ---------------------------------------------------------------------------------------------------
+
+    def set_operand(self, node: Node, position: int, value: Value) -> None:
+        """Change one operand, of the same meaning; what is then read by nothing goes."""
+        old = node.operands[position].node
+        self.graph.set_operand(node, position, value)
+        self.push(node)
+        self.push(old)
+
+    def replace(self, node: Node, values: Sequence[Value]) -> None:
+        """Put `values` in the place of the node's results, and erase it."""
+        for old, new in zip(node.results, values, strict=True):
+            assert old.type == new.type, f"{node!r}: a rewrite gives {new.type} for {old.type}"
+            if old is not new:
+                self._replace(old, new)
+        if is_removable(node) and not self.is_read(node):
+            self.erase(node)
+
+    def _replace(self, old: Value, new: Value) -> None:
+        graph = self.graph
+        for user, position in graph.uses(old):
+            graph.set_operand(user, position, new)
+            self.push(user)
+        if old in self.roots:
+            graph.replace_uses(old, new)
+            self.roots.discard(old)
+            self.roots.add(new)
+
+    def erase(self, node: Node) -> None:
+        """Remove a node that nothing reads; its operands may follow."""
+        for value in node.operands:
+            self.push(value.node)
+        self.graph.erase(node)
+
+    # -- rules ------------------------------------------------------------------------------------------------------
+
+    def apply(self, rules_of: Mapping[str, Sequence[Rule]], nodes: Iterable[Node]) -> Counter[str]:
+        """Apply rules, by op name, until none holds; how often each did. Nodes that nothing reads are erased.
+        A set of rules that does not come to an end is an error."""
+        for node in nodes:
+            self.push(node)
+        limit = _MOST_REWRITES_PER_NODE * (len(self._queue) + 16)
+        times: Counter[str] = Counter()
+        for _ in range(limit):
+            if not self._queue:
+                return times
+            node = self._queue.popleft()
+            self._queued.discard(node)
+            if node not in self.graph._node:
+                continue
+            if is_removable(node) and not self.is_read(node):
+                self.erase(node)
+                continue
+            self._apply_first(rules_of.get(node.op.name, ()), node, times)
+        raise AssertionError(f"rules came to no end after {limit} steps; most often: {times.most_common(3)}")
+
+    def _apply_first(self, rules: Sequence[Rule], node: Node, times: Counter[str]) -> None:
+        for rule in rules:
+            self.loc, self.phase = node.loc, node.phase
+            value = rule.apply(self, node)
+            if value is not None:
+                times[rule.rewrite] += 1
+                if value.node is not node:
+                    self.replace(node, (value,))
+                return
