@@ -202,14 +202,17 @@ class Watch:
         self._seen_codes: set[types.CodeType] = set()
         self._function = function
         self._previous: Any = None
+        self.hook: Any = None           # what the framework's own entry points switch off and restore
 
     def __enter__(self) -> Watch:
         self._watch_function(self._function)
         self._previous = sys.getprofile()
-        sys.setprofile(self._profile)
+        self.hook = self._profile
+        sys.setprofile(self.hook)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.hook = self._previous
         sys.setprofile(self._previous)
 
     def add(self, key: Any, name: str, read: Callable[[], Any], where: str | None = None,

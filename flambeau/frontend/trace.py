@@ -6,6 +6,7 @@ write through any view is seen through all of them.
 """
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,13 +70,16 @@ class Trace:
     # -- what dispatch asks for -------------------------------------------------------------------------------------
 
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        values = [self.value_of(t) for t in operands]
+        sys.setprofile(None)                # no user code runs in here
         loc = user_location()
         try:
+            values = [self.value_of(t) for t in operands]
             node = self.graph.append(op, values, loc=loc, phase=self._phase)
+            return tuple([self._shell(v, loc) for v in node.results])
         except Exception as error:
             raise self._located(error, loc) from None
-        return tuple([self._shell(v, loc) for v in node.results])
+        finally:
+            sys.setprofile(self.watch.hook)
 
     def record_view(self, op: Op, x: Tensor) -> Tensor:
         loc = user_location()
