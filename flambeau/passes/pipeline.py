@@ -44,12 +44,9 @@ GRAPH_PASSES: Final[tuple[Pass, ...]] = (
     Pass("fold", fold),
     Pass("cse", cse),
     Pass("dce", dce),
+    Pass("layout", layout),                 # before decompose: pooling and normalize sink through permutes as one op
     Pass("decompose", decompose),
-    Pass("simplify", simplify),
-    Pass("cse", cse),
-    Pass("dce", dce),
-    Pass("layout", layout),
-    Pass("simplify", simplify),             # permutes that the layouts left
+    Pass("simplify", simplify),             # what layouts and decompositions left
     Pass("cse", cse),
     Pass("dce", dce),
     Pass("fuse", fuse),
