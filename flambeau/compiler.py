@@ -4,9 +4,11 @@
 """
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from flambeau import config
 from flambeau.codegen.cpu.artifact import Artifact
@@ -108,7 +110,8 @@ def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = 
     """Compile `graph`, which is left as it was. verify: check the graph after every pass (slow; tests do)."""
     target = target or host_target()
     started = time.perf_counter()
-    fused, report = run(clone(graph)[0], GRAPH_PASSES, verify=verify, dump_dir=config.dump_dir)
+    dump_dir = _new_dump_dir(graph)
+    fused, report = run(clone(graph)[0], GRAPH_PASSES, verify=verify, dump_dir=dump_dir)
     passed = time.perf_counter()
     calls = [_scheduled(call, target) for call in lower(fused)]
     lowered = time.perf_counter()
@@ -124,11 +127,37 @@ def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = 
     finished = time.perf_counter()
     codegen = _codegen_seconds[0] - codegen_before
     times = CompileTimes(passed - started, lowered - passed, codegen, finished - lowered - codegen)
-    return Compiled(graph, fused, memory, loaded, program, executable, report, times, new_kernels + more, launch_calls)
+    compiled = Compiled(graph, fused, memory, loaded, program, executable, report, times, new_kernels + more,
+                        launch_calls)
+    if dump_dir is not None:
+        _dump_kernels(compiled, dump_dir, len(report.records) + 1)
+    return compiled
+
+
+_dumps = itertools.count()
+
+
+def _new_dump_dir(graph: Graph) -> Path | None:
+    """A folder of its own for each graph compiled while FLAMBEAU_DUMP is set: DIR/000-train_step."""
+    return config.dump_dir / f"{next(_dumps):03}-{graph.name}" if config.dump_dir is not None else None
+
+
+def _dump_kernels(compiled: Compiled, directory: Path, number: int) -> None:
+    """After the passes' own files: the kernels, their LLVM IR and assembly."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for level, suffix in (("kernels", "txt"), ("llvm", "ll"), ("asm", "s")):
+        (directory / f"{number:02}-{level}.{suffix}").write_text(compiled.text(level), encoding="utf-8")
+        number += 1
 
 
 def _scheduled(call: Call, target: Target) -> Call:
-    return Call(schedule(call.kernel, target), call.buffers, call.sizes, call.phase)
+    """The call with its kernel scheduled; kernels that compute the same get one schedule, worked out once."""
+    key = f"{kernel_key(call.kernel)} {target.cache_key}"
+    chosen = _schedules.get_or_make(key, lambda: schedule(call.kernel, target))
+    return replace(call, kernel=replace(chosen, locations=call.kernel.locations))
+
+
+_schedules: Cache[Kernel] = Cache()
 
 
 _codegen_seconds = [0.0]
