@@ -39,25 +39,25 @@ class Volatile(Attributed):
 
 
 class Identities:
-    """Objects compared by identity, as one leaf: the quick picture of many tensors. `append_only`: what the traced
-    function itself appended (state that an optimizer's first step creates) is adopted, not taken for a change."""
+    """Objects compared by identity, as one leaf: the quick picture of many tensors. growing: additional objects
+    (state that an optimizer's first step creates) are adopted, not taken for a change."""
 
-    __slots__ = ("append_only", "objects")
+    __slots__ = ("growing", "objects")
 
-    def __init__(self, objects: Iterable[Any], append_only: bool = False):
-        self.objects, self.append_only = tuple(objects), append_only
+    def __init__(self, objects: Iterable[Any], growing: bool = False):
+        self.objects, self.growing = tuple(objects), growing
 
     def __eq__(self, other: object) -> bool:
         """self is what is found now, other what was expected."""
         if not isinstance(other, Identities):
             return NotImplemented
         now, before = self.objects, other.objects
-        if not all(map(operator.is_, now, before)):
-            return False
-        if self.append_only and len(now) > len(before):
-            other.objects = now
+        if len(now) == len(before) and all(map(operator.is_, now, before)):
             return True
-        return len(now) == len(before)
+        if not self.growing or not {id(o) for o in before} <= {id(o) for o in now}:
+            return False
+        other.objects = now
+        return True
 
     def __hash__(self) -> int:
         return 0

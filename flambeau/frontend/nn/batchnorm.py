@@ -1,0 +1,92 @@
+"""Batch normalization. Running statistics are buffers changed in place, so that they trace as state."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.frontend import functions as F
+from flambeau.frontend.autograd import no_grad
+from flambeau.frontend.nn.init import ones_, zeros_
+from flambeau.frontend.nn.module import Module
+from flambeau.frontend.nn.parameter import empty_parameter
+from flambeau.frontend.promotion import get_default_dtype
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir.dtypes import DType
+
+
+class _BatchNorm(Module):
+    """(x - mean) / sqrt(var + eps) * weight + bias per channel (dim 1); mean and biased var over all other dims.
+
+    In training the statistics are the batch's, and the running ones move towards them (with the unbiased variance)
+    by `momentum`; momentum None averages over all batches seen. In evaluation the running ones are used."""
+
+    ranks: tuple[int, ...]
+    num_batches_tracked: Tensor | None
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, device: Any = None, dtype: DType | None = None, *,
+                 bias: bool = True):
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        shape = (num_features,)
+        self.register_parameter("weight", empty_parameter(shape, dtype, device) if affine else None)
+        self.register_parameter("bias", empty_parameter(shape, dtype, device) if affine and bias else None)
+        storage = dtype or get_default_dtype()
+        for name in ("running_mean", "running_var"):
+            zeros = Tensor._from_array(np.zeros(shape, storage.storage), storage)
+            self.register_buffer(name, zeros if track_running_stats else None)
+        count = Tensor._from_array(np.zeros((), np.int64), dt.i64)
+        self.register_buffer("num_batches_tracked", count if track_running_stats else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Mean 0, variance 1, no batches seen."""
+        if self.track_running_stats:
+            zeros_(self.running_mean)
+            ones_(self.running_var)
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0, running statistics as at the start."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            ones_(self.weight)
+        if self.bias is not None:
+            zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in self.ranks:
+            wanted = " or ".join(f"{rank}D" for rank in self.ranks)
+            raise ValueError(f"expected {wanted} input (got {input.ndim}D input)")
+        use_batch = self.training or self.running_mean is None
+        update = self.training and self.track_running_stats
+        factor: Any = 0.0 if self.momentum is None else self.momentum
+        if update and self.num_batches_tracked is not None:
+            with no_grad():
+                self.num_batches_tracked.add_(1)
+                if self.momentum is None:
+                    factor = 1.0 / self.num_batches_tracked.to(dt.f64)
+        tracked = update or not use_batch
+        return F.batch_norm(input, self.running_mean if tracked else None, self.running_var if tracked else None,
+                            self.weight, self.bias, use_batch, factor, self.eps)
+
+    def extra_repr(self) -> str:
+        bias = f"bias={self.bias is not None}, " if self.affine else ""
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, {bias}"
+                f"track_running_stats={self.track_running_stats}")
+
+
+class BatchNorm1d(_BatchNorm):
+    """input: [n, num_features] or [n, num_features, length] -> the same shape."""
+
+    ranks = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """input: [n, num_features, height, width] -> the same shape."""
+
+    ranks = (4,)

@@ -1,0 +1,153 @@
+"""nn.init: fill a tensor in place with random or fixed values, off the tape. Draws come from the default generator."""
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+from flambeau.frontend.autograd import no_grad
+from flambeau.frontend.nn.state import tensor_of
+from flambeau.frontend.tensor import Tensor
+
+_GAINS = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
+_LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+           "sigmoid")
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """How much a nonlinearity shrinks its input's scale, as a factor to undo it. param: leaky_relu's slope.
+
+    Raises ValueError for a name that is not known."""
+    if nonlinearity in _LINEAR:
+        return 1.0
+    if nonlinearity == "leaky_relu":
+        if param is not None and (isinstance(param, bool) or not isinstance(param, (int, float))):
+            raise ValueError(f"negative_slope {param} not a valid number")
+        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in _GAINS:
+        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+    return _GAINS[nonlinearity]
+
+
+@no_grad()
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Draws from the uniform distribution on [a, b)."""
+    return tensor.uniform_(a, b)
+
+
+@no_grad()
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Draws from the normal distribution."""
+    return tensor.normal_(mean, std)
+
+
+@no_grad()
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Draws from the normal distribution cut to [a, b] (bounds in the tensor's units, not in std)."""
+    standard = NormalDist()
+    low, high = standard.cdf((a - mean) / std), standard.cdf((b - mean) / std)
+    shares = tensor_of(np.empty(tensor.shape)).uniform_(low, high).numpy()
+    tiny = np.finfo(np.float64).tiny
+    inverse = map(standard.inv_cdf, np.clip(shares, tiny, 1 - 2.0**-53).ravel().tolist())
+    draws = np.fromiter(inverse, np.float64, shares.size).reshape(shares.shape)
+    return tensor.copy_(tensor_of(np.clip(draws * std + mean, a, b)))
+
+
+@no_grad()
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Every element is `val`."""
+    return tensor.fill_(val)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Every element is 1."""
+    return constant_(tensor, 1.0)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Every element is 0."""
+    return constant_(tensor, 0.0)
+
+
+@no_grad()
+def eye_(tensor: Tensor) -> Tensor:
+    """A 2-d tensor becomes the identity matrix. Raises ValueError for other ranks."""
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    return tensor.copy_(tensor_of(np.eye(*tensor.shape)))
+
+
+@no_grad()
+def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
+    """A (semi-)orthogonal matrix times gain; dims after the first count as one. Raises ValueError below 2 dims.
+
+    Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", 2013."""
+    if tensor.ndim < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    rows = tensor.shape[0]
+    columns = tensor.numel() // max(rows, 1)
+    draws = tensor_of(np.empty((rows, columns))).normal_(0, 1).numpy()
+    q, r = np.linalg.qr(draws.T if rows < columns else draws)
+    q = q * np.sign(np.diag(r))                 # makes the distribution uniform over orthogonal matrices
+    matrix = q.T if rows < columns else q
+    return tensor.copy_(tensor_of(gain * matrix.reshape(tensor.shape)))
+
+
+def fans(tensor: Tensor) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight [out, in, *kernel]. Raises ValueError below 2 dims."""
+    if tensor.ndim < 2:
+        raise ValueError("Fan in and fan out can not be computed for tensor with fewer than 2 dimensions")
+    out_features, in_features, *kernel = tensor.shape
+    return in_features * math.prod(kernel), out_features * math.prod(kernel)
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Uniform with variance gain**2 * 2 / (fan_in + fan_out). Glorot and Bengio, AISTATS 2010."""
+    bound = math.sqrt(3.0) * gain * math.sqrt(2.0 / sum(fans(tensor)))
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Normal with variance gain**2 * 2 / (fan_in + fan_out). Glorot and Bengio, AISTATS 2010."""
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))))
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    mode = mode.lower()
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
+    fan = fans(tensor)[mode == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Uniform with variance gain**2 / fan. a: leaky_relu's slope. He et al., ICCV 2015.
+
+    Raises ValueError for another mode than fan_in and fan_out."""
+    if 0 in tensor.shape:
+        return tensor
+    bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Normal with variance gain**2 / fan. a: leaky_relu's slope. He et al., ICCV 2015."""
+    if 0 in tensor.shape:
+        return tensor
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))
+
+
+def default_weights_(weight: Tensor, bias: Tensor | None) -> None:
+    """How linear and convolution layers start: uniform within 1 / sqrt(fan_in), weight and bias alike."""
+    kaiming_uniform_(weight, a=math.sqrt(5))
+    if bias is not None:
+        fan_in, _ = fans(weight)
+        bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
+        uniform_(bias, -bound, bound)
+
+
+__all__ = [
+    "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_",
+    "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+]

@@ -1,0 +1,339 @@
+"""Module: a tree of parameters, buffers and submodules, with PyTorch's names and state_dict keys.
+
+Every change to the tree bumps `epoch`, so that a compiled function looks at its modules again only then.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from flambeau.frontend.active import active
+from flambeau.frontend.epoch import epoch
+from flambeau.frontend.guards import Attributed, Exactly, Identities
+from flambeau.frontend.nn import conversion, state, tree
+from flambeau.frontend.nn.hooks import Hook, RemovableHandle, call_with_hooks
+from flambeau.frontend.nn.parameter import Parameter
+from flambeau.frontend.tensor import Tensor
+
+M = TypeVar("M", bound="Module")
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+_INTERNAL = frozenset([*_REGISTRIES, "_non_persistent_buffers_set", "_forward_hooks", "_forward_pre_hooks", "training"])
+
+
+class Module(Attributed):
+    """Base of all networks: assign Parameters and Modules as attributes in `__init__`, define `forward`.
+
+    Parameters and submodules that are assigned are registered: found by parameters(), moved by to(), saved by
+    state_dict(). Call `super().__init__()` first."""
+
+    training: bool
+
+    def __init__(self) -> None:
+        self.__dict__.update(training=True, _parameters={}, _buffers={}, _modules={},
+                             _non_persistent_buffers_set=set(), _forward_hooks={}, _forward_pre_hooks={})
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What calling the module computes; every subclass defines its own."""
+        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tracer = active.tracer
+        if tracer is not None and id(self) not in tracer.name_of:
+            tree.name_state(tracer, self)
+        fields = self.__dict__
+        if fields["_forward_hooks"] or fields["_forward_pre_hooks"]:
+            return call_with_hooks(self, args, kwargs)
+        return self.forward(*args, **kwargs)
+
+    # -- attributes -------------------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        """Only for names that are no plain attribute."""
+        fields = self.__dict__
+        for registry in _REGISTRIES:
+            members = fields.get(registry)
+            if members is not None and name in members:
+                return members[name]
+        hint = "" if "_modules" in fields else "; was super().__init__() called?"
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        fields = self.__dict__
+        if isinstance(value, Parameter):
+            self._forget(name, "_parameters", "parameters")
+            self.register_parameter(name, value)
+        elif isinstance(value, Module):
+            self._forget(name, "_modules", "modules")
+            self.register_module(name, value)
+        elif self._assign_registered(name, value):
+            epoch.bump()
+        elif name not in fields or fields[name] is not value:
+            object.__setattr__(self, name, value)
+            epoch.bump()
+
+    def __delattr__(self, name: str) -> None:
+        for registry in _REGISTRIES:
+            if name in self.__dict__.get(registry, ()):
+                del self.__dict__[registry][name]
+                self._non_persistent_buffers_set.discard(name)
+                break
+        else:
+            object.__delattr__(self, name)
+        epoch.bump()
+
+    def _forget(self, name: str, keep: str, what: str) -> None:
+        """Take `name` out of wherever it is, except the registry `keep`, where it holds its place."""
+        fields = self.__dict__
+        if keep not in fields:
+            raise AttributeError(f"cannot assign {what} before Module.__init__() call")
+        fields.pop(name, None)
+        for registry in _REGISTRIES:
+            if registry != keep:
+                fields[registry].pop(name, None)
+        fields["_non_persistent_buffers_set"].discard(name)
+
+    def _assign_registered(self, name: str, value: Any) -> bool:
+        """Assign to a name that is a parameter, module or buffer; False when it is none."""
+        fields = self.__dict__
+        for registry, wanted in (("_parameters", "Parameter"), ("_modules", "Module"), ("_buffers", "Tensor")):
+            members = fields.get(registry)
+            if members is not None and name in members:
+                if value is not None and not (wanted == "Tensor" and isinstance(value, Tensor)):
+                    raise TypeError(f"cannot assign '{type(value).__name__}' as {registry[1:-1]} '{name}' "
+                                    f"(nn.{wanted} or None expected)")
+                members[name] = value
+                return True
+        return False
+
+    def _replace(self, name: str, value: Tensor) -> None:
+        """Put another tensor in the place of a parameter or buffer."""
+        old = self._parameters.get(name)
+        if old is not None and not isinstance(value, Parameter):
+            value = Parameter(value, old.requires_grad)
+        setattr(self, name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
+
+    # -- registration -----------------------------------------------------------------------------------------------
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter, or None to reserve its name. Raises KeyError for a name that is taken or holds a dot,
+        TypeError for anything but a Parameter, ValueError for one that was computed by recorded operations."""
+        self._check_name(name, "_parameters", "parameter")
+        if param is not None:
+            if not isinstance(param, Parameter):
+                raise TypeError(f"cannot assign '{type(param).__name__}' object to parameter '{name}' "
+                                "(nn.Parameter or None required)")
+            if param.grad_fn is not None:
+                raise ValueError(f"cannot assign non-leaf Tensor to parameter '{name}'; model parameters must be "
+                                 "created explicitly")
+        self._parameters[name] = param
+        epoch.bump()
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that is state but no parameter (running statistics). persistent: part of state_dict().
+
+        Raises KeyError for a name that is taken or holds a dot, TypeError for anything but a Tensor or None."""
+        self._check_name(name, "_buffers", "buffer")
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' "
+                            "(Tensor or None required)")
+        self._buffers[name] = tensor
+        (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
+        epoch.bump()
+
+    def register_module(self, name: str, module: Module | None) -> None:
+        """Add a submodule, or None to reserve its name. Raises as register_buffer does."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+        self._check_name(name, "_modules", "module")
+        self._modules[name] = module
+        epoch.bump()
+
+    add_module = register_module
+
+    def _check_name(self, name: str, registry: str, what: str) -> None:
+        if registry not in self.__dict__:
+            raise AttributeError(f"cannot assign {what} before Module.__init__() call")
+        if not isinstance(name, str):
+            raise TypeError(f"{what} name should be a string. Got {type(name).__name__}")
+        if "." in name:
+            raise KeyError(f"{what} name can't contain \".\": {name!r}")
+        if name == "":
+            raise KeyError(f"{what} name can't be empty string \"\"")
+        if hasattr(self, name) and name not in self.__dict__[registry]:
+            raise KeyError(f"attribute '{name}' already exists")
+
+    def register_forward_hook(self, hook: Hook, *, prepend: bool = False,
+                              with_kwargs: bool = False) -> RemovableHandle:
+        """Call `hook(module, args, output)` after forward; what it returns, if not None, replaces the output.
+        with_kwargs: `hook(module, args, kwargs, output)`."""
+        return RemovableHandle(self._forward_hooks, (hook, with_kwargs), prepend)
+
+    def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False,
+                                  with_kwargs: bool = False) -> RemovableHandle:
+        """Call `hook(module, args)` before forward; what it returns, if not None, replaces the arguments.
+        with_kwargs: `hook(module, args, kwargs)`, which returns None or (args, kwargs)."""
+        return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
+
+    # -- walking the tree -------------------------------------------------------------------------------------------
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True,
+                         remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """(dotted name, parameter) of this module and, with recurse, all below it; shared ones once."""
+        return tree.named_members(self, lambda m: m._parameters.items(), prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Every parameter once, in order of registration."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True,
+                      remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """(dotted name, buffer) of this module and, with recurse, all below it."""
+        return tree.named_members(self, lambda m: m._buffers.items(), prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Every buffer once."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of the direct submodules, each once."""
+        return tree.named_members(self, lambda m: m._modules.items(), "", False, True)
+
+    def children(self) -> Iterator[Module]:
+        """The direct submodules."""
+        return (child for _, child in self.named_children())
+
+    def named_modules(self, memo: set[Module] | None = None, prefix: str = "",
+                      remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """(dotted name, module) of this module (name "") and all below it, parents first."""
+        return tree.named_modules(self, memo, prefix, remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def get_submodule(self, target: str) -> Module:
+        """The module of that dotted name ("" is this one). Raises AttributeError where the path breaks."""
+        module = self
+        for name in target.split(".") if target else ():
+            child = module._modules.get(name)
+            if child is None:
+                raise AttributeError(f"{module._get_name()} has no submodule `{name}`")
+            module = child
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter of that dotted name. Raises AttributeError when there is none."""
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        found = module._parameters.get(name)
+        if found is None:
+            raise AttributeError(f"{module._get_name()} has no parameter `{name}`")
+        return found        # type: ignore[no-any-return]
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer of that dotted name. Raises AttributeError when there is none."""
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        found = module._buffers.get(name)
+        if found is None:
+            raise AttributeError(f"{module._get_name()} has no buffer `{name}`")
+        return found        # type: ignore[no-any-return]
+
+    # -- modes and conversions --------------------------------------------------------------------------------------
+
+    def train(self: M, mode: bool = True) -> M:
+        """Switch this module and all below it to training mode (dropout drops, batch norm measures)."""
+        if not isinstance(mode, bool):
+            raise ValueError("training mode is expected to be boolean")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Switch to evaluation mode: train(False)."""
+        return self.train(False)
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Freeze (False) or unfreeze every parameter."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros."""
+        for parameter in self.parameters():
+            conversion.clear_grad(parameter, set_to_none)
+
+    def apply(self: M, fn: Callable[[Module], Any]) -> M:
+        """Call fn on every module below this one, then on this one (to initialise weights)."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def to(self: M, *args: Any, **kwargs: Any) -> M:
+        """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: convert parameters and buffers in place.
+        dtype must be floating-point and changes only floating-point tensors."""
+        conversion.convert(self, *args, **kwargs)
+        return self
+
+    def float(self: M) -> M:
+        """Floating-point parameters and buffers become float32."""
+        return self.to(conversion.f32)
+
+    def double(self: M) -> M:
+        """Floating-point parameters and buffers become float64."""
+        return self.to(conversion.f64)
+
+    def half(self: M) -> M:
+        """Floating-point parameters and buffers become float16."""
+        return self.to(conversion.f16)
+
+    def bfloat16(self: M) -> M:
+        """Floating-point parameters and buffers become bfloat16."""
+        return self.to(conversion.bf16)
+
+    def cpu(self: M) -> M:
+        """Parameters and buffers move to the CPU."""
+        return self.to("cpu")
+
+    # -- saving and showing -----------------------------------------------------------------------------------------
+
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
+        """Parameters and persistent buffers by dotted name, sharing memory; detached unless keep_vars."""
+        return {key: t if keep_vars else t.detach() for key, t in state.persistent(self, prefix.rstrip("."))}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True,
+                        assign: bool = False) -> state.IncompatibleKeys:
+        """Copy values (tensors or ndarrays) into the parameters and buffers of the same names, in place.
+
+        Returns the missing and unexpected keys. Raises RuntimeError when there are any (strict) or shapes differ."""
+        return state.load(self, state_dict, strict, assign)
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of the repr; one line or several."""
+        return ""
+
+    def _get_name(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return tree.described(self)
+
+    def _guarded_state(self) -> Iterable[tuple[str, Any]]:
+        """Whatever a trace of this module may have read, submodules included."""
+        fields = self.__dict__
+        yield "training", self.training
+        for name, value in fields.items():
+            if name not in _INTERNAL:
+                yield name, value
+        tensors = [*fields["_parameters"].values(), *fields["_buffers"].values()]
+        yield "names", Exactly((*fields["_parameters"], *fields["_buffers"]))
+        yield "tensors", Identities(tensors)
+        yield "types", Exactly([None if t is None else (t._type, t._requires_grad) for t in tensors])
+        yield "hooks", Identities([h for hooks in (fields["_forward_pre_hooks"], fields["_forward_hooks"])
+                                   for h in hooks.values()])
+        yield from fields["_modules"].items()

@@ -1,0 +1,77 @@
+"""Parameter: a Tensor that a Module registers when it is assigned, and that optimizers update."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.epoch import epoch
+from flambeau.frontend.promotion import get_default_dtype
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir.dtypes import DType
+
+
+class Parameter(Tensor):
+    """`Parameter(data)` shares memory with `data`, is a leaf of autograd and requires grad.
+
+    Raises TypeError when data is not a Tensor, RuntimeError when it should require grad but has no float dtype."""
+
+    __slots__ = ()
+
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+        if data is None:
+            dtype = get_default_dtype()
+            data = Tensor._from_array(np.empty(0, dtype.storage), dtype)
+        if not isinstance(data, Tensor):
+            raise TypeError(f"Parameter: data must be a Tensor, got {type(data).__name__}")
+        self = Tensor._make(data._storage, data._type, data._array, data._base, data._chain, cls=cls)
+        assert isinstance(self, Parameter)
+        self._history = data._history
+        self.requires_grad_(requires_grad)
+        return self
+
+    def __init__(self, data: Tensor | None = None, requires_grad: bool = True):
+        pass                    # all is done in __new__; Tensor's own __init__ refuses to be called
+
+    def requires_grad_(self, requires_grad: bool = True) -> Parameter:
+        """Ask for gradients or not (a frozen parameter). Compiled functions notice the change."""
+        if self._requires_grad != requires_grad:
+            super().requires_grad_(requires_grad)
+            epoch.bump()
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        if id(self) not in memo:
+            copied = Tensor._from_array(self._data().copy(), self.dtype)
+            memo[id(self)] = type(self)(copied, self._requires_grad)
+        return memo[id(self)]       # type: ignore[no-any-return]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self._data().copy(), self.dtype, self._requires_grad)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+def _rebuilt(cls: type[Parameter], array: np.ndarray, dtype: Any, requires_grad: bool) -> Parameter:
+    """What a pickled Parameter loads through."""
+    return cls(Tensor._from_array(array, dtype), requires_grad)
+
+
+def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object = None) -> Parameter:
+    """A parameter of that shape whose values are to be filled in. dtype None: the default float."""
+    dtype = dtype or get_default_dtype()
+    if device is not None and str(device) != "cpu":
+        raise UnsupportedError(f"there is no device {str(device)!r}", hint="this build computes on 'cpu'")
+    return Parameter(Tensor._from_array(np.zeros(shape, dtype.storage), dtype))
+
+
+def rebind(tensor: Tensor, value: Tensor) -> None:
+    """Give `tensor` the storage and type of `value`, keeping the object (and so optimizers' hold on it)."""
+    tensor._storage, tensor._type, tensor._array = value._storage, value._type, value._array
+    tensor._base, tensor._chain, tensor._history = value._base, value._chain, value._history
+    epoch.bump()

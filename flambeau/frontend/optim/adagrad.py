@@ -1,0 +1,40 @@
+"""Adagrad. Duchi, Hazan and Singer, JMLR 2011."""
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.frontend.inplace import assign_
+from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, new_step, zeros_like
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+
+
+class Adagrad(Optimizer):
+    """p -= lr / (1 + (step - 1) * lr_decay) * g / (sqrt(sum of g**2 so far) + eps)."""
+
+    def __init__(self, params: Any, lr: float | Tensor = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
+                 initial_accumulator_value: float = 0, eps: float = 1e-10, foreach: bool | None = None, *,
+                 maximize: bool = False, differentiable: bool = False, fused: bool | None = None):
+        for name, value in (("learning rate", lr), ("lr_decay value", lr_decay), ("weight_decay value", weight_decay),
+                            ("initial_accumulator_value value", initial_accumulator_value), ("epsilon value", eps)):
+            if not isinstance(value, Tensor) and not value >= 0.0:
+                raise ValueError(f"Invalid {name}: {value}")
+        super().__init__(params, {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay,
+                                  "initial_accumulator_value": initial_accumulator_value, "foreach": foreach,
+                                  "maximize": maximize, "differentiable": differentiable, "fused": fused})
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Optimize more parameters; Adagrad's state exists from here on, as in PyTorch."""
+        super().add_param_group(param_group)
+        for p in param_group["params"]:
+            self._state_of(p, {"step": new_step,
+                               "sum": lambda p=p: zeros_like(p, param_group["initial_accumulator_value"])})
+
+    def _update(self, group: Group) -> None:
+        lr, lr_decay, eps = hyper(group, "lr"), hyper(group, "lr_decay"), hyper(group, "eps")
+        for p, grad in self._with_gradients(group):
+            state = self._state_of(p, {"step": new_step, "sum": lambda p=p: zeros_like(p)})  # type: ignore[misc]
+            step = assign_(state["step"], state["step"] + 1).to(dt.f64)
+            total = assign_(state["sum"], state["sum"] + grad * grad)
+            rate = lr / ((step - 1) * lr_decay + 1)
+            assign_(p, p - grad * rate / (total.sqrt() + eps))

@@ -1,0 +1,249 @@
+"""Optimizer: parameter groups with hyperparameters, and state per parameter.
+
+Under trace every numeric hyperparameter is a runtime number (`hyper`), so that schedules never recompile, and state
+that the first step creates is made outside the trace, so that the first call captures what later calls update.
+"""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.active import active
+from flambeau.frontend.autograd import enable_grad, no_grad
+from flambeau.frontend.guards import Exactly, Identities, Volatile
+from flambeau.frontend.nn.conversion import clear_grad
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir.dtypes import DType
+
+Group = dict[str, Any]
+_HINTS = frozenset(["foreach", "fused", "capturable"])      # PyTorch's choices of implementation: they change nothing
+
+
+def hyper(group: Group, key: str) -> Any:
+    """A numeric hyperparameter: the number, under trace a runtime Scalar."""
+    tracer = active.tracer
+    return group[key] if tracer is None else tracer.scalar(group, key)
+
+
+def hyper_pair(group: Group, key: str) -> tuple[Any, Any]:
+    """A pair of numeric hyperparameters (Adam's betas), each as `hyper` gives one."""
+    tracer = active.tracer
+    if tracer is None:
+        first, second = group[key]
+        return first, second
+    owner: Any = _Elements(group, key)
+    return tracer.scalar(owner, 0), tracer.scalar(owner, 1)     # type: ignore[arg-type]
+
+
+class _Elements:
+    """`group[key]` by index, looked up anew each time: the tuple may be replaced (OneCycleLR does)."""
+
+    __slots__ = ("group", "key")
+
+    def __init__(self, group: Group, key: str):
+        self.group, self.key = group, key
+
+    def __getitem__(self, index: int) -> Any:
+        return self.group[self.key][index]
+
+
+def zeros_like(p: Tensor, value: float = 0.0) -> Tensor:
+    """State of a parameter's type, made at once also under trace."""
+    ones = Tensor._from_array(np.zeros(p._type.static_shape, p.dtype.storage), p.dtype)
+    if value:
+        np.copyto(ones._data(), dt.to_storage(np.asarray(value, p.dtype.compute), p.dtype))
+    return ones
+
+
+def new_step() -> Tensor:
+    """A step count: 0-d float32, as in PyTorch."""
+    return Tensor._from_array(np.zeros((), np.float32), dt.f32)
+
+
+class Optimizer(Volatile):
+    """Base of all optimizers. A subclass gives its defaults to `__init__` and defines `_update(group)`, or `step`.
+
+    params: tensors, (name, tensor) pairs, or dicts with "params" and hyperparameters of their own.
+    Raises ValueError for none, for duplicates and for tensors that are not leaves."""
+
+    structural: tuple[str, ...] = ("momentum", "dampening", "weight_decay")
+    """Hyperparameters whose being zero changes which operations a step does: that much of them is guarded."""
+
+    def __init__(self, params: Any, defaults: Mapping[str, Any]):
+        if isinstance(params, (Tensor, str)):
+            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but "
+                            f"got {type(params).__name__}")
+        if defaults.get("differentiable"):
+            raise UnsupportedError("differentiable=True: optimizer steps are not recorded",
+                                   hint="write the update with tensor operations to differentiate through it")
+        self.defaults = dict(defaults)
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        groups = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Optimize more parameters; hyperparameters not given are the defaults."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        given = param_group["params"]
+        if isinstance(given, (set, frozenset)):
+            raise TypeError("optimizer parameters need to be organized in ordered collections; sets change their order")
+        params = [given] if isinstance(given, Tensor) else list(given)
+        if params and all(isinstance(p, tuple) for p in params):
+            param_group["param_names"] = [name for name, _ in params]
+            params = [p for _, p in params]
+        for p in params:
+            self._check(p)
+        if len({id(p) for p in params}) < len(params):
+            raise ValueError("optimizer contains a parameter group with duplicate parameters")
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        if known & {id(p) for p in params}:
+            raise ValueError("some parameters appear in more than one parameter group")
+        param_group["params"] = params
+        for key, value in self.defaults.items():
+            param_group.setdefault(key, value)
+        self.param_groups.append(param_group)
+
+    def _check(self, p: Any) -> None:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
+        if not p.is_leaf:
+            raise ValueError("can't optimize a non-leaf Tensor")
+
+    # -- a step -----------------------------------------------------------------------------------------------------
+
+    @no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient, in place. closure: computes the gradients and gives the loss,
+        which is then returned."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._update(group)
+        return loss
+
+    def _update(self, group: Group) -> None:
+        raise NotImplementedError(f"{type(self).__name__}: define _update(group) or step()")
+
+    def _with_gradients(self, group: Group) -> Iterator[tuple[Tensor, Tensor]]:
+        """(parameter, what to descend along): the gradient, negated for maximize, plus weight decay."""
+        decay = None if group.get("weight_decay", 0) == 0 or self._decouples(group) else hyper(group, "weight_decay")
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None:
+                continue
+            if group["maximize"]:
+                grad = -grad
+            yield p, grad if decay is None else grad + p * decay
+
+    def _decouples(self, group: Group) -> bool:
+        """True when weight decay is no part of the gradient (AdamW)."""
+        return False
+
+    def _state_of(self, p: Tensor, made: Mapping[str, Callable[[], Tensor]]) -> dict[str, Any]:
+        """The state of p, with entries that are missing made now."""
+        state = self.state[p]
+        for key, make in made.items():
+            if state.get(key) is None:
+                state[key] = make()
+        tracer = active.tracer
+        label = None if tracer is None else tracer.name_of.get(id(p))
+        if tracer is not None and label is not None:
+            for key, value in state.items():
+                tracer.name_of.setdefault(id(value), f"{label}.{key}")
+        return state
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                clear_grad(p, set_to_none)
+
+    # -- saving and showing -----------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {parameter number: its state}, "param_groups": [hyperparameters and parameter numbers]}; shares
+        memory."""
+        number_of = {id(p): n for n, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        groups = [{**{k: v for k, v in group.items() if k != "params"},
+                   "params": [number_of[id(p)] for p in group["params"]]} for group in self.param_groups]
+        return {"state": {number_of[id(p)]: dict(state) for p, state in self.state.items() if id(p) in number_of},
+                "param_groups": groups}
+
+    @no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over state and hyperparameters. Tensors are copied in place where there are some of the same type, so
+        that compiled functions go on with them. Raises ValueError when groups or their sizes differ."""
+        saved_groups = state_dict["param_groups"]
+        if len(saved_groups) != len(self.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        if any(len(s["params"]) != len(g["params"]) for s, g in zip(saved_groups, self.param_groups, strict=True)):
+            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's "
+                             "group")
+        kept: set[int] = set()
+        for saved, group in zip(saved_groups, self.param_groups, strict=True):
+            for number, p in zip(saved["params"], group["params"], strict=True):
+                if number in state_dict["state"]:
+                    kept.add(id(p))
+                    self._load_state(p, state_dict["state"][number])
+            group.update({k: v for k, v in saved.items() if k != "params"})
+        for p in [p for p in self.state if id(p) not in kept]:
+            del self.state[p]
+
+    def _load_state(self, p: Tensor, saved: Mapping[str, Any]) -> None:
+        own = self.state[p]
+        for key in [k for k in own if k not in saved]:
+            del own[key]
+        for key, value in saved.items():
+            if not isinstance(value, Tensor):
+                own[key] = value
+                continue
+            dtype = value.dtype if key == "step" or not p.is_floating_point() else p.dtype
+            old = own.get(key)
+            if isinstance(old, Tensor) and old._type == value._type.with_dtype(dtype):
+                old.copy_(value)
+            else:
+                own[key] = _copied(value, dtype)
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for n, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {n}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+    def _guarded_state(self) -> Iterable[tuple[str, Any]]:
+        """Parameters and state by identity, hyperparameters except numbers, which are read at every call."""
+        for n, group in enumerate(self.param_groups):
+            yield f"param_groups[{n}].params", Identities(group["params"])
+            numbers = []
+            for key, value in group.items():
+                kind = type(value)
+                if kind is float or kind is int:
+                    numbers.append(key)
+                elif kind is tuple and all(type(v) in (float, int) for v in value):
+                    numbers.append((key, len(value)))
+                elif key != "params" and key not in _HINTS:
+                    yield f"param_groups[{n}].{key}", value
+            yield f"param_groups[{n}] numbers", Exactly(numbers)
+            yield f"param_groups[{n}] zeros", Exactly([k for k in self.structural if group.get(k) == 0])
+        yield "state", Identities([v for state in self.state.values() for v in state.values()], growing=True)
+        for name, value in self.__dict__.items():
+            if name not in ("defaults", "state", "param_groups"):
+                yield name, value
+
+
+def _copied(value: Tensor, dtype: DType) -> Tensor:
+    """A tensor of its own memory in `dtype`."""
+    return value.detach().clone().to(dtype)

@@ -1,0 +1,48 @@
+"""RMSprop. Hinton, "Neural networks for machine learning", lecture 6e; centered: Graves, arXiv:1308.0850."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.frontend.inplace import assign_
+from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, new_step, zeros_like
+from flambeau.frontend.tensor import Tensor
+
+
+class RMSprop(Optimizer):
+    """p -= lr * g / (sqrt(v) + eps), v being a running mean of g**2; centered: less the square of g's running mean."""
+
+    def __init__(self, params: Any, lr: float | Tensor = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+                 weight_decay: float = 0, momentum: float = 0, centered: bool = False, capturable: bool = False,
+                 foreach: bool | None = None, maximize: bool = False, differentiable: bool = False):
+        for name, value in (("learning rate", lr), ("epsilon value", eps), ("momentum value", momentum),
+                            ("weight_decay value", weight_decay), ("alpha value", alpha)):
+            if not isinstance(value, Tensor) and not value >= 0.0:
+                raise ValueError(f"Invalid {name}: {value}")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "centered": centered,
+                                  "weight_decay": weight_decay, "capturable": capturable, "foreach": foreach,
+                                  "maximize": maximize, "differentiable": differentiable})
+
+    def _update(self, group: Group) -> None:
+        lr, alpha, eps = hyper(group, "lr"), hyper(group, "alpha"), hyper(group, "eps")
+        momentum = hyper(group, "momentum") if group["momentum"] != 0 else None
+        for p, grad in self._with_gradients(group):
+            state = self._state_of(p, _state_made(p, momentum is not None, group["centered"]))
+            assign_(state["step"], state["step"] + 1)
+            square = assign_(state["square_avg"], state["square_avg"] * alpha + grad * grad * (1 - alpha))
+            if group["centered"]:
+                mean = assign_(state["grad_avg"], state["grad_avg"] + (grad - state["grad_avg"]) * (1 - alpha))
+                square = square - mean * mean
+            root = square.sqrt() + eps
+            if momentum is None:
+                assign_(p, p - grad * lr / root)
+            else:
+                buffer = assign_(state["momentum_buffer"], state["momentum_buffer"] * momentum + grad / root)
+                assign_(p, p - buffer * lr)
+
+
+def _state_made(p: Tensor, momentum: bool, centered: bool) -> dict[str, Callable[[], Tensor]]:
+    names = ["square_avg", *(["momentum_buffer"] if momentum else []), *(["grad_avg"] if centered else [])]
+    made: dict[str, Callable[[], Tensor]] = {"step": new_step}
+    made.update({name: lambda: zeros_like(p) for name in names})
+    return made

@@ -1,0 +1,57 @@
+"""Stochastic gradient descent, with momentum. Sutskever et al., ICML 2013."""
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.frontend import functions as F
+from flambeau.frontend.inplace import assign_
+from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, new_step, zeros_like
+from flambeau.frontend.tensor import Tensor
+
+
+class SGD(Optimizer):
+    """p -= lr * g, or with momentum: buf = momentum * buf + (1 - dampening) * g; p -= lr * buf.
+
+    The first buf is g itself. nesterov: p -= lr * (g + momentum * buf)."""
+
+    def __init__(self, params: Any, lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0,
+                 weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False,
+                 foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None):
+        for name, value in (("learning rate", lr), ("momentum value", momentum), ("weight_decay value", weight_decay)):
+            if not isinstance(value, Tensor) and value < 0.0:
+                raise ValueError(f"Invalid {name}: {value}")
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+                                  "nesterov": nesterov, "maximize": maximize, "foreach": foreach,
+                                  "differentiable": differentiable, "fused": fused})
+
+    def _update(self, group: Group) -> None:
+        lr = hyper(group, "lr")
+        momentum = hyper(group, "momentum") if group["momentum"] != 0 else None
+        for p, grad in self._with_gradients(group):
+            if momentum is not None:
+                buffer = self._moved_buffer(p, grad, group, momentum)
+                grad = grad + buffer * momentum if group["nesterov"] else buffer
+            assign_(p, p - grad * lr)
+
+    def _moved_buffer(self, p: Tensor, grad: Tensor, group: Group, momentum: Any) -> Tensor:
+        """The momentum buffer of p after taking in grad. It starts as zeros, from which the first step gives grad
+        itself unless it is dampened: then a step count tells the first step from later ones."""
+        made = {"momentum_buffer": lambda: zeros_like(p)}
+        if group["dampening"] == 0:
+            buffer = self._state_of(p, made)["momentum_buffer"]
+            return assign_(buffer, buffer * momentum + grad)
+        started = self.state[p].get("momentum_buffer") is not None      # by steps that were not dampened
+        state = self._state_of(p, {**made, "step": lambda: _count(started)})
+        buffer, step = state["momentum_buffer"], state["step"]
+        moved = buffer * momentum + grad * (1 - hyper(group, "dampening"))
+        moved = assign_(buffer, F.where(step == 0, grad, moved))
+        assign_(step, step + 1)
+        return moved
+
+
+def _count(started: bool) -> Tensor:
+    step = new_step()
+    step._data()[...] = started
+    return step
