@@ -1,6 +1,6 @@
-"""Graph -> something to call. The one file that names every stage: passes, codegen, runtime.
+"""Graph -> something to call. The one file that names every stage: passes, backend (codegen), runtime.
 
-    graph --passes--> fused graph --lower--> kernel calls --codegen--> artifacts --plan--> program --runtime--> executable
+    graph --passes--> fused graph --lower--> kernel calls --build--> built kernels --plan--> program --> executable
 """
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from flambeau import config
-from flambeau.codegen.cpu.artifact import Artifact
-from flambeau.codegen.cpu.backend import compile_kernels
+from flambeau.backends import Backend, BuiltKernel, Runnable, backend_of, register_backend
+from flambeau.errors import GraphError
+from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Value, clone
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel_hash import kernel_key
@@ -20,13 +22,13 @@ from flambeau.ir.kernel_text import print_kernel
 from flambeau.ir.target import Target, host_target
 from flambeau.ir.text import print_graph
 from flambeau.passes.lower import Call, lower
-from flambeau.passes.pipeline import GRAPH_PASSES, PassReport, run
+from flambeau.passes.pipeline import GRAPH_PASSES, Pass, PassReport, run
 from flambeau.passes.plan import Home, MemoryPlan, plan
 from flambeau.passes.schedule import schedule
 from flambeau.runtime.cache import Cache
-from flambeau.runtime.executable import Executable
-from flambeau.runtime.loader import load
 from flambeau.runtime.program import Launch, Program, Slot
+
+__all__ = ["CompileTimes", "Compiled", "compile_graph", "register_backend"]
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,6 @@ class CompileTimes:
 
 
 @dataclass
-class LoadedKernel:
-    """An artifact whose code is in memory."""
-
-    artifact: Artifact
-    addresses: dict[str, int]
-    keep: object
-
-
-@dataclass
 class Compiled:
     """One graph, compiled. `executable` takes args, scalars and outs in the order of the graph's inputs and outputs;
     its states are yet to be bound."""
@@ -60,13 +53,14 @@ class Compiled:
     source: Graph
     fused: Graph
     memory: MemoryPlan
-    loaded: list[LoadedKernel]              # of each call, in execution order
+    built: list[BuiltKernel]                # of each call, in execution order
     program: Program
-    executable: Executable
+    executable: Runnable
     report: PassReport
     times: CompileTimes
     new_kernels: int                        # compiled now; the others were known from before
     launch_calls: list[int] = field(default_factory=list)       # which call each launch belongs to
+    passes: tuple[Pass, ...] = GRAPH_PASSES
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -82,53 +76,58 @@ class Compiled:
                 return print_graph(self.fused)
             case "kernels":
                 return "\n".join(print_kernel(kernel) for kernel in self.kernels)
-            case "llvm":
-                return "\n".join(artifact.llvm_ir() for artifact in self._artifacts())
-            case "asm":
-                return "\n".join(artifact.assembly() for artifact in self._artifacts())
+            case _ if level in self.code_levels:
+                distinct = {b.phases[0].symbol: b for b in self.built}
+                return "\n".join(b.inspect[level]() for b in distinct.values())
             case _:
                 return self.after(level)
 
+    @property
+    def code_levels(self) -> list[str]:
+        """What the backend can show below "kernels": "llvm" and "asm" on the CPU."""
+        return list(dict.fromkeys(level for b in self.built for level in b.inspect))
+
     def after(self, name: str) -> str:
         """The graph after the pass called `name`, the passes run again on a copy. Raises ValueError if there is none."""
-        names = [p.name for p in GRAPH_PASSES]
+        names = [p.name for p in self.passes]
         if name not in names:
-            levels = ["graph", "autodiff", "fused", "kernels", "llvm", "asm", *dict.fromkeys(names)]
+            levels = ["graph", "autodiff", "fused", "kernels", *self.code_levels, *dict.fromkeys(names)]
             raise ValueError(f"there is no IR level or pass called {name!r}; choose from {', '.join(levels)}")
         last = len(names) - 1 - names[::-1].index(name)
-        graph, _ = run(clone(self.source)[0], GRAPH_PASSES[:last + 1])
+        graph, _ = run(clone(self.source)[0], self.passes[:last + 1])
         return print_graph(graph)
 
-    def _artifacts(self) -> list[Artifact]:
-        return list({id(k.artifact): k.artifact for k in self.loaded}.values())
 
+def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False,
+                  backend: str | Backend = "cpu", passes: Sequence[Pass] = GRAPH_PASSES) -> Compiled:
+    """Compile `graph`, which is left as it was.
 
-_loaded: Cache[LoadedKernel] = Cache()
-
-
-def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False) -> Compiled:
-    """Compile `graph`, which is left as it was. verify: check the graph after every pass (slow; tests do)."""
-    target = target or host_target()
+    verify: check the graph after every pass (slow; tests do). backend: a registered name, or an object with the two
+    functions of `backends.Backend`. passes: what runs instead of GRAPH_PASSES; other passes than those are always
+    verified. Raises GraphError when a pass breaks a rule of the IR or changes the graph's signature."""
+    target, backend, passes = target or host_target(), backend_of(backend), tuple(passes)
+    verify = verify or passes != GRAPH_PASSES
     started = time.perf_counter()
     dump_dir = _new_dump_dir(graph)
-    fused, report = run(clone(graph)[0], GRAPH_PASSES, verify=verify, dump_dir=dump_dir)
+    fused, report = run(clone(graph)[0], passes, verify=verify, dump_dir=dump_dir)
+    if verify:
+        _check_signature(graph, fused)
     passed = time.perf_counter()
     calls = [_scheduled(call, target) for call in lower(fused)]
     lowered = time.perf_counter()
     codegen_before = _codegen_seconds[0]
-    kernels, new_kernels = _kernels_of(calls, target)
-    memory = plan(fused, calls, [k.artifact.scratch_bytes for k in kernels])
+    kernels, new_kernels = _kernels_of(calls, target, backend)
+    memory = plan(fused, calls, [k.scratch_bytes for k in kernels])
     # the plan reorders calls and adds copies
     memory.calls = [_scheduled(call, target) for call in memory.calls]
-    loaded, more = _kernels_of(memory.calls, target)
-    program, launch_calls = _program(fused, memory, loaded)
-    addresses = {symbol: address for k in loaded for symbol, address in k.addresses.items()}
-    executable = Executable(program, addresses, keep=[k.keep for k in loaded])
+    built, more = _kernels_of(memory.calls, target, backend)
+    program, launch_calls = _program(fused, memory, built)
+    executable = backend.executable(program, [built[number] for number in launch_calls])
     finished = time.perf_counter()
     codegen = _codegen_seconds[0] - codegen_before
     times = CompileTimes(passed - started, lowered - passed, codegen, finished - lowered - codegen)
-    compiled = Compiled(graph, fused, memory, loaded, program, executable, report, times, new_kernels + more,
-                        launch_calls)
+    compiled = Compiled(graph, fused, memory, built, program, executable, report, times, new_kernels + more,
+                        launch_calls, passes)
     if dump_dir is not None:
         _dump_kernels(compiled, dump_dir, len(report.records) + 1)
     return compiled
@@ -143,11 +142,29 @@ def _new_dump_dir(graph: Graph) -> Path | None:
 
 
 def _dump_kernels(compiled: Compiled, directory: Path, number: int) -> None:
-    """After the passes' own files: the kernels, their LLVM IR and assembly."""
+    """After the passes' own files: the kernels, and what the backend made of them (LLVM IR and assembly)."""
     directory.mkdir(parents=True, exist_ok=True)
-    for level, suffix in (("kernels", "txt"), ("llvm", "ll"), ("asm", "s")):
-        (directory / f"{number:02}-{level}.{suffix}").write_text(compiled.text(level), encoding="utf-8")
+    suffix_of = {"llvm": "ll", "asm": "s"}
+    for level in ("kernels", *compiled.code_levels):
+        path = directory / f"{number:02}-{level}.{suffix_of.get(level, 'txt')}"
+        path.write_text(compiled.text(level), encoding="utf-8")
         number += 1
+
+
+def _check_signature(graph: Graph, fused: Graph) -> None:
+    """What a pass may not do, and lowering would not notice. Raises GraphError."""
+    def signature(g: Graph) -> tuple[object, ...]:
+        place = {value: number for number, value in enumerate(g.inputs)}
+        writes = sorted((place.get(state, -1), value.type) for state, value in g.writes.items())
+        return [v.node.op for v in g.inputs], [v.type for v in g.outputs], writes
+
+    before, after = signature(graph), signature(fused)
+    if before != after:
+        raise GraphError(f"the passes changed the inputs, outputs or writes of {graph.name}: from {before} to {after}")
+    loose = [n for n in fused.toposort() if not isinstance(n.op, ops.Fusion | ops.Constant) and n.op.name != "input"]
+    if loose:
+        raise GraphError(f"the passes left {loose[0]!r} of {graph.name} outside any fusion, so that no kernel would "
+                         "compute it", hint="the last pass must be fuse, as in GRAPH_PASSES")
 
 
 def _scheduled(call: Call, target: Target) -> Call:
@@ -158,27 +175,28 @@ def _scheduled(call: Call, target: Target) -> Call:
 
 
 _schedules: Cache[Kernel] = Cache()
-
-
 _codegen_seconds = [0.0]
 
 
-def _kernels_of(calls: Sequence[Call], target: Target) -> tuple[list[LoadedKernel], int]:
-    """The loaded kernel of each call, and how many had to be compiled."""
-    keys = [f"{kernel_key(call.kernel)} {target.cache_key}" for call in calls]
-    missing = {key: call.kernel for key, call in zip(keys, calls, strict=True) if key not in _loaded}
+def _kernels_of(calls: Sequence[Call], target: Target, backend: Backend) -> tuple[list[BuiltKernel], int]:
+    """The built kernel of each call, and how many had to be built now."""
+    keys = [(kernel_key(call.kernel), target.cache_key) for call in calls]
+    known = _built.setdefault(backend, {})
+    missing = {key: call.kernel for key, call in zip(keys, calls, strict=True) if key not in known}
     if missing:
         started = time.perf_counter()
-        for key, artifact in zip(missing, compile_kernels(list(missing.values()), target), strict=True):
-            symbols = [phase.symbol for phase in artifact.phases]
-            library = load([artifact.object], symbols)
-            _loaded.put(key, LoadedKernel(artifact, {s: library[s] for s in symbols}, library))
+        built = backend.build(list(missing.values()), target)
+        for key, made in zip(missing, built, strict=True):
+            known.setdefault(key, made)
         _codegen_seconds[0] += time.perf_counter() - started
-    found = [_loaded.get(key) for key in keys]
-    return [k for k in found if k is not None], len(missing)
+    return [replace(known[key], kernel=call.kernel) for key, call in zip(keys, calls, strict=True)], len(missing)
 
 
-def _program(graph: Graph, memory: MemoryPlan, loaded: Sequence[LoadedKernel]) -> tuple[Program, list[int]]:
+# what each backend built, by kernel and target; it goes when the backend goes
+_built: WeakKeyDictionary[Backend, dict[tuple[str, str], BuiltKernel]] = WeakKeyDictionary()
+
+
+def _program(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel]) -> tuple[Program, list[int]]:
     """The plan as data for the runtime, and the call behind each launch."""
     slots: dict[tuple[str, int, int], int] = {}
 
@@ -187,9 +205,9 @@ def _program(graph: Graph, memory: MemoryPlan, loaded: Sequence[LoadedKernel]) -
 
     launches: list[Launch] = []
     launch_calls: list[int] = []
-    for number, (call, kernel, scratch) in enumerate(zip(memory.calls, loaded, memory.scratch, strict=True)):
+    for number, (call, kernel, scratch) in enumerate(zip(memory.calls, built, memory.scratch, strict=True)):
         buffers = [slot(memory.home_of[v]) for v in call.buffers] + [slot(home) for home in scratch]
-        for phase in kernel.artifact.phases:
+        for phase in kernel.phases:
             tasks = phase.task_count(call.sizes)
             errors = tuple([(status, _located(message, call.kernel)) for status, message in phase.errors])
             launches.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel and tasks > phase.grain,

@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "passes": GROUND | {"ir"},
     "codegen": GROUND | {"ir"},
     "runtime": GROUND | {"ir"},
-    "compiler": GROUND | {"ir", "passes", "codegen", "runtime"},
-    "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "compiler"},
+    "backends": GROUND | {"ir", "codegen", "runtime"},
+    "compiler": GROUND | {"ir", "passes", "codegen", "runtime", "backends"},
+    "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "compiler"},
 }
 FACE = "flambeau"
 

@@ -1,0 +1,108 @@
+"""Backends and passes that users bring: the interpreting backend agrees with machine code, and what a stranger's pass
+or backend may not do is an error."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from checked import assert_close, run
+from programs import lenet, mlp, program
+
+from flambeau.backends import BuiltKernel, Runnable, backend_of, register_backend, whole_kernel
+from flambeau.compiler import compile_graph
+from flambeau.errors import GraphError, KernelError
+from flambeau.ir import parse
+from flambeau.ir.graph import Graph
+from flambeau.ir.kernel import Kernel
+from flambeau.ir.target import Target
+from flambeau.passes.pipeline import GRAPH_PASSES, Pass
+from flambeau.runtime.interpreted import InterpretedExecutable
+from flambeau.runtime.program import Program
+
+DOUBLE = "graph @main {\n  %0 = input arg \"x\" : f32[6]\n  %1 = add(%0, %0) : f32[6]\n  return %1\n}\n"
+TAKE = ("graph @main {\n  %0 = input arg \"x\" : f32[6]\n  %1 = input arg \"i\" : i64[2]\n"
+        "  %2 = take(%0, %1, dim=0) : f32[2]\n  return %2\n}\n")
+
+
+@pytest.mark.parametrize("model", [mlp, lenet])
+def test_interpreted_training_step_agrees_with_machine_code(model: object) -> None:
+    made = program(model, "step")                                       # type: ignore[arg-type]
+    native = run(compile_graph(made.graph), made.arrays)
+    interpreted = run(compile_graph(made.graph, backend="interpret"), made.arrays)
+    for value, found, wanted in zip(made.graph.outputs, native.outputs, interpreted.outputs, strict=True):
+        assert_close(found, wanted, value.dtype, 64, False, 0.0, "output")
+    for value, found in native.states.items():
+        assert_close(found, interpreted.states[value], value.dtype, 64, False, 0.0, repr(value))
+
+
+def test_interpreted_kernel_fails_with_the_words_of_machine_code() -> None:
+    arrays = [np.zeros(6, np.float32), np.array([0, 9])]
+    messages = []
+    for backend in ("cpu", "interpret"):
+        with pytest.raises(KernelError) as caught:
+            run(compile_graph(parse(TAKE), backend=backend), arrays)
+        messages.append((str(caught.value), caught.value.status, caught.value.details))
+    assert messages[0] == messages[1]
+
+
+class Counting:
+    """Interprets, and counts what it was asked to build."""
+
+    def __init__(self) -> None:
+        self.built = 0
+
+    def build(self, kernels: Sequence[Kernel], target: Target) -> list[BuiltKernel]:
+        self.built += len(kernels)
+        return [whole_kernel(kernel, inspect={"name": lambda k=kernel: k.name}) for kernel in kernels]
+
+    def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
+        return InterpretedExecutable(program, [b.kernel for b in built])
+
+
+def test_backend_builds_a_kernel_once_and_shows_its_own_levels() -> None:
+    backend = Counting()
+    register_backend("counting", backend)
+    first, second = (compile_graph(parse(DOUBLE), backend="counting") for _ in range(2))
+    assert backend.built == 1 and (first.new_kernels, second.new_kernels) == (1, 0)
+    assert first.text("name") == first.kernels[0].name
+    with pytest.raises(ValueError, match="no IR level or pass called 'llvm'"):
+        first.text("llvm")
+    assert run(second, [np.arange(6, dtype=np.float32)]).outputs[0].tolist() == [0, 2, 4, 6, 8, 10]
+
+
+def test_unknown_backend_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match="choose from .*cpu.*interpret"):
+        backend_of("metal")
+
+
+def test_own_pass_is_part_of_every_pass_list() -> None:
+    def seven(graph: Graph) -> Graph:
+        return parse(DOUBLE.replace("add", "sub"))
+
+    made = compile_graph(parse(DOUBLE), passes=(Pass("seven", seven), *GRAPH_PASSES))
+    assert "sub(" in made.text("seven")
+    assert run(made, [np.arange(6, dtype=np.float32)]).outputs[0].tolist() == [0] * 6
+
+
+def test_pass_that_changes_the_signature_is_an_error() -> None:
+    def shorter(graph: Graph) -> Graph:
+        return parse(DOUBLE.replace("f32[6]", "f32[5]"))
+
+    with pytest.raises(GraphError, match="changed the inputs, outputs or writes"):
+        compile_graph(parse(DOUBLE), passes=(Pass("shorter", shorter), *GRAPH_PASSES))
+
+
+def test_pass_that_breaks_the_ir_is_named() -> None:
+    def broken(graph: Graph) -> Graph:
+        node = graph.outputs[0].node
+        node.operands = node.operands[:1]
+        return graph
+
+    with pytest.raises(GraphError, match="after pass 1, broken"):
+        compile_graph(parse(DOUBLE), passes=(Pass("broken", broken), *GRAPH_PASSES))
+
+
+def test_passes_without_fusion_are_an_error() -> None:
+    with pytest.raises(GraphError, match="outside any fusion"):
+        compile_graph(parse(DOUBLE), passes=GRAPH_PASSES[:-1])
