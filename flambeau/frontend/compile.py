@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ from flambeau.frontend.tracing import Binder, TracedCall
 from flambeau.ir.graph import Graph
 
 if TYPE_CHECKING:
+    from flambeau.backends import Backend
     from flambeau.compiler import Compiled
+    from flambeau.passes.pipeline import Pass
 
 RECOMPILE_LIMIT = 64
 log = logging.getLogger("flambeau")
@@ -74,9 +76,13 @@ class CompiledFunction(CompiledMarker):
 
     Works as a method too. Inside another compiled function it is traced as part of it."""
 
-    def __init__(self, function: Callable[..., Any], *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT):
+    def __init__(self, function: Callable[..., Any], *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
+                 backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None):
         functools.update_wrapper(self, function)
-        self.function, self.verify, self.recompile_limit = function, verify, recompile_limit
+        self.function, self.recompile_limit = function, recompile_limit
+        self.how: dict[str, Any] = {"verify": verify, "backend": backend}       # given to compile_graph
+        if passes is not None:
+            self.how["passes"] = tuple(passes)
         self.name = getattr(function, "__name__", type(function).__name__)
         self.signatures: list[Signature] = []
         self._entries: list[Entry] = []
@@ -117,10 +123,10 @@ class CompiledFunction(CompiledMarker):
             started = time.perf_counter()
             traced = Binder(self.function, self.name, leaves, paths, structure).run()
             trace_seconds = time.perf_counter() - started
-            compiled = compile_graph(traced.graph, verify=self.verify)
+            compiled = compile_graph(traced.graph, **self.how)
             backward = None
             if traced.differentiable is not None:
-                backward = compile_graph(traced.differentiable.graph, verify=self.verify)
+                backward = compile_graph(traced.differentiable.graph, **self.how)
             entry = Entry(traced, compiled.executable, leaves, [p or "argument" for p in map(_short, paths)], structure,
                           backward.executable if backward else None)
             self.signatures.append(Signature(entry, compiled, backward, traced, trace_seconds, reason))
@@ -202,7 +208,8 @@ class BoundFunction(CompiledMarker):
         return getattr(self.__wrapped__, name)
 
 
-def compile(function: Any = None, *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT) -> Any:
+def compile(function: Any = None, *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
+            backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None) -> Any:
     """Compile a function, a method or a Module: `@fb.compile`, `@fb.compile(...)`, `fb.compile(module)`.
 
     The function is traced at its first call with each signature (argument types, and the Python state it reads) and
@@ -211,22 +218,31 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     arguments, and optimizer hyperparameters, may change freely.
 
     verify: check the IR after every pass. recompile_limit: how many signatures are allowed; one more raises
-    UnsupportedError. A Module comes back as a Module that shares everything with the original."""
+    UnsupportedError. backend: "cpu" (machine code), "interpret" (NumPy, slow: for debugging), a name given to
+    `compiler.register_backend`, or an object like those. passes: what runs over the graph, in place of
+    `passes.pipeline.GRAPH_PASSES`; `passes=(Pass("mine", function), *GRAPH_PASSES)` adds one.
+
+    A Module comes back as a Module that shares everything with the original."""
+    options: dict[str, Any] = {"verify": verify, "recompile_limit": recompile_limit, "backend": backend,
+                               "passes": passes}
     if function is None:
-        return functools.partial(compile, verify=verify, recompile_limit=recompile_limit)
-    if isinstance(function, CompiledFunction):
-        return function
+        return functools.partial(compile, **options)
+    if isinstance(function, CompiledFunction):      # other options: compiled anew beside the original
+        return function if options == _DEFAULTS else CompiledFunction(function.function, **options)
     if isinstance(function, Module):
-        return _compile_module(function, verify, recompile_limit)
+        return _compile_module(function, options)
     if not callable(function):
         raise TypeError(f"compile: expected a function or a Module, got {type(function).__name__}")
-    return CompiledFunction(function, verify=verify, recompile_limit=recompile_limit)
+    return CompiledFunction(function, **options)
 
 
-def _compile_module(module: Module, verify: bool, recompile_limit: int) -> Module:
+_DEFAULTS: dict[str, Any] = {"verify": False, "recompile_limit": RECOMPILE_LIMIT, "backend": "cpu", "passes": None}
+
+
+def _compile_module(module: Module, options: dict[str, Any]) -> Module:
     """A module of a subclass whose calls are compiled; it shares the attributes of the original."""
     kind = type(module)
-    compiled_call = CompiledFunction(module.__call__, verify=verify, recompile_limit=recompile_limit)
+    compiled_call = CompiledFunction(module.__call__, **options)
     compiled_call.name = kind.__name__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
