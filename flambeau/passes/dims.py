@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from flambeau.ir import dtypes as dt
-from flambeau.ir.kernel import Address, Instr, LoopKernel, Stage
+from flambeau.ir.kernel import Address, ContractionKernel, Instr, LoopKernel, Stage
 from flambeau.passes.lower_loops import AFFINE
+
+K = TypeVar("K", LoopKernel, ContractionKernel)
 
 
 def addresses(kernel: LoopKernel) -> Iterator[Address]:
@@ -68,19 +71,22 @@ def _merge(kernel: LoopKernel, outer: int) -> LoopKernel:
     return map_addresses(replace(kernel, extents=merged, n_parallel=n_parallel, stages=stages), renumber)
 
 
-def expand_affine(kernel: LoopKernel) -> LoopKernel:
+def expand_affine(kernel: K) -> K:
     """Turn `affine` pseudo-instructions into index, mul and add."""
-    next_id = 1 + max([i.id for i in kernel.instrs()] + [r.id for s in kernel.stages for r in s.reductions], default=0)
-    stages = []
-    for stage in kernel.stages:
+    stages = kernel.stages if isinstance(kernel, LoopKernel) else (kernel.epilogue,)
+    if all(instr.op != AFFINE for stage in stages for instr in stage.body):
+        return kernel
+    next_id = 1 + max([i.id for i in kernel.instrs()] + [r.id for s in stages for r in s.reductions], default=0)
+    made = []
+    for stage in stages:
         body: list[Instr] = []
         for instr in stage.body:
             if instr.op != AFFINE:
                 body.append(instr)
                 continue
             next_id = _expand(instr, body, next_id)
-        stages.append(replace(stage, body=tuple(body)))
-    return replace(kernel, stages=tuple(stages))
+        made.append(replace(stage, body=tuple(body)))
+    return replace(kernel, stages=tuple(made)) if isinstance(kernel, LoopKernel) else replace(kernel, epilogue=made[0])
 
 
 def _expand(instr: Instr, body: list[Instr], next_id: int) -> int:
@@ -106,8 +112,8 @@ def _expand(instr: Instr, body: list[Instr], next_id: int) -> int:
 
 def with_runtime_size(kernel: LoopKernel) -> tuple[LoopKernel, tuple[int, ...]]:
     """(the kernel with its only dim sized at run time, the size); unchanged with () where an address needs more than
-    stride 0 or 1, a param is longer than the dim, or there are inner dims."""
-    if len(kernel.extents) != 1 or kernel.n_parallel != 1:
+    stride 0 or 1, a param is longer than the dim, or there are inner dims or no points at all."""
+    if len(kernel.extents) != 1 or kernel.n_parallel != 1 or kernel.extents[0] == 0:
         return kernel, ()
     (size,) = kernel.extents
     assert isinstance(size, int)

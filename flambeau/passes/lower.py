@@ -35,11 +35,13 @@ def lower_fusion(node: Node, name: str) -> Call:
     """One fusion as a kernel."""
     assert isinstance(node.op, ops.Fusion)
     lowered = _LOWERING[node.op.kind](node, name).lower()
-    kernel, sizes = lowered.kernel, ()
+    kernel: Kernel = lowered.kernel
+    sizes: tuple[int, ...] = ()
     if isinstance(kernel, LoopKernel):
-        kernel = expand_affine(collapse(kernel))
-        kernel, sizes = with_runtime_size(kernel)
+        kernel, sizes = with_runtime_size(expand_affine(collapse(kernel)))
         kernel = replace(kernel, stages=canonical_stages(kernel))
+    else:
+        kernel = expand_affine(kernel)
     return _without_unread(Call(kernel, lowered.buffers, sizes, node.phase))
 
 

@@ -59,7 +59,8 @@ def matmul_dims(node: Node) -> Contraction:
 def conv2d_dims(node: Node) -> Contraction:
     """x[n, h, w, g*i], w[r, s, i, g*o] -> y[n, oh, ow, g*o], without padding."""
     op = node.op
-    assert isinstance(op, ops.Conv2d) and op.layout == "NHWC" and op.padding == ((0, 0), (0, 0)), f"{op} is not laid out"
+    assert isinstance(op, ops.Conv2d) and op.layout == "NHWC" and op.padding == ((0, 0), (0, 0)), \
+        f"{op} is not laid out"
     (count, oh, ow, channels_out), (r, s, channels, _) = node.results[0].type.static_shape, \
         node.operands[1].type.static_shape
     dims = _Dims()

@@ -18,6 +18,7 @@ from flambeau.ir.index import Index, linearize
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Reduction, Stage, Store
 from flambeau.passes.spaces import IndexTuple, symbols
 
+_DIVISIONS = frozenset({"floordiv", "mod", "fmod", "truncdiv"})
 AFFINE = "affine"           # pseudo-instruction: the i64 value of an Address without a buffer; see dims.expand_affine
 
 
@@ -166,13 +167,22 @@ class _NodeContext:
     def __init__(self, body: Body, node: Node, guard: int | None):
         self._body, self._node, self._guard = body, node, guard
         self._forwarded: set[int] = set()
-        self.emit, self.const, self.value_of = body.emit, body.const, body.value_of
+        self.const, self.value_of = body.const, body.value_of
         self.index_of, self.within, self.both = body.index_of, body.within, body.both
 
     def operand(self, position: int, index: IndexTuple, guard: int | None = None) -> int:
         value = self._body.read(self._node.operands[position], index, self._body.both(self._guard, guard))
         self._forwarded.add(value)
         return value
+
+    def emit(self, op: str, dtype: DType, *operands: int, attr: Any = None) -> int:
+        """Where the guard is false operands read as 0: that must not fail a check or divide by zero."""
+        body, guard = self._body, self._guard
+        if guard is not None and op == "check":
+            operands = (body.emit("or", dt.bool_, operands[0], body.emit("not", dt.bool_, guard)), operands[1])
+        elif guard is not None and op in _DIVISIONS and not dtype.is_floating_point:
+            operands = (operands[0], body.emit("select", dtype, guard, operands[1], body.const(1, dtype)))
+        return body.emit(op, dtype, *operands, attr=attr)
 
     def is_forwarded(self, value: int) -> bool:
         """A view's element is its operand's, which is already 0 where the guard is false."""

@@ -20,6 +20,7 @@ class ScatterLowering(RegionLowering):
 
     def lower(self) -> Lowered:
         (node,) = (n for n in self.region.toposort() if isinstance(n.op, ops.ScatterAdd | ops.ScatterAlongAdd))
+        assert isinstance(node.op, ops.ScatterAdd | ops.ScatterAlongAdd)
         assert len(self.region.outputs) == 1 and self.region.outputs[0] is node.results[0], \
             "a scattered sum is fused with what comes before it only"
         result, dim = node.results[0].type.static_shape, node.op.dim
@@ -37,7 +38,7 @@ class ScatterLowering(RegionLowering):
     def _moved_shape(self, node: Node) -> tuple[int, ...]:
         """The extents that one column's updates are walked over."""
         indices = node.operands[0].type.static_shape
-        return (indices[node.op.dim],) if isinstance(node.op, ops.ScatterAlongAdd) else indices  # type: ignore
+        return (indices[node.op.dim],) if isinstance(node.op, ops.ScatterAlongAdd) else indices
 
     @staticmethod
     def _at(columns: tuple[int, ...], dim: int, part: IndexTuple) -> IndexTuple:
@@ -58,7 +59,7 @@ class ScatterLowering(RegionLowering):
         walked = tuple([Index.dim(number + i, size) for i, size in enumerate(moved)])
         along = isinstance(node.op, ops.ScatterAlongAdd)
         loaded = body.read(indices, self._at(columns, dim, walked) if along else walked)
-        place = checked_index(body, loaded, indices.dtype, result.type.static_shape[dim])
+        place = checked_index(body, loaded, indices.dtype, result.type.static_shape[dim])  # type: ignore[arg-type]
         update = body.read(updates, self._at(columns, dim, walked))
         address = body.address(len(self.region.inputs), result, self._at(columns, dim, (place,)))
         dims = tuple(range(number, number + len(moved)))

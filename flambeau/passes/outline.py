@@ -2,43 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
+from flambeau.passes.groups import Group
 from flambeau.passes.spaces import IndexTuple
-
-Kind = Literal["loop", "contraction", "scatter"]
-
-
-@dataclass(eq=False)
-class Group:
-    """Ops that become one kernel. `anchor[node]` is the index of the node's results in the group's dims, and
-    `reads[node]` that of a reduction's operand; nodes in `inlined` have none and are computed wherever they are read."""
-
-    kind: Kind
-    extents: tuple[int, ...]
-    reduced: frozenset[int]
-    anchor: dict[Node, IndexTuple]
-    reads: dict[Node, IndexTuple] = field(default_factory=dict)
-    inlined: set[Node] = field(default_factory=set)
-
-    @property
-    def size(self) -> int:
-        return len(self.anchor) + len(self.inlined)
-
-    @property
-    def has_reduction(self) -> bool:
-        return any(isinstance(node.op, ops.Reduction) for node in self.anchor)
-
-    @property
-    def is_elementwise(self) -> bool:
-        return self.kind == "loop" and not self.has_reduction
-
-    def nodes(self) -> Iterable[Node]:
-        yield from self.anchor
-        yield from self.inlined
 
 
 def outline(graph: Graph, group_of: Mapping[Node, Group]) -> Graph:
@@ -48,8 +16,9 @@ def outline(graph: Graph, group_of: Mapping[Node, Group]) -> Graph:
     for value in graph.inputs:
         new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
     fused.inputs = [new_of[value] for value in graph.inputs]
+    roots = set(graph.roots())
     for group in _ordered(graph, group_of):
-        _outline_group(graph, fused, group, group_of, new_of)
+        _outline_group(graph, fused, group, group_of, new_of, roots)
     fused.outputs = [_materialized(value, fused, new_of) for value in graph.outputs]
     fused.writes = {new_of[state]: _materialized(value, fused, new_of) for state, value in graph.writes.items()}
     return fused
@@ -96,7 +65,7 @@ def _read_groups(node: Node, group_of: Mapping[Node, Group]) -> Iterable[Group]:
 
 
 def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[Node, Group],
-                   new_of: dict[Value, Value]) -> None:
+                   new_of: dict[Value, Value], roots: set[Value]) -> None:
     region = Graph(name=f"{group.kind}_region")
     members = _members(group, group_of)
     inner_of: dict[Value, Value] = {}
@@ -111,7 +80,7 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
                              regions=node.regions, types=[v.type for v in node.results])
         inner_of.update(zip(node.results, made.results, strict=True))
     outputs = [v for node in members if node in group.anchor for v in node.results
-               if _is_read_outside(graph, v, group, group_of)]
+               if v in roots or _is_read_outside(graph, v, group, group_of)]
     region.outputs = [inner_of[v] for v in outputs]
     assert outputs, f"a {group.kind} group of {[n.op.name for n in members]} computes nothing that is read"
     anchors = tuple([_plain(group.anchor[v.node]) for v in outputs])
@@ -147,8 +116,6 @@ def _members(group: Group, group_of: Mapping[Node, Group]) -> list[Node]:
 
 
 def _is_read_outside(graph: Graph, value: Value, group: Group, group_of: Mapping[Node, Group]) -> bool:
-    if any(root is value for root in graph.roots()):
-        return True
     stack = [value]
     while stack:
         for user, _ in graph.uses(stack.pop()):

@@ -25,7 +25,8 @@ class Home:
 
 @dataclass
 class MemoryPlan:
-    """Calls in execution order, the home of every value they touch, scratch offsets per call, and the arena's size."""
+    """Calls in execution order (the last `copies` move whole values to states and outputs), the home of every value
+    they touch, scratch offsets per call, and the arena's size."""
 
     calls: list[Call]
     home_of: dict[Value, Home]
@@ -35,6 +36,7 @@ class MemoryPlan:
     reused_bytes: int = 0
     in_place_writes: int = 0
     copied_writes: int = 0
+    copies: int = 0
     unshared_bytes: int = field(default=0)          # what the arena would take without sharing
 
 
@@ -60,8 +62,9 @@ def plan(graph: Graph, calls: Sequence[Call], scratch_bytes: Sequence[Sequence[i
             stand_in = Value(value.node, value.index, value.type)
             home_of[stand_in] = out
             copies.append(copy_call(value, stand_in))
-    plan = _arena(ordered + _after(copies, graph), scratch + [()] * len(copies), home_of)
-    plan.constants = constants
+    copies = _after(copies, graph)
+    plan = _arena(ordered + copies, scratch + [()] * len(copies), home_of)
+    plan.constants, plan.copies = constants, len(copies)
     plan.in_place_writes, plan.copied_writes = len(writes.direct), len(graph.writes) - len(writes.direct)
     return plan
 

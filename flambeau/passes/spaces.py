@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flambeau.ir import ops
-from flambeau.ir.graph import Node, Value
+from flambeau.ir.graph import Node
 from flambeau.ir.index import Index, Symbol, delinearize, linearize
 from flambeau.ir.ops.views import reshape_groups
 
@@ -53,7 +53,7 @@ def pull(view: Node, index: IndexTuple) -> IndexTuple | None:
     """The operand's index at a view result's `index`; None where it is not affine."""
     context = _AffinePull()
     try:
-        view.op.scalar(context, index, (view.operands[0].type,), view.results[0].type)  # type: ignore[arg-type]
+        view.op.scalar(context, index, (view.operands[0].type,), view.results[0].type)
     except NotAffine:
         return None
     return context.found
@@ -67,7 +67,7 @@ def push(view: Node, index: IndexTuple, fresh: list[int]) -> IndexTuple | None:
         case ops.Permute(dims=dims):
             return tuple([index[d] for d in dims])
         case ops.Flip(dims=dims):
-            return tuple([(size - 1) - i if d in dims else i
+            return tuple([-i + (size - 1) if d in dims else i
                           for d, (i, size) in enumerate(zip(index, x.static_shape, strict=True))])
         case ops.Broadcast(dims=dims):
             kept = {d: i for i, d in enumerate(dims) if x.shape[i] == y.shape[d]}
@@ -90,6 +90,8 @@ def push(view: Node, index: IndexTuple, fresh: list[int]) -> IndexTuple | None:
 def _push_reshape(index: IndexTuple, source: tuple[int, ...], target: tuple[int, ...]) -> IndexTuple | None:
     def fail(position: Index, size: int) -> tuple[Index, Index]:
         raise NotAffine
+    if 0 in source:
+        return None
     found: list[Index] = []
     try:
         for left, right in reshape_groups(source, target):
@@ -138,17 +140,3 @@ def solve(index: IndexTuple, target: IndexTuple) -> dict[Symbol, Index] | None:
 
 def symbols(index: IndexTuple) -> set[Symbol]:
     return {symbol for part in index for symbol, _, _ in part.terms}
-
-
-def view_paths(value: Value, uses_of: Any) -> list[tuple[tuple[Node, ...], Node, int]]:
-    """(views passed, consumer, operand position) for every non-view node that reads `value` through views only."""
-    found: list[tuple[tuple[Node, ...], Node, int]] = []
-    stack: list[tuple[Value, tuple[Node, ...]]] = [(value, ())]
-    while stack:
-        current, path = stack.pop()
-        for user, position in uses_of(current):
-            if is_view(user):
-                stack.append((user.results[0], (*path, user)))
-            else:
-                found.append((path, user, position))
-    return found

@@ -81,23 +81,25 @@ def run(made: Compiled, arrays: Sequence[np.ndarray]) -> Outcome:
     return outcome
 
 
-def check(graph: Graph, arrays: Sequence[np.ndarray], roundings: float = 8.0, by_element: bool = False) -> Compiled:
+def check(graph: Graph, arrays: Sequence[np.ndarray], roundings: float = 8.0, by_element: bool = False,
+          at_least: float = 0.0) -> Compiled:
     """Compiled == interpreted: outputs, and states after the call. Floats may differ by `roundings` units of rounding,
     of the element itself (`by_element`) or of the largest finite one beside it (sums reorder, and their terms
-    cancel)."""
+    cancel), or of `at_least` (terms that cancel to nothing)."""
     made = compiled(graph)
     outcome = run(made, arrays)
     outputs, writes = interpret(graph, arrays)
     for number, (value, expected) in enumerate(zip(graph.outputs, outputs, strict=True)):
-        assert_close(outcome.outputs[number], expected, value.dtype, roundings, by_element, f"output {number}")
+        label = f"output {number}"
+        assert_close(outcome.outputs[number], expected, value.dtype, roundings, by_element, at_least, label)
     for (state, value), expected in zip(graph.writes.items(), writes, strict=True):
         label = f"state {state.node.op.label}"                  # type: ignore[attr-defined]
-        assert_close(outcome.states[state], expected, value.dtype, roundings, by_element, label)
+        assert_close(outcome.states[state], expected, value.dtype, roundings, by_element, at_least, label)
     return made
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, dtype: DType, roundings: float, by_element: bool,
-                 what: str) -> None:
+                 at_least: float, what: str) -> None:
     assert found.shape == expected.shape and found.dtype == expected.dtype, f"{what}: {found.shape} {expected.shape}"
     left, right = to_compute(found, dtype), to_compute(expected, dtype)
     if not dtype.is_floating_point:
@@ -106,6 +108,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray, dtype: DType, rounding
         left, right = left.astype(np.float64), right.astype(np.float64)
         same = (left == right) | (np.isnan(left) & np.isnan(right))
         scale = np.abs(right) if by_element else np.abs(right[np.isfinite(right)]).max(initial=0.0)
+        scale = np.maximum(scale, at_least)
         tiny = float(np.finfo(np.float16).smallest_subnormal) if dtype.name == "f16" else 1e-37
         with np.errstate(invalid="ignore"):
             different = ~same & ~(np.abs(left - right) <= roundings * EPS[dtype.name] * scale + tiny)

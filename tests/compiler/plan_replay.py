@@ -26,7 +26,7 @@ def replay(graph: Graph, plan: MemoryPlan) -> None:
     held = [_stretch(plan.home_of[v], _content(v)) for v in (*graph.inputs, *plan.constants)]
     peak = 0
     for number, (call, scratch) in enumerate(zip(plan.calls, plan.scratch, strict=True)):
-        held = _step(plan, number, call, scratch, held)
+        held = _step(plan, number, call, scratch, held, is_copy=number >= len(plan.calls) - plan.copies)
         peak = max([peak, *[h.index + h.nbytes for h in _homes(plan, call, scratch) if h.kind == "arena"]])
     assert peak <= plan.arena_bytes, f"calls reach byte {peak} of an arena of {plan.arena_bytes}"
     for number, value in enumerate(graph.outputs):
@@ -62,15 +62,15 @@ def _assert_holds(held: list[_Stretch], home: Home, content: Content, what: str)
 
 
 def _step(plan: MemoryPlan, number: int, call: Call, scratch: tuple[Home, ...],
-          held: list[_Stretch]) -> list[_Stretch]:
+          held: list[_Stretch], is_copy: bool) -> list[_Stretch]:
     what = f"call {number} ({call.kernel.name})"
     reads, writes = [], [_stretch(home, None) for home in scratch]
     for value, param in zip(call.buffers, call.kernel.params, strict=True):
         if param.role == "in":
-            content = _content_read(held, plan.home_of[value], value, what, is_copy=call.kernel.name == "copy")
+            content = _content_read(held, plan.home_of[value], value, what, is_copy)
             reads.append((value, _stretch(plan.home_of[value], content)))
         elif param.role == "out":
-            copied = reads[0][1].content if call.kernel.name == "copy" else _content(value)
+            copied = reads[0][1].content if is_copy else _content(value)
             stretch = _stretch(plan.home_of[value], copied)
             _assert_may_write(call, value, stretch, reads, what)
             writes.append(stretch)

@@ -125,6 +125,8 @@ class Reshape(Linear):
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
+        if 0 in result.static_shape:                    # there is no element to divide indices for
+            return ctx.operand(0, (Index(),) * operands[0].rank)
         found: list[Index] = []
         for source, target in reshape_groups(operands[0].static_shape, result.static_shape):
             sizes = tuple(operands[0].static_shape[d] for d in source)
