@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from flambeau.frontend.tracing import OutputSpec, TracedCall
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, allocate
-from flambeau.runtime.executable import Executable
+
+if TYPE_CHECKING:
+    from flambeau.backends import Runnable
 
 
 class LeafGuard:
@@ -75,8 +77,8 @@ class LeafGuard:
 class Entry:
     """A compiled signature of a function, ready to run."""
 
-    def __init__(self, traced: TracedCall, executable: Executable, leaves: Sequence[Any], names: Sequence[str],
-                 structure: Structure | None, backward: Executable | None):
+    def __init__(self, traced: TracedCall, executable: Runnable, leaves: Sequence[Any], names: Sequence[str],
+                 structure: Structure | None, backward: Runnable | None):
         self.traced, self.structure, self.names = traced, structure, names
         by_value = {s.key for s in traced.scalars if s.owner is None and s.guarded}
         self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value) for n, leaf in enumerate(leaves)]
