@@ -21,6 +21,11 @@ if _OWN_CACHE:
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true",
+                     help="rewrite what tests/golden expects by what the passes give; review the diff")
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _OWN_CACHE:
         shutil.rmtree(os.environ["FLAMBEAU_CACHE_DIR"], ignore_errors=True)

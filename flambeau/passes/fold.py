@@ -12,6 +12,7 @@ import numpy as np
 
 from flambeau.errors import KernelError
 from flambeau.ir import ops
+from flambeau.ir.dtypes import DType, to_compute, to_storage
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.interpret import evaluate_node
 from flambeau.ir.literal import Literal
@@ -36,7 +37,7 @@ def _fold_constants(graph: Graph) -> None:
             arrays = _evaluated(node)
             if arrays is not None:
                 with rewriter.at(node.loc, node.phase):
-                    literals = [Literal(array, v.dtype) for array, v in zip(arrays, node.results, strict=True)]
+                    literals = [_literal(array, v.dtype) for array, v in zip(arrays, node.results, strict=True)]
                     rewriter.replace(node, [rewriter.emit(ops.Constant(value)) for value in literals])
 
 
@@ -54,3 +55,11 @@ def _evaluated(node: Node) -> tuple[np.ndarray, ...] | None:
         return evaluate_node(node, arrays)
     except KernelError:
         return None
+
+
+def _literal(array: np.ndarray, dtype: DType) -> Literal:
+    """With NaNs of the usual bits: which ones arithmetic gives differs between machines."""
+    if dtype.is_floating_point:
+        numbers = to_compute(array, dtype)
+        array = to_storage(np.where(np.isnan(numbers), numbers.dtype.type(np.nan), numbers), dtype)
+    return Literal(array, dtype)
