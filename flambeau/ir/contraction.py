@@ -6,6 +6,7 @@ their number with extent 1, so no address has to be renumbered.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -37,7 +38,9 @@ def canonicalize(kernel: ContractionKernel) -> ContractionKernel:
     """Few, long dims: drop extents of 1, give batch dims that one operand ignores to the other's role, merge dims
     whose strides compose in every address, and put the dim along which rhs is contiguous innermost in n.
     Requires: no schedule (its m_tile would name other dims). Ensures: the same stores of the same values."""
-    assert kernel.schedule is None, "a scheduled contraction is canonical already: its m_tile names its m dims"
+    assert kernel.schedule is None, (
+        "a scheduled contraction is canonical already: its m_tile names its m dims"
+    )
     kernel = _without_unit_dims(kernel)
     kernel = _with_one_sided_batch_dims_moved(kernel)
     kernel = replace(kernel, n=_contiguous_last(kernel.n, kernel))
@@ -52,16 +55,20 @@ def merge_strides(dims: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...
     for row in dims:
         if row[0] == 1:
             continue
-        if merged and all(outer == row[0] * inner for outer, inner in zip(merged[-1][1:], row[1:], strict=True)):
+        if merged and all(
+            outer == row[0] * inner for outer, inner in zip(merged[-1][1:], row[1:], strict=True)
+        ):
             merged[-1] = (merged[-1][0] * row[0], *row[1:])
         else:
             merged.append(row)
     return tuple(merged) or ((1, *(0 for _ in dims[0][1:])),) if dims else ()
 
 
-def _without_unit_dims(kernel: ContractionKernel) -> ContractionKernel:
+def _without_unit_dims(kernel: ContractionKernel, also: int | None = None) -> ContractionKernel:
+    """Roles without their dims of extent 1, and without dim `also`."""
+
     def long(dims: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(d for d in dims if kernel.extents[d] != 1)
+        return tuple(d for d in dims if kernel.extents[d] != 1 and d != also)
 
     return replace(kernel, batch=long(kernel.batch), m=long(kernel.m), n=long(kernel.n), k=long(kernel.k))
 
@@ -83,33 +90,29 @@ def _contiguous_last(dims: tuple[int, ...], kernel: ContractionKernel) -> tuple[
 
 
 def _with_merged_role(kernel: ContractionKernel, role: str) -> ContractionKernel:
-    """Merge any two dims of one role that compose, wherever they stand in the list; the pair takes the inner's place."""
-    pinned = {i.attr for i in kernel.epilogue.body if i.op == "index"}
-    dims: list[int] = [d for d in getattr(kernel, role)]
-    pair = _composing_pair(kernel, dims, pinned)
-    while pair is not None:
+    """Merge any two dims of one role that compose, wherever they stand; the pair takes the inner one's place."""
+    pinned = {i.attr for i in kernel.epilogue.body if i.op == "index" and isinstance(i.attr, int)}
+    while (
+        pair := _composing_pair(kernel, [d for d in getattr(kernel, role) if d not in pinned])
+    ) is not None:
         outer, inner = pair
-        dims.remove(outer)
         extents = list(kernel.extents)
         extents[inner] *= extents[outer]
         extents[outer] = 1
-        kernel = replace(_without_dim(kernel, outer), extents=tuple(extents), **{role: tuple(dims)})
-        pair = _composing_pair(kernel, dims, pinned)
+        kernel = replace(_without_unit_dims(_without_strides(kernel, outer), outer), extents=tuple(extents))
     return kernel
 
 
-def _composing_pair(kernel: ContractionKernel, dims: Sequence[int], pinned: set[object]) -> tuple[int, int] | None:
-    for outer in dims:
-        for inner in dims:
-            if outer == inner or outer in pinned or inner in pinned:
-                continue
-            extent = kernel.extents[inner]
-            if all(a.stride_of(outer) == extent * a.stride_of(inner) for a in addresses(kernel)):
-                return outer, inner
+def _composing_pair(kernel: ContractionKernel, dims: Sequence[int]) -> tuple[int, int] | None:
+    """(outer, inner) such that every address steps over all of inner where it steps once along outer."""
+    for outer, inner in itertools.permutations(dims, 2):
+        extent = kernel.extents[inner]
+        if all(a.stride_of(outer) == extent * a.stride_of(inner) for a in addresses(kernel)):
+            return outer, inner
     return None
 
 
-def _without_dim(kernel: ContractionKernel, dim: int) -> ContractionKernel:
+def _without_strides(kernel: ContractionKernel, dim: int) -> ContractionKernel:
     """The kernel with every stride of `dim` gone."""
 
     def strip(address: Address) -> Address:

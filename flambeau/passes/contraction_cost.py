@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -29,28 +29,28 @@ from flambeau.ir.target import Target
 
 __all__ = ["LONG_SUM", "Choice", "Shape", "dot_choice", "lhs_is_far", "row_choice"]
 
-_LATENCY: Final = 4.0                   # cycles from a multiply-add to one that reads it
-_CHAINS: Final = 8                      # multiply-adds in flight that hide it; microkernels keep that many
-_INTERFERENCE: Final = 0.1              # share of the other limits that shows beside the tightest
-_LONE_VECTOR_FACTOR: Final = 1.4        # with one vector every multiply-add loads its own splat
-_L2_BYTES_PER_CYCLE: Final = 24.0       # what a core sustains while it multiplies
-_L1_SHARE: Final = 0.7                  # of L1 for rhs, beside some rows of lhs
-_CALL_CYCLES: Final = 30.0              # decode a tile's position, call, return
-_INNER_LOOP_CYCLES: Final = 6.0         # enter and leave an inner k loop
-_DOT_SUM_CYCLES: Final = 4.0            # add the lanes of one vector
-_COPY_CYCLES: Final = 0.7               # per element: copy a row
-_TRANSPOSE_CYCLES: Final = 1.0          # per element: transpose blocks
-_GATHER_CYCLES: Final = 3.0             # per element: pack one by one
-_STRIDED_CYCLES: Final = 4.0            # per element: load or store one lane of an epilogue
-_CONVERT_CYCLES: Final = 1.0            # per load of a type that has to be widened
-_MASK_BY_ELEMENT_CYCLES: Final = 1.0    # per element of a masked load where there is no instruction for it
+_LATENCY: Final = 4.0  # cycles from a multiply-add to one that reads it
+_CHAINS: Final = 8  # multiply-adds in flight that hide it; microkernels keep that many
+_INTERFERENCE: Final = 0.1  # share of the other limits that shows beside the tightest
+_LONE_VECTOR_FACTOR: Final = 1.4  # with one vector every multiply-add loads its own splat
+_L2_BYTES_PER_CYCLE: Final = 24.0  # what a core sustains while it multiplies
+_L1_SHARE: Final = 0.7  # of L1 for rhs, beside some rows of lhs
+_CALL_CYCLES: Final = 30.0  # decode a tile's position, call, return
+_INNER_LOOP_CYCLES: Final = 6.0  # enter and leave an inner k loop
+_DOT_SUM_CYCLES: Final = 4.0  # add the lanes of one vector
+_COPY_CYCLES: Final = 0.7  # per element: copy a row
+_TRANSPOSE_CYCLES: Final = 1.0  # per element: transpose blocks
+_GATHER_CYCLES: Final = 3.0  # per element: pack one by one
+_STRIDED_CYCLES: Final = 4.0  # per element: load or store one lane of an epilogue
+_CONVERT_CYCLES: Final = 1.0  # per load of a type that has to be widened
+_MASK_BY_ELEMENT_CYCLES: Final = 1.0  # per element of a masked load where there is no instruction for it
 # rhs in place, by its share of L2, where many m tiles read it: it skips through pages and fills only some sets.
 _IN_PLACE_FACTORS: Final = ((0.125, 1.0), (0.4, 1.1), (0.75, 1.3), (math.inf, 1.6))
-_FAR_LHS_FACTOR: Final = 1.15           # each k point of lhs in another page
-_ALIASED_FACTOR: Final = 1.2            # lines a multiple of a page apart share a set of L1
+_FAR_LHS_FACTOR: Final = 1.15  # each k point of lhs in another page
+_ALIASED_FACTOR: Final = 1.2  # lines a multiple of a page apart share a set of L1
 _PAGE_BYTES: Final = 4096
-_SHAPE_PENALTY: Final = 0.01            # each shape of tile is another microkernel to compile
-_SPREAD_PENALTY: Final = 0.01           # rows of several image rows share fewer lines and pages
+_SHAPE_PENALTY: Final = 0.01  # each shape of tile is another microkernel to compile
+_SPREAD_PENALTY: Final = 0.01  # rows of several image rows share fewer lines and pages
 _PREFETCH_POINTS: Final = 8
 # A sum this many times longer than m and n is split and blocked, and each block of rhs is in L2 when it is read.
 LONG_SUM: Final = 8
@@ -134,7 +134,9 @@ class Shape:
         return self.k_points > LONG_SUM * max(self.m_points, self.n_points)
 
 
-def row_choice(shape: Shape, m_tile: tuple[int, ...], n_vectors: int, pack_rhs: bool, pack_lhs: bool) -> Choice:
+def row_choice(
+    shape: Shape, m_tile: tuple[int, ...], n_vectors: int, pack_rhs: bool, pack_lhs: bool
+) -> Choice:
     """A tile with vectors along n."""
     vectors_along_n = -(-shape.n_extent // shape.lanes)
     epilogue = _epilogue_cycles(shape, shape.lanes)
@@ -179,7 +181,9 @@ def lhs_is_far(shape: Shape) -> bool:
     return shape.step_bytes(shape.kernel.lhs, shape.kernel.k) >= _PAGE_BYTES // 2
 
 
-def _sum_over_tiles(shape: Shape, m_tile: tuple[int, ...], n_units: int, n_tile: int, tile) -> tuple[float, int]:
+def _sum_over_tiles(
+    shape: Shape, m_tile: tuple[int, ...], n_units: int, n_tile: int, tile: Callable[[int, int], float]
+) -> tuple[float, int]:
     """(cycles of all tiles of one batch point, how many shapes of tile there are)."""
     cycles, shapes = 0.0, 0
     extents = [shape.kernel.extents[d] for d in shape.kernel.m]
@@ -194,7 +198,9 @@ def _sum_over_tiles(shape: Shape, m_tile: tuple[int, ...], n_units: int, n_tile:
 
 def _tile_sizes(extents: Sequence[int], tiles: Sequence[int]) -> Iterator[tuple[int, int]]:
     """(how many tiles, points of each) for every shape of tile, whole and short."""
-    per_dim = [((extent // tile, tile), (1, extent % tile)) for extent, tile in zip(extents, tiles, strict=True)]
+    per_dim = [
+        ((extent // tile, tile), (1, extent % tile)) for extent, tile in zip(extents, tiles, strict=True)
+    ]
     for parts in itertools.product(*per_dim):
         count, points = math.prod(part[0] for part in parts), math.prod(part[1] for part in parts)
         if count and points:

@@ -20,7 +20,7 @@ from flambeau.passes.contraction_cost import Choice, Shape, dot_choice, lhs_is_f
 
 __all__ = ["choose_schedule", "schedule_contraction"]
 
-_SWAP_GAIN: Final = 0.97                # swapped operands have to be this much cheaper
+_SWAP_GAIN: Final = 0.97  # swapped operands have to be this much cheaper
 _VECTOR_COUNTS: Final = (1, 2, 3, 4, 6, 8, 14)
 _DOT_SIZES: Final = (1, 2, 4)
 _CYCLES_PER_US: Final = 3000.0
@@ -28,8 +28,8 @@ _TASK_US: Final = 20.0
 _SMALLEST_TASK_US: Final = 5.0
 _TASKS_PER_CORE: Final = 8
 _SPLITS_PER_CORE: Final = 4
-_SHORTEST_SPLIT: Final = 128            # points of k
-_PARTIAL_BYTES: Final = 128 << 10       # sums of one task kept on the stack between k blocks (limit 256 KiB)
+_SHORTEST_SPLIT: Final = 128  # points of k
+_PARTIAL_BYTES: Final = 128 << 10  # sums of one task kept on the stack between k blocks (limit 256 KiB)
 
 
 def schedule_contraction(kernel: ContractionKernel, target: Target) -> ContractionKernel:
@@ -186,7 +186,9 @@ def _split_over_k(
 ) -> ContractionSchedule:
     """Every task sums all tiles over its slice of k, block by block."""
     l2, k = shape.target.l2_bytes, shape.k_points
-    splits = max(1, min(_SPLITS_PER_CORE * shape.target.cores, int(total_us / _TASK_US), k // _SHORTEST_SPLIT))
+    splits = max(
+        1, min(_SPLITS_PER_CORE * shape.target.cores, int(total_us / _TASK_US), k // _SHORTEST_SPLIT)
+    )
     # lhs and rhs of one block take a quarter of L2. Rows that are windows overlap, so not all of them count.
     per_point = (min(shape.m_points, 256) + shape.n_points) * shape.acc_bytes
     k_block = max(64, l2 // 4 // per_point)

@@ -20,7 +20,11 @@ from flambeau.ir.target import Target, avx2, generic_x86_64, host_target
 from flambeau.passes.schedule_contraction import schedule_contraction
 
 HOST = host_target()
-RUNNABLE = [HOST, *([avx2()] if HOST.has_feature("avx2") else []), *([generic_x86_64()] if HOST.is_x86 else [])]
+RUNNABLE = [
+    HOST,
+    *([avx2()] if HOST.has_feature("avx2") else []),
+    *([generic_x86_64()] if HOST.is_x86 else []),
+]
 _SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
 _names = itertools.count()
 Strides = dict[int, int]
@@ -48,7 +52,9 @@ class Compiled:
         """Run all phases, tasks in chunks in a shuffled order (they are independent). Scratch starts as NaNs."""
         scratch = [np.full(n + 64, 0xFF, np.uint8) for n in self.scratch_bytes]
         aligned = [a.ctypes.data + -a.ctypes.data % 64 for a in scratch]
-        pointers = (ctypes.c_void_p * (len(arrays) + len(scratch)))(*[a.ctypes.data for a in arrays], *aligned)
+        pointers = (ctypes.c_void_p * (len(arrays) + len(scratch)))(
+            *[a.ctypes.data for a in arrays], *aligned
+        )
         context = (ctypes.c_int64 * 8)()
         order = np.random.default_rng(seed)
         for function, phase in zip(self.functions, self.phases, strict=True):
@@ -152,11 +158,15 @@ class Conv:
         return {0: self.o // self.groups, 1: self.out_h * row, 2: row, 3: self.o, 4: 1}
 
     def forward(self) -> ContractionKernel:
-        return self._kernel("forward", (1, 2, 3), (4,), (5, 6, 7), self.x_strides(), self.w_strides(), self.y_strides(), "xwy")
+        return self._kernel(
+            "forward", (1, 2, 3), (4,), (5, 6, 7), self.x_strides(), self.w_strides(), self.y_strides(), "xwy"
+        )
 
     def weight_grad(self) -> ContractionKernel:
         """w from x and y: the gradient of the weights when y is that of the output."""
-        return self._kernel("wgrad", (5, 6, 7), (4,), (1, 2, 3), self.x_strides(), self.y_strides(), self.w_strides(), "xyw")
+        return self._kernel(
+            "wgrad", (5, 6, 7), (4,), (1, 2, 3), self.x_strides(), self.y_strides(), self.w_strides(), "xyw"
+        )
 
     def _kernel(
         self, name: str, m: tuple[int, ...], n: tuple[int, ...], k: tuple[int, ...],
@@ -222,7 +232,9 @@ def view(array: np.ndarray, at: Address, kernel: ContractionKernel, dims: Sequen
     for axis, dim in enumerate(dims):
         shape = [-1 if a == axis else 1 for a in range(len(dims))]
         positions = positions + at.stride_of(dim) * np.arange(kernel.extents[dim]).reshape(shape)
-    assert positions.size == 0 or (positions.min() >= 0 and positions.max() < array.size), "addresses stay in their buffer"
+    assert positions.size == 0 or (positions.min() >= 0 and positions.max() < array.size), (
+        "addresses stay in their buffer"
+    )
     return values[positions]
 
 
@@ -230,8 +242,12 @@ def expected_sums(kernel: ContractionKernel, arrays: Sequence[np.ndarray]) -> tu
     """(sums, sums of the products' sizes), f64 over [batch..., m..., n...]; integers wrap in acc_dtype."""
     groups = (kernel.batch, kernel.m, kernel.n, kernel.k)
     batch, m, n, k = (math.prod(kernel.extents[d] for d in dims) for dims in groups)
-    lhs = view(arrays[kernel.lhs.buffer], kernel.lhs, kernel, (*kernel.batch, *kernel.m, *kernel.k)).reshape(batch, m, k)
-    rhs = view(arrays[kernel.rhs.buffer], kernel.rhs, kernel, (*kernel.batch, *kernel.k, *kernel.n)).reshape(batch, k, n)
+    lhs = view(arrays[kernel.lhs.buffer], kernel.lhs, kernel, (*kernel.batch, *kernel.m, *kernel.k)).reshape(
+        batch, m, k
+    )
+    rhs = view(arrays[kernel.rhs.buffer], kernel.rhs, kernel, (*kernel.batch, *kernel.k, *kernel.n)).reshape(
+        batch, k, n
+    )
     if not kernel.acc_dtype.is_floating_point:
         lhs, rhs = lhs.astype(kernel.acc_dtype.storage), rhs.astype(kernel.acc_dtype.storage)
     sizes = np.matmul(np.abs(lhs), np.abs(rhs))
@@ -262,5 +278,7 @@ def check_sums(kernel: ContractionKernel, target: Target = HOST, chunk: int = 3)
     if dtype.itemsize == 2:
         tolerance = tolerance + np.abs(sums) * (2.0**-8 if dtype is dtypes.bf16 else 2.0**-10)
     error = np.abs(found - sums)
-    assert (error <= tolerance).all(), f"worst error {np.nanmax(error - tolerance)} beyond tolerance, schedule {compiled.kernel.schedule}"
+    assert (error <= tolerance).all(), (
+        f"worst error {np.nanmax(error - tolerance)} beyond tolerance, schedule {compiled.kernel.schedule}"
+    )
     return compiled

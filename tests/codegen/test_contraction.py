@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from codegen.contraction_kernels import (
     HOST,
     RUNNABLE,
@@ -23,6 +22,7 @@ from codegen.contraction_kernels import (
     sum_tolerance,
     view,
 )
+
 from flambeau.ir import dtypes
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Instr, Param, Stage, Store
 
@@ -33,7 +33,9 @@ LAYOUTS = [(False, False), (False, True), (True, False), (True, True)]
 
 
 @targets
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 13), (29, 33, 100), (13, 100, 7), (64, 10, 256), (100, 29, 1000)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, 7, 13), (29, 33, 100), (13, 100, 7), (64, 10, 256), (100, 29, 1000)]
+)
 def test_gemm_of_any_layout_is_the_sum_of_products(target, shape):
     for lhs_transposed, rhs_transposed in LAYOUTS:
         check_sums(gemm(*shape, lhs_transposed, rhs_transposed), target)
@@ -59,13 +61,18 @@ def test_large_sums_are_blocked_and_split():
 
 
 @targets
-@pytest.mark.parametrize("dtype", [dtypes.f64, dtypes.f16, dtypes.bf16, dtypes.i32, dtypes.i64, dtypes.u8], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [dtypes.f64, dtypes.f16, dtypes.bf16, dtypes.i32, dtypes.i64, dtypes.u8], ids=str
+)
 def test_dtypes(target, dtype):
     for layout in LAYOUTS:
         check_sums(gemm(13, 35, 50, *layout, dtype=dtype), target)
 
 
-@pytest.mark.parametrize(("dtype", "acc"), [(dtypes.bf16, dtypes.f32), (dtypes.f32, dtypes.f64), (dtypes.i8, dtypes.i32), (dtypes.u8, dtypes.i64)])
+@pytest.mark.parametrize(
+    ("dtype", "acc"),
+    [(dtypes.bf16, dtypes.f32), (dtypes.f32, dtypes.f64), (dtypes.i8, dtypes.i32), (dtypes.u8, dtypes.i64)],
+)
 def test_sums_wider_than_their_operands(dtype, acc):
     for layout in LAYOUTS:
         check_sums(gemm(9, 40, 33, *layout, dtype=dtype, acc=acc))

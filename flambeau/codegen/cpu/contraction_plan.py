@@ -77,50 +77,6 @@ class Panels:
 
 
 @dataclass(frozen=True)
-class Panels:
-    """A packed operand: dense panels [outer point][tile of the inner dim][k][width] in scratch `buffer`.
-
-    outer_dims: the batch dims, then the role's own but its innermost; source: the operand as the kernel has it.
-    """
-
-    buffer: int
-    source: Operand
-    outer_dims: tuple[int, ...]
-    outer_extents: tuple[int, ...]
-    inner: int | None
-    inner_extent: int
-    width: int
-    k_points: int
-
-    @property
-    def tiles(self) -> int:
-        """Tiles along the inner dim."""
-        return -(-self.inner_extent // self.width)
-
-    @property
-    def count(self) -> int:
-        return math.prod(self.outer_extents) * self.tiles
-
-    @property
-    def panel_elements(self) -> int:
-        return self.k_points * self.width
-
-    @property
-    def width_of_last(self) -> int:
-        """Elements of the last tile along the inner dim."""
-        return self.inner_extent - (self.tiles - 1) * self.width
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Elements from panel to panel along (outer dims..., tiles)."""
-        steps, step = [], self.panel_elements
-        for extent in reversed((*self.outer_extents, self.tiles)):
-            steps.append(step)
-            step *= extent
-        return tuple(reversed(steps))
-
-
-@dataclass(frozen=True)
 class Scratch:
     """Buffers beyond the kernel's params, by their number in the ABI's table, None where not needed."""
 
@@ -274,7 +230,9 @@ class Plan:
         """Points of loop `block_level` in one block (the last may have fewer): one pass over a tile."""
         extent = self.k_loops[self.block_level][0]
         if self.schedule.k_block:
-            return max(1, min(extent, self.schedule.k_block // max(1, self._points_from(self.block_level + 1))))
+            return max(
+                1, min(extent, self.schedule.k_block // max(1, self._points_from(self.block_level + 1)))
+            )
         return max(1, -(-extent // self.schedule.split_k))
 
     def _points_from(self, level: int) -> int:
@@ -334,13 +292,17 @@ class Plan:
     def packed(self, panels: Panels) -> Operand:
         strides = row_major(self.kernel.k, self.extents(self.kernel.k))
         inner = () if panels.inner is None else ((panels.inner, 1),)
-        return Operand(panels.buffer, self.acc, 0, (*((d, s * panels.width) for d, s in strides.items()), *inner))
+        return Operand(
+            panels.buffer, self.acc, 0, (*((d, s * panels.width) for d, s in strides.items()), *inner)
+        )
 
     @cached_property
     def lhs_panels(self) -> Panels | None:
         if not self.schedule.pack_lhs:
             return None
-        assert all(tile == 1 for tile in self.schedule.m_tile[:-1]), "a packed lhs is tiled along its innermost m dim only"
+        assert all(tile == 1 for tile in self.schedule.m_tile[:-1]), (
+            "a packed lhs is tiled along its innermost m dim only"
+        )
         width = self.schedule.m_tile[-1] if self.kernel.m else 1
         return self.panels(len(self.kernel.params), self.kernel.lhs, self.kernel.m, width)
 
@@ -355,7 +317,9 @@ class Plan:
         outer = (*self.kernel.batch, *dims[:-1])
         inner = dims[-1] if dims else None
         extent = 1 if inner is None else self.kernel.extents[inner]
-        return Panels(buffer, self.operand(address), outer, self.extents(outer), inner, extent, width, self.k_points)
+        return Panels(
+            buffer, self.operand(address), outer, self.extents(outer), inner, extent, width, self.k_points
+        )
 
     def operand(self, address: Address) -> Operand:
         """The operand as the kernel has it."""
@@ -365,12 +329,18 @@ class Plan:
     @cached_property
     def partial_buffer(self) -> int | None:
         """Number of the buffer that keeps the partial sums of splits, None without splits."""
-        return len(self.kernel.params) + self.schedule.pack_lhs + self.schedule.pack_rhs if self.splits > 1 else None
+        return (
+            len(self.kernel.params) + self.schedule.pack_lhs + self.schedule.pack_rhs
+            if self.splits > 1
+            else None
+        )
 
     @cached_property
     def scratch_bytes(self) -> tuple[int, ...]:
         """Bytes of each scratch buffer, in the order of their numbers."""
-        elements = [panels.count * panels.panel_elements for panels in (self.lhs_panels, self.rhs_panels) if panels]
+        elements = [
+            panels.count * panels.panel_elements for panels in (self.lhs_panels, self.rhs_panels) if panels
+        ]
         if self.splits > 1:
             elements.append(self.splits * self.partial_elements)
         return tuple(max(1, -(-count * storage_bytes(self.acc) // _ALIGN)) * _ALIGN for count in elements)

@@ -121,7 +121,11 @@ def _dynamic_offset(b: Emitter, address: Address, values: dict[int, ll.Value]) -
 def _lane_offsets(b: Emitter, point: EpiloguePoint, address: Address, dynamic: ll.Value | None) -> ll.Value:
     """Element offsets of all lanes from lane 0's pointer, an i64 vector."""
     steps = b.iota(point.lanes, I64, _stride(point, address))
-    return steps if dynamic is None else b.add(b.splat(dynamic, point.lanes) if lanes_of(dynamic) == 1 else dynamic, steps)
+    return (
+        steps
+        if dynamic is None
+        else b.add(b.splat(dynamic, point.lanes) if lanes_of(dynamic) == 1 else dynamic, steps)
+    )
 
 
 def _mask(b: Emitter, point: EpiloguePoint, guard: ll.Value | None) -> ll.Value | int:
@@ -153,7 +157,12 @@ def _load(
 
 
 def _load_new(
-    b: Emitter, point: EpiloguePoint, address: Address, pointer: ll.Value, dtype: str, values: dict[int, ll.Value]
+    b: Emitter,
+    point: EpiloguePoint,
+    address: Address,
+    pointer: ll.Value,
+    dtype: str,
+    values: dict[int, ll.Value],
 ) -> ll.Value:
     dynamic = _dynamic_offset(b, address, values)
     guard = None if address.guard is None else values[address.guard]

@@ -8,58 +8,17 @@ epilogue. Rows are at constant distances from one base pointer, so every load of
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.contraction_plan import Operand, Plan
-from flambeau.codegen.cpu.emitter import (
-    F32,
-    F64,
-    I1,
-    I32,
-    I64,
-    PTR,
-    Emitter,
-    KernelArguments,
-    compute_type,
-    constant,
-    is_float,
-    is_signed,
-    lanes_of,
-    storage_bytes,
-    vector_type,
-)
+from flambeau.codegen.cpu.contraction_plan import Plan
+from flambeau.codegen.cpu.emitter import I1, I64, PTR, Emitter, KernelArguments, is_float
 from flambeau.codegen.cpu.epilogue import EpiloguePoint, evaluate_epilogue
+from flambeau.codegen.cpu.tile_sums import DotSums, RowSums, Tile
 from flambeau.ir.kernel import Address
 
-__all__ = ["InnerEmitter", "Tile", "epilogue_addresses", "internal_function", "microkernel", "widen"]
-
-# Multiply-adds in one trip of the innermost loop that hide its own instructions.
-_MULTIPLY_ADDS_PER_TRIP = 24
-# Multiply-adds in flight that hide the latency of one (4 cycles on two ports, with a little to spare).
-_CHAINS = 8
-# Code grows with each unrolled multiply-add; whole short loops are unrolled up to this many.
-_LONGEST_UNROLL = 112
-_LINE_BYTES = 64
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One shape of register tile: rows along each m dim, columns of n, and where its sums go: "registers" run the
-    epilogue in the microkernel, "memory" stores them, "update" adds them to what an earlier visit stored."""
-
-    rows: tuple[int, ...]
-    columns: int
-    result: str
-
-    @property
-    def n_rows(self) -> int:
-        count = 1
-        for extent in self.rows:
-            count *= extent
-        return count
+__all__ = ["InnerEmitter", "epilogue_addresses", "internal_function", "microkernel"]
 
 
 class InnerEmitter(Emitter):
@@ -71,7 +30,9 @@ class InnerEmitter(Emitter):
         return KernelArguments(ctx, buffers, sizes, ll.Constant(I64, 0), ll.Constant(I64, 0))
 
 
-def internal_function(module: ll.Module, name: str, result: ll.Type, arguments: Sequence[ll.Type], plan: Plan) -> InnerEmitter:
+def internal_function(
+    module: ll.Module, name: str, result: ll.Type, arguments: Sequence[ll.Type], plan: Plan
+) -> InnerEmitter:
     """Begin a function that only this module calls, kept out of line so that it has all registers to itself."""
     function = ll.Function(module, ll.FunctionType(result, list(arguments)), name)
     function.linkage = "internal"
@@ -88,16 +49,16 @@ def epilogue_addresses(plan: Plan) -> tuple[Address, ...]:
 
 
 def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Function:
-    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k: `count` points of its outermost loop.
+    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k.
 
-    lhs and rhs point at the tile's first row and column at the first k point. targets: a pointer for each
+    count: points of the block's outermost loop. lhs and rhs point at the tile's first row and column at the first k point. targets: a pointer for each
     epilogue address at the tile's first point ("registers"), the tile's memory ("memory"), or the memory and an
     i1 that says whether an earlier visit left sums there ("update").
     """
     targets = {"registers": [PTR] * len(epilogue_addresses(plan)), "memory": [PTR], "update": [PTR, I1]}
     b = internal_function(module, name, ll.VoidType(), [PTR, PTR, I64, *targets[tile.result]], plan)
     lhs, rhs, count, *rest = b.function.args
-    sums = (_DotTile if plan.walks_k else _RowTile)(b, plan, tile)
+    sums = DotSums(b, plan, tile) if plan.walks_k else RowSums(b, plan, tile)
     rows = sums.sum_over_k(lhs, rhs, count)
     if tile.result == "registers":
         _finish_in_registers(b, plan, tile, rows, dict(zip(epilogue_addresses(plan), rest, strict=True)))
@@ -105,232 +66,6 @@ def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Func
         _leave_in_memory(b, plan, tile, rows, rest)
     b.ret_void()
     return b.function
-
-
-class _Sums:
-    """Walks k and multiplies; subclasses say what one step of the innermost loop is."""
-
-    def __init__(self, b: Emitter, plan: Plan, tile: Tile) -> None:
-        self.b, self.plan, self.tile = b, plan, tile
-        self.row_offsets = [
-            sum(c * plan.lhs.stride_of(d) for c, d in zip(point, plan.kernel.m, strict=True))
-            for point in itertools.product(*map(range, tile.rows))
-        ]
-
-    def walk(
-        self,
-        lhs: ll.Value,
-        rhs: ll.Value,
-        count: ll.Value,
-        sums: list[ll.Value],
-        inner: Callable[[ll.Value, ll.Value, int | ll.Value, list[ll.Value]], list[ll.Value]],
-    ) -> list[ll.Value]:
-        """All k loops; `inner` emits the innermost one from its first point."""
-        b, loops = self.b, self.plan.tile_loops
-
-        def nest(level: int, lhs: ll.Value, rhs: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
-            extent: int | ll.Value = loops[level][0]
-            if level == 0:
-                extent = count if self.plan.block_count is None else self.plan.block_count
-            if level == len(loops) - 1:
-                return inner(lhs, rhs, extent, sums)
-
-            def body(i: ll.Value, *carried: ll.Value) -> list[ll.Value]:
-                return nest(level + 1, *self.advance(lhs, rhs, i, level), list(carried))
-
-            return b.loop(0, extent, 1, body, sums, name=f"k{level}")
-
-        return nest(0, lhs, rhs, sums)
-
-    def advance(self, lhs: ll.Value, rhs: ll.Value, i: ll.Value, level: int) -> tuple[ll.Value, ll.Value]:
-        """Both pointers `i` points further along k loop `level`."""
-        b, (_, lhs_stride, rhs_stride) = self.b, self.plan.tile_loops[level]
-        return (
-            b.element(lhs, b.mul(i, b.index(lhs_stride), flags=("nsw",)), self.plan.lhs.dtype),
-            b.element(rhs, b.mul(i, b.index(rhs_stride), flags=("nsw",)), self.plan.rhs.dtype),
-        )
-
-    def widened(self, value: ll.Value, operand: Operand) -> ll.Value:
-        """A loaded operand value in the accumulators' type."""
-        return widen(self.b, value, operand.dtype, self.plan.acc)
-
-    def multiply_add(self, x: ll.Value, y: ll.Value, total: ll.Value) -> ll.Value:
-        if is_float(self.plan.acc):
-            return self.b.multiply_add(x, y, total)
-        return self.b.add(self.b.mul(x, y), total)
-
-    def add(self, x: ll.Value, y: ll.Value) -> ll.Value:
-        return self.b.fast_sum(x, y) if is_float(self.plan.acc) else self.b.add(x, y)
-
-    def zeros(self, count: int) -> list[ll.Value]:
-        kind = compute_type(self.plan.acc)
-        return [constant(kind, 0.0 if is_float(self.plan.acc) else 0, self.plan.lanes)] * count
-
-    def fold_sets(self, sums: list[ll.Value], sets: int) -> list[ll.Value]:
-        """Independent sets of partial sums, added pairwise."""
-        size = len(sums) // sets
-        while sets > 1:
-            half = sets // 2 * size
-            sums = [self.add(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
-            sets //= 2
-        return sums
-
-
-class _RowTile(_Sums):
-    """Vectors along n: each lhs element is splat and multiplied with every vector of the rhs row."""
-
-    def sum_over_k(self, lhs: ll.Value, rhs: ll.Value, count: ll.Value) -> list[list[ll.Value]]:
-        """[row][vector] of sums."""
-        n_vectors = -(-self.tile.columns // self.plan.lanes)
-        tile_size = self.tile.n_rows * n_vectors
-        sets = _power_of_two_at_most(max(1, _CHAINS // tile_size))
-        self.n_vectors, self.sets = n_vectors, sets
-        sums = self.walk(lhs, rhs, count, self.zeros(tile_size * sets), self.inner_loop)
-        sums = self.fold_sets(sums, sets)
-        return [sums[r * n_vectors : (r + 1) * n_vectors] for r in range(self.tile.n_rows)]
-
-    def inner_loop(
-        self, lhs: ll.Value, rhs: ll.Value, extent: int | ll.Value, sums: list[ll.Value]
-    ) -> list[ll.Value]:
-        b, level = self.b, len(self.plan.tile_loops) - 1
-        step = self.tile.n_rows * self.n_vectors
-        if isinstance(extent, int) and extent * step <= _LONGEST_UNROLL:
-            return self.steps(lhs, rhs, extent, sums)
-        unroll = max(self.sets, _power_of_two_at_most(max(1, _MULTIPLY_ADDS_PER_TRIP // step)))
-
-        def trip(i: ll.Value, *carried: ll.Value) -> list[ll.Value]:
-            return self.steps(*self.advance(lhs, rhs, i, level), unroll, list(carried))
-
-        def one(i: ll.Value, *carried: ll.Value) -> list[ll.Value]:
-            return self.steps(*self.advance(lhs, rhs, i, level), 1, list(carried))
-
-        if isinstance(extent, int):
-            whole = extent - extent % unroll
-            sums = b.loop(0, whole, unroll, trip, sums, name="k")
-            return self.steps(*self.advance(lhs, rhs, b.index(whole), level), extent - whole, sums)
-        whole_trips = b.and_(extent, b.index(-unroll)) if unroll > 1 else extent
-        sums = b.loop(0, whole_trips, unroll, trip, sums, name="k")
-        return b.loop(whole_trips, extent, 1, one, sums, name="kt") if unroll > 1 else sums
-
-    def steps(self, lhs: ll.Value, rhs: ll.Value, count: int, sums: list[ll.Value]) -> list[ll.Value]:
-        """`count` consecutive points of the innermost k loop."""
-        _, lhs_stride, rhs_stride = self.plan.tile_loops[-1]
-        for i in range(count):
-            first = i % self.sets * self.tile.n_rows * self.n_vectors
-            sums = self.step(lhs, i * lhs_stride, rhs, i * rhs_stride, sums, first)
-        return sums
-
-    def step(
-        self, lhs: ll.Value, lhs_at: int, rhs: ll.Value, rhs_at: int, sums: list[ll.Value], first: int
-    ) -> list[ll.Value]:
-        """One k point: a row of rhs vectors times a column of lhs elements."""
-        b, plan, lanes = self.b, self.plan, self.plan.lanes
-        columns = [self.rhs_vector(rhs, rhs_at, v) for v in range(self.n_vectors)]
-        if plan.schedule.prefetch:
-            self.prefetch(rhs, rhs_at + plan.schedule.prefetch * plan.tile_loops[-1][2])
-        sums = list(sums)
-        for row, offset in enumerate(self.row_offsets):
-            element = self.widened(b.load_scalar(lhs, lhs_at + offset, plan.lhs.dtype), plan.lhs)
-            splat = b.splat(element, lanes)
-            for v, column in enumerate(columns):
-                at = first + row * self.n_vectors + v
-                sums[at] = self.multiply_add(splat, column, sums[at])
-        return sums
-
-    def prefetch(self, rhs: ll.Value, at: int) -> None:
-        """Ask for the tile's columns at element `at`, a line at a time, into L1. Never faults, wherever it points."""
-        b, dtype = self.b, self.plan.rhs.dtype
-        for line in range(0, self.tile.columns, max(1, _LINE_BYTES // storage_bytes(dtype))):
-            options = [ll.Constant(I32, option) for option in (0, 3, 1)]  # read, keep in every level, data
-            b.intrinsic("llvm.prefetch.p0", ll.VoidType(), [b.element(rhs, at + line, dtype), *options])
-
-    def rhs_vector(self, rhs: ll.Value, at: int, vector: int) -> ll.Value:
-        plan, lanes = self.plan, self.plan.lanes
-        # Packed panels are zero beyond the last column, so they need no mask.
-        packed = plan.rhs_panels is not None
-        active = lanes if packed else min(lanes, self.tile.columns - vector * lanes)
-        if active == 1 and lanes > 1:
-            # One column: a splat costs less than a masked load, and the other lanes are never stored.
-            return self.b.splat(self.widened(self.b.load_scalar(rhs, at + vector * lanes, plan.rhs.dtype), plan.rhs), lanes)
-        return self.widened(self.b.load_vector(rhs, at + vector * lanes, plan.rhs.dtype, lanes, active), plan.rhs)
-
-
-class _DotTile(_Sums):
-    """Vectors along k: both operands are contiguous there, and each sum's lanes are added at the end."""
-
-    def sum_over_k(self, lhs: ll.Value, rhs: ll.Value, count: ll.Value) -> list[list[ll.Value]]:
-        """[row][column] of scalar sums."""
-        b, columns = self.b, self.tile.columns
-        tile_size = self.tile.n_rows * columns
-        self.sets = _power_of_two_at_most(max(1, _CHAINS // tile_size))
-        inner = self.plan.n_inner
-        stride = 0 if inner is None else self.plan.rhs.stride_of(inner)
-        self.column_offsets = [c * stride for c in range(columns)]
-        sums = self.walk(lhs, rhs, count, self.zeros(tile_size * self.sets), self.inner_loop)
-        sums = self.fold_sets(sums, self.sets)
-        kind = "fadd" if is_float(self.plan.acc) else "add"
-        totals = [b.reduce(kind, s) for s in sums]
-        return [totals[r * columns : (r + 1) * columns] for r in range(self.tile.n_rows)]
-
-    def inner_loop(
-        self, lhs: ll.Value, rhs: ll.Value, extent: int | ll.Value, sums: list[ll.Value]
-    ) -> list[ll.Value]:
-        b, lanes, level = self.b, self.plan.lanes, len(self.plan.tile_loops) - 1
-        trip_points = lanes * self.sets
-
-        def trip(i: ll.Value, *carried: ll.Value) -> list[ll.Value]:
-            here, sums = self.advance(lhs, rhs, i, level), list(carried)
-            for number in range(self.sets):
-                sums = self.step(*here, number * lanes, sums, number, lanes)
-            return sums
-
-        if isinstance(extent, int):
-            whole = extent - extent % trip_points
-            sums = b.loop(0, whole, trip_points, trip, sums, name="k")
-            here = self.advance(lhs, rhs, b.index(whole), level)
-            for number, at in enumerate(range(0, extent - whole, lanes)):
-                sums = self.step(*here, at, sums, number, min(lanes, extent - whole - at))
-            return sums
-        whole_trips = b.and_(extent, b.index(-trip_points))
-        sums = b.loop(0, whole_trips, trip_points, trip, sums, name="k")
-
-        def rest(i: ll.Value, *carried: ll.Value) -> list[ll.Value]:
-            return self.step(*self.advance(lhs, rhs, i, level), 0, list(carried), 0, b.sub(extent, i))
-
-        return b.loop(whole_trips, extent, lanes, rest, sums, name="kt")
-
-    def step(
-        self, lhs: ll.Value, rhs: ll.Value, at: int, sums: list[ll.Value], number: int, active: int | ll.Value
-    ) -> list[ll.Value]:
-        """One vector of k points into set `number`; lanes from `active` on count as zero."""
-        rows = [self.vector(lhs, at + offset, self.plan.lhs, active) for offset in self.row_offsets]
-        columns = [self.vector(rhs, at + offset, self.plan.rhs, active) for offset in self.column_offsets]
-        sums, first = list(sums), number * len(rows) * len(columns)
-        for position, (x, y) in enumerate(itertools.product(rows, columns)):
-            sums[first + position] = self.multiply_add(x, y, sums[first + position])
-        return sums
-
-    def vector(self, pointer: ll.Value, at: int, operand: Operand, active: int | ll.Value) -> ll.Value:
-        lanes = self.plan.lanes
-        if lanes == 1:
-            return self.widened(self.b.load_scalar(pointer, at, operand.dtype), operand)
-        return self.widened(self.b.load_vector(pointer, at, operand.dtype, lanes, active), operand)
-
-
-def widen(b: Emitter, value: ll.Value, dtype: str, wider: str) -> ll.Value:
-    """An exact (or, for integers, wrapping) conversion of a compute value of `dtype` to that of `wider`."""
-    source, target = compute_type(dtype), compute_type(wider)
-    if source == target:
-        return value
-    kind = vector_type(target, lanes_of(value))
-    if target in (F32, F64):
-        if source in (F32, F64):
-            return b.fpext(value, kind) if target == F64 else b.fptrunc(value, kind)
-        return b.sitofp(value, kind) if is_signed(dtype) else b.uitofp(value, kind)
-    assert source not in (F32, F64), f"sums of {dtype} products cannot be kept in {wider}"
-    if source.width > target.width:
-        return b.trunc(value, kind)
-    return b.sext(value, kind) if is_signed(dtype) else b.zext(value, kind)
 
 
 def _points(plan: Plan, tile: Tile) -> Iterator[tuple[int, ...]]:
@@ -348,7 +83,10 @@ def _finish_in_registers(
 
     for row, point in zip(rows, _points(plan, tile), strict=True):
         for number, value in enumerate(row):
-            def pointer(address: Address, point: tuple[int, ...] = point, first: int = number * lanes) -> ll.Value:
+
+            def pointer(
+                address: Address, point: tuple[int, ...] = point, first: int = number * lanes
+            ) -> ll.Value:
                 at = sum(c * address.stride_of(d) for c, d in zip(point, plan.kernel.m, strict=True))
                 at += 0 if inner is None else first * address.stride_of(inner)
                 key = (address, at)
@@ -366,11 +104,15 @@ def _no_index(dim: int) -> ll.Value:
     raise AssertionError(f"an epilogue that reads the index of dim {dim} does not run in registers")
 
 
-def _leave_in_memory(b: Emitter, plan: Plan, tile: Tile, rows: list[list[ll.Value]], rest: Sequence[ll.Value]) -> None:
+def _leave_in_memory(
+    b: Emitter, plan: Plan, tile: Tile, rows: list[list[ll.Value]], rest: Sequence[ll.Value]
+) -> None:
     """Store the sums, row by row. With an i1 in `rest`, add them to the tile's memory where it is true."""
     memory = rest[0]
     lanes = 1 if plan.walks_k else plan.lanes
-    flat = [(r * plan.row_stride + c * lanes, value) for r, row in enumerate(rows) for c, value in enumerate(row)]
+    flat = [
+        (r * plan.row_stride + c * lanes, value) for r, row in enumerate(rows) for c, value in enumerate(row)
+    ]
     values = [value for _, value in flat]
     if tile.result == "update":
         add = (lambda x, y: b.fast_sum(x, y)) if is_float(plan.acc) else b.add
@@ -381,7 +123,3 @@ def _leave_in_memory(b: Emitter, plan: Plan, tile: Tile, rows: list[list[ll.Valu
         )
     for (at, _), value in zip(flat, values, strict=True):
         b.store_vector(value, memory, at, plan.acc)
-
-
-def _power_of_two_at_most(number: int) -> int:
-    return 1 << (number.bit_length() - 1)

@@ -12,8 +12,18 @@ from collections.abc import Callable, Sequence
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction_plan import Panels, Plan, row_major
-from flambeau.codegen.cpu.emitter import I32, I64, PTR, Emitter, lanes_of, new_kernel, storage_bytes, vector_type
-from flambeau.codegen.cpu.microkernel import internal_function, widen
+from flambeau.codegen.cpu.emitter import (
+    I32,
+    I64,
+    PTR,
+    Emitter,
+    lanes_of,
+    new_kernel,
+    storage_bytes,
+    vector_type,
+)
+from flambeau.codegen.cpu.microkernel import internal_function
+from flambeau.codegen.cpu.tile_sums import widen
 
 __all__ = ["emit_packing", "offset_of", "panel_offset", "unflatten"]
 
@@ -71,7 +81,8 @@ class _Packing:
         self.stride = 0 if panels.inner is None else self.source.stride_of(panels.inner)
         to_panel = row_major(plan.kernel.k, plan.extents(plan.kernel.k))
         self.k_rows = [
-            (plan.kernel.extents[d], self.source.stride_of(d), to_panel[d] * panels.width) for d in plan.kernel.k
+            (plan.kernel.extents[d], self.source.stride_of(d), to_panel[d] * panels.width)
+            for d in plan.kernel.k
         ] or [(1, 0, panels.width)]
         run = next((level for level, row in enumerate(self.k_rows) if row[1] == 1 and row[0] > 1), None)
         too_narrow = plan.lanes * self.itemsize < _GROUP_BYTES
@@ -93,8 +104,12 @@ class _Packing:
         *outer, tile, chunk = unflatten(b, number, tasks)
         start = offset_of(b, outer, [self.source.stride_of(d) for d in panels.outer_dims])
         start = b.add(start, b.mul(tile, b.index(panels.width * self.stride)))
-        source = b.element(b.buffer(self.source.buffer), b.add(start, b.index(self.source.offset)), self.source.dtype)
-        target = b.element(b.buffer(panels.buffer), offset_of(b, [*outer, tile], panels.strides), self.plan.acc)
+        source = b.element(
+            b.buffer(self.source.buffer), b.add(start, b.index(self.source.offset)), self.source.dtype
+        )
+        target = b.element(
+            b.buffer(panels.buffer), offset_of(b, [*outer, tile], panels.strides), self.plan.acc
+        )
         first = b.mul(chunk, b.index(self.chunk))
         last = _minimum(b, b.add(first, b.index(self.chunk)), b.index(self.k_rows[0][0]))
         if self.run is None:
@@ -104,7 +119,11 @@ class _Packing:
         if panels.width_of_last < panels.width:
             is_last = b.icmp_signed("==", tile, b.index(panels.tiles - 1))
             width = b.select(is_last, b.index(panels.width_of_last), width)
-        self.walk_k(source, target, first, last, self.run, lambda *run: self.transpose_run(*run, width))
+
+        def transpose(source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int) -> None:
+            self.transpose_run(source, target, start, stop, step, width)
+
+        self.walk_k(source, target, first, last, self.run, transpose)
 
     def walk_k(
         self,
@@ -131,7 +150,9 @@ class _Packing:
 
             def body(i: ll.Value) -> None:
                 there = b.element(target, b.mul(i, b.index(target_step)), self.plan.acc)
-                nest(position + 1, b.element(source, b.mul(i, b.index(source_step)), self.source.dtype), there)
+                nest(
+                    position + 1, b.element(source, b.mul(i, b.index(source_step)), self.source.dtype), there
+                )
 
             b.loop(*bounds(order[position]), 1, body, name="k")
 
@@ -184,7 +205,13 @@ class _Packing:
                     cconv="fastcc",
                 )
 
-            b.loop(0, _minimum(b, width, b.index(whole)), group, lambda first: transpose(first, group), name="group")
+            b.loop(
+                0,
+                _minimum(b, width, b.index(whole)),
+                group,
+                lambda first: transpose(first, group),
+                name="group",
+            )
             if whole < panels.width:
                 with b.if_then(b.icmp_signed(">", width, b.index(whole))):
                     transpose(b.index(whole), panels.width - whole)
@@ -206,7 +233,10 @@ class _Packing:
         ]
         with b.if_else(b.icmp_signed("==", points, b.index(plan.lanes))) as (whole, rest):
             with whole:
-                loaded = [widen(b, b.load_vector(pointer, 0, dtype, plan.lanes), dtype, plan.acc) for pointer in columns]
+                loaded = [
+                    widen(b, b.load_vector(pointer, 0, dtype, plan.lanes), dtype, plan.acc)
+                    for pointer in columns
+                ]
                 self.store_transposed(b, loaded, target, step)
             with rest:
                 self.copy_points(b, columns, target, points, step)
@@ -226,7 +256,9 @@ class _Packing:
             for number in range(len(columns)):
                 b.store_vector(b.lane(row, number), target, k * step + number, self.plan.acc)
 
-    def copy_points(self, b: Emitter, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: int) -> None:
+    def copy_points(
+        self, b: Emitter, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: int
+    ) -> None:
         """A block of fewer points, element by element."""
         acc, dtype = self.plan.acc, self.source.dtype
 
