@@ -1,14 +1,21 @@
 """`backward()` and `grad()`: the walk over the tape, eager or under trace."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 import weakref
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import Record, is_grad_enabled, key_of, origin_of, set_grad_enabled, tape_of
-from flambeau.frontend.dispatch import constant, dispatch, dispatch_view, write
+from flambeau.frontend.dispatch import constant, dispatch, dispatch_view, refresh_view, write
+from flambeau.frontend.gradient_hooks import (
+    HookedResult,
+    leaf_gradient,
+    register_hook,
+    result_key,
+    with_hooks,
+)
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
@@ -35,9 +42,12 @@ def _is_viewable(op: Op, x: Tensor) -> bool:
     return not isinstance(op, ops.Reshape) or x.is_contiguous()
 
 
-def _parts_of(record: Record) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+def _parts_of(record: Any) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    if isinstance(record, HookedResult):
+        operand = (record.record.saved_results()[record.index],)
+        return operand, operand, (result_key(record.record, record.index), (id(record.record), record.index))
     keys = [key_of(t) if t._requires_grad else None for t in record.operands]
-    result_keys = [(id(record), index) for index in range(len(record._saved_results))]
+    result_keys = [result_key(record, index) for index in range(len(record._saved_results))]
     return record.operands, record.saved_results(), (*keys, *result_keys)
 
 
@@ -62,10 +72,13 @@ def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: st
 def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_graph: bool,
           who: str) -> tuple[dict[Any, Tensor], list[Record]]:
     """Cotangents by key, and the records walked."""
+    for root in roots:
+        if root._base is not None and root._history != root._base._history:
+            refresh_view(root)
     order = tape_of(roots)
     tracer = active.tracer
     with set_grad_enabled(create_graph), (tracer.backward_phase() if tracer is not None else nullcontext()):
-        found = backpropagate(TensorBuilder(), order, _seeds(roots, cotangents, who), _parts_of,
+        found = backpropagate(TensorBuilder(), with_hooks(order), _seeds(roots, cotangents, who), _parts_of,
                               lambda key: key is not None)
     return found, order
 
@@ -87,7 +100,7 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     for leaf in leaves:
         ct = found.get(key_of(leaf))
         if ct is not None:
-            _accumulate(leaf, ct, create_graph)
+            _accumulate(leaf, leaf_gradient(leaf, ct), create_graph)
     _finish(order, found, retain_graph, create_graph)
 
 
@@ -118,7 +131,7 @@ def _finish(order: Sequence[Record], found: dict[Any, Tensor], retain_graph: boo
     for record in order:
         if record.retained:
             for index, reference in record.retained.items():
-                tensor, ct = reference(), found.get((id(record), index))
+                tensor, ct = reference(), found.get(result_key(record, index))
                 if tensor is not None and ct is not None:
                     tensor.grad = ct
         if not (create_graph if retain_graph is None else retain_graph):
@@ -143,7 +156,9 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     _finish(order, {}, retain_graph, create_graph)
     results: list[Tensor | None] = []
     for t in wanted:
-        ct = found.get(key_of(t))
+        ct = found.get(key_of(t) if t._record is None else result_key(t._record, t._index))
+        if ct is not None and t._record is None:
+            ct = leaf_gradient(t, ct)
         if ct is None and materialize_grads:
             ct = dispatch(ops.Broadcast(tuple(t.shape), ()), constant(0, t.dtype)) if t.shape else constant(0, t.dtype)
         if ct is None and not allow_unused:
@@ -165,4 +180,4 @@ def retain_grad(tensor: Tensor) -> None:
         tensor._retains_grad = True
 
 
-__all__ = ["backward", "grad", "is_grad_enabled", "retain_grad"]
+__all__ = ["backward", "grad", "is_grad_enabled", "register_hook", "retain_grad"]

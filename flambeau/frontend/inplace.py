@@ -6,7 +6,7 @@ from typing import Any
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import grad_mode
 from flambeau.frontend.backward import TensorBuilder
-from flambeau.frontend.dispatch import dispatch_view, write
+from flambeau.frontend.dispatch import dispatch_view, refresh_view, write
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.op import Op
@@ -16,6 +16,8 @@ def assign_(target: Tensor, value: Tensor) -> Tensor:
     """Make `target`'s elements those of `value` (same type, computed out of place), on the tape too. Returns target.
 
     Raises RuntimeError when target is a leaf that requires grad, or a view of one, while recording."""
+    if target._base is not None and target._history != target._base._history:
+        refresh_view(target)
     recording = grad_mode.enabled and (target._requires_grad or value._requires_grad)
     if not recording:
         write(target, value)

@@ -40,7 +40,7 @@ class Tensor:
     view ops that lead from it, so that a write through the view can be expressed on the base (`_chain` is () and
     `_base` None for a tensor that is its own base)."""
 
-    __slots__ = ("__weakref__", "_array", "_base", "_chain", "_grad", "_history", "_index", "_origin", "_record", "_requires_grad",
+    __slots__ = ("__weakref__", "_array", "_base", "_chain", "_grad", "_history", "_hooks", "_index", "_origin", "_record", "_requires_grad",
                  "_retains_grad", "_saved_version", "_storage", "_type")
 
     _storage: Storage
@@ -56,7 +56,7 @@ class Tensor:
         self = object.__new__(cls or Tensor)
         self._storage, self._type, self._array, self._base, self._chain = storage, type, array, base, chain
         self._requires_grad = self._retains_grad = False
-        self._record = self._grad = self._origin = None
+        self._record = self._grad = self._origin = self._hooks = None
         self._index = self._history = 0
         self._saved_version = -1
         return self

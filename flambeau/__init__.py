@@ -1,0 +1,91 @@
+"""Flambeau: PyTorch's interface over a graph compiler. `import flambeau as fb`.
+
+Tensors and functions are here; `fb.nn`, `fb.optim`, `fb.compile` and the compiler itself (`fb.ir`) load at first use.
+"""
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from flambeau import autograd, config, errors
+from flambeau.frontend import methods as _methods
+from flambeau.frontend.autograd import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from flambeau.frontend.functions.activations import celu, prelu, relu, selu, threshold
+from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
+from flambeau.frontend.functions.comparison import *  # noqa: F403
+from flambeau.frontend.functions.creation import *  # noqa: F403
+from flambeau.frontend.functions.dtypes import (
+    can_cast,
+    device,
+    finfo,
+    iinfo,
+    is_floating_point,
+    is_tensor,
+    numel,
+)
+from flambeau.frontend.functions.elementwise import *  # noqa: F403
+from flambeau.frontend.functions.elementwise import div as divide
+from flambeau.frontend.functions.elementwise import div as true_divide
+from flambeau.frontend.functions.elementwise import mul as multiply
+from flambeau.frontend.functions.elementwise import sub as subtract
+from flambeau.frontend.functions.indexing import *  # noqa: F403
+from flambeau.frontend.functions.linalg import *  # noqa: F403
+from flambeau.frontend.functions.reductions import *  # noqa: F403
+from flambeau.frontend.functions.sorting import *  # noqa: F403
+from flambeau.frontend.functions.views import *  # noqa: F403
+from flambeau.frontend.methods import detach
+from flambeau.frontend.promotion import get_default_dtype, promote_types, set_default_dtype
+from flambeau.frontend.random import *  # noqa: F403
+from flambeau.frontend.tensor import Size, Tensor
+from flambeau.ir.dtypes import DType as dtype
+from flambeau.ir.dtypes import bf16 as bfloat16
+from flambeau.ir.dtypes import bool_ as bool
+from flambeau.ir.dtypes import f16 as float16
+from flambeau.ir.dtypes import f32 as float32
+from flambeau.ir.dtypes import f64 as float64
+from flambeau.ir.dtypes import i8 as int8
+from flambeau.ir.dtypes import i16 as int16
+from flambeau.ir.dtypes import i32 as int32
+from flambeau.ir.dtypes import i64 as int64
+from flambeau.ir.dtypes import u8 as uint8
+from flambeau.ir.dtypes import u32 as uint32
+from flambeau.ir.dtypes import u64 as uint64
+from flambeau.runtime.threads import get_num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from flambeau import ir, nn, optim
+    from flambeau.frontend import data, random
+    from flambeau.frontend.compile import compile
+
+__version__ = "0.1.0.dev0"
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+
+_LAZY = {                                   # name -> (module, attribute; "" for the module itself)
+    "compile": ("flambeau.frontend.compile", "compile"),
+    "nn": ("flambeau.nn", ""),
+    "optim": ("flambeau.optim", ""),
+    "ir": ("flambeau.ir", ""),
+    "data": ("flambeau.frontend.data", ""),
+    "random": ("flambeau.frontend.random", ""),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'flambeau' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    found = importlib.import_module(module)
+    value = globals()[name] = getattr(found, attribute) if attribute else found
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY} - {"annotations", "importlib", "TYPE_CHECKING", "Any"})

@@ -1,0 +1,1 @@
+"""The operations users call, in PyTorch's names, by subject. Each ends in `dispatch`."""

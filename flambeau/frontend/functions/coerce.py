@@ -1,0 +1,237 @@
+"""From what users pass (tensors, Python numbers, runtime scalars) to what ops take: one dtype, one shape.
+
+A Python number becomes a rank-0 constant of the result's dtype, and a rank-0 operand is left as it is beside shaped
+ones, so most calls need no op besides their own.
+"""
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeGuard, Union
+
+import numpy as np
+
+from flambeau.errors import IndexOutOfRangeError, ShapeError
+from flambeau.frontend.active import active
+from flambeau.frontend.dispatch import constant, dispatch, dispatch_view
+from flambeau.frontend.layout import strides_of, strides_through
+from flambeau.frontend.promotion import (
+    category,
+    get_default_dtype,
+    number_dtype,
+    result_type_of,
+)
+from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.where import describe, user_location
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+from flambeau.ir.dtypes import DType
+
+Number = Union[int, float, bool, Scalar]
+TensorLike = Union[Tensor, int, float, bool, Scalar]
+Dims = Union[int, Sequence[int], None]
+Shape = tuple[int, ...]
+
+
+def is_number(value: object) -> TypeGuard[Number]:
+    """A Python number, a NumPy number, or a runtime scalar."""
+    return isinstance(value, (int, float, Scalar, np.number, np.bool_))
+
+
+def tensor_of(number: Number, dtype: DType) -> Tensor:
+    """A number as a rank-0 tensor of `dtype`."""
+    if isinstance(number, Scalar):
+        return cast(number.tensor, dtype)
+    if isinstance(number, np.generic):
+        number = number.item()
+    if dtype.is_integer and isinstance(number, float):
+        number = int(number)
+    return constant(number, dtype)
+
+
+def cast(x: Tensor, dtype: DType) -> Tensor:
+    """x in `dtype`: itself when it has it."""
+    return x if x._type.dtype is dtype else dispatch(ops.Cast(dtype), x)
+
+
+def dtype_of(value: TensorLike) -> DType:
+    """The dtype a value stands for in promotion."""
+    if isinstance(value, Tensor):
+        return value._type.dtype
+    if isinstance(value, Scalar):
+        return dt.i64 if value.is_integer else get_default_dtype()
+    return number_dtype(value.item() if isinstance(value, np.generic) else value)
+
+
+def result_type(*values: TensorLike) -> DType:
+    """The dtype that an operation on these values computes in (torch.result_type, for any number of values)."""
+    shaped = [v._type.dtype for v in values if isinstance(v, Tensor) and v._type.shape]
+    scalars = [v._type.dtype for v in values if isinstance(v, Tensor) and not v._type.shape]
+    numbers = [dtype_of(v) for v in values if not isinstance(v, Tensor)]
+    return result_type_of(shaped, scalars, numbers)
+
+
+def promoted(name: str, *values: TensorLike, dtype: DType | None = None) -> list[Tensor]:
+    """The values as tensors of one dtype (`dtype`, or the promoted one) and one shape, rank-0 ones aside.
+
+    Raises TypeError for anything but tensors and numbers, ShapeError if shapes don't broadcast."""
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if len(tensors) != len(values):
+        check_operands(name, values)
+    if dtype is None:
+        dtype = result_type(*values)
+    found = [cast(v, dtype) if isinstance(v, Tensor) else tensor_of(v, dtype) for v in values]
+    return matched(name, found)
+
+
+def check_operands(name: str, values: Iterable[object]) -> None:
+    """Raise TypeError unless each is a tensor or a number."""
+    for position, value in enumerate(values):
+        if not isinstance(value, Tensor) and not is_number(value):
+            raise TypeError(f"{name}: argument {position} must be a Tensor or a number, got {type(value).__name__}")
+
+
+def matched(name: str, tensors: list[Tensor]) -> list[Tensor]:
+    """Tensors broadcast to one shape; rank-0 ones stay as they are. Raises ShapeError if they don't fit."""
+    shape = tensors[0]._type.shape
+    if all(t._type.shape == shape for t in tensors):
+        return tensors
+    wide = broadcast_shapes(*[t._type.static_shape for t in tensors], name=name)
+    return [expanded(t, wide) if t._type.shape else t for t in tensors]
+
+
+def floating(name: str, *values: TensorLike) -> list[Tensor]:
+    """Like `promoted`, with integers and bools taken to the default float dtype."""
+    dtype = result_type(*values) if len(values) > 1 or not isinstance(values[0], Tensor) else values[0]._type.dtype
+    return promoted(name, *values, dtype=dtype if dtype.is_floating_point else get_default_dtype())
+
+
+def one_tensor(name: str, x: object) -> Tensor:
+    """x itself. Raises TypeError when it is no tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: argument 'input' must be a Tensor, got {type(x).__name__}")
+    return x
+
+
+def floating_one(name: str, x: Tensor) -> Tensor:
+    """x in a floating-point dtype."""
+    dtype = one_tensor(name, x)._type.dtype
+    return x if dtype.is_floating_point else cast(x, get_default_dtype())
+
+
+def as_bool(x: Tensor) -> Tensor:
+    """x != 0."""
+    return cast(x, dt.bool_)
+
+
+# -- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> Shape:
+    """The shape that these broadcast to. Raises ShapeError naming the dim that does not fit."""
+    rank = max((len(shape) for shape in shapes), default=0)
+    found = [1] * rank
+    for shape in shapes:
+        for back, size in enumerate(reversed(tuple(shape)), 1):
+            if size == 1 or found[-back] == size:
+                continue
+            if found[-back] != 1:
+                raise ShapeError(f"{name}: shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast: "
+                                 f"sizes {found[-back]} and {size} at dim {rank - back}", where=user_line(),
+                                 hint="sizes must be equal, or one of them 1, counted from the last dim")
+            found[-back] = size
+    return tuple(found)
+
+
+def expanded(x: Tensor, shape: Shape) -> Tensor:
+    """x broadcast to `shape` as a view."""
+    if x._type.shape == shape:
+        return x
+    first = len(shape) - len(x._type.shape)
+    return dispatch_view(ops.Broadcast(shape, tuple(range(first, len(shape)))), x)
+
+
+def spread(x: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
+    """x as a view of `shape`, its dim i becoming dim dims[i]."""
+    return dispatch_view(ops.Broadcast(shape, tuple(dims)), x)
+
+
+def reshaped(x: Tensor, shape: Shape) -> Tensor:
+    """x in another shape of as many elements: a view where memory allows, else a copy."""
+    if x._type.shape == shape:
+        return x
+    op = ops.Reshape(shape)
+    return dispatch_view(op, x) if shares_memory(op, x) else dispatch(op, x)
+
+
+def shares_memory(op: ops.Reshape, x: Tensor) -> bool:
+    """True when the reshape can be a view."""
+    if x._base is None and (x._storage.trace is not None or active.tracer is None and x._data().flags.c_contiguous):
+        return True
+    return strides_through(op, x._type.static_shape, strides_of(x)) is not None
+
+
+def permuted(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """Dim i of the result is dim dims[i] of x."""
+    return x if tuple(dims) == tuple(range(len(dims))) else dispatch_view(ops.Permute(tuple(dims)), x)
+
+
+def full_of(shape: Shape, value: Number, dtype: DType) -> Tensor:
+    """A tensor of its own memory (or a rank-0 constant), every element `value`."""
+    number = tensor_of(value, dtype)
+    return dispatch(ops.Broadcast(shape, ()), number) if shape else number
+
+
+# -- dims -------------------------------------------------------------------------------------------------------------
+
+
+def wrap_dim(dim: object, rank: int, name: str) -> int:
+    """A dim counted from either end -> from the front. A 0-d tensor counts as having one.
+
+    Raises IndexOutOfRangeError outside [-rank, rank), TypeError if it is no integer."""
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+        raise TypeError(f"{name}: dim must be an int, got {type(dim).__name__}")
+    number, count = operator.index(dim), max(rank, 1)  # type: ignore[arg-type]
+    if not -count <= number < count:
+        raise IndexOutOfRangeError(f"{name}: dim {number} is out of range [{-count}, {count - 1}] for a tensor of "
+                                   f"{rank} dims", where=user_line())
+    return number % count
+
+
+def wrap_dims(dims: Dims, rank: int, name: str) -> tuple[int, ...]:
+    """Reduced dims as ops want them: increasing, from the front; None (and ()) means all.
+
+    Raises RuntimeError if one is named twice."""
+    if dims is None:
+        return tuple(range(rank))
+    if not isinstance(dims, (tuple, list)):
+        dims = (dims,)  # type: ignore[assignment]
+    assert isinstance(dims, (tuple, list))
+    found = sorted([wrap_dim(d, rank, name) for d in dims])
+    if len(set(found)) != len(found):
+        raise RuntimeError(f"{name}: a dim appears more than once in {tuple(dims)}")
+    return tuple(range(rank)) if not found or rank == 0 else tuple(found)
+
+
+def sizes_of(args: tuple[Any, ...], name: str) -> Shape:
+    """`f(2, 3)`, `f((2, 3))` or `f(x.shape)` -> (2, 3). Raises TypeError for sizes that are no integers."""
+    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+        args = tuple(args[0])
+    for size in args:
+        if isinstance(size, (bool, float)) or not hasattr(size, "__index__"):
+            raise TypeError(f"{name}: sizes must be ints, got {args}")
+    return tuple([operator.index(size) for size in args])
+
+
+def user_line() -> str | None:
+    """The user's line, under trace (an eager error has its own traceback)."""
+    return describe(user_location()) if active.tracer is not None else None
+
+
+__all__ = [
+    "Dims", "Number", "Shape", "TensorLike", "as_bool", "broadcast_shapes", "cast", "category", "check_operands",
+    "constant", "dispatch", "dispatch_view", "dtype_of", "expanded", "floating", "floating_one", "full_of",
+    "is_number", "matched", "one_tensor", "permuted", "promoted", "reshaped", "result_type", "shares_memory",
+    "sizes_of", "spread", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
+]

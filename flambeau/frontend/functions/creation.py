@@ -1,0 +1,284 @@
+"""Tensors from Python data, from NumPy, and from nothing."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.active import active
+from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.functions.coerce import (
+    Number,
+    Shape,
+    cast,
+    full_of,
+    one_tensor,
+    sizes_of,
+    spread,
+    tensor_of,
+)
+from flambeau.frontend.promotion import get_default_dtype, number_dtype
+from flambeau.frontend.scalars import Scalar, forced
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+from flambeau.ir.dtypes import DType, from_numpy_dtype
+
+
+def check_device(device: object) -> None:
+    """Raise UnsupportedError for a device other than the CPU."""
+    if device is not None and str(device).split(":")[0] != "cpu":
+        raise UnsupportedError(f"device {str(device)!r} is not available; tensors live on 'cpu'")
+
+
+def holding(array: np.ndarray, dtype: DType) -> Tensor:
+    """A tensor over an array that nobody else holds; under trace, a constant of the program."""
+    return Tensor._from_array(array, dtype) if active.tracer is None else constant(array, dtype)
+
+
+def _finished(t: Tensor, requires_grad: bool) -> Tensor:
+    return t.requires_grad_() if requires_grad else t
+
+
+# -- from data --------------------------------------------------------------------------------------------------------
+
+
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor with a copy of `data`: numbers, nested sequences of them, an ndarray, or a Tensor.
+
+    dtype: by default that of an array or a Tensor; else int64, bool, or the default float dtype. Under trace the
+    data is a constant of the compiled function. Raises TypeError for data that are no numbers, ValueError for
+    sequences of unequal lengths."""
+    check_device(device)
+    if isinstance(data, Tensor):
+        made = dispatch(ops.stop_gradient, data)
+        return _finished(made if dtype is None else cast(made.detach(), dtype), requires_grad)
+    if isinstance(data, Scalar):
+        found = dt.i64 if data.is_integer else get_default_dtype()
+        return _finished(tensor_of(data, dtype or found), requires_grad)
+    array, found = _array_of(data)
+    return _finished(_converted(array, found, dtype or found), requires_grad)
+
+
+def _array_of(data: Any) -> tuple[np.ndarray, DType]:
+    """Data as an array of compute values, and the dtype it stands for."""
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"tensor: expected numbers in sequences of equal lengths: {error}") from None
+    if array.dtype.kind == "f" and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
+        return array, get_default_dtype()       # Python floats
+    if array.size == 0 and isinstance(data, (list, tuple)):
+        return array.astype(np.float32), get_default_dtype()
+    return array, _dtype_from(array.dtype)
+
+
+def _dtype_from(dtype: np.dtype) -> DType:
+    try:
+        return from_numpy_dtype(dtype.newbyteorder("="))
+    except KeyError:
+        raise TypeError(f"can't make a tensor of {dtype}; the dtypes are float64, float32, float16, int64, int32, "
+                        "int16, int8, uint8, uint32, uint64 and bool") from None
+
+
+def _converted(array: np.ndarray, found: DType, wanted: DType) -> Tensor:
+    """A copy of the array in `wanted`, by the meaning of a cast. Integers in Python lists must fit, as in PyTorch."""
+    if array.dtype == wanted.storage and found is wanted:
+        return holding(np.array(array, order="C"), wanted)
+    values = ops.Cast(wanted).evaluate(array)
+    return holding(np.array(dt.to_storage(values, wanted), order="C"), wanted)
+
+
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, sharing memory with an ndarray or a Tensor where the dtype allows."""
+    check_device(device)
+    if isinstance(data, Tensor):
+        return data if dtype is None else cast(data, dtype)
+    if isinstance(data, np.ndarray) and active.tracer is None and (dtype is None or data.dtype == dtype.storage):
+        return from_numpy(data)
+    return tensor(data, dtype=dtype)
+
+
+asarray = as_tensor
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor that shares the array's memory, whatever its strides; under trace its data is copied as a constant.
+
+    Raises TypeError for anything but an ndarray of a dtype tensors have."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"from_numpy: expected an ndarray, got {type(ndarray).__name__}")
+    return holding(ndarray, _dtype_from(ndarray.dtype)) if ndarray.dtype.isnative else tensor(ndarray)
+
+
+# -- filled -----------------------------------------------------------------------------------------------------------
+
+
+def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = False) -> Tensor:
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"a tensor can't have negative sizes: {shape}")
+    if active.tracer is not None or isinstance(value, Scalar):
+        return _finished(full_of(shape, value, dtype), requires_grad)
+    number = ops.literal(int(value) if dtype.is_integer and isinstance(value, float) else value, dtype).array
+    array = np.zeros(shape, dtype.storage) if not number.view(f"u{dtype.itemsize}").any() \
+        else np.full(shape, number)
+    return _finished(Tensor._from_array(array, dtype), requires_grad)
+
+
+def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of a shape: `zeros(2, 3)` or `zeros((2, 3))`."""
+    check_device(device)
+    return _filled(sizes_of(size, "zeros"), 0, dtype or get_default_dtype(), requires_grad)
+
+
+def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of a shape."""
+    check_device(device)
+    return _filled(sizes_of(size, "ones"), 1, dtype or get_default_dtype(), requires_grad)
+
+
+def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor to be filled; it holds zeros, so that what is forgotten is at least the same in every run."""
+    check_device(device)
+    return _filled(sizes_of(size, "empty"), 0, dtype or get_default_dtype(), requires_grad)
+
+
+def full(size: Any, fill_value: Number, *, dtype: DType | None = None, device: Any = None,
+         requires_grad: bool = False) -> Tensor:
+    """`fill_value` everywhere. dtype: by default what the number stands for."""
+    check_device(device)
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    found = dtype or (get_default_dtype() if isinstance(fill_value, Scalar) else number_dtype(fill_value))
+    return _filled(sizes_of((size,), "full"), fill_value, found, requires_grad)
+
+
+def _like(input: Tensor, value: Number, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+    check_device(device)
+    type = one_tensor("like", input)._type
+    return _filled(type.static_shape, value, dtype or type.dtype, requires_grad)
+
+
+def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None,
+               requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape and dtype of `input`."""
+    return _like(input, 0, dtype, device, requires_grad)
+
+
+def ones_like(input: Tensor, *, dtype: DType | None = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
+    """Ones of the shape and dtype of `input`."""
+    return _like(input, 1, dtype, device, requires_grad)
+
+
+empty_like = zeros_like
+
+
+def full_like(input: Tensor, fill_value: Number, *, dtype: DType | None = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
+    """`fill_value` in the shape and dtype of `input`."""
+    return _like(input, fill_value, dtype, device, requires_grad)
+
+
+def new_zeros(self: Tensor, *size: Any, dtype: DType | None = None) -> Tensor:
+    """Zeros of a shape, in this tensor's dtype."""
+    return _filled(sizes_of(size, "new_zeros"), 0, dtype or self._type.dtype)
+
+
+def new_ones(self: Tensor, *size: Any, dtype: DType | None = None) -> Tensor:
+    """Ones of a shape, in this tensor's dtype."""
+    return _filled(sizes_of(size, "new_ones"), 1, dtype or self._type.dtype)
+
+
+new_empty = new_zeros
+
+
+def new_full(self: Tensor, size: Any, fill_value: Number, dtype: DType | None = None) -> Tensor:
+    """`fill_value` in a shape, in this tensor's dtype."""
+    return _filled(sizes_of((size,), "new_full"), fill_value, dtype or self._type.dtype)
+
+
+def new_tensor(self: Tensor, data: Any, dtype: DType | None = None) -> Tensor:
+    """A copy of `data` in this tensor's dtype."""
+    return tensor(data, dtype=dtype or self._type.dtype)
+
+
+# -- counted ----------------------------------------------------------------------------------------------------------
+
+
+def arange(start: Number, end: Number | None = None, step: Number = 1, *, dtype: DType | None = None,
+           device: Any = None, requires_grad: bool = False) -> Tensor:
+    """start, start + step, ... below end (above, for a negative step); `arange(end)` counts from 0.
+
+    dtype: int64 when all are ints, else the default float. Raises RuntimeError for a step of 0 or the wrong sign."""
+    check_device(device)
+    first, last, by = (forced(n) for n in ((0, start, step) if end is None else (start, end, step)))
+    if by == 0 or (last - first) * by < 0:
+        raise RuntimeError(f"arange: a step of {by} does not lead from {first} to {last}")
+    whole = all(isinstance(n, (int, np.integer)) for n in (first, last, by))
+    dtype = dtype or (dt.i64 if whole else get_default_dtype())
+    count = -(-(last - first) // by) if whole else math.ceil((last - first) / by)
+    if active.tracer is not None and whole and dtype.is_integer:
+        return _finished(_counted(int(count), int(first), int(by), dtype), requires_grad)
+    values = np.arange(count) * by + first
+    return _finished(_converted(values, dtype if dtype.storage == values.dtype else dt.f64, dtype), requires_grad)
+
+
+def _counted(count: int, first: int, by: int, dtype: DType) -> Tensor:
+    """first + by * i as ops: nothing for the program to carry."""
+    found = dispatch(ops.Iota(count, dtype))
+    if by != 1:
+        found = dispatch(ops.mul, found, constant(by, dtype))
+    return found if first == 0 else dispatch(ops.add, found, constant(first, dtype))
+
+
+def linspace(start: Number, end: Number, steps: int, *, dtype: DType | None = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
+    """`steps` numbers from start to end, both included, evenly spaced."""
+    check_device(device)
+    dtype = dtype or get_default_dtype()
+    values = np.linspace(float(forced(start)), float(forced(end)), int(steps))
+    return _finished(_converted(values, dt.f64, dtype), requires_grad)
+
+
+def logspace(start: Number, end: Number, steps: int, base: float = 10.0, *, dtype: DType | None = None,
+             device: Any = None, requires_grad: bool = False) -> Tensor:
+    """base ** linspace(start, end, steps)."""
+    check_device(device)
+    dtype = dtype or get_default_dtype()
+    values = base ** np.linspace(float(forced(start)), float(forced(end)), int(steps))
+    return _finished(_converted(values, dt.f64, dtype), requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None,
+        requires_grad: bool = False) -> Tensor:
+    """[n, m] with ones on the diagonal."""
+    check_device(device)
+    rows, columns = positions(n, n if m is None else m)
+    return _finished(cast(dispatch(ops.eq, rows, columns), dtype or get_default_dtype()), requires_grad)
+
+
+def positions(n: int, m: int) -> tuple[Tensor, Tensor]:
+    """The row and the column of each element of [n, m], as i64."""
+    rows, columns = dispatch(ops.Iota(n, dt.i64)), dispatch(ops.Iota(m, dt.i64))
+    return spread(rows, (n, m), (0,)), spread(columns, (n, m), (1,))
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """1-d (or 0-d) tensors spread over a common grid, dim i along tensor i ("xy" swaps the first two)."""
+    given: Sequence[Tensor] = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f"meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")
+    order = list(range(len(given)))
+    if indexing == "xy" and len(given) > 1:
+        order[0], order[1] = 1, 0
+    sizes = [t.numel() for t in given]
+    shape = tuple([sizes[i] for i in order])
+    return tuple([spread(t, shape, (order.index(i),) if t.ndim else ()) for i, t in enumerate(given)])
+
+
+__all__ = ["arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
+           "linspace", "logspace", "meshgrid", "ones", "ones_like", "tensor", "zeros", "zeros_like"]

@@ -1,0 +1,516 @@
+"""Arithmetic of one number from each operand: dtypes promoted, shapes broadcast, by PyTorch's rules."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.errors import TypeInferenceError
+from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.functions.coerce import (
+    Number,
+    TensorLike,
+    as_bool,
+    check_operands,
+    floating,
+    floating_one,
+    is_number,
+    matched,
+    one_tensor,
+    promoted,
+    result_type,
+    tensor_of,
+)
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+from flambeau.ir.op import Op
+
+Unary = Callable[[Tensor], Tensor]
+
+
+def _unary(op: Op, meaning: str, *, keeps_integers: bool = False) -> Unary:
+    """The function of one tensor that applies `op`. Integers become floats first, or are returned as they are."""
+    name = op.name
+
+    def function(input: Tensor) -> Tensor:
+        x = one_tensor(name, input)
+        if keeps_integers and not x._type.dtype.is_floating_point:
+            return dispatch(ops.stop_gradient, x)
+        return dispatch(op, floating_one(name, x))
+
+    function.__name__ = function.__qualname__ = name
+    kept = "integers unchanged" if keeps_integers else "integers are taken to the default float dtype"
+    function.__doc__ = f"{meaning}, element by element; {kept}."
+    return function
+
+
+exp = _unary(ops.exp, "e**x")
+exp2 = _unary(ops.exp2, "2**x")
+expm1 = _unary(ops.expm1, "e**x - 1, accurate near 0")
+log = _unary(ops.log, "Natural logarithm")
+log2 = _unary(ops.log2, "Logarithm to base 2")
+log10 = _unary(ops.log10, "Logarithm to base 10")
+log1p = _unary(ops.log1p, "log(1 + x), accurate near 0")
+sqrt = _unary(ops.sqrt, "Square root, NaN below 0")
+rsqrt = _unary(ops.rsqrt, "1 / sqrt(x)")
+reciprocal = _unary(ops.reciprocal, "1 / x")
+sin = _unary(ops.sin, "Sine")
+cos = _unary(ops.cos, "Cosine")
+tan = _unary(ops.tan, "Tangent")
+asin = _unary(ops.asin, "Inverse sine")
+acos = _unary(ops.acos, "Inverse cosine")
+atan = _unary(ops.atan, "Inverse tangent")
+sinh = _unary(ops.sinh, "Hyperbolic sine")
+cosh = _unary(ops.cosh, "Hyperbolic cosine")
+tanh = _unary(ops.tanh, "Hyperbolic tangent")
+asinh = _unary(ops.asinh, "Inverse hyperbolic sine")
+acosh = _unary(ops.acosh, "Inverse hyperbolic cosine")
+atanh = _unary(ops.atanh, "Inverse hyperbolic tangent")
+erf = _unary(ops.erf, "Error function")
+erfc = _unary(ops.erfc, "1 - erf(x)")
+sigmoid = _unary(ops.sigmoid, "1 / (1 + e**-x)")
+floor = _unary(ops.floor, "Greatest integer <= x", keeps_integers=True)
+ceil = _unary(ops.ceil, "Least integer >= x", keeps_integers=True)
+trunc = _unary(ops.trunc, "x without its fraction", keeps_integers=True)
+arcsin, arccos, arctan, arcsinh, arccosh, arctanh, fix = asin, acos, atan, asinh, acosh, atanh, trunc
+
+
+def neg(input: Tensor) -> Tensor:
+    """-x. Raises RuntimeError for bool."""
+    return dispatch(ops.neg, one_tensor("neg", input))
+
+
+def positive(input: Tensor) -> Tensor:
+    """x itself. Raises RuntimeError for bool."""
+    if one_tensor("positive", input)._type.dtype is dt.bool_:
+        raise TypeInferenceError("positive: takes numbers, got a bool tensor")
+    return input
+
+
+def abs(input: Tensor) -> Tensor:
+    """|x|."""
+    return dispatch(ops.abs, one_tensor("abs", input))
+
+
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1; 0 for NaN, as PyTorch has it."""
+    return dispatch(ops.sign, one_tensor("sign", input))
+
+
+def square(input: Tensor) -> Tensor:
+    """x * x."""
+    return mul(input, input)
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """To the nearest integer, halves to the even one; to `decimals` places when given."""
+    x = one_tensor("round", input)
+    if not x._type.dtype.is_floating_point:
+        return dispatch(ops.stop_gradient, x)
+    if decimals == 0:
+        return dispatch(ops.round, x)
+    factor = 10.0 ** -decimals if decimals < 0 else 10.0 ** decimals
+    scaled = div(x, factor) if decimals < 0 else mul(x, factor)
+    rounded = dispatch(ops.round, scaled)
+    return mul(rounded, factor) if decimals < 0 else div(rounded, factor)
+
+
+def frac(input: Tensor) -> Tensor:
+    """x - trunc(x)."""
+    return sub(input, trunc(input))
+
+
+negative, absolute, sgn = neg, abs, sign
+
+
+# -- two operands -----------------------------------------------------------------------------------------------------
+
+
+def add(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
+    """input + alpha * other; bools add up as `or`."""
+    if not _is_one(alpha):
+        other = mul(other, alpha)
+    x, y = promoted("add", input, other)
+    return dispatch(ops.logical_or if x._type.dtype is dt.bool_ else ops.add, x, y)
+
+
+def sub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
+    """input - alpha * other. Raises RuntimeError for two bools."""
+    if not _is_one(alpha):
+        other = mul(other, alpha)
+    x, y = promoted("sub", input, other)
+    if x._type.dtype is dt.bool_:
+        raise TypeInferenceError("sub: bools have no difference", hint="use ^ or logical_xor()")
+    return dispatch(ops.sub, x, y)
+
+
+def _is_one(value: Number) -> bool:
+    """Whether a factor can be left out. A runtime scalar can't: asking it would freeze its value."""
+    return type(value) in (int, float) and value == 1
+
+
+def _scaled(x: Tensor, factor: Number) -> Tensor:
+    return x if _is_one(factor) else mul(x, factor)
+
+
+def rsub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
+    """other - alpha * input."""
+    return sub(other, input, alpha=alpha)
+
+
+def mul(input: TensorLike, other: TensorLike) -> Tensor:
+    """input * other; bools multiply as `and`."""
+    x, y = promoted("mul", input, other)
+    return dispatch(ops.logical_and if x._type.dtype is dt.bool_ else ops.mul, x, y)
+
+
+def div(input: TensorLike, other: TensorLike, *, rounding_mode: str | None = None) -> Tensor:
+    """input / other, integers as floats. rounding_mode: None, "trunc" (toward 0) or "floor" (integers stay
+    integers, and their division by zero raises)."""
+    if rounding_mode is None:
+        return dispatch(ops.div, *floating("div", input, other))
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise RuntimeError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
+    x, y = promoted("div", input, other)
+    if x._type.dtype.is_floating_point:
+        return dispatch(ops.trunc, dispatch(ops.div, x, y))
+    return dispatch(ops.floor_divide, dispatch(ops.sub, x, dispatch(ops.fmod, x, y)), y)
+
+
+def floor_divide(input: TensorLike, other: TensorLike) -> Tensor:
+    """floor(input / other). Raises KernelError for an integer divided by zero."""
+    return dispatch(ops.floor_divide, *promoted("floor_divide", input, other))
+
+
+def remainder(input: TensorLike, other: TensorLike) -> Tensor:
+    """input - floor(input / other) * other: Python's %, with the sign of `other`."""
+    return dispatch(ops.remainder, *promoted("remainder", input, other))
+
+
+def fmod(input: TensorLike, other: TensorLike) -> Tensor:
+    """C's fmod, with the sign of `input`."""
+    return dispatch(ops.fmod, *promoted("fmod", input, other))
+
+
+def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
+    """input ** exponent. Raises RuntimeError for an integer tensor to a negative number."""
+    check_operands("pow", (input, exponent))
+    if isinstance(input, Tensor) and type(exponent) in (int, float):
+        simple = _simple_power(input, exponent)  # type: ignore[arg-type]
+        if simple is not None:
+            return simple
+    return dispatch(ops.pow, *promoted("pow", input, exponent))
+
+
+def _simple_power(x: Tensor, exponent: float) -> Tensor | None:
+    """Powers that need no logarithm; None for others."""
+    if not x._type.dtype.is_floating_point:
+        if isinstance(exponent, int) and exponent < 0:
+            raise RuntimeError("pow: integers to negative integer powers are not allowed")
+        return None
+    match exponent:
+        case 2:
+            return dispatch(ops.mul, x, x)
+        case 3:
+            return dispatch(ops.mul, dispatch(ops.mul, x, x), x)
+        case 1:
+            return dispatch(ops.mul, x, constant(1, x._type.dtype))
+        case 0.5:
+            return dispatch(ops.sqrt, x)
+        case -1:
+            return dispatch(ops.reciprocal, x)
+        case -0.5:
+            return dispatch(ops.rsqrt, x)
+    return None
+
+
+def float_power(input: TensorLike, exponent: TensorLike) -> Tensor:
+    """input ** exponent in float64."""
+    return dispatch(ops.pow, *promoted("float_power", input, exponent, dtype=dt.f64))
+
+
+def maximum(input: Tensor, other: TensorLike) -> Tensor:
+    """The greater of the two; NaN if either is."""
+    x, y = promoted("maximum", input, other)
+    return dispatch(ops.logical_or if x._type.dtype is dt.bool_ else ops.maximum, x, y)
+
+
+def minimum(input: Tensor, other: TensorLike) -> Tensor:
+    """The lesser of the two; NaN if either is."""
+    x, y = promoted("minimum", input, other)
+    return dispatch(ops.logical_and if x._type.dtype is dt.bool_ else ops.minimum, x, y)
+
+
+def fmax(input: Tensor, other: Tensor) -> Tensor:
+    """The greater of the two, and the other one beside a NaN."""
+    x, y = promoted("fmax", input, other)
+    chosen = dispatch(ops.ge, x, y)
+    if x._type.dtype.is_floating_point:
+        chosen = dispatch(ops.logical_or, chosen, dispatch(ops.isnan, y))
+    return dispatch(ops.where, chosen, x, y)
+
+
+def fmin(input: Tensor, other: Tensor) -> Tensor:
+    """The lesser of the two, and the other one beside a NaN."""
+    x, y = promoted("fmin", input, other)
+    chosen = dispatch(ops.le, x, y)
+    if x._type.dtype.is_floating_point:
+        chosen = dispatch(ops.logical_or, chosen, dispatch(ops.isnan, y))
+    return dispatch(ops.where, chosen, x, y)
+
+
+def atan2(input: Tensor, other: Tensor) -> Tensor:
+    """The angle of the point (other, input), in (-pi, pi]."""
+    return dispatch(ops.atan2, *floating("atan2", input, other))
+
+
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """sqrt(input**2 + other**2), without overflow on the way."""
+    x, y = floating("hypot", input, other)
+    big = dispatch(ops.maximum, dispatch(ops.abs, x), dispatch(ops.abs, y))
+    plain = dispatch(ops.logical_or, dispatch(ops.eq, big, tensor_of(0, big.dtype)), dispatch(ops.isinf, big))
+    scale = dispatch(ops.stop_gradient, dispatch(ops.where, plain, tensor_of(1, big.dtype), big))
+    x, y = dispatch(ops.div, x, scale), dispatch(ops.div, y, scale)
+    return mul(dispatch(ops.sqrt, add(mul(x, x), mul(y, y))), scale)
+
+
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """log(exp(input) + exp(other)), without overflow on the way."""
+    x, y = floating("logaddexp", input, other)
+    gap = dispatch(ops.neg, dispatch(ops.abs, dispatch(ops.sub, x, y)))
+    # Equal infinities have the gap NaN; their sum is themselves.
+    gap = dispatch(ops.where, dispatch(ops.eq, x, y), tensor_of(0, gap.dtype), gap)
+    return dispatch(ops.add, dispatch(ops.maximum, x, y), dispatch(ops.log1p, dispatch(ops.exp, gap)))
+
+
+def xlogy(input: TensorLike, other: TensorLike) -> Tensor:
+    """input * log(other), and 0 where input is 0 (unless other is NaN)."""
+    x, y = floating("xlogy", input, other)
+    zero = tensor_of(0, x.dtype)
+    flat = dispatch(ops.logical_and, eq_zero(x), dispatch(ops.eq, y, y))
+    safe = dispatch(ops.where, flat, tensor_of(1, y.dtype), y)
+    return dispatch(ops.where, flat, zero, dispatch(ops.mul, x, dispatch(ops.log, safe)))
+
+
+def eq_zero(x: Tensor) -> Tensor:
+    """x == 0."""
+    return dispatch(ops.eq, x, tensor_of(0, x.dtype))
+
+
+# -- three operands ---------------------------------------------------------------------------------------------------
+
+
+def clamp(input: Tensor, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
+    """input kept within [min, max]; max wins where min > max. The gradient passes inside and at the bounds.
+
+    Raises RuntimeError when both are None."""
+    bounds = [b for b in (min, max) if b is not None]
+    if not bounds:
+        raise RuntimeError("clamp: at least one of 'min' or 'max' must not be None")
+    x, *limits = promoted("clamp", input, *bounds)
+    for bound, beyond in zip([b for b in (min, max) if b is not None],
+                             [op for op, b in ((ops.lt, min), (ops.gt, max)) if b is not None], strict=True):
+        limit = limits.pop(0)
+        outside = dispatch(beyond, x, limit)
+        if isinstance(bound, Tensor) and limit._type.dtype.is_floating_point:
+            outside = dispatch(ops.logical_or, outside, dispatch(ops.isnan, limit))
+        x = dispatch(ops.where, outside, limit, x)
+    return x
+
+
+clip = clamp
+
+
+def clamp_min(input: Tensor, min: TensorLike) -> Tensor:
+    """Nothing below `min`."""
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Tensor, max: TensorLike) -> Tensor:
+    """Nothing above `max`."""
+    return clamp(input, max=max)
+
+
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Tensor:
+    """input where the condition holds, else other, broadcast and promoted."""
+    if not isinstance(condition, Tensor):
+        raise TypeError(f"where: the condition must be a bool Tensor, got {type(condition).__name__}")
+    if input is None and other is None:
+        raise TypeError("where: pass input and other; for the indices of true elements use "
+                        "nonzero(condition, as_tuple=True)")
+    check_operands("where", (input, other))
+    x, y = promoted("where", input, other, dtype=result_type(input, other))
+    return choose(condition, x, y)
+
+
+def choose(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """x where the condition holds, else y: two tensors of one dtype, broadcast with the condition."""
+    return dispatch(ops.where, *matched("where", [as_bool(condition), x, y]))
+
+
+def lerp(input: Tensor, end: Tensor, weight: TensorLike) -> Tensor:
+    """input + weight * (end - input)."""
+    return add(input, mul(weight, sub(end, input)))
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """input + value * tensor1 * tensor2."""
+    return add(input, _scaled(mul(tensor1, tensor2), value))
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """input + value * tensor1 / tensor2."""
+    return add(input, _scaled(div(tensor1, tensor2), value))
+
+
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """NaN and infinities replaced; by default by 0 and by the dtype's greatest and least finite numbers."""
+    x = one_tensor("nan_to_num", input)
+    if not x._type.dtype.is_floating_point:
+        return dispatch(ops.stop_gradient, x)
+    greatest = _GREATEST[x._type.dtype]
+    x = choose(dispatch(ops.isnan, x), tensor_of(nan, x.dtype), x)
+    high, low = (greatest if posinf is None else posinf), (-greatest if neginf is None else neginf)
+    x = choose(dispatch(ops.eq, x, tensor_of(float("inf"), x.dtype)), tensor_of(high, x.dtype), x)
+    return choose(dispatch(ops.eq, x, tensor_of(float("-inf"), x.dtype)), tensor_of(low, x.dtype), x)
+
+
+_GREATEST = {dt.f16: 65504.0, dt.bf16: 3.3895313892515355e38, dt.f32: 3.4028234663852886e38,
+             dt.f64: 1.7976931348623157e308}
+
+
+# -- logic and bits ---------------------------------------------------------------------------------------------------
+
+
+def logical_not(input: Tensor) -> Tensor:
+    """x == 0."""
+    return dispatch(ops.logical_not, as_bool(one_tensor("logical_not", input)))
+
+
+def _logical(op: Op, meaning: str) -> Callable[[Tensor, Tensor], Tensor]:
+    def function(input: Tensor, other: Tensor) -> Tensor:
+        check_operands(op.name, (input, other))
+        return dispatch(op, *promoted(op.name, input, other, dtype=dt.bool_))
+
+    function.__name__ = function.__qualname__ = op.name
+    function.__doc__ = f"{meaning}, of whether the elements differ from 0."
+    return function
+
+
+logical_and = _logical(ops.logical_and, "Both hold")
+logical_or = _logical(ops.logical_or, "One or both hold")
+logical_xor = _logical(ops.logical_xor, "Exactly one holds")
+
+
+def bitwise_not(input: Tensor) -> Tensor:
+    """Every bit flipped; `not` for bools."""
+    return dispatch(ops.bitwise_not, one_tensor("bitwise_not", input))
+
+
+def _bitwise(op: Op, name: str, meaning: str) -> Callable[[TensorLike, TensorLike], Tensor]:
+    def function(input: TensorLike, other: TensorLike) -> Tensor:
+        return dispatch(op, *promoted(name, input, other))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{meaning}. Raises RuntimeError for floats."
+    return function
+
+
+bitwise_and = _bitwise(ops.bitwise_and, "bitwise_and", "Bits set in both")
+bitwise_or = _bitwise(ops.bitwise_or, "bitwise_or", "Bits set in either")
+bitwise_xor = _bitwise(ops.bitwise_xor, "bitwise_xor", "Bits set in one only")
+bitwise_left_shift = _bitwise(ops.shift_left, "bitwise_left_shift", "Bits moved up")
+bitwise_right_shift = _bitwise(ops.shift_right, "bitwise_right_shift", "Bits moved down, keeping the sign")
+
+
+def number_or_tensor(value: object) -> bool:
+    """Whether an operator takes this operand (else Python asks the other side)."""
+    return isinstance(value, Tensor) or is_number(value)
+
+
+__all__ = [
+    "abs",
+    "absolute",
+    "acos",
+    "acosh",
+    "add",
+    "addcdiv",
+    "addcmul",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctanh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "ceil",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
+    "cos",
+    "cosh",
+    "div",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "fix",
+    "float_power",
+    "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "frac",
+    "hypot",
+    "lerp",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "mul",
+    "nan_to_num",
+    "neg",
+    "negative",
+    "positive",
+    "pow",
+    "reciprocal",
+    "remainder",
+    "round",
+    "rsqrt",
+    "rsub",
+    "sgn",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "sub",
+    "tan",
+    "tanh",
+    "trunc",
+    "where",
+    "xlogy",
+]

@@ -1,0 +1,501 @@
+"""`x[...]` and its relatives: basic indices are views, index tensors gather, assignments write through views."""
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import IndexOutOfRangeError, ShapeError, TraceError
+from flambeau.frontend.active import active
+from flambeau.frontend.dispatch import constant, dispatch, dispatch_view
+from flambeau.frontend.functions.coerce import (
+    broadcast_shapes,
+    cast,
+    expanded,
+    full_of,
+    is_number,
+    one_tensor,
+    permuted,
+    reshaped,
+    spread,
+    tensor_of,
+    user_line,
+    wrap_dim,
+)
+from flambeau.frontend.functions.creation import holding, tensor
+from flambeau.frontend.functions.elementwise import choose, mul
+from flambeau.frontend.functions.views import clone, sliced
+from flambeau.frontend.inplace import assign_
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+
+# -- x[index] ---------------------------------------------------------------------------------------------------------
+
+
+def getitem(self: Tensor, index: Any) -> Tensor:
+    """x[index] with ints, slices, None and Ellipsis (a view), integer tensors and bool masks (a copy).
+
+    Raises IndexError out of range, and TraceError for a mask under trace: its result's size depends on data."""
+    view, found = _basic(self, index)
+    return _gathered(view, found) if found else view
+
+
+def setitem(self: Tensor, index: Any, value: Any) -> None:
+    """x[index] = value, broadcast and cast to the elements written, on the tape too."""
+    if isinstance(index, Tensor) and index._type.dtype is dt.bool_ and index._type.shape == self._type.shape \
+            and (is_number(value) or isinstance(value, Tensor) and value.numel() == 1):
+        assign_(self, choose(index, _value(value, self, ()), self))     # needs no positions, so it traces
+        return
+    view, found = _basic(self, index)
+    if not found:
+        assign_(view, _filled(_value(value, view, view._type.static_shape), view))
+        return
+    plan = _Plan.of(view, found)
+    updates = expanded(_value(value, view, plan.shape), plan.shape)
+    assign_(view, plan.put(view, updates))
+
+
+def _value(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """What is assigned, in the target's dtype. Raises ShapeError if it does not broadcast to `shape`."""
+    if is_number(value):
+        return tensor_of(value, target._type.dtype)
+    x = value if isinstance(value, Tensor) else tensor(value)
+    sizes = x._type.static_shape
+    while len(sizes) > len(shape) and sizes[0] == 1:
+        sizes = sizes[1:]
+    if len(sizes) > len(shape) or any(s not in (1, w) for s, w in zip(reversed(sizes), reversed(shape), strict=False)):
+        raise ShapeError(f"can't assign a value of shape {tuple(x.shape)} to elements of shape {shape}",
+                         where=user_line())
+    return cast(reshaped(x, sizes), target._type.dtype)
+
+
+def _filled(value: Tensor, like: Tensor) -> Tensor:
+    """The value over the whole of `like`'s shape."""
+    return expanded(value, like._type.static_shape)
+
+
+def _basic(x: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+    """(view after the ints, slices, None and Ellipsis; the index tensors with the dims of the view they index)."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [_as_index(item) for item in items]
+    taken = sum(_dims_taken(item) for item in items)
+    if taken > x.ndim:
+        raise IndexOutOfRangeError(f"too many indices for a tensor of {x.ndim} dims: {taken}", where=user_line())
+    if not any(item is Ellipsis for item in items):
+        items.append(Ellipsis)
+    return _walked(x, items, x.ndim - taken)
+
+
+def _dims_taken(item: Any) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    return item.ndim if isinstance(item, Tensor) and item._type.dtype is dt.bool_ else 1
+
+
+def _as_index(item: Any) -> Any:
+    """An int, a slice, None, Ellipsis, or an integer or bool Tensor. Raises IndexError for others."""
+    if item is None or item is Ellipsis or isinstance(item, slice):
+        return item
+    if isinstance(item, Tensor):
+        if item._type.dtype.is_floating_point:
+            raise IndexOutOfRangeError("tensors used as indices must be of an integer dtype or bool, got "
+                                       f"{item._type}", where=user_line())
+        return item
+    if isinstance(item, (list, np.ndarray)):
+        return _as_index(tensor(item) if len(item) else tensor(item, dtype=dt.i64))
+    if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
+        raise IndexOutOfRangeError(f"an index must be an int, slice, None, Ellipsis or an integer or bool Tensor, got "
+                                   f"{type(item).__name__}", where=user_line())
+    return operator.index(item)
+
+
+def _walked(x: Tensor, items: Sequence[Any], skipped: int) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+    """One Slice and one Reshape for all basic items."""
+    shape = x._type.static_shape
+    starts, limits, steps = [0] * len(shape), list(shape), [1] * len(shape)
+    result: list[int | None] = []               # dims of x kept in the result, None for a new one
+    found: list[tuple[int, Tensor]] = []
+    d = 0
+    for item in items:
+        if item is None:
+            result.append(None)
+        elif item is Ellipsis:
+            result += range(d, d + skipped)
+            d += skipped
+            skipped = 0
+        elif isinstance(item, slice):
+            starts[d], limits[d], steps[d] = _slice_bounds(item, shape[d])
+            result.append(d)
+            d += 1
+        elif isinstance(item, Tensor):
+            for each in _positions(item, shape[d:d + _dims_taken(item)]):
+                found.append((len(result), each))
+                result.append(d)
+                d += 1
+        else:
+            starts[d] = _in_range(item, d, shape[d])
+            limits[d] = starts[d] + 1
+            d += 1
+    if list(shape) != limits or any(starts) or any(step != 1 for step in steps):
+        x = dispatch_view(ops.Slice(tuple(starts), tuple(limits), tuple(steps)), x)
+    elif result == list(range(len(shape))):
+        return (x if found else dispatch_view(ops.Reshape(shape), x)), found
+    cut = x._type.static_shape
+    final = tuple([1 if k is None else cut[k] for k in result])
+    return (x if final == cut else dispatch_view(ops.Reshape(final), x)), found
+
+
+def _slice_bounds(item: slice, size: int) -> tuple[int, int, int]:
+    step = 1 if item.step is None else operator.index(item.step)
+    if step <= 0:
+        raise ValueError(f"slice step must be positive, got {step}; use flip() to reverse")
+    start, stop, _ = slice(item.start, item.stop, step).indices(size)
+    return start, max(start, stop), step
+
+
+def _in_range(index: int, dim: int, size: int) -> int:
+    if not -size <= index < size:
+        raise IndexOutOfRangeError(f"index {index} is out of bounds for dim {dim} with size {size}", where=user_line())
+    return index % size
+
+
+def _positions(index: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
+    """An index tensor as it is; a mask as the positions of its true elements, one tensor for each dim."""
+    if index._type.dtype is not dt.bool_:
+        return [index]
+    if index._type.shape != sizes:
+        raise IndexOutOfRangeError(f"a mask of shape {tuple(index.shape)} does not fit dims of sizes {sizes}",
+                                   where=user_line())
+    return list(nonzero_positions(index, "indexing with a bool mask"))
+
+
+def nonzero_positions(x: Tensor, asked: str) -> tuple[Tensor, ...]:
+    """Positions of the elements that differ from 0, one i64 tensor for each dim. Raises TraceError under trace."""
+    if active.tracer is not None:
+        raise TraceError(f"{asked} gives a tensor whose size depends on data, which a compiled function can't have",
+                         where=user_line(), hint="use fb.where(mask, x, other), or do this outside the function")
+    return tuple([holding(where, dt.i64) for where in np.nonzero(x._data())])
+
+
+# -- gathering --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How index tensors over several dims become one index over one dim.
+
+    order: the view's dims, those indexed together in place; place: where they stand; count: how many they are;
+    flat: i64 index into their row-major product, of shape `batch`; shape: of the result."""
+
+    order: tuple[int, ...]
+    place: int
+    count: int
+    flat: Tensor
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def of(x: Tensor, found: list[tuple[int, Tensor]]) -> _Plan:
+        dims = [d for d, _ in found]
+        together = dims == list(range(dims[0], dims[0] + len(dims)))
+        place = dims[0] if together else 0      # apart: NumPy and PyTorch put the indexed dims first
+        others = [d for d in range(x.ndim) if d not in dims]
+        sizes = x._type.static_shape
+        flat = _flattened([_wrapped(i, sizes[d], d) for d, i in found], [sizes[d] for d in dims])
+        rest = tuple([sizes[d] for d in others])
+        shape = rest[:place] + flat._type.static_shape + rest[place:]
+        return _Plan((*others[:place], *dims, *others[place:]), place, len(dims), flat, shape)
+
+    def merged(self, x: Tensor) -> Tensor:
+        """x with the indexed dims as one, at `place`."""
+        x = permuted(x, self.order)
+        sizes = x._type.static_shape
+        after = self.place + self.count
+        return reshaped(x, (*sizes[:self.place], math.prod(sizes[self.place:after]), *sizes[after:]))
+
+    def put(self, x: Tensor, updates: Tensor) -> Tensor:
+        """x with its elements at the indices replaced."""
+        whole = self.merged(x)
+        new = put_rows(whole, self.place, self.flat, updates)
+        ordered = reshaped(new, tuple([x._type.static_shape[d] for d in self.order]))
+        return permuted(ordered, sorted(range(x.ndim), key=self.order.__getitem__))
+
+
+def _gathered(x: Tensor, found: list[tuple[int, Tensor]]) -> Tensor:
+    plan = _Plan.of(x, found)
+    return dispatch(ops.Take(plan.place), plan.merged(x), plan.flat)
+
+
+def _wrapped(index: Tensor, size: int, dim: int) -> Tensor:
+    """i64 indices counted from the front. Eager ones are looked at: out of range raises here."""
+    index = cast(index, dt.i64)
+    if active.tracer is None:
+        data = index._data()
+        if data.size and not (-size <= data.min() and data.max() < size):
+            bad = int(data[(data < -size) | (data >= size)][0])
+            raise IndexOutOfRangeError(f"index {bad} is out of bounds for dim {dim} with size {size}")
+        if not data.size or data.min() >= 0:
+            return index
+    below = dispatch(ops.lt, index, constant(0, dt.i64))
+    return dispatch(ops.where, below, dispatch(ops.add, index, constant(size, dt.i64)), index)
+
+
+def _flattened(indices: list[Tensor], sizes: list[int]) -> Tensor:
+    """Broadcast indices as one into the product of their dims. Under trace an index out of its own range becomes
+    one out of the product's, so that it can't pass for a neighbour's."""
+    shape = broadcast_shapes(*[i._type.static_shape for i in indices], name="indices")
+    indices = [expanded(i, shape) for i in indices]
+    if len(indices) == 1:
+        return indices[0]
+    flat, valid = indices[0], None
+    for position, (index, size) in enumerate(zip(indices, sizes, strict=True)):
+        if position:
+            flat = dispatch(ops.add, dispatch(ops.mul, flat, constant(size, dt.i64)), index)
+        if active.tracer is not None:
+            inside = dispatch(ops.lt, cast(index, dt.u64), constant(size, dt.u64))      # negatives wrap to huge
+            valid = inside if valid is None else dispatch(ops.logical_and, valid, inside)
+    return flat if valid is None else dispatch(ops.where, valid, flat, constant(math.prod(sizes), dt.i64))
+
+
+def put_rows(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
+    """x with its slices at `index` along dim replaced by the updates (of shape x[..., index, ...])."""
+    last = _last_writer(index, x._type.static_shape[dim])
+    written = dispatch(ops.ge, last, constant(0, dt.i64))
+    source = dispatch(ops.maximum, last, constant(0, dt.i64))
+    rank, sizes = index.ndim, updates._type.static_shape
+    rows = reshaped(updates, (*sizes[:dim], index.numel(), *sizes[dim + rank:]))
+    if index.numel() == 0:
+        return x
+    new = dispatch(ops.Take(dim), rows, source)
+    return dispatch(ops.where, spread(written, x._type.static_shape, (dim,)), new, x)
+
+
+def _last_writer(index: Tensor, size: int) -> Tensor:
+    """i64[size]: the number of the last update that goes to each place, -1 for none."""
+    if active.tracer is None:
+        last = np.full(size, -1, np.int64)
+        last[index._data().reshape(-1)] = np.arange(index.numel())
+        return holding(last, dt.i64)
+    n = index.numel()
+    places = spread(dispatch(ops.Iota(size, dt.i64)), (size, n), (0,))
+    numbers = spread(dispatch(ops.Iota(n, dt.i64)), (size, n), (1,))
+    here = dispatch(ops.eq, places, spread(reshaped(index, (n,)), (size, n), (1,)))
+    return dispatch(ops.AMax((1,)), dispatch(ops.where, here, numbers, constant(-1, dt.i64)))
+
+
+# -- by name ----------------------------------------------------------------------------------------------------------
+
+
+def _index_tensor(index: Tensor, name: str) -> Tensor:
+    if not isinstance(index, Tensor) or not index._type.dtype.is_integer:
+        raise RuntimeError(f"{name}: expected an integer index tensor, got {getattr(index, '_type', type(index))}")
+    return index
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices of input at `index` (1-d) along dim. Raises IndexError out of range."""
+    x = one_tensor("index_select", input)
+    if _index_tensor(index, "index_select").ndim > 1:
+        raise IndexOutOfRangeError(f"index_select: the index must be 1-d, got {index._type}", where=user_line())
+    dim = wrap_dim(dim, x.ndim, "index_select")
+    return dispatch(ops.Take(dim), x, reshaped(index, (index.numel(),)))
+
+
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements of the flattened input at `index`."""
+    flat = reshaped(input, (input.numel(),))
+    return dispatch(ops.Take(0), flat, _wrapped(_index_tensor(index, "take"), input.numel(), 0))
+
+
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """y[i, j, k] = x[i, index[i, j, k], k] for dim 1. index may be smaller than input in the other dims."""
+    x = one_tensor("gather", input)
+    dim = wrap_dim(dim, x.ndim, "gather")
+    if _index_tensor(index, "gather").ndim != x.ndim:
+        raise RuntimeError(f"gather: index {index._type} must have as many dims as input {x._type}")
+    if not x._type.shape:
+        return reshaped(dispatch(ops.Take(0), reshaped(x, (1,)), index), ())
+    return dispatch(ops.TakeAlong(dim), _cropped(x, index, dim, "gather"), index)
+
+
+def _cropped(x: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
+    """x cut to the index's sizes in the dims other than `dim`."""
+    for d, (have, want) in enumerate(zip(x._type.static_shape, index._type.static_shape, strict=True)):
+        if d != dim and want > have:
+            raise RuntimeError(f"{name}: index {index._type} exceeds {x._type} in dim {d}, which is not dim {dim}")
+        if d != dim and want < have:
+            x = sliced(x, d, 0, want)
+    return x
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """gather(), with input and indices broadcast in the other dims; over the flattened input when dim is None."""
+    if dim is None:
+        return gather(reshaped(input, (input.numel(),)), 0, reshaped(indices, (indices.numel(),)))
+    dim = wrap_dim(dim, input.ndim, "take_along_dim")
+    sizes, wanted = list(input._type.static_shape), list(indices._type.static_shape)
+    sizes[dim] = wanted[dim] = 1
+    common = list(broadcast_shapes(sizes, wanted, name="take_along_dim"))
+    wide = [(*common[:dim], t._type.static_shape[dim], *common[dim + 1:]) for t in (input, indices)]
+    return gather(expanded(input, wide[0]), dim, expanded(indices, wide[1]))
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """input, where x[i, index[i, j, k], k] has gained src[i, j, k] for dim 1."""
+    x = one_tensor("scatter_add", input)
+    dim = wrap_dim(dim, x.ndim, "scatter_add")
+    updates = _source(x, index, src, "scatter_add")
+    sums = dispatch(ops.ScatterAlongAdd(x._type.static_shape[dim], dim), index, updates)
+    return dispatch(ops.add, x, _grown(sums, x))
+
+
+def _source(x: Tensor, index: Tensor, src: Any, name: str) -> Tensor:
+    """What is scattered: a number everywhere, or src cut to the index's shape."""
+    _index_tensor(index, name)
+    if is_number(src):
+        return full_of(index._type.static_shape, src, x._type.dtype)
+    if src._type.dtype is not x._type.dtype:
+        raise RuntimeError(f"{name}: expected src of the dtype of input, {x.dtype!r}, got {src.dtype!r}")
+    if index.ndim != x.ndim or src.ndim != x.ndim:
+        raise RuntimeError(f"{name}: index {index._type} and src {src._type} must have as many dims as {x._type}")
+    return _cropped(src, index, -1, name)
+
+
+def _grown(sums: Tensor, x: Tensor) -> Tensor:
+    """Zeros after, up to x's shape."""
+    high = [have - want for have, want in zip(x._type.static_shape, sums._type.static_shape, strict=True)]
+    return dispatch(ops.Pad((0,) * len(high), tuple(high), (0,) * len(high)), sums) if any(high) else sums
+
+
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
+            reduce: str | None = None) -> Tensor:
+    """input, where x[i, index[i, j, k], k] has become src[i, j, k] (or a number) for dim 1; of equal indices the
+    last wins. reduce="add" adds instead."""
+    x = one_tensor("scatter", input)
+    src = value if src is None else src
+    if reduce is not None:
+        if reduce != "add":
+            raise RuntimeError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
+        return scatter_add(input, dim, index, _source(x, index, src, "scatter"))
+    dim = wrap_dim(dim, x.ndim, "scatter")
+    updates = _source(x, index, src, "scatter")
+    last = _last_writer_along(index, dim, x._type.static_shape[dim])
+    if index.numel() == 0:
+        return clone(x)
+    written = dispatch(ops.ge, last, constant(0, dt.i64))
+    new = dispatch(ops.TakeAlong(dim), updates, dispatch(ops.maximum, last, constant(0, dt.i64)))
+    written = cast(_grown(cast(written, dt.u8), x), dt.bool_)
+    return dispatch(ops.where, written, _grown(new, x), x)
+
+
+def _last_writer_along(index: Tensor, dim: int, size: int) -> Tensor:
+    """Of the index's shape with dim of `size`: the place along dim of the last update to each, -1 for none."""
+    shape = index._type.static_shape
+    if active.tracer is None:
+        data = index._data()
+        if data.size and not (data.min() >= 0 and data.max() < size):
+            raise IndexOutOfRangeError(f"scatter: an index is out of bounds for dim {dim} with size {size}")
+        last = np.full((*shape[:dim], size, *shape[dim + 1:]), -1, np.int64)
+        for place in range(shape[dim]):
+            each = np.take(data, [place], dim)
+            np.put_along_axis(last, each, place, dim)
+        return holding(last, dt.i64)
+    wide = (*shape[:dim + 1], size, *shape[dim + 1:])           # update number, then place
+    kept = tuple([d for d in range(len(wide)) if d != dim + 1])
+    here = dispatch(ops.eq, spread(cast(index, dt.i64), wide, kept),
+                    spread(dispatch(ops.Iota(size, dt.i64)), wide, (dim + 1,)))
+    numbers = spread(dispatch(ops.Iota(shape[dim], dt.i64)), wide, (dim,))
+    return dispatch(ops.AMax((dim,)), dispatch(ops.where, here, numbers, constant(-1, dt.i64)))
+
+
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """input, whose slices at `index` along dim have gained alpha * source's."""
+    x = one_tensor("index_add", input)
+    dim = wrap_dim(dim, x.ndim, "index_add")
+    updates = source if type(alpha) is int and alpha == 1 else cast(mul(source, alpha), x._type.dtype)
+    sums = dispatch(ops.ScatterAdd(x._type.static_shape[dim], dim), _index_tensor(index, "index_add"), updates)
+    return dispatch(ops.add, x, sums)
+
+
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """input, whose slices at `index` along dim have become source's."""
+    dim = wrap_dim(dim, input.ndim, "index_copy")
+    index = _wrapped(_index_tensor(index, "index_copy"), input._type.static_shape[dim], dim)
+    return put_rows(input, dim, index, cast(source, input._type.dtype))
+
+
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """input, whose slices at `index` along dim have become `value`."""
+    dim = wrap_dim(dim, input.ndim, "index_fill")
+    sizes = input._type.static_shape
+    rows = full_of((*sizes[:dim], index.numel(), *sizes[dim + 1:]), value, input._type.dtype)
+    return index_copy(input, dim, reshaped(index, (index.numel(),)), rows)
+
+
+def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
+    """input with input[indices] replaced by the values, or increased by them."""
+    view, found = _basic(input, tuple(indices))
+    plan = _Plan.of(view, found)
+    updates = expanded(_value(values, view, plan.shape), plan.shape)
+    if not accumulate:
+        return plan.put(view, updates)
+    whole = plan.merged(view)
+    sums = dispatch(ops.ScatterAdd(whole._type.static_shape[plan.place], plan.place), plan.flat, updates)
+    ordered = reshaped(dispatch(ops.add, whole, sums), tuple([input._type.static_shape[d] for d in plan.order]))
+    return permuted(ordered, sorted(range(input.ndim), key=plan.order.__getitem__))
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """input with `value` where the mask holds."""
+    x = one_tensor("masked_fill", input)
+    if not isinstance(mask, Tensor) or mask._type.dtype is not dt.bool_:
+        raise RuntimeError(f"masked_fill: the mask must be a bool tensor, got {getattr(mask, '_type', type(mask))}")
+    value = cast(value, x._type.dtype) if isinstance(value, Tensor) else tensor_of(value, x._type.dtype)
+    return choose(mask, value, x)
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask holds, as a vector (eager only)."""
+    shape = broadcast_shapes(input._type.static_shape, mask._type.static_shape, name="masked_select")
+    return getitem(expanded(input, shape), expanded(mask, shape))
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Positions of the elements that differ from 0: [count, dims], or one tensor for each dim (eager only)."""
+    found = nonzero_positions(input, "nonzero()")
+    if as_tuple:
+        return found
+    return holding(np.stack([f._data() for f in found], 1) if found else
+                   np.zeros((int(bool(input._data())), 0), np.int64), dt.i64)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """i64[..., num_classes] with a 1 at each index. num_classes -1: one more than the greatest (eager only).
+
+    Raises RuntimeError for a class out of range, as far as data can be looked at."""
+    x = _index_tensor(tensor, "one_hot")
+    if active.tracer is None or num_classes == -1:
+        data = x._data()
+        if num_classes == -1:
+            num_classes = int(data.max()) + 1 if data.size else 0
+        if data.size and not (data.min() >= 0 and data.max() < num_classes):
+            raise RuntimeError(f"one_hot: class values must lie in [0, {num_classes})")
+    wide = (*x._type.static_shape, num_classes)
+    classes = spread(dispatch(ops.Iota(num_classes, dt.i64)), wide, (x.ndim,))
+    return cast(dispatch(ops.eq, spread(cast(x, dt.i64), wide, range(x.ndim)), classes), dt.i64)
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each value occurs (or its summed weights); the length depends on data (eager only)."""
+    data = _index_tensor(input, "bincount")._data()
+    size = max(int(data.max()) + 1 if data.size else 0, minlength)
+    updates = full_of(input._type.static_shape, 1, dt.i64) if weights is None else weights
+    return dispatch(ops.ScatterAdd(size, 0), input, updates)
+
+
+__all__ = ["bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
+           "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_dim"]

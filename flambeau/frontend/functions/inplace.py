@@ -1,0 +1,93 @@
+"""Methods that end in `_`: the out-of-place result, written over the tensor."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from flambeau.errors import ShapeError
+from flambeau.frontend.functions import activations, elementwise, indexing, views
+from flambeau.frontend.functions.coerce import (
+    Number,
+    cast,
+    category,
+    expanded,
+    one_tensor,
+    tensor_of,
+    user_line,
+)
+from flambeau.frontend.inplace import assign_
+from flambeau.frontend.tensor import Tensor
+
+
+def overwrite(target: Tensor, value: Tensor, name: str) -> Tensor:
+    """Make target's elements those of `value`, which must have its shape (or broadcast to it) and convert to its
+    dtype without changing category. Raises RuntimeError otherwise."""
+    wanted, found = target._type, value._type
+    if found.dtype is not wanted.dtype:
+        if category(found.dtype) > category(wanted.dtype):
+            raise RuntimeError(f"{name}: result type {found.dtype!r} can't be cast to the tensor's dtype "
+                               f"{wanted.dtype!r}")
+        value = cast(value, wanted.dtype)
+    if found.shape != wanted.shape:
+        if len(found.shape) > len(wanted.shape) or any(
+                a not in (1, b) for a, b in zip(reversed(found.shape), reversed(wanted.shape), strict=False)):
+            raise ShapeError(f"{name}: the result has shape {tuple(found.shape)}, the tensor {tuple(wanted.shape)}; "
+                             "an in-place op can't change it", where=user_line())
+        value = expanded(value, wanted.static_shape)
+    return assign_(target, value)
+
+
+def inplace(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function` as a method that overwrites its first argument by the result."""
+    name = f"{function.__name__}_"
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return overwrite(self, function(self, *args, **kwargs), name)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"{function.__name__}(), in place. Returns the tensor."
+    return method
+
+
+_BY_FUNCTION: Final = {
+    f"{name}_": getattr(module, name)
+    for module, names in (
+        (elementwise, (
+            "abs", "acos", "acosh", "add", "addcdiv", "addcmul", "asin", "asinh", "atan", "atanh", "bitwise_and",
+            "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "cos",
+            "cosh", "div", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fmod", "frac", "lerp", "log",
+            "log10", "log1p", "log2", "logical_and", "logical_not", "logical_or", "logical_xor", "mul", "nan_to_num",
+            "neg", "pow", "reciprocal", "remainder", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt",
+            "square", "sub", "tan", "tanh", "trunc")),
+        (activations, ("relu", "celu", "elu", "leaky_relu", "hardtanh", "relu6", "selu", "threshold")),
+        (indexing, ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add")),
+        (views, ("tril", "triu")),
+    )
+    for name in names
+}
+
+METHODS: Final[dict[str, Callable[..., Tensor]]] = {name: inplace(f) for name, f in _BY_FUNCTION.items()}
+METHODS |= {"multiply_": METHODS["mul_"], "divide_": METHODS["div_"], "subtract_": METHODS["sub_"],
+            "negative_": METHODS["neg_"]}
+
+
+def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """The elements of src, broadcast and cast to this tensor's shape and dtype."""
+    return overwrite(self, cast(one_tensor("copy_", src), self._type.dtype), "copy_")
+
+
+def fill_(self: Tensor, value: Number | Tensor) -> Tensor:
+    """`value` everywhere."""
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError(f"fill_: takes a number or a 0-d tensor, got {value._type}")
+        return overwrite(self, cast(value, self._type.dtype), "fill_")
+    return overwrite(self, tensor_of(value, self._type.dtype), "fill_")
+
+
+def zero_(self: Tensor) -> Tensor:
+    """0 everywhere."""
+    return fill_(self, 0)
+
+
+METHODS |= {"copy_": copy_, "fill_": fill_, "zero_": zero_}

@@ -1,0 +1,317 @@
+"""Products of vectors, matrices and tensors. All end in one op: [B..., M, K] x [B..., K, N]."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.errors import ShapeError
+from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.coerce import (
+    Number,
+    broadcast_shapes,
+    expanded,
+    is_number,
+    one_tensor,
+    permuted,
+    reshaped,
+    spread,
+    user_line,
+    wrap_dim,
+)
+from flambeau.frontend.functions.elementwise import add, mul
+from flambeau.frontend.functions.reductions import sum as sum_
+from flambeau.frontend.functions.views import diagonal
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import ops
+
+
+def _same_dtype(name: str, *tensors: Tensor) -> None:
+    first = one_tensor(name, tensors[0])
+    for t in tensors[1:]:
+        if one_tensor(name, t)._type.dtype is not first._type.dtype:
+            raise RuntimeError(f"{name}: operands must have one dtype, got {first.dtype!r} and {t.dtype!r}")
+
+
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """The matrix product over the last two dims, the others broadcast; a 1-d operand is a row on the left and a
+    column on the right, and its dim disappears.
+
+    Raises RuntimeError for different dtypes, ShapeError if the contracted dims differ."""
+    _same_dtype("matmul", input, other)
+    a, b = input._type.static_shape, other._type.static_shape
+    if not a or not b:
+        raise ShapeError(f"matmul: both operands need a dim, got {input._type} and {other._type}", where=user_line())
+    inner = b[0] if len(b) == 1 else b[-2]
+    if a[-1] != inner:
+        raise ShapeError(f"matmul: contracting dims differ: lhs {input._type} dim {len(a) - 1} is {a[-1]}, "
+                         f"rhs {other._type} dim {max(len(b) - 2, 0)} is {inner}", where=user_line(),
+                         hint="did you mean rhs.mT?" if len(b) > 1 and b[-1] == a[-1] else None)
+    if len(b) <= 2:
+        return _by_matrix(input, other)
+    if len(a) == 1:
+        found = _batched(reshaped(input, (1, *a)), other)
+        shape = found._type.static_shape
+        return reshaped(found, (*shape[:-2], shape[-1]))
+    return _batched(input, other)
+
+
+def _by_matrix(x: Tensor, w: Tensor) -> Tensor:
+    """[..., K] x [K, N] or [K]: all rows of x as one matrix."""
+    a, b = x._type.static_shape, w._type.static_shape
+    rows = x if len(a) == 2 else reshaped(x, (math.prod(a[:-1]), a[-1]))
+    columns = w if len(b) == 2 else reshaped(w, (b[0], 1))
+    return reshaped(dispatch(ops.matmul, rows, columns), (*a[:-1], *b[1:]))
+
+
+def _batched(x: Tensor, y: Tensor) -> Tensor:
+    a, b = x._type.static_shape, y._type.static_shape
+    batch = broadcast_shapes(a[:-2], b[:-2], name="matmul")
+    return dispatch(ops.matmul, expanded(x, (*batch, *a[-2:])), expanded(y, (*batch, *b[-2:])))
+
+
+def _of_rank(name: str, *pairs: tuple[Tensor, int]) -> None:
+    for t, rank in pairs:
+        if one_tensor(name, t).ndim != rank:
+            raise ShapeError(f"{name}: expected a tensor of {rank} dims, got {t._type}", where=user_line())
+
+
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """[M, K] x [K, N]."""
+    _of_rank("mm", (input, 2), (mat2, 2))
+    return matmul(input, mat2)
+
+
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """[B, M, K] x [B, K, N]; the batch does not broadcast."""
+    _of_rank("bmm", (input, 3), (mat2, 3))
+    _same_dtype("bmm", input, mat2)
+    if input.shape[0] != mat2.shape[0]:
+        raise ShapeError(f"bmm: batch sizes differ: {input._type} and {mat2._type}", where=user_line())
+    return matmul(input, mat2)
+
+
+def mv(input: Tensor, vec: Tensor) -> Tensor:
+    """[M, K] x [K]."""
+    _of_rank("mv", (input, 2), (vec, 1))
+    return matmul(input, vec)
+
+
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """[K] x [K] -> a number."""
+    _of_rank("dot", (input, 1), (tensor, 1))
+    return matmul(input, tensor)
+
+
+vdot = dot
+
+
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """The products summed over both last dims."""
+    if not input.ndim or not other.ndim:
+        return mul(input, other)
+    return tensordot(input, other, dims=([-1], [-1]))
+
+
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """[M] and [N] -> [M, N]."""
+    _of_rank("outer", (input, 1), (vec2, 1))
+    return mul(reshaped(input, (*input._type.static_shape, 1)), vec2)
+
+
+ger = outer
+
+
+def _combined(input: Tensor, product: Tensor, beta: Number, alpha: Number) -> Tensor:
+    if not _is_one(alpha):
+        product = mul(product, alpha)
+    if is_number(beta) and not hasattr(beta, "force") and beta == 0:
+        return product                      # whatever input holds, NaN too
+    return add(input if _is_one(beta) else mul(input, beta), product)
+
+
+def _is_one(value: Number) -> bool:
+    return type(value) in (int, float) and value == 1
+
+
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta * input + alpha * mat1 @ mat2."""
+    return _combined(input, mm(mat1, mat2), beta, alpha)
+
+
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta * input + alpha * mat @ vec."""
+    return _combined(input, mv(mat, vec), beta, alpha)
+
+
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta * input + alpha * batch1 @ batch2."""
+    return _combined(input, bmm(batch1, batch2), beta, alpha)
+
+
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """beta * input + alpha * outer(vec1, vec2)."""
+    return _combined(input, outer(vec1, vec2), beta, alpha)
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input @ weight.T + bias. input: [..., in]; weight: [out, in] or [in]; bias: [out] or a number."""
+    _same_dtype("linear", input, weight)
+    w = weight._type.static_shape
+    if not input.ndim or input._type.shape[-1] != w[-1]:
+        raise ShapeError(f"linear: input {input._type} must end in {w[-1]}, the input features of weight "
+                         f"{weight._type}", where=user_line())
+    a = input._type.static_shape
+    flat = len(a) == 2 or len(w) != 2
+    rows = input if flat else reshaped(input, (math.prod(a[:-1]), a[-1]))
+    y = matmul(rows, permuted(weight, (1, 0)) if len(w) == 2 else weight)
+    if bias is not None:
+        y = add(y, bias)
+    return y if flat else reshaped(y, (*a[:-1], w[0]))
+
+
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+    """The products summed over pairs of dims: the last of a with the first of b (an int), or two lists of dims."""
+    _same_dtype("tensordot", a, b)
+    if isinstance(dims, int):
+        lhs, rhs = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    else:
+        lhs, rhs = ([wrap_dim(d, t.ndim, "tensordot") for d in (given if isinstance(given, (list, tuple)) else [given])]
+                    for t, given in zip((a, b), dims, strict=True))
+    sizes = [[t._type.static_shape[d] for d in each] for t, each in ((a, lhs), (b, rhs))]
+    if sizes[0] != sizes[1]:
+        raise ShapeError(f"tensordot: contracted dims differ: {sizes[0]} of {a._type}, {sizes[1]} of {b._type}",
+                         where=user_line())
+    free_a, free_b = ([d for d in range(t.ndim) if d not in each] for t, each in ((a, lhs), (b, rhs)))
+    k = math.prod(sizes[0])
+    shape_a, shape_b = ([t._type.static_shape[d] for d in each] for t, each in ((a, free_a), (b, free_b)))
+    x = reshaped(permuted(a, (*free_a, *lhs)), (math.prod(shape_a), k))
+    y = reshaped(permuted(b, (*rhs, *free_b)), (k, math.prod(shape_b)))
+    return reshaped(dispatch(ops.matmul, x, y), (*shape_a, *shape_b))
+
+
+def trace(input: Tensor) -> Tensor:
+    """The sum of a matrix's diagonal."""
+    _of_rank("trace", (input, 2))
+    return sum_(diagonal(input))
+
+
+# -- einsum -----------------------------------------------------------------------------------------------------------
+
+_Term = tuple[Tensor, str]                  # a tensor and the label of each of its dims
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """The Einstein sum: "bij,bjk->bik" multiplies, then sums the labels missing on the right. `...` broadcasts.
+
+    Operands are contracted in pairs from the left. Raises RuntimeError for an equation that makes no sense."""
+    given: Sequence[Tensor] = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+    inputs, output = _parsed(equation, given)
+    sizes: dict[str, int] = {}
+    terms = [_single(one_tensor("einsum", x), labels, sizes, equation)
+             for x, labels in zip(given, inputs, strict=True)]
+    missing = [label for label in output if label not in sizes]
+    if missing:
+        raise RuntimeError(f"einsum: label {missing[0]!r} of the output is in no operand of {equation!r}")
+    x, labels = terms[0]
+    for number, (y, other) in enumerate(terms[1:], 1):
+        needed = set(output).union(*[rest for _, rest in terms[number + 1:]])
+        x, labels = _pair((x, labels), (y, other), needed, sizes)
+    x, labels = _summed(x, labels, set(output))
+    shape = tuple([sizes[label] for label in output])
+    x = permuted(x, [labels.index(label) for label in output])
+    return expanded(x, shape)
+
+
+def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[str], str]:
+    """Labels of each operand and of the output, the ellipses replaced by labels of their own."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(operands):
+        raise RuntimeError(f"einsum: {equation!r} names {len(inputs)} operands, got {len(operands)}")
+    hidden = 0
+    found = []
+    for text, x in zip(inputs, operands, strict=True):
+        count = x.ndim - len(text.replace("...", ""))
+        if count < 0 or (count and "..." not in text):
+            raise RuntimeError(f"einsum: {text!r} in {equation!r} names {len(text.replace('...', ''))} dims, the "
+                               f"operand is {x._type}")
+        hidden = max(hidden, count)
+        found.append((text, count))
+    marks = "".join(chr(0x2460 + i) for i in range(hidden))         # labels that no equation can name
+    expanded_inputs = [text.replace("...", marks[hidden - count:]) for text, count in found]
+    if not arrow:
+        once = [c for c in sorted(set(left)) if c.isalpha() and left.count(c) == 1]
+        return expanded_inputs, marks + "".join(once)
+    output = right.replace("...", marks)
+    if any(not c.isalpha() and c not in marks for c in "".join(expanded_inputs) + output) \
+            or len(set(output)) != len(output):
+        raise RuntimeError(f"einsum: {equation!r}: labels are letters, each at most once in the output")
+    return expanded_inputs, output
+
+
+def _single(x: Tensor, labels: str, sizes: dict[str, int], equation: str) -> _Term:
+    """An operand with repeated labels taken as diagonals; its sizes are noted. A size of 1 broadcasts."""
+    while len(set(labels)) < len(labels):
+        label = next(c for c in labels if labels.count(c) > 1)
+        first = labels.index(label)
+        second = labels.index(label, first + 1)
+        x = diagonal(x, 0, first, second)
+        labels = labels[:first] + labels[first + 1:second] + labels[second + 1:] + label
+    for label, size in zip(labels, x._type.static_shape, strict=True):
+        known = sizes.get(label, 1)
+        if size != known and 1 not in (size, known):
+            raise ShapeError(f"einsum: label {label!r} in {equation!r} stands for sizes {known} and {size}",
+                             where=user_line())
+        sizes[label] = max(size, known) if 0 not in (size, known) else 0
+    return x, labels
+
+
+def _summed(x: Tensor, labels: str, needed: set[str]) -> _Term:
+    """Labels that nobody needs any more are summed away."""
+    gone = [d for d, label in enumerate(labels) if label not in needed]
+    if not gone:
+        return x, labels
+    return dispatch(ops.Sum(tuple(gone)), x), "".join(c for c in labels if c in needed)
+
+
+def _pair(lhs: _Term, rhs: _Term, needed: set[str], sizes: dict[str, int]) -> _Term:
+    """Two operands as one, over the labels still needed."""
+    x, a = _summed(*lhs, needed | set(rhs[1]))
+    y, b = _summed(*rhs, needed | set(lhs[1]))
+    both = [c for c in a if c in b]
+    x, y = _grown(x, a, both, sizes), _grown(y, b, both, sizes)
+    batch, k = [c for c in both if c in needed], [c for c in both if c not in needed]
+    m, n = [c for c in a if c not in both], [c for c in b if c not in both]
+    if not k:
+        order = [*batch, *m, *n]
+        shape = tuple([(x._type.static_shape[a.index(c)] if c in a else y._type.static_shape[b.index(c)])
+                       for c in order])
+        found = [spread(permuted(t, [labels.index(c) for c in order if c in labels]), shape,
+                        [d for d, c in enumerate(order) if c in labels]) for t, labels in ((x, a), (y, b))]
+        return dispatch(ops.mul, *found), "".join(order)
+    return _contracted(x, a, y, b, (batch, m, k, n))
+
+
+def _grown(x: Tensor, labels: str, both: list[str], sizes: dict[str, int]) -> Tensor:
+    """Shared labels of size 1 expanded to the other operand's size."""
+    shape = tuple([sizes[c] if c in both else s for c, s in zip(labels, x._type.static_shape, strict=True)])
+    return expanded(x, shape)
+
+
+def _contracted(x: Tensor, a: str, y: Tensor, b: str, groups: tuple[list[str], ...]) -> _Term:
+    """One matrix product: [batch, m, k] x [batch, k, n]."""
+    batch, m, k, n = groups
+    lhs = permuted(x, [a.index(c) for c in (*batch, *m, *k)])
+    rhs = permuted(y, [b.index(c) for c in (*batch, *k, *n)])
+    size = dict(zip(a, x._type.static_shape, strict=True)) | dict(zip(b, y._type.static_shape, strict=True))
+    sizes = [[size[c] for c in group] for group in groups]
+    total = [math.prod(each) for each in sizes]
+    lead = tuple(sizes[0])
+    product = dispatch(ops.matmul, reshaped(lhs, (*lead, total[1], total[2])),
+                       reshaped(rhs, (*lead, total[2], total[3])))
+    return reshaped(product, (*lead, *sizes[1], *sizes[3])), "".join((*batch, *m, *n))
+
+
+__all__ = ["addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "einsum", "ger", "inner", "matmul", "mm", "mv", "outer",
+           "tensordot", "trace", "vdot"]

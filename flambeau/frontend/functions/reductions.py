@@ -1,0 +1,355 @@
+"""Folding dims away: sums, moments, extremes, norms, running sums."""
+from __future__ import annotations
+
+import builtins
+import math
+from typing import Any, NamedTuple
+
+from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.functions.coerce import (
+    Dims,
+    Number,
+    as_bool,
+    cast,
+    floating_one,
+    full_of,
+    one_tensor,
+    reshaped,
+    spread,
+    tensor_of,
+    wrap_dim,
+    wrap_dims,
+)
+from flambeau.frontend.functions.elementwise import abs as abs_
+from flambeau.frontend.functions.elementwise import maximum, minimum, sub
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+from flambeau.ir.dtypes import DType
+
+
+class ValuesAndIndices(NamedTuple):
+    """What an extreme along a dim gives: the values, and their i64 positions along that dim."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def kept(reduced: Tensor, x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    """The reduced tensor, with its folded dims put back as 1 if asked."""
+    if not keepdim or not dims:
+        return reduced
+    shape = tuple([1 if d in dims else size for d, size in enumerate(x._type.static_shape)])
+    return reshaped(reduced, shape)
+
+
+def over(reduced: Tensor, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """A reduced tensor spread over x's shape again."""
+    left = [d for d in range(len(x._type.shape)) if d not in dims]
+    return spread(reduced, x._type.static_shape, left) if left and dims else reduced
+
+
+def count(x: Tensor, dims: tuple[int, ...]) -> int:
+    """Elements folded into each result."""
+    return math.prod([x._type.static_shape[d] for d in dims])
+
+
+def _summable(x: Tensor, dtype: DType | None) -> Tensor:
+    if dtype is not None:
+        return cast(x, dtype)
+    return x if x._type.dtype.is_floating_point else cast(x, dt.i64)
+
+
+def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """The sum over `dim` (all dims by default); bools and integers add up in int64."""
+    x = _summable(one_tensor("sum", input), dtype)
+    dims = wrap_dims(dim, x.ndim, "sum")
+    return kept(dispatch(ops.Sum(dims), x), x, dims, keepdim)
+
+
+def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """The sum with NaN as 0."""
+    x = one_tensor("nansum", input)
+    if x._type.dtype.is_floating_point:
+        x = dispatch(ops.where, dispatch(ops.isnan, x), tensor_of(0, x.dtype), x)
+    return sum(x, dim, keepdim, dtype=dtype)
+
+
+def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """The mean over `dim`; 16-bit floats add up in float32. Raises RuntimeError for integers (give a dtype)."""
+    x = one_tensor("mean", input)
+    x = x if dtype is None else cast(x, dtype)
+    _check_float(x, "mean")
+    dims = wrap_dims(dim, x.ndim, "mean")
+    return kept(_mean(x, dims), x, dims, keepdim)
+
+
+def _check_float(x: Tensor, name: str) -> None:
+    if not x._type.dtype.is_floating_point:
+        raise RuntimeError(f"{name}: takes floating-point tensors, got {x._type}; pass x.float()")
+
+
+def _mean(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    wide = _wide(x)
+    total = dispatch(ops.Sum(dims), wide)
+    n = count(x, dims)
+    return cast(dispatch(ops.div, total, constant(float(n), wide._type.dtype)), x._type.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """x as float32 when it is a 16-bit float, so that sums keep their digits."""
+    return cast(x, dt.f32) if x._type.dtype.itemsize == 2 else x
+
+
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+    """The product over `dim` (all dims by default); integers multiply in int64."""
+    x = _summable(one_tensor("prod", input), dtype)
+    dims = wrap_dims(dim, x.ndim, "prod")
+    return kept(dispatch(ops.Prod(dims), x), x, dims, keepdim)
+
+
+# -- moments ----------------------------------------------------------------------------------------------------------
+
+
+def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+             correction: int | float | None = None) -> tuple[Tensor, Tensor]:
+    """(variance, mean) over `dim`; the variance divides by n - correction (1 by default: unbiased)."""
+    if isinstance(dim, bool):               # var(x, False) is var(x, unbiased=False)
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased is None or unbiased else 0
+    x = one_tensor("var", input)
+    _check_float(x, "var")
+    dims = wrap_dims(dim, x.ndim, "var")
+    wide = _wide(x)
+    average = _mean(wide, dims)
+    centred = dispatch(ops.sub, wide, over(average, x, dims))
+    squares = dispatch(ops.Sum(dims), dispatch(ops.mul, centred, centred))
+    divisor = builtins.max(count(x, dims) - correction, 0)
+    variance = dispatch(ops.div, squares, constant(float(divisor), wide._type.dtype))
+    dtype = x._type.dtype
+    return kept(cast(variance, dtype), x, dims, keepdim), kept(cast(average, dtype), x, dims, keepdim)
+
+
+def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: int | float | None = None) -> Tensor:
+    """The variance over `dim`, divided by n - correction (1 by default)."""
+    return var_mean(input, dim, unbiased, keepdim, correction=correction)[0]
+
+
+def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: int | float | None = None) -> Tensor:
+    """The square root of the variance."""
+    return dispatch(ops.sqrt, var(input, dim, unbiased, keepdim, correction=correction))
+
+
+def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+             correction: int | float | None = None) -> tuple[Tensor, Tensor]:
+    """(standard deviation, mean) over `dim`."""
+    variance, average = var_mean(input, dim, unbiased, keepdim, correction=correction)
+    return dispatch(ops.sqrt, variance), average
+
+
+# -- extremes ---------------------------------------------------------------------------------------------------------
+
+
+def _extreme(op: Any, input: Tensor, dim: Dims, keepdim: bool, name: str) -> Tensor:
+    x = one_tensor(name, input)
+    dims = wrap_dims(dim, x.ndim, name)
+    if x._type.dtype is dt.bool_:
+        op = {ops.AMax: ops.Any, ops.AMin: ops.All}[op]
+    if count(x, dims) == 0:
+        raise IndexError(f"{name}: {x._type} has no elements along dims {dims}")
+    return kept(dispatch(op(dims), x), x, dims, keepdim)
+
+
+def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    """The greatest element over `dim`; equal ones share the gradient."""
+    return _extreme(ops.AMax, input, dim, keepdim, "amax")
+
+
+def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    """The least element over `dim`; equal ones share the gradient."""
+    return _extreme(ops.AMin, input, dim, keepdim, "amin")
+
+
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """(least, greatest) over `dim`."""
+    return amin(input, dim, keepdim), amax(input, dim, keepdim)
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
+    """max(x): the greatest element. max(x, dim): (values, indices) along it. max(x, y): `maximum`."""
+    if isinstance(dim, Tensor) or other is not None:
+        return maximum(input, dim if other is None else other)
+    return amax(input) if dim is None else _along(ops.ArgMax, input, dim, keepdim, "max")
+
+
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
+    """min(x): the least element. min(x, dim): (values, indices) along it. min(x, y): `minimum`."""
+    if isinstance(dim, Tensor) or other is not None:
+        return minimum(input, dim if other is None else other)
+    return amin(input) if dim is None else _along(ops.ArgMin, input, dim, keepdim, "min")
+
+
+def _along(op: Any, input: Tensor, dim: int, keepdim: bool, name: str) -> ValuesAndIndices:
+    x = one_tensor(name, input)
+    dim = wrap_dim(dim, x.ndim, name)
+    if not x._type.shape:
+        return ValuesAndIndices(dispatch(ops.stop_gradient, x) if not x._requires_grad else x, constant(0, dt.i64))
+    indices = _arg(op, x, dim, name)
+    there = kept(indices, x, (dim,), True)
+    values = dispatch(ops.TakeAlong(dim), x, there)
+    if keepdim:
+        return ValuesAndIndices(values, there)
+    return ValuesAndIndices(reshaped(values, indices._type.static_shape), indices)
+
+
+def _arg(op: Any, x: Tensor, dim: int, name: str) -> Tensor:
+    if x._type.static_shape[dim] == 0:
+        raise IndexError(f"{name}: {x._type} has no elements along dim {dim}")
+    return dispatch(op(dim), cast(x, dt.u8) if x._type.dtype is dt.bool_ else x)
+
+
+def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool, name: str) -> Tensor:
+    x = one_tensor(name, input)
+    if dim is None:
+        found = _arg(op, reshaped(x, (x.numel(),)), 0, name)
+        return kept(found, x, tuple(range(x.ndim)), keepdim)
+    dim = wrap_dim(dim, x.ndim, name)
+    if not x._type.shape:
+        return constant(0, dt.i64)
+    return kept(_arg(op, x, dim, name), x, (dim,), keepdim)
+
+
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """i64 position of the first greatest element along `dim`, or in the flattened tensor; a NaN is greatest."""
+    return _position(ops.ArgMax, input, dim, keepdim, "argmax")
+
+
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """i64 position of the first least element along `dim`, or in the flattened tensor; a NaN is least."""
+    return _position(ops.ArgMin, input, dim, keepdim, "argmin")
+
+
+# -- logic and counting -----------------------------------------------------------------------------------------------
+
+
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether some element over `dim` differs from 0."""
+    x = as_bool(one_tensor("any", input))
+    dims = wrap_dims(dim, x.ndim, "any")
+    return kept(dispatch(ops.Any(dims), x), x, dims, keepdim)
+
+
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether every element over `dim` differs from 0."""
+    x = as_bool(one_tensor("all", input))
+    dims = wrap_dims(dim, x.ndim, "all")
+    return kept(dispatch(ops.All(dims), x), x, dims, keepdim)
+
+
+def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
+    """How many elements over `dim` differ from 0."""
+    return sum(as_bool(one_tensor("count_nonzero", input)), dim)
+
+
+# -- norms and exponentials -------------------------------------------------------------------------------------------
+
+
+def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *,
+         dtype: DType | None = None) -> Tensor:
+    """The p-norm of the elements over `dim`: p a number, an infinity, or "fro" (2)."""
+    x = one_tensor("norm", input)
+    x = x if dtype is None else cast(x, dtype)
+    _check_float(x, "norm")
+    p = 2 if p is None or p == "fro" else p
+    if not isinstance(p, (int, float)):
+        raise RuntimeError(f"norm: p must be a number, an infinity or 'fro', got {p!r}")
+    if p == 2:
+        dims = wrap_dims(dim, x.ndim, "norm")
+        wide = _wide(x)
+        found = dispatch(ops.sqrt, dispatch(ops.Sum(dims), dispatch(ops.mul, wide, wide)))
+        return kept(cast(found, x._type.dtype), x, dims, keepdim)
+    if p == math.inf:
+        return amax(abs_(x), dim, keepdim)
+    if p == -math.inf:
+        return amin(abs_(x), dim, keepdim)
+    if p == 1:
+        return sum(abs_(x), dim, keepdim)
+    if p == 0:
+        return cast(sum(as_bool(x), dim, keepdim), x._type.dtype)
+    powers = dispatch(ops.pow, abs_(x), constant(float(p), x._type.dtype))
+    return dispatch(ops.pow, sum(powers, dim, keepdim), constant(1 / p, x._type.dtype))
+
+
+def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(x))) over `dim`, without overflow on the way."""
+    x = floating_one("logsumexp", input)
+    dims = wrap_dims(dim, x.ndim, "logsumexp")
+    wide = _wide(x)
+    if count(x, dims) == 0:
+        return kept(dispatch(ops.log, dispatch(ops.Sum(dims), x)), x, dims, keepdim)
+    top = dispatch(ops.stop_gradient, dispatch(ops.AMax(dims), wide))
+    top = dispatch(ops.where, dispatch(ops.isinf, top), constant(0, wide.dtype), top)
+    shifted = dispatch(ops.exp, dispatch(ops.sub, wide, over(top, x, dims)))
+    found = dispatch(ops.add, dispatch(ops.log, dispatch(ops.Sum(dims), shifted)), top)
+    return kept(cast(found, x._type.dtype), x, dims, keepdim)
+
+
+def softmax(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`. dtype: what to convert to first."""
+    x = one_tensor("softmax", input)
+    x = x if dtype is None else cast(x, dtype)
+    _check_float(x, "softmax")
+    dim = wrap_dim(dim, x.ndim, "softmax")
+    return dispatch(ops.Softmax(dim), x) if x._type.shape else full_of((), 1, x.dtype)
+
+
+def log_softmax(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """log(softmax(x)) along `dim`, exact where softmax itself is 0."""
+    x = one_tensor("log_softmax", input)
+    x = x if dtype is None else cast(x, dtype)
+    _check_float(x, "log_softmax")
+    dim = wrap_dim(dim, x.ndim, "log_softmax")
+    return dispatch(ops.LogSoftmax(dim), x) if x._type.shape else full_of((), 0, x.dtype)
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """y[i] = x[0] + ... + x[i] along `dim`; integers add up in int64."""
+    x = _summable(one_tensor("cumsum", input), dtype)
+    dim = wrap_dim(dim, x.ndim, "cumsum")
+    return dispatch(ops.Cumsum(dim), x) if x._type.shape else x
+
+
+def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """y[i] = x[0] * ... * x[i] along `dim`: after step k each element holds the product of 2**k elements."""
+    x = _summable(one_tensor("cumprod", input), dtype)
+    dim = wrap_dim(dim, x.ndim, "cumprod")
+    reach, size = 1, x._type.static_shape[dim] if x._type.shape else 1
+    while reach < size:
+        x = dispatch(ops.mul, x, _moved_up(x, dim, reach))
+        reach *= 2
+    return x
+
+
+def _moved_up(x: Tensor, dim: int, by: int) -> Tensor:
+    """x moved `by` places up `dim`, ones moving in."""
+    shape = x._type.static_shape
+    limits = tuple([size - by if d == dim else size for d, size in enumerate(shape)])
+    kept_part = dispatch(ops.Slice((0,) * len(shape), limits, (1,) * len(shape)), x)
+    ones = full_of(tuple([by if d == dim else size for d, size in enumerate(shape)]), 1, x.dtype)
+    return dispatch(ops.Concat(dim), ones, kept_part)
+
+
+def dist(input: Tensor, other: Tensor, p: Number = 2) -> Tensor:
+    """The p-norm of input - other."""
+    return norm(sub(input, other), p)
+
+
+__all__ = ["all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",
+           "log_softmax", "logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "softmax", "std", "std_mean",
+           "sum", "var", "var_mean"]

@@ -1,0 +1,516 @@
+"""Shapes: views that share memory, and the rearrangements that copy."""
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.errors import IndexOutOfRangeError, ShapeError
+from flambeau.frontend.dispatch import dispatch, dispatch_view
+from flambeau.frontend.functions.coerce import (
+    Shape,
+    broadcast_shapes,
+    cast,
+    expanded,
+    one_tensor,
+    permuted,
+    reshaped,
+    result_type,
+    shares_memory,
+    sizes_of,
+    spread,
+    tensor_of,
+    user_line,
+    wrap_dim,
+)
+from flambeau.frontend.functions.creation import positions
+from flambeau.frontend.functions.elementwise import choose
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import ops
+
+# -- the same elements under another shape ----------------------------------------------------------------------------
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """Another shape of as many elements, one size of which may be -1; a view where memory allows.
+
+    Raises ShapeError if the elements don't fit."""
+    x = one_tensor("reshape", input)
+    return reshaped(x, inferred(x, sizes_of(shape, "reshape"), "reshape"))
+
+
+def inferred(x: Tensor, shape: Shape, name: str) -> Shape:
+    """The shape with its -1 worked out. Raises ShapeError if x's elements don't fill it."""
+    if shape.count(-1) > 1 or min(shape, default=0) < -1:
+        raise ShapeError(f"{name}: invalid shape {shape}: sizes are positive, and at most one is -1", where=user_line())
+    total, known = x.numel(), math.prod([size for size in shape if size != -1])
+    if -1 in shape and known and total % known == 0:
+        return tuple([total // known if size == -1 else size for size in shape])
+    if -1 in shape or known != total:
+        raise ShapeError(f"{name}: shape {shape} is invalid for {x._type}, which has {total} elements",
+                         where=user_line())
+    return shape
+
+
+def view(self: Tensor, *shape: Any) -> Tensor:
+    """Another shape, sharing memory (`view(dtype)`: another dtype). Raises RuntimeError where that is not possible;
+    use reshape() then."""
+    shape = sizes_of(shape, "view")
+    op = ops.Reshape(inferred(self, shape, "view"))
+    if op.shape != self._type.shape and not shares_memory(op, self):
+        raise ShapeError(f"view: strides {self.stride()} of {self._type} don't allow a view of shape {op.shape}",
+                         where=user_line(), hint="use reshape(), which copies")
+    return dispatch_view(op, self)
+
+
+def view_as(self: Tensor, other: Tensor) -> Tensor:
+    """A view in the shape of `other`."""
+    return view(self, other.shape)
+
+
+def reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    """Reshaped as `other`."""
+    return reshape(self, other.shape)
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dims start_dim to end_dim as one."""
+    x = one_tensor("flatten", input)
+    if not x._type.shape:
+        return reshaped(x, (1,))
+    first, last = wrap_dim(start_dim, x.ndim, "flatten"), wrap_dim(end_dim, x.ndim, "flatten")
+    if first > last:
+        raise RuntimeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
+    shape = x._type.static_shape
+    return reshaped(x, (*shape[:first], math.prod(shape[first:last + 1]), *shape[last + 1:]))
+
+
+def ravel(input: Tensor) -> Tensor:
+    """All dims as one."""
+    return reshape(input, (-1,))
+
+
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Dim `dim` as several; one size may be -1. Raises ShapeError if they don't multiply to it."""
+    x = one_tensor("unflatten", input)
+    dim = wrap_dim(dim, x.ndim, "unflatten")
+    shape = x._type.static_shape
+    known = math.prod([size for size in sizes if size != -1])
+    parts = tuple([shape[dim] // builtins.max(known, 1) if size == -1 else size for size in sizes])
+    if math.prod(parts) != shape[dim]:
+        raise ShapeError(f"unflatten: sizes {tuple(sizes)} don't multiply to {shape[dim]}, dim {dim} of {x._type}",
+                         where=user_line())
+    return reshaped(x, (*shape[:dim], *parts, *shape[dim + 1:]))
+
+
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Without the dims of size 1: all of them, or those named."""
+    x = one_tensor("squeeze", input)
+    shape = x._type.static_shape
+    named = range(len(shape)) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
+    dims = {wrap_dim(d, x.ndim, "squeeze") for d in named} if shape else set()
+    return dispatch_view(ops.Reshape(tuple([s for d, s in enumerate(shape) if s != 1 or d not in dims])), x)
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """A new dim of size 1 at `dim`."""
+    x = one_tensor("unsqueeze", input)
+    place = wrap_dim(dim, x.ndim + 1, "unsqueeze")
+    shape = x._type.static_shape
+    return dispatch_view(ops.Reshape((*shape[:place], 1, *shape[place:])), x)
+
+
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """Dim i of the result is dim dims[i]. Raises RuntimeError unless dims name each dim once."""
+    x = one_tensor("permute", input)
+    order = sizes_of(dims, "permute")
+    found = [wrap_dim(d, x.ndim, "permute") for d in order]
+    if sorted(found) != list(range(x.ndim)):
+        raise RuntimeError(f"permute: dims {order} must name each of the {x.ndim} dims of {x._type} once")
+    return dispatch_view(ops.Permute(tuple(found)), x)
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dims swapped."""
+    x = one_tensor("transpose", input)
+    order = list(range(x.ndim))
+    a, b = wrap_dim(dim0, x.ndim, "transpose"), wrap_dim(dim1, x.ndim, "transpose")
+    if order:
+        order[a], order[b] = order[b], order[a]
+    return dispatch_view(ops.Permute(tuple(order)), x)
+
+
+swapaxes = swapdims = transpose
+
+
+def t(input: Tensor) -> Tensor:
+    """A matrix transposed (0-d and 1-d tensors as they are). Raises RuntimeError for more dims."""
+    if input.ndim > 2:
+        raise RuntimeError(f"t: takes at most 2 dims, got {input._type}; use .mT or transpose(dim0, dim1)")
+    return permuted(input, tuple(reversed(range(input.ndim))))
+
+
+def reversed_dims(input: Tensor) -> Tensor:
+    """All dims in reverse order: `x.T`."""
+    return permuted(input, tuple(reversed(range(input.ndim))))
+
+
+def matrix_transposed(input: Tensor) -> Tensor:
+    """The last two dims swapped: `x.mT`. Raises RuntimeError for fewer than 2 dims."""
+    if input.ndim < 2:
+        raise RuntimeError(f"mT: takes 2 dims or more, got {input._type}")
+    return transpose(input, -2, -1)
+
+
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """Dims `source` moved to `destination`, the others keeping their order."""
+    x = one_tensor("movedim", input)
+    sources, places = ([wrap_dim(d, x.ndim, "movedim") for d in (given if isinstance(given, (tuple, list)) else (given,))]
+                       for given in (source, destination))
+    if len(sources) != len(places) or len(set(sources)) != len(sources) or len(set(places)) != len(places):
+        raise RuntimeError(f"movedim: source {source} and destination {destination} must name as many different dims")
+    order = [d for d in range(x.ndim) if d not in sources]
+    for place, dim in sorted(zip(places, sources, strict=True)):
+        order.insert(place, dim)
+    return permuted(x, order)
+
+
+moveaxis = movedim
+
+
+def expand(self: Tensor, *size: Any) -> Tensor:
+    """A view with dims of size 1 grown, and new dims in front; -1 keeps a size. Raises ShapeError otherwise."""
+    sizes = sizes_of(size, "expand")
+    own = self._type.static_shape
+    lead = len(sizes) - len(own)
+    if lead < 0:
+        raise ShapeError(f"expand: {len(sizes)} sizes {sizes} for {self._type}", where=user_line())
+    if -1 in sizes[:lead]:
+        raise ShapeError(f"expand: -1 is not allowed for a new dim in {sizes}", where=user_line())
+    found = (*sizes[:lead], *[o if s == -1 else s for s, o in zip(sizes[lead:], own, strict=True)])
+    for d, (s, o) in enumerate(zip(found[lead:], own, strict=True)):
+        if o not in (1, s):
+            raise ShapeError(f"expand: dim {d} of {self._type} has size {o}, not 1, and can't become {s}",
+                             where=user_line())
+    return dispatch_view(ops.Broadcast(found, tuple(range(lead, len(found)))), self)
+
+
+def expand_as(self: Tensor, other: Tensor) -> Tensor:
+    """Expanded to the shape of `other`."""
+    return expand(self, other.shape)
+
+
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
+    """expand()."""
+    return expand(input, size)
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All expanded to the shape they broadcast to."""
+    shape = broadcast_shapes(*[x._type.static_shape for x in tensors], name="broadcast_tensors")
+    return tuple([expanded(x, shape) for x in tensors])
+
+
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The elements whose positions along dim1 and dim2 differ by `offset`, as a new last dim."""
+    x = movedim(input, (dim1, dim2), (-2, -1))
+    n, m = x._type.static_shape[-2:]
+    length = builtins.max(builtins.min(n + builtins.min(offset, 0), m - builtins.max(offset, 0)), 0)
+    first = offset if offset >= 0 else -offset * m
+    flat = reshaped(x, (*x._type.static_shape[:-2], n * m))
+    last = first + (length - 1) * (m + 1) + 1 if length else first
+    return sliced(flat, flat.ndim - 1, builtins.min(first, n * m), builtins.min(last, n * m), m + 1)
+
+
+def contiguous(self: Tensor) -> Tensor:
+    """Itself when its elements lie in row-major order, else a copy where they do."""
+    return self if self.is_contiguous() else clone(self)
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def sliced(x: Tensor, dim: int, start: int, stop: int, step: int = 1) -> Tensor:
+    """x[start:stop:step] along `dim`, in bounds, as a view."""
+    shape = x._type.static_shape
+    if (start, stop, step) == (0, shape[dim], 1):
+        return x
+    starts, steps, limits = [0] * len(shape), [1] * len(shape), list(shape)
+    starts[dim], limits[dim], steps[dim] = start, stop, step
+    return dispatch_view(ops.Slice(tuple(starts), tuple(limits), tuple(steps)), x)
+
+
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """`length` elements from `start` along dim, as a view. Raises IndexError, RuntimeError out of range."""
+    x = one_tensor("narrow", input)
+    dim = wrap_dim(dim, x.ndim, "narrow")
+    size = x._type.static_shape[dim]
+    if not -size <= start <= size:
+        raise IndexOutOfRangeError(f"narrow: start {start} is out of range for size {size}", where=user_line())
+    start += size if start < 0 else 0
+    if length < 0 or start + length > size:
+        raise RuntimeError(f"narrow: start {start} and length {length} exceed size {size} of dim {dim}")
+    return sliced(x, dim, start, start + length)
+
+
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """The slice at `index` along dim, which is dropped. Raises IndexError out of range."""
+    x = one_tensor("select", input)
+    if not x._type.shape:
+        raise IndexOutOfRangeError("select: a 0-d tensor has no dims to select from", where=user_line())
+    dim = wrap_dim(dim, x.ndim, "select")
+    shape, index = x._type.static_shape, operator.index(index)
+    if not -shape[dim] <= index < shape[dim]:
+        raise IndexOutOfRangeError(f"index {index} is out of bounds for dim {dim} with size {shape[dim]}",
+                                   where=user_line())
+    index %= shape[dim]
+    return dispatch_view(ops.Reshape((*shape[:dim], *shape[dim + 1:])), sliced(x, dim, index, index + 1))
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Every slice along dim."""
+    x = one_tensor("unbind", input)
+    dim = wrap_dim(dim, x.ndim, "unbind")
+    return tuple([select(x, dim, i) for i in range(x._type.static_shape[dim])])
+
+
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of `split_size` elements along dim (the last may be shorter), or of the given sizes."""
+    x = one_tensor("split", tensor)
+    dim = wrap_dim(dim, x.ndim, "split")
+    size = x._type.static_shape[dim]
+    if isinstance(split_size_or_sections, int):
+        step = split_size_or_sections
+        if step < 0 or (step == 0 and size):
+            raise RuntimeError(f"split: split_size must be positive, got {step}")
+        sizes = [builtins.min(step, size - at) for at in range(0, size, step)] if size else [0]
+    else:
+        sizes = list(split_size_or_sections)
+        if builtins.sum(sizes) != size or builtins.min(sizes, default=0) < 0:
+            raise RuntimeError(f"split: sizes {sizes} don't add up to {size}, dim {dim} of {x._type}")
+    parts, start = [], 0
+    for length in sizes:
+        parts.append(sliced(x, dim, start, start + length))
+        start += length
+    return tuple(parts)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views of equal size (the last may be shorter)."""
+    if chunks < 1:
+        raise RuntimeError(f"chunk: chunks must be positive, got {chunks}")
+    size = one_tensor("chunk", input)._type.static_shape[wrap_dim(dim, input.ndim, "chunk")]
+    return split(input, builtins.max(-(-size // chunks), 1), dim) if size else (input,) * chunks
+
+
+def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views between the given indices, or `sections` views whose sizes differ by at most 1."""
+    dim = wrap_dim(dim, input.ndim, "tensor_split")
+    size = input._type.static_shape[dim]
+    if isinstance(indices_or_sections, int):
+        least, longer = divmod(size, indices_or_sections)
+        sizes = [least + (i < longer) for i in range(indices_or_sections)]
+        return split(input, sizes, dim)
+    cuts = [0, *[slice(i, None).indices(size)[0] for i in indices_or_sections], size]
+    return tuple([sliced(input, dim, a, builtins.max(a, b)) for a, b in zip(cuts, cuts[1:], strict=False)])
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Zeros above the diagonal of the last two dims (moved up by `diagonal`)."""
+    return _triangle(input, diagonal, ops.le, "tril")
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Zeros below the diagonal of the last two dims (moved up by `diagonal`)."""
+    return _triangle(input, diagonal, ops.ge, "triu")
+
+
+def _triangle(input: Tensor, diagonal: int, keeps: Any, name: str) -> Tensor:
+    x = one_tensor(name, input)
+    if x.ndim < 2:
+        raise RuntimeError(f"{name}: takes 2 dims or more, got {x._type}")
+    rows, columns = positions(*x._type.static_shape[-2:])
+    if diagonal:
+        rows = dispatch(ops.add, rows, tensor_of(diagonal, rows.dtype))
+    return choose(dispatch(keeps, columns, rows), x, tensor_of(0, x.dtype))
+
+
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """A vector as the diagonal of a matrix of zeros, or the diagonal of a matrix."""
+    x = one_tensor("diag", input)
+    if x.ndim == 2:
+        return take_diagonal(x, diagonal)
+    if x.ndim != 1:
+        raise RuntimeError(f"diag: takes 1 or 2 dims, got {x._type}")
+    return diag_embed(x, diagonal)
+
+
+def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
+    """The last dim as the diagonal of matrices of zeros."""
+    shift = operator.index(offset)
+    n = input._type.static_shape[-1] + builtins.abs(shift)
+    low, high = builtins.max(-shift, 0), builtins.max(shift, 0)
+    row = padded(input, [(0, 0)] * (input.ndim - 1) + [(high, low)])
+    rows, columns = positions(n, n)
+    on = dispatch(ops.eq, columns, dispatch(ops.add, rows, tensor_of(shift, rows.dtype)))
+    shape = (*input._type.static_shape[:-1], n, n)
+    spread_row = spread(row, shape, (*range(input.ndim - 1), input.ndim))
+    return choose(on, spread_row, tensor_of(0, input.dtype))
+
+
+take_diagonal = diagonal
+
+
+# -- joined, repeated, moved ------------------------------------------------------------------------------------------
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors one after another along dim, promoted to one dtype. Raises ShapeError if other sizes differ."""
+    parts = [one_tensor("cat", x) for x in tensors]
+    if not parts:
+        raise RuntimeError("cat: expected a non-empty list of tensors")
+    dtype = result_type(*parts)
+    rank = builtins.max(x.ndim for x in parts)
+    parts = [x for x in parts if x._type.shape != (0,) or rank == 1] or parts     # PyTorch skips old-style empties
+    dim = wrap_dim(dim, parts[0].ndim, "cat")
+    for position, x in enumerate(parts):
+        if not x._type.shape:
+            raise RuntimeError(f"cat: 0-d tensor (at position {position}) can't be concatenated; use stack")
+        others = [s for d, s in enumerate(x._type.shape) if d != dim]
+        if x.ndim != parts[0].ndim or others != [s for d, s in enumerate(parts[0]._type.shape) if d != dim]:
+            raise ShapeError(f"cat: tensor {position} is {x._type}, tensor 0 is {parts[0]._type}: they may differ in "
+                             f"dim {dim} only", where=user_line())
+    return dispatch(ops.Concat(dim), *[cast(x, dtype) for x in parts])
+
+
+concat = concatenate = cat
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one shape side by side along a new dim. Raises ShapeError if shapes differ."""
+    parts = [one_tensor("stack", x) for x in tensors]
+    if not parts:
+        raise RuntimeError("stack: expected a non-empty list of tensors")
+    for position, x in enumerate(parts):
+        if x._type.shape != parts[0]._type.shape:
+            raise ShapeError(f"stack: tensor {position} is {x._type}, tensor 0 is {parts[0]._type}", where=user_line())
+    place = wrap_dim(dim, parts[0].ndim + 1, "stack")
+    return cat([unsqueeze(x, place) for x in parts], place)
+
+
+def _at_least(tensors: Sequence[Tensor], rank: int) -> list[Tensor]:
+    return [reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) if x.ndim < rank else x for x in tensors]
+
+
+def hstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Joined along dim 1 (dim 0 for vectors)."""
+    parts = _at_least(tensors, 1)
+    return cat(parts, 0 if parts[0].ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Joined along dim 0, vectors as rows."""
+    return cat(_at_least(tensors, 2), 0)
+
+
+def repeat(self: Tensor, *sizes: Any) -> Tensor:
+    """The tensor tiled: sizes[d] copies along dim d, new dims in front."""
+    counts = sizes_of(sizes, "repeat")
+    if len(counts) < self.ndim:
+        raise RuntimeError(f"repeat: {len(counts)} counts {counts} for {self._type}")
+    own = (1,) * (len(counts) - self.ndim) + self._type.static_shape
+    wide = tuple([n for pair in zip(counts, own, strict=True) for n in pair])
+    lead = len(counts) - self.ndim
+    grown = dispatch(ops.Broadcast(wide, tuple([2 * (lead + d) + 1 for d in range(self.ndim)])), self)
+    return dispatch_view(ops.Reshape(tuple([c * s for c, s in zip(counts, own, strict=True)])), grown)
+
+
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """repeat(), with missing counts in front taken as 1."""
+    counts = sizes_of(dims, "tile")
+    return repeat(input, (1,) * (input.ndim - len(counts)) + counts)
+
+
+def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Tensor:
+    """Each element `repeats` times in a row along dim (of the flattened tensor when None)."""
+    if isinstance(repeats, Tensor):
+        repeats = repeats.item()
+    if dim is None:
+        input, dim = reshape(input, (-1,)), 0
+    dim = wrap_dim(dim, input.ndim, "repeat_interleave")
+    shape = input._type.static_shape
+    wide = (*shape[:dim + 1], int(repeats), *shape[dim + 1:])
+    grown = dispatch(ops.Broadcast(wide, tuple([d for d in range(len(wide)) if d != dim + 1])), input)
+    return dispatch_view(ops.Reshape((*shape[:dim], shape[dim] * int(repeats), *shape[dim + 1:])), grown)
+
+
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """Elements along `dims` in reverse order (a copy)."""
+    x = one_tensor("flip", input)
+    found = [wrap_dim(d, x.ndim, "flip") for d in sizes_of(dims, "flip")]
+    if len(set(found)) != len(found):
+        raise RuntimeError(f"flip: a dim appears more than once in {dims}")
+    return dispatch(ops.Flip(tuple(sorted(found)) if x.ndim else ()), x)
+
+
+def fliplr(input: Tensor) -> Tensor:
+    """flip along dim 1."""
+    return flip(input, 1)
+
+
+def flipud(input: Tensor) -> Tensor:
+    """flip along dim 0."""
+    return flip(input, 0)
+
+
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """Elements moved up by `shifts` along `dims`, those pushed out coming back in front."""
+    x = one_tensor("roll", input)
+    if dims is None:
+        return reshape(roll(reshape(x, (-1,)), shifts, 0), x.shape)
+    pairs = zip(sizes_of((shifts,), "roll"), sizes_of((dims,), "roll"), strict=True)
+    for shift, dim in pairs:
+        dim = wrap_dim(dim, x.ndim, "roll")
+        size = x._type.static_shape[dim]
+        by = shift % size if size else 0
+        if by:
+            x = dispatch(ops.Concat(dim), sliced(x, dim, size - by, size), sliced(x, dim, 0, size - by))
+    return x
+
+
+def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+    """Turned by k quarter turns from dims[0] toward dims[1]."""
+    a, b = dims
+    match k % 4:
+        case 0:
+            return clone(input)
+        case 1:
+            return transpose(flip(input, b), a, b)
+        case 2:
+            return flip(input, (a, b))
+        case _:
+            return flip(transpose(input, a, b), b)
+
+
+def padded(x: Tensor, amounts: Sequence[tuple[int, int]]) -> Tensor:
+    """Zeros around: amounts[d] = (before, after) for each dim."""
+    if not builtins.any(a or b for a, b in amounts):
+        return x
+    low, high = zip(*amounts, strict=True)
+    return dispatch(ops.Pad(tuple(low), tuple(high), (0,) * len(low)), x)
+
+
+def clone(input: Tensor) -> Tensor:
+    """A copy of its own memory, on the tape."""
+    x = one_tensor("clone", input)
+    return dispatch(ops.Reshape(x._type.shape), x)
+
+
+__all__ = [
+    "broadcast_tensors", "broadcast_to", "cat", "chunk", "clone", "concat", "concatenate", "diag", "diag_embed",
+    "diagonal", "flatten", "flip", "fliplr", "flipud", "hstack", "moveaxis", "movedim", "narrow", "permute", "ravel",
+    "repeat_interleave", "reshape", "roll", "rot90", "select", "split", "squeeze", "stack", "swapaxes", "swapdims", "t",
+    "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "vstack",
+]

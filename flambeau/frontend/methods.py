@@ -1,0 +1,278 @@
+"""Every method and operator of Tensor, in one table. Importing this module attaches them."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from flambeau.frontend import random
+from flambeau.frontend.backward import backward, register_hook, retain_grad
+from flambeau.frontend.epoch import epoch
+from flambeau.frontend.functions import (
+    activations,
+    comparison,
+    creation,
+    elementwise,
+    indexing,
+    inplace,
+    linalg,
+    reductions,
+    sorting,
+    views,
+)
+from flambeau.frontend.functions.coerce import cast
+from flambeau.frontend.functions.creation import check_device
+from flambeau.frontend.storage import Storage
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir.dtypes import DTYPES, DType
+from flambeau.ir.types import TensorType
+
+# -- functions whose first argument is the tensor ---------------------------------------------------------------------
+
+NAMES: Final = {
+    elementwise: (
+        "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin", "arcsinh",
+        "arctan", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_left_shift",
+        "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min",
+        "clip", "cos", "cosh", "div", "erf", "erfc", "exp", "exp2", "expm1", "fix", "float_power", "floor",
+        "floor_divide", "fmax", "fmin", "fmod", "frac", "hypot", "lerp", "log", "log10", "log1p", "log2", "logaddexp",
+        "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "mul", "nan_to_num", "neg",
+        "negative", "positive", "pow", "reciprocal", "remainder", "round", "rsqrt", "sgn", "sigmoid", "sign", "sin",
+        "sinh", "sqrt", "square", "sub", "tan", "tanh", "trunc", "xlogy"),
+    comparison: (
+        "allclose", "eq", "equal", "ge", "greater", "greater_equal", "gt", "isclose", "isfinite", "isinf", "isnan",
+        "le", "less", "less_equal", "lt", "ne", "not_equal"),
+    reductions: (
+        "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",
+        "log_softmax", "logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "softmax", "std", "sum", "var"),
+    views: (
+        "broadcast_to", "chunk", "clone", "contiguous", "diag", "diag_embed", "diagonal", "expand", "expand_as",
+        "flatten", "flip", "fliplr", "flipud", "moveaxis", "movedim", "narrow", "permute", "ravel", "repeat",
+        "repeat_interleave", "reshape", "reshape_as", "roll", "rot90", "select", "split", "squeeze", "swapaxes",
+        "swapdims", "t", "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze",
+        "view", "view_as"),
+    indexing: (
+        "bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
+        "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_dim"),
+    linalg: (
+        "addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "ger", "inner", "matmul", "mm", "mv", "outer", "trace",
+        "vdot"),
+    sorting: ("argsort", "kthvalue", "median", "msort", "sort", "topk", "unique"),
+    creation: ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"),
+    activations: ("prelu", "relu"),
+}
+RENAMED: Final = {"multiply": elementwise.mul, "divide": elementwise.div, "true_divide": elementwise.div,
+                  "subtract": elementwise.sub, "__getitem__": indexing.getitem, "__setitem__": indexing.setitem}
+
+# -- operators --------------------------------------------------------------------------------------------------------
+
+BINARY: Final = {
+    "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
+    "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow,
+    "and": elementwise.bitwise_and, "or": elementwise.bitwise_or, "xor": elementwise.bitwise_xor,
+    "lshift": elementwise.bitwise_left_shift, "rshift": elementwise.bitwise_right_shift,
+}
+COMPARISONS: Final = {"eq": comparison.eq, "ne": comparison.ne, "lt": comparison.lt, "le": comparison.le,
+                      "gt": comparison.gt, "ge": comparison.ge}
+UNARY: Final = {"neg": elementwise.neg, "pos": elementwise.positive, "abs": elementwise.abs,
+                "invert": elementwise.bitwise_not}
+
+
+def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
+    def method(self: Tensor, other: Any) -> Any:
+        return function(self, other) if elementwise.number_or_tensor(other) else NotImplemented
+
+    return method
+
+
+def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
+    def method(self: Tensor, other: Any) -> Any:
+        return function(other, self) if elementwise.number_or_tensor(other) else NotImplemented
+
+    return method
+
+
+def _assigning(function: Callable[..., Tensor], name: str) -> Callable[[Tensor, Any], Any]:
+    def method(self: Tensor, other: Any) -> Any:
+        if not elementwise.number_or_tensor(other):
+            return NotImplemented
+        return inplace.overwrite(self, function(self, other), name)
+
+    return method
+
+
+def _matmul(self: Tensor, other: Any) -> Any:
+    return linalg.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+
+
+def _iterator(self: Tensor) -> Iterator[Tensor]:
+    """The slices along dim 0. Raises TypeError for a 0-d tensor."""
+    if not self._type.shape:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(views.unbind(self, 0))
+
+
+def _reversed(self: Tensor) -> Tensor:
+    return views.flip(self, 0) if self.ndim else self
+
+
+# -- dtype and device -------------------------------------------------------------------------------------------------
+
+
+def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False,
+       copy: bool = False) -> Tensor:
+    """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: itself when nothing changes, unless copy.
+
+    Raises UnsupportedError for a device other than the CPU."""
+    for arg in args:
+        if isinstance(arg, DType):
+            dtype = arg
+        elif isinstance(arg, Tensor):
+            dtype, device = arg._type.dtype, arg.device
+        elif not isinstance(arg, bool):
+            device = arg
+    check_device(device)
+    if dtype is not None and dtype is not self._type.dtype:
+        return cast(self, dtype)
+    return views.clone(self) if copy else self
+
+
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """In the dtype of `other`."""
+    return cast(self, other._type.dtype)
+
+
+def _conversion(dtype: DType) -> Callable[[Tensor], Tensor]:
+    def method(self: Tensor) -> Tensor:
+        return cast(self, dtype)
+
+    method.__doc__ = f"In {dtype!r}."
+    return method
+
+
+CONVERSIONS: Final = {"float": dt.f32, "double": dt.f64, "half": dt.f16, "bfloat16": dt.bf16, "long": dt.i64,
+                      "int": dt.i32, "short": dt.i16, "char": dt.i8, "byte": dt.u8, "bool": dt.bool_}
+
+
+def cpu(self: Tensor) -> Tensor:
+    """Itself."""
+    return self
+
+
+def cuda(self: Tensor, device: Any = None) -> Tensor:
+    """Raises UnsupportedError: there is no CUDA device."""
+    check_device("cuda")
+    return self
+
+
+# -- off and on the tape ----------------------------------------------------------------------------------------------
+
+
+def tensor_backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
+                    create_graph: bool = False, inputs: Any = None) -> None:
+    """Add the gradients of this tensor to `.grad` of the leaves it depends on. `gradient`: what to start from, None
+    for a single element."""
+    backward(self, gradient, retain_graph, create_graph, inputs)
+
+
+def detach(self: Tensor) -> Tensor:
+    """The same memory, off the tape: changes through either are seen by both."""
+    base = self._base
+    if base is not None:                    # a base off the tape too, or the view would follow its history
+        base = Tensor._make(base._storage, base._type, base._array)
+    return Tensor._make(self._storage, self._type, self._array, base, self._chain)
+
+
+def detach_(self: Tensor) -> Tensor:
+    """Take this tensor off the tape. Raises RuntimeError for a view."""
+    if self._base is not None:
+        raise RuntimeError("can't detach views in place; use detach()")
+    self._record, self._index, self._requires_grad = None, 0, False
+    return self
+
+
+def _get_data(self: Tensor) -> Tensor:
+    return detach(self)
+
+
+def _set_data(self: Tensor, value: Tensor) -> None:
+    """Point this tensor at the memory of `value`."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"data must be a Tensor, got {type(value).__name__}")
+    self._storage, self._type, self._array = value._storage, value._type, value._array
+    self._base, self._chain = value._base, value._chain
+    epoch.bump()
+
+
+def _is_view(self: Tensor) -> bool:
+    return self._base is not None
+
+
+# -- copies -----------------------------------------------------------------------------------------------------------
+
+
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A copy of the data, and of `.grad`. Raises RuntimeError for a tensor that was computed with gradients."""
+    if id(self) in memo:
+        return memo[id(self)]
+    if self._record is not None:
+        raise RuntimeError("only leaf tensors support deepcopy; detach() this one first")
+    array = np.array(self._data(), order="C")
+    made = memo[id(self)] = Tensor._make(Storage(array), TensorType(array.shape, self.dtype), array, cls=self.__class__)
+    made._requires_grad = self._requires_grad
+    for name, value in getattr(self, "__dict__", {}).items():
+        setattr(made, name, value)
+    if self._grad is not None:
+        made._grad = _deepcopy(self._grad, memo)
+    return made
+
+
+def _reduce(self: Tensor, protocol: int = 2) -> tuple[Any, ...]:
+    """Pickled as its data, dtype and requires_grad."""
+    return _rebuilt, (self.__class__, np.array(self._data(), order="C"), self.dtype.name, self._requires_grad,
+                      getattr(self, "__dict__", None))
+
+
+def _rebuilt(cls: type[Tensor], array: np.ndarray, dtype: str, requires_grad: bool, attributes: Any) -> Tensor:
+    made = Tensor._make(Storage(array), TensorType(array.shape, DTYPES[dtype]), array, cls=cls)
+    made._requires_grad = requires_grad
+    for name, value in (attributes or {}).items():
+        setattr(made, name, value)
+    return made
+
+
+OTHERS: Final[dict[str, Any]] = {
+    "__matmul__": _matmul, "__iter__": _iterator, "__reversed__": _reversed, "__deepcopy__": _deepcopy,
+    "__reduce_ex__": _reduce, "__array_priority__": 1000, "to": to, "type_as": type_as, "cpu": cpu, "cuda": cuda,
+    "backward": tensor_backward, "detach": detach, "detach_": detach_, "retain_grad": retain_grad,
+    "register_hook": register_hook, "ndimension": Tensor.dim, "where": lambda self, condition, other:
+        elementwise.where(condition, self, other),
+    "T": property(views.reversed_dims), "mT": property(views.matrix_transposed),
+    "data": property(_get_data, _set_data), "is_cuda": property(lambda self: False), "_is_view": _is_view,
+    "retains_grad": property(lambda self: self._retains_grad), "itemsize": property(Tensor.element_size),
+}
+
+
+def attach() -> None:
+    """Give Tensor its methods."""
+    for module, names in NAMES.items():
+        for name in names:
+            setattr(Tensor, name, getattr(module, name))
+    for name, function in BINARY.items():
+        setattr(Tensor, f"__{name}__", _operator(function))
+        setattr(Tensor, f"__r{name}__", _reflected(function))
+        setattr(Tensor, f"__i{name}__", _assigning(function, f"__i{name}__"))
+    for name, function in COMPARISONS.items():
+        setattr(Tensor, f"__{name}__", _operator(function))
+    for name, unary in UNARY.items():
+        setattr(Tensor, f"__{name}__", unary)
+    for name, dtype in CONVERSIONS.items():
+        setattr(Tensor, name, _conversion(dtype))
+    for table in (RENAMED, inplace.METHODS, random.METHODS, OTHERS):
+        for name, function in table.items():
+            setattr(Tensor, name, function)
+
+
+attach()
