@@ -1,4 +1,4 @@
-"""The runner verifies, times and dumps; bisect names the pass that is wrong; the whole order keeps a graph's meaning."""
+"""The runner verifies, times and dumps; bisect names the wrong pass; the whole order keeps a graph's meaning."""
 from __future__ import annotations
 
 import re
