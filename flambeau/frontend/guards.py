@@ -212,8 +212,12 @@ class Watch:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.hook = self._previous
-        sys.setprofile(self._previous)
+        self.hook = None
+        sys.setprofile(None)
+        if callable(self._previous):
+            sys.setprofile(self._previous)
+        elif hasattr(self._previous, "enable"):         # cProfile hooks in below Python and can't be handed back
+            self._previous.enable()
 
     def add(self, key: Any, name: str, read: Callable[[], Any], where: str | None = None,
             place: tuple[Any, Any] | None = None) -> None:
