@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import no_grad
-from flambeau.frontend.nn.parameter import rebind
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir.dtypes import DType, bf16, f16, f32, f64
 
@@ -27,7 +26,7 @@ def convert(module: Module, *args: Any, **kwargs: Any) -> None:
             for tensor in (*owner._parameters.values(), *owner._buffers.values()):
                 if tensor is not None and tensor.is_floating_point() and tensor.dtype is not dtype:
                     grad = tensor.grad
-                    rebind(tensor, tensor.detach().to(dtype))
+                    tensor.data = tensor.detach().to(dtype)
                     tensor.grad = None if grad is None else grad.to(dtype)
 
 

@@ -1,8 +1,6 @@
 """Parameter: a Tensor that a Module registers when it is assigned, and that optimizers update."""
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from flambeau.errors import UnsupportedError
@@ -41,25 +39,8 @@ class Parameter(Tensor):
             epoch.bump()
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        if id(self) not in memo:
-            copied = Tensor._from_array(self._data().copy(), self.dtype)
-            memo[id(self)] = type(self)(copied, self._requires_grad)
-        return memo[id(self)]       # type: ignore[no-any-return]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self._data().copy(), self.dtype, self._requires_grad)
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return self.__reduce__()
-
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
-
-
-def _rebuilt(cls: type[Parameter], array: np.ndarray, dtype: Any, requires_grad: bool) -> Parameter:
-    """What a pickled Parameter loads through."""
-    return cls(Tensor._from_array(array, dtype), requires_grad)
 
 
 def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object = None) -> Parameter:
@@ -68,10 +49,3 @@ def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object 
     if device is not None and str(device) != "cpu":
         raise UnsupportedError(f"there is no device {str(device)!r}", hint="this build computes on 'cpu'")
     return Parameter(Tensor._from_array(np.zeros(shape, dtype.storage), dtype))
-
-
-def rebind(tensor: Tensor, value: Tensor) -> None:
-    """Give `tensor` the storage and type of `value`, keeping the object (and so optimizers' hold on it)."""
-    tensor._storage, tensor._type, tensor._array = value._storage, value._type, value._array
-    tensor._base, tensor._chain, tensor._history = value._base, value._chain, value._history
-    epoch.bump()

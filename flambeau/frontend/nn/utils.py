@@ -4,8 +4,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from flambeau.frontend import functions as F
 from flambeau.frontend.autograd import no_grad
+from flambeau.frontend.functions.creation import zeros
+from flambeau.frontend.functions.views import cat, stack
 from flambeau.frontend.tensor import Tensor
 
 
@@ -19,12 +20,12 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0) -
     """The norm of all tensors taken as one vector (0-d). norm_type: 2, any p > 0, or inf."""
     given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not given:
-        return F.zeros(())
+        return zeros(())
     if math.isinf(norm_type):
-        return F.stack([t.abs().max() for t in given]).max()
+        return stack([t.abs().max() for t in given]).max()
     if norm_type == 2:
-        return F.stack([(t * t).sum() for t in given]).sum().sqrt()
-    return F.stack([(t.abs() ** norm_type).sum() for t in given]).sum() ** (1.0 / norm_type)
+        return stack([(t * t).sum() for t in given]).sum().sqrt()
+    return stack([(t.abs() ** norm_type).sum() for t in given]).sum() ** (1.0 / norm_type)
 
 
 @no_grad()
@@ -52,7 +53,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All parameters, flattened and concatenated: [total number of elements]."""
-    return F.cat([p.reshape(-1) for p in parameters])
+    return cat([p.reshape(-1) for p in parameters])
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:

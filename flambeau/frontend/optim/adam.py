@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.frontend import functions as F
+from flambeau.frontend.functions.elementwise import maximum
 from flambeau.frontend.inplace import assign_
 from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, hyper_pair, new_step, zeros_like
 from flambeau.frontend.tensor import Tensor
@@ -46,7 +46,7 @@ class Adam(Optimizer):
             mean = assign_(state["exp_avg"], state["exp_avg"] + (grad - state["exp_avg"]) * (1 - beta1))
             square = assign_(state["exp_avg_sq"], state["exp_avg_sq"] * beta2 + grad * grad * (1 - beta2))
             if group["amsgrad"]:
-                square = assign_(state["max_exp_avg_sq"], F.maximum(state["max_exp_avg_sq"], square))
+                square = assign_(state["max_exp_avg_sq"], maximum(state["max_exp_avg_sq"], square))
             step_size = lr / (1 - beta1**step)
             root = square.sqrt() / (1 - beta2**step).sqrt() + eps
             start = p if shrink is None else p * shrink

@@ -1,4 +1,4 @@
-"""Learning-rate schedulers. Those that are one formula are here; OneCycleLR and ReduceLROnPlateau have their own files."""
+"""Learning-rate schedulers. OneCycleLR and ReduceLROnPlateau, which are more than a formula, have files of their own."""
 from __future__ import annotations
 
 import math

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.frontend import functions as F
+from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.inplace import assign_
 from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, new_step, zeros_like
 from flambeau.frontend.tensor import Tensor
@@ -46,7 +46,7 @@ class SGD(Optimizer):
         state = self._state_of(p, {**made, "step": lambda: _count(started)})
         buffer, step = state["momentum_buffer"], state["step"]
         moved = buffer * momentum + grad * (1 - hyper(group, "dampening"))
-        moved = assign_(buffer, F.where(step == 0, grad, moved))
+        moved = assign_(buffer, where(step == 0, grad, moved))
         assign_(step, step + 1)
         return moved
 
