@@ -27,7 +27,7 @@ from flambeau.ir.contraction import addresses
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
 from flambeau.ir.target import Target
 
-__all__ = ["LONG_SUM", "Choice", "Shape", "dot_choice", "lhs_is_far", "row_choice"]
+__all__ = ["Choice", "Shape", "dot_choice", "lhs_is_far", "row_choice"]
 
 _LATENCY: Final = 4.0  # cycles from a multiply-add to one that reads it
 _CHAINS: Final = 8  # multiply-adds in flight that hide it; microkernels keep that many
@@ -52,8 +52,7 @@ _PAGE_BYTES: Final = 4096
 _SHAPE_PENALTY: Final = 0.01  # each shape of tile is another microkernel to compile
 _SPREAD_PENALTY: Final = 0.01  # rows of several image rows share fewer lines and pages
 _PREFETCH_POINTS: Final = 8
-# A sum this many times longer than m and n is split and blocked, and each block of rhs is in L2 when it is read.
-LONG_SUM: Final = 8
+_LONG_SUM: Final = 3                    # k is that many times m and n
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,14 @@ class Shape:
         return self.target.is_x86 and self.target.vector_bytes >= 32
 
     @cached_property
-    def is_long_sum(self) -> bool:
-        return self.k_points > LONG_SUM * max(self.m_points, self.n_points)
+    def streams_operands(self) -> bool:
+        """Whether the sum is so long that every task would read both operands from beyond L2, while all its results
+        fit there. Such a sum is split over k and goes block by block, each block in L2 when it is read."""
+        m, n, k = self.m_points, self.n_points, self.k_points
+        if self.batch_points != 1 or k < _LONG_SUM * max(m, n):
+            return False
+        fits = m * n * self.acc_bytes <= self.target.l2_bytes // 2
+        return fits and k * (m + n) * self.acc_bytes > self.target.l2_bytes
 
 
 def row_choice(
@@ -252,7 +257,7 @@ def _in_place_factor(shape: Shape, m_tile: tuple[int, ...], pack_lhs: bool, pack
         factor *= _FAR_LHS_FACTOR
     if not pack_lhs and _rows_share_a_set(shape, m_tile):
         factor *= _ALIASED_FACTOR
-    if pack_rhs or shape.m_points <= math.prod(m_tile) or shape.is_long_sum:
+    if pack_rhs or shape.m_points <= math.prod(m_tile) or shape.streams_operands:
         return factor
     rhs_bytes = shape.k_points * shape.n_points * shape.acc_bytes
     factor *= next(cost for share, cost in _IN_PLACE_FACTORS if rhs_bytes < share * shape.target.l2_bytes)

@@ -172,13 +172,11 @@ def _tile_counts(shape: Shape, schedule: ContractionSchedule) -> tuple[int, int]
 
 def _should_split(shape: Shape, tiles: int, total_us: float) -> bool:
     """Long sums of few tiles: too few tasks for the cores, or operands that every task would stream from memory."""
-    m, n, k = shape.m_points, shape.n_points, shape.k_points
+    k = shape.k_points
     if total_us < 4 * _SMALLEST_TASK_US or k < 2 * _SHORTEST_SPLIT:
         return False
-    too_few = tiles * shape.batch_points < 2 * shape.target.cores and k > max(m, n)
-    fits = shape.batch_points == 1 and m * n * shape.acc_bytes <= shape.target.l2_bytes // 2
-    streams = k * (m + n) * shape.acc_bytes > 4 * shape.target.l2_bytes and shape.is_long_sum
-    return too_few or (streams and fits)
+    too_few = tiles * shape.batch_points < 2 * shape.target.cores and k > max(shape.m_points, shape.n_points)
+    return too_few or shape.streams_operands
 
 
 def _split_over_k(
