@@ -13,7 +13,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Node, Value
 from flambeau.passes.rewrite import Rewriter, Rule
 
-__all__ = ["RULES", "number"]
+__all__ = ["RULES", "constant_sides", "inner", "number", "splat"]
 
 Number = float | int | bool
 _ROUNDING: Final = frozenset({"floor", "ceil", "trunc", "round"})
@@ -27,7 +27,7 @@ def number(value: Value) -> Number | None:
     return op.value.item() if type(op) is ops.Constant and op.value.array.size == 1 else None
 
 
-def _constant_sides(node: Node) -> Iterator[tuple[Value, Number]]:
+def constant_sides(node: Node) -> Iterator[tuple[Value, Number]]:
     """(the other operand, number) for each operand of a commutative op that is a number."""
     x, y = node.operands
     for other, side in ((x, y), (y, x)):
@@ -47,12 +47,12 @@ def _is_zero(value: Number | None, dtype: DType, sign: int) -> bool:
     return value is not None and value == 0 and (not dtype.is_floating_point or math.copysign(1, value) == sign)
 
 
-def _inner(value: Value, *names: str) -> Value | None:
+def inner(value: Value, *names: str) -> Value | None:
     """x if `value` is a unary op of one of these names on x."""
     return value.node.operands[0] if value.node.op.name in names else None
 
 
-def _splat(r: Rewriter, node: Node, value: Number) -> Value:
+def splat(r: Rewriter, node: Node, value: Number) -> Value:
     """A constant of the node's type."""
     return r.full(node.results[0].type, value)
 
@@ -65,17 +65,17 @@ def _is_float(node: Node) -> bool:
 
 
 def _times_one(r: Rewriter, node: Node) -> Value | None:
-    return next((x for x, c in _constant_sides(node) if c == 1), None)
+    return next((x for x, c in constant_sides(node) if c == 1), None)
 
 
 def _times_minus_one(r: Rewriter, node: Node) -> Value | None:
-    return next((r.neg(x) for x, c in _constant_sides(node) if c == -1), None)
+    return next((r.neg(x) for x, c in constant_sides(node) if c == -1), None)
 
 
 def _times_zero(r: Rewriter, node: Node) -> Value | None:
     if _is_float(node):
         return None                         # NaN and infinities times 0 are NaN, negative numbers -0.0
-    return next((_splat(r, node, 0) for _, c in _constant_sides(node) if c == 0), None)
+    return next((splat(r, node, 0) for _, c in constant_sides(node) if c == 0), None)
 
 
 def _over_one(r: Rewriter, node: Node) -> Value | None:
@@ -106,7 +106,7 @@ def _float_limits(dtype: DType) -> tuple[float, float]:
 
 def _plus_zero(r: Rewriter, node: Node) -> Value | None:
     """x + 0.0 must stay for floats: it makes 0.0 of -0.0."""
-    return next((x for x, c in _constant_sides(node) if _is_zero(c, x.dtype, -1)), None)
+    return next((x for x, c in constant_sides(node) if _is_zero(c, x.dtype, -1)), None)
 
 
 def _minus_zero(r: Rewriter, node: Node) -> Value | None:
@@ -122,33 +122,33 @@ def _zero_minus(r: Rewriter, node: Node) -> Value | None:
 
 def _minus_itself(r: Rewriter, node: Node) -> Value | None:
     x, y = node.operands
-    return _splat(r, node, 0) if x is y and not _is_float(node) else None
+    return splat(r, node, 0) if x is y and not _is_float(node) else None
 
 
 def _plus_negated(r: Rewriter, node: Node) -> Value | None:
     x, y = node.operands
-    negated = _inner(y, "neg")
+    negated = inner(y, "neg")
     if negated is not None:
         return r.sub(x, negated)
-    negated = _inner(x, "neg")
+    negated = inner(x, "neg")
     return r.sub(y, negated) if negated is not None else None
 
 
 def _minus_negated(r: Rewriter, node: Node) -> Value | None:
-    negated = _inner(node.operands[1], "neg")
+    negated = inner(node.operands[1], "neg")
     return r.add(node.operands[0], negated) if negated is not None else None
 
 
 def _both_negated(r: Rewriter, node: Node) -> Value | None:
-    x, y = (_inner(value, "neg") for value in node.operands)
+    x, y = (inner(value, "neg") for value in node.operands)
     return r.emit(node.op, x, y) if x is not None and y is not None else None
 
 
 def _negated_times_constant(r: Rewriter, node: Node) -> Value | None:
     if not _is_float(node):
         return None
-    for x, c in _constant_sides(node):
-        negated = _inner(x, "neg")
+    for x, c in constant_sides(node):
+        negated = inner(x, "neg")
         if negated is not None:
             return r.mul(negated, r.scalar(-c, x))
     return None
@@ -170,7 +170,7 @@ def _power(r: Rewriter, node: Node) -> Value | None:
     x, exponent = _right(node)
     match exponent:
         case 0:
-            return _splat(r, node, 1)       # of NaN too, as in C
+            return splat(r, node, 1)        # of NaN too, as in C
         case 1:
             return x
         case 2:
@@ -186,7 +186,7 @@ def _power(r: Rewriter, node: Node) -> Value | None:
 
 
 def _twice_undone(r: Rewriter, node: Node) -> Value | None:
-    return _inner(node.operands[0], node.op.name)
+    return inner(node.operands[0], node.op.name)
 
 
 def _twice_is_once(r: Rewriter, node: Node) -> Value | None:
@@ -198,7 +198,7 @@ def _rounded_twice(r: Rewriter, node: Node) -> Value | None:
 
 
 def _even_of_negated(r: Rewriter, node: Node) -> Value | None:
-    negated = _inner(node.operands[0], "neg")
+    negated = inner(node.operands[0], "neg")
     return r.emit(node.op, negated) if negated is not None else None
 
 
@@ -207,56 +207,7 @@ def _of_itself(r: Rewriter, node: Node) -> Value | None:
     return x if x is y else None
 
 
-def _compared_with_itself(r: Rewriter, node: Node) -> Value | None:
-    x, y = node.operands
-    is_known = x is y and not x.dtype.is_floating_point       # NaN is not equal to itself
-    return _splat(r, node, node.op.name in ("eq", "le", "ge")) if is_known else None
-
-
-# -- bools, choices, bits ---------------------------------------------------------------------------------------------
-
-
-def _logic_with_constant(r: Rewriter, node: Node) -> Value | None:
-    if node.operands[0].dtype is not dt.bool_:
-        return None
-    for x, c in _constant_sides(node):
-        match node.op.name, bool(c):
-            case ("logical_and" | "bitwise_and", True) | ("logical_or" | "bitwise_or", False) \
-                    | ("logical_xor" | "bitwise_xor" | "ne", False) | ("eq", True):
-                return x
-            case ("logical_and" | "bitwise_and", False) | ("logical_or" | "bitwise_or", True):
-                return _splat(r, node, bool(c))
-            case ("logical_xor" | "bitwise_xor" | "ne", True) | ("eq", False):
-                return r.logical_not(x)
-    return None
-
-
-def _choice_of_one(r: Rewriter, node: Node) -> Value | None:
-    condition, x, y = node.operands
-    known = number(condition)
-    if x is not y and known is None:
-        return None
-    chosen = x if x is y or known else y
-    result = node.results[0].type
-    return chosen if chosen.type == result else r.broadcast(chosen, result.shape, ()) if not chosen.shape else None
-
-
-def _choice_of_negated(r: Rewriter, node: Node) -> Value | None:
-    condition, x, y = node.operands
-    negated = _inner(condition, "logical_not")
-    return r.where(negated, y, x) if negated is not None else None
-
-
-def _choice_of_truths(r: Rewriter, node: Node) -> Value | None:
-    condition, x, y = node.operands
-    if x.dtype is not dt.bool_ or condition.type != node.results[0].type:
-        return None
-    match number(x), number(y):
-        case True, False:
-            return condition
-        case False, True:
-            return r.logical_not(condition)
-    return None
+# -- ints -------------------------------------------------------------------------------------------------------------
 
 
 def _shift_by_zero(r: Rewriter, node: Node) -> Value | None:
@@ -270,55 +221,10 @@ def _integer_over_one(r: Rewriter, node: Node) -> Value | None:
 
 def _remainder_of_one(r: Rewriter, node: Node) -> Value | None:
     x, c = _right(node)
-    return _splat(r, node, 0) if c == 1 and not x.dtype.is_floating_point else None
-
-
-# -- casts ------------------------------------------------------------------------------------------------------------
-
-
-def _is_exact(source: DType, target: DType) -> bool:
-    """Every number of `source` is one of `target`."""
-    if source is target or source is dt.bool_:
-        return True
-    if target is dt.bool_ or (source.is_floating_point and not target.is_floating_point):
-        return False
-    if source.is_floating_point:
-        return source.itemsize < target.itemsize
-    if target.is_floating_point:
-        digits = {dt.bf16: 8, dt.f16: 11, dt.f32: 24, dt.f64: 53}[target]
-        return 8 * source.itemsize - (source.kind == "int") <= digits
-    if source.kind == target.kind:
-        return source.itemsize <= target.itemsize
-    return source.kind == "uint" and source.itemsize < target.itemsize
-
-
-def _cast_to_itself(r: Rewriter, node: Node) -> Value | None:
-    x = node.operands[0]
-    return x if x.dtype is node.results[0].dtype else None
-
-
-def _cast_of_cast(r: Rewriter, node: Node) -> Value | None:
-    """cast(cast(x, B), C) -> cast(x, C), where B holds every number of x. Ints wrap on the way to smaller ints and
-    floats saturate, so an int that went through a float may only come back where nothing is cut."""
-    x = _inner(node.operands[0], "cast")
-    if x is None:
-        return None
-    source, between, target = x.dtype, node.operands[0].dtype, node.results[0].dtype
-    if not _is_exact(source, between):
-        return None
-    if source.is_integer and between.is_floating_point and target.is_integer and not _is_exact(source, target):
-        return None
-    return r.cast(x, target)
-
-
-def _stopped(r: Rewriter, node: Node) -> Value | None:
-    return node.operands[0]
+    return splat(r, node, 0) if c == 1 and not x.dtype.is_floating_point else None
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
-
-_COMPARISONS: Final = ("eq", "ne", "lt", "le", "gt", "ge")
-_LOGIC: Final = ("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "eq", "ne")
 
 _TABLE: tuple[tuple[str, tuple[str, ...], Callable[[Rewriter, Node], Value | None]], ...] = (
     ("x * 1 -> x", ("mul",), _times_one),
@@ -343,16 +249,8 @@ _TABLE: tuple[tuple[str, tuple[str, ...], Callable[[Rewriter, Node], Value | Non
     ("abs(neg(x)) -> abs(x)", ("abs", "cos", "cosh"), _even_of_negated),
     ("maximum(x, x) -> x", ("maximum", "minimum", "logical_and", "logical_or", "bitwise_and", "bitwise_or"),
      _of_itself),
-    ("x == x -> true (not floats)", _COMPARISONS, _compared_with_itself),
-    ("x and true -> x", _LOGIC, _logic_with_constant),
-    ("where(c, x, x) -> x, where(true, x, y) -> x", ("where",), _choice_of_one),
-    ("where(not c, x, y) -> where(c, y, x)", ("where",), _choice_of_negated),
-    ("where(c, true, false) -> c", ("where",), _choice_of_truths),
     ("x << 0 -> x", ("shift_left", "shift_right"), _shift_by_zero),
     ("x // 1 -> x (ints)", ("floor_divide",), _integer_over_one),
     ("x % 1 -> 0 (ints)", ("remainder", "fmod"), _remainder_of_one),
-    ("cast(x) -> x", ("cast",), _cast_to_itself),
-    ("cast(cast(x)) -> cast(x)", ("cast",), _cast_of_cast),
-    ("stop_gradient(x) -> x", ("stop_gradient",), _stopped),
 )
 RULES: Final = tuple(Rule(*row) for row in _TABLE)
