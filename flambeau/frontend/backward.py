@@ -4,7 +4,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import Record, is_grad_enabled, key_of, origin_of, set_grad_enabled, tape_of
@@ -19,9 +19,11 @@ from flambeau.frontend.gradient_hooks import (
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
-from flambeau.ir.graph import Graph
 from flambeau.ir.op import Op
 from flambeau.passes.autodiff import backpropagate
+
+if TYPE_CHECKING:
+    from flambeau.ir.graph import Graph
 
 VIEW_OPS = (ops.Broadcast, ops.Reshape, ops.Permute, ops.Slice)
 

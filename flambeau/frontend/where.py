@@ -6,7 +6,7 @@ import os
 import sys
 from types import FrameType
 
-from flambeau.ir.graph import Location
+from flambeau.ir.location import Location
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INTERNAL = tuple(_PACKAGE + part for part in
@@ -14,6 +14,7 @@ _INTERNAL = tuple(_PACKAGE + part for part in
                    "compiler", "nn" + os.sep, "optim" + os.sep, "__init__", "autograd"))
 _is_internal: dict[str, bool] = {}
 _location_of: dict[tuple[object, int], Location] = {}
+_file_of: dict[Location, str] = {}                # in full, to read the line from
 
 
 def is_internal(filename: str) -> bool:
@@ -41,13 +42,15 @@ def user_location() -> Location | None:
     if found is None:
         if len(_location_of) > 50_000:
             _location_of.clear()
+            _file_of.clear()
         found = _location_of[key] = Location(_short(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name)
+        _file_of[found] = frame.f_code.co_filename
     return found
 
 
 def source_line(location: Location) -> str:
     """The text of that line, stripped; empty when the source can't be read."""
-    return linecache.getline(location.file, location.line).strip()
+    return linecache.getline(_file_of.get(location, location.file), location.line).strip()
 
 
 def describe(location: Location | None) -> str | None:

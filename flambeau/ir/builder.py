@@ -3,15 +3,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
-from flambeau.ir.graph import Graph, Location, Value
 from flambeau.ir.op import OPS, Op
 from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.graph import Graph, Value
+    from flambeau.ir.location import Location
 
 
 class Builder:

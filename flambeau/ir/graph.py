@@ -12,23 +12,12 @@ from typing import Literal
 
 import networkx as nx
 
+from flambeau.ir.location import Location
 from flambeau.ir.op import Op, register
 from flambeau.ir.text import print_graph
 from flambeau.ir.types import TensorType
 
 InputKind = Literal["arg", "state", "scalar"]
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where in the user's code an op came from."""
-
-    file: str
-    line: int
-    function: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
 
 
 @register("input")
@@ -131,6 +120,11 @@ class Graph(nx.MultiDiGraph):
         value = self.append(Input(label, kind, type), loc=loc).result
         self.inputs.append(value)
         return value
+
+    def inline(self, source: Graph, binding: Mapping[Value, Value], loc: Location | None = None,
+               phase: str | None = None) -> dict[Value, Value]:
+        """Append the nodes of `source`, as the function `inline` does."""
+        return inline(source, self, binding, loc=loc, phase=phase)
 
     # -- changing ---------------------------------------------------------------------------------------------------
 

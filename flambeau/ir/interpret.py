@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flambeau.ir.dtypes import to_compute, to_storage
-from flambeau.ir.graph import Graph, Node
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.graph import Graph, Node
 
 
 def apply(op: Op, arrays: Sequence[np.ndarray], operands: Sequence[TensorType],

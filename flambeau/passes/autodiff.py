@@ -6,10 +6,12 @@ Graph (`vjp` below), and the tape of the eager frontend, whose builder evaluates
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flambeau.ir.builder import Builder
-from flambeau.ir.graph import Graph, Node, Value
+
+if TYPE_CHECKING:
+    from flambeau.ir.graph import Graph, Node, Value
 
 V = TypeVar("V", bound=Hashable)
 

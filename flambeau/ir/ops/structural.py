@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flambeau.ir.graph import inline
 from flambeau.ir.op import Op, Sample, register
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ IndexAttribute = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 class Fusion(Op):
     """One region, to be one kernel: its inputs are the operands, its outputs the results.
 
-    kind: the sort of kernel ("loop", "contraction", "window"). It walks a space of `extents`, some dims of which it
+    kind: the sort of kernel ("loop", "contraction", "scatter"). It walks a space of `extents`, some dims of which it
     reduces over (`reduced`). `stores`: the index of each output in that space, per dim (offset, ((dim, coefficient),
     ...)). `rows`: for each reduction of the region in order, the indices of its result and of its operand."""
 
@@ -50,7 +49,7 @@ class Custom(Op):
         backward = results[0].node.regions[1]
         filled = [b.zeros(y.type) if g is None else g for y, g in zip(results, cotangents, strict=True)]
         binding = dict(zip(backward.inputs, [*operands, *results, *filled], strict=True))
-        new_of = inline(backward, b.graph, binding, loc=b.loc, phase=b.phase)
+        new_of = b.graph.inline(backward, binding, loc=b.loc, phase=b.phase)
         return [new_of[g] if x.dtype.is_floating_point else None
                 for x, g in zip(operands, backward.outputs, strict=True)]
 
