@@ -37,6 +37,10 @@ class Attributed:
 class Volatile(Attributed):
     """Attributed, but changes without notice (optimizers: their param_groups are plain dicts)."""
 
+    def _quick_state(self) -> list[Any] | None:
+        """Objects that, all being the same ones again, prove that the guarded state is the same. None: no such."""
+        return None
+
 
 class Identities:
     """Objects compared by identity, as one leaf: the quick picture of many tensors. growing: additional objects
@@ -163,12 +167,22 @@ class Guard:
     identity: bool
     stable: bool
     where: str | None = None
-    place: tuple[Any, Any] | None = field(default=None, repr=False)     # (namespace, name) or (cell, None): where generated code reads it
+    place: tuple[Any, Any] | None = field(default=None, repr=False)
+    """(namespace, name) or (cell, None): where generated code reads it"""
+    quick: list[Any] | None = field(default=None, repr=False)           # `_quick_state()` when it last held
 
     def holds(self) -> bool:
+        value = self.read()
         if self.identity:
-            return self.read() is self.value
-        return bool(signature(self.read()) == self.expected)
+            return value is self.value
+        quick = value._quick_state() if isinstance(value, Volatile) and value is self.value else None
+        if quick is not None and self.quick is not None and len(quick) == len(self.quick) \
+                and all(map(operator.is_, quick, self.quick)):
+            return True
+        if signature(value) != self.expected:
+            return False
+        self.quick = quick
+        return True
 
     def difference(self) -> str:
         """In words: what changed."""

@@ -26,7 +26,8 @@ def test_linear_is_an_affine_map() -> None:
 
 
 @pytest.mark.parametrize(("layer", "fan_in"), [
-    (lambda: nn.Linear(50, 2000), 50), (lambda: nn.Conv2d(4, 300, 5), 100), (lambda: nn.Conv1d(8, 300, 3, groups=2), 12)])
+    (lambda: nn.Linear(50, 2000), 50), (lambda: nn.Conv2d(4, 300, 5), 100),
+    (lambda: nn.Conv1d(8, 300, 3, groups=2), 12)])
 def test_weights_start_uniform_within_one_over_sqrt_fan_in(layer: type[nn.Module], fan_in: int) -> None:
     fb.manual_seed(0)
     made, bound = layer(), 1 / math.sqrt(fan_in)

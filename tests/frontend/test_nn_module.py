@@ -294,7 +294,7 @@ def test_deepcopy_and_pickle_are_independent() -> None:
 def test_hooks_see_and_replace() -> None:
     layer, seen = nn.Identity(), []
     before = layer.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
-    after = layer.register_forward_hook(lambda module, args, output: seen.append((module, args[0].item())) or output * 10)
+    after = layer.register_forward_hook(lambda module, args, y: seen.append((module, args[0].item())) or y * 10)
     assert layer(fb.tensor(1.0)).item() == 20
     assert seen == [(layer, 2.0)]
     before.remove()
@@ -308,7 +308,7 @@ def test_hooks_run_in_order_and_with_kwargs() -> None:
     layer, seen = nn.Identity(), []
     layer.register_forward_hook(lambda *_: seen.append("first"))
     layer.register_forward_hook(lambda *_: seen.append("before"), prepend=True)
-    with layer.register_forward_pre_hook(lambda m, args, kwargs: (args, {"input": kwargs["input"] * 2}), with_kwargs=True):
+    with layer.register_forward_pre_hook(lambda m, args, kw: (args, {"input": kw["input"] * 2}), with_kwargs=True):
         assert layer(input=fb.tensor(3.0)).item() == 6
     assert seen == ["before", "first"]
     assert layer(input=fb.tensor(3.0)).item() == 3
@@ -360,7 +360,7 @@ def test_module_list_registers_and_prints_runs() -> None:
     assert len(list(layers.parameters())) == 6
     assert repr(layers) == ("ModuleList(\n  (0-2): 3 x Linear(in_features=1, out_features=2, bias=True)\n"
                             "  (3): ReLU()\n)")
-    assert len(layers[:2]) == 2 and len(layers + [nn.ReLU()]) == 5
+    assert len(layers[:2]) == 2 and len(layers + nn.ModuleList([nn.ReLU()])) == 5
     assert type(layers.pop()).__name__ == "ReLU" and len(layers) == 3
     with pytest.raises(NotImplementedError):
         layers(1)

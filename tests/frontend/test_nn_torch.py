@@ -100,7 +100,8 @@ LOSSES: list[tuple[str, Callable[[], np.ndarray], Callable[[], np.ndarray]]] = [
     ("MSELoss()", logits, shares), ("MSELoss(reduction='sum')", logits, shares), ("L1Loss()", logits, shares),
     ("SmoothL1Loss()", logits, shares), ("SmoothL1Loss(beta=0.3, reduction='none')", logits, shares),
     ("BCELoss()", shares, shares), ("BCEWithLogitsLoss()", logits, shares),
-    ("KLDivLoss(reduction='batchmean')", logits, shares), ("KLDivLoss(reduction='sum', log_target=True)", logits, logits),
+    ("KLDivLoss(reduction='batchmean')", logits, shares),
+    ("KLDivLoss(reduction='sum', log_target=True)", logits, logits),
 ]
 
 
@@ -137,7 +138,8 @@ def test_weighted_losses_agree() -> None:
 def test_attention_agrees(settings: dict[str, Any]) -> None:
     import torch
 
-    ours, theirs = nn.MultiheadAttention(4, 2, **settings).double(), torch.nn.MultiheadAttention(4, 2, **settings).double()
+    ours = nn.MultiheadAttention(4, 2, **settings).double()
+    theirs = torch.nn.MultiheadAttention(4, 2, **settings).double()
     assert list(ours.state_dict()) == list(theirs.state_dict())
     share(theirs, ours)
     rng = np.random.default_rng(1)
@@ -157,7 +159,8 @@ def test_attention_agrees(settings: dict[str, Any]) -> None:
 
 MLP = "nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 4))"
 LENET = ("nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.AvgPool2d(2), "
-         "nn.Conv2d(6, 8, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32, 20), nn.ReLU(), nn.Linear(20, 4))")
+         "nn.Conv2d(6, 8, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32, 20), nn.ReLU(), "
+         "nn.Linear(20, 4))")
 TRAININGS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}), ("Adam", {"lr": 1e-2}),
     ("AdamW", {"lr": 1e-2}), ("RMSprop", {"lr": 1e-3}), ("Adagrad", {"lr": 1e-2})]

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, new_step, zeros_like
+from flambeau.frontend.optim.optimizer import Group, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -27,13 +27,16 @@ class Adagrad(Optimizer):
         """Optimize more parameters; Adagrad's state exists from here on, as in PyTorch."""
         super().add_param_group(param_group)
         for p in param_group["params"]:
-            self._state_of(p, {"step": new_step,
-                               "sum": lambda p=p: zeros_like(p, param_group["initial_accumulator_value"])})
+            self._own_state(p, param_group)
+
+    def _own_state(self, p: Tensor, group: Group) -> dict[str, Any]:
+        start = group["initial_accumulator_value"]
+        return self._state_of(p, {"step": new_step, "sum": lambda: full_like(p, start)})
 
     def _update(self, group: Group) -> None:
         lr, lr_decay, eps = hyper(group, "lr"), hyper(group, "lr_decay"), hyper(group, "eps")
         for p, grad in self._with_gradients(group):
-            state = self._state_of(p, {"step": new_step, "sum": lambda p=p: zeros_like(p)})  # type: ignore[misc]
+            state = self._own_state(p, group)
             step = assign_(state["step"], state["step"] + 1).to(dt.f64)
             total = assign_(state["sum"], state["sum"] + grad * grad)
             rate = lr / ((step - 1) * lr_decay + 1)

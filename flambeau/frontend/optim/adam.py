@@ -6,7 +6,7 @@ from typing import Any
 
 from flambeau.frontend.functions.elementwise import maximum
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, hyper_pair, new_step, zeros_like
+from flambeau.frontend.optim.optimizer import Group, Optimizer, full_like, hyper, hyper_pair, new_step
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -37,14 +37,15 @@ class Adam(Optimizer):
 
     def _update(self, group: Group) -> None:
         lr, eps, (beta1, beta2) = hyper(group, "lr"), hyper(group, "eps"), hyper_pair(group, "betas")
+        fresh1, fresh2 = 1 - beta1, 1 - beta2
         shrink = None
         if group["weight_decay"] != 0 and self._decouples(group):
             shrink = 1 - lr * hyper(group, "weight_decay")
         for p, grad in self._with_gradients(group):
             state = self._state_of(p, _state_made(p, group["amsgrad"]))
             step = assign_(state["step"], state["step"] + 1).to(dt.f64)
-            mean = assign_(state["exp_avg"], state["exp_avg"] + (grad - state["exp_avg"]) * (1 - beta1))
-            square = assign_(state["exp_avg_sq"], state["exp_avg_sq"] * beta2 + grad * grad * (1 - beta2))
+            mean = assign_(state["exp_avg"], state["exp_avg"] + (grad - state["exp_avg"]) * fresh1)
+            square = assign_(state["exp_avg_sq"], state["exp_avg_sq"] * beta2 + grad * grad * fresh2)
             if group["amsgrad"]:
                 square = assign_(state["max_exp_avg_sq"], maximum(state["max_exp_avg_sq"], square))
             step_size = lr / (1 - beta1**step)
@@ -68,7 +69,7 @@ class AdamW(Adam):
 def _state_made(p: Tensor, amsgrad: bool) -> dict[str, Callable[[], Tensor]]:
     """What the first step of p creates."""
     made: dict[str, Callable[[], Tensor]] = {
-        "step": new_step, "exp_avg": lambda: zeros_like(p), "exp_avg_sq": lambda: zeros_like(p)}
+        "step": new_step, "exp_avg": lambda: full_like(p), "exp_avg_sq": lambda: full_like(p)}
     if amsgrad:
-        made["max_exp_avg_sq"] = lambda: zeros_like(p)
+        made["max_exp_avg_sq"] = lambda: full_like(p)
     return made

@@ -1,4 +1,4 @@
-"""Learning-rate schedulers. OneCycleLR and ReduceLROnPlateau, which are more than a formula, have files of their own."""
+"""Learning-rate schedulers. OneCycleLR and ReduceLROnPlateau, more than a formula, have files of their own."""
 from __future__ import annotations
 
 import math

@@ -21,7 +21,10 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
 Group = dict[str, Any]
-_HINTS = frozenset(["foreach", "fused", "capturable"])      # PyTorch's choices of implementation: they change nothing
+_UNGUARDED = frozenset(["params", "param_names", "foreach", "fused", "capturable"])     # hints that change nothing
+
+_OWN = frozenset(["defaults", "state", "param_groups"])
+_SETTLED = frozenset([float, int, bool, str, type(None)])
 
 
 def hyper(group: Group, key: str) -> Any:
@@ -36,33 +39,32 @@ def hyper_pair(group: Group, key: str) -> tuple[Any, Any]:
     if tracer is None:
         first, second = group[key]
         return first, second
-    owner: Any = _Elements(group, key)
-    return tracer.scalar(owner, 0), tracer.scalar(owner, 1)     # type: ignore[arg-type]
+    owner: Any = _Pair(group, key)
+    return tracer.scalar(owner, f"{key}[0]"), tracer.scalar(owner, f"{key}[1]")
 
 
-class _Elements:
-    """`group[key]` by index, looked up anew each time: the tuple may be replaced (OneCycleLR does)."""
+class _Pair:
+    """`group["betas"]` as a dict of "betas[0]" and "betas[1]", looked up anew each time: the tuple may be replaced
+    (OneCycleLR does)."""
 
     __slots__ = ("group", "key")
 
     def __init__(self, group: Group, key: str):
         self.group, self.key = group, key
 
-    def __getitem__(self, index: int) -> Any:
-        return self.group[self.key][index]
+    def __getitem__(self, label: str) -> Any:
+        return self.group[self.key][label.endswith("[1]")]
 
 
-def zeros_like(p: Tensor, value: float = 0.0) -> Tensor:
-    """State of a parameter's type, made at once also under trace."""
-    ones = Tensor._from_array(np.zeros(p._type.static_shape, p.dtype.storage), p.dtype)
-    if value:
-        np.copyto(ones._data(), dt.to_storage(np.asarray(value, p.dtype.compute), p.dtype))
-    return ones
+def full_like(p: Tensor, value: float = 0.0) -> Tensor:
+    """State of a parameter's type, `value` everywhere; made at once also under trace."""
+    stored = dt.to_storage(np.asarray(value, p.dtype.compute), p.dtype)
+    return Tensor._from_array(np.full(p._type.static_shape, stored, p.dtype.storage), p.dtype)
 
 
-def new_step() -> Tensor:
-    """A step count: 0-d float32, as in PyTorch."""
-    return Tensor._from_array(np.zeros((), np.float32), dt.f32)
+def new_step(start: float = 0.0) -> Tensor:
+    """A step count: 0-d float32, as in PyTorch; made at once also under trace."""
+    return Tensor._from_array(np.array(start, np.float32), dt.f32)
 
 
 class Optimizer(Volatile):
@@ -234,14 +236,36 @@ class Optimizer(Volatile):
                     numbers.append(key)
                 elif kind is tuple and all(type(v) in (float, int) for v in value):
                     numbers.append((key, len(value)))
-                elif key != "params" and key not in _HINTS:
+                elif key not in _UNGUARDED:
                     yield f"param_groups[{n}].{key}", value
             yield f"param_groups[{n}] numbers", Exactly(numbers)
             yield f"param_groups[{n}] zeros", Exactly([k for k in self.structural if group.get(k) == 0])
         yield "state", Identities([v for state in self.state.values() for v in state.values()], growing=True)
         for name, value in self.__dict__.items():
-            if name not in ("defaults", "state", "param_groups"):
+            if name not in _OWN:
                 yield name, value
+
+    def _quick_state(self) -> list[Any] | None:
+        """The same in a list of objects: tensors, types of numbers, flags. None where a value can change in place."""
+        if len(self.__dict__) != len(_OWN):
+            return None
+        found: list[Any] = []
+        for group in self.param_groups:
+            found += group
+            for key, value in group.items():
+                kind = type(value)
+                if kind is float or kind is int:
+                    found.append(kind)
+                elif kind is list and key == "params":
+                    found += value
+                elif kind in _SETTLED or kind is tuple and all(type(v) in _SETTLED for v in value):
+                    found.append(value)
+                elif key != "param_names":
+                    return None
+            found += [group.get(key) == 0 for key in self.structural]
+        for state in self.state.values():
+            found += state.values()
+        return found
 
 
 def _copied(value: Tensor, dtype: DType) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, new_step, zeros_like
+from flambeau.frontend.optim.optimizer import Group, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 
 
@@ -26,12 +26,13 @@ class RMSprop(Optimizer):
     def _update(self, group: Group) -> None:
         lr, alpha, eps = hyper(group, "lr"), hyper(group, "alpha"), hyper(group, "eps")
         momentum = hyper(group, "momentum") if group["momentum"] != 0 else None
+        fresh = 1 - alpha
         for p, grad in self._with_gradients(group):
             state = self._state_of(p, _state_made(p, momentum is not None, group["centered"]))
             assign_(state["step"], state["step"] + 1)
-            square = assign_(state["square_avg"], state["square_avg"] * alpha + grad * grad * (1 - alpha))
+            square = assign_(state["square_avg"], state["square_avg"] * alpha + grad * grad * fresh)
             if group["centered"]:
-                mean = assign_(state["grad_avg"], state["grad_avg"] + (grad - state["grad_avg"]) * (1 - alpha))
+                mean = assign_(state["grad_avg"], state["grad_avg"] + (grad - state["grad_avg"]) * fresh)
                 square = square - mean * mean
             root = square.sqrt() + eps
             if momentum is None:
@@ -44,5 +45,5 @@ class RMSprop(Optimizer):
 def _state_made(p: Tensor, momentum: bool, centered: bool) -> dict[str, Callable[[], Tensor]]:
     names = ["square_avg", *(["momentum_buffer"] if momentum else []), *(["grad_avg"] if centered else [])]
     made: dict[str, Callable[[], Tensor]] = {"step": new_step}
-    made.update({name: lambda: zeros_like(p) for name in names})
+    made.update({name: lambda: full_like(p) for name in names})
     return made

@@ -5,7 +5,7 @@ from typing import Any
 
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Group, Optimizer, hyper, new_step, zeros_like
+from flambeau.frontend.optim.optimizer import Group, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 
 
@@ -38,20 +38,14 @@ class SGD(Optimizer):
     def _moved_buffer(self, p: Tensor, grad: Tensor, group: Group, momentum: Any) -> Tensor:
         """The momentum buffer of p after taking in grad. It starts as zeros, from which the first step gives grad
         itself unless it is dampened: then a step count tells the first step from later ones."""
-        made = {"momentum_buffer": lambda: zeros_like(p)}
+        made = {"momentum_buffer": lambda: full_like(p)}
         if group["dampening"] == 0:
             buffer = self._state_of(p, made)["momentum_buffer"]
             return assign_(buffer, buffer * momentum + grad)
         started = self.state[p].get("momentum_buffer") is not None      # by steps that were not dampened
-        state = self._state_of(p, {**made, "step": lambda: _count(started)})
+        state = self._state_of(p, {**made, "step": lambda: new_step(started)})
         buffer, step = state["momentum_buffer"], state["step"]
         moved = buffer * momentum + grad * (1 - hyper(group, "dampening"))
         moved = assign_(buffer, where(step == 0, grad, moved))
         assign_(step, step + 1)
         return moved
-
-
-def _count(started: bool) -> Tensor:
-    step = new_step()
-    step._data()[...] = started
-    return step
