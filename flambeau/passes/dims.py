@@ -112,12 +112,12 @@ def _expand(instr: Instr, body: list[Instr], next_id: int) -> int:
 
 def with_runtime_size(kernel: LoopKernel) -> tuple[LoopKernel, tuple[int, ...]]:
     """(the kernel with its only dim sized at run time, the size); unchanged with () where an address needs more than
-    stride 0 or 1, a param is longer than the dim, or there are inner dims or no points at all."""
+    stride 0 or 1, a param is not as long as the dim or not only walked, or there are inner dims or no points at all."""
     if len(kernel.extents) != 1 or kernel.n_parallel != 1 or kernel.extents[0] == 0:
         return kernel, ()
     (size,) = kernel.extents
     assert isinstance(size, int)
-    walked: set[int] = set()
+    walked, pointed_at = set(), set()
     for address in addresses(kernel):
         if address.dynamic or address.guard is not None:
             return kernel, ()
@@ -125,6 +125,10 @@ def with_runtime_size(kernel: LoopKernel) -> tuple[LoopKernel, tuple[int, ...]]:
             walked.add(address.buffer)
         elif address.strides:
             return kernel, ()
+        else:
+            pointed_at.add(address.buffer)
+    if walked & pointed_at:
+        return kernel, ()
     params = []
     for number, param in enumerate(kernel.params):
         if number in walked and param.elements != size:

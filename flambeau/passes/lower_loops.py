@@ -16,6 +16,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index import Index, linearize
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Reduction, Stage, Store
+from flambeau.ir.ops.elementwise import INT_DIVISION
 from flambeau.passes.spaces import IndexTuple, symbols
 
 _DIVISIONS = frozenset({"floordiv", "mod", "fmod", "truncdiv"})
@@ -67,6 +68,7 @@ class Body:
         self.instrs: list[Instr] = []
         self._memo: dict[Any, int] = {}
         self._pure: dict[Any, int] = {}
+        self.const_of: dict[int, float | int | bool] = {}       # the number of each const
 
     # -- reading values ---------------------------------------------------------------------------------------------
 
@@ -132,7 +134,9 @@ class Body:
             value = bool(value)
         else:
             value = int(value)
-        return self.emit("const", dtype, attr=value)
+        id = self.emit("const", dtype, attr=value)
+        self.const_of[id] = value
+        return id
 
     def value_of(self, index: Index) -> int:
         if not index.terms:
@@ -180,9 +184,20 @@ class _NodeContext:
         body, guard = self._body, self._guard
         if guard is not None and op == "check":
             operands = (body.emit("or", dt.bool_, operands[0], body.emit("not", dt.bool_, guard)), operands[1])
-        elif guard is not None and op in _DIVISIONS and not dtype.is_floating_point:
-            operands = (operands[0], body.emit("select", dtype, guard, operands[1], body.const(1, dtype)))
+        elif op in _DIVISIONS and not dtype.is_floating_point:
+            operands = (operands[0], self._divisor(operands[1], dtype))
         return body.emit(op, dtype, *operands, attr=attr)
+
+    def _divisor(self, value: int, dtype: DType) -> int:
+        """The divisor, checked to be no zero unless it is a number known here."""
+        body, guard = self._body, self._guard
+        if body.const_of.get(value):
+            return value
+        if guard is not None:
+            value = body.emit("select", dtype, guard, value, body.const(1, dtype))
+        fine = body.emit("ne", dt.bool_, value, body.const(0, dtype))
+        body.emit("check", dt.bool_, fine, body.const(0, dt.i64), attr=INT_DIVISION)
+        return value
 
     def is_forwarded(self, value: int) -> bool:
         """A view's element is its operand's, which is already 0 where the guard is false."""

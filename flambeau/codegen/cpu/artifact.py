@@ -8,7 +8,7 @@ from typing import Final
 
 from flambeau.ir.kernel import Extent
 
-STATUS_MESSAGES: Final[dict[int, str]] = {1: "index out of range", 2: "integer division by zero"}
+STATUS_MESSAGES: Final[dict[int, str]] = {1: "index {0} is out of range", 2: "integer division by zero"}
 
 
 def status_message(status: int) -> str:
