@@ -20,15 +20,8 @@ from flambeau.frontend.functions.activations import celu, prelu, relu, selu, thr
 from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
 from flambeau.frontend.functions.creation import *  # noqa: F403
-from flambeau.frontend.functions.dtypes import (
-    can_cast,
-    device,
-    finfo,
-    iinfo,
-    is_floating_point,
-    is_tensor,
-    numel,
-)
+from flambeau.frontend.functions.distributions import *  # noqa: F403
+from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import div as divide
 from flambeau.frontend.functions.elementwise import div as true_divide

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.frontend import random
 from flambeau.frontend.backward import backward, register_hook, retain_grad
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions import (
     activations,
     comparison,
     creation,
+    distributions,
     elementwise,
     indexing,
     inplace,
@@ -270,7 +270,7 @@ def attach() -> None:
         setattr(Tensor, f"__{name}__", unary)
     for name, dtype in CONVERSIONS.items():
         setattr(Tensor, name, _conversion(dtype))
-    for table in (RENAMED, inplace.METHODS, random.METHODS, OTHERS):
+    for table in (RENAMED, inplace.METHODS, distributions.METHODS, OTHERS):
         for name, function in table.items():
             setattr(Tensor, name, function)
 

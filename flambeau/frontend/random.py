@@ -1,44 +1,18 @@
-"""Random numbers. The state is a tensor i64[2] = (seed, offset) like any other: every draw reads its bits from a
+"""The state of random numbers: a tensor i64[2] = (seed, offset) like any other. Every draw reads its bits from a
 counter (Philox-4x32-10, see `ops.RandomBits`) and moves the offset on by 1 in place, so a compiled function captures
-the state and draws the same bits as eager code.
-
-- uniform: the upper bits of a word over their number: k * 2**-24 for float32, k * 2**-53 for float64, k * 2**-11 and
-  k * 2**-8 for float16 and bfloat16; all in [0, 1).
-- normal: Box and Muller, Ann. Math. Stat. 29 (1958), in float64 from the halves of one u64 word:
-  sqrt(-2 log((low + 1) * 2**-32)) * cos(2 pi * high * 2**-32). float64 because a library's log and cos may differ in
-  the last bit, which rounding to the result's dtype then hides.
+the state and draws the same bits as eager code. What is made of the bits is in `functions/distributions.py`.
 """
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from flambeau.errors import UnsupportedError
-from flambeau.frontend.active import active
 from flambeau.frontend.autograd import set_grad_enabled
 from flambeau.frontend.dispatch import constant, dispatch, write
-from flambeau.frontend.functions.coerce import (
-    Number,
-    Shape,
-    cast,
-    expanded,
-    matched,
-    one_tensor,
-    reshaped,
-    sizes_of,
-    spread,
-    tensor_of,
-)
-from flambeau.frontend.functions.creation import check_device, tensor
-from flambeau.frontend.functions.elementwise import add, mul
-from flambeau.frontend.functions.inplace import overwrite
-from flambeau.frontend.promotion import get_default_dtype
-from flambeau.frontend.scalars import forced
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -53,7 +27,7 @@ class Generator:
     __slots__ = ("__weakref__", "state")
 
     def __init__(self, device: Any = "cpu"):
-        check_device(device)
+        assert str(device).startswith("cpu"), f"no generator for device {device}"
         self.state = Tensor._from_array(np.array([_DEFAULT_SEED, 0], np.int64), dt.i64)
 
     def manual_seed(self, seed: int) -> Generator:
@@ -74,7 +48,7 @@ class Generator:
 
     def get_state(self) -> Tensor:
         """A copy of the state: i64[2]."""
-        return tensor(self.state)
+        return dispatch(ops.stop_gradient, self.state)
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Go on from a state that get_state gave."""
@@ -83,7 +57,7 @@ class Generator:
         write(self.state, new_state)
         return self
 
-    def bits(self, shape: Shape, dtype: DType) -> Tensor:
+    def bits(self, shape: tuple[int, ...], dtype: DType) -> Tensor:
         """Uniform bits of `shape` (dtype u32 or u64); the stream moves on."""
         with set_grad_enabled(False):
             drawn = dispatch(ops.RandomBits(shape, dtype), self.state)
@@ -140,230 +114,5 @@ def fork_rng(devices: Any = (), enabled: bool = True) -> Iterator[None]:
             set_rng_state(saved)
 
 
-# -- distributions ----------------------------------------------------------------------------------------------------
-
-_WORDS = {dt.f16: (dt.u32, 11), dt.bf16: (dt.u32, 8), dt.f32: (dt.u32, 24), dt.f64: (dt.u64, 53)}
-
-
-def uniform(shape: Shape, dtype: DType, generator: Generator | None = None) -> Tensor:
-    """Numbers in [0, 1). Raises RuntimeError for dtypes that are not floating-point."""
-    if dtype not in _WORDS:
-        raise RuntimeError(f"random floats come in floating-point dtypes, not {dtype!r}")
-    words, digits = _WORDS[dtype]
-    bits = (generator or default_generator).bits(shape, words)
-    top = dispatch(ops.shift_right, bits, constant(8 * words.itemsize - digits, words))
-    return dispatch(ops.mul, cast(top, dtype), constant(2.0**-digits, dtype))
-
-
-def standard_normal(shape: Shape, dtype: DType, generator: Generator | None = None) -> Tensor:
-    """Numbers of mean 0 and variance 1, at most 6.7 in magnitude."""
-    if dtype not in _WORDS:
-        raise RuntimeError(f"random floats come in floating-point dtypes, not {dtype!r}")
-    bits = (generator or default_generator).bits(shape, dt.u64)
-    low = dispatch(ops.bitwise_and, bits, constant(0xFFFFFFFF, dt.u64))
-    high = dispatch(ops.shift_right, bits, constant(32, dt.u64))
-    first = mul(add(cast(low, dt.f64), 1.0), 2.0**-32)              # in (0, 1]: its logarithm is finite
-    radius = dispatch(ops.sqrt, mul(dispatch(ops.log, first), -2.0))
-    angle = mul(cast(high, dt.f64), 2 * math.pi * 2.0**-32)
-    return cast(dispatch(ops.mul, radius, dispatch(ops.cos, angle)), dtype)
-
-
-def keep_mask(shape: Shape, p: float, generator: Generator | None = None) -> Tensor:
-    """Bools, false with probability p: u >= p for u = (bits >> 8) * 2**-24, compared before the conversion."""
-    bits = (generator or default_generator).bits(shape, dt.u32)
-    least = math.ceil(float(np.float32(p)) * 2**24)
-    if least == 2**24:                      # p = 1: no u32 is beyond
-        return dispatch(ops.lt, bits, constant(0, dt.u32))
-    return dispatch(ops.ge, bits, constant(least << 8, dt.u32))
-
-
-def _made(t: Tensor, requires_grad: bool) -> Tensor:
-    return t.requires_grad_() if requires_grad else t
-
-
-def rand(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
-         requires_grad: bool = False) -> Tensor:
-    """Uniform numbers in [0, 1)."""
-    check_device(device)
-    return _made(uniform(sizes_of(size, "rand"), dtype or get_default_dtype(), generator), requires_grad)
-
-
-def randn(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
-          requires_grad: bool = False) -> Tensor:
-    """Normal numbers of mean 0 and variance 1."""
-    check_device(device)
-    return _made(standard_normal(sizes_of(size, "randn"), dtype or get_default_dtype(), generator), requires_grad)
-
-
-def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
-              generator: Generator | None = None) -> Tensor:
-    """rand() of the shape and dtype of `input`."""
-    check_device(device)
-    return _made(uniform(input._type.static_shape, dtype or input.dtype, generator), requires_grad)
-
-
-def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
-               generator: Generator | None = None) -> Tensor:
-    """randn() of the shape and dtype of `input`."""
-    check_device(device)
-    return _made(standard_normal(input._type.static_shape, dtype or input.dtype, generator), requires_grad)
-
-
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
-            dtype: DType | None = None, device: Any = None) -> Tensor:
-    """Integers in [low, high): `randint(10, (3,))` or `randint(-5, 5, (3,))`. Raises RuntimeError if it is empty.
-
-    A 64-bit word modulo high - low: the bias is below (high - low) * 2**-64."""
-    check_device(device)
-    if size is None:
-        low, high, size = 0, low, high
-    first, last = int(forced(low)), int(forced(high))
-    if first >= last:
-        raise RuntimeError(f"randint: low {first} is not below high {last}")
-    return _integers(first, last, sizes_of((size,), "randint"), dtype or dt.i64, generator)
-
-
-def _integers(low: int, high: int, shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
-    bits = (generator or default_generator).bits(shape, dt.u64)
-    offset = cast(dispatch(ops.remainder, bits, constant(high - low, dt.u64)), dt.i64)
-    return cast(dispatch(ops.add, offset, constant(low, dt.i64)), dtype)
-
-
-def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None) -> Tensor:
-    """randint() of the shape and dtype of `input`."""
-    first, last = (0, low) if high is None else (low, high)
-    return _integers(first, last, input._type.static_shape, dtype or input.dtype, None)
-
-
-def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dt.i64, device: Any = None) -> Tensor:
-    """0 ... n-1 in random order: each place's rank among n random words, the earlier first of equal ones."""
-    check_device(device)
-    words = (generator or default_generator).bits((n,), dt.u64)
-    if active.tracer is None:
-        order = np.argsort(words._data(), kind="stable")
-        ranks = np.empty(n, np.int64)
-        ranks[order] = np.arange(n)
-        return cast(Tensor._from_array(ranks, dt.i64), dtype)
-    mine, theirs = spread(words, (n, n), (0,)), spread(words, (n, n), (1,))
-    counted = dispatch(ops.Iota(n, dt.i64))
-    earlier = dispatch(ops.lt, spread(counted, (n, n), (1,)), spread(counted, (n, n), (0,)))
-    tie = dispatch(ops.logical_and, dispatch(ops.eq, theirs, mine), earlier)
-    before = dispatch(ops.logical_or, dispatch(ops.lt, theirs, mine), tie)
-    return cast(dispatch(ops.Sum((1,)), cast(before, dt.i64)), dtype)
-
-
-def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability each element gives (or `p` everywhere), else 0, in the dtype of `input`."""
-    x = one_tensor("bernoulli", input)
-    shape = x._type.static_shape
-    dtype = x.dtype if x.dtype.is_floating_point else get_default_dtype()
-    u = uniform(shape, dt.f64 if dtype is dt.f64 else dt.f32, generator)
-    chance = (cast(p, u.dtype) if isinstance(p, Tensor) else tensor_of(p, u.dtype)) if p is not None else \
-        cast(x, u.dtype)
-    found, chance = matched("bernoulli", [u, chance])
-    return cast(dispatch(ops.lt, found, chance), x.dtype)
-
-
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
-           dtype: DType | None = None) -> Tensor:
-    """Normal numbers; mean and std are numbers or tensors, whose shape the result has when no size is given."""
-    given = [v for v in (mean, std) if isinstance(v, Tensor)]
-    if size is None and not given:
-        raise TypeError("normal: pass a size, or a tensor as mean or std")
-    shape = sizes_of((size,), "normal") if size is not None else add(*given)._type.static_shape if len(given) == 2 \
-        else given[0]._type.static_shape
-    z = standard_normal(shape, dtype or (given[0].dtype if given else get_default_dtype()), generator)
-    return add(mul(z, std), mean)
-
-
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
-                generator: Generator | None = None) -> Tensor:
-    """i64 indices drawn from each row's weights, which need not add up to 1: [..., num_samples].
-
-    With replacement, by the running sum of the weights; without, the greatest of weight / exponential (each index
-    at most once, which num_samples > 1 finds by sorting: eager only). Raises RuntimeError for too many samples."""
-    x = one_tensor("multinomial", input)
-    rows = reshaped(x, (1, *x._type.static_shape)) if x.ndim == 1 else x
-    if x.ndim not in (1, 2) or not x.dtype.is_floating_point:
-        raise RuntimeError(f"multinomial: takes one or two dims of floats, got {x._type}")
-    if num_samples < 1 or (not replacement and num_samples > x._type.static_shape[-1]):
-        raise RuntimeError(f"multinomial: can't draw {num_samples} samples from {x._type} "
-                           f"{'with' if replacement else 'without'} replacement")
-    with set_grad_enabled(False):
-        found = _by_running_sum(rows, num_samples, generator) if replacement or num_samples == 1 else \
-            _by_races(rows, num_samples, generator)
-    return reshaped(found, (num_samples,)) if x.ndim == 1 else found
-
-
-def _by_running_sum(rows: Tensor, count: int, generator: Generator | None) -> Tensor:
-    """The number of running sums <= u * total, so that a weight of 0 is never drawn."""
-    n, k = rows._type.static_shape
-    running = dispatch(ops.Cumsum(1), cast(rows, dt.f64))
-    total = dispatch(ops.Slice((0, k - 1), (n, k), (1, 1)), running)
-    target = dispatch(ops.mul, uniform((n, count), dt.f64, generator), expanded(total, (n, count)))
-    wide = (n, count, k)
-    passed = dispatch(ops.le, spread(running, wide, (0, 2)), spread(target, wide, (0, 1)))
-    return dispatch(ops.Sum((2,)), cast(passed, dt.i64))
-
-
-def _by_races(rows: Tensor, count: int, generator: Generator | None) -> Tensor:
-    """Efraimidis and Spirakis, Inf. Proc. Letters 97 (2006): the indices whose exponential(weight) arrives first."""
-    if active.tracer is not None:
-        raise UnsupportedError("multinomial without replacement sorts, which a compiled function can't yet",
-                               hint="draw with replacement=True, or outside the function")
-    u = uniform(rows._type.static_shape, dt.f64, generator)._data()
-    weights = dt.to_compute(rows._data(), rows.dtype)
-    with np.errstate(divide="ignore"):
-        arrival = -np.log1p(-u) / weights
-    if (np.isfinite(arrival).sum(1) < count).any():
-        raise RuntimeError(f"multinomial: fewer than {count} positive weights in a row")
-    return Tensor._from_array(np.ascontiguousarray(np.argsort(arrival, 1)[:, :count]), dt.i64)
-
-
-# -- in place ---------------------------------------------------------------------------------------------------------
-
-
-def uniform_(self: Tensor, from_: Number = 0.0, to: Number = 1.0, *, generator: Generator | None = None,
-             **kwargs: Number) -> Tensor:
-    """Fill with uniform numbers in [from, to). (`from`, a keyword of Python, can be passed in a dict.)"""
-    low = kwargs.pop("from", from_)
-    if kwargs:
-        raise TypeError(f"uniform_: unknown arguments {sorted(kwargs)}")
-    u = uniform(self._type.static_shape, self.dtype, generator)
-    if not (isinstance(low, (int, float)) and isinstance(to, (int, float)) and (low, to) == (0, 1)):
-        u = add(mul(u, to - low), low)
-    return overwrite(self, u, "uniform_")
-
-
-def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with normal numbers."""
-    z = standard_normal(self._type.static_shape, self.dtype, generator)
-    return overwrite(self, add(mul(z, std), mean), "normal_")
-
-
-def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
-    """Fill with 1 (probability p) and 0."""
-    return overwrite(self, bernoulli(self, p, generator=generator), "bernoulli_")
-
-
-def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
-    """Fill with integers in [from_, to), or below `from_` when it stands alone."""
-    low, high = (0, from_) if to is None else (from_, to)
-    return overwrite(self, _integers(low, high, self._type.static_shape, self.dtype, generator), "random_")
-
-
-def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with numbers of density lambd * exp(-lambd * x)."""
-    u = uniform(self._type.static_shape, dt.f64, generator)
-    waits = mul(dispatch(ops.log1p, dispatch(ops.neg, u)), -1.0 / lambd)
-    return overwrite(self, cast(waits, self.dtype), "exponential_")
-
-
-METHODS: dict[str, Any] = {"uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "random_": random_,
-                           "exponential_": exponential_, "bernoulli": bernoulli, "multinomial": multinomial}
-
-__all__: Sequence[str] = [
-    "Generator", "bernoulli", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
-    "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
-    "set_rng_state",
-]
+__all__ = ["Generator", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed",
+           "set_rng_state"]

@@ -1,1 +1,19 @@
 """The operations users call, in PyTorch's names, by subject. Each ends in `dispatch`."""
+from flambeau.frontend.functions.activations import *  # noqa: F403
+from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
+from flambeau.frontend.functions.comparison import *  # noqa: F403
+from flambeau.frontend.functions.convolution import *  # noqa: F403
+from flambeau.frontend.functions.creation import *  # noqa: F403
+from flambeau.frontend.functions.distributions import *  # noqa: F403
+from flambeau.frontend.functions.dtypes import *  # noqa: F403
+from flambeau.frontend.functions.elementwise import *  # noqa: F403
+from flambeau.frontend.functions.indexing import *  # noqa: F403
+from flambeau.frontend.functions.indexing import one_hot
+from flambeau.frontend.functions.layers import *  # noqa: F403
+from flambeau.frontend.functions.linalg import *  # noqa: F403
+from flambeau.frontend.functions.linalg import linear
+from flambeau.frontend.functions.losses import *  # noqa: F403
+from flambeau.frontend.functions.normalization import *  # noqa: F403
+from flambeau.frontend.functions.reductions import *  # noqa: F403
+from flambeau.frontend.functions.sorting import *  # noqa: F403
+from flambeau.frontend.functions.views import *  # noqa: F403

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeGuard, Union
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -28,9 +28,9 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
 
-Number = Union[int, float, bool, Scalar]
-TensorLike = Union[Tensor, int, float, bool, Scalar]
-Dims = Union[int, Sequence[int], None]
+Number = int | float | bool | Scalar
+TensorLike = Tensor | int | float | bool | Scalar
+Dims = int | Sequence[int] | None
 Shape = tuple[int, ...]
 
 

@@ -82,3 +82,6 @@ def is_floating_point(input: Tensor) -> bool:
 def numel(input: Tensor) -> int:
     """Number of elements."""
     return input.numel()
+
+
+__all__ = ["can_cast", "device", "finfo", "iinfo", "is_floating_point", "is_tensor", "numel"]

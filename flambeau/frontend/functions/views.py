@@ -167,8 +167,8 @@ def matrix_transposed(input: Tensor) -> Tensor:
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Dims `source` moved to `destination`, the others keeping their order."""
     x = one_tensor("movedim", input)
-    sources, places = ([wrap_dim(d, x.ndim, "movedim") for d in (given if isinstance(given, (tuple, list)) else (given,))]
-                       for given in (source, destination))
+    given = [each if isinstance(each, (tuple, list)) else (each,) for each in (source, destination)]
+    sources, places = ([wrap_dim(d, x.ndim, "movedim") for d in each] for each in given)
     if len(sources) != len(places) or len(set(sources)) != len(sources) or len(set(places)) != len(places):
         raise RuntimeError(f"movedim: source {source} and destination {destination} must name as many different dims")
     order = [d for d in range(x.ndim) if d not in sources]

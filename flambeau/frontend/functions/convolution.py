@@ -1,0 +1,260 @@
+"""Convolution and pooling, 1-d by way of 2-d. Images are [N, C, H, W], or [C, H, W] for a single one."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import ShapeError
+from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.coerce import cast, one_tensor, reshaped, spread, user_line
+from flambeau.frontend.functions.creation import holding
+from flambeau.frontend.functions.linalg import matmul
+from flambeau.frontend.functions.views import matrix_transposed
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+
+Pair = tuple[int, int]
+_LAYOUT = "NCHW"
+
+
+def pair(value: Any, name: str) -> Pair:
+    """An int for both dims, or one for each."""
+    if isinstance(value, (tuple, list)):
+        if len(value) == 1:
+            value = (value[0], value[0])
+        if len(value) != 2:
+            raise RuntimeError(f"{name} must be an int or a pair of ints, got {value}")
+        return int(value[0]), int(value[1])
+    return int(value), int(value)
+
+
+def _single(value: Any) -> int:
+    """An int, also given as a sequence of one."""
+    return int(value[0]) if isinstance(value, (tuple, list)) else int(value)
+
+
+def _images(x: Tensor, name: str) -> tuple[Tensor, bool]:
+    """x as a batch, and whether it was a single image. Raises ShapeError for another number of dims."""
+    if one_tensor(name, x).ndim == 3:
+        return reshaped(x, (1, *x._type.static_shape)), True
+    if x.ndim != 4:
+        raise ShapeError(f"{name}: takes [N, C, H, W] or [C, H, W], got {x._type}", where=user_line())
+    return x, False
+
+
+def _unbatched(y: Tensor, single: bool) -> Tensor:
+    return reshaped(y, y._type.static_shape[1:]) if single else y
+
+
+def _flat(x: Tensor, name: str) -> Tensor:
+    """[N, C, L] or [C, L] as images of height 1."""
+    if one_tensor(name, x).ndim not in (2, 3):
+        raise ShapeError(f"{name}: takes [N, C, L] or [C, L], got {x._type}", where=user_line())
+    shape = x._type.static_shape
+    return reshaped(x, (*shape[:-1], 1, shape[-1]))
+
+
+def _unflat(y: Tensor) -> Tensor:
+    shape = y._type.static_shape
+    return reshaped(y, (*shape[:-2], shape[-1]))
+
+
+# -- convolution ------------------------------------------------------------------------------------------------------
+
+
+def _paddings(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
+    """((top, bottom), (left, right)) for ints, "valid", or "same" (the odd one at the end)."""
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding != "same":
+            raise RuntimeError(f"conv: padding must be 'same', 'valid', an int or a pair, got {padding!r}")
+        if stride != (1, 1):
+            raise ValueError("conv: padding='same' is not supported for strided convolutions")
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    high, wide = pair(padding, "padding")
+    return (high, high), (wide, wide)
+
+
+def _with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return y
+    if bias._type.shape != (y._type.shape[1],):
+        raise ShapeError(f"conv: bias {bias._type} must have one element per output channel of {y._type}",
+                         where=user_line())
+    return dispatch(ops.add, y, spread(bias, y._type.static_shape, (1,)))
+
+
+def _check_weight(x: Tensor, weight: Tensor, groups: int, name: str) -> None:
+    if one_tensor(name, weight).ndim != 4:
+        raise ShapeError(f"{name}: weight must have 4 dims beside images {x._type}, got {weight._type}",
+                         where=user_line())
+    if x._type.dtype is not weight._type.dtype:
+        raise RuntimeError(f"{name}: input {x.dtype!r} and weight {weight.dtype!r} must have one dtype")
+
+
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Tensor:
+    """Convolution (cross-correlation). input: [N, C, H, W]; weight: [O, C/groups, R, S]; bias: [O].
+
+    padding: an int, a pair, "valid" or "same". Raises RuntimeError if the sizes don't fit."""
+    x, single = _images(input, "conv2d")
+    _check_weight(x, weight, groups, "conv2d")
+    if x._type.shape[1] != weight._type.static_shape[1] * groups:
+        raise ShapeError(f"conv2d: weight {weight._type} with groups={groups} takes "
+                         f"{weight._type.static_shape[1] * groups} channels, input is {input._type}", where=user_line())
+    strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
+    pads = _paddings(padding, weight._type.static_shape[2:], strides, dilations)  # type: ignore[arg-type]
+    y = dispatch(ops.Conv2d(strides, pads, dilations, groups, _LAYOUT), x, weight)
+    return _unbatched(_with_bias(y, bias), single)
+
+
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Tensor:
+    """input: [N, C, L]; weight: [O, C/groups, S]; bias: [O]."""
+    x, w = _flat(input, "conv1d"), _flat(weight, "conv1d")
+    pads = padding if isinstance(padding, str) else (0, _single(padding))
+    return _unflat(conv2d(x, w, bias, (1, _single(stride)), pads, (1, _single(dilation)), groups))
+
+
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+                     output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:
+    """The gradient of conv2d with respect to its input, as a function. weight: [C, O/groups, R, S]."""
+    x, single = _images(input, "conv_transpose2d")
+    _check_weight(x, weight, groups, "conv_transpose2d")
+    if x._type.shape[1] != weight._type.shape[0]:
+        raise ShapeError(f"conv_transpose2d: weight {weight._type} takes {weight.shape[0]} channels, input is "
+                         f"{input._type}", where=user_line())
+    strides, dilations, pads = pair(stride, "stride"), pair(dilation, "dilation"), pair(padding, "padding")
+    extra = pair(output_padding, "output_padding")
+    kernel, size = weight._type.static_shape[2:], x._type.static_shape[2:]
+    out = tuple([(size[i] - 1) * strides[i] - 2 * pads[i] + dilations[i] * (kernel[i] - 1) + extra[i] + 1
+                 for i in (0, 1)])
+    if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
+        raise RuntimeError(f"conv_transpose2d: output_padding {extra} must be smaller than stride or dilation")
+    op = ops.Conv2dInputGrad(out, strides, ((pads[0],) * 2, (pads[1],) * 2), dilations, groups,  # type: ignore[arg-type]
+                             _LAYOUT)
+    return _unbatched(_with_bias(dispatch(op, x, weight), bias), single)
+
+
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+                     output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:
+    """conv_transpose2d of images of height 1."""
+    x, w = _flat(input, "conv_transpose1d"), _flat(weight, "conv_transpose1d")
+    return _unflat(conv_transpose2d(x, w, bias, (1, _single(stride)), (0, _single(padding)),
+                                    (0, _single(output_padding)), groups, (1, _single(dilation))))
+
+
+# -- pooling ----------------------------------------------------------------------------------------------------------
+
+
+def _window(kernel_size: Any, stride: Any, padding: Any) -> tuple[Pair, Pair, tuple[Pair, Pair]]:
+    kernel = pair(kernel_size, "kernel_size")
+    steps = kernel if stride is None or stride == [] else pair(stride, "stride")
+    high, wide = pair(padding, "padding")
+    if high > kernel[0] // 2 or wide > kernel[1] // 2:
+        raise RuntimeError(f"pool: padding {(high, wide)} should be at most half of kernel size {kernel}")
+    return kernel, steps, ((high, high), (wide, wide))
+
+
+def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Any:
+    """The greatest element of each window (stride: the kernel by default); NaN if there is one.
+
+    return_indices: also where it is, i64 positions h * W + w in the plane."""
+    x, single = _images(input, "max_pool2d")
+    kernel, steps, pads = _window(kernel_size, stride, padding)
+    op = ops.MaxPool2d(kernel, steps, pads, pair(dilation, "dilation"), _LAYOUT, ceil_mode)
+    values, indices = dispatch(op, x)
+    if return_indices:
+        return _unbatched(values, single), _unbatched(cast(indices, dt.i64), single)
+    return _unbatched(values, single)
+
+
+def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
+    """The average of each window (stride: the kernel by default)."""
+    x, single = _images(input, "avg_pool2d")
+    kernel, steps, pads = _window(kernel_size, stride, padding)
+    op = ops.AvgPool2d(kernel, steps, pads, ceil_mode, count_include_pad, divisor_override, _LAYOUT)
+    return _unbatched(dispatch(op, x), single)
+
+
+def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Any:
+    """max_pool2d along the last dim of [N, C, L] or [C, L]."""
+    found = max_pool2d(_flat(input, "max_pool1d"), (1, _single(kernel_size)), _along(stride), (0, _single(padding)),
+                       (1, _single(dilation)), ceil_mode, return_indices)
+    return tuple([_unflat(y) for y in found]) if return_indices else _unflat(found)
+
+
+def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True) -> Tensor:
+    """avg_pool2d along the last dim of [N, C, L] or [C, L]."""
+    return _unflat(avg_pool2d(_flat(input, "avg_pool1d"), (1, _single(kernel_size)), _along(stride),
+                              (0, _single(padding)), ceil_mode, count_include_pad))
+
+
+def _along(stride: Any) -> Pair | None:
+    return None if stride is None else (1, _single(stride))
+
+
+def _output_size(output_size: Any, size: Sequence[int]) -> Pair:
+    found = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    height, width = (s if wanted is None else int(wanted) for wanted, s in zip(found, size, strict=True))
+    return height, width
+
+
+def _windows(size: int, count: int) -> list[tuple[int, int]]:
+    """(start, stop) of each adaptive window."""
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """The average of `output_size` windows that cover the image; a size of None keeps the input's."""
+    x, single = _images(input, "adaptive_avg_pool2d")
+    size = x._type.static_shape[2:]
+    out = _output_size(output_size, size)
+    if size[0] % out[0] == 0 and size[1] % out[1] == 0:
+        kernel = (size[0] // out[0], size[1] // out[1])
+        return _unbatched(avg_pool2d(x, kernel), single)
+    rows, columns = (_averaging(s, o, x) for s, o in zip(size, out, strict=True))
+    return _unbatched(matmul(matmul(rows, x), matrix_transposed(columns)), single)
+
+
+def _averaging(size: int, count: int, like: Tensor) -> Tensor:
+    """[count, size]: row i averages the elements of window i."""
+    weights = np.zeros((count, size))
+    for i, (start, stop) in enumerate(_windows(size, count)):
+        weights[i, start:stop] = 1 / (stop - start)
+    return cast(holding(weights, dt.f64), like._type.dtype)
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """The greatest element of each of `output_size` windows, whose numbers must divide the image's sizes."""
+    x, single = _images(input, "adaptive_max_pool2d")
+    size = x._type.static_shape[2:]
+    out = _output_size(output_size, size)
+    if size[0] % out[0] or size[1] % out[1]:
+        raise NotImplementedError(f"adaptive_max_pool2d: output_size {out} must divide the image's size {size}")
+    found = max_pool2d(x, (size[0] // out[0], size[1] // out[1]), return_indices=return_indices)
+    return tuple([_unbatched(y, single) for y in found]) if return_indices else _unbatched(found, single)
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+    """adaptive_avg_pool2d along the last dim."""
+    return _unflat(adaptive_avg_pool2d(_flat(input, "adaptive_avg_pool1d"), (1, _single(output_size))))
+
+
+def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """adaptive_max_pool2d along the last dim."""
+    found = adaptive_max_pool2d(_flat(input, "adaptive_max_pool1d"), (1, _single(output_size)), return_indices)
+    return tuple([_unflat(y) for y in found]) if return_indices else _unflat(found)
+
+
+__all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
+           "avg_pool2d", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "max_pool1d", "max_pool2d"]

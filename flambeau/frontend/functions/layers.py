@@ -1,0 +1,294 @@
+"""What layers do besides products and norms: dropout, embedding, attention, padding, resampling."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import ShapeError, UnsupportedError
+from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.functions.activations import finished
+from flambeau.frontend.functions.coerce import (
+    cast,
+    expanded,
+    one_tensor,
+    permuted,
+    reshaped,
+    spread,
+    tensor_of,
+    user_line,
+)
+from flambeau.frontend.functions.convolution import pair
+from flambeau.frontend.functions.creation import holding, positions
+from flambeau.frontend.functions.distributions import keep_mask, uniform
+from flambeau.frontend.functions.elementwise import add, choose, mul
+from flambeau.frontend.functions.indexing import one_hot
+from flambeau.frontend.functions.linalg import matmul
+from flambeau.frontend.functions.reductions import softmax
+from flambeau.frontend.functions.views import flip, matrix_transposed, padded, repeat_interleave, sliced
+from flambeau.frontend.random import Generator
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+
+# -- dropout ----------------------------------------------------------------------------------------------------------
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+            generator: Generator | None = None) -> Tensor:
+    """0 with probability p, else x / (1 - p); the input itself when not training or p is 0.
+
+    Raises ValueError for p outside [0, 1]."""
+    return _dropped(one_tensor("dropout", input), input._type.static_shape, p, training, inplace, generator)
+
+
+def _dropped(x: Tensor, drawn: tuple[int, ...], p: float, training: bool, inplace: bool,
+             generator: Generator | None = None) -> Tensor:
+    """One draw for each element of shape `drawn`, which broadcasts to x's."""
+    p = float(p)
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout: probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0.0:
+        return x
+    keep = expanded(keep_mask(drawn, p, generator), x._type.static_shape)
+    kept = dispatch(ops.mul, x, constant(1 / (1 - p) if p < 1 else 0.0, x._type.dtype))
+    return finished(x, dispatch(ops.where, keep, kept, constant(0, x._type.dtype)), inplace)
+
+
+def _channels(name: str, input: Tensor, p: float, training: bool, inplace: bool, spatial: int) -> Tensor:
+    """Whole channels dropped together: the last `spatial` dims share a draw."""
+    x = one_tensor(name, input)
+    if x.ndim not in (spatial + 1, spatial + 2):
+        raise ShapeError(f"{name}: takes {spatial + 1} or {spatial + 2} dims, got {x._type}", where=user_line())
+    return _dropped(x, (*x._type.static_shape[:-spatial], *(1,) * spatial), p, training, inplace)
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """dropout of whole channels of [N, C, L]."""
+    return _channels("dropout1d", input, p, training, inplace, 1)
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """dropout of whole channels of [N, C, H, W]."""
+    return _channels("dropout2d", input, p, training, inplace, 2)
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """dropout to selu's negative limit, scaled and shifted so that mean and variance stay."""
+    x = one_tensor("alpha_dropout", input)
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"alpha_dropout: probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0.0:
+        return x
+    limit = -1.7580993408473766             # -scale * alpha of selu
+    a = 1 / math.sqrt((1 - p) * (1 + p * limit**2)) if p < 1 else 0.0
+    kept = choose(keep_mask(x._type.static_shape, p), x, tensor_of(limit, x.dtype))
+    return finished(x, add(mul(kept, a), -a * limit * p), inplace)
+
+
+# -- embedding --------------------------------------------------------------------------------------------------------
+
+
+def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
+              norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
+    """weight's rows at integer indices: input.shape + [dim]. Rows at padding_idx get no gradient.
+
+    Raises IndexError out of range, UnsupportedError for max_norm and scale_grad_by_freq."""
+    if max_norm is not None or scale_grad_by_freq:
+        raise UnsupportedError("embedding: max_norm and scale_grad_by_freq are not supported")
+    if not one_tensor("embedding", input)._type.dtype.is_integer:
+        raise RuntimeError(f"embedding: indices must be integers, got {input._type}")
+    if one_tensor("embedding", weight).ndim != 2:
+        raise ShapeError(f"embedding: weight must be [num, dim], got {weight._type}", where=user_line())
+    rows = dispatch(ops.Take(0), weight, input)
+    if padding_idx is None or not weight._requires_grad:
+        return rows
+    number = padding_idx % weight._type.static_shape[0]
+    is_padding = dispatch(ops.eq, input, tensor_of(number, input.dtype))
+    wide = spread(is_padding, rows._type.static_shape, range(input.ndim))
+    return dispatch(ops.where, wide, dispatch(ops.stop_gradient, rows), rows)
+
+
+# -- attention --------------------------------------------------------------------------------------------------------
+
+
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+                                 dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+                                 enable_gqa: bool = False) -> Tensor:
+    """softmax(query @ key.mT * scale + mask) @ value over [..., L, E], [..., S, E], [..., S, V].
+
+    attn_mask: bools (true takes part) or floats to add, broadcast to [..., L, S]; is_causal: row i sees columns up
+    to i; scale: 1 / sqrt(E) by default; enable_gqa: fewer key and value heads (dim -3), each repeated."""
+    if is_causal and attn_mask is not None:
+        raise RuntimeError("scaled_dot_product_attention: pass attn_mask or is_causal, not both")
+    if enable_gqa:
+        times = query._type.static_shape[-3] // key._type.static_shape[-3]
+        key, value = repeat_interleave(key, times, -3), repeat_interleave(value, times, -3)
+    factor = 1 / math.sqrt(query._type.static_shape[-1]) if scale is None else scale
+    scores = matmul(mul(query, factor), matrix_transposed(key))
+    if is_causal:
+        rows, columns = positions(*scores._type.static_shape[-2:])
+        scores = _masked(scores, dispatch(ops.le, columns, rows))
+    elif attn_mask is not None:
+        scores = _masked(scores, attn_mask) if attn_mask.dtype is dt.bool_ else add(scores, attn_mask)
+    weights = softmax(scores, -1)
+    if dropout_p > 0.0:
+        weights = dropout(weights, dropout_p)
+    return matmul(weights, value)
+
+
+def _masked(scores: Tensor, allowed: Tensor) -> Tensor:
+    """-inf where not allowed."""
+    return choose(allowed, scores, constant(float("-inf"), scores._type.dtype))
+
+
+# -- padding ----------------------------------------------------------------------------------------------------------
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Elements before and after dims, from the last dim on: (left, right, top, bottom, ...). Negative ones crop.
+
+    mode: "constant" (`value`, 0 by default), "reflect", "replicate" or "circular"."""
+    x, amounts = one_tensor("pad", input), [int(a) for a in pad]
+    if len(amounts) % 2 or len(amounts) > 2 * x.ndim:
+        raise RuntimeError(f"pad: {tuple(amounts)} must be pairs for at most the {x.ndim} dims of {x._type}")
+    pairs = [(0, 0)] * (x.ndim - len(amounts) // 2) + list(zip(amounts[-2::-2], amounts[::-2], strict=True))
+    for d, (low, high) in enumerate(pairs):
+        if low < 0 or high < 0:
+            x = sliced(x, d, max(-low, 0), max(x._type.static_shape[d] - max(-high, 0), max(-low, 0)))
+    pairs = [(max(low, 0), max(high, 0)) for low, high in pairs]
+    if mode == "constant":
+        return _with_constant(x, pairs, 0 if value is None else value)
+    if mode not in _BORDERS:
+        raise NotImplementedError(f"pad: mode {mode!r} is none of constant, reflect, replicate, circular")
+    for d, (low, high) in enumerate(pairs):
+        if low or high:
+            x = _with_border(x, d, low, high, mode)
+    return x
+
+
+def _with_constant(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Tensor:
+    zeros_around = padded(x, pairs)
+    if value == 0 or zeros_around is x:
+        return zeros_around
+    shape = x._type.static_shape
+    inside = padded(spread(constant(True, dt.bool_), shape, ()), pairs)
+    return dispatch(ops.where, inside, zeros_around, tensor_of(value, x.dtype))
+
+
+def _reflected(size: int, low: int, high: int) -> list[tuple[int, int, bool]]:
+    return [(1, low + 1, True), (0, size, False), (size - 1 - high, size - 1, True)]
+
+
+def _circular(size: int, low: int, high: int) -> list[tuple[int, int, bool]]:
+    return [(size - low, size, False), (0, size, False), (0, high, False)]
+
+
+_BORDERS: dict[str, Any] = {"reflect": _reflected, "circular": _circular, "replicate": None}
+
+
+def _with_border(x: Tensor, dim: int, low: int, high: int, mode: str) -> Tensor:
+    """x with parts of itself before and after along dim."""
+    size = x._type.static_shape[dim]
+    if mode == "replicate":
+        if size == 0:
+            raise ShapeError(f"pad: dim {dim} of {x._type} is empty and can't be replicated", where=user_line())
+        edges = [(sliced(x, dim, 0, 1), low), (x, 0), (sliced(x, dim, size - 1, size), high)]
+        parts = [part if part is x else expanded(part, _sized(x, dim, count)) for part, count in edges
+                 if part is x or count]
+        return dispatch(ops.Concat(dim), *parts)
+    if max(low, high) > size - (mode == "reflect"):
+        raise ShapeError(f"pad: {(low, high)} is too much for mode {mode!r} and size {size} of dim {dim}",
+                         where=user_line())
+    parts = []
+    for start, stop, reverse in _BORDERS[mode](size, low, high):
+        if stop > start:
+            part = sliced(x, dim, start, stop)
+            parts.append(flip(part, dim) if reverse else part)
+    return dispatch(ops.Concat(dim), *parts)
+
+
+def _sized(x: Tensor, dim: int, count: int) -> tuple[int, ...]:
+    return tuple([count if d == dim else size for d, size in enumerate(x._type.static_shape)])
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """[..., C*r*r, H, W] -> [..., C, H*r, W*r]."""
+    *lead, c, h, w = one_tensor("pixel_shuffle", input)._type.static_shape
+    r = upscale_factor
+    if c % (r * r):
+        raise RuntimeError(f"pixel_shuffle: {c} channels are no multiple of {r * r}")
+    x, k = reshaped(input, (*lead, c // (r * r), r, r, h, w)), len(lead)
+    x = permuted(x, (*range(k), k, k + 3, k + 1, k + 4, k + 2))
+    return reshaped(x, (*lead, c // (r * r), h * r, w * r))
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """[..., C, H*r, W*r] -> [..., C*r*r, H, W]."""
+    *lead, c, h, w = one_tensor("pixel_unshuffle", input)._type.static_shape
+    r = downscale_factor
+    if h % r or w % r:
+        raise RuntimeError(f"pixel_unshuffle: {h} x {w} is no multiple of {r}")
+    x, k = reshaped(input, (*lead, c, h // r, r, w // r, r)), len(lead)
+    x = permuted(x, (*range(k), k, k + 2, k + 4, k + 1, k + 3))
+    return reshaped(x, (*lead, c * r * r, h // r, w // r))
+
+
+def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+                align_corners: bool | None = None) -> Tensor:
+    """Images [N, C, H, W] resampled to `size`, or by `scale_factor`. mode: "nearest" or "bilinear"."""
+    x = one_tensor("interpolate", input)
+    if x.ndim != 4 or mode not in ("nearest", "bilinear"):
+        raise NotImplementedError(f"interpolate: mode {mode!r} for {x._type}; there are nearest and bilinear for "
+                                  "[N, C, H, W]")
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: pass either size or scale_factor")
+    old = x._type.static_shape[2:]
+    factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
+    new = pair(size, "size") if size is not None else tuple(
+        [math.floor(o * f) for o, f in zip(old, factors, strict=True)])
+    steps = [o / n if size is not None else 1 / f for o, n, f in zip(old, new, factors, strict=True)]
+    if mode == "nearest":
+        for dim, (o, n, step) in enumerate(zip(old, new, steps, strict=True), 2):
+            nearest = np.minimum((np.arange(n) * step).astype(np.int64), o - 1)
+            x = dispatch(ops.Take(dim), x, holding(nearest, dt.i64))
+        return x
+    rows, columns = (cast(holding(_bilinear(o, n, step, bool(align_corners)), dt.f64), x.dtype)
+                     for o, n, step in zip(old, new, steps, strict=True))
+    return matmul(matmul(rows, x), matrix_transposed(columns))
+
+
+def _bilinear(old: int, new: int, step: float, align_corners: bool) -> np.ndarray:
+    """[new, old]: the weights of each new position."""
+    at = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0.0) if align_corners else \
+        np.maximum((np.arange(new) + 0.5) * step - 0.5, 0.0)
+    low = np.minimum(at.astype(np.int64), old - 1)
+    high = np.minimum(low + 1, old - 1)
+    weights = np.zeros((new, old))
+    np.add.at(weights, (np.arange(new), low), 1 - (at - low))
+    np.add.at(weights, (np.arange(new), high), at - low)
+    return weights
+
+
+def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
+    """softmax((logits + Gumbel noise) / tau); hard: one-hot forward, the gradient of the soft one."""
+    u = uniform(logits._type.static_shape, dt.f64)
+    waits = dispatch(ops.neg, dispatch(ops.log1p, dispatch(ops.neg, u)))
+    noise = dispatch(ops.neg, dispatch(ops.log, dispatch(ops.maximum, waits, tensor_of(1e-300, dt.f64))))
+    soft = softmax(mul(add(logits, cast(noise, logits.dtype)), 1 / tau), dim)
+    if not hard:
+        return soft
+    rank = soft.ndim
+    best = one_hot(dispatch(ops.ArgMax(dim % rank), soft), soft._type.static_shape[dim])
+    order = [*range(dim % rank), rank - 1, *range(dim % rank, rank - 1)]
+    chosen = cast(permuted(best, order), soft.dtype)
+    return add(chosen, add(soft, dispatch(ops.neg, dispatch(ops.stop_gradient, soft))))
+
+
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "embedding", "gumbel_softmax", "interpolate", "pad",
+           "pixel_shuffle", "pixel_unshuffle", "scaled_dot_product_attention"]

@@ -1,0 +1,319 @@
+"""Losses: one number, or one per sample."""
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.errors import IndexOutOfRangeError, ShapeError
+from flambeau.frontend.active import active
+from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.functions.activations import logsigmoid, softplus_one
+from flambeau.frontend.functions.coerce import (
+    Shape,
+    cast,
+    check_operands,
+    expanded,
+    floating,
+    one_tensor,
+    spread,
+    tensor_of,
+    user_line,
+)
+from flambeau.frontend.functions.elementwise import add, clamp, div, exp, log, mul, neg, sub, xlogy
+from flambeau.frontend.functions.reductions import mean, norm
+from flambeau.frontend.functions.reductions import sum as sum_
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+
+
+def reduced(losses: Tensor, reduction: str) -> Tensor:
+    """The mean, the sum, or the losses themselves. Raises ValueError for another reduction."""
+    match reduction:
+        case "mean":
+            return mean(losses)
+        case "sum":
+            return sum_(losses)
+        case "none":
+            return losses
+    raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None,
+                  ignore_index: int = -100, reduce: Any = None, reduction: str = "mean",
+                  label_smoothing: float = 0.0) -> Tensor:
+    """-log softmax(input)[target], the classes along dim 1 (dim 0 of a single sample).
+
+    input: [N, C, ...] or [C]; target: integer classes [N, ...] or [], or probabilities of input's shape; weight: [C].
+    Targets equal to ignore_index count for nothing; "mean" divides by the weights of the others.
+    Raises ShapeError, IndexError for a class out of range (NaN from a compiled function), ValueError."""
+    x = one_tensor("cross_entropy", input)
+    if not x.ndim:
+        raise ShapeError(f"cross_entropy: input needs a dim of classes, got {x._type}", where=user_line())
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
+    dim = 0 if x.ndim == 1 else 1
+    logs = dispatch(ops.LogSoftmax(dim), x)
+    if target.is_floating_point():
+        return _soft_targets(logs, target, weight, reduction, label_smoothing, dim)
+    return _hard_targets(logs, target, weight, ignore_index, reduction, label_smoothing, dim)
+
+
+def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None,
+             ignore_index: int = -100, reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """-input[target], for log-probabilities along dim 1. As cross_entropy otherwise."""
+    x = one_tensor("nll_loss", input)
+    if not x.ndim:
+        raise ShapeError(f"nll_loss: input needs a dim of classes, got {x._type}", where=user_line())
+    return _hard_targets(x, target, weight, ignore_index, reduction, 0.0, 0 if x.ndim == 1 else 1)
+
+
+def _soft_targets(logs: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float,
+                  dim: int) -> Tensor:
+    """-sum(target * log p * weight) over the classes; "mean" divides by the number of samples."""
+    if target._type.shape != logs._type.shape:
+        raise ShapeError(f"cross_entropy: probabilities {target._type} must have the shape of input {logs._type}",
+                         where=user_line())
+    classes = logs._type.static_shape[dim]
+    if smoothing:
+        target = add(mul(target, 1 - smoothing), smoothing / classes)
+    terms = mul(logs, target)
+    if weight is not None:
+        terms = mul(terms, spread(weight, logs._type.static_shape, (dim,)))
+    losses = neg(dispatch(ops.Sum((dim,)), terms))
+    if reduction != "mean":
+        return reduced(losses, reduction)
+    return div(sum_(losses), max(logs.numel() // max(classes, 1), 1) if logs.numel() else float("nan"))
+
+
+def _hard_targets(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str,
+                  smoothing: float, dim: int) -> Tensor:
+    """The sum over classes of where(class == target, log p, 0): one pass over a row, together with the softmax."""
+    shape = logs._type.static_shape
+    rest = (*shape[:dim], *shape[dim + 1:])
+    _check_targets(target, rest, shape[dim], ignore_index, logs)
+    rows = [d for d in range(len(shape)) if d != dim]
+    target = cast(target, dt.i64)
+    classes = spread(dispatch(ops.Iota(shape[dim], dt.i64)), shape, (dim,))
+    chosen = dispatch(ops.eq, classes, spread(target, shape, rows))
+    zero = constant(0, logs._type.dtype)
+    weights = None if weight is None else spread(cast(weight, logs._type.dtype), shape, (dim,))
+    terms = logs if weights is None else dispatch(ops.mul, logs, weights)
+    losses = neg(dispatch(ops.Sum((dim,)), dispatch(ops.where, chosen, terms, zero)))
+    counted = _counted(target, shape[dim], ignore_index, logs)
+    share = counted
+    if weights is not None:
+        share = dispatch(ops.mul, counted, dispatch(ops.Sum((dim,)), dispatch(ops.where, chosen, weights, zero)))
+    if smoothing:
+        smooth = mul(neg(dispatch(ops.Sum((dim,)), terms)), smoothing / shape[dim])
+        losses = add(mul(losses, 1 - smoothing), smooth)
+    losses = dispatch(ops.mul, losses, counted)
+    return div(sum_(losses), sum_(share)) if reduction == "mean" else reduced(losses, reduction)
+
+
+def _counted(target: Tensor, classes: int, ignore_index: int, logs: Tensor) -> Tensor:
+    """1 for a target that is a class, 0 for an ignored one. NaN for any other: a compiled function can't look at its
+    targets first, and must not give a loss that leaves some out."""
+    dtype = logs._type.dtype
+    inside = dispatch(ops.lt, cast(target, dt.u64), constant(classes, dt.u64))      # negatives wrap to huge
+    found = dispatch(ops.where, inside, constant(1, dtype), constant(float("nan"), dtype))
+    ignored = dispatch(ops.eq, target, constant(ignore_index, dt.i64))
+    return dispatch(ops.where, ignored, constant(0, dtype), found)
+
+
+def _check_targets(target: Tensor, rest: Shape, classes: int, ignore_index: int, logs: Tensor) -> None:
+    if target._type.shape != rest:
+        raise ShapeError(f"cross_entropy: input {logs._type} takes integer targets of shape {rest}, got {target._type}",
+                         where=user_line())
+    if not target._type.dtype.is_integer:
+        raise RuntimeError(f"cross_entropy: targets must be integer classes or probabilities, got {target._type}")
+    if active.tracer is None:
+        data = target._data()
+        outside = ((data < 0) | (data >= classes)) & (data != ignore_index)
+        if outside.any():
+            raise IndexOutOfRangeError(f"cross_entropy: target {int(data[outside].flat[0])} is out of bounds for "
+                                       f"{classes} classes")
+
+
+# -- regression -------------------------------------------------------------------------------------------------------
+
+
+def _pair(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    check_operands(name, (input, target))
+    x, y = floating(name, input, target)
+    return x, y
+
+
+def mse_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean",
+             weight: Tensor | None = None) -> Tensor:
+    """(input - target)**2."""
+    x, y = _pair("mse_loss", input, target)
+    gap = dispatch(ops.sub, x, y)
+    squares = dispatch(ops.mul, gap, gap)
+    return reduced(squares if weight is None else mul(squares, weight), reduction)
+
+
+def l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
+            reduction: str = "mean") -> Tensor:
+    """|input - target|."""
+    x, y = _pair("l1_loss", input, target)
+    return reduced(dispatch(ops.abs, dispatch(ops.sub, x, y)), reduction)
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
+                   reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """gap**2 / (2 beta) where |gap| < beta, else |gap| - beta / 2."""
+    if beta < 0:
+        raise RuntimeError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+    x, y = _pair("smooth_l1_loss", input, target)
+    gap = dispatch(ops.sub, x, y)
+    size = dispatch(ops.abs, gap)
+    near = dispatch(ops.lt, size, tensor_of(beta, gap.dtype))
+    losses = dispatch(ops.where, near, mul(mul(gap, gap), 0.5 / beta), sub(size, 0.5 * beta))
+    return reduced(losses, reduction)
+
+
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """gap**2 / 2 where |gap| <= delta, else delta * (|gap| - delta / 2)."""
+    x, y = _pair("huber_loss", input, target)
+    gap = dispatch(ops.sub, x, y)
+    size = dispatch(ops.abs, gap)
+    near = dispatch(ops.le, size, tensor_of(delta, gap.dtype))
+    losses = dispatch(ops.where, near, mul(mul(gap, gap), 0.5), mul(sub(size, 0.5 * delta), delta))
+    return reduced(losses, reduction)
+
+
+# -- probabilities ----------------------------------------------------------------------------------------------------
+
+
+def _weighted(losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    return reduced(losses if weight is None else mul(losses, weight), reduction)
+
+
+def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
+    if one_tensor(name, input)._type.shape != one_tensor(name, target)._type.shape:
+        raise ShapeError(f"{name}: target {target._type} must have the shape of input {input._type}", where=user_line())
+
+
+def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None,
+                         reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """-(t log p + (1 - t) log(1 - p)), the logarithms cut at -100. Raises ShapeError if shapes differ, and
+    RuntimeError for eager probabilities outside [0, 1]."""
+    _same_shape("binary_cross_entropy", input, target)
+    if active.tracer is None:
+        p = dt.to_compute(input._data(), input.dtype)
+        if p.size and not (p.min() >= 0 and p.max() <= 1):
+            raise RuntimeError("binary_cross_entropy: all elements of input must lie in [0, 1]")
+    target = cast(target, input.dtype)
+    yes, no = clamp(log(input), min=-100.0), clamp(log(sub(1.0, input)), min=-100.0)
+    return _weighted(neg(add(mul(target, yes), mul(sub(1.0, target), no))), weight, reduction)
+
+
+def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
+                                     size_average: Any = None, reduce: Any = None, reduction: str = "mean",
+                                     pos_weight: Tensor | None = None) -> Tensor:
+    """binary_cross_entropy of sigmoid(input), without overflow: (1 - t) * x + softplus(-x), the second term weighted
+    for positives by pos_weight."""
+    _same_shape("binary_cross_entropy_with_logits", input, target)
+    target = cast(target, input.dtype)
+    soft = softplus_one(neg(input))
+    if pos_weight is not None:
+        soft = mul(soft, add(mul(sub(pos_weight, 1.0), target), 1.0))
+    return _weighted(add(mul(sub(1.0, target), input), soft), weight, reduction)
+
+
+def kl_div(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean",
+           log_target: bool = False) -> Tensor:
+    """target * (log target - input), for log-probabilities `input`; "batchmean" divides the sum by dim 0's size."""
+    terms = mul(exp(target), sub(target, input)) if log_target else sub(xlogy(target, target), mul(target, input))
+    if reduction == "batchmean":
+        return div(sum_(terms), terms._type.static_shape[0] if terms.ndim else 1)
+    return reduced(terms, reduction)
+
+
+def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False,
+                     size_average: Any = None, eps: float = 1e-08, reduce: Any = None,
+                     reduction: str = "mean") -> Tensor:
+    """exp(input) - target * input (input - target * log(input + eps) unless log_input)."""
+    losses = sub(exp(input), mul(target, input)) if log_input else sub(input, mul(target, log(add(input, eps))))
+    if full:
+        stirling = add(sub(mul(target, log(clamp(target, min=1e-30))), target),
+                       mul(log(clamp(mul(target, 6.283185307179586), min=1e-30)), 0.5))
+        large = dispatch(ops.gt, target, tensor_of(1, target.dtype))
+        losses = add(losses, dispatch(ops.where, large, stirling, tensor_of(0, stirling.dtype)))
+    return reduced(losses, reduction)
+
+
+def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor, full: bool = False, eps: float = 1e-06,
+                      reduction: str = "mean") -> Tensor:
+    """(log var + (input - target)**2 / var) / 2, var being at least eps."""
+    gap = sub(input, target)
+    floor = add(var, dispatch(ops.stop_gradient, sub(clamp(var, min=eps), var)))
+    losses = mul(add(log(floor), div(mul(gap, gap), floor)), 0.5)
+    return reduced(add(losses, 0.9189385332046727) if full else losses, reduction)
+
+
+# -- pairs and margins ------------------------------------------------------------------------------------------------
+
+
+def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, size_average: Any = None,
+                         reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """x where the target is 1, max(0, margin - x) where it is -1."""
+    zero = tensor_of(0, input.dtype)
+    positive = dispatch(ops.gt, target, tensor_of(0, target.dtype))
+    return reduced(dispatch(ops.where, positive, input, dispatch(ops.maximum, sub(margin, input), zero)), reduction)
+
+
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: Any = None,
+                        reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """max(0, margin - target * (input1 - input2))."""
+    return reduced(clamp(add(neg(mul(target, sub(input1, input2))), margin), min=0.0), reduction)
+
+
+def soft_margin_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
+                     reduction: str = "mean") -> Tensor:
+    """log(1 + exp(-target * input))."""
+    return reduced(neg(logsigmoid(mul(target, input))), reduction)
+
+
+def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2,
+                        eps: float = 1e-06, swap: bool = False, size_average: Any = None, reduce: Any = None,
+                        reduction: str = "mean") -> Tensor:
+    """max(0, |anchor - positive| - |anchor - negative| + margin)."""
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = dispatch(ops.minimum, far, pairwise_distance(positive, negative, p, eps))
+    return reduced(clamp(add(sub(near, far), margin), min=0.0), reduction)
+
+
+def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: Any = None,
+                          reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """1 - cos where the target is 1, max(0, cos - margin) where it is -1."""
+    cosine = cosine_similarity(input1, input2, dim=-1, eps=1e-12)
+    positive = dispatch(ops.gt, target, tensor_of(0, target.dtype))
+    return reduced(dispatch(ops.where, expanded(positive, cosine._type.static_shape), sub(1.0, cosine),
+                            clamp(sub(cosine, margin), min=0.0)), reduction)
+
+
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    """The p-norm of x1 - x2 + eps along the last dim."""
+    return norm(add(sub(x1, x2), eps), p, -1, keepdim)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (|x1| |x2|) along dim, each norm being at least eps."""
+    x, y = floating("cosine_similarity", x1, x2)
+    lengths = mul(clamp(norm(x, 2, dim), min=eps), clamp(norm(y, 2, dim), min=eps))
+    return div(sum_(mul(x, y), dim), lengths)
+
+
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
+    "cross_entropy", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss",
+    "margin_ranking_loss", "mse_loss", "nll_loss", "pairwise_distance", "poisson_nll_loss", "smooth_l1_loss",
+    "soft_margin_loss", "triplet_margin_loss",
+]

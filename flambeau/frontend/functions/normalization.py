@@ -1,0 +1,137 @@
+"""Normalization over batches, layers, groups and vectors."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.errors import ShapeError
+from flambeau.frontend.autograd import set_grad_enabled
+from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.coerce import Number, cast, one_tensor, reshaped, spread, user_line
+from flambeau.frontend.functions.elementwise import add, clamp, div, mul
+from flambeau.frontend.functions.inplace import overwrite
+from flambeau.frontend.functions.reductions import mean, norm, over
+from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+
+
+def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, dims: Sequence[int]) -> Tensor:
+    """y * weight + bias, both spread along `dims`."""
+    shape = y._type.static_shape
+    if weight is not None:
+        y = mul(y, spread(weight, shape, dims))
+    return y if bias is None else add(y, spread(bias, shape, dims))
+
+
+def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+               bias: Tensor | None = None, training: bool = False, momentum: Number = 0.1,
+               eps: float = 1e-05) -> Tensor:
+    """Each channel (dim 1) with mean 0 and variance 1, then * weight + bias.
+
+    training: by the batch's own moments, which running_mean and running_var (unbiased) follow with `momentum`;
+    else by the running ones. Raises ValueError when training on one value per channel, RuntimeError without moments."""
+    x = one_tensor("batch_norm", input)
+    if x.ndim < 2:
+        raise ShapeError(f"batch_norm: takes [N, C, ...], got {x._type}", where=user_line())
+    if not training:
+        return _by_running_moments(x, running_mean, running_var, weight, bias, eps)
+    dims = (0, *range(2, x.ndim))
+    n = math.prod([x._type.static_shape[d] for d in dims])
+    if n <= 1:
+        raise ValueError(f"batch_norm: expected more than 1 value per channel when training, got {tuple(x.shape)}")
+    y, average, variance = dispatch(ops.Normalize(dims, eps), x)
+    with set_grad_enabled(False):
+        if running_mean is not None:
+            _follow(running_mean, average, momentum)
+        if running_var is not None:
+            _follow(running_var, mul(variance, n / (n - 1)), momentum)
+    return _affine(y, weight, bias, (1,))
+
+
+def _follow(running: Tensor, now: Tensor, momentum: Number) -> None:
+    """running = (1 - momentum) * running + momentum * now, in place."""
+    now = cast(now, running._type.dtype)
+    overwrite(running, add(mul(running, 1 - momentum), mul(now, momentum)), "batch_norm")
+
+
+def _by_running_moments(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None,
+                        bias: Tensor | None, eps: float) -> Tensor:
+    """x * scale + shift, with one scale and one shift per channel."""
+    if running_mean is None or running_var is None:
+        raise RuntimeError("batch_norm: expected running_mean and running_var to be given when training is False")
+    scale = dispatch(ops.rsqrt, add(running_var, eps))
+    scale = scale if weight is None else mul(scale, weight)
+    shift = mul(running_mean, dispatch(ops.neg, scale))
+    shift = shift if bias is None else add(shift, bias)
+    y = _affine(x, scale, shift, (1,))
+    return cast(y, x._type.dtype)
+
+
+def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-05) -> Tensor:
+    """The last dims (`normalized_shape`) with mean 0 and variance 1, then * weight + bias of that shape."""
+    x = one_tensor("layer_norm", input)
+    dims = _last_dims(x, normalized_shape, "layer_norm")
+    y, _, _ = dispatch(ops.Normalize(dims, eps), x)
+    return _affine(y, weight, bias, dims)
+
+
+def _last_dims(x: Tensor, normalized_shape: Any, name: str) -> tuple[int, ...]:
+    shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (int(normalized_shape),)
+    first = x.ndim - len(shape)
+    if first < 0 or x._type.shape[first:] != shape:
+        raise ShapeError(f"{name}: input {x._type} must end in normalized_shape {shape}", where=user_line())
+    return tuple(range(first, x.ndim))
+
+
+def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """x / sqrt(mean(x**2) + eps) over the last dims, then * weight. eps None: the dtype's own."""
+    x = one_tensor("rms_norm", input)
+    dims = _last_dims(x, normalized_shape, "rms_norm")
+    eps = 2.0**-52 if eps is None and x.dtype.itemsize == 8 else 2.0**-23 if eps is None else eps
+    wide = x if x.dtype.itemsize > 2 else cast(x, dt.f32)
+    scale = dispatch(ops.rsqrt, add(mean(mul(wide, wide), dims), eps))
+    y = cast(mul(wide, over(scale, x, dims)), x._type.dtype)
+    return _affine(y, weight, None, dims)
+
+
+def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-05) -> Tensor:
+    """Channels (dim 1) in `num_groups` groups, each with mean 0 and variance 1, then * weight + bias per channel."""
+    x = one_tensor("group_norm", input)
+    shape = x._type.static_shape
+    if x.ndim < 2 or shape[1] % num_groups:
+        raise RuntimeError(f"group_norm: num_groups {num_groups} must divide the channels (dim 1) of {x._type}")
+    grouped = reshaped(x, (shape[0], num_groups, math.prod(shape[1:]) // num_groups))
+    y, _, _ = dispatch(ops.Normalize((2,), eps), grouped)
+    return _affine(reshaped(y, shape), weight, bias, (1,))
+
+
+def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
+                  momentum: Number = 0.1, eps: float = 1e-5) -> Tensor:
+    """Each channel of each sample with mean 0 and variance 1, then * weight + bias per channel."""
+    x = one_tensor("instance_norm", input)
+    if not use_input_stats:
+        return _by_running_moments(x, running_mean, running_var, weight, bias, eps)
+    dims = tuple(range(2, x.ndim))
+    n = math.prod([x._type.static_shape[d] for d in dims])
+    if n <= 1:
+        raise ValueError(f"instance_norm: expected more than 1 value per channel, got {tuple(x.shape)}")
+    y, average, variance = dispatch(ops.Normalize(dims, eps), x)
+    with set_grad_enabled(False):
+        if running_mean is not None:
+            _follow(running_mean, mean(average, 0), momentum)
+        if running_var is not None:
+            _follow(running_var, mul(mean(variance, 0), n / (n - 1)), momentum)
+    return _affine(y, weight, bias, (1,))
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(p-norm along dim, eps)."""
+    return div(input, clamp(norm(input, p, dim, keepdim=True), min=eps))
+
+
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
