@@ -1,7 +1,9 @@
 """Activations as modules: each is its function in `nn.functional` with its settings kept."""
 from __future__ import annotations
 
-from flambeau.frontend import functions as F
+from flambeau.frontend.functions import activations as F
+from flambeau.frontend.functions.elementwise import sigmoid, tanh
+from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor import Tensor
 
@@ -103,14 +105,14 @@ class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.sigmoid(input)
+        return sigmoid(input)
 
 
 class Tanh(Module):
     """tanh(x)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.tanh(input)
+        return tanh(input)
 
 
 class Softplus(Module):
@@ -127,29 +129,36 @@ class Softplus(Module):
         return f"beta={self.beta}, threshold={self.threshold}"
 
 
+def _chosen(dim: int | None, input: Tensor) -> int:
+    """The dim of a softmax; for None, PyTorch's implicit choice."""
+    if dim is not None:
+        return dim
+    return 0 if input.ndim in (0, 1, 3) else 1
+
+
 class Softmax(Module):
-    """exp(x) / sum(exp(x)) along dim."""
+    """exp(x) / sum(exp(x)) along dim (None: dim 0 for 0, 1 and 3 dims, else dim 1)."""
 
     def __init__(self, dim: int | None = None):
         super().__init__()
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.softmax(input, dim=self.dim)
+        return softmax(input, _chosen(self.dim, input))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
 
 
 class LogSoftmax(Module):
-    """log(softmax(x)) along dim."""
+    """log(softmax(x)) along dim (None: as for Softmax)."""
 
     def __init__(self, dim: int | None = None):
         super().__init__()
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.log_softmax(input, dim=self.dim)
+        return log_softmax(input, _chosen(self.dim, input))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

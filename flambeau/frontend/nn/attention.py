@@ -5,7 +5,10 @@ import math
 from typing import Any
 
 from flambeau.errors import UnsupportedError
-from flambeau.frontend import functions as F
+from flambeau.frontend.functions.elementwise import where
+from flambeau.frontend.functions.layers import dropout
+from flambeau.frontend.functions.linalg import linear
+from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.nn.init import xavier_uniform_, zeros_
 from flambeau.frontend.nn.linear import Linear
 from flambeau.frontend.nn.module import Module
@@ -85,8 +88,8 @@ class MultiheadAttention(Module):
         """[N, L, E], [N, S, kdim], [N, S, vdim] -> ([N, L, E], weights [N, heads, L, S])."""
         q, k, v = [self._heads(x) for x in self._project(query, key, value)]
         scores = (q * math.sqrt(1.0 / self.head_dim)) @ k.transpose(-2, -1)
-        weights = F.softmax(scores if mask is None else scores + mask, dim=-1)
-        weights = F.dropout(weights, self.dropout, self.training)
+        weights = softmax(scores if mask is None else scores + mask, dim=-1)
+        weights = dropout(weights, self.dropout, self.training)
         mixed = (weights @ v).transpose(1, 2).reshape(*query.shape[:2], self.embed_dim)
         return self.out_proj(mixed), weights
 
@@ -95,11 +98,11 @@ class MultiheadAttention(Module):
         weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
         if self.in_proj_weight is not None:
             if inputs[0] is inputs[1] is inputs[2]:
-                together = F.linear(inputs[0], self.in_proj_weight, self.in_proj_bias)
+                together = linear(inputs[0], self.in_proj_weight, self.in_proj_bias)
                 return [together[..., n * size:(n + 1) * size] for n in range(3)]
             weights = [self.in_proj_weight[n * size:(n + 1) * size] for n in range(3)]
         biases = [None if self.in_proj_bias is None else self.in_proj_bias[n * size:(n + 1) * size] for n in range(3)]
-        return [F.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]
+        return [linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]
 
     def _heads(self, x: Tensor) -> Tensor:
         """[N, T, E] -> [N, heads, T, head_dim]."""
@@ -123,4 +126,4 @@ def _additive(mask: Tensor, dtype: DType) -> Tensor:
     """A bool mask (True: not allowed) as 0 and -inf; a float mask as it is."""
     if mask.dtype is not dt.bool_:
         return mask.to(dtype)
-    return F.where(mask, -math.inf, 0.0).to(dtype)
+    return where(mask, -math.inf, 0.0).to(dtype)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.frontend import functions as F
 from flambeau.frontend.autograd import no_grad
+from flambeau.frontend.functions.normalization import batch_norm
 from flambeau.frontend.nn.init import ones_, zeros_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import empty_parameter
@@ -71,8 +71,8 @@ class _BatchNorm(Module):
                 if self.momentum is None:
                     factor = 1.0 / self.num_batches_tracked.to(dt.f64)
         tracked = update or not use_batch
-        return F.batch_norm(input, self.running_mean if tracked else None, self.running_var if tracked else None,
-                            self.weight, self.bias, use_batch, factor, self.eps)
+        return batch_norm(input, self.running_mean if tracked else None, self.running_var if tracked else None,
+                          self.weight, self.bias, use_batch, factor, self.eps)
 
     def extra_repr(self) -> str:
         bias = f"bias={self.bias is not None}, " if self.affine else ""

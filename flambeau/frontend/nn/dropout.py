@@ -1,7 +1,7 @@
 """Dropout."""
 from __future__ import annotations
 
-from flambeau.frontend import functions as F
+from flambeau.frontend.functions.layers import dropout
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor import Tensor
 
@@ -16,7 +16,7 @@ class Dropout(Module):
         self.p, self.inplace = p, inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, self.training, self.inplace)
+        return dropout(input, self.p, self.training, self.inplace)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.frontend import functions as F
 from flambeau.frontend.autograd import no_grad
+from flambeau.frontend.functions.layers import embedding
 from flambeau.frontend.nn.init import normal_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
@@ -41,7 +41,7 @@ class Embedding(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(input, self.weight, self.padding_idx)
+        return embedding(input, self.weight, self.padding_idx)
 
     @classmethod
     def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None) -> Embedding:

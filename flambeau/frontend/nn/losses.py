@@ -1,7 +1,7 @@
 """Losses as modules. reduction: "mean", "sum" or "none"."""
 from __future__ import annotations
 
-from flambeau.frontend import functions as F
+from flambeau.frontend.functions import losses as F
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor import Tensor
 

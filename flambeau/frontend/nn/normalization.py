@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.frontend import functions as F
+from flambeau.frontend.functions import normalization as F
 from flambeau.frontend.nn.init import ones_, zeros_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter

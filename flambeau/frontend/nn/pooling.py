@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.frontend import functions as F
+from flambeau.frontend.functions import convolution as F
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor import Tensor
 
