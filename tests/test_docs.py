@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from flambeau.ir.op import OPS
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -49,6 +51,7 @@ def run_page(path: Path) -> int:
     """Run the page's python blocks; how many there were. Errors and traced locations name the page's own lines."""
     page = types.ModuleType(f"page_{path.stem}")
     sys.modules[page.__name__] = page
+    declared = dict(OPS)
     count = 0
     try:
         for block in blocks_of(path.read_text(encoding="utf-8")):
@@ -63,6 +66,8 @@ def run_page(path: Path) -> int:
                 assert matches, f"{path.name}:{block.line} prints\n\n{printed.getvalue()}\nnot\n\n{block.prints}"
     finally:
         del sys.modules[page.__name__]
+        for name in set(OPS) - set(declared):       # a page may declare an op; other tests must not see it
+            del OPS[name]
     return count
 
 

@@ -3,7 +3,7 @@ use. Slow and plain: the reference that native executables are held to, and the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Never
 
@@ -22,7 +22,7 @@ class InterpretedExecutable:
     """Runs a program whose every launch is a whole kernel (one task, one slot for each param).
 
     kernels: that of each launch. Called as `runtime.Executable` is: `fast_call(*arg_pointers, *scalars,
-    *out_pointers)`; a program with states must be bound first."""
+    *out_pointers)`; a program with states must be bound first. A subclass may watch `run_kernel`."""
 
     def __init__(self, program: Program, kernels: Sequence[Kernel], states: Sequence[int] = ()):
         program.check()
@@ -34,7 +34,7 @@ class InterpretedExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
         expected = self.program.n_states
         assert len(pointers) == expected, f"the program has {expected} states, not {len(pointers)}"
-        return InterpretedExecutable(self.program, self.kernels, pointers)
+        return type(self)(self.program, self.kernels, pointers)
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()) -> None:
         """Run the program. The outputs' memory is the caller's: program.out_bytes says how much."""
@@ -63,8 +63,11 @@ class InterpretedExecutable:
             for launch, kernel in zip(program.launches, self.kernels, strict=True):
                 self._run(launch, kernel, [pointer(program.slots[number]) for number in launch.slots])
 
-    @staticmethod
-    def _run(launch: Launch, kernel: Kernel, pointers: Sequence[int]) -> None:
+    def run_kernel(self, kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Mapping[str, int]) -> None:
+        """One launch. arrays: flat views of the memory behind each param, in its storage dtype."""
+        interpret(kernel, arrays, sizes)
+
+    def _run(self, launch: Launch, kernel: Kernel, pointers: Sequence[int]) -> None:
         sizes = dict(zip(kernel.sizes, launch.sizes, strict=True))
         arrays = []
         for param, address in zip(kernel.params, pointers, strict=True):
@@ -72,7 +75,7 @@ class InterpretedExecutable:
             memory = Buffer(address, elements * param.dtype.itemsize, "cpu", None)
             arrays.append(as_ndarray(memory, param.dtype.storage, (elements,)))
         try:
-            interpret(kernel, arrays, sizes)
+            self.run_kernel(kernel, arrays, sizes)
         except KernelError as error:
             _raise_as_native(error, launch)
 
