@@ -112,14 +112,15 @@ class _Planner:
 
     def _join_space(self, producer: Group, consumer: Group, found: SameSpace) -> None:
         crossing = producer.pinned_readers & consumer.members
-        if producer.size < consumer.size and _is_identity(producer, consumer, found.binding):
-            kept, gone = consumer, producer
+        kept, gone = producer, consumer
+        if found.binding is not None:
+            _anchor(kept, gone, found.binding)
+        else:
+            if producer.size < consumer.size:
+                kept, gone = consumer, producer
             kept.kind = producer.kind
             kept.anchor.update(gone.anchor)
             kept.reads.update(gone.reads)
-        else:
-            kept, gone = producer, consumer
-            _anchor(kept, gone, found.binding)
         kept.reduced = found.reduced
         kept.inlined |= gone.inlined
         self._absorb(kept, gone)
@@ -134,17 +135,19 @@ class _Planner:
 
     def merge_siblings(self) -> None:
         """Reductions over one value in one space share its loads."""
-        for value in [v for node in self.nodes for v in node.results]:
-            if len(self.graph._succ[value.node]) < 2:
+        for node in self.nodes:
+            if sum(self._reduces(user) for user in self.graph._succ[node]) < 2:
                 continue
-            readers: list[tuple[Group, Node, int]] = []
-            for user, position in self.graph.uses(value):
-                group = self.group_of.get(user)
-                if group is not None and group.kind == "loop" and group.has_reduction:
-                    readers.append((group, user, position))
-            for number, (_, user, position) in enumerate(readers):
-                for _, other, other_position in readers[number + 1:]:
-                    self._try_merge_siblings(user, position, other, other_position)
+            for value in node.results:
+                readers = [use for use in self.graph.uses(value) if self._reduces(use[0])]
+                for number, (user, position) in enumerate(readers):
+                    for other, other_position in readers[number + 1:]:
+                        self._try_merge_siblings(user, position, other, other_position)
+
+    def _reduces(self, node: Node) -> bool:
+        """Whether a node's group is a loop with a reduction."""
+        group = self.group_of.get(node)
+        return group is not None and group.kind == "loop" and group.has_reduction
 
     def _try_merge_siblings(self, user: Node, position: int, other: Node, other_position: int) -> None:
         a, b = self.group_of[user], self.group_of[other]
@@ -193,8 +196,3 @@ def _anchor(target: Group, source: Group, binding: Mapping[Symbol, Index]) -> No
 
     target.anchor.update([(node, move(index)) for node, index in source.anchor.items()])
     target.reads.update([(node, move(index)) for node, index in source.reads.items()])
-
-
-def _is_identity(producer: Group, consumer: Group, binding: Mapping[Symbol, Index]) -> bool:
-    return producer.extents == consumer.extents and all(
-        size == 1 or binding[("dim", d)] == Index.dim(d, size) for d, size in enumerate(consumer.extents))

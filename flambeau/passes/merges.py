@@ -7,7 +7,7 @@
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -15,7 +15,18 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index import Index, Symbol, linearize
 from flambeau.passes.groups import Group, Precedence
-from flambeau.passes.spaces import FREE, IndexTuple, is_view, pull, push, single, solve, substitute, symbols
+from flambeau.passes.spaces import (
+    FREE,
+    IndexTuple,
+    identity,
+    is_view,
+    pull,
+    push,
+    single,
+    solve,
+    substitute,
+    symbols,
+)
 
 CHEAP = 8               # an elementwise producer that costs less is repeated in any larger space
 REPEATS = 4             # a costly one at most this often
@@ -64,14 +75,15 @@ def read_index(group: Group, use: Use) -> IndexTuple | None:
 
 @dataclass(frozen=True)
 class SameSpace:
-    """The consumer's dims in terms of the producer's, and the dims that the two together reduce over."""
+    """The consumer's dims in terms of the producer's (None: they are the same), and the dims that the two together
+    reduce over."""
 
-    binding: Binding
+    binding: Binding | None
     reduced: frozenset[int]
 
 
 def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
-               crossing: Iterable[Use]) -> SameSpace | None:
+               crossing: Sequence[Use]) -> SameSpace | None:
     """crossing: every use by the consumer of a pinned value of the producer."""
     if consumer.kind != "loop" or (producer.kind == "contraction" and consumer.has_reduction):
         return None
@@ -79,6 +91,9 @@ def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
     pushed = producer.anchor.get(use.value.node)
     if target is None or pushed is None:
         return None
+    if (not use.path and pushed == target == identity(producer.extents) and producer.extents == consumer.extents
+            and not consumer.has_reduction and not crossing):
+        return SameSpace(None, producer.reduced)            # the usual case, without solving for it
     for view in use.path:
         pushed = push(view, pushed, fresh)
         if pushed is None:
@@ -92,7 +107,12 @@ def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
     reduced = _merged_reduced(producer, consumer, binding)
     if reduced is None or not all(_reads_at_anchor(producer, consumer, u, binding) for u in crossing):
         return None
-    return SameSpace(binding, reduced)
+    return SameSpace(None if _is_identity(producer, consumer, binding) else binding, reduced)
+
+
+def _is_identity(producer: Group, consumer: Group, binding: Binding) -> bool:
+    return producer.extents == consumer.extents and all(
+        size == 1 or binding[("dim", d)] == Index.dim(d, size) for d, size in enumerate(consumer.extents))
 
 
 def _covers(group: Group, binding: Binding) -> bool:

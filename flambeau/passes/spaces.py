@@ -6,7 +6,8 @@ carries it back (from result to operand); both give None where the map is not af
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from flambeau.ir import ops
@@ -28,7 +29,8 @@ def is_view(node: Node) -> bool:
     return isinstance(node.op, VIEWS)
 
 
-def identity(shape: Sequence[int], first: int = 0) -> IndexTuple:
+@lru_cache(maxsize=4096)
+def identity(shape: tuple[int, ...], first: int = 0) -> IndexTuple:
     """The index whose part d is dim `first + d`."""
     return tuple([Index.dim(first + d, size) for d, size in enumerate(shape)])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flambeau.ir.graph import Graph, Value
-from flambeau.passes.lower import Call
 from flambeau.passes.inplace import may_share
+from flambeau.passes.lower import Call
 from flambeau.passes.plan import Home, MemoryPlan
 
 Content = tuple[int, int]                       # a value, by node and result
