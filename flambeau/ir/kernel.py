@@ -137,6 +137,9 @@ class LoopSchedule:
     """vector_dim: the dim walked in vectors (an inner dim of the stages, or a parallel dim: then every value is a
     vector over it), None for scalar code. unroll: vectors per step. block: elements of a parallel vector_dim that
     one task takes. grain: tasks per chunk handed to a thread. parallel: worth more than one thread.
+    row_dim, rows: a dim whose points go `rows` at a time beside the vectors of a parallel vector_dim. The innermost
+    dim of reductions: each row has accumulators of its own, merged at the end. Another parallel dim: square tiles (at
+    most a vector wide), whose loads run along row_dim where memory does and are transposed in registers.
 
     Tasks number the parallel dims other than vector_dim in row-major order, times the blocks of vector_dim when it
     is parallel (blocks innermost, or, where vectors jump through memory that another parallel dim is contiguous
@@ -147,6 +150,8 @@ class LoopSchedule:
     block: int = 1
     grain: int = 1
     parallel: bool = True
+    row_dim: int | None = None
+    rows: int = 1
 
 
 @dataclass(frozen=True)

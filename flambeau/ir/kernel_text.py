@@ -177,7 +177,10 @@ def _name(name: str) -> str:
 
 
 def _schedule(schedule: LoopSchedule | ContractionSchedule) -> str:
-    return "  schedule " + ", ".join(f"{f.name}={_literal(getattr(schedule, f.name))}" for f in fields(schedule))
+    """Fields in order; rows only where there are some."""
+    left_out = ("row_dim", "rows") if getattr(schedule, "row_dim", None) is None else ()
+    shown = [f.name for f in fields(schedule) if f.name not in left_out]
+    return "  schedule " + ", ".join(f"{name}={_literal(getattr(schedule, name))}" for name in shown)
 
 
 def _literal(value: object) -> str:

@@ -23,6 +23,7 @@ from flambeau.ir.kernel import (
     Instr,
     Kernel,
     LoopKernel,
+    LoopSchedule,
     Reduction,
     Stage,
     Store,
@@ -257,12 +258,22 @@ class _Checker:
         schedule = kernel.schedule
         if schedule is None:
             return
-        self.require_positive(schedule, ("unroll", "block", "grain"))
+        self.require_positive(schedule, ("unroll", "block", "grain", "rows"))
         vector_dim, walked = schedule.vector_dim, {d for stage in kernel.stages for d in stage.dims}
         if vector_dim is not None and vector_dim not in walked and not 0 <= vector_dim < kernel.n_parallel:
             self.fail(f"vector_dim %i{vector_dim} is neither parallel nor walked by a stage")
         if schedule.block > 1 and (vector_dim is None or vector_dim >= kernel.n_parallel):
             self.fail(f"block={schedule.block} needs a parallel vector_dim")
+        if schedule.row_dim is not None:
+            self.check_rows(kernel, schedule, schedule.row_dim)
+
+    def check_rows(self, kernel: LoopKernel, schedule: LoopSchedule, row_dim: int) -> None:
+        if not 0 <= row_dim < len(kernel.extents) or row_dim == schedule.vector_dim:
+            self.fail(f"row_dim %i{row_dim} is not another dim than vector_dim")
+        if not isinstance(kernel.extents[row_dim], int):
+            self.fail(f"row_dim %i{row_dim} has a runtime size")
+        if schedule.vector_dim is None or schedule.vector_dim >= kernel.n_parallel:
+            self.fail(f"row_dim %i{row_dim} needs a parallel vector_dim")
 
     def check_contraction_schedule(self, kernel: ContractionKernel) -> None:
         schedule = kernel.schedule

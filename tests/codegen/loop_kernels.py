@@ -14,6 +14,7 @@ from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType, bool_, f32, i64
 from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Param, Reduction, Stage, Store
 from flambeau.ir.target import Target, avx2, generic_x86_64, host_target
+from flambeau.passes.schedule import schedule
 
 HOST = host_target()
 RUNNABLE = [HOST, *([avx2()] if HOST.has_feature("avx2") else []), *([generic_x86_64()] if HOST.is_x86 else [])]
@@ -88,8 +89,8 @@ class Compiled:
     """A kernel, callable on flat arrays; tasks run in one call, or in calls of `step` tasks."""
 
     def __init__(self, kernel: LoopKernel, target: Target = HOST) -> None:
-        self.kernel = kernel
-        [self.artifact] = backend.compile_kernels([kernel], target)
+        self.kernel = schedule(kernel, target)
+        [self.artifact] = backend.compile_kernels([self.kernel], target)
         [self.phase] = self.artifact.phases
         self.function, self.alive = load_phase(self.artifact.object, self.phase)
         self.details = (0, 0)

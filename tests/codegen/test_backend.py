@@ -18,7 +18,7 @@ def scaled(n, factor=2.0, schedule=None):
     s = Script()
     x, out = s.param(n), s.param(n, role="out")
     s.stage(stores=[(at(out, {0: 1}), s.op("mul", s.load(x, {0: 1}), s.const(factor)))])
-    return s.kernel([n], 1, schedule)
+    return s.kernel([n], 1, schedule or LoopSchedule(0, 1, 64))
 
 
 def renamed(kernel):

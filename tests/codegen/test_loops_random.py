@@ -120,7 +120,17 @@ class RandomKernel:
 
     def schedule(self) -> LoopSchedule:
         dim = self.rng.choice([None, *range(len(self.extents))])
-        return LoopSchedule(dim, self.rng.choice([1, 2, 3, 4]), self.rng.choice([1, 16, 20, 64]))
+        block = self.rng.choice([1, 16, 20, 64]) if dim is not None and dim < self.n_parallel else 1
+        return LoopSchedule(dim, self.rng.choice([1, 2, 3, 4]), block)
+
+    def schedule_with_rows(self) -> LoopSchedule:
+        """Rows of any other dim beside the vectors of a parallel one, where there are two dims."""
+        if not self.n_parallel or len(self.extents) < 2:
+            return self.schedule()
+        dim = self.rng.randrange(self.n_parallel)
+        row_dim = self.rng.choice([d for d in range(len(self.extents)) if d != dim])
+        unroll, rows = self.rng.choice([(1, 16), (1, 8), (1, 3), (2, 4), (3, 2), (4, 2)])
+        return LoopSchedule(dim, unroll, self.rng.choice([1, 16, 20, 64]), row_dim=row_dim, rows=rows)
 
 
 def same_numbers(lhs: np.ndarray, rhs: np.ndarray, dtype: DType) -> bool:
@@ -132,10 +142,12 @@ def same_numbers(lhs: np.ndarray, rhs: np.ndarray, dtype: DType) -> bool:
 def test_random_kernel_computes_what_the_interpreter_does(seed):
     maker = RandomKernel(seed)
     kernel = maker.build()
-    schedules = [None, LoopSchedule(), maker.schedule(), maker.schedule()]
+    schedules = [None, LoopSchedule(), maker.schedule(), maker.schedule(), maker.schedule_with_rows()]
     expected = [buffer.copy() for buffer in maker.buffers]
     verify_kernel(kernel)
     interpret(kernel, expected)
+    if schedules[-1].row_dim is not None:
+        verify_kernel(replace(kernel, schedule=schedules[-1]))
     for number, schedule in enumerate(schedules):
         target = RUNNABLE[(seed + number) % len(RUNNABLE)]
         found = [buffer.copy() for buffer in maker.buffers]

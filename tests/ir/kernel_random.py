@@ -86,7 +86,8 @@ def kernel(seed: int) -> Kernel:
         inner = list(range(n_parallel, n_dims))
         stages = tuple(stage(rng, len(bufs), n_dims, tuple(rng.sample(inner, rng.randint(0, len(inner)))), values)
                        for _ in range(rng.randint(0, 3)))
-        schedule = rng.choice([None, LoopSchedule(), LoopSchedule(rng.randrange(5), 4, 1024, 8, False)])
+        schedule = rng.choice([None, LoopSchedule(), LoopSchedule(rng.randrange(5), 4, 1024, 8, False),
+                               LoopSchedule(0, 1, 64, 8, True, rng.randrange(5), 16)])
         return LoopKernel(rng.choice(NAMES), bufs, extents, n_parallel, stages, schedule, locations)
     cuts = sorted(rng.randint(0, n_dims) for _ in range(3))
     dims = rng.sample(range(n_dims), n_dims)

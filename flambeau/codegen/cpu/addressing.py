@@ -12,6 +12,7 @@ shared between accesses; what is left inside the loop is one displacement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -50,6 +51,7 @@ class Memory:
     scope: Scope
     _level_now: int = FUNCTION
     _pointers: dict[tuple[int, tuple[_Term, ...]], tuple[int, ll.Value]] = field(default_factory=dict)
+    _tiles: dict[Address, list[ll.Value]] = field(default_factory=dict)
 
     @property
     def emitter(self) -> Emitter:
@@ -76,6 +78,8 @@ class Memory:
         if copy is None:
             return self.emitter.load_scalar(self._unless(guard, where.pointer, self._zeros), 0, dtype.name)
         mask = self._mask(guard)
+        if mask is None and self._fills_tile(address, dtype):
+            return self._tile_row(address, where.pointer, dtype, copy)
         if where.indices is not None:
             return self._gather(where, dtype, mask)
         if where.stride == 0:
@@ -151,7 +155,12 @@ class Memory:
         pointer = self._prefix(stage, address, INNERMOST)
         dim, dtype = self.plan.vector_dim, self._dtype(address)
         stride = address.stride_of(dim) if dim is not None and copy is not None else 0
-        offset = address.offset + stride * self.plan.lanes * (copy or 0)
+        offset = address.offset
+        if copy is not None:
+            offset += stride * self.plan.lanes * (copy % self.scope.vectors)
+            if copy >= self.scope.vectors:
+                assert self.plan.row_dim is not None, "copies beyond the vectors are rows"
+                offset += address.stride_of(self.plan.row_dim) * (copy // self.scope.vectors)
         if offset:
             pointer = self.emitter.element(pointer, offset, dtype.name)
         if copy is None:
@@ -171,6 +180,25 @@ class Memory:
             indices = term if indices is None else emitter.add(indices, term)
         assert indices is not None, "an index vector has a term"
         return indices
+
+    # -- tiles ----------------------------------------------------------------------------------------------------
+
+    def _fills_tile(self, address: Address, dtype: DType) -> bool:
+        """Whether the rows of a whole square tile lie along memory and its lanes do not: a transposed operand."""
+        row_dim, vector_dim = self.plan.row_dim, self.plan.vector_dim
+        if row_dim is None or vector_dim is None or not self.plan.is_tiled or dtype.kind == "bool":
+            return False
+        is_square = self.scope.rows == self.plan.lanes and self.scope.vectors == 1
+        return (is_square and not address.dynamic and address.stride_of(row_dim) == 1
+                and address.stride_of(vector_dim) not in (-1, 0, 1))
+
+    def _tile_row(self, address: Address, pointer: ll.Value, dtype: DType, row: int) -> ll.Value:
+        """Row `row` of the transposed tile; row 0 comes first, and loads the tile from its pointer."""
+        if row == 0:
+            lanes, stride = self.plan.lanes, address.stride_of(self.plan.vector_dim or 0)
+            loaded = [self.emitter.load_vector(pointer, lane * stride, dtype.name, lanes) for lane in range(lanes)]
+            self._tiles[address] = transposed(self.emitter, loaded)
+        return self._tiles[address][row]
 
     # -- whether --------------------------------------------------------------------------------------------------
 
@@ -290,6 +318,23 @@ class Memory:
         slot = self.emitter.stack(element_of(vector), lanes_of(vector))
         self.emitter.store(vector, slot, align=64)
         return slot
+
+
+def transposed(emitter: Emitter, rows: Sequence[ll.Value]) -> list[ll.Value]:
+    """The transpose of a square of vectors: as many as each has lanes, a power of two.
+
+    Round by round, blocks of `half` lanes change places between rows that are `half` apart."""
+    lanes, rows = len(rows), list(rows)
+    half = lanes // 2
+    while half:
+        low = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
+        high = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
+        orders = [ll.Constant(ll.VectorType(I32, lanes), order) for order in (low, high)]
+        for first in (row for row in range(lanes) if not row & half):
+            pair = rows[first], rows[first + half]
+            rows[first], rows[first + half] = (emitter.shuffle_vector(*pair, order) for order in orders)
+        half //= 2
+    return rows
 
 
 @dataclass(frozen=True)

@@ -8,30 +8,26 @@ because a loop stands around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from flambeau.codegen.cpu.emitter import compute_type, storage_bytes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Address, Extent, Instr, LoopKernel, LoopSchedule, Stage
+from flambeau.ir.kernel_cost import WEIGHTS, dims_of_values, own_dims, values_read
 from flambeau.ir.target import Target
 
 FUNCTION, TASK, STAGE = 0, 1, 2
 INNERMOST = 1 << 30                     # deeper than any level
 
 _STEP_WEIGHT = 32                       # instructions a step; with more in flight, unrolling hides nothing further
-_WEIGHTS = {
-    **dict.fromkeys(("exp", "exp2", "log", "log2", "log10", "sigmoid", "tanh", "sinh", "cosh", "erf", "erfc"), 16),
-    **dict.fromkeys(("expm1", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2"), 24),
-    **dict.fromkeys(("asinh", "acosh", "atanh", "pow", "philox", "floordiv", "mod", "fmod", "truncdiv"), 32),
-    **dict.fromkeys(("div", "sqrt", "rsqrt"), 4),
-    "const": 0,
-}
 
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """lanes is 1 for scalar code; then `vector_dim` is None, while `block_dim` may still split a parallel dim."""
+    """lanes is 1 for scalar code; then `vector_dim` is None, while `block_dim` may still split a parallel dim.
+
+    rows of row_dim (None: rows is 1) go side by side with the vectors of a blocked vector_dim: see LoopSchedule."""
 
     kernel: LoopKernel
     schedule: LoopSchedule
@@ -42,10 +38,24 @@ class LoopPlan:
     level_of: dict[int, int] = field(default_factory=dict)
     dtype_of: dict[int, DType] = field(default_factory=dict)
     read_as_vector: set[int] = field(default_factory=set)
+    row_dim: int | None = None
+    rows: int = 1
+    by_row: set[int] = field(default_factory=set)       # values that differ from row to row
 
     def varies(self, value: int) -> bool:
-        """Whether the value differs from lane to lane."""
-        return self.vector_dim is not None and self.vector_dim in self.dims_of[value]
+        """Whether the value differs from lane to lane, or from row to row: then there is a vector of it a copy."""
+        return (self.vector_dim is not None and self.vector_dim in self.dims_of[value]) or value in self.by_row
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether rows are points of a parallel dim."""
+        return self.row_dim is not None and self.row_dim < self.kernel.n_parallel
+
+    def rows_of(self, stage: Stage) -> int:
+        """Points of row_dim that the innermost level of the stage has side by side."""
+        if self.row_dim is None or not (self.is_tiled or stage.dims[-1:] == (self.row_dim,)):
+            return 1
+        return self.rows
 
     def is_vectorised(self, stage: Stage) -> bool:
         """Whether the innermost level of the stage works on vectors."""
@@ -53,21 +63,23 @@ class LoopPlan:
 
     def unroll(self, stages: Sequence[Stage]) -> int:
         """Vectors per step of a loop around `stages`."""
-        if self.vector_dim is None:
+        if self.vector_dim is None or self.is_tiled:
             return 1
         return _step_vectors(self.kernel, stages, self.schedule.unroll, self.vector_dim, self.lanes)
 
     def dim_level(self, stage: Stage, dim: int) -> int:
         """Where the index of `dim` is known."""
         if dim < self.kernel.n_parallel:
-            return STAGE if dim == self.block_dim else TASK
+            return STAGE if dim == self.block_dim or dim == self.row_dim else TASK
         assert dim in stage.dims, f"dim {dim} is read in a stage that walks {stage.dims}"
         return STAGE + 1 + stage.dims.index(dim)
 
-    def address_varies(self, address: Address) -> bool:
-        """Whether the lanes read different places, or are guarded one by one."""
+    def address_varies(self, stage: Stage, address: Address) -> bool:
+        """Whether the lanes or rows read different places, or are guarded one by one."""
         if self.vector_dim is None:
             return False
+        if self.row_dim is not None and self.rows_of(stage) > 1 and address.stride_of(self.row_dim):
+            return True
         read = [value for value, _ in address.dynamic] + ([] if address.guard is None else [address.guard])
         return bool(address.stride_of(self.vector_dim)) or any(self.varies(value) for value in read)
 
@@ -83,22 +95,41 @@ def is_empty(kernel: LoopKernel, stage: Stage) -> bool:
 
 def plan_loops(kernel: LoopKernel, schedule: LoopSchedule, target: Target) -> LoopPlan:
     """Decide lanes and levels for `kernel` under `schedule`."""
-    dims_of = _dims_of_values(kernel)
+    dims_of = dims_of_values(kernel)
     dim = schedule.vector_dim
     lanes = 1 if dim is None else choose_lanes(kernel, dims_of, dim, target)
     vector_dim = dim if lanes > 1 else None
     block_dim = dim if dim is not None and dim < kernel.n_parallel else None
     plan = LoopPlan(kernel, schedule, lanes, vector_dim, block_dim, dims_of)
+    if schedule.row_dim is not None and schedule.rows > 1 and vector_dim is not None and vector_dim == block_dim:
+        plan = _with_rows(plan, schedule.row_dim, schedule.rows)
     plan.dtype_of.update(_dtypes_of_values(kernel))
     _assign_levels(plan)
     _mark_vector_reads(plan)
     return plan
 
 
+def _with_rows(plan: LoopPlan, row_dim: int, rows: int) -> LoopPlan:
+    """The plan with rows; tiles are square, as wide as the narrower of a vector and `rows`."""
+    extent = plan.kernel.extents[row_dim]
+    assert isinstance(extent, int), "rows are points of a dim whose size is known"
+    lanes = plan.lanes
+    if row_dim < plan.kernel.n_parallel:
+        lanes = rows = min(lanes, 1 << (rows.bit_length() - 1))
+    if lanes == 1 or rows > extent:
+        return plan
+    plan = replace(plan, lanes=lanes, row_dim=row_dim, rows=rows)
+    for stage in plan.kernel.stages:
+        if plan.rows_of(stage) > 1:
+            plan.by_row.update(instr.id for instr in stage.body if row_dim in plan.dims_of[instr.id])
+            plan.by_row.update(r.id for r in stage.reductions if row_dim in plan.dims_of[r.id])
+    return plan
+
+
 def _step_vectors(kernel: LoopKernel, stages: Sequence[Stage], wanted: int, vector_dim: int, lanes: int) -> int:
     """Vectors a step: at most `wanted` and what the dim has, fewer where the body alone keeps the machine busy, and
     if that costs at most half of them, a number that leaves no single vectors behind: a loop less to compile."""
-    weight = sum(_WEIGHTS.get(instr.op, 1) for stage in stages for instr in stage.body)
+    weight = sum(WEIGHTS.get(instr.op, 1) for stage in stages for instr in stage.body)
     most = max(1, min(wanted, _STEP_WEIGHT // max(1, weight)))
     extent = kernel.extents[vector_dim]
     if isinstance(extent, str):
@@ -108,27 +139,9 @@ def _step_vectors(kernel: LoopKernel, stages: Sequence[Stage], wanted: int, vect
     return next((n for n in range(most, (most - 1) // 2, -1) if whole % n == 0), most)
 
 
-def _dims_of_values(kernel: LoopKernel) -> dict[int, frozenset[int]]:
-    dims_of: dict[int, frozenset[int]] = {}
-    for stage in kernel.stages:
-        for instr in stage.body:
-            own = set(_own_dims(instr))
-            dims_of[instr.id] = frozenset(own.union(*(dims_of[value] for value in values_read(instr))))
-        for reduction in stage.reductions:
-            dims_of[reduction.id] = dims_of[reduction.value] - frozenset(stage.dims)
-    return dims_of
-
-
 def _dtypes_of_values(kernel: LoopKernel) -> dict[int, DType]:
     found = {instr.id: instr.dtype for instr in kernel.instrs()}
     return found | {reduction.id: reduction.dtype for stage in kernel.stages for reduction in stage.reductions}
-
-
-def values_read(instr: Instr) -> Iterator[int]:
-    """Ids of the operands, and of the values in a load's address."""
-    yield from instr.operands
-    if isinstance(instr.attr, Address):
-        yield from address_values(instr.attr)
 
 
 def kernel_addresses(kernel: LoopKernel) -> list[Address]:
@@ -137,28 +150,13 @@ def kernel_addresses(kernel: LoopKernel) -> list[Address]:
     return loads + [store.address for stage in kernel.stages for store in stage.stores]
 
 
-def address_values(address: Address) -> Iterator[int]:
-    """Ids of the values an address reads."""
-    yield from (value for value, _ in address.dynamic)
-    if address.guard is not None:
-        yield address.guard
-
-
-def _own_dims(instr: Instr) -> Iterator[int]:
-    if instr.op == "index":
-        assert isinstance(instr.attr, int), f"%{instr.id}: index needs a dim number"
-        yield instr.attr
-    elif isinstance(instr.attr, Address):
-        yield from (dim for dim, _ in instr.attr.strides)
-
-
 def _assign_levels(plan: LoopPlan) -> None:
     kernel = plan.kernel
     written = {store.address.buffer for stage in kernel.stages for store in stage.stores}
     for stage in kernel.stages:
         for instr in stage.body:
             levels = [FUNCTION, *(plan.level_of[value] for value in values_read(instr))]
-            levels += [plan.dim_level(stage, dim) for dim in _own_dims(instr)]
+            levels += [plan.dim_level(stage, dim) for dim in own_dims(instr)]
             if isinstance(instr.attr, Address) and instr.attr.buffer in written:
                 levels.append(STAGE)            # after the stores of earlier stages
             if _may_fault(instr):

@@ -18,7 +18,6 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.addressing import Memory
 from flambeau.codegen.cpu.artifact import Phase
-from flambeau.codegen.cpu.default_schedule import default_schedule
 from flambeau.codegen.cpu.emitter import I1, I32, I64, constant, new_kernel
 from flambeau.codegen.cpu.loop_plan import (
     FUNCTION,
@@ -30,7 +29,7 @@ from flambeau.codegen.cpu.loop_plan import (
 from flambeau.codegen.cpu.reductions import Accumulator
 from flambeau.codegen.cpu.scalars import emit_scalar
 from flambeau.codegen.cpu.scope import Scope
-from flambeau.codegen.cpu.strips import Carry, Strip, repeat, walk_strip
+from flambeau.codegen.cpu.strips import Carry, Strip, repeat, walk_rows, walk_strip
 from flambeau.codegen.cpu.tasks import TaskSpace, return_without_tasks
 from flambeau.ir.kernel import Address, Instr, LoopKernel, Stage
 from flambeau.ir.target import Target
@@ -40,9 +39,9 @@ _UNROLLED_INSTRS = 64                   # unless that is more code than this
 
 
 def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> list[Phase]:
-    """Add the kernel's function to `module` and say how to launch it. Without a schedule it takes the default one."""
-    schedule = kernel.schedule or default_schedule(kernel)
-    plan = plan_loops(kernel, schedule, target)
+    """Add the kernel's function to `module` and say how to launch it."""
+    assert kernel.schedule is not None, f"kernel {kernel.name} came without a schedule: passes.schedule makes one"
+    plan = plan_loops(kernel, kernel.schedule, target)
     emitter = new_kernel(module, symbol, target)
     extents = tuple(
         constant(I64, extent) if isinstance(extent, int) else emitter.size(kernel.sizes.index(extent))
@@ -77,11 +76,43 @@ class _LoopEmitter:
         return [stage for stage in self.kernel.stages if not is_empty(self.kernel, stage)]
 
     def task(self, strip: Strip | None) -> None:
-        """All stages at one point of the unblocked parallel dims."""
+        """All stages at one point of the unblocked parallel dims, or at one tile."""
         self.stages_at(TASK)
         if strip is None:
             self.run_stages()
+        elif self.plan.is_tiled:
+            self.tile_row(strip)
+        else:
+            self.walk_blocked(strip)
+
+    def tile_row(self, strip: Strip) -> None:
+        """The task's points of the row dim: whole tiles along the strip, and row by row what is left beside them."""
+        scope, emitter, dim, rows = self.scope, self.emitter, self.plan.row_dim, self.plan.rows
+        assert dim is not None, "a tile has rows"
+        first, extent = scope.index[dim], self.kernel.extents[dim]
+        assert isinstance(extent, int), "rows are points of a dim whose size is known"
+        start, stop, lanes = emitter.index(strip.start), emitter.index(strip.stop), constant(I64, self.plan.lanes)
+        is_even = extent % rows == 0 and strip.divides(self.plan.lanes)
+        tiled = stop
+        if not is_even:
+            tiled = emitter.sub(stop, emitter.urem(emitter.sub(stop, start), lanes))
+            fits = emitter.icmp_signed("<=", emitter.add(first, constant(I64, rows)), scope.extents[dim])
+            tiled = emitter.select(fits, tiled, start)
+        scope.rows = rows
+        self.walk_blocked(Strip(start, tiled, self.plan.lanes))
+        scope.rows = 1
+        if is_even:
             return
+
+        def one(index: ll.Value) -> None:
+            scope.index[dim] = index
+            self.walk_blocked(Strip(tiled, stop))
+
+        last = emitter.select(fits, emitter.add(first, constant(I64, rows)), scope.extents[dim])
+        emitter.loop(emitter.select(emitter.icmp_signed("<", tiled, stop), first, last), last, 1, one, name="row")
+
+    def walk_blocked(self, strip: Strip) -> None:
+        """All stages along the task's range of the blocked dim."""
         assert self.plan.block_dim is not None, "a strip is a range of the blocked dim"
         dim = self.plan.block_dim
 
@@ -118,7 +149,7 @@ class _LoopEmitter:
                 self.instr(stage, instr, None)
         for copy in range(self.scope.copies):
             for instr in instrs:
-                if self.plan.varies(instr.id):
+                if self.plan.varies(instr.id) and copy in self.scope.copies_with(instr.id):
                     self.instr(stage, instr, copy)
         for address in self.addresses(stage):
             self.memory.prepare(stage, address)
@@ -175,6 +206,9 @@ class _LoopEmitter:
         stop = extent if isinstance(extent, int) else self.scope.extents[dim]
         if dim == self.plan.vector_dim:
             return walk_strip(self.scope, Strip(0, stop), self.plan.unroll([stage]), step, carry)
+        if dim == self.plan.row_dim and self.plan.rows_of(stage) > 1:
+            assert isinstance(extent, int), "rows are points of a dim whose size is known"
+            return walk_rows(self.scope, extent, self.plan.rows, step, carry)
         return repeat(self.scope, 0, stop, 1, step, carry, self.written_out(stage, depth))
 
     def written_out(self, stage: Stage, depth: int) -> int:
@@ -188,7 +222,7 @@ class _LoopEmitter:
         for copy in self.copies_of(stage):
             for store in stage.stores:
                 is_plain = store.combine == "set" and not self.plan.varies(store.value)
-                uniform = is_plain and not self.plan.address_varies(store.address)
+                uniform = is_plain and not self.plan.address_varies(stage, store.address)
                 self.memory.store(stage, store, None if uniform else copy)
         carry = list(carry)
         width = sum(acc.width for acc in accumulators)
@@ -216,7 +250,9 @@ class _LoopEmitter:
         """Independent accumulators of each reduction: one a copy."""
         if not self.plan.is_vectorised(stage):
             return 1
-        return self.plan.unroll([stage]) if self.plan.vector_dim in stage.dims else self.scope.copies
+        if self.plan.vector_dim in stage.dims:
+            return self.plan.unroll([stage])
+        return self.scope.copies * (1 if self.plan.is_tiled else self.plan.rows_of(stage))
 
     def update(self, stage: Stage, acc: Accumulator, state: Carry, copy: int | None) -> Carry:
         value = self.scope.read(acc.reduction.value, copy)
@@ -236,7 +272,7 @@ class _LoopEmitter:
         return constant(I64, 0, self.scope.lanes(copy)) if position is None else position
 
     def finish(self, stage: Stage, accumulators: list[Accumulator], copies: int, carry: Carry) -> None:
-        """Bind the results: per copy in column mode, else all copies and lanes merged into a scalar."""
+        """Bind the results: per copy in column mode, its rows merged, else all copies and lanes merged into one."""
         width = sum(acc.width for acc in accumulators)
         at = 0
         for acc in accumulators:
@@ -245,18 +281,22 @@ class _LoopEmitter:
             self.bind(stage, acc, states)
 
     def bind(self, stage: Stage, acc: Accumulator, states: list[Carry]) -> None:
-        name = acc.reduction.id
+        name, copies = acc.reduction.id, self.scope.copies
         if self.plan.varies(name):
-            for copy, state in enumerate(states):
-                self.scope.define(name, copy, acc.result(state))
-            return
-        if self.plan.is_vectorised(stage) and self.plan.vector_dim not in stage.dims:
+            for copy in self.scope.copies_with(name):
+                self.scope.define(name, copy, acc.result(_merged(acc, states[copy::copies])))
+        elif self.plan.is_vectorised(stage) and self.plan.vector_dim not in stage.dims:
             # The value is the same in every lane of a blocked dim, masked lanes aside, and lane 0 is never masked.
-            states = [[self.emitter.lane(value, 0) for value in states[0]]]
-            self.scope.define(name, None, acc.result(states[0]))
-            return
-        while len(states) > 1:
-            half = len(states) // 2
-            merged = [acc.merge(a, b) for a, b in zip(states[:half], states[half : 2 * half], strict=True)]
-            states = merged + states[2 * half :]
-        self.scope.define(name, None, acc.result(acc.across_lanes(states[0])))
+            rows = [[self.emitter.lane(value, 0) for value in state] for state in states[::copies]]
+            self.scope.define(name, None, acc.result(_merged(acc, rows)))
+        else:
+            self.scope.define(name, None, acc.result(acc.across_lanes(_merged(acc, states))))
+
+
+def _merged(acc: Accumulator, states: list[Carry]) -> Carry:
+    """The accumulators in one, by halving."""
+    while len(states) > 1:
+        half = len(states) // 2
+        merged = [acc.merge(a, b) for a, b in zip(states[:half], states[half : 2 * half], strict=True)]
+        states = merged + states[2 * half :]
+    return states[0]

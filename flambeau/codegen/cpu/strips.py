@@ -22,11 +22,17 @@ class Strip:
     stop: ll.Value | int
     divisor: int = 1
 
+    def divides(self, lanes: int) -> bool:
+        """Whether the strip is known to be whole vectors."""
+        if isinstance(self.start, int) and isinstance(self.stop, int):
+            return (self.stop - self.start) % lanes == 0
+        return self.divisor % lanes == 0
+
 
 def walk_strip(scope: Scope, strip: Strip, unroll: int, body: Body, carry: Carry) -> Carry:
     """carry = body(index of lane 0, carry) along the strip, `unroll` vectors a step where there are as many left.
 
-    `scope.copies` and `scope.mask` tell the body of each step how many vectors it has and which lanes.
+    `scope.vectors` and `scope.mask` tell the body of each step how many vectors it has and which lanes.
     """
     if isinstance(strip.start, int) and isinstance(strip.stop, int):
         return _walk_known(scope, strip.start, strip.stop, unroll, body, carry)
@@ -65,12 +71,25 @@ def _walk_unknown(scope: Scope, strip: Strip, unroll: int, body: Body, carry: Ca
 
 def _with(scope: Scope, copies: int, mask: ll.Value | None, body: Body) -> Body:
     def step(index: ll.Value, carry: Carry) -> Carry:
-        scope.copies, scope.mask = copies, mask
+        scope.vectors, scope.mask = copies, mask
         carry = body(index, carry)
-        scope.copies, scope.mask = 1, None
+        scope.vectors, scope.mask = 1, None
         return carry
 
     return step
+
+
+def walk_rows(scope: Scope, extent: int, rows: int, body: Body, carry: Carry, written_out: int = 1) -> Carry:
+    """carry = body(index of row 0, carry) along the row dim, `rows` points a step, then one by one."""
+    def step(index: ll.Value, carry: Carry) -> Carry:
+        scope.rows = rows
+        carry = body(index, carry)
+        scope.rows = 1
+        return carry
+
+    whole = extent - extent % rows
+    carry = repeat(scope, 0, whole, rows, step, carry)
+    return repeat(scope, whole, extent, 1, body, carry, written_out)
 
 
 def repeat(

@@ -52,6 +52,8 @@ class TaskSpace:
     def _companion(self) -> int | None:
         """The parallel dim that an access which jumps along the vector dim is contiguous along."""
         vector_dim = self.plan.vector_dim
+        if self.plan.is_tiled:
+            return self.plan.row_dim
         for address in kernel_addresses(self.plan.kernel):
             if vector_dim is not None and address.stride_of(vector_dim) not in (-1, 0, 1):
                 for dim in self.outer:
@@ -62,10 +64,14 @@ class TaskSpace:
     def dims(self) -> tuple[TaskDim, ...]:
         """The factors of the task count."""
         kernel = self.plan.kernel
-        dims = [_task_dim(kernel, kernel.extents[dim], 1) for dim in self.outer]
+        dims = [_task_dim(kernel, kernel.extents[dim], self._step(dim)) for dim in self.outer]
         if self.plan.block_dim is not None:
             dims.append(_task_dim(kernel, kernel.extents[self.plan.block_dim], self.block))
         return tuple(dims)
+
+    def _step(self, dim: int) -> int:
+        """Points of an unblocked dim that a task takes."""
+        return self.plan.rows if dim == self.plan.row_dim else 1
 
     def phase(self, symbol: str) -> Phase:
         """How to launch the kernel's function."""
@@ -103,13 +109,20 @@ class TaskSpace:
         for place, dim in reversed(list(enumerate(order))):
             number = task
             if place:
-                count = self._blocks(scope) if dim == self.plan.block_dim else scope.extents[dim]
+                count = self._blocks(scope) if dim == self.plan.block_dim else self._steps(scope, dim)
                 number, task = emitter.urem(task, count), emitter.udiv(task, count)
             if dim == self.plan.block_dim:
                 strip = self._strip(scope, number, emitter.add(number, constant(I64, 1)))
-            else:
+            elif self._step(dim) == 1:
                 scope.index[dim] = number
+            else:
+                scope.index[dim] = emitter.mul(number, constant(I64, self._step(dim)))
         return strip
+
+    def _steps(self, scope: Scope, dim: int) -> ll.Value:
+        """Tasks along an unblocked dim."""
+        extent, step = self.plan.kernel.extents[dim], self._step(dim)
+        return scope.extents[dim] if step == 1 or isinstance(extent, str) else constant(I64, -(-extent // step))
 
     def _flat_strip(self, scope: Scope) -> Strip:
         if self._blocks_known() == 1:

@@ -1,0 +1,155 @@
+"""What a loop kernel costs one core: a rough count of vector instructions and of bytes, in nanoseconds.
+
+Good to about a factor of two, which is what the choices made with it need: along which dim vectors run, whether a
+kernel is worth more than one thread, and how large its tasks are.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from flambeau.ir.kernel import Address, Instr, LoopKernel, Stage
+from flambeau.ir.target import Target
+
+# Vector instructions that one scalar op takes; 1 where nothing is said.
+WEIGHTS: Final[dict[str, int]] = {
+    **dict.fromkeys(("exp", "exp2", "log", "log2", "log10", "sigmoid", "tanh", "sinh", "cosh", "erf", "erfc"), 16),
+    **dict.fromkeys(("expm1", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2"), 24),
+    **dict.fromkeys(("asinh", "acosh", "atanh", "pow", "philox", "floordiv", "mod", "fmod", "truncdiv"), 32),
+    **dict.fromkeys(("div", "sqrt", "rsqrt"), 4),
+    "const": 0,
+}
+RUNTIME_EXTENT: Final = 4096            # what a size known only at run time counts as
+
+_NS_PER_INSTR: Final = 0.2              # of a vector: two a cycle, and rarely without a wait
+_CACHED_BYTES_PER_NS: Final = 40.0      # what level 2 sustains
+_MEMORY_BYTES_PER_NS: Final = 10.0      # one core, from memory or a shared cache
+_EXTREMUM: Final = 3                    # max and min look for NaN
+_GATHERED: Final = 1.0                  # instructions a lane of a load or store whose lanes lie apart
+_SCATTERED: Final = 2.0
+_TILED: Final = 4.0                     # instructions a vector of a load that a square tile transposes
+
+
+def count(kernel: LoopKernel, dims: Iterable[int]) -> int:
+    """Points of the dims, at least 1."""
+    return math.prod(RUNTIME_EXTENT if isinstance(e := kernel.extents[dim], str) else max(1, e) for dim in dims)
+
+
+def dims_of_values(kernel: LoopKernel) -> dict[int, frozenset[int]]:
+    """The dims each value depends on; a reduced one no longer on those it was reduced over."""
+    dims_of: dict[int, frozenset[int]] = {}
+    for stage in kernel.stages:
+        for instr in stage.body:
+            own = set(own_dims(instr))
+            dims_of[instr.id] = frozenset(own.union(*[dims_of[value] for value in values_read(instr)]))
+        for reduction in stage.reductions:
+            dims_of[reduction.id] = dims_of[reduction.value] - frozenset(stage.dims)
+    return dims_of
+
+
+def values_read(instr: Instr) -> Iterator[int]:
+    """Ids of the operands, and of the values in a load's address."""
+    yield from instr.operands
+    if isinstance(instr.attr, Address):
+        yield from address_values(instr.attr)
+
+
+def address_values(address: Address) -> Iterator[int]:
+    """Ids of the values an address reads."""
+    yield from (value for value, _ in address.dynamic)
+    if address.guard is not None:
+        yield address.guard
+
+
+def own_dims(instr: Instr) -> Iterator[int]:
+    """The dims an instruction reads itself."""
+    if instr.op == "index":
+        assert isinstance(instr.attr, int), f"%{instr.id}: index needs a dim number"
+        yield instr.attr
+    elif isinstance(instr.attr, Address):
+        yield from (dim for dim, _ in instr.attr.strides)
+
+
+class Cost:
+    """Costs of one kernel on one core of a target."""
+
+    def __init__(self, kernel: LoopKernel, target: Target) -> None:
+        self.kernel, self.target = kernel, target
+        self.dims_of = dims_of_values(kernel)
+        self.parallel = range(kernel.n_parallel)
+        self.bytes = sum(p.dtype.itemsize * (RUNTIME_EXTENT if isinstance(p.elements, str) else p.elements)
+                         for p in kernel.params)
+        self._is_far = self.bytes > target.l2_bytes
+
+    def nanoseconds(self, vector_dim: int | None, tiled: int | None = None) -> float:
+        """The whole kernel with vectors along `vector_dim`; tiled: the parallel dim that makes tiles with it."""
+        instrs = sum(self.stage_instrs(stage, vector_dim, tiled) for stage in self.kernel.stages)
+        return max(instrs * _NS_PER_INSTR, self.memory_ns)
+
+    @property
+    def memory_ns(self) -> float:
+        """What moving every param once takes."""
+        return self.bytes / (_MEMORY_BYTES_PER_NS if self._is_far else _CACHED_BYTES_PER_NS)
+
+    def stage_instrs(self, stage: Stage, vector_dim: int | None, tiled: int | None) -> float:
+        """Vector instructions of one stage over all points, scalar ones included."""
+        lanes = self.lanes(vector_dim)
+        rounds = self._rounds(stage, vector_dim, lanes)
+        total = rounds[-1] + rounds[0]              # the loops themselves
+        for instr in stage.body:
+            weight: float = WEIGHTS.get(instr.op, 1)
+            if isinstance(instr.attr, Address):
+                weight = self._access(instr.attr, vector_dim, tiled, lanes, _GATHERED)
+            total += weight * rounds[self._depth(stage, self.dims_of[instr.id])]
+        for store in stage.stores:
+            adds = store.combine == "add"
+            weight = self._access(store.address, vector_dim, None, lanes, 2 * _SCATTERED if adds else _SCATTERED)
+            if adds and vector_dim is not None and not store.address.stride_of(vector_dim):
+                weight = max(weight, lanes * 2 * _SCATTERED)
+            total += weight * rounds[-1]
+        for reduction in stage.reductions:
+            weight = 1 if reduction.combiner in ("sum", "prod", "any", "all") else _EXTREMUM
+            total += weight * rounds[-1]
+            if vector_dim in stage.dims:
+                total += 2 * (1 + weight) * math.log2(lanes) * rounds[0]
+        return total
+
+    def lanes(self, vector_dim: int | None) -> int:
+        """Lanes of most values that vary along the dim, never many more than it has points."""
+        if vector_dim is None:
+            return 1
+        varying = [i for i in self.kernel.instrs() if vector_dim in self.dims_of[i.id] and i.op != "check"]
+        wide = sum(i.dtype.itemsize == 8 for i in varying)
+        narrow = all(i.dtype.itemsize == 1 for i in varying)
+        lanes = self.target.lanes(8 if 2 * wide > len(varying) else 1 if narrow else 4)
+        extent = self.kernel.extents[vector_dim]
+        while isinstance(extent, int) and lanes > 1 and lanes // 2 >= extent:
+            lanes //= 2
+        return lanes
+
+    def _rounds(self, stage: Stage, vector_dim: int | None, lanes: int) -> list[float]:
+        """How often code runs at each depth of the stage's loops, outermost first."""
+        rounds = 1.0
+        found = []
+        for dims in (self.parallel, *((dim,) for dim in stage.dims)):
+            for dim in dims:
+                points = count(self.kernel, (dim,))
+                rounds *= -(-points // lanes) if dim == vector_dim else points
+            found.append(rounds)
+        return found
+
+    def _depth(self, stage: Stage, dims: frozenset[int]) -> int:
+        """The loop of the stage in which a value that depends on `dims` is computed; 0 outside of all."""
+        return max([depth for depth, dim in enumerate(stage.dims, 1) if dim in dims], default=0)
+
+    def _access(self, address: Address, vector_dim: int | None, tiled: int | None, lanes: int, apart: float) -> float:
+        if vector_dim is None:
+            return 1
+        jumps = address.stride_of(vector_dim) not in (-1, 0, 1)
+        gathers = any(vector_dim in self.dims_of[value] for value, _ in address.dynamic)
+        if not jumps and not gathers:
+            return 1
+        if tiled is not None and address.stride_of(tiled) == 1 and not address.dynamic and address.guard is None:
+            return _TILED
+        return lanes * apart * (2 if self._is_far and jumps else 1)
