@@ -45,7 +45,7 @@ _STRIDED_CYCLES: Final = 4.0  # per element: load or store one lane of an epilog
 _CONVERT_CYCLES: Final = 1.0  # per load of a type that has to be widened
 _MASK_BY_ELEMENT_CYCLES: Final = 1.0  # per element of a masked load where there is no instruction for it
 # rhs in place, by its share of L2, where many m tiles read it: it skips through pages and fills only some sets.
-_IN_PLACE_FACTORS: Final = ((0.125, 1.0), (0.4, 1.1), (0.75, 1.3), (math.inf, 1.6))
+_IN_PLACE_FACTORS: Final = ((0.125, 1.05), (0.4, 1.1), (0.75, 1.3), (math.inf, 1.6))
 _FAR_LHS_FACTOR: Final = 1.15  # each k point of lhs in another page
 _ALIASED_FACTOR: Final = 1.2  # lines a multiple of a page apart share a set of L1
 _PAGE_BYTES: Final = 4096
@@ -257,7 +257,7 @@ def _in_place_factor(shape: Shape, m_tile: tuple[int, ...], pack_lhs: bool, pack
         factor *= _FAR_LHS_FACTOR
     if not pack_lhs and _rows_share_a_set(shape, m_tile):
         factor *= _ALIASED_FACTOR
-    if pack_rhs or shape.m_points <= math.prod(m_tile) or shape.streams_operands:
+    if pack_rhs or shape.rhs_stays_in_l1 or shape.m_points <= math.prod(m_tile) or shape.streams_operands:
         return factor
     rhs_bytes = shape.k_points * shape.n_points * shape.acc_bytes
     factor *= next(cost for share, cost in _IN_PLACE_FACTORS if rhs_bytes < share * shape.target.l2_bytes)
