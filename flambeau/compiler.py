@@ -4,9 +4,11 @@
 """
 from __future__ import annotations
 
+import gc
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -98,6 +100,20 @@ class Compiled:
         return print_graph(graph)
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Graphs are many small objects that live on: a collector that walks them all, again and again, takes longer than
+    the passes do."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_collector_paused()
 def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False,
                   backend: str | Backend = "cpu", passes: Sequence[Pass] = GRAPH_PASSES) -> Compiled:
     """Compile `graph`, which is left as it was.
