@@ -33,6 +33,10 @@ class Attributed:
         """(name, value) of everything a trace may read."""
         raise NotImplementedError("Attributed: define _guarded_state")
 
+    def _mutable_state(self) -> Iterable[tuple[str, Any]]:
+        """(name, value) of those attributes that can change in place, which bumps no epoch (`may_change`)."""
+        return ()
+
 
 class Volatile(Attributed):
     """Attributed, but changes without notice (optimizers: their param_groups are plain dicts)."""
@@ -119,6 +123,21 @@ def signature(value: Any, budget: list[int] | None = None, depth: int = 0) -> An
     if depth <= 2 and _is_user_object(value):
         return (_Identity(value), tuple([(n, signature(v, budget, depth + 1)) for n, v in vars(value).items()]))
     return _Identity(value)
+
+
+def may_change(value: Any, depth: int = 0) -> bool:
+    """True when the signature of this object can become another without notice: lists, dicts, sets, objects of the
+    user's, and whatever holds one."""
+    if type(value) in _BY_VALUE or isinstance(value, _BY_IDENTITY) or depth > 20:
+        return False
+    if isinstance(value, (list, dict, set, Volatile)):
+        return True
+    if isinstance(value, (tuple, frozenset)):
+        return any(may_change(v, depth + 1) for v in value)
+    if dataclasses.is_dataclass(value):
+        return not value.__dataclass_params__.frozen or any(        # type: ignore[attr-defined]
+            may_change(getattr(value, f.name, None), depth + 1) for f in dataclasses.fields(value))
+    return depth <= 2 and not isinstance(value, Attributed) and _is_user_object(value)
 
 
 def _key(key: Any) -> Any:
@@ -247,6 +266,9 @@ class Watch:
                                  place)
         if isinstance(value, types.FunctionType) and not is_internal(value.__code__.co_filename):
             self._watch_closure(value)
+        if stable:
+            for inner, mutable in value._mutable_state():
+                self.add(("mutable", id(mutable)), f"{name}.{inner}", _constant_reader(mutable), where)
 
     def _profile(self, frame: types.FrameType, event: str, argument: Any) -> None:
         if event == "call":
@@ -257,6 +279,9 @@ class Watch:
                     self._watch_globals(code, frame.f_globals)
 
     def _watch_function(self, function: Callable[..., Any]) -> None:
+        owner = getattr(function, "__self__", None)
+        if owner is not None:               # a bound method reads its object, which is no argument of the call
+            self.add(("object", id(owner)), type(owner).__name__, _constant_reader(owner))
         function = getattr(function, "__func__", function)
         if isinstance(function, types.FunctionType):
             self._watch_closure(function)
@@ -293,6 +318,10 @@ def _cell_reader(cell: types.CellType) -> Callable[[], Any]:
         except ValueError:
             return MISSING
     return read
+
+
+def _constant_reader(value: Any) -> Callable[[], Any]:
+    return lambda: value
 
 
 def _item_reader(namespace: dict[str, Any], name: str) -> Callable[[], Any]:

@@ -20,6 +20,8 @@ MODULES: list[tuple[str, tuple[int, ...]]] = [
     ("Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2))", (2, 3, 8, 7)),
     ("Conv2d(2, 2, 3, padding='same', bias=False)", (2, 5, 5)), ("Conv2d(2, 4, 4, padding='valid')", (1, 2, 5, 5)),
     ("Conv2d(2, 4, 4, padding='same')", (1, 2, 5, 5)),
+    ("Conv2d(2, 4, 3, padding=(1, 2), padding_mode='circular')", (1, 2, 5, 5)),
+    ("Conv1d(2, 4, 4, padding='same', padding_mode='reflect')", (1, 2, 7)),
     ("BatchNorm1d(3)", (5, 3)), ("BatchNorm1d(3, affine=False)", (5, 3, 4)), ("BatchNorm2d(3, eps=0.1)", (5, 3, 2, 2)),
     ("BatchNorm2d(3, momentum=None, bias=False)", (5, 3, 2, 2)), ("BatchNorm1d(3, track_running_stats=False)", (4, 3)),
     ("LayerNorm(4)", (2, 3, 4)), ("LayerNorm((3, 4), bias=False)", (2, 3, 4)), ("RMSNorm(4)", (2, 3, 4)),

@@ -75,9 +75,8 @@ class _BatchNorm(Module):
                           self.weight, self.bias, use_batch, factor, self.eps)
 
     def extra_repr(self) -> str:
-        bias = f"bias={self.bias is not None}, " if self.affine else ""
-        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, {bias}"
-                f"track_running_stats={self.track_running_stats}")
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
 
 
 class BatchNorm1d(_BatchNorm):

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.errors import UnsupportedError
 from flambeau.frontend.functions import convolution as F
+from flambeau.frontend.functions.layers import pad
 from flambeau.frontend.nn.init import default_weights_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
@@ -12,6 +12,7 @@ from flambeau.frontend.tensor import Tensor
 from flambeau.ir.dtypes import DType
 
 Sizes = int | tuple[int, ...]
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class _Conv(Module):
@@ -34,10 +35,9 @@ class _Conv(Module):
         self.kernel_size, self.stride = self._per_dim(kernel_size), self._per_dim(stride)
         self.dilation = self._per_dim(dilation)
         self.padding = self._checked_padding(padding)
+        if padding_mode not in _PADDING_MODES:
+            raise ValueError(f"padding_mode must be one of {_PADDING_MODES}, but got padding_mode={padding_mode!r}")
         self.padding_mode = padding_mode
-        if padding_mode != "zeros":
-            raise UnsupportedError(f"padding_mode={padding_mode!r}", hint="pad with F.pad before the layer; "
-                                                                          "only 'zeros' is done inside it")
         self.weight = empty_parameter((out_channels, in_channels // groups, *self.kernel_size), dtype, device)
         self.register_parameter("bias", empty_parameter((out_channels,), dtype, device) if bias else None)
         self.reset_parameters()
@@ -57,6 +57,19 @@ class _Conv(Module):
             raise ValueError("padding='same' is not supported for strided convolutions")
         return padding
 
+    def _padded(self, input: Tensor) -> tuple[Tensor, tuple[int, ...] | str]:
+        """The input with borders that are not zeros put around it, and the padding left to do."""
+        if self.padding_mode == "zeros":
+            return input, self.padding
+        around: list[int] = []
+        for dim in reversed(range(self.rank)):          # pad() counts dims from the last
+            total = self.dilation[dim] * (self.kernel_size[dim] - 1) if self.padding == "same" else 0
+            before, after = total // 2, total - total // 2
+            if not isinstance(self.padding, str):
+                before = after = self.padding[dim]
+            around += [before, after]
+        return pad(input, around, self.padding_mode), (0,) * self.rank
+
     def reset_parameters(self) -> None:
         """Draw weight and bias anew, uniform within 1 / sqrt(fan_in)."""
         default_weights_(self.weight, self.bias)
@@ -72,6 +85,8 @@ class _Conv(Module):
             facts.append(f"groups={self.groups}")
         if self.bias is None:
             facts.append("bias=False")
+        if self.padding_mode != "zeros":
+            facts.append(f"padding_mode={self.padding_mode}")
         return ", ".join(facts)
 
 
@@ -81,7 +96,8 @@ class Conv1d(_Conv):
     rank = 1
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.conv1d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        x, padding = self._padded(input)
+        return F.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv2d(_Conv):
@@ -90,4 +106,5 @@ class Conv2d(_Conv):
     rank = 2
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        x, padding = self._padded(input)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)

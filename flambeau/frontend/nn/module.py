@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
-from flambeau.frontend.guards import Attributed, Exactly, Identities
+from flambeau.frontend.guards import Attributed, Exactly, Identities, may_change
 from flambeau.frontend.nn import conversion, state, tree
 from flambeau.frontend.nn.hooks import Hook, RemovableHandle, call_with_hooks
 from flambeau.frontend.nn.parameter import Parameter
@@ -337,3 +337,10 @@ class Module(Attributed):
         yield "hooks", Identities([h for hooks in (fields["_forward_pre_hooks"], fields["_forward_hooks"])
                                    for h in hooks.values()])
         yield from fields["_modules"].items()
+
+    def _mutable_state(self) -> Iterable[tuple[str, Any]]:
+        """Plain attributes, here and below, whose contents can change without an assignment."""
+        for path, module in self.named_modules():
+            for name, value in module.__dict__.items():
+                if name not in _INTERNAL and may_change(value):
+                    yield tree.joined(path, name), value

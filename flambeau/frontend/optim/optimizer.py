@@ -238,8 +238,8 @@ class Optimizer(Volatile):
                     numbers.append((key, len(value)))
                 elif key not in _UNGUARDED:
                     yield f"param_groups[{n}].{key}", value
-            yield f"param_groups[{n}] numbers", Exactly(numbers)
-            yield f"param_groups[{n}] zeros", Exactly([k for k in self.structural if group.get(k) == 0])
+            yield f"param_groups[{n}], which settings are numbers", Exactly(numbers)
+            yield f"param_groups[{n}], which settings are zero", Exactly([k for k in self.structural if group.get(k) == 0])
         yield "state", Identities([v for state in self.state.values() for v in state.values()], growing=True)
         for name, value in self.__dict__.items():
             if name not in _OWN:
