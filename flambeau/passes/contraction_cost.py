@@ -52,7 +52,7 @@ _PAGE_BYTES: Final = 4096
 _SHAPE_PENALTY: Final = 0.01  # each shape of tile is another microkernel to compile
 _SPREAD_PENALTY: Final = 0.01  # rows of several image rows share fewer lines and pages
 _PREFETCH_POINTS: Final = 8
-_LONG_SUM: Final = 3                    # k is that many times m and n
+_LONG_SUM: Final = 3  # k is that many times m and n
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.contraction_plan import Operand, Panels, Plan
+from flambeau.codegen.cpu.contraction_plan import Plan
 from flambeau.codegen.cpu.emitter import I64, Emitter
 from flambeau.codegen.cpu.packing import offset_of, panel_offset, unflatten
+from flambeau.codegen.cpu.panels import Operand, Panels
 from flambeau.ir.kernel import Address
 
 __all__ = [

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.contraction_plan import Panels, Plan, row_major
+from flambeau.codegen.cpu.contraction_plan import Plan
 from flambeau.codegen.cpu.emitter import (
     I32,
     I64,
@@ -23,6 +23,7 @@ from flambeau.codegen.cpu.emitter import (
     vector_type,
 )
 from flambeau.codegen.cpu.microkernel import internal_function
+from flambeau.codegen.cpu.panels import Panels, row_major
 from flambeau.codegen.cpu.tile_sums import widen
 
 __all__ = ["emit_packing", "offset_of", "panel_offset", "unflatten"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.contraction_plan import Operand, Plan
+from flambeau.codegen.cpu.contraction_plan import Plan
 from flambeau.codegen.cpu.emitter import (
     F32,
     F64,
@@ -28,6 +28,7 @@ from flambeau.codegen.cpu.emitter import (
     storage_bytes,
     vector_type,
 )
+from flambeau.codegen.cpu.panels import Operand
 
 __all__ = ["DotSums", "RowSums", "Tile", "widen"]
 
