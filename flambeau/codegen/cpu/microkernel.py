@@ -51,7 +51,7 @@ def epilogue_addresses(plan: Plan) -> tuple[Address, ...]:
 def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Function:
     """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k.
 
-    count: points of the block's outermost loop. lhs and rhs point at the tile's first row and column at the first k point. targets: a pointer for each
+    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k.
     epilogue address at the tile's first point ("registers"), the tile's memory ("memory"), or the memory and an
     i1 that says whether an earlier visit left sums there ("update").
     """
