@@ -51,9 +51,10 @@ def epilogue_addresses(plan: Plan) -> tuple[Address, ...]:
 def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Function:
     """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k.
 
-    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k.
-    epilogue address at the tile's first point ("registers"), the tile's memory ("memory"), or the memory and an
-    i1 that says whether an earlier visit left sums there ("update").
+    lhs and rhs point at the tile's first row and column at the block's first k point; count is how many points of
+    its outermost loop the block has. targets: a pointer for each epilogue address at the tile's first point
+    ("registers"), the tile's memory ("memory"), or the memory and an i1 that says whether an earlier visit left
+    sums there ("update").
     """
     targets = {"registers": [PTR] * len(epilogue_addresses(plan)), "memory": [PTR], "update": [PTR, I1]}
     b = internal_function(module, name, ll.VoidType(), [PTR, PTR, I64, *targets[tile.result]], plan)
