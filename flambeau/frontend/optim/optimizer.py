@@ -229,7 +229,7 @@ class Optimizer(Volatile):
         """Parameters and state by identity, hyperparameters except numbers, which are read at every call."""
         for n, group in enumerate(self.param_groups):
             yield f"param_groups[{n}].params", Identities(group["params"])
-            numbers = []
+            numbers: list[Any] = []
             for key, value in group.items():
                 kind = type(value)
                 if kind is float or kind is int:
