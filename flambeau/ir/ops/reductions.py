@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from flambeau.ir import dtypes
-from flambeau.ir.kernel import Combiner
 from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_dtypes, check_static
 from flambeau.ir.ops.sampling import AWAY_FROM_ZERO, drawn, given
@@ -19,6 +18,7 @@ from flambeau.ir.types import TensorType
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
     from flambeau.ir.graph import Value
+    from flambeau.ir.kernel import Combiner
 
 
 class Reduction(Op):
