@@ -3,8 +3,8 @@
     %1 = mul(%0, 1); %2 = permute(%1, dims=(1, 0)); %3 = permute(%2, dims=(1, 0))  ->  %0
 
 Rules keep every bit of every number, except that sums may be regrouped. They stand in tables by subject:
-`rules_arithmetic`, `rules_choices`, `rules_views`
-and `rules_reductions`. Runs after autodiff: it removes stop_gradient.
+`rules_arithmetic`, `rules_choices`, `rules_views`,
+`rules_reductions` and `rules_gathers`. Runs after autodiff: it removes stop_gradient.
 """
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from flambeau.ir.graph import Graph
-from flambeau.passes import rules_arithmetic, rules_choices, rules_reductions, rules_views
+from flambeau.passes import rules_arithmetic, rules_choices, rules_gathers, rules_reductions, rules_views
 from flambeau.passes.rewrite import Rewriter, Rule, graphs_within
 
 __all__ = ["RULES", "apply_rules", "simplify"]
 
 RULES: Final[tuple[Rule, ...]] = (
-    *rules_arithmetic.RULES, *rules_choices.RULES, *rules_views.RULES, *rules_reductions.RULES)
+    *rules_arithmetic.RULES, *rules_choices.RULES, *rules_views.RULES, *rules_reductions.RULES,
+    *rules_gathers.RULES)
 
 
 def _by_op(rules: Sequence[Rule]) -> dict[str, list[Rule]]:

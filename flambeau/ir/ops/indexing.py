@@ -202,6 +202,19 @@ class ScatterAlongAdd(Linear):
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (None, b.emit(TakeAlong(self.dim), cotangent, operands[0]))
 
+    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
+        """One update a line, as the gradient of picking one score a row: a comparison with every place, that fuses.
+        Taking from 0, 1, 2, ... checks the index."""
+        indices, updates = operands
+        if updates.shape[self.dim] != 1 or isinstance(self.size, Dim):
+            return None
+        every = range(len(updates.shape))
+        shape = (*updates.shape[:self.dim], self.size, *updates.shape[self.dim + 1:])
+        places = b.iota(self.size, dtypes.i64)
+        chosen = b.emit(Take(0), places, indices)
+        is_chosen = b.eq(b.broadcast(places, shape, (self.dim,)), b.broadcast(chosen, shape, every))
+        return (b.where(is_chosen, b.broadcast(updates, shape, every), b.scalar(0, updates)),)
+
     def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
         return operands[1].numel
 
@@ -210,7 +223,8 @@ class ScatterAlongAdd(Linear):
         for dim, size, indices, updates in ((1, 5, "i64[3,2]", "f32[3,2]"), (0, 2, "i64[6,3]", "f32[6,3]"),
                                             (0, 3, "i32[4]", "f32[4]"), (1, 3, "i64[2,0]", "f32[2,0]"),
                                             (0, 4, "i64[5]", "i64[5]"), (1, 2, "i64[2,3]", "bf16[2,3]"),
-                                            (1, 4, "i64[2,3,2]", "f64[2,3,2]")):
+                                            (1, 4, "i64[2,3,2]", "f64[2,3,2]"), (1, 4, "i64[2,1,3]", "f32[2,1,3]"),
+                                            (0, 3, "i32[1,0]", "bf16[1,0]")):
             yield _with_indices(cls(size, dim), size, indices, updates, position=0)
 
 
