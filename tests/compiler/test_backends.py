@@ -9,6 +9,7 @@ import pytest
 from checked import assert_close, run
 from programs import lenet, mlp, program
 
+import flambeau as fb
 from flambeau.backends import BuiltKernel, Runnable, backend_of, register_backend, whole_kernel
 from flambeau.compiler import compile_graph
 from flambeau.errors import GraphError, KernelError
@@ -106,3 +107,40 @@ def test_pass_that_breaks_the_ir_is_named() -> None:
 def test_passes_without_fusion_are_an_error() -> None:
     with pytest.raises(GraphError, match="outside any fusion"):
         compile_graph(parse(DOUBLE), passes=GRAPH_PASSES[:-1])
+
+
+def test_compile_takes_backend_and_passes() -> None:
+    seen: list[str] = []
+
+    def look(graph: Graph) -> Graph:
+        seen.append(graph.name)
+        return graph
+
+    def double(x: fb.Tensor) -> fb.Tensor:
+        return x + x
+
+    native = fb.compile(double)
+    watched = fb.compile(native, backend="interpret", passes=(Pass("look", look), *GRAPH_PASSES))
+    assert fb.compile(native) is native and watched is not native
+    assert watched(fb.ones(3)).tolist() == native(fb.ones(3)).tolist() == [2.0] * 3
+    assert seen == ["double"]
+    assert isinstance(watched.signatures[0].compiled.executable, InterpretedExecutable)
+
+
+def test_interpreted_step_updates_state_and_gradients_as_machine_code_does() -> None:
+    def trained(backend: str) -> list[list[float]]:
+        weight, state = fb.tensor([1.0, -2.0], requires_grad=True), fb.zeros(2)
+
+        @fb.compile(backend=backend)
+        def step(x: fb.Tensor, rate: float) -> fb.Tensor:
+            (x * weight * weight).sum().backward()
+            with fb.no_grad():
+                weight.sub_(weight.grad * rate)
+            weight.grad = None
+            state.add_(x)
+            return state * 1
+
+        results = [step(fb.tensor([0.5, n]), 0.25).tolist() for n in (1.0, 2.0)]
+        return [*results, weight.tolist(), state.tolist()]
+
+    assert trained("interpret") == trained("cpu")
