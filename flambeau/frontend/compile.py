@@ -55,6 +55,10 @@ class Stats:
     in_place_writes: int
     calls: int
 
+    def keys(self) -> list[str]:
+        """The names of all fields, so that `dict(stats)` works."""
+        return list(asdict(self))
+
     def __getitem__(self, name: str) -> Any:
         return asdict(self)[name]
 
