@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.autograd import grad_mode
+from flambeau.frontend.autograd import Record, grad_mode
 from flambeau.frontend.backward import TensorBuilder
 from flambeau.frontend.dispatch import dispatch_view, refresh_view, write
 from flambeau.frontend.tensor import Tensor
@@ -28,17 +28,24 @@ def assign_(target: Tensor, value: Tensor) -> Tensor:
                            "do it under no_grad(), or out of place")
     if base is None:
         write(target, value)
-        target._record, target._index, target._requires_grad = value._record, value._index, value._requires_grad
-        target._history += 1
+        _continue(target, value)
         return target
     if base._requires_grad and base._record is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation; "
                            "do it under no_grad(), or out of place")
     rebased = through_views(TensorBuilder(), base, target._chain, value, dispatch_view)
     write(target, value)
-    base._record, base._index, base._requires_grad = rebased._record, rebased._index, rebased._requires_grad
-    base._history += 1
+    _continue(base, rebased)
     return target
+
+
+def _continue(target: Tensor, value: Tensor) -> None:
+    """Let the tape of `target`, whose elements are now those of `value`, go on from value's."""
+    if value._requires_grad:
+        target._record, target._index, target._requires_grad = value._record, value._index, True
+    else:                                   # all overwritten: it still requires grad, and nothing flows further
+        target._record, target._index = Record(ops.stop_gradient, (target,), (target,)), 0
+    target._history += 1
 
 
 def through_views(b: Any, base: Any, chain: tuple[Op, ...], value: Any, view: Any) -> Any:

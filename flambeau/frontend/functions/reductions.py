@@ -26,6 +26,7 @@ from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
+from flambeau.ir.op import Op
 
 
 class ValuesAndIndices(NamedTuple):
@@ -237,16 +238,19 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether some element over `dim` differs from 0."""
-    x = as_bool(one_tensor("any", input))
-    dims = wrap_dims(dim, x.ndim, "any")
-    return kept(dispatch(ops.Any(dims), x), x, dims, keepdim)
+    return _logical(ops.Any, input, dim, keepdim, "any")
 
 
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether every element over `dim` differs from 0."""
-    x = as_bool(one_tensor("all", input))
-    dims = wrap_dims(dim, x.ndim, "all")
-    return kept(dispatch(ops.All(dims), x), x, dims, keepdim)
+    return _logical(ops.All, input, dim, keepdim, "all")
+
+
+def _logical(op: Any, input: Tensor, dim: Dims, keepdim: bool, name: str) -> Tensor:
+    x = as_bool(one_tensor(name, input))
+    dims = wrap_dims(dim, x.ndim, name)
+    found = kept(dispatch(op(dims), x), x, dims, keepdim)
+    return cast(found, dt.u8) if input._type.dtype is dt.u8 else found      # PyTorch's exception
 
 
 def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
@@ -303,7 +307,7 @@ def softmax(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
     x = x if dtype is None else cast(x, dtype)
     _check_float(x, "softmax")
     dim = wrap_dim(dim, x.ndim, "softmax")
-    return dispatch(ops.Softmax(dim), x) if x._type.shape else full_of((), 1, x.dtype)
+    return _along_only(ops.Softmax(dim), x)
 
 
 def log_softmax(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
@@ -312,7 +316,12 @@ def log_softmax(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tenso
     x = x if dtype is None else cast(x, dtype)
     _check_float(x, "log_softmax")
     dim = wrap_dim(dim, x.ndim, "log_softmax")
-    return dispatch(ops.LogSoftmax(dim), x) if x._type.shape else full_of((), 0, x.dtype)
+    return _along_only(ops.LogSoftmax(dim), x)
+
+
+def _along_only(op: Op, x: Tensor) -> Tensor:
+    """An op along a dim; a 0-d tensor counts as one element along it."""
+    return dispatch(op, x) if x._type.shape else reshaped(dispatch(op, reshaped(x, (1,))), ())
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
