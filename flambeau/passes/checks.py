@@ -1,15 +1,19 @@
 """Which calls may fail, so that nothing that a failed call leaves behind is half done.
 
 A call that checks indices which an earlier call has checked already, all of them and against no larger size, can't
-fail: the scattered gradient of an embedding need not run before the first parameter is updated.
+fail: the scattered gradient of an embedding need not run before the first parameter is updated. Where a check of the
+caller's indices comes after a kernel that updates state (labels, after the statistics of a normalization), a small
+kernel looks at the indices first.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flambeau.ir import dtypes as dt
 from flambeau.ir.graph import Value
-from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel
+from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage
+from flambeau.ir.ops.indexing import INDEX_OUT_OF_RANGE
 from flambeau.passes.lower import Call
 
 
@@ -36,6 +40,29 @@ def failing_calls(calls: Sequence[Call]) -> list[int]:
                 if b is not None and b.whole:
                     checked[b.indices] = min(b.size, checked.get(b.indices, b.size))
     return found
+
+
+def check_call(indices: Value, size: int, like: Call) -> Call:
+    """A call that only checks that all of `indices` lie in [0, size); an error names the user lines of `like`."""
+    params = (Param("indices", indices.dtype, "n", "in"),)
+    body = [Instr(0, "load", indices.dtype, (), Address(0, 0, ((0, 1),))), Instr(1, "cast", dt.i64, (0,)),
+            Instr(2, "const", dt.i64, (), 0), Instr(3, "ge", dt.bool_, (1, 2)),
+            Instr(4, "const", dt.i64, (), size), Instr(5, "lt", dt.bool_, (1, 4)),
+            Instr(6, "and", dt.bool_, (3, 5)), Instr(7, "check", dt.bool_, (6, 1), INDEX_OUT_OF_RANGE)]
+    kernel = LoopKernel("check", params, ("n",), 1, (Stage((), tuple(body)),), locations=like.kernel.locations)
+    return Call(kernel, (indices,), (indices.type.numel,), like.phase)
+
+
+def early_checks(calls: Sequence[Call], late: Sequence[int]) -> list[Call]:
+    """Calls to run before all others, so that the calls numbered `late` can't fail; those that check more than ranges
+    of whole inputs still can."""
+    found: dict[tuple[Value, int], Call] = {}
+    for number in late:
+        for bound in _bounds(calls[number]):
+            if bound is not None and bound.whole and bound.indices.node.op.name == "input":
+                key = (bound.indices, bound.size)
+                found.setdefault(key, check_call(*key, calls[number]))
+    return list(found.values())
 
 
 def _bounds(call: Call) -> list[_Bound | None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.kernel import Address, ContractionKernel, Kernel, LoopKernel
-from flambeau.passes.checks import failing_calls
+from flambeau.passes.checks import early_checks, failing_calls
 from flambeau.passes.lower import Call
 
 
@@ -24,6 +24,18 @@ class Writes:
 
     direct: dict[Value, Value] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
+
+
+def with_early_checks(graph: Graph, calls: Sequence[Call]) -> list[Call]:
+    """The calls, after checks of their own for those that would only fail once a state is written."""
+    failing = failing_calls(calls)
+    if not failing:
+        return list(calls)
+    maker = {v: i for i, call in enumerate(calls) for v in results_of(call)}
+    before = _Before(calls, maker)
+    writers = {maker[v] for v in graph.writes.values() if v in maker}
+    late = [f for f in failing if any(w == f or before.leads(w, f) for w in writers)]
+    return early_checks(calls, late) + list(calls)
 
 
 def in_place_writes(graph: Graph, calls: Sequence[Call]) -> Writes:

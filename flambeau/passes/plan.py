@@ -9,7 +9,7 @@ from typing import Literal
 
 from flambeau.ir.graph import Graph, Value
 from flambeau.passes.arena import ALIGNMENT, lay_out
-from flambeau.passes.inplace import in_place_writes, may_share, results_of
+from flambeau.passes.inplace import in_place_writes, may_share, results_of, with_early_checks
 from flambeau.passes.lower import Call, copy_call
 
 __all__ = ["ALIGNMENT", "Home", "MemoryPlan", "may_share", "plan"]
@@ -44,6 +44,8 @@ class MemoryPlan:
 def plan(graph: Graph, calls: Sequence[Call], scratch_bytes: Sequence[Sequence[int]]) -> MemoryPlan:
     """scratch_bytes[i]: the extra buffers call i's artifact asked for."""
     home_of, constants = _fixed_homes(graph)
+    given, calls = calls, with_early_checks(graph, calls)
+    scratch_bytes = [()] * (len(calls) - len(given)) + list(scratch_bytes)
     writes = in_place_writes(graph, calls)
     for state, value in writes.direct.items():
         home_of[value] = home_of[state]

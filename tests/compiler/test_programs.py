@@ -6,7 +6,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 from checked import check, compiled, run
-from programs import Program, Value, conv, dropout, lenet, mlp, program, residual_net, transformer
+from programs import (
+    Program,
+    Value,
+    batch_norm,
+    conv,
+    cross_entropy,
+    dropout,
+    lenet,
+    mlp,
+    program,
+    residual_net,
+    transformer,
+)
 
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes as dt
@@ -282,7 +294,19 @@ def divided_update(p: Program) -> None:
     p.graph.writes[n] = p.b.floor_divide(n, p.arg("i64[3]", np.array([1, 2, 0])))
 
 
-@pytest.mark.parametrize("build", [late_check, checked_update, divided_update])
+def checked_after_statistics(p: Program) -> None:
+    """Labels are looked at after BatchNorm's kernel, which writes the running statistics."""
+    scores = batch_norm(p, p.arg("f32[3,5,2,2]"))
+    loss = cross_entropy(p, p.b.sum(scores, (2, 3)), p.arg("i64[3]", np.array([0, 5, 1])))
+    p.sgd(loss)
+
+
+def test_labels_are_checked_before_statistics_are_written_in_place() -> None:
+    memory = compiled(program(checked_after_statistics).graph).memory
+    assert memory.copied_writes == 0 and memory.calls[0].kernel.name == "check"
+
+
+@pytest.mark.parametrize("build", [late_check, checked_update, divided_update, checked_after_statistics])
 def test_a_failing_call_leaves_state_as_it_was(build: Callable[[Program], Value]) -> None:
     made = program(build)
     step = compiled(made.graph)
