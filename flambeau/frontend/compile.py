@@ -16,6 +16,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.entry import Entry
 from flambeau.frontend.explain import explain
 from flambeau.frontend.fastpath import MISS
+from flambeau.frontend.gcpause import paused_collector
 from flambeau.frontend.guards import CompiledMarker
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.pytree import Structure, flatten
@@ -116,7 +117,7 @@ class CompiledFunction(CompiledMarker):
 
     def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
         from flambeau.compiler import compile_graph         # LLVM is loaded at the first compile, not at import
-        with self._lock:
+        with self._lock, paused_collector():
             reason = self._entries[0].why_not(structure, leaves) if self._entries else None
             if reason is not None:
                 _log("recompiles", f"{self.name}: recompiles because {reason}")
