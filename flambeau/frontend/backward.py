@@ -33,6 +33,19 @@ class TensorBuilder(Builder):
 
     def __init__(self) -> None:
         self.loc, self.phase = None, "backward"
+        self._wanted: Sequence[Any] | None = None
+
+    def wants(self, position: int) -> bool:
+        return self._wanted is None or self._wanted[position] is not None
+
+    def parts_of(self, record: Any) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+        """What `backpropagate` asks of a record; its derivative rule then computes only what is wanted."""
+        if isinstance(record, HookedResult):
+            operand = (record.record.saved_results()[record.index],)
+            return operand, operand, (result_key(record.record, record.index), (id(record.record), record.index))
+        keys = self._wanted = [key_of(t) if t._requires_grad else None for t in record.operands]
+        result_keys = [result_key(record, index) for index in range(len(record._saved_results))]
+        return record.operands, record.saved_results(), (*keys, *result_keys)
 
     def emit(self, op: Op, *operands: Any, regions: tuple[Graph, ...] = ()) -> Any:
         assert not regions, f"{op.name}: regions are for graphs"
@@ -42,15 +55,6 @@ class TensorBuilder(Builder):
 
 def _is_viewable(op: Op, x: Tensor) -> bool:
     return not isinstance(op, ops.Reshape) or x.is_contiguous()
-
-
-def _parts_of(record: Any) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
-    if isinstance(record, HookedResult):
-        operand = (record.record.saved_results()[record.index],)
-        return operand, operand, (result_key(record.record, record.index), (id(record.record), record.index))
-    keys = [key_of(t) if t._requires_grad else None for t in record.operands]
-    result_keys = [result_key(record, index) for index in range(len(record._saved_results))]
-    return record.operands, record.saved_results(), (*keys, *result_keys)
 
 
 def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: str) -> dict[Any, Tensor]:
@@ -80,7 +84,8 @@ def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_gr
     order = tape_of(roots)
     tracer = active.tracer
     with set_grad_enabled(create_graph), (tracer.backward_phase() if tracer is not None else nullcontext()):
-        found = backpropagate(TensorBuilder(), with_hooks(order), _seeds(roots, cotangents, who), _parts_of,
+        b = TensorBuilder()
+        found = backpropagate(b, with_hooks(order), _seeds(roots, cotangents, who), b.parts_of,
                               lambda key: key is not None)
     return found, order
 

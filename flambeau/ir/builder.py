@@ -33,6 +33,11 @@ class Builder:
             raise AttributeError(f"Builder has no op {name!r} without attributes")
         return lambda *operands: self.emit(op, *operands)
 
+    def wants(self, position: int) -> bool:
+        """Whether a derivative rule need give the cotangent of that operand of the op being differentiated. In a
+        Graph dead ones cost nothing; on the eager tape they would be computed."""
+        return True
+
     @contextmanager
     def at(self, loc: Location | None, phase: str | None = None) -> Iterator[None]:
         """Stamp another location and phase inside the with block."""

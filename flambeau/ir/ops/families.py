@@ -150,8 +150,8 @@ class Elementwise(Op):
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         (g,) = cotangents
         found: list[Value | None] = []
-        for partial, x in zip(self.partials, operands, strict=True):
-            if partial is None or not x.type.dtype.is_floating_point:
+        for position, (partial, x) in enumerate(zip(self.partials, operands, strict=True)):
+            if partial is None or not x.type.dtype.is_floating_point or not b.wants(position):
                 found.append(None)
             else:
                 found.append(b.sum_to(partial(b, g, results[0], *operands), x.type))
@@ -233,7 +233,8 @@ class Bilinear(Op):
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         (lhs, rhs), (cotangent,) = operands, cotangents
         assert cotangent is not None, f"{self.name}: no cotangent flows in"
-        return (self.transpose_lhs(b, cotangent, lhs, rhs), self.transpose_rhs(b, cotangent, lhs, rhs))
+        return (self.transpose_lhs(b, cotangent, lhs, rhs) if b.wants(0) else None,
+                self.transpose_rhs(b, cotangent, lhs, rhs) if b.wants(1) else None)
 
 
 _WIDENED: Final[dict[np.dtype, type]] = {np.dtype(np.float16): np.float32}
