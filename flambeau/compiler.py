@@ -129,7 +129,7 @@ def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = 
     if verify:
         _check_signature(graph, fused)
     passed = time.perf_counter()
-    calls = [_scheduled(call, target) for call in lower(fused)]
+    calls = [_scheduled(call, target) for call in lower(fused, target)]
     lowered = time.perf_counter()
     codegen_before = _codegen_seconds[0]
     kernels, new_kernels = _kernels_of(calls, target, backend)

@@ -78,19 +78,30 @@ class Cost:
         self.kernel, self.target = kernel, target
         self.dims_of = dims_of_values(kernel)
         self.parallel = range(kernel.n_parallel)
-        self.bytes = sum(p.dtype.itemsize * (RUNTIME_EXTENT if isinstance(p.elements, str) else p.elements)
-                         for p in kernel.params)
-        self._is_far = self.bytes > target.l2_bytes
+        self.bytes = sum(self._param_bytes(number) for number in range(len(kernel.params)))
+        self._is_far = self.bytes > target.l2_bytes // 2
 
     def nanoseconds(self, vector_dim: int | None, tiled: int | None = None) -> float:
         """The whole kernel with vectors along `vector_dim`; tiled: the parallel dim that makes tiles with it."""
         instrs = sum(self.stage_instrs(stage, vector_dim, tiled) for stage in self.kernel.stages)
-        return max(instrs * _NS_PER_INSTR, self.memory_ns)
+        computing, moving = instrs * _NS_PER_INSTR, self.memory_ns(vector_dim)
+        return max(computing, moving) + min(computing, moving) / 4
 
-    @property
-    def memory_ns(self) -> float:
-        """What moving every param once takes."""
-        return self.bytes / (_MEMORY_BYTES_PER_NS if self._is_far else _CACHED_BYTES_PER_NS)
+    def memory_ns(self, vector_dim: int | None) -> float:
+        """What moving every param once takes, or what each stage moves if one task's share leaves level 2."""
+        tasks = count(self.kernel, [d for d in self.parallel if d != vector_dim])
+        moved = self.bytes
+        if self.bytes // tasks > self.target.l2_bytes // 2:
+            moved = sum(self._stage_bytes(stage) for stage in self.kernel.stages if stage.dims) or moved
+        return moved / (_MEMORY_BYTES_PER_NS if self._is_far else _CACHED_BYTES_PER_NS)
+
+    def _stage_bytes(self, stage: Stage) -> int:
+        addresses = [i.attr for i in stage.body if isinstance(i.attr, Address)] + [s.address for s in stage.stores]
+        return sum(self._param_bytes(number) for number in {a.buffer for a in addresses if a.buffer >= 0})
+
+    def _param_bytes(self, number: int) -> int:
+        param = self.kernel.params[number]
+        return param.dtype.itemsize * (RUNTIME_EXTENT if isinstance(param.elements, str) else param.elements)
 
     def stage_instrs(self, stage: Stage, vector_dim: int | None, tiled: int | None) -> float:
         """Vector instructions of one stage over all points, scalar ones included."""

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage, Store
+from flambeau.ir.target import Target
 from flambeau.ir.types import TensorType
 from flambeau.passes.dims import canonical_stages, collapse, expand_affine, with_runtime_size
 from flambeau.passes.lower_contractions import ContractionLowering
 from flambeau.passes.lower_loops import Lowered, RegionLowering
 from flambeau.passes.lower_scatters import ScatterLowering
+from flambeau.passes.split_reductions import split_reductions
 
 _LOWERING = {"loop": RegionLowering, "contraction": ContractionLowering, "scatter": ScatterLowering}
 
@@ -25,24 +27,25 @@ class Call:
     phase: str = "forward"
 
 
-def lower(graph: Graph) -> list[Call]:
+def lower(graph: Graph, target: Target) -> list[Call]:
     """The calls of a fused graph, in its order."""
-    return [lower_fusion(node, f"k{number}") for number, node in
-            enumerate(n for n in graph.toposort() if isinstance(n.op, ops.Fusion))]
+    fusions = [node for node in graph.toposort() if isinstance(node.op, ops.Fusion)]
+    return [call for number, node in enumerate(fusions) for call in lower_fusion(node, f"k{number}", target)]
 
 
-def lower_fusion(node: Node, name: str) -> Call:
-    """One fusion as a kernel."""
+def lower_fusion(node: Node, name: str, target: Target) -> list[Call]:
+    """One fusion as a kernel, or as several where that gives the target's cores more to do."""
     assert isinstance(node.op, ops.Fusion)
     lowered = _LOWERING[node.op.kind](node, name).lower()
-    kernel: Kernel = lowered.kernel
-    sizes: tuple[int, ...] = ()
-    if isinstance(kernel, LoopKernel):
-        kernel, sizes = with_runtime_size(expand_affine(collapse(kernel)))
-        kernel = replace(kernel, stages=canonical_stages(kernel))
-    else:
-        kernel = expand_affine(kernel)
-    return _without_unread(Call(kernel, lowered.buffers, sizes, node.phase))
+    if not isinstance(lowered.kernel, LoopKernel):
+        return [Call(expand_affine(lowered.kernel), lowered.buffers, (), node.phase)]
+    return [_finished(kernel, buffers, node.phase)
+            for kernel, buffers in split_reductions(collapse(lowered.kernel), lowered.buffers, target)]
+
+
+def _finished(kernel: LoopKernel, buffers: tuple[Value, ...], phase: str) -> Call:
+    kernel, sizes = with_runtime_size(expand_affine(collapse(kernel)))
+    return _without_unread(Call(replace(kernel, stages=canonical_stages(kernel)), buffers, sizes, phase))
 
 
 def _without_unread(call: Call) -> Call:

@@ -26,7 +26,7 @@ TILE_BLOCK: Final = 64                  # points of a tile's vector dim that one
 def schedule_loops(kernel: LoopKernel, target: Target) -> LoopSchedule:
     """The cheapest schedule for one core, cut into tasks for all of them."""
     cost = Cost(kernel, target)
-    dim, tiled, nanoseconds = _vector_dim(cost)
+    dim, tiled, nanoseconds = vector_dim_of(cost)
     is_worth_threads = target.cores > 1 and (nanoseconds >= PARALLEL_NS or bool(kernel.sizes))
     low, high = CHUNK_NS
     chunk = min(high, max(low, nanoseconds / (CHUNKS_PER_CORE * target.cores))) if is_worth_threads else nanoseconds
@@ -39,7 +39,7 @@ def schedule_loops(kernel: LoopKernel, target: Target) -> LoopSchedule:
     return _columns(cost, dim, nanoseconds, chunk, is_worth_threads)
 
 
-def _vector_dim(cost: Cost) -> tuple[int | None, int | None, float]:
+def vector_dim_of(cost: Cost) -> tuple[int | None, int | None, float]:
     """(the vector dim, the dim that makes tiles with it if any, nanoseconds); ties go to the innermost."""
     best: tuple[int | None, int | None, float] = (None, None, cost.nanoseconds(None))
     walked = {dim for stage in cost.kernel.stages for dim in stage.dims}
