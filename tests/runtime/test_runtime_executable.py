@@ -4,7 +4,7 @@ import weakref
 
 import numpy as np
 import pytest
-from native_kernels import executable, library, visits
+from small_kernels import executable, library, visits
 
 from flambeau.errors import KernelError
 from flambeau.runtime import Executable, Launch, Program, Slot, allocate, as_ndarray, from_ndarray, zeros

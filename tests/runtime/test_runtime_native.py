@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from native_kernels import TEXT, compile_text, executable, library
+from small_kernels import TEXT, compile_text, executable, library
 
 from flambeau.runtime import Launch, LoadError, Program, Slot, allocate, as_ndarray, from_ndarray, load
 from flambeau.runtime.loader import binding

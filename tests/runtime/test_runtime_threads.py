@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from native_kernels import executable, visits
+from small_kernels import executable, visits
 
 from flambeau import config
 from flambeau.errors import KernelError
@@ -206,7 +206,7 @@ def run_script(body):
 def test_a_forked_child_starts_its_own_workers():
     out = run_script(
         """
-        from native_kernels import executable, visits
+        from small_kernels import executable, visits
         from flambeau.runtime import as_ndarray, threads, zeros
         counts, ready = zeros(8 * 10), executable(visits(10))
         ready.fast_call(counts.ptr)
@@ -229,7 +229,7 @@ def test_a_child_forked_during_another_threads_call_is_not_stuck():
     """The state lock and the pool are held by a thread that the child does not have."""
     out = run_script(
         """
-        from native_kernels import executable
+        from small_kernels import executable
         from flambeau.runtime import Launch, Program, Slot, as_ndarray, zeros
         launch = Launch("meet", 2, 1, True, (0,), sizes=(3, 4_000_000_000))
         program = Program((Slot("state", 0, 8),), (launch,), n_states=1, writes_state=True)
@@ -256,7 +256,7 @@ def test_the_process_ends_with_workers_asleep_or_spinning():
     for pause in (0.0, 0.01):
         run_script(
             f"""
-            from native_kernels import executable, visits
+            from small_kernels import executable, visits
             from flambeau.runtime import zeros
             counts, ready = zeros(80), executable(visits(10))
             ready.fast_call(counts.ptr)
@@ -268,7 +268,7 @@ def test_the_process_ends_with_workers_asleep_or_spinning():
 def test_the_process_ends_while_a_daemon_thread_still_calls():
     run_script(
         """
-        from native_kernels import executable, visits
+        from small_kernels import executable, visits
         from flambeau.runtime import zeros
         counts, ready = zeros(80), executable(visits(10))
         def forever():
@@ -283,7 +283,7 @@ def test_the_process_ends_while_a_daemon_thread_still_calls():
 def test_idle_workers_use_no_processor_time():
     out = run_script(
         """
-        from native_kernels import executable, visits
+        from small_kernels import executable, visits
         from flambeau.runtime import zeros
         executable(visits(10)).fast_call(zeros(80).ptr)
         time.sleep(0.02)
