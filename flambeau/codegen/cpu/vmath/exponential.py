@@ -103,7 +103,14 @@ def exp_parts(x: Vec) -> tuple[Vec, Exponent]:
 
 def exp(x: Vec) -> Vec:
     """e^x. 1.5 ulp."""
-    return scale(*exp_parts(x))
+    y, n = exp_parts(x)
+    return scale(_zero_where_lost(y, n), n)
+
+
+def _zero_where_lost(y: Vec, n: Exponent) -> Vec:
+    """y, or 0 where y * 2^n is less than half the least subnormal, for y < 1.4143. Rounding such a product to 0 takes
+    x86 a microcode assist, 150 cycles a vector: softmax of f32[4096,64], half of it -inf, 3.7 ms; like this 0.25."""
+    return where(n.number < (-1075.5 if y.is_f64 else -150.5), 0.0, y)
 
 
 def exp2(x: Vec) -> Vec:
@@ -111,7 +118,8 @@ def exp2(x: Vec) -> Vec:
     x = clamp(x, -1080.0, 1030.0) if x.is_f64 else clamp(x, -152.0, 130.0)
     n = round_to_exponent(x)
     r = x - n.number
-    return scale(fma(r, polynomial(r, EXP2_F64 if x.is_f64 else EXP2_F32), 1.0), n)
+    y = fma(r, polynomial(r, EXP2_F64 if x.is_f64 else EXP2_F32), 1.0)
+    return scale(_zero_where_lost(y, n), n)
 
 
 def expm1(x: Vec) -> Vec:
