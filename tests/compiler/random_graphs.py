@@ -5,6 +5,7 @@ difference means a bug. Extents come from a short list, so that dims of equal si
 """
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Value, clone, inline
 from flambeau.ir.interpret import evaluate_node
 from flambeau.ir.types import TensorType
+from flambeau.passes.autodiff import vjp
 
 UNARY = ("neg", "relu", "tanh", "sigmoid", "abs", "sin", "gelu", "cos", "erf")
 BINARY = ("add", "sub", "mul", "maximum", "minimum")
@@ -42,6 +44,8 @@ class Generator:
             made = self.random.choices(list(_STEPS), weights=list(_STEPS.values()))[0](self)
             if made is not None and made.type.numel <= LIMIT:
                 self.values.append(made)
+        if self.random.random() < 0.3:
+            self.differentiate()
         self.finish()
 
     # -- choices ----------------------------------------------------------------------------------------------------
@@ -92,6 +96,13 @@ class Generator:
         rank = len(x.shape)
         return tuple(sorted(self.random.sample(range(rank), self.random.randint(1, rank)))) if rank else ()
 
+    def differentiate(self) -> None:
+        """The cotangents of some inputs and of some value in the middle are values too."""
+        outputs = [v for v in self.values[-2:] if v.dtype is dt.f32]
+        cotangents = [self.input(v.shape) for v in outputs]
+        wrt = [v for v in [*self.exact, *self.random.choices(self.values, k=1)] if v.dtype is dt.f32]
+        self.values += [g for g in vjp(self.graph, outputs, cotangents, wrt) if g is not None]
+
     def finish(self) -> None:
         """Some values become outputs or are written to states of their shape."""
         floats = [v for v in self.values[-6:] if v.dtype is dt.f32]
@@ -115,6 +126,24 @@ def binary(g: Generator) -> Value:
     y = g.like(x.shape) if g.random.random() < 0.8 else g.b.scalar(g.random.uniform(-1, 1), x)
     made = getattr(g.b, g.random.choice(BINARY))(*g.random.sample([x, y], 2))
     return g.b.tanh(made) if g.random.random() < 0.3 else made
+
+
+def with_itself(g: Generator) -> Value:
+    """A value beside its own elements at other places: transposed, reversed, or those of a reduction spread anew."""
+    x = g.pick()
+    rank = len(x.shape)
+    orders = [o for o in itertools.permutations(range(rank)) if tuple(x.shape[d] for d in o) == x.shape]
+    match g.random.randrange(3):
+        case 0:
+            other = g.b.permute(x, g.random.choice(orders))
+        case 1:
+            other = g.b.emit(ops.Flip(g.some_dims(x)), x)
+        case _:
+            dims = g.some_dims(x)
+            if not dims or 0 in x.shape:
+                return g.b.sin(x)
+            other = g.spread(g.b.emit(g.random.choice([ops.AMax, ops.AMin])(dims), x), x.shape) or x
+    return g.b.sub(x, other)
 
 
 def choice(g: Generator) -> Value:
@@ -257,6 +286,61 @@ def position(g: Generator) -> Value | None:
     return g.b.mul(g.b.cast(g.b.emit(ops.ArgMax(g.random.randrange(len(x.shape))), x), dt.f32), g.b.scalar(0.1, x))
 
 
+def integers(g: Generator) -> Value:
+    """Sums, products and quotients of integers, brought back to order one."""
+    x, b = g.input(g.shape(), dt.i64), g.b
+    g.arrays[-1] = g.numpy.integers(-20, 20, x.shape)
+    divisor = g.input(x.shape, dt.i64)
+    g.arrays[-1] = np.asarray(g.numpy.integers(1, 4, x.shape))
+    y = getattr(b, g.random.choice(["floor_divide", "remainder", "fmod", "add", "maximum"]))(x, divisor)
+    if x.shape and g.random.random() < 0.5:
+        y = b.emit(g.random.choice([ops.Sum, ops.Prod])(g.some_dims(x)), y)
+    return b.mul(b.cast(b.remainder(y, b.scalar(7, dt.i64)), dt.f32), b.scalar(0.1, dt.f32))
+
+
+def pick_along(g: Generator) -> Value | None:
+    x = g.pick()
+    if not x.shape or 0 in x.shape:
+        return None
+    d, count = g.random.randrange(len(x.shape)), g.random.choice([1, 1, 2])
+    return g.b.emit(ops.TakeAlong(d), x, g.indices((*x.shape[:d], count, *x.shape[d + 1:]), x.shape[d]))
+
+
+def spread_along(g: Generator) -> Value | None:
+    x = g.pick()
+    if not x.shape:
+        return None
+    return g.b.tanh(g.b.emit(ops.ScatterAlongAdd(3, g.random.randrange(len(x.shape))), g.indices(x.shape, 3), x))
+
+
+def running_sum(g: Generator) -> Value | None:
+    x = g.pick()
+    return g.b.tanh(g.b.emit(ops.Cumsum(g.random.randrange(len(x.shape))), x)) if x.shape else None
+
+
+def image(g: Generator) -> Value | None:
+    """A convolution or a pooling of a value brought to four dims."""
+    x = g.pick()
+    if 0 in x.shape or len(x.shape) < 3:
+        return None
+    n = int(np.prod(x.shape[:-3], dtype=int))
+    batch = g.b.reshape(x, (n, *x.shape[-3:]))
+    layout = g.random.choice(["NCHW", "NHWC"])
+    channels, sizes = (x.shape[-3], x.shape[-2:]) if layout == "NCHW" else (x.shape[-1], x.shape[-3:-1])
+    kernel = tuple(g.random.randint(1, min(3, size)) for size in sizes)
+    stride = (g.random.choice([1, 1, 2]), g.random.choice([1, 1, 2]))
+    if g.random.random() < 0.4:
+        pooled = ops.MaxPool2d(kernel, stride, ((0, 0), (0, 0)), (1, 1), layout, False)
+        return g.b.emit(pooled, batch)[0]
+    if g.random.random() < 0.3:
+        return g.b.emit(ops.AvgPool2d(kernel, stride, ((0, 0), (0, 0)), False, True, None, layout), batch)
+    groups = g.random.choice([f for f in (1, 2, channels) if channels % f == 0])
+    inner, outer = channels // groups, groups * g.random.randint(1, 2)
+    shape = (outer, inner, *kernel) if layout == "NCHW" else (*kernel, inner, outer)
+    padding = tuple((g.random.randint(0, 1), g.random.randint(0, 2)) for _ in range(2))
+    return g.b.tanh(g.b.emit(ops.Conv2d(stride, padding, (1, 1), groups, layout), batch, g.like(shape)))
+
+
 def noise(g: Generator) -> Value:
     key = g.input((2,), dt.i64)
     bits = g.b.emit(ops.RandomBits(g.shape(), dt.u32), key)
@@ -264,8 +348,9 @@ def noise(g: Generator) -> Value:
 
 
 _STEPS: dict[Callable[[Generator], Value | None], float] = {
-    unary: 4, binary: 6, choice: 1.5, permute: 2, reshape: 2, broadcast: 2.5, cut: 1.5, pad: 1, flip: 1, concat: 0.7,
+    unary: 4, binary: 6, with_itself: 3, choice: 1.5, permute: 2, reshape: 2, broadcast: 2.5, cut: 1.5, pad: 1, flip: 1, concat: 0.7,
     update: 0.7, reduce: 4, normalize: 1.5, matmul: 2, take: 1, scatter: 0.6, narrow: 0.5, position: 0.4, noise: 0.3,
+    integers: 0.5, pick_along: 0.6, spread_along: 0.5, running_sum: 0.3, image: 1,
 }
 
 
