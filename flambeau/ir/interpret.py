@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flambeau.ir.dtypes import to_compute, to_storage
+from flambeau.ir.dtypes import bf16, to_compute, to_storage
 from flambeau.ir.op import Op
+from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 def apply(op: Op, arrays: Sequence[np.ndarray], operands: Sequence[TensorType],
           results: Sequence[TensorType]) -> tuple[np.ndarray, ...]:
     """One op on storage arrays, giving storage arrays of the inferred types."""
-    computed = op.evaluate(*[to_compute(a, t.dtype) for a, t in zip(arrays, operands, strict=True)])
+    if any(t.dtype is bf16 for t in operands):
+        arrays = [to_compute(a, t.dtype) for a, t in zip(arrays, operands, strict=True)]
+    computed = op.evaluate(*arrays)
     if not isinstance(computed, tuple):
         computed = (computed,)
-    with np.errstate(all="ignore"):
-        return tuple(to_storage(a, t.dtype) for a, t in zip(computed, results, strict=True))
+    return tuple([a if a.dtype is t.dtype.storage and t.dtype is not bf16 else quietly(to_storage, a, t.dtype)
+                  for a, t in zip(computed, results, strict=True)])
 
 
 def evaluate_node(node: Node, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:

@@ -12,6 +12,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Sample, ScalarContext, register, register_instance
 from flambeau.ir.ops.families import Elementwise, check_arity, listed
 from flambeau.ir.ops.sampling import SPECIAL, drawn, given
+from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Where(Elementwise):
 
 where = _Where("where", 3, np.where, "select",
                (None, lambda b, g, z, c, x, y: b.where(c, g, b.scalar(0.0, g)),
-                lambda b, g, z, c, x, y: b.where(c, b.scalar(0.0, g), g)), domain="any")
+                lambda b, g, z, c, x, y: b.where(c, b.scalar(0.0, g), g)), domain="any", exact=True)
 register_instance(where)
 
 
@@ -66,8 +67,7 @@ class Cast(Elementwise):
             return x != 0
         if x.dtype.kind == "f" and self.dtype.is_integer:
             return _saturated(x, self.dtype)
-        with np.errstate(all="ignore"):
-            return x.astype(self.dtype.compute)
+        return quietly(x.astype, self.dtype.compute)
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:

@@ -57,22 +57,23 @@ _np_erf, _np_erfc = _map_float(math.erf), _map_float(math.erfc)
 
 # -- arithmetic of one operand ----------------------------------------------------------------------------------------
 
-neg = _declare("neg", 1, np.negative, "neg", lambda b, g, y, x: b.neg(g), domain="number")
+neg = _declare("neg", 1, np.negative, "neg", lambda b, g, y, x: b.neg(g), domain="number", exact=True)
 abs = _declare("abs", 1, np.abs, "abs", lambda b, g, y, x: b.mul(g, b.sign(x)), domain="number",
-               within=[AWAY_FROM_ZERO])
+               within=[AWAY_FROM_ZERO], exact=True)
 sign = _declare("sign", 1, lambda x: np.subtract(x > 0, x < 0, dtype=np.int8).astype(x.dtype),
                 lambda e, x: (e("select", e.test("isnan", x), e.const(0), e("sign", x))
                               if e.dtype.is_floating_point else e("sign", x)), None,
-                domain="number", within=[AWAY_FROM_ZERO])
+                domain="number", within=[AWAY_FROM_ZERO], exact=True)
 reciprocal = _declare("reciprocal", 1, np.reciprocal, lambda e, x: e("div", e.const(1.0), x),
-                      lambda b, g, y, x: b.neg(b.mul(g, _square(b, y))), within=[AWAY_FROM_ZERO])
-sqrt = _declare("sqrt", 1, np.sqrt, "sqrt", lambda b, g, y, x: b.div(_scaled(b, g, 0.5), y), within=[POSITIVE])
+                      lambda b, g, y, x: b.neg(b.mul(g, _square(b, y))), within=[AWAY_FROM_ZERO], exact=True)
+sqrt = _declare("sqrt", 1, np.sqrt, "sqrt", lambda b, g, y, x: b.div(_scaled(b, g, 0.5), y), within=[POSITIVE],
+                exact=True)
 rsqrt = _declare("rsqrt", 1, lambda x: 1 / np.sqrt(x), "rsqrt",
                  lambda b, g, y, x: b.mul(_scaled(b, g, -0.5), b.mul(y, _square(b, y))), within=[POSITIVE])
-floor = _declare("floor", 1, np.floor, "floor", None, within=[BETWEEN_STEPS])
-ceil = _declare("ceil", 1, np.ceil, "ceil", None, within=[BETWEEN_STEPS])
-trunc = _declare("trunc", 1, np.trunc, "trunc", None, within=[BETWEEN_STEPS])
-round = _declare("round", 1, np.rint, "round", None, within=[BETWEEN_STEPS])
+floor = _declare("floor", 1, np.floor, "floor", None, within=[BETWEEN_STEPS], exact=True)
+ceil = _declare("ceil", 1, np.ceil, "ceil", None, within=[BETWEEN_STEPS], exact=True)
+trunc = _declare("trunc", 1, np.trunc, "trunc", None, within=[BETWEEN_STEPS], exact=True)
+round = _declare("round", 1, np.rint, "round", None, within=[BETWEEN_STEPS], exact=True)
 
 # -- exponentials and logarithms --------------------------------------------------------------------------------------
 
@@ -152,8 +153,9 @@ def _gelu_tanh_expression(e: ScalarExpression, x: int) -> int:
 erf = _declare("erf", 1, _np_erf, "erf", lambda b, g, y, x: b.mul(g, _gaussian(b, x, _TWO_OVER_SQRT_PI, -1.0)))
 erfc = _declare("erfc", 1, _np_erfc, "erfc", lambda b, g, y, x: b.mul(g, _gaussian(b, x, -_TWO_OVER_SQRT_PI, -1.0)))
 sigmoid = _declare("sigmoid", 1, _np_sigmoid, "sigmoid", lambda b, g, y, x: b.mul(g, b.mul(y, _one_minus(b, y))))
-relu = _declare("relu", 1, lambda x: np.where(np.isnan(x) | (x > 0), x, 0.0), lambda e, x: e("max", x, e.const(0.0)),
-                lambda b, g, y, x: b.where(b.gt(y, b.scalar(0.0, y)), g, b.scalar(0.0, g)), within=[AWAY_FROM_ZERO])
+relu = _declare("relu", 1, lambda x: np.maximum(x, 0) + 0, lambda e, x: e("max", x, e.const(0.0)),
+                lambda b, g, y, x: b.where(b.gt(y, b.scalar(0.0, y)), g, b.scalar(0.0, g)), within=[AWAY_FROM_ZERO],
+                exact=True)
 gelu = _declare("gelu", 1, lambda x: 0.5 * x * _np_erfc(-x * _SQRT_HALF),
                 lambda e, x: e("mul", e("mul", e.const(0.5), x),
                                e("add", e.const(1.0), e("erf", e("mul", x, e.const(_SQRT_HALF))))),
@@ -214,12 +216,13 @@ def _quotient_partial(rounded: Callable[[Builder, Value, Value], Value]) -> Call
     return lambda b, g, z, x, y: b.neg(b.mul(g, rounded(b, x, y)))
 
 
-add = _declare("add", 2, np.add, "add", lambda b, g, z, x, y: g, lambda b, g, z, x, y: g, domain="number")
-sub = _declare("sub", 2, np.subtract, "sub", lambda b, g, z, x, y: g, lambda b, g, z, x, y: b.neg(g), domain="number")
+add = _declare("add", 2, np.add, "add", lambda b, g, z, x, y: g, lambda b, g, z, x, y: g, domain="number", exact=True)
+sub = _declare("sub", 2, np.subtract, "sub", lambda b, g, z, x, y: g, lambda b, g, z, x, y: b.neg(g), domain="number",
+               exact=True)
 mul = _declare("mul", 2, np.multiply, "mul", lambda b, g, z, x, y: b.mul(g, y), lambda b, g, z, x, y: b.mul(g, x),
-               domain="number")
+               domain="number", exact=True)
 div = _declare("div", 2, np.divide, "div", lambda b, g, z, x, y: b.div(g, y),
-               lambda b, g, z, x, y: b.neg(b.mul(b.div(g, y), z)), within=[ANYWHERE, AWAY_FROM_ZERO])
+               lambda b, g, z, x, y: b.neg(b.mul(b.div(g, y), z)), within=[ANYWHERE, AWAY_FROM_ZERO], exact=True)
 floor_divide = _declare("floor_divide", 2, _no_zero_divisor(np.floor_divide), "floordiv", None, None,
                         domain="number", within=[ANYWHERE, AWAY_FROM_ZERO])
 remainder = _declare("remainder", 2, _no_zero_divisor(np.remainder), "mod", lambda b, g, z, x, y: g,
@@ -231,9 +234,9 @@ fmod = _declare("fmod", 2, _no_zero_divisor(np.fmod), "fmod", lambda b, g, z, x,
 pow = _declare("pow", 2, _np_pow, "pow", _pow_base, _pow_exponent, domain="number", within=[POSITIVE, ANYWHERE],
                tolerance=4.0)
 maximum = _declare("maximum", 2, np.maximum, "max", _extremum_partial("lt", 0), _extremum_partial("lt", 1),
-                   domain="number")
+                   domain="number", exact=True)
 minimum = _declare("minimum", 2, np.minimum, "min", _extremum_partial("gt", 0), _extremum_partial("gt", 1),
-                   domain="number")
+                   domain="number", exact=True)
 atan2 = _declare("atan2", 2, np.arctan2, "atan2",
                  lambda b, g, z, x, y: b.mul(g, b.div(y, b.add(_square(b, x), _square(b, y)))),
                  lambda b, g, z, x, y: b.neg(b.mul(g, b.div(x, b.add(_square(b, x), _square(b, y))))),
@@ -241,19 +244,19 @@ atan2 = _declare("atan2", 2, np.arctan2, "atan2",
 
 # -- tests, logic, bits -----------------------------------------------------------------------------------------------
 
-eq = _declare("eq", 2, np.equal, "eq", domain="any", result="bool")
-ne = _declare("ne", 2, np.not_equal, "ne", domain="any", result="bool")
-lt = _declare("lt", 2, np.less, "lt", domain="number", result="bool")
-le = _declare("le", 2, np.less_equal, "le", domain="number", result="bool")
-gt = _declare("gt", 2, np.greater, "gt", domain="number", result="bool")
-ge = _declare("ge", 2, np.greater_equal, "ge", domain="number", result="bool")
-isnan = _declare("isnan", 1, np.isnan, "isnan", result="bool")
-isinf = _declare("isinf", 1, np.isinf, "isinf", result="bool")
-isfinite = _declare("isfinite", 1, np.isfinite, "isfinite", result="bool")
-logical_not = _declare("logical_not", 1, np.logical_not, "not", domain="bool")
-logical_and = _declare("logical_and", 2, np.logical_and, "and", domain="bool")
-logical_or = _declare("logical_or", 2, np.logical_or, "or", domain="bool")
-logical_xor = _declare("logical_xor", 2, np.logical_xor, "xor", domain="bool")
+eq = _declare("eq", 2, np.equal, "eq", domain="any", result="bool", exact=True)
+ne = _declare("ne", 2, np.not_equal, "ne", domain="any", result="bool", exact=True)
+lt = _declare("lt", 2, np.less, "lt", domain="number", result="bool", exact=True)
+le = _declare("le", 2, np.less_equal, "le", domain="number", result="bool", exact=True)
+gt = _declare("gt", 2, np.greater, "gt", domain="number", result="bool", exact=True)
+ge = _declare("ge", 2, np.greater_equal, "ge", domain="number", result="bool", exact=True)
+isnan = _declare("isnan", 1, np.isnan, "isnan", result="bool", exact=True)
+isinf = _declare("isinf", 1, np.isinf, "isinf", result="bool", exact=True)
+isfinite = _declare("isfinite", 1, np.isfinite, "isfinite", result="bool", exact=True)
+logical_not = _declare("logical_not", 1, np.logical_not, "not", domain="bool", exact=True)
+logical_and = _declare("logical_and", 2, np.logical_and, "and", domain="bool", exact=True)
+logical_or = _declare("logical_or", 2, np.logical_or, "or", domain="bool", exact=True)
+logical_xor = _declare("logical_xor", 2, np.logical_xor, "xor", domain="bool", exact=True)
 bitwise_not = _declare("bitwise_not", 1, np.invert, "not", domain="int|bool")
 bitwise_and = _declare("bitwise_and", 2, np.bitwise_and, "and", domain="int|bool")
 bitwise_or = _declare("bitwise_or", 2, np.bitwise_or, "or", domain="int|bool")
@@ -263,4 +266,4 @@ shift_right = _declare("shift_right", 2, np.right_shift, "shr", domain="int")
 
 # -- what derivatives do not see --------------------------------------------------------------------------------------
 
-stop_gradient = _declare("stop_gradient", 1, lambda x: x, lambda e, x: x, domain="any")
+stop_gradient = _declare("stop_gradient", 1, lambda x: x, lambda e, x: x, domain="any", exact=True)

@@ -11,6 +11,7 @@ from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import OPS, Op, Sample, ScalarContext
 from flambeau.ir.ops.sampling import ANYWHERE, SPECIAL, Interval, drawn, given
+from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ class Elementwise(Op):
     """One number from one number of each operand. Operands share dtype and shape, but a rank-0 operand may stand
     beside shaped ones. An instance is declared by
 
-    - `numpy`: the meaning, over whole arrays (floats come as f64, and the result is rounded once);
+    - `numpy`: the meaning, over whole arrays: floats come as f64, and the result is rounded once;
+    - `exact`: the meaning is correctly rounded in every float dtype, so it is computed in the operands' own (the
+      bits are the same: f64 has more than twice the digits of f32, f32 more than twice those of f16 and bf16);
     - `expression`: the name of a scalar op, or a function from (ScalarExpression, *values) to a value;
     - `partials`: one per operand, None where the derivative is zero or there is none;
     - `domain`: the dtypes it takes; `result`: "same", or "bool" for tests;
@@ -97,11 +100,13 @@ class Elementwise(Op):
 
     def __init__(self, name: str, arity: int, numpy: Callable[..., np.ndarray], expression: str | Callable[..., int],
                  partials: Sequence[Partial | None] = (), *, domain: str = "float", result: str = "same",
-                 within: Sequence[Sequence[Interval]] = (), tolerance: float = 1.0, cost: int = 1):
+                 within: Sequence[Sequence[Interval]] = (), tolerance: float = 1.0, cost: int = 1,
+                 exact: bool = False):
         self.name, self.arity, self.numpy, self.expression = name, arity, numpy, expression
         self.partials = tuple(partials) or (None,) * arity
         self.domain, self.accepts, self.is_test = domain, DOMAINS[domain], result == "bool"
         self.within, self.tolerance, self.cost = tuple(within) or (ANYWHERE,) * arity, tolerance, cost
+        self.exact = exact
         assert len(self.partials) == arity == len(self.within), f"{name}: a row for each operand"
 
     def __repr__(self) -> str:
@@ -140,9 +145,10 @@ class Elementwise(Op):
     # -- meaning ----------------------------------------------------------------------------------------------------
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        wide = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in operands]
-        with np.errstate(all="ignore"):
-            return np.asarray(self.numpy(*wide))
+        if not self.exact:
+            operands = tuple([x.astype(np.float64) if x.dtype.char in "fe" else x for x in operands])
+        found = quietly(self.numpy, *operands)
+        return found if type(found) is np.ndarray else np.asarray(found)
 
     # -- derivative -------------------------------------------------------------------------------------------------
 
