@@ -8,6 +8,7 @@ import numpy as np
 from flambeau.errors import TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
+from flambeau.frontend.layout import is_row_major, strides_of
 from flambeau.frontend.storage import Storage
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
@@ -40,12 +41,23 @@ class Tensor:
     view ops that lead from it, so that a write through the view can be expressed on the base (`_chain` is () and
     `_base` None for a tensor that is its own base)."""
 
-    __slots__ = ("__weakref__", "_array", "_base", "_chain", "_grad", "_history", "_hooks", "_index", "_origin", "_record", "_requires_grad",
-                 "_retains_grad", "_saved_version", "_storage", "_type")
+    __slots__ = ("__weakref__", "_array", "_base", "_chain", "_grad", "_history", "_hooks", "_index", "_origin",
+                 "_record", "_requires_grad", "_retains_grad", "_saved_version", "_storage", "_type")
 
     _storage: Storage
     _type: TensorType
-    _record: Record | None
+    _array: np.ndarray | None               # the data, once somebody asked for it
+    _base: Tensor | None
+    _chain: tuple[Op, ...]
+    _history: int                           # how often the tape of a base, and as far as a view knows it, was rewritten
+    _requires_grad: bool
+    _retains_grad: bool
+    _record: Record | None                  # the operation that made it
+    _index: int                             # which of its results it is
+    _grad: Tensor | None
+    _hooks: dict[int, Any] | None           # of a leaf; see gradient_hooks.py
+    _origin: Tensor | None                  # of an alias on the tape: the leaf it stands for
+    _saved_version: int                     # of an alias on the tape: the version it needs; -1 for other tensors
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise TypeError("Tensor: use fb.tensor(data), fb.zeros(...), fb.empty(...) or fb.from_numpy(array)")
@@ -150,19 +162,12 @@ class Tensor:
         return int(array.__array_interface__["data"][0])
 
     def is_contiguous(self) -> bool:
-        """True when the elements lie in row-major order without gaps. A traced tensor counts as contiguous."""
-        return active.tracer is not None or bool(self._data().flags.c_contiguous)
+        """True when the elements lie in row-major order without gaps."""
+        return is_row_major(self._type.static_shape, strides_of(self))
 
     def stride(self, dim: int | None = None) -> Any:
-        """Step between neighbours along each dim, in elements (row-major for a traced tensor)."""
-        if active.tracer is not None:
-            steps, step = [], 1
-            for size in reversed(self._type.static_shape):
-                steps.append(step)
-                step *= max(size, 1)
-            strides = tuple(reversed(steps))
-        else:
-            strides = tuple(s // self._type.dtype.itemsize for s in self._data().strides)
+        """Step between neighbours along each dim, in elements."""
+        strides = strides_of(self)
         return strides if dim is None else strides[dim]
 
     def storage_offset(self) -> int:
@@ -188,7 +193,8 @@ class Tensor:
         """Ask autograd to record operations on this tensor. Raises RuntimeError for non-float dtypes, and when
         turning it off on a tensor that is not a leaf."""
         if requires_grad and not self._type.dtype.is_floating_point:
-            raise RuntimeError(f"only tensors of floating-point dtype can require gradients, this one is {self.dtype!r}")
+            raise RuntimeError("only tensors of floating-point dtype can require gradients, this one is "
+                               f"{self.dtype!r}")
         if not requires_grad and self._record is not None:
             raise RuntimeError("requires_grad can only be turned off on leaf tensors; use detach() for a tensor "
                                "that was computed")
@@ -287,6 +293,38 @@ class Tensor:
         if self._storage.trace is not None:
             return f"tensor(<traced {self._type}, made at {self._storage.origin or 'unknown line'}>)"
         return _format(self)
+
+    if TYPE_CHECKING:
+        # Operators and the other methods are attached by methods.py, in one readable table; type checkers see them here.
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __iadd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __isub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __imul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __itruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
 
 
 def _format(tensor: Tensor) -> str:

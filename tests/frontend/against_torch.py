@@ -1,5 +1,6 @@
 """One program, two libraries: runs a function on the same data in Flambeau and in PyTorch, and compares values,
 shapes, dtypes and gradients."""
+
 from __future__ import annotations
 
 import functools
@@ -11,7 +12,6 @@ import numpy as np
 
 import flambeau as fb
 import flambeau.nn.functional as F
-from flambeau.ir import dtypes as dt
 from flambeau.ir.types import parse_type
 
 # Relative error allowed to one op on values near 1, in units of the dtype's epsilon.
@@ -34,6 +34,7 @@ ours = Library(fb, F)
 @functools.cache
 def theirs() -> Library:
     import torch
+
     torch.set_num_threads(1)
     return Library(torch, torch.nn.functional)
 
@@ -69,8 +70,15 @@ def to_numpy(value: Any) -> Any:
     return value
 
 
-def check(function: Callable[..., Any], *specs: str, arrays: Sequence[np.ndarray] | None = None, tolerance: float = 8,
-          gradients: bool = True, low: float = -2.0, high: float = 2.0) -> None:
+def check(
+    function: Callable[..., Any],
+    *specs: str,
+    arrays: Sequence[np.ndarray] | None = None,
+    tolerance: float = 8,
+    gradients: bool = True,
+    low: float = -2.0,
+    high: float = 2.0,
+) -> None:
     """`function(lib, *tensors)` gives the same in both libraries, and so do the gradients of a weighted sum of its
     floating-point results. tolerance: in units of the dtype's epsilon, relative to the largest value."""
     arrays = [drawn(s, i, low, high) for i, s in enumerate(specs)] if arrays is None else arrays
@@ -94,7 +102,9 @@ def _same(a: Any, b: Any, tolerance: float) -> None:
         assert a == b
         return
     assert tuple(a.shape) == tuple(b.shape), f"shape {tuple(a.shape)}, PyTorch's is {tuple(b.shape)}"
-    assert a.dtype.torch_name == str(b.dtype).removeprefix("torch."), f"dtype {a.dtype}, PyTorch's is {b.dtype}"
+    assert a.dtype.torch_name == str(b.dtype).removeprefix("torch."), (
+        f"dtype {a.dtype}, PyTorch's is {b.dtype}"
+    )
     x, y = to_numpy(a), to_numpy(b)
     if not a.dtype.is_floating_point:
         np.testing.assert_array_equal(x, y)
@@ -104,24 +114,35 @@ def _same(a: Any, b: Any, tolerance: float) -> None:
     np.testing.assert_allclose(x.astype(np.float64), y.astype(np.float64), rtol=0, atol=atol)
 
 
-def _same_gradients(results: list[Any], wanted: list[Any], mine: list[Any], other: list[Any],
-                    tolerance: float) -> None:
-    pairs = [(a, b) for a, b in zip(results, wanted, strict=True)
-             if isinstance(a, fb.Tensor) and b.is_floating_point()]
+def _same_gradients(
+    results: list[Any], wanted: list[Any], mine: list[Any], other: list[Any], tolerance: float
+) -> None:
+    pairs = [
+        (a, b)
+        for a, b in zip(results, wanted, strict=True)
+        if isinstance(a, fb.Tensor) and b.is_floating_point()
+    ]
     assert [a.requires_grad for a, _ in pairs] == [b.requires_grad for _, b in pairs]
     pairs = [(a, b) for a, b in pairs if b.requires_grad]
     if not pairs:
         return
-    weights = [np.asarray(np.random.default_rng(7 + i).random(tuple(a.shape)) + 0.5) for i, (a, _) in enumerate(pairs)]
-    loss = sum(((a.double() * fb.tensor(w)).sum() for (a, _), w in zip(pairs, weights, strict=True)), start=0.0)
+    weights = [
+        np.asarray(np.random.default_rng(7 + i).random(tuple(a.shape)) + 0.5)
+        for i, (a, _) in enumerate(pairs)
+    ]
+    loss = sum(
+        ((a.double() * fb.tensor(w)).sum() for (a, _), w in zip(pairs, weights, strict=True)), start=0.0
+    )
     loss.backward()
     torch = theirs()
-    sum(((b.double() * torch.tensor(w)).sum() for (_, b), w in zip(pairs, weights, strict=True)), start=0.0).backward()
+    sum(
+        ((b.double() * torch.tensor(w)).sum() for (_, b), w in zip(pairs, weights, strict=True)), start=0.0
+    ).backward()
     for x, y in zip(mine, other, strict=True):
         if y.requires_grad:
-            zero = y.grad is None or not bool(y.grad.any())     # where no derivative flows we leave None, PyTorch 0
+            zero = y.grad is None or not bool(
+                y.grad.any()
+            )  # where no derivative flows we leave None, PyTorch 0
             assert x.grad is not None or zero, f"no gradient, PyTorch's is {y.grad}"
             if x.grad is not None:
                 _same(x.grad, theirs().zeros_like(y) if y.grad is None else y.grad, 4 * tolerance)
-
-

@@ -1,4 +1,5 @@
 """The tape: accumulation, modes, in-place ops and views, hooks, user functions, memory."""
+
 from __future__ import annotations
 
 import copy
@@ -92,19 +93,31 @@ def test_grad_of_a_leaf_itself() -> None:
 
 def test_higher_derivatives_of_a_power() -> None:
     x = fb.tensor(2.0, requires_grad=True)
-    y = x ** 4
+    y = x**4
     (first,) = fb.autograd.grad(y, x, create_graph=True)
     (second,) = fb.autograd.grad(first, x, create_graph=True)
     (third,) = fb.autograd.grad(second, x)
     assert [first.item(), second.item(), third.item()] == pytest.approx([32.0, 48.0, 48.0], rel=1e-6)
 
 
-@pytest.mark.parametrize("function", [
-    lambda x: F.softmax(x, 1), lambda x: F.log_softmax(x, 1), lambda x: F.layer_norm(x, (4,)), lambda x: F.gelu(x),
-    lambda x: x.var(1), lambda x: x.logsumexp(0), lambda x: x[1:, ::2] ** 3, lambda x: x.prod(1), lambda x: x @ x.mT,
-    lambda x: F.conv2d(x.reshape(1, 1, 3, 4), x[:2, :2].reshape(1, 1, 2, 2)), lambda x: x.gather(1, fb.tensor([[0], [3], [1]])) ** 2,
-    lambda x: F.max_pool2d(x.reshape(1, 1, 3, 4), 2, 1) ** 2, lambda x: x.cumsum(1).sin(),
-])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.softmax(x, 1),
+        lambda x: F.log_softmax(x, 1),
+        lambda x: F.layer_norm(x, (4,)),
+        lambda x: F.gelu(x),
+        lambda x: x.var(1),
+        lambda x: x.logsumexp(0),
+        lambda x: x[1:, ::2] ** 3,
+        lambda x: x.prod(1),
+        lambda x: x @ x.mT,
+        lambda x: F.conv2d(x.reshape(1, 1, 3, 4), x[:2, :2].reshape(1, 1, 2, 2)),
+        lambda x: x.gather(1, fb.tensor([[0], [3], [1]])) ** 2,
+        lambda x: F.max_pool2d(x.reshape(1, 1, 3, 4), 2, 1) ** 2,
+        lambda x: x.cumsum(1).sin(),
+    ],
+)
 def test_second_derivatives_match_finite_differences(function: Any) -> None:
     x = fb.tensor(np.random.default_rng(0).normal(size=(3, 4)), requires_grad=True)
     direction = fb.tensor(np.random.default_rng(1).normal(size=(3, 4)))
@@ -307,8 +320,25 @@ def test_inplace_bumps_the_version_of_every_view() -> None:
     assert x._version == before + 1 == v._version and x.tolist() == [0, 1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["exp_", "sqrt_", "neg_", "abs_", "relu_", "sigmoid_", "tanh_", "log_", "reciprocal_", "zero_", "square_",
-                                  "floor_", "round_", "rsqrt_"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exp_",
+        "sqrt_",
+        "neg_",
+        "abs_",
+        "relu_",
+        "sigmoid_",
+        "tanh_",
+        "log_",
+        "reciprocal_",
+        "zero_",
+        "square_",
+        "floor_",
+        "round_",
+        "rsqrt_",
+    ],
+)
 def test_inplace_methods_return_the_tensor_with_the_result(name: str) -> None:
     x = fb.tensor([0.5, 1.5, 2.5])
     expected = fb.zeros(3) if name == "zero_" else getattr(F if name == "relu_" else fb, name[:-1])(x)
@@ -440,7 +470,7 @@ def test_chain_of_ten_thousand_ops_needs_no_recursion() -> None:
         y = y + 0.5
     y.sum().backward()
     assert x.grad.tolist() == [1.0]
-    del y                                   # freeing the tape must not recurse either
+    del y  # freeing the tape must not recurse either
 
 
 def test_inplace_chain_of_ten_thousand_ops() -> None:
@@ -475,7 +505,7 @@ def test_memory_of_the_tape_is_freed_by_backward() -> None:
     reference = weakref.ref(hidden._storage)
     loss = hidden.sum()
     del hidden
-    assert reference() is not None          # exp's derivative needs its result
+    assert reference() is not None  # exp's derivative needs its result
     loss.backward()
     assert reference() is None
 

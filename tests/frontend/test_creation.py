@@ -1,4 +1,5 @@
 """Tensors from data and from nothing; dtypes, devices, NumPy."""
+
 from __future__ import annotations
 
 import subprocess
@@ -58,7 +59,15 @@ def test_numpy_gives_a_view_and_bfloat16_a_float32_copy() -> None:
 
 
 def test_results_own_writable_memory() -> None:
-    for t in (fb.full((), 2.0), fb.zeros(3), fb.ones(2, 2), fb.arange(3), fb.eye(2), fb.zeros(2) + 1, fb.tensor(1.0)):
+    for t in (
+        fb.full((), 2.0),
+        fb.zeros(3),
+        fb.ones(2, 2),
+        fb.arange(3),
+        fb.eye(2),
+        fb.zeros(2) + 1,
+        fb.tensor(1.0),
+    ):
         t.add_(1)
     assert fb.zeros(2).tolist() == [0, 0] and fb.full((), 2.0).item() == 2.0
 
@@ -98,9 +107,13 @@ def test_tensors_are_compared_by_element_but_hashed_by_identity() -> None:
 
 def test_import_is_light() -> None:
     """Neither numba nor llvmlite is imported before something is compiled, nor nn and optim before they are used."""
-    code = ("import sys, flambeau; "
-            "print([m for m in ('numba', 'llvmlite', 'flambeau.nn', 'flambeau.optim', 'scipy', 'torch') if m in sys.modules])")
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    code = (
+        "import sys, flambeau; "
+        "print([m for m in ('numba', 'llvmlite', 'flambeau.nn', 'flambeau.optim', 'scipy', 'torch') if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert found.stdout.strip() == "[]"
 
 
@@ -114,36 +127,90 @@ def test_unknown_attribute_of_the_package_is_named() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("data", [1, 2.5, True, [1, 2], [1.5, 2], [[True], [False]], [], [[]], (1, (2,))[0], 2**40,
-                                  np.float64(3), np.ones((2, 2), np.float16), [np.float32(1)]], ids=str)
+@pytest.mark.parametrize(
+    "data",
+    [
+        1,
+        2.5,
+        True,
+        [1, 2],
+        [1.5, 2],
+        [[True], [False]],
+        [],
+        [[]],
+        (1, (2,))[0],
+        2**40,
+        np.float64(3),
+        np.ones((2, 2), np.float16),
+        [np.float32(1)],
+    ],
+    ids=str,
+)
 def test_tensor_infers_dtypes_alike(data: Any) -> None:
     a, b = fb.tensor(data), theirs().tensor(data)
-    assert a.dtype.torch_name == str(b.dtype)[6:] and tuple(a.shape) == tuple(b.shape) and a.tolist() == b.tolist()
+    assert (
+        a.dtype.torch_name == str(b.dtype)[6:]
+        and tuple(a.shape) == tuple(b.shape)
+        and a.tolist() == b.tolist()
+    )
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("make", [
-    lambda lib: lib.zeros(2, 3), lambda lib: lib.ones((2, 3), dtype=lib.int64), lambda lib: lib.full((2,), 3.5),
-    lambda lib: lib.full((2,), 3), lambda lib: lib.full((), True), lambda lib: lib.eye(3), lambda lib: lib.eye(2, 4, dtype=lib.int32),
-    lambda lib: lib.arange(5), lambda lib: lib.arange(1, 10, 3), lambda lib: lib.arange(0, 1, 0.1), lambda lib: lib.arange(5, 0, -2),
-    lambda lib: lib.arange(3.0), lambda lib: lib.arange(3, dtype=lib.float16), lambda lib: lib.arange(0), lambda lib: lib.linspace(0, 1, 7),
-    lambda lib: lib.linspace(-3, 3, 1), lambda lib: lib.logspace(0, 2, 3), lambda lib: lib.zeros_like(lib.ones(2, dtype=lib.int64)),
-    lambda lib: lib.ones_like(lib.ones(2), dtype=lib.float64), lambda lib: lib.full_like(lib.ones(2, 2), 7), lambda lib: lib.zeros(0, 3),
-    lambda lib: lib.ones(2, dtype=lib.float64).new_zeros(3), lambda lib: lib.ones(2).new_full((1,), 4), lambda lib: lib.ones(2).new_tensor([1, 2]),
-    lambda lib: lib.ones(2).new_ones((2, 2), dtype=lib.int64), lambda lib: lib.tensor([1.7, -1.7, 300.0]).to(lib.int64),
-    lambda lib: lib.tensor([1, 0, 2]).bool(), lambda lib: lib.tensor([1.5]).half().double(), lambda lib: lib.tensor([1.2345678]).bfloat16(),
-    lambda lib: lib.tensor([300, -1]).to(lib.uint8), lambda lib: lib.tensor([1, 2]).to(lib.ones(1)), lambda lib: lib.tensor(2**31).int(),
-    lambda lib: lib.tensor([1, 2]).type_as(lib.ones(1, dtype=lib.float64)), lambda lib: lib.tensor([1.0, 2.0], dtype=lib.int32),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda lib: lib.zeros(2, 3),
+        lambda lib: lib.ones((2, 3), dtype=lib.int64),
+        lambda lib: lib.full((2,), 3.5),
+        lambda lib: lib.full((2,), 3),
+        lambda lib: lib.full((), True),
+        lambda lib: lib.eye(3),
+        lambda lib: lib.eye(2, 4, dtype=lib.int32),
+        lambda lib: lib.arange(5),
+        lambda lib: lib.arange(1, 10, 3),
+        lambda lib: lib.arange(0, 1, 0.1),
+        lambda lib: lib.arange(5, 0, -2),
+        lambda lib: lib.arange(3.0),
+        lambda lib: lib.arange(3, dtype=lib.float16),
+        lambda lib: lib.arange(0),
+        lambda lib: lib.linspace(0, 1, 7),
+        lambda lib: lib.linspace(-3, 3, 1),
+        lambda lib: lib.logspace(0, 2, 3),
+        lambda lib: lib.zeros_like(lib.ones(2, dtype=lib.int64)),
+        lambda lib: lib.ones_like(lib.ones(2), dtype=lib.float64),
+        lambda lib: lib.full_like(lib.ones(2, 2), 7),
+        lambda lib: lib.zeros(0, 3),
+        lambda lib: lib.ones(2, dtype=lib.float64).new_zeros(3),
+        lambda lib: lib.ones(2).new_full((1,), 4),
+        lambda lib: lib.ones(2).new_tensor([1, 2]),
+        lambda lib: lib.ones(2).new_ones((2, 2), dtype=lib.int64),
+        lambda lib: lib.tensor([1.7, -1.7, 300.0]).to(lib.int64),
+        lambda lib: lib.tensor([1, 0, 2]).bool(),
+        lambda lib: lib.tensor([1.5]).half().double(),
+        lambda lib: lib.tensor([1.2345678]).bfloat16(),
+        lambda lib: lib.tensor([300, -1]).to(lib.uint8),
+        lambda lib: lib.tensor([1, 2]).to(lib.ones(1)),
+        lambda lib: lib.tensor(2**31).int(),
+        lambda lib: lib.tensor([1, 2]).type_as(lib.ones(1, dtype=lib.float64)),
+        lambda lib: lib.tensor([1.0, 2.0], dtype=lib.int32),
+    ],
+)
 def test_creation_agrees(make: Callable[..., Any]) -> None:
     check(lambda lib: make(lib), gradients=False)
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("case", "error"), [
-    (lambda lib: lib.zeros(-1), RuntimeError), (lambda lib: lib.zeros(2.5), TypeError), (lambda lib: lib.arange(0, 5, 0), RuntimeError),
-    (lambda lib: lib.arange(5, 0), RuntimeError), (lambda lib: lib.ones(2).size(3), IndexError), (lambda lib: lib.Tensor.no, AttributeError),
-])
+@pytest.mark.parametrize(
+    ("case", "error"),
+    [
+        (lambda lib: lib.zeros(-1), RuntimeError),
+        (lambda lib: lib.zeros(2.5), TypeError),
+        (lambda lib: lib.arange(0, 5, 0), RuntimeError),
+        (lambda lib: lib.arange(5, 0), RuntimeError),
+        (lambda lib: lib.ones(2).size(3), IndexError),
+        (lambda lib: lib.Tensor.no, AttributeError),
+    ],
+)
 def test_errors_have_pytorchs_types(case: Callable[..., Any], error: Any) -> None:
     with pytest.raises(error):
         case(theirs())

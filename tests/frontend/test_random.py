@@ -1,4 +1,5 @@
 """Random numbers: the state, the distributions, and that eager and traced draws are one stream."""
+
 from __future__ import annotations
 
 import math
@@ -13,9 +14,19 @@ from flambeau.ir.philox import philox_4x32
 
 def test_seed_starts_the_same_stream_again() -> None:
     fb.manual_seed(5)
-    first = [fb.rand(3).tolist(), fb.randn(2, 2).tolist(), fb.randint(0, 9, (4,)).tolist(), fb.randperm(6).tolist()]
+    first = [
+        fb.rand(3).tolist(),
+        fb.randn(2, 2).tolist(),
+        fb.randint(0, 9, (4,)).tolist(),
+        fb.randperm(6).tolist(),
+    ]
     fb.manual_seed(5)
-    assert first == [fb.rand(3).tolist(), fb.randn(2, 2).tolist(), fb.randint(0, 9, (4,)).tolist(), fb.randperm(6).tolist()]
+    assert first == [
+        fb.rand(3).tolist(),
+        fb.randn(2, 2).tolist(),
+        fb.randint(0, 9, (4,)).tolist(),
+        fb.randperm(6).tolist(),
+    ]
     assert fb.rand(3).tolist() != first[0] and fb.initial_seed() == 5
 
 
@@ -45,7 +56,7 @@ def test_generators_are_independent() -> None:
 
 def test_uniform_numbers_are_the_documented_bits() -> None:
     fb.manual_seed(11)
-    fb.rand(1)                              # the second draw has offset 1
+    fb.rand(1)  # the second draw has offset 1
     found = fb.rand(5)
     words = philox_4x32(np.arange(5), 1, 11)[0]
     assert found.tolist() == [float(np.float32(w >> 8) * np.float32(2**-24)) for w in words.tolist()]
@@ -60,7 +71,7 @@ def test_uniform_numbers_fill_the_unit_interval(dtype: fb.dtype) -> None:
     step = {fb.float16: 2**-11, fb.bfloat16: 2**-8}.get(dtype, 0)
     assert abs(u.mean() - 0.5) < 5 * math.sqrt(1 / (12 * 40_000)) + step
     counts, _ = np.histogram(u, 16, (0, 1))
-    assert ((counts - 2500) ** 2 / 2500).sum() < 45         # chi-squared with 15 degrees: beyond 45 once in 10,000
+    assert ((counts - 2500) ** 2 / 2500).sum() < 45  # chi-squared with 15 degrees: beyond 45 once in 10,000
 
 
 def test_normal_numbers_have_the_right_moments_and_tails() -> None:
