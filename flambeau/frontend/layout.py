@@ -105,7 +105,7 @@ def _shape_after(op: Op, shape: Sequence[int]) -> tuple[int, ...]:
         case ops.Permute(dims=dims):
             return tuple([shape[d] for d in dims])
         case ops.Slice(starts=starts, limits=limits, strides=steps):
-            return tuple([-(-(int(stop) - start) // step)  # type: ignore[call-overload]
+            return tuple([-(-(int(stop) - start) // step)  # type: ignore[arg-type]
                           for start, stop, step in zip(starts, limits, steps, strict=True)])
         case ops.Broadcast(shape=new) | ops.Reshape(shape=new):
             return tuple(new)  # type: ignore[arg-type]

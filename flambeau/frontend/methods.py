@@ -271,8 +271,8 @@ def attach() -> None:
     for name, dtype in CONVERSIONS.items():
         setattr(Tensor, name, _conversion(dtype))
     for table in (RENAMED, inplace.METHODS, distributions.METHODS, OTHERS):
-        for name, function in table.items():
-            setattr(Tensor, name, function)
+        for name, method in table.items():
+            setattr(Tensor, name, method)
 
 
 attach()

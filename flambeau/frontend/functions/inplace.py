@@ -67,8 +67,8 @@ _BY_FUNCTION: Final = {
 }
 
 METHODS: Final[dict[str, Callable[..., Tensor]]] = {name: inplace(f) for name, f in _BY_FUNCTION.items()}
-METHODS |= {"multiply_": METHODS["mul_"], "divide_": METHODS["div_"], "subtract_": METHODS["sub_"],
-            "negative_": METHODS["neg_"]}
+METHODS.update({"multiply_": METHODS["mul_"], "divide_": METHODS["div_"], "subtract_": METHODS["sub_"],
+            "negative_": METHODS["neg_"]})
 
 
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
@@ -90,4 +90,4 @@ def zero_(self: Tensor) -> Tensor:
     return fill_(self, 0)
 
 
-METHODS |= {"copy_": copy_, "fill_": fill_, "zero_": zero_}
+METHODS.update({"copy_": copy_, "fill_": fill_, "zero_": zero_})

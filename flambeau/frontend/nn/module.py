@@ -231,7 +231,7 @@ class Module(Attributed):
         found = module._parameters.get(name)
         if found is None:
             raise AttributeError(f"{module._get_name()} has no parameter `{name}`")
-        return found        # type: ignore[no-any-return]
+        return found
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer of that dotted name. Raises AttributeError when there is none."""
@@ -240,7 +240,7 @@ class Module(Attributed):
         found = module._buffers.get(name)
         if found is None:
             raise AttributeError(f"{module._get_name()} has no buffer `{name}`")
-        return found        # type: ignore[no-any-return]
+        return found
 
     # -- modes and conversions --------------------------------------------------------------------------------------
 
