@@ -17,6 +17,7 @@ from flambeau.ir.types import TensorType
 assert ops, "importing ops fills the registry"
 WITH_REGIONS = ("fusion", "custom")
 WITHOUT_SAMPLES = ("input", *WITH_REGIONS)
+NOT_DIFFERENTIATED = ("stop_gradient",)     # its derivative is declared to be zero, which it is not
 
 
 def all_samples() -> Iterator[tuple[str, Sample]]:
@@ -48,6 +49,16 @@ def differentiable(sample: Sample) -> list[int]:
     marks = sample.differentiable or (True,) * len(sample.types)
     return [i for i, (t, mark) in enumerate(zip(sample.types, marks, strict=True))
             if mark and t.dtype.is_floating_point]
+
+
+def is_smooth(sample: Sample) -> bool:
+    """True when finite differences in f64 can tell whether a derivative is right."""
+    (results, positions) = (sample.op.infer(*widened(sample)[0]), differentiable(sample))
+    finite = all(np.isfinite(a).all() for a, t in zip(widened(sample)[1], sample.types, strict=True)
+                 if t.dtype.is_floating_point)
+    narrows = any(t.dtype.is_floating_point and t.dtype is not dtypes.f64 for t in results)
+    return bool(positions) and finite and not narrows and sample.op.name not in NOT_DIFFERENTIATED and any(
+        t.dtype.is_floating_point for t in results) and not any(t.dtype.itemsize == 2 for t in sample.types)
 
 
 def emitted(b: Builder, op: Op, operands: Sequence[Value]) -> tuple[Value, ...]:
@@ -88,6 +99,19 @@ def _vjp(b: Builder, node: Node, cotangents: Sequence[Value | None]) -> Sequence
 def new_graph(types: Sequence[TensorType]) -> tuple[Builder, list[Value]]:
     b = Builder(Graph())
     return b, [b.graph.add_input(t) for t in types]
+
+
+def directional(op: Op, arrays: Sequence[np.ndarray], directions: Sequence[np.ndarray], weights: Sequence[np.ndarray],
+                step: float = 1e-5) -> float:
+    """d/dt of sum(weights * op(arrays + t * directions)) at 0, by central differences."""
+
+    def value(t: float) -> float:
+        results = op.evaluate(*[a + t * d if d.size and a.dtype.kind == "f" else a
+                                for a, d in zip(arrays, directions, strict=True)])
+        results = results if isinstance(results, tuple) else (results,)
+        return float(sum(np.sum(w * y) for w, y in zip(weights, results, strict=True) if y.dtype.kind == "f"))
+
+    return (value(step) - value(-step)) / (2 * step)
 
 
 # -- scalar rules -----------------------------------------------------------------------------------------------------

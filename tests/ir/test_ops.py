@@ -13,8 +13,10 @@ from op_harness import (
     all_samples,
     computed,
     differentiable,
+    directional,
     emitted,
     gradients,
+    is_smooth,
     new_graph,
     total,
     widened,
@@ -25,24 +27,14 @@ from flambeau.ir import dtypes
 from flambeau.ir.dtypes import to_compute, to_storage
 from flambeau.ir.graph import Graph
 from flambeau.ir.interpret import interpret
-from flambeau.ir.op import OPS, Op, Sample
+from flambeau.ir.op import OPS, Sample
 from flambeau.ir.types import TensorType
 
 SAMPLES = dict(all_samples())
-NOT_DIFFERENTIATED = ("stop_gradient",)     # its derivative is declared to be zero, which it is not
 
 
 def over(samples: dict[str, Sample]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("sample", samples.values(), ids=samples.keys())
-
-
-def is_smooth(sample: Sample) -> bool:
-    (results, positions) = (sample.op.infer(*widened(sample)[0]), differentiable(sample))
-    finite = all(np.isfinite(a).all() for a, t in zip(widened(sample)[1], sample.types, strict=True)
-                 if t.dtype.is_floating_point)
-    narrows = any(t.dtype.is_floating_point and t.dtype is not dtypes.f64 for t in results)
-    return bool(positions) and finite and not narrows and sample.op.name not in NOT_DIFFERENTIATED and any(
-        t.dtype.is_floating_point for t in results) and not any(t.dtype.itemsize == 2 for t in sample.types)
 
 
 SMOOTH = {name: sample for name, sample in SAMPLES.items() if is_smooth(sample)}
@@ -88,19 +80,6 @@ def test_wrong_operand_count_is_an_error(name: str) -> None:
     if name != "concat":
         with pytest.raises(TypeInferenceError, match=f"{name}: takes"):
             sample.op.infer(*sample.types, TensorType((), dtypes.f32))
-
-
-def directional(op: Op, arrays: Sequence[np.ndarray], directions: Sequence[np.ndarray], weights: Sequence[np.ndarray],
-                step: float = 1e-5) -> float:
-    """d/dt of sum(weights * op(arrays + t * directions)) at 0, by central differences."""
-
-    def value(t: float) -> float:
-        results = op.evaluate(*[a + t * d if d.size and a.dtype.kind == "f" else a
-                                for a, d in zip(arrays, directions, strict=True)])
-        results = results if isinstance(results, tuple) else (results,)
-        return float(sum(np.sum(w * y) for w, y in zip(weights, results, strict=True) if y.dtype.kind == "f"))
-
-    return (value(step) - value(-step)) / (2 * step)
 
 
 def directions_of(sample: Sample, arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:

@@ -118,6 +118,11 @@ def test_argmax_takes_the_first_and_prefers_nan() -> None:
     assert_array_equal(value(ops.ArgMin(1), [[1.0, -5, -5], [2, NAN, -9]]), [1, 1])
 
 
+def test_slice_of_rank_0_is_a_view_and_no_number() -> None:
+    x = np.array(3.0)
+    assert np.shares_memory(ops.Slice((), (), ()).evaluate(x), x)
+
+
 def test_pad_puts_zeros_around_and_between() -> None:
     assert_array_equal(value(ops.Pad((1,), (2,), (1,)), [5, 6, 7]), [0, 5, 0, 6, 0, 7, 0, 0])
 

@@ -54,7 +54,8 @@ class Slice(Linear):
         return -(-(limit - start) // stride)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        return operands[0][tuple(map(slice, self.starts, self.limits, self.strides))]
+        places = map(slice, self.starts, self.limits, self.strides)
+        return operands[0][(*places, ...)]              # the ellipsis keeps an array at rank 0, where NumPy gives a number
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         low, high = [], []
