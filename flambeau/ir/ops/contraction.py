@@ -9,6 +9,7 @@ import numpy as np
 from flambeau.ir.op import Sample, register_instance
 from flambeau.ir.ops.families import Bilinear, accumulating, check_arity, check_dtypes
 from flambeau.ir.ops.sampling import drawn
+from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class _Matmul(Bilinear):
         return "did you mean to transpose lhs (.mT)?" if lhs.shape[-2] == rhs.shape[-2] else None
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return np.matmul(*map(accumulating, operands))
+        return quietly(np.matmul, *[_readable(accumulating(x)) for x in operands])
 
     def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.matmul(cotangent, b.transpose(rhs))
@@ -65,6 +65,15 @@ class _Matmul(Bilinear):
             yield drawn(self, *(f"f32[{s}]" for s in shapes))
         for dtype in ("f64", "bf16", "f16", "i64"):
             yield drawn(self, f"{dtype}[3,5]", f"{dtype}[5,2]")
+
+
+def _readable(x: np.ndarray) -> np.ndarray:
+    """x in rows or columns without gaps, copied if it must be: matmul has a slow path for what BLAS can't read."""
+    by_row, by_column = x.strides[-2:]
+    size = x.itemsize
+    if by_column == size and by_row >= size * x.shape[-1] or by_row == size and by_column >= size * x.shape[-2]:
+        return x
+    return np.ascontiguousarray(x)
 
 
 matmul = _Matmul()

@@ -14,6 +14,7 @@ import numpy as np
 
 from flambeau.ir import dtypes
 from flambeau.ir.op import Sample, register
+from flambeau.ir.ops import patches
 from flambeau.ir.ops.families import Bilinear, accumulating, check_arity, check_dtypes
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.windows import (
@@ -21,9 +22,7 @@ from flambeau.ir.ops.windows import (
     Padding,
     Pair,
     check_geometry,
-    cropped,
     from_nhwc,
-    padded,
     spatial,
     to_nhwc,
     with_spatial,
@@ -99,23 +98,13 @@ class _Convolution(Bilinear):
         """Floating-point operations, whichever of the three it is."""
         return 2 * y.numel * (channels // self.groups) * kernel[0] * kernel[1]
 
-    # The NumPy meaning: every array in NHWC / RSIO form, one matrix product per tap and group.
+    # The NumPy meaning takes every array in NHWC / RSIO form.
 
     def weight_in(self, w: np.ndarray) -> np.ndarray:
         return w.transpose(2, 3, 1, 0) if self.layout == "NCHW" else w
 
     def weight_out(self, w: np.ndarray) -> np.ndarray:
         return w.transpose(3, 2, 0, 1) if self.layout == "NCHW" else w
-
-    def grouped(self, x: np.ndarray) -> np.ndarray:
-        """[N, H, W, C] -> [groups, N*H*W, C/groups]"""
-        channels = x.shape[-1]
-        flat = x.reshape(x.shape[0] * x.shape[1] * x.shape[2], self.groups, channels // self.groups)
-        return flat.transpose(1, 0, 2)
-
-    def tap_weight(self, tap: np.ndarray) -> np.ndarray:
-        """[I/groups, O] -> [groups, I/groups, O/groups]"""
-        return tap.reshape(tap.shape[0], self.groups, tap.shape[1] // self.groups).transpose(1, 0, 2)
 
 
 @register("conv2d")
@@ -142,14 +131,8 @@ class Conv2d(_Convolution):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, w = to_nhwc(accumulating(operands[0]), self.layout), self.weight_in(accumulating(operands[1]))
-        rows, columns = self.axes(x.shape[1:3], w.shape[:2])
-        images, outputs = padded(x, rows, columns), w.shape[3]
-        shape = (x.shape[0], rows.count, columns.count, outputs)
-        total = np.zeros((self.groups, shape[0] * shape[1] * shape[2], outputs // self.groups), x.dtype)
-        for r, s in np.ndindex(*w.shape[:2]):
-            patch = images[:, rows.places(r), columns.places(s)]
-            total += self.grouped(patch) @ self.tap_weight(w[r, s])
-        return from_nhwc(total.transpose(1, 0, 2).reshape(shape), self.layout)
+        axes = self.axes(x.shape[1:3], w.shape[:2])
+        return from_nhwc(patches.convolved(x, w, *axes, self.groups), self.layout)
 
     def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(Conv2dInputGrad(spatial(self, lhs.type, self.layout), *self.geometry), cotangent, rhs)
@@ -197,14 +180,8 @@ class Conv2dInputGrad(_Convolution):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         ct, w = to_nhwc(accumulating(operands[0]), self.layout), self.weight_in(accumulating(operands[1]))
-        rows, columns = self.axes(self.input_shape, w.shape[:2])
-        channels = w.shape[2] * self.groups
-        total = padded(np.zeros((ct.shape[0], *self.input_shape, channels), ct.dtype), rows, columns)
-        flowing = self.grouped(ct)
-        for r, s in np.ndindex(*w.shape[:2]):
-            part = flowing @ self.tap_weight(w[r, s]).transpose(0, 2, 1)
-            total[:, rows.places(r), columns.places(s)] += part.transpose(1, 0, 2).reshape(*ct.shape[:3], channels)
-        return from_nhwc(cropped(total, rows, columns), self.layout)
+        axes = self.axes(self.input_shape, w.shape[:2])
+        return from_nhwc(patches.input_grad(ct, w, *axes, self.groups), self.layout)
 
     def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(Conv2d(*self.geometry), cotangent, rhs)
@@ -251,14 +228,8 @@ class Conv2dWeightGrad(_Convolution):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, ct = (to_nhwc(accumulating(a), self.layout) for a in operands)
-        rows, columns = self.axes(x.shape[1:3], self.kernel_shape)
-        images, per_group, outputs = padded(x, rows, columns), x.shape[3] // self.groups, ct.shape[3]
-        w, flowing = np.zeros((*self.kernel_shape, per_group, outputs), x.dtype), self.grouped(ct)
-        for r, s in np.ndindex(*self.kernel_shape):
-            patch = self.grouped(images[:, rows.places(r), columns.places(s)])
-            product = patch.transpose(0, 2, 1) @ flowing
-            w[r, s] = product.transpose(1, 0, 2).reshape(per_group, outputs)
-        return self.weight_out(w)
+        axes = self.axes(x.shape[1:3], self.kernel_shape)
+        return self.weight_out(patches.weight_grad(x, ct, *axes, self.groups))
 
     def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(Conv2dInputGrad(spatial(self, lhs.type, self.layout), *self.geometry), rhs, cotangent)
