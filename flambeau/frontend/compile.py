@@ -14,6 +14,7 @@ from flambeau import config
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.entry import Entry
+from flambeau.frontend.epoch import epoch
 from flambeau.frontend.explain import explain
 from flambeau.frontend.fastpath import MISS
 from flambeau.frontend.gcpause import paused_collector
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from flambeau.passes.pipeline import Pass
 
 RECOMPILE_LIMIT = 64
+config.watch("disable_jit", epoch.bump)         # what a fast call compares
 log = logging.getLogger("flambeau")
 
 

@@ -11,9 +11,10 @@ from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import Record, SpentRecord, grad_mode
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.fastpath import make_fast_call
-from flambeau.frontend.guards import GuardSet
+from flambeau.frontend.guards import GuardSet, exact, signature
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.pytree import Structure, unflatten
+from flambeau.frontend.scalars import is_runtime_number
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.tracing import OutputSpec, TracedCall
@@ -35,10 +36,10 @@ class LeafGuard:
         self.name, self.requires_grad = name, False
         if isinstance(leaf, Tensor):
             self.kind, self.expected, self.requires_grad = "tensor", leaf._type, leaf._requires_grad
-        elif type(leaf) in (int, float):
-            self.kind, self.expected = ("value", leaf) if by_value else ("number", type(leaf))
-        elif isinstance(leaf, (str, bytes, bool, type(None), complex)):
-            self.kind, self.expected = "value", leaf
+        elif is_runtime_number(leaf) and not by_value:
+            self.kind, self.expected = "number", type(leaf)
+        elif isinstance(leaf, (int, float, str, bytes, type(None), complex, np.generic, frozenset)):
+            self.kind, self.expected = "value", signature(leaf)
         else:
             self.kind, self.expected = "object", leaf
 
@@ -53,9 +54,9 @@ class LeafGuard:
                     self.expected = leaf._type          # the same object next time, in all likelihood
                 return True
             case "number":
-                return type(leaf) is self.expected
+                return type(leaf) is self.expected and is_runtime_number(leaf)
             case "value":
-                return type(leaf) is type(self.expected) and (leaf == self.expected or leaf != leaf)
+                return bool(signature(leaf) == self.expected)
             case _:
                 return leaf is self.expected
 
@@ -68,10 +69,16 @@ class LeafGuard:
                 return f"{self.name} is {leaf._type}, was {self.expected}"
             return f"{self.name} {'requires' if leaf._requires_grad else 'does not require'} grad"
         if self.kind == "number":
+            if type(leaf) is self.expected:
+                return f"{self.name} is {leaf}, an integer beyond 2**31, which is guarded by value"
             return f"{self.name} is {type(leaf).__name__}, was {self.expected.__name__}"
         if self.kind == "value":
-            return f"{self.name} is {leaf!r}, was {self.expected!r}"
+            return f"{self.name} is {leaf!r}, was {self.expected[1]!r}"
         return f"{self.name} is another {type(leaf).__name__}"
+
+
+def _picture(number: Any) -> Any:
+    return exact(number) if type(number) is float else number
 
 
 class Entry:
@@ -120,7 +127,7 @@ class Entry:
             if (tensor._grad is not None) is not had_grad:
                 return False
         for item in self.fixed_items:
-            if item.owner[item.key] != item.value:                  # type: ignore[index]
+            if _picture(item.owner[item.key]) != _picture(item.value):      # type: ignore[index]
                 return False
         if self._epoch != epoch.value:
             for tensor, flag in self.state_flags:
@@ -149,7 +156,7 @@ class Entry:
             if (tensor._grad is not None) is not had_grad:
                 return f".grad of a tensor {tensor._type} is {'no longer None' if not had_grad else 'None now'}"
         for item in self.fixed_items:
-            if item.owner[item.key] != item.value:                  # type: ignore[index]
+            if _picture(item.owner[item.key]) != _picture(item.value):      # type: ignore[index]
                 return f"{item.key!r} changed from {item.value!r} to {item.owner[item.key]!r}"      # type: ignore[index]
         for tensor, flag in self.state_flags:
             if tensor._requires_grad is not flag:

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import grad_mode
 from flambeau.frontend.epoch import epoch
+from flambeau.frontend.scalars import INTEGER_LIMIT
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.runtime.buffer import allocator
@@ -87,6 +90,8 @@ class _Writer:
             self.put(f"if a{n}._type is not {known}.expected and not {known}.holds(a{n}): return MISS")
         elif guard.kind == "number":
             self.put(f"if type(a{n}) is not {self.constant('kind', guard.expected)}: return MISS")
+            if not issubclass(guard.expected, (float, np.floating)):
+                self.put(f"if not {-INTEGER_LIMIT} <= a{n} <= {INTEGER_LIMIT}: return MISS")
         elif guard.kind == "value":
             self.put(f"if not {known}.holds(a{n}): return MISS")
         else:
@@ -108,7 +113,9 @@ class _Writer:
             read = f"{source}.cell_contents" if name is None else f"{source}.get({name!r}, MISS)"
             tests.append(f"{read} is not {self.constant('value', guard.value)}")
         if tests:
-            self.put(f"if {' or '.join(tests)}: return MISS")
+            self.put("try:")
+            self.put(f"    if {' or '.join(tests)}: return MISS")
+            self.put("except ValueError: return MISS")          # a closure variable that was deleted
 
     def aliases(self) -> None:
         entry = self.entry

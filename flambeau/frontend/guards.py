@@ -6,13 +6,19 @@ their (many) attributes are compared again only then. Everything else is a const
 """
 from __future__ import annotations
 
+import array
 import dataclasses
+import functools
+import math
 import operator
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from flambeau.errors import CaptureError
 from flambeau.frontend.epoch import epoch
@@ -102,13 +108,21 @@ def signature(value: Any, budget: list[int] | None = None, depth: int = 0) -> An
         return ("too large",)
     kind = type(value)
     if kind in _BY_VALUE:
-        return (kind, value) if value == value else (kind, "nan")
+        return (kind, exact(value) if kind is float else value)
     if kind is Identities or kind is Exactly:
         return value
     if isinstance(value, _BY_IDENTITY) or depth > 20:
         return _Identity(value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, deque)):
         return (kind, tuple([signature(v, budget, depth + 1) for v in value]))
+    if isinstance(value, np.generic):
+        return (kind, value.tobytes())
+    if isinstance(value, np.ndarray):
+        return _array_signature(value)
+    if isinstance(value, (bytearray, array.array)):
+        return (kind, bytes(value))
+    if isinstance(value, functools.partial):
+        return (_Identity(value), tuple([signature(v, budget, depth + 1) for v in _parts_of(value)]))
     if isinstance(value, dict):
         return (kind, tuple([(_key(k), signature(v, budget, depth + 1)) for k, v in value.items()]))
     if isinstance(value, (set, frozenset)):
@@ -118,11 +132,38 @@ def signature(value: Any, budget: list[int] | None = None, depth: int = 0) -> An
         return (_Identity(value),
                 tuple([(name, signature(v, own, depth + 1)) for name, v in value._guarded_state()]))
     if dataclasses.is_dataclass(value):
-        return (_Identity(kind), tuple([signature(getattr(value, f.name, MISSING), budget, depth + 1)
-                                        for f in dataclasses.fields(value)]))
+        return (_Identity(kind), tuple([(n, signature(v, budget, depth + 1)) for n, v in _attributes(value)]))
     if depth <= 2 and _is_user_object(value):
-        return (_Identity(value), tuple([(n, signature(v, budget, depth + 1)) for n, v in vars(value).items()]))
+        return (_Identity(value), tuple([(n, signature(v, budget, depth + 1)) for n, v in _attributes(value)]))
     return _Identity(value)
+
+
+def exact(number: float) -> Any:
+    """A float as something that == tells apart where the number is another: NaN equals itself, -0.0 is not 0.0."""
+    if number != number:
+        return "nan"
+    return number if number or math.copysign(1.0, number) > 0 else "-0.0"
+
+
+def _array_signature(value: np.ndarray) -> Any:
+    """The contents of a small array; a large one by identity, as documented."""
+    if value.size > MAX_LEAVES or value.dtype.hasobject:
+        return _Identity(value)
+    return (np.ndarray, value.dtype.str, value.shape, value.tobytes())
+
+
+def _parts_of(value: functools.partial[Any]) -> tuple[Any, ...]:
+    return value.func, value.args, value.keywords
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what is set on an object, in its __dict__ or in slots."""
+    yield from getattr(value, "__dict__", {}).items()
+    for kind in type(value).__mro__:
+        names = kind.__dict__.get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                yield name, getattr(value, name)
 
 
 def may_change(value: Any, depth: int = 0) -> bool:
@@ -130,8 +171,10 @@ def may_change(value: Any, depth: int = 0) -> bool:
     user's, and whatever holds one."""
     if type(value) in _BY_VALUE or isinstance(value, _BY_IDENTITY) or depth > 20:
         return False
-    if isinstance(value, (list, dict, set, Volatile)):
+    if isinstance(value, (list, dict, set, deque, bytearray, array.array, functools.partial, Volatile)):
         return True
+    if isinstance(value, np.ndarray):
+        return value.size <= MAX_LEAVES
     if isinstance(value, (tuple, frozenset)):
         return any(may_change(v, depth + 1) for v in value)
     if dataclasses.is_dataclass(value):
@@ -145,10 +188,18 @@ def _key(key: Any) -> Any:
 
 
 def _is_user_object(value: Any) -> bool:
-    """An instance of a class written in Python outside the framework and the standard library."""
-    module = sys.modules.get(type(value).__module__)
-    filename = getattr(module, "__file__", None) or ""
-    return (hasattr(value, "__dict__") and not is_internal(filename) and not isinstance(value, CompiledMarker)
+    """An instance of a class written in Python outside the framework and the standard library, or a namespace."""
+    kind = type(value)
+    if kind is types.SimpleNamespace or (kind.__module__, kind.__name__) == ("argparse", "Namespace"):
+        return True
+    return ((hasattr(value, "__dict__") or hasattr(kind, "__slots__")) and not isinstance(value, CompiledMarker)
+            and _is_user_module(kind.__module__))
+
+
+def _is_user_module(name: str) -> bool:
+    """True for modules outside the framework, the standard library and installed packages."""
+    filename = getattr(sys.modules.get(name), "__file__", None) or ""
+    return (name.partition(".")[0] not in sys.stdlib_module_names - {"__main__"} and not is_internal(filename)
             and "site-packages" not in filename and not filename.startswith(sys.base_prefix))
 
 
@@ -232,7 +283,8 @@ class Watch:
 
     def __init__(self, function: Callable[..., Any]):
         self.guards: dict[Any, Guard] = {}
-        self._seen_codes: set[types.CodeType] = set()
+        self._seen_codes: set[tuple[types.CodeType, type]] = set()
+        self._searched: dict[int, Any] = {}         # what was looked through for functions, by id
         self._function = function
         self._previous: Any = None
         self.hook: Any = None           # what the framework's own entry points switch off and restore
@@ -264,38 +316,106 @@ class Watch:
         stable = isinstance(value, Attributed) and not isinstance(value, Volatile)
         self.guards[key] = Guard(name, read, None if identity else signature(value), value, identity, stable, where,
                                  place)
-        if isinstance(value, types.FunctionType) and not is_internal(value.__code__.co_filename):
-            self._watch_closure(value)
+        self._watch_functions_in(value, name)
         if stable:
             for inner, mutable in value._mutable_state():
                 self.add(("mutable", id(mutable)), f"{name}.{inner}", _constant_reader(mutable), where)
 
     def _profile(self, frame: types.FrameType, event: str, argument: Any) -> None:
-        if event == "call":
-            code = frame.f_code
-            if code not in self._seen_codes:
-                self._seen_codes.add(code)
-                if not is_internal(code.co_filename) and _is_user_file(code.co_filename):
-                    self._watch_globals(code, frame.f_globals)
+        if event != "call":
+            return
+        code = frame.f_code
+        if is_internal(code.co_filename) or not _is_user_file(code.co_filename):
+            return
+        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        kind = first if isinstance(first, type) else type(first)
+        if (code, kind) not in self._seen_codes:
+            self._seen_codes.add((code, kind))
+            self._watch_globals(code, frame.f_globals)
+            if _is_user_module(kind.__module__):
+                self._watch_method(code, kind)
 
     def _watch_function(self, function: Callable[..., Any]) -> None:
         owner = getattr(function, "__self__", None)
         if owner is not None:               # a bound method reads its object, which is no argument of the call
             self.add(("object", id(owner)), type(owner).__name__, _constant_reader(owner))
         function = getattr(function, "__func__", function)
-        if isinstance(function, types.FunctionType):
-            self._watch_closure(function)
+        if not isinstance(function, types.FunctionType):        # a partial, or an object with __call__
+            self.add(("object", id(function)), type(function).__name__, _constant_reader(function))
+        self._watch_functions_in(function, "the compiled function")
+
+    def _watch_functions_in(self, value: Any, name: str, depth: int = 0) -> None:
+        """Guard what the user functions in `value` (a function, or something that holds some) close over."""
+        if type(value) in _BY_VALUE or isinstance(value, (Tensor, types.ModuleType, type)) or depth > 20 \
+                or id(value) in self._searched or len(self._searched) > 100 * MAX_LEAVES:
+            return
+        self._searched[id(value)] = value
+        if isinstance(value, types.FunctionType):
+            if not is_internal(value.__code__.co_filename):
+                self._watch_closure(value)
+                self._watch_defaults(value)
+            return
+        inner: Iterable[Any] = ()
+        if isinstance(value, types.MethodType):
+            self.add(("object", id(value.__self__)), name, _constant_reader(value.__self__))
+            inner = (value.__func__,)
+        elif isinstance(value, CompiledMarker):
+            inner = (value.__dict__.get("function"), getattr(value, "__wrapped__", None), getattr(value, "instance", None))
+        elif isinstance(value, functools.partial):
+            inner = _parts_of(value)
+        elif isinstance(value, dict):
+            inner = value.values()
+        elif isinstance(value, (list, tuple, set, frozenset, deque)):
+            inner = value
+        elif isinstance(value, Attributed):
+            inner = [v for _, v in value._guarded_state()]
+        elif depth <= 2 and _is_user_object(value):
+            inner = [v for _, v in _attributes(value)]
+        for part in list(inner):
+            self._watch_functions_in(part, name, depth + 1)
 
     def _watch_closure(self, function: types.FunctionType) -> None:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
             self.add(("cell", id(cell)), f"closure variable {name!r}", _cell_reader(cell), where, (cell, None))
+            self._watch_attributes(function.__code__, _cell_reader(cell)(), name)
+
+    def _watch_defaults(self, function: types.FunctionType) -> None:
+        """Default arguments that can change in place."""
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            if may_change(default) or callable(default):
+                self.add(("object", id(default)), f"a default argument of {function.__name__}",
+                         _constant_reader(default), f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}")
+
+    def _watch_method(self, code: types.CodeType, kind: type) -> None:
+        """The function that a class runs as `code`, and the class attributes that it names."""
+        for base in kind.__mro__:
+            found = base.__dict__.get(code.co_name)
+            found = getattr(found, "fget", None) or getattr(found, "__func__", found)
+            if getattr(found, "__code__", None) is code:
+                self._watch_functions_in(found, code.co_name)
+        self._watch_attributes(code, kind, kind.__name__)
+
+    def _watch_attributes(self, code: types.CodeType, owner: Any, label: str) -> None:
+        """Attributes that `code` names of a class or module of the user's: data, and a module's functions."""
+        is_class = isinstance(owner, type)
+        if not is_class and not isinstance(owner, types.ModuleType) or not _is_user_module(
+                owner.__module__ if is_class else owner.__name__):
+            return
+        for name in code.co_names:
+            value = _static(owner, name)
+            if value is MISSING or is_class and (hasattr(type(value), "__get__") or isinstance(value, type)):
+                continue
+            holder = next(h for h in (owner.__mro__ if is_class else (owner,)) if name in h.__dict__)
+            self.add(("attribute", id(owner), name), f"{label}.{name}", _static_reader(owner, name),
+                     f"{code.co_filename}:{code.co_firstlineno}", (holder.__dict__, name))
 
     def _watch_globals(self, code: types.CodeType, namespace: dict[str, Any]) -> None:
         for name in code.co_names:
             if name in namespace:
                 self.add(("global", id(namespace), name), f"global {name!r}", _item_reader(namespace, name),
                          f"{code.co_filename}:{code.co_firstlineno}", (namespace, name))
+                self._watch_attributes(code, namespace[name], name)
 
     def verify(self) -> None:
         """Raise CaptureError for state that the traced code itself changed."""
@@ -322,6 +442,18 @@ def _cell_reader(cell: types.CellType) -> Callable[[], Any]:
 
 def _constant_reader(value: Any) -> Callable[[], Any]:
     return lambda: value
+
+
+def _static(owner: Any, name: str) -> Any:
+    """What a class (bases too) or module holds under a name, no descriptor run."""
+    for place in owner.__mro__ if isinstance(owner, type) else (owner,):
+        if name in place.__dict__:
+            return place.__dict__[name]
+    return MISSING
+
+
+def _static_reader(owner: Any, name: str) -> Callable[[], Any]:
+    return lambda: _static(owner, name)
 
 
 def _item_reader(namespace: dict[str, Any], name: str) -> Callable[[], Any]:
@@ -355,7 +487,7 @@ class GuardSet:
     @property
     def has_volatile(self) -> bool:
         """True when some guard must be compared value by value at every call."""
-        return any(not g.identity for g in self._volatile)
+        return any(not g.identity or g.value is MISSING for g in self._volatile)
 
     @property
     def named(self) -> list[Guard]:

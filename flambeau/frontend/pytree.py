@@ -17,6 +17,7 @@ class Structure:
     kind: type
     keys: tuple[Any, ...]
     children: tuple[Structure | None, ...]
+    factory: Any = None                     # of a defaultdict
 
 
 def flatten(tree: Any, path: str = "") -> tuple[list[Any], list[str], Structure | None]:
@@ -34,7 +35,7 @@ def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str]) -> Struc
         return LEAF
     keys, values, steps = entries
     children = tuple([_flatten(v, path + step, leaves, paths) for v, step in zip(values, steps, strict=True)])
-    return Structure(type(tree), keys, children)
+    return Structure(type(tree), keys, children, getattr(tree, "default_factory", None) if isinstance(tree, dict) else None)
 
 
 def _entries(tree: Any) -> tuple[tuple[Any, ...], Sequence[Any], Sequence[str]] | None:
@@ -46,7 +47,8 @@ def _entries(tree: Any) -> tuple[tuple[Any, ...], Sequence[Any], Sequence[str]] 
         keys = tuple(tree)
         return keys, list(tree.values()), [f"[{k!r}]" for k in keys]
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        names = tuple(f.name for f in dataclasses.fields(tree) if f.init)
+        names = (*(f.name for f in dataclasses.fields(tree) if hasattr(tree, f.name)),
+                 *(n for n in getattr(tree, "__dict__", {}) if n not in tree.__dataclass_fields__))
         return names, [getattr(tree, n) for n in names], [f".{n}" for n in names]
     return None
 
@@ -70,12 +72,15 @@ def _unflatten(structure: Structure | None, leaves: Any) -> Any:
     if kind in (tuple, list):
         return kind(values)
     if issubclass(kind, tuple):
-        return kind(*values)                # a namedtuple
+        return tuple.__new__(kind, values)          # a namedtuple, or a Size
     if issubclass(kind, dict):
-        made = kind() if kind is not dict else {}
+        made = kind() if structure.factory is None else kind(structure.factory)
         made.update(zip(structure.keys, values, strict=True))
         return made
-    return kind(**dict(zip(structure.keys, values, strict=True)))
+    made = object.__new__(kind)                     # __init__ would compute fields anew, or refuse them
+    for name, value in zip(structure.keys, values, strict=True):
+        object.__setattr__(made, name, value)
+    return made
 
 
 def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -7,6 +7,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -14,38 +16,60 @@ from flambeau.ir import ops
 from flambeau.ir.op import Op
 
 
+INTEGER_LIMIT = 2**31 - 1       # integers beyond it are guarded by value
+EXACT = 2**53                   # f64 holds every integer up to here
+
+
+def is_runtime_number(value: Any) -> bool:
+    """True for what becomes a Scalar as an argument: a float, or an integer that is not huge, of Python's or NumPy's."""
+    kind = type(value)
+    if kind is int or isinstance(value, np.integer):
+        return -INTEGER_LIMIT <= value <= INTEGER_LIMIT
+    return kind is float or kind in (np.float64, np.float32, np.float16)
+
+
 class Scalar:
     """A runtime number: `tensor` is its 0-d f64 traced value, `value` what it was at trace time, `sources` the
-    inputs it was computed from. Not a float: Python must not be able to bake its value in unnoticed."""
+    inputs it was computed from, `bound` what the magnitude of an integer can't exceed. Not a float: Python must not be
+    able to bake its value in unnoticed; `isinstance` takes it for the number that it stands for."""
 
-    __slots__ = ("_concrete", "is_integer", "on_force", "sources", "tensor")
+    __slots__ = ("_concrete", "bound", "is_integer", "on_force", "sources", "stands_for", "tensor")
 
     def __init__(self, tensor: Tensor, value: float | int, is_integer: bool, sources: frozenset[Any],
-                 on_force: Callable[[frozenset[Any]], None]):
+                 on_force: Callable[[frozenset[Any]], None], bound: int = INTEGER_LIMIT, stands_for: type | None = None):
         self.tensor, self._concrete, self.is_integer = tensor, value, is_integer
-        self.sources, self.on_force = sources, on_force
+        self.sources, self.on_force, self.bound = sources, on_force, bound
+        self.stands_for = stands_for or (int if is_integer else float)
+
+    @property
+    def __class__(self) -> type:            # type: ignore[override]
+        return self.stands_for
 
     def force(self) -> float | int:
         """The number itself; from now on another value of any of its sources is another signature."""
         self.on_force(self.sources)
         return self._concrete
 
-    def _combine(self, op: Op, function: Callable[..., Any], *operands: Any, integer: bool | None = None) -> Scalar:
+    def _combine(self, op: Op, function: Callable[..., Any], *operands: Any, integer: bool | None = None) -> Any:
+        """`function` of the operands, kept symbolic; a plain number where f64 might not be exact for integers."""
         from_scalars = [o for o in operands if isinstance(o, Scalar)]
         numbers = [o._concrete if isinstance(o, Scalar) else o for o in operands]
+        whole = all(isinstance(n, int) for n in numbers)
+        bounds = [o.bound if isinstance(o, Scalar) else abs(o) for o in operands] if whole else [0]
+        bound = math.prod(bounds) if op is ops.mul else sum(bounds)
         value = function(*numbers)
-        if isinstance(value, complex):
-            raise ValueError(f"{op.name} of {numbers} is complex")
-        if integer is None:
-            integer = all(isinstance(n, int) for n in numbers)
+        if whole and (op is ops.pow or max(*bounds, bound) > EXACT) or isinstance(value, complex):
+            return function(*[forced(o) for o in operands])
         tensors = [o.tensor if isinstance(o, Scalar) else _constant(o) for o in operands]
         sources = frozenset().union(*[s.sources for s in from_scalars])
-        return Scalar(dispatch(op, *tensors), value, integer, sources, self.on_force)
+        return Scalar(dispatch(op, *tensors), value, whole if integer is None else integer, sources, self.on_force, bound)
 
     def _binary(self, op: Op, function: Callable[..., Any], other: Any, reflected: bool,
                 integer: bool | None = None) -> Any:
         if isinstance(other, Tensor) or not isinstance(other, (int, float, Scalar)):
             return NotImplemented
+        if isinstance(other, np.generic):
+            other = other.item()
         pair = (other, self) if reflected else (self, other)
         return self._combine(op, function, *pair, integer=integer)
 
@@ -79,13 +103,13 @@ class Scalar:
     def __rpow__(self, other: Any) -> Any:
         return self._binary(ops.pow, operator.pow, other, True)
 
-    def __neg__(self) -> Scalar:
+    def __neg__(self) -> Any:
         return self._combine(ops.neg, operator.neg, self)
 
-    def __abs__(self) -> Scalar:
+    def __abs__(self) -> Any:
         return self._combine(ops.abs, operator.abs, self)
 
-    def sqrt(self) -> Scalar:
+    def sqrt(self) -> Any:
         """Square root, kept symbolic (`math.sqrt` would force the number)."""
         return self._combine(ops.sqrt, math.sqrt, self, integer=False)
 
@@ -142,6 +166,59 @@ class Scalar:
 
     def __hash__(self) -> int:
         return hash(self.force())
+
+    def __divmod__(self, other: Any) -> Any:
+        return divmod(self.force(), forced(other))
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return divmod(forced(other), self.force())
+
+    def __and__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() & forced(other)
+
+    def __or__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() | forced(other)
+
+    def __xor__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() ^ forced(other)
+
+    def __lshift__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() << forced(other)
+
+    def __rshift__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.force() >> forced(other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return other << self.force()
+
+    def __rrshift__(self, other: Any) -> Any:
+        return other >> self.force()
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __invert__(self) -> Any:
+        return ~self.force()
+
+    def __trunc__(self) -> int:
+        return math.trunc(self.force())
+
+    def __getattr__(self, name: str) -> Any:
+        """What int and float have besides: `is_integer()`, `bit_length()`, `real`, ..."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.force(), name)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.force(), dtype)
+
+    def __copy__(self) -> Scalar:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Scalar:
+        return self
+
+    def __str__(self) -> str:
+        return str(self.force())
 
     def __format__(self, spec: str) -> str:
         return format(self.force(), spec)

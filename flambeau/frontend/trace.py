@@ -206,16 +206,17 @@ class Trace:
             return value
         return self._number(("item", id(owner), key), owner, key, value, str(key))
 
-    def argument_number(self, value: float | int, leaf: int, label: str) -> Scalar:
-        return self._number(("arg", leaf), None, leaf, value, label)
+    def argument_number(self, value: float | int, leaf: int, label: str, kind: type | None = None) -> Scalar:
+        return self._number(("arg", leaf), None, leaf, value, label, kind)
 
-    def _number(self, source: Any, owner: dict[str, Any] | None, key: Any, value: float | int, label: str) -> Scalar:
+    def _number(self, source: Any, owner: dict[str, Any] | None, key: Any, value: float | int, label: str,
+                kind: type | None = None) -> Scalar:
         known = self._scalar_of.get(source)
         if known is None:
             graph_input = self.graph.add_input(SCALAR_TYPE, label, "scalar")
             self.scalars[source] = ScalarInput(owner, key, graph_input, value)
             known = Scalar(self._shell(graph_input, None), value, isinstance(value, int), frozenset([source]),
-                           self._force)
+                           self._force, stands_for=kind)
             self._scalar_of[source] = known
         return known
 

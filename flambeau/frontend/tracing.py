@@ -1,6 +1,7 @@
 """One call -> a Traced graph: binds arguments, runs the function under trace, and collects what it did."""
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +12,14 @@ from flambeau.errors import CaptureError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import grad_mode, key_of, set_grad_enabled, tape_of
 from flambeau.frontend.backward import walk
-from flambeau.frontend.guards import Attributed, Guard, Watch
+from flambeau.frontend.guards import Attributed, CompiledMarker, Guard, Watch, may_change
+from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.pytree import Structure, flatten, unflatten
-from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.scalars import Scalar, is_runtime_number
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.trace import ScalarInput, Trace
+from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Node, Value, inline
 
 
@@ -88,6 +91,7 @@ class Binder:
     def run(self) -> TracedCall:
         bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
         args, kwargs = unflatten(self.structure, bound)
+        modes = grad_mode.enabled, get_default_dtype()
         with self.watch:
             active.tracer = self.trace
             try:
@@ -96,6 +100,7 @@ class Binder:
                 active.tracer = None
         try:
             self._check_arguments((args, kwargs), bound)
+            self._check_modes(*modes)
             self.watch.verify()
             self._check_hyperparameters()
             return self._finish(result)
@@ -111,12 +116,17 @@ class Binder:
             self.shell_of[number] = shell
             self.input_of[shell._storage] = self.trace.current_value(shell._storage)
             return shell
-        if type(leaf) in (int, float):
-            return self.trace.argument_number(leaf, number, label)
+        if is_runtime_number(leaf):
+            value = leaf.item() if isinstance(leaf, np.generic) else leaf
+            return self.trace.argument_number(value, number, label, type(leaf))
+        if hasattr(type(leaf), "__next__"):
+            raise TraceError(f"argument {label} of {self.trace.graph.name} is an iterator ({type(leaf).__name__}), which a "
+                             "compiled function would use up only once", hint="pass a list or a tuple")
         if isinstance(leaf, np.ndarray):
             raise TraceError(f"argument {label} of {self.trace.graph.name} is a NumPy array, which would be frozen into "
                              "the compiled function", hint="pass fb.from_numpy(array)")
-        if isinstance(leaf, Attributed) or hasattr(leaf, "__dict__") and not callable(leaf):
+        if (isinstance(leaf, (Attributed, types.FunctionType, types.MethodType)) or may_change(leaf)
+                or hasattr(leaf, "__dict__") and not isinstance(leaf, _NEVER_GUARDED)):
             self.watch.add(("object", id(leaf)), label, _constant_reader(leaf))
         return leaf
 
@@ -128,6 +138,15 @@ class Binder:
         if structure != self.structure or any(a is not b for a, b in zip(leaves, bound, strict=True)):
             raise CaptureError(f"{self.trace.graph.name} changed a container among its arguments while it was traced: a "
                                "compiled function can't repeat such a side effect", hint="return the new value instead")
+
+    def _check_modes(self, grad_enabled: bool, dtype: DType) -> None:
+        now = grad_mode.enabled, get_default_dtype()
+        if now != (grad_enabled, dtype):
+            grad_mode.enabled = grad_enabled
+            set_default_dtype(dtype)
+            raise CaptureError(f"{self.trace.graph.name} changed the grad mode or the default dtype and left it so: a "
+                               "compiled function can't repeat such a side effect",
+                               hint="use `with fb.set_grad_enabled(...):`, or change it outside the compiled function")
 
     def _check_hyperparameters(self) -> None:
         for scalar in self.trace.scalars.values():
@@ -289,6 +308,9 @@ def _prefix(graph: Graph, mark: int) -> Graph:
     read_later.update({v: None for v in graph.roots() if v.node in inside})
     prefix.outputs = [new_of[v] for v in read_later if v.node.op.name != "input"]
     return prefix
+
+
+_NEVER_GUARDED = (type, types.BuiltinFunctionType, types.ModuleType, CompiledMarker)
 
 
 def _label(path: str) -> str:

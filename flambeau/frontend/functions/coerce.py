@@ -42,12 +42,19 @@ def is_number(value: object) -> TypeGuard[Number]:
 def tensor_of(number: Number, dtype: DType) -> Tensor:
     """A number as a rank-0 tensor of `dtype`."""
     if isinstance(number, Scalar):
-        return cast(number.tensor, dtype)
+        if dtype.is_floating_point or number.is_integer and is_held(number.bound, dtype):
+            return cast(number.tensor, dtype)
+        number = number.force()             # may lie outside the dtype, which is an error for a plain number
     if isinstance(number, np.generic):
         number = number.item()
     if dtype.is_integer and isinstance(number, float):
         number = int(number)
     return constant(number, dtype)
+
+
+def is_held(bound: int, dtype: DType) -> bool:
+    """True when the dtype holds every integer from -bound to bound."""
+    return dtype in (dt.i32, dt.i64) and bound < 2 ** (8 * dtype.itemsize - 1)
 
 
 def cast(x: Tensor, dtype: DType) -> Tensor:

@@ -14,13 +14,14 @@ from flambeau.frontend.functions.coerce import (
     Number,
     Shape,
     cast,
+    dtype_of,
     full_of,
     one_tensor,
     sizes_of,
     spread,
     tensor_of,
 )
-from flambeau.frontend.promotion import get_default_dtype, number_dtype
+from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -152,7 +153,7 @@ def full(size: Any, fill_value: Number, *, dtype: DType | None = None, device: A
     check_device(device)
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
-    found = dtype or (get_default_dtype() if isinstance(fill_value, Scalar) else number_dtype(fill_value))
+    found = dtype or dtype_of(fill_value)
     return _filled(sizes_of((size,), "full"), fill_value, found, requires_grad)
 
 

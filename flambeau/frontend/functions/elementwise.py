@@ -20,6 +20,7 @@ from flambeau.frontend.functions.coerce import (
     result_type,
     tensor_of,
 )
+from flambeau.frontend.scalars import forced
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -197,6 +198,8 @@ def fmod(input: TensorLike, other: TensorLike) -> Tensor:
 def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
     """input ** exponent. Raises RuntimeError for an integer tensor to a negative number."""
     check_operands("pow", (input, exponent))
+    if isinstance(input, Tensor) and not input._type.dtype.is_floating_point:
+        exponent = forced(exponent)
     if isinstance(input, Tensor) and type(exponent) in (int, float):
         simple = _simple_power(input, exponent)  # type: ignore[arg-type]
         if simple is not None:
