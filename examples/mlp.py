@@ -59,7 +59,7 @@ def run(epochs: int, seed: int) -> float:
 
     for epoch in range(1, epochs + 1):
         loss = train_step(points, arms)
-        if epoch == 1 or epoch % 50 == 0:
+        if epoch in (1, epochs) or epoch % 50 == 0:
             print(f"epoch {epoch:>3}  loss {loss.item():.4f}")
 
     with fb.no_grad():

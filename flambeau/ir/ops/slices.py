@@ -55,7 +55,7 @@ class Slice(Linear):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         places = map(slice, self.starts, self.limits, self.strides)
-        return operands[0][(*places, ...)]              # the ellipsis keeps an array at rank 0, where NumPy gives a number
+        return operands[0][(*places, ...)]          # with the ellipsis rank 0 is an array, not a number
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         low, high = [], []
