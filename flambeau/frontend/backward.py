@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import Record, is_grad_enabled, key_of, origin_of, set_grad_enabled, tape_of
-from flambeau.frontend.dispatch import constant, dispatch, dispatch_view, refresh_view, write
+from flambeau.frontend.dispatch import constant, dispatch, dispatch_view, number, refresh_view, write
 from flambeau.frontend.gradient_hooks import (
     HookedResult,
     leaf_gradient,
@@ -19,6 +20,7 @@ from flambeau.frontend.gradient_hooks import (
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
+from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Op
 from flambeau.passes.autodiff import backpropagate
 
@@ -46,6 +48,9 @@ class TensorBuilder(Builder):
         keys = self._wanted = [key_of(t) if t._requires_grad else None for t in record.operands]
         result_keys = [result_key(record, index) for index in range(len(record._saved_results))]
         return record.operands, record.saved_results(), (*keys, *result_keys)
+
+    def scalar(self, value: float | int | bool, like: Any) -> Any:
+        return number(value, like if isinstance(like, DType) else like.dtype)
 
     def emit(self, op: Op, *operands: Any, regions: tuple[Graph, ...] = ()) -> Any:
         assert not regions, f"{op.name}: regions are for graphs"
@@ -100,6 +105,8 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     starts = [None] * len(roots) if grad_tensors is None else \
         [grad_tensors] if isinstance(grad_tensors, Tensor) else list(grad_tensors)
     found, order = walk(roots, starts, create_graph, "backward")
+    if active.tracer is not None and inputs is None:
+        _refuse_outside(roots, order)
     if inputs is not None:
         leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     else:
@@ -111,6 +118,17 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     _finish(order, found, retain_graph, create_graph)
 
 
+def _refuse_outside(roots: Sequence[Tensor], order: Sequence[Record]) -> None:
+    """A traced backward can't go on into a tape that was recorded before the compiled function ran."""
+    tracer = active.tracer
+    for t in (*roots, *(t for record in order for t in record.operands)):
+        if t._requires_grad and t._record is not None and t._record.tracer is not tracer:
+            raise UnsupportedError(
+                f"backward() in a compiled function reached a tensor {t._type} that {t._record.name} had computed "
+                "outside of it, whose gradients would be lost",
+                hint="compute it inside too, call backward() outside, or detach() it")
+
+
 def _leaves(roots: Sequence[Tensor], order: Sequence[Record]) -> list[Tensor]:
     candidates = [*roots, *(t for record in order for t in record.operands)]
     return [origin_of(t) for t in candidates if t._record is None and t._requires_grad]
@@ -119,9 +137,12 @@ def _leaves(roots: Sequence[Tensor], order: Sequence[Record]) -> list[Tensor]:
 def _accumulate(leaf: Tensor, ct: Tensor, create_graph: bool) -> None:
     if leaf._type != ct._type:
         raise RuntimeError(f"a derivative rule gave {ct._type} for a tensor of type {leaf._type}")
-    old = leaf.grad
+    tracer = active.tracer
+    old = leaf._grad if tracer is None else tracer.get_grad(leaf, adding=True)
     with set_grad_enabled(create_graph):
-        if old is None:
+        if old is None and tracer is not None:
+            tracer.set_grad(leaf, ct if create_graph else _owned(ct), adding=True)
+        elif old is None:
             leaf.grad = ct if create_graph else _owned(ct)
         elif create_graph:
             leaf.grad = dispatch(ops.add, old, ct)

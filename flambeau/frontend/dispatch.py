@@ -4,6 +4,8 @@ Either way the autograd tape is kept here, so that `backward()` is the same walk
 """
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,19 @@ def constant(value: Any, dtype: DType) -> Tensor:
     return dispatch(ops.Constant(ops.literal(value, dtype)))
 
 
+def number(value: float | int, dtype: DType) -> Tensor:
+    """A rank-0 constant to compute with. Not for users' hands: in eager mode it is kept, and can't be written."""
+    if active.tracer is not None:
+        return constant(value, dtype)
+    return _kept_number(value, dtype, value == 0 and math.copysign(1.0, value) < 0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _kept_number(value: float | int, dtype: DType, is_negative_zero: bool) -> Tensor:
+    literal = ops.literal(value, dtype)
+    return Tensor._make(Storage(literal.array), literal.type, literal.array)
+
+
 def write(target: Tensor, value: Tensor) -> None:
     """Overwrite the elements of `target` (and so of every view of its storage) by `value`, of the same type.
 
@@ -78,16 +93,20 @@ def write(target: Tensor, value: Tensor) -> None:
 def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     types = [t._type for t in operands]
     results = op.infer(*types)
-    arrays = apply(op, [t._data() for t in operands], types, results)
-    return tuple([_own(array, type, operands) for array, type in zip(arrays, results, strict=True)])
+    given = [t._data() if t._array is None else t._array for t in operands]
+    arrays = apply(op, given, types, results)
+    return tuple([_own(array, type, given) for array, type in zip(arrays, results, strict=True)])
 
 
-def _own(array: np.ndarray, type: TensorType, operands: tuple[Tensor, ...]) -> Tensor:
-    """A result tensor, in row-major order. NumPy may have given a view of an operand, which an op that is no view
+def _own(array: np.ndarray, type: TensorType, given: list[np.ndarray]) -> Tensor:
+    """A result tensor, in row-major order. NumPy may have given (a view of) an operand, which an op that is no view
     must not share, or a read-only constant."""
-    flags = array.flags
-    if not (flags.owndata and flags.c_contiguous and flags.writeable) or any(array is t._array for t in operands):
+    if array.base is not None or not array.flags.carray:
         array = array.copy()
+    else:
+        for operand in given:
+            if array is operand:
+                array = array.copy()
     return Tensor._make(Storage(array), type, array)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flambeau.ir.dtypes import bf16, to_compute, to_storage
+from flambeau.ir.dtypes import DType, bf16, to_compute, to_storage
 from flambeau.ir.op import Op
 from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 def apply(op: Op, arrays: Sequence[np.ndarray], operands: Sequence[TensorType],
           results: Sequence[TensorType]) -> tuple[np.ndarray, ...]:
     """One op on storage arrays, giving storage arrays of the inferred types."""
-    if any(t.dtype is bf16 for t in operands):
-        arrays = [to_compute(a, t.dtype) for a, t in zip(arrays, operands, strict=True)]
+    for t in operands:
+        if t.dtype is bf16:
+            arrays = [to_compute(a, t.dtype) for a, t in zip(arrays, operands, strict=True)]
+            break
     computed = op.evaluate(*arrays)
     if not isinstance(computed, tuple):
         computed = (computed,)
-    return tuple([a if a.dtype is t.dtype.storage and t.dtype is not bf16 else quietly(to_storage, a, t.dtype)
-                  for a, t in zip(computed, results, strict=True)])
+    return tuple([_stored(a, t.dtype) for a, t in zip(computed, results, strict=True)])
+
+
+def _stored(array: np.ndarray, dtype: DType) -> np.ndarray:
+    if array.dtype is dtype.storage and dtype is not bf16:
+        return array
+    return quietly(to_storage, array, dtype)
 
 
 def evaluate_node(node: Node, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
