@@ -18,6 +18,9 @@ from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
     from flambeau.frontend.autograd import Record
+    from flambeau.frontend.method_types import TensorMethods
+else:
+    TensorMethods = object                  # methods.py attaches them
 
 
 class Size(tuple[int, ...]):
@@ -35,7 +38,7 @@ class Size(tuple[int, ...]):
         return f"flambeau.Size({list(self)})"
 
 
-class Tensor:
+class Tensor(TensorMethods):
     """An n-dimensional array that autograd and the tracer understand. Made by `fb.tensor`, `fb.zeros`, ...
 
     A view shares `_storage` with its base: `_base` is the tensor that owns the storage's layout and `_chain` the

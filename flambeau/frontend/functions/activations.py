@@ -1,7 +1,7 @@
 """Activations and dropout: functions of one number at a time, softmax apart."""
 from __future__ import annotations
 
-from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import (
     floating_one,
     one_tensor,
@@ -24,7 +24,7 @@ def finished(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
 
 
 def _const(value: float, x: Tensor) -> Tensor:
-    return constant(value, x._type.dtype)
+    return tensor_of(value, x._type.dtype)
 
 
 def _positive(x: Tensor) -> Tensor:

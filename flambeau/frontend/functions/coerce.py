@@ -40,7 +40,7 @@ def is_number(value: object) -> TypeGuard[Number]:
 
 
 def tensor_of(number: Number, dtype: DType) -> Tensor:
-    """A number as a rank-0 tensor of `dtype`."""
+    """A number as a rank-0 tensor of `dtype`, to be read only: eager ones are kept and shared."""
     if isinstance(number, Scalar):
         if dtype.is_floating_point or number.is_integer and is_held(number.bound, dtype):
             return cast(number.tensor, dtype)
@@ -49,7 +49,19 @@ def tensor_of(number: Number, dtype: DType) -> Tensor:
         number = number.item()
     if dtype.is_integer and isinstance(number, float):
         number = int(number)
-    return constant(number, dtype)
+    if active.tracer is not None or number != number:           # NaN is no key
+        return constant(number, dtype)
+    key = (number or str(number), dtype)    # -0.0 == 0.0; but 1 == 1.0 == True are one number in any dtype
+    found = _kept.get(key)
+    if found is None:
+        if len(_kept) >= 1024:
+            _kept.clear()
+        found = _kept[key] = constant(number, dtype)
+        found._data().flags.writeable = False
+    return found
+
+
+_kept: dict[tuple[Any, DType], Tensor] = {}
 
 
 def is_held(bound: int, dtype: DType) -> bool:
@@ -83,13 +95,31 @@ def promoted(name: str, *values: TensorLike, dtype: DType | None = None) -> list
     """The values as tensors of one dtype (`dtype`, or the promoted one) and one shape, rank-0 ones aside.
 
     Raises TypeError for anything but tensors and numbers, ShapeError if shapes don't broadcast."""
-    tensors = [v for v in values if isinstance(v, Tensor)]
-    if len(tensors) != len(values):
-        check_operands(name, values)
+    if dtype is None and len(values) == 2:
+        quick = _promoted_pair(*values)
+        if quick is not None:
+            return quick
+    check_operands(name, values)
     if dtype is None:
         dtype = result_type(*values)
     found = [cast(v, dtype) if isinstance(v, Tensor) else tensor_of(v, dtype) for v in values]
     return matched(name, found)
+
+
+def _promoted_pair(x: Any, y: Any) -> list[Tensor] | None:
+    """The common cases: two tensors of one dtype and shape, or a tensor beside a number that takes its dtype."""
+    if isinstance(x, Tensor):
+        dtype = x._type.dtype
+        if isinstance(y, Tensor):
+            same = y._type.dtype is dtype and y._type.shape == x._type.shape
+            return [x, y] if same else None
+        return [x, tensor_of(y, dtype)] if type(y) in _JOINS[dtype.kind] else None
+    if isinstance(y, Tensor) and type(x) in _JOINS[y._type.dtype.kind]:
+        return [tensor_of(x, y._type.dtype), y]
+    return None
+
+
+_JOINS = {"float": (float, int, bool), "int": (int, bool), "uint": (int, bool), "bool": (bool,)}
 
 
 def check_operands(name: str, values: Iterable[object]) -> None:
@@ -101,8 +131,8 @@ def check_operands(name: str, values: Iterable[object]) -> None:
 
 def matched(name: str, tensors: list[Tensor]) -> list[Tensor]:
     """Tensors broadcast to one shape; rank-0 ones stay as they are. Raises ShapeError if they don't fit."""
-    shape = tensors[0]._type.shape
-    if all(t._type.shape == shape for t in tensors):
+    shapes = {t._type.shape for t in tensors if t._type.shape}
+    if len(shapes) < 2:
         return tensors
     wide = broadcast_shapes(*[t._type.static_shape for t in tensors], name=name)
     return [expanded(t, wide) if t._type.shape else t for t in tensors]
@@ -110,7 +140,11 @@ def matched(name: str, tensors: list[Tensor]) -> list[Tensor]:
 
 def floating(name: str, *values: TensorLike) -> list[Tensor]:
     """Like `promoted`, with integers and bools taken to the default float dtype."""
-    dtype = result_type(*values) if len(values) > 1 or not isinstance(values[0], Tensor) else values[0]._type.dtype
+    if len(values) == 2:
+        quick = _promoted_pair(*values)
+        if quick is not None and quick[0]._type.dtype.is_floating_point:
+            return quick
+    dtype = result_type(*values)
     return promoted(name, *values, dtype=dtype if dtype.is_floating_point else get_default_dtype())
 
 
@@ -138,6 +172,9 @@ def as_bool(x: Tensor) -> Tensor:
 def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> Shape:
     """The shape that these broadcast to. Raises ShapeError naming the dim that does not fit."""
     rank = max((len(shape) for shape in shapes), default=0)
+    longest = next((tuple(shape) for shape in shapes if len(shape) == rank), ())
+    if all(tuple(shape) == longest[rank - len(shape):] for shape in shapes):
+        return longest
     found = [1] * rank
     for shape in shapes:
         for back, size in enumerate(reversed(tuple(shape)), 1):
@@ -186,6 +223,8 @@ def permuted(x: Tensor, dims: Sequence[int]) -> Tensor:
 
 def full_of(shape: Shape, value: Number, dtype: DType) -> Tensor:
     """A tensor of its own memory (or a rank-0 constant), every element `value`."""
+    if not shape and not isinstance(value, Scalar):
+        return constant(value, dtype)       # not the shared one: the caller may write to it
     number = tensor_of(value, dtype)
     return dispatch(ops.Broadcast(shape, ()), number) if shape else number
 
@@ -199,7 +238,7 @@ def wrap_dim(dim: object, rank: int, name: str) -> int:
     Raises IndexOutOfRangeError outside [-rank, rank), TypeError if it is no integer."""
     if isinstance(dim, bool) or not hasattr(dim, "__index__"):
         raise TypeError(f"{name}: dim must be an int, got {type(dim).__name__}")
-    number, count = operator.index(dim), max(rank, 1)  # type: ignore[arg-type]
+    number, count = operator.index(dim), max(rank, 1)
     if not -count <= number < count:
         raise IndexOutOfRangeError(f"{name}: dim {number} is out of range [{-count}, {count - 1}] for a tensor of "
                                    f"{rank} dims", where=user_line())

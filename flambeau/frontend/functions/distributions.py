@@ -16,7 +16,7 @@ import numpy as np
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import set_grad_enabled
-from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import (
     Number,
     Shape,
@@ -49,8 +49,8 @@ def uniform(shape: Shape, dtype: DType, generator: Generator | None = None) -> T
         raise RuntimeError(f"random floats come in floating-point dtypes, not {dtype!r}")
     words, digits = _WORDS[dtype]
     bits = (generator or default_generator).bits(shape, words)
-    top = dispatch(ops.shift_right, bits, constant(8 * words.itemsize - digits, words))
-    return dispatch(ops.mul, cast(top, dtype), constant(2.0**-digits, dtype))
+    top = dispatch(ops.shift_right, bits, tensor_of(8 * words.itemsize - digits, words))
+    return dispatch(ops.mul, cast(top, dtype), tensor_of(2.0**-digits, dtype))
 
 
 def standard_normal(shape: Shape, dtype: DType, generator: Generator | None = None) -> Tensor:
@@ -58,8 +58,8 @@ def standard_normal(shape: Shape, dtype: DType, generator: Generator | None = No
     if dtype not in _WORDS:
         raise RuntimeError(f"random floats come in floating-point dtypes, not {dtype!r}")
     bits = (generator or default_generator).bits(shape, dt.u64)
-    low = dispatch(ops.bitwise_and, bits, constant(0xFFFFFFFF, dt.u64))
-    high = dispatch(ops.shift_right, bits, constant(32, dt.u64))
+    low = dispatch(ops.bitwise_and, bits, tensor_of(0xFFFFFFFF, dt.u64))
+    high = dispatch(ops.shift_right, bits, tensor_of(32, dt.u64))
     first = mul(add(cast(low, dt.f64), 1.0), 2.0**-32)              # in (0, 1]: its logarithm is finite
     radius = dispatch(ops.sqrt, mul(dispatch(ops.log, first), -2.0))
     angle = mul(cast(high, dt.f64), 2 * math.pi * 2.0**-32)
@@ -71,8 +71,8 @@ def keep_mask(shape: Shape, p: float, generator: Generator | None = None) -> Ten
     bits = (generator or default_generator).bits(shape, dt.u32)
     least = math.ceil(float(np.float32(p)) * 2**24)
     if least == 2**24:                      # p = 1: no u32 is beyond
-        return dispatch(ops.lt, bits, constant(0, dt.u32))
-    return dispatch(ops.ge, bits, constant(least << 8, dt.u32))
+        return dispatch(ops.lt, bits, tensor_of(0, dt.u32))
+    return dispatch(ops.ge, bits, tensor_of(least << 8, dt.u32))
 
 
 def _made(t: Tensor, requires_grad: bool) -> Tensor:
@@ -123,8 +123,8 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
 
 def _integers(low: int, high: int, shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
     bits = (generator or default_generator).bits(shape, dt.u64)
-    offset = cast(dispatch(ops.remainder, bits, constant(high - low, dt.u64)), dt.i64)
-    return cast(dispatch(ops.add, offset, constant(low, dt.i64)), dtype)
+    offset = cast(dispatch(ops.remainder, bits, tensor_of(high - low, dt.u64)), dt.i64)
+    return cast(dispatch(ops.add, offset, tensor_of(low, dt.i64)), dtype)
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None) -> Tensor:

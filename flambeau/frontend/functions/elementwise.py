@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.errors import TypeInferenceError
-from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import (
     Number,
     TensorLike,
@@ -219,7 +219,7 @@ def _simple_power(x: Tensor, exponent: float) -> Tensor | None:
         case 3:
             return dispatch(ops.mul, dispatch(ops.mul, x, x), x)
         case 1:
-            return dispatch(ops.mul, x, constant(1, x._type.dtype))
+            return dispatch(ops.mul, x, tensor_of(1, x._type.dtype))
         case 0.5:
             return dispatch(ops.sqrt, x)
         case -1:

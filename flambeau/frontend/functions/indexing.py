@@ -11,7 +11,7 @@ import numpy as np
 
 from flambeau.errors import IndexOutOfRangeError, ShapeError, TraceError
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import constant, dispatch, dispatch_view
+from flambeau.frontend.dispatch import dispatch, dispatch_view
 from flambeau.frontend.functions.coerce import (
     broadcast_shapes,
     cast,
@@ -240,8 +240,8 @@ def _wrapped(index: Tensor, size: int, dim: int) -> Tensor:
             raise IndexOutOfRangeError(f"index {bad} is out of bounds for dim {dim} with size {size}")
         if not data.size or data.min() >= 0:
             return index
-    below = dispatch(ops.lt, index, constant(0, dt.i64))
-    return dispatch(ops.where, below, dispatch(ops.add, index, constant(size, dt.i64)), index)
+    below = dispatch(ops.lt, index, tensor_of(0, dt.i64))
+    return dispatch(ops.where, below, dispatch(ops.add, index, tensor_of(size, dt.i64)), index)
 
 
 def _flattened(indices: list[Tensor], sizes: list[int]) -> Tensor:
@@ -254,18 +254,18 @@ def _flattened(indices: list[Tensor], sizes: list[int]) -> Tensor:
     flat, valid = indices[0], None
     for position, (index, size) in enumerate(zip(indices, sizes, strict=True)):
         if position:
-            flat = dispatch(ops.add, dispatch(ops.mul, flat, constant(size, dt.i64)), index)
+            flat = dispatch(ops.add, dispatch(ops.mul, flat, tensor_of(size, dt.i64)), index)
         if active.tracer is not None:
-            inside = dispatch(ops.lt, cast(index, dt.u64), constant(size, dt.u64))      # negatives wrap to huge
+            inside = dispatch(ops.lt, cast(index, dt.u64), tensor_of(size, dt.u64))      # negatives wrap to huge
             valid = inside if valid is None else dispatch(ops.logical_and, valid, inside)
-    return flat if valid is None else dispatch(ops.where, valid, flat, constant(math.prod(sizes), dt.i64))
+    return flat if valid is None else dispatch(ops.where, valid, flat, tensor_of(math.prod(sizes), dt.i64))
 
 
 def put_rows(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
     """x with its slices at `index` along dim replaced by the updates (of shape x[..., index, ...])."""
     last = _last_writer(index, x._type.static_shape[dim])
-    written = dispatch(ops.ge, last, constant(0, dt.i64))
-    source = dispatch(ops.maximum, last, constant(0, dt.i64))
+    written = dispatch(ops.ge, last, tensor_of(0, dt.i64))
+    source = dispatch(ops.maximum, last, tensor_of(0, dt.i64))
     rank, sizes = index.ndim, updates._type.static_shape
     rows = reshaped(updates, (*sizes[:dim], index.numel(), *sizes[dim + rank:]))
     if index.numel() == 0:
@@ -284,7 +284,7 @@ def _last_writer(index: Tensor, size: int) -> Tensor:
     places = spread(dispatch(ops.Iota(size, dt.i64)), (size, n), (0,))
     numbers = spread(dispatch(ops.Iota(n, dt.i64)), (size, n), (1,))
     here = dispatch(ops.eq, places, spread(reshaped(index, (n,)), (size, n), (1,)))
-    return dispatch(ops.AMax((1,)), dispatch(ops.where, here, numbers, constant(-1, dt.i64)))
+    return dispatch(ops.AMax((1,)), dispatch(ops.where, here, numbers, tensor_of(-1, dt.i64)))
 
 
 # -- by name ----------------------------------------------------------------------------------------------------------
@@ -386,8 +386,8 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
     last = _last_writer_along(index, dim, x._type.static_shape[dim])
     if index.numel() == 0:
         return clone(x)
-    written = dispatch(ops.ge, last, constant(0, dt.i64))
-    new = dispatch(ops.TakeAlong(dim), updates, dispatch(ops.maximum, last, constant(0, dt.i64)))
+    written = dispatch(ops.ge, last, tensor_of(0, dt.i64))
+    new = dispatch(ops.TakeAlong(dim), updates, dispatch(ops.maximum, last, tensor_of(0, dt.i64)))
     written = cast(_grown(cast(written, dt.u8), x), dt.bool_)
     return dispatch(ops.where, written, _grown(new, x), x)
 
@@ -409,7 +409,7 @@ def _last_writer_along(index: Tensor, dim: int, size: int) -> Tensor:
     here = dispatch(ops.eq, spread(cast(index, dt.i64), wide, kept),
                     spread(dispatch(ops.Iota(size, dt.i64)), wide, (dim + 1,)))
     numbers = spread(dispatch(ops.Iota(shape[dim], dt.i64)), wide, (dim,))
-    return dispatch(ops.AMax((dim,)), dispatch(ops.where, here, numbers, constant(-1, dt.i64)))
+    return dispatch(ops.AMax((dim,)), dispatch(ops.where, here, numbers, tensor_of(-1, dt.i64)))
 
 
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
-from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.activations import finished
 from flambeau.frontend.functions.coerce import (
     cast,
@@ -53,8 +53,8 @@ def _dropped(x: Tensor, drawn: tuple[int, ...], p: float, training: bool, inplac
     if not training or p == 0.0:
         return x
     keep = expanded(keep_mask(drawn, p, generator), x._type.static_shape)
-    kept = dispatch(ops.mul, x, constant(1 / (1 - p) if p < 1 else 0.0, x._type.dtype))
-    return finished(x, dispatch(ops.where, keep, kept, constant(0, x._type.dtype)), inplace)
+    kept = dispatch(ops.mul, x, tensor_of(1 / (1 - p) if p < 1 else 0.0, x._type.dtype))
+    return finished(x, dispatch(ops.where, keep, kept, tensor_of(0, x._type.dtype)), inplace)
 
 
 def _channels(name: str, input: Tensor, p: float, training: bool, inplace: bool, spatial: int) -> Tensor:
@@ -141,7 +141,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
 
 def _masked(scores: Tensor, allowed: Tensor) -> Tensor:
     """-inf where not allowed."""
-    return choose(allowed, scores, constant(float("-inf"), scores._type.dtype))
+    return choose(allowed, scores, tensor_of(float("-inf"), scores._type.dtype))
 
 
 # -- padding ----------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def _with_constant(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Ten
     if value == 0 or zeros_around is x:
         return zeros_around
     shape = x._type.static_shape
-    inside = padded(spread(constant(True, dt.bool_), shape, ()), pairs)
+    inside = padded(spread(tensor_of(True, dt.bool_), shape, ()), pairs)
     return dispatch(ops.where, inside, zeros_around, tensor_of(value, x.dtype))
 
 

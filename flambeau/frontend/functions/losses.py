@@ -5,7 +5,7 @@ from typing import Any
 
 from flambeau.errors import IndexOutOfRangeError, ShapeError
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.activations import logsigmoid, softplus_one
 from flambeau.frontend.functions.coerce import (
     Shape,
@@ -98,7 +98,7 @@ def _hard_targets(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_in
     target = cast(target, dt.i64)
     classes = spread(dispatch(ops.Iota(shape[dim], dt.i64)), shape, (dim,))
     chosen = dispatch(ops.eq, classes, spread(target, shape, rows))
-    zero = constant(0, logs._type.dtype)
+    zero = tensor_of(0, logs._type.dtype)
     weights = None if weight is None else spread(cast(weight, logs._type.dtype), shape, (dim,))
     terms = logs if weights is None else dispatch(ops.mul, logs, weights)
     losses = neg(dispatch(ops.Sum((dim,)), dispatch(ops.where, chosen, terms, zero)))
@@ -117,10 +117,10 @@ def _counted(target: Tensor, classes: int, ignore_index: int, logs: Tensor) -> T
     """1 for a target that is a class, 0 for an ignored one. NaN for any other: a compiled function can't look at its
     targets first, and must not give a loss that leaves some out."""
     dtype = logs._type.dtype
-    inside = dispatch(ops.lt, cast(target, dt.u64), constant(classes, dt.u64))      # negatives wrap to huge
-    found = dispatch(ops.where, inside, constant(1, dtype), constant(float("nan"), dtype))
-    ignored = dispatch(ops.eq, target, constant(ignore_index, dt.i64))
-    return dispatch(ops.where, ignored, constant(0, dtype), found)
+    inside = dispatch(ops.lt, cast(target, dt.u64), tensor_of(classes, dt.u64))      # negatives wrap to huge
+    found = dispatch(ops.where, inside, tensor_of(1, dtype), tensor_of(float("nan"), dtype))
+    ignored = dispatch(ops.eq, target, tensor_of(ignore_index, dt.i64))
+    return dispatch(ops.where, ignored, tensor_of(0, dtype), found)
 
 
 def _check_targets(target: Tensor, rest: Shape, classes: int, ignore_index: int, logs: Tensor) -> None:

@@ -94,7 +94,7 @@ def _mean(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     wide = _wide(x)
     total = dispatch(ops.Sum(dims), wide)
     n = count(x, dims)
-    return cast(dispatch(ops.div, total, constant(float(n), wide._type.dtype)), x._type.dtype)
+    return cast(dispatch(ops.div, total, tensor_of(float(n), wide._type.dtype)), x._type.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepd
     centred = dispatch(ops.sub, wide, over(average, x, dims))
     squares = dispatch(ops.Sum(dims), dispatch(ops.mul, centred, centred))
     divisor = builtins.max(count(x, dims) - correction, 0)
-    variance = dispatch(ops.div, squares, constant(float(divisor), wide._type.dtype))
+    variance = dispatch(ops.div, squares, tensor_of(float(divisor), wide._type.dtype))
     dtype = x._type.dtype
     return kept(cast(variance, dtype), x, dims, keepdim), kept(cast(average, dtype), x, dims, keepdim)
 
@@ -283,8 +283,8 @@ def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
         return sum(abs_(x), dim, keepdim)
     if p == 0:
         return cast(sum(as_bool(x), dim, keepdim), x._type.dtype)
-    powers = dispatch(ops.pow, abs_(x), constant(float(p), x._type.dtype))
-    return dispatch(ops.pow, sum(powers, dim, keepdim), constant(1 / p, x._type.dtype))
+    powers = dispatch(ops.pow, abs_(x), tensor_of(float(p), x._type.dtype))
+    return dispatch(ops.pow, sum(powers, dim, keepdim), tensor_of(1 / p, x._type.dtype))
 
 
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
@@ -295,7 +295,7 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     if count(x, dims) == 0:
         return kept(dispatch(ops.log, dispatch(ops.Sum(dims), x)), x, dims, keepdim)
     top = dispatch(ops.stop_gradient, dispatch(ops.AMax(dims), wide))
-    top = dispatch(ops.where, dispatch(ops.isinf, top), constant(0, wide.dtype), top)
+    top = dispatch(ops.where, dispatch(ops.isinf, top), tensor_of(0, wide.dtype), top)
     shifted = dispatch(ops.exp, dispatch(ops.sub, wide, over(top, x, dims)))
     found = dispatch(ops.add, dispatch(ops.log, dispatch(ops.Sum(dims), shifted)), top)
     return kept(cast(found, x._type.dtype), x, dims, keepdim)
