@@ -16,13 +16,14 @@ from flambeau.frontend.tensor import Tensor
 
 STUB = Path(flambeau.__file__).parent / "frontend" / "method_types.pyi"
 HEAD = '''"""The methods of Tensor, for type checkers. Written by tests/frontend/method_types.py; see methods.py."""
+# ruff: noqa: E501
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from flambeau.frontend.autograd import Hook
 from flambeau.frontend.functions.coerce import Dims, Number, TensorLike
 from flambeau.frontend.gradient_hooks import HookHandle
-from flambeau.frontend.autograd import Hook
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir.dtypes import DType
