@@ -8,7 +8,8 @@ import numpy as np
 
 from flambeau import config
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.autograd import Record, SpentRecord, grad_mode
+from flambeau.frontend.autograd import Record, SpentRecord, grad_mode, set_grad_enabled
+from flambeau.frontend.dispatch import dispatch, write
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.fastpath import make_fast_call
 from flambeau.frontend.guards import GuardSet, exact, signature
@@ -18,6 +19,7 @@ from flambeau.frontend.scalars import is_runtime_number
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.tracing import OutputSpec, TracedCall
+from flambeau.ir import ops
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, allocate
@@ -92,7 +94,7 @@ class Entry:
         self.guards = GuardSet(traced.guards)
         self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
-        self.state_flags = [(t, t._requires_grad) for t in traced.states]
+        self._outside_of = {id(o.tensor): o for o in traced.outside}
         self.unbound = executable
         self.backward = backward
         self.bound_storages: list[Storage] = []
@@ -115,6 +117,9 @@ class Entry:
         for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
             if not guard.holds(leaf):
                 return False
+        for n in self.traced.unset_grads:
+            if leaves[n]._grad is not None:
+                return False
         return self.environment_holds()
 
     def environment_holds(self) -> bool:
@@ -123,23 +128,58 @@ class Entry:
             return False
         if grad_mode.enabled is not self.grad_enabled or get_default_dtype() is not self.default_dtype:
             return False
-        for tensor, had_grad in self.traced.read_grads:
-            if (tensor._grad is not None) is not had_grad:
-                return False
+        if not self._grads_hold():
+            return False
         for item in self.fixed_items:
             if _picture(item.owner[item.key]) != _picture(item.value):      # type: ignore[index]
                 return False
         if self._epoch != epoch.value:
-            for tensor, flag in self.state_flags:
-                if tensor._requires_grad is not flag:
-                    return False
-            if not self.guards.holds():
+            if not self.guards.holds() or not self._outside_holds():
                 return False
-            if any(t._storage is not s for t, s in zip(self.traced.states, self.bound_storages, strict=True)):
-                self.bind()
             self._epoch = epoch.value
             return True
         return self.guards.holds()
+
+    def _grads_hold(self) -> bool:
+        """.grad is None where it was, and another gradient than last time is bound."""
+        traced, is_moved = self.traced, False
+        for read in traced.read_grads:
+            now = read.tensor._grad
+            if now is read.grad:
+                continue
+            if now is None or read.grad is None:
+                return False
+            if read.state >= 0:
+                if now._type != read.grad._type or now._base is not None or not now._data().flags.c_contiguous:
+                    return False
+                for write in traced.grads:
+                    if write.grad is read.grad:
+                        write.grad = now
+                traced.states[read.state] = now
+                is_moved = True
+            read.grad = now
+        if is_moved:
+            self.bind()
+        return True
+
+    def _outside_holds(self) -> bool:
+        """Captured tensors are what they were; those that got other memory of the same layout are bound again."""
+        moved: dict[Storage, set[Storage]] = {}
+        for outside in self.traced.outside:
+            if not outside.is_same_kind():
+                return False
+            moved.setdefault(outside.storage, set()).add(outside.tensor._storage)
+        if all(now == {storage} for storage, now in moved.items()):
+            return True
+        states = {t._storage if o is None else o.storage: t for t, o in
+                  ((t, self._outside_of.get(id(t))) for t in self.traced.states)}
+        for storage, now in moved.items():
+            if now != {storage} and (len(now) > 1 or not _is_plain(states.get(storage), storage)):
+                return False
+        for outside in self.traced.outside:
+            outside.storage = outside.tensor._storage
+        self.bind()
+        return True
 
     def why_not(self, structure: Structure | None, leaves: Sequence[Any]) -> str:
         """The first thing that differs, in words."""
@@ -152,16 +192,23 @@ class Entry:
             return f"grad mode is {'on' if grad_mode.enabled else 'off'}"
         if get_default_dtype() is not self.default_dtype:
             return f"the default dtype is {get_default_dtype()!r}"
-        for tensor, had_grad in self.traced.read_grads:
-            if (tensor._grad is not None) is not had_grad:
-                return f".grad of a tensor {tensor._type} is {'no longer None' if not had_grad else 'None now'}"
+        for read in self.traced.read_grads:
+            if (read.tensor._grad is None) is not (read.grad is None):
+                return f".grad of a tensor {read.tensor._type} is {'no longer None' if read.grad is None else 'None now'}"
+        for n in self.traced.unset_grads:
+            if leaves[n]._grad is not None:
+                return f".grad of {self.names[n]} is no longer None"
         for item in self.fixed_items:
             if _picture(item.owner[item.key]) != _picture(item.value):      # type: ignore[index]
                 return f"{item.key!r} changed from {item.value!r} to {item.owner[item.key]!r}"      # type: ignore[index]
-        for tensor, flag in self.state_flags:
-            if tensor._requires_grad is not flag:
-                return f"requires_grad of a captured tensor {tensor._type} changed"
-        return self.guards.broken() or "something changed and changed back"
+        broken = self.guards.broken()
+        if broken is None:
+            for outside in self.traced.outside:
+                if outside.tensor._requires_grad is not outside.requires_grad:
+                    return f"requires_grad of a captured tensor {outside.type} changed"
+                if not outside.is_same_kind() or outside.tensor._storage is not outside.storage:
+                    return f"a captured tensor {outside.type} is {outside.tensor._type} now, or other memory"
+        return broken or "something changed and changed back"
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -180,6 +227,11 @@ class Entry:
     def run(self, leaves: Sequence[Any]) -> Any:
         """Call the machine code on these leaves and give the function's result."""
         traced = self.traced
+        for n, _, _ in traced.arg_grads:
+            if leaves[n]._record is not None:
+                raise UnsupportedError(f"backward() in {traced.graph.name} reached {self.names[n]}, which was computed "
+                                       "outside of it: gradients would not flow further",
+                                       hint="compute it inside too, call backward() outside, or pass a detach()ed tensor")
         held = [self._argument(leaves[n]) for n in traced.arg_leaves]
         if self.exclusive:
             self._check_aliases(leaves)
@@ -249,10 +301,14 @@ class Entry:
                 case _:
                     number = _wrap(buffers[spec.index], traced.graph.outputs[spec.index].type).item()
                     made.append(int(number) if spec.is_integer else number)
-        for leaf, number in traced.arg_grads:
-            grad = _wrap(buffers[number], traced.graph.outputs[number].type)
-            old = leaves[leaf]._grad
-            leaves[leaf]._grad = grad if old is None else Tensor._from_array(old._data() + grad._data(), grad.dtype)
+        for leaf, number, is_added in traced.arg_grads:
+            grad = None if number < 0 else _wrap(buffers[number], traced.graph.outputs[number].type)
+            old = leaves[leaf]._grad if is_added else None
+            if old is not None and grad is not None:
+                with set_grad_enabled(False):
+                    write(old, dispatch(ops.add, old, grad))
+            else:
+                leaves[leaf]._grad = grad
         for n in self.spent:
             made[n]._requires_grad, made[n]._record = True, self.spent_record
         if traced.differentiable is not None:
@@ -269,13 +325,29 @@ class Entry:
             return
         results = tuple([made[n] for n in differentiable.outputs])
         op = CompiledBackward(self, leaves, buffers, held, scalars)
-        record = Record(op, operands, results)
+        record = CompiledRecord(op, operands, results)
         for index, result in enumerate(results):
             result._requires_grad, result._record, result._index = True, record, index
 
 
 def _wrap(buffer: Buffer, type: TensorType) -> Tensor:
     return Tensor._make(Storage(None, buffer, (type.dtype.storage, type.shape)), type)   # type: ignore[arg-type]
+
+
+def _is_plain(tensor: Tensor | None, storage: Storage) -> bool:
+    """True when a state that lay in `storage` owns its present memory, and that is contiguous."""
+    return (tensor is not None and tensor._base is None and tensor._storage.array.shape == tensor._type.shape
+            and bool(tensor._storage.array.flags.c_contiguous))
+
+
+class CompiledRecord(Record):
+    """A compiled call on the tape. Freed, it lets go of what the call saved."""
+
+    __slots__ = ()
+
+    def free(self) -> None:
+        super().free()
+        self.op.saved = None                # type: ignore[attr-defined]
 
 
 class CompiledBackward(Op):
@@ -291,7 +363,7 @@ class CompiledBackward(Op):
         state_inputs = [v for v in graph.inputs if v.node.op.kind == "state"]           # type: ignore[attr-defined]
         scalar_inputs = [v for v in graph.inputs if v.node.op.kind == "scalar"]         # type: ignore[attr-defined]
         first = len(graph.outputs) - len(differentiable.residuals)
-        self.saved: list[tuple[int, Any, Tensor | None, int]] = []                      # pointer, owner, tensor, version
+        self.saved: list[tuple[int, Any, Tensor | None, int]] | None = []               # pointer, owner, tensor, version
         for n, value in enumerate(differentiable.residuals):
             source: Tensor | None = None
             if value in arg_inputs:
@@ -314,6 +386,9 @@ class CompiledBackward(Op):
             cotangents: Sequence[Any]) -> Sequence[Any]:
         differentiable, executable = self.entry.traced.differentiable, self.entry.backward
         assert differentiable is not None and executable is not None
+        if self.saved is None:
+            raise RuntimeError("backward a second time through a compiled function whose saved tensors were already "
+                               "freed; use retain_graph=True in the first backward")
         if grad_mode.enabled:
             raise UnsupportedError("second derivatives through a compiled function's backward are not recorded",
                                    hint="take both derivatives inside the compiled function")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from flambeau.frontend.autograd import Hook, Record, origin_of
+from flambeau.frontend.epoch import epoch
 from flambeau.frontend.tensor import Tensor
 
 _numbers = itertools.count()
@@ -21,10 +22,12 @@ class HookHandle:
     def __init__(self, hooks: dict[int, Hook], hook: Hook):
         self.id, self._hooks = next(_numbers), hooks
         hooks[self.id] = hook
+        epoch.bump()
 
     def remove(self) -> None:
         """Take the hook off; harmless the second time."""
         self._hooks.pop(self.id, None)
+        epoch.bump()
 
     def __enter__(self) -> HookHandle:
         return self

@@ -7,6 +7,7 @@ from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import Record, grad_mode
 from flambeau.frontend.backward import TensorBuilder
 from flambeau.frontend.dispatch import dispatch_view, refresh_view, write
+from flambeau.frontend.epoch import epoch
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.op import Op
@@ -42,6 +43,8 @@ def assign_(target: Tensor, value: Tensor) -> Tensor:
 def _continue(target: Tensor, value: Tensor) -> None:
     """Let the tape of `target`, whose elements are now those of `value`, go on from value's."""
     if value._requires_grad:
+        if not target._requires_grad:
+            epoch.bump()
         target._record, target._index, target._requires_grad = value._record, value._index, True
     else:                                   # all overwritten: it still requires grad, and nothing flows further
         target._record, target._index = Record(ops.stop_gradient, (target,), (target,)), 0

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from flambeau.frontend.active import active
 from flambeau.frontend.backward import backward, register_hook, retain_grad
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions import (
@@ -182,7 +183,10 @@ def detach(self: Tensor) -> Tensor:
     base = self._base
     if base is not None:                    # a base off the tape too, or the view would follow its history
         base = Tensor._make(base._storage, base._type, base._array)
-    return Tensor._make(self._storage, self._type, self._array, base, self._chain)
+    made = Tensor._make(self._storage, self._type, self._array, base, self._chain)
+    if active.tracer is not None:
+        active.tracer.keep(made, self)
+    return made
 
 
 def detach_(self: Tensor) -> Tensor:
@@ -190,6 +194,7 @@ def detach_(self: Tensor) -> Tensor:
     if self._base is not None:
         raise RuntimeError("can't detach views in place; use detach()")
     self._record, self._index, self._requires_grad = None, 0, False
+    epoch.bump()
     return self
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from flambeau.errors import TraceError
+from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.autograd import origin_of
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.inplace import through_views
@@ -37,6 +37,34 @@ class Captured:
     input: Value
 
 
+class Outside:
+    """A tensor from outside as it was when the trace met it: memory, type and tape."""
+
+    __slots__ = ("chain", "hooks", "record", "requires_grad", "storage", "tensor", "type")
+
+    def __init__(self, t: Tensor):
+        self.tensor, self.storage, self.type, self.chain = t, t._storage, t._type, t._chain
+        self.requires_grad, self.record, self.hooks = t._requires_grad, (t._record, t._index, t._history), _hooks_of(t)
+
+    def is_same_kind(self) -> bool:
+        """True unless its type, its place in its storage, or what autograd does with it changed."""
+        t = self.tensor
+        return (t._requires_grad is self.requires_grad and (t._type is self.type or t._type == self.type)
+                and t._chain == self.chain and _hooks_of(t) == self.hooks)
+
+    def restore_tape(self, trace: Trace) -> bool:
+        """Take back what the trace did to the tape of this tensor; True if there was something."""
+        t = self.tensor
+        if t._record is None or t._record.tracer is not trace:
+            return False
+        t._requires_grad, (t._record, t._index, t._history) = self.requires_grad, self.record
+        return True
+
+
+def _hooks_of(t: Tensor) -> tuple[int, ...]:
+    return () if t._hooks is None else tuple(t._hooks)
+
+
 @dataclass
 class ScalarInput:
     """A runtime number: where it is read at each call. owner None: argument leaf number `key`."""
@@ -57,9 +85,14 @@ class Trace:
         self.closed = False
         self.captured: dict[Storage, Captured] = {}
         self.scalars: dict[Any, ScalarInput] = {}
-        self.read_grads: dict[int, tuple[Tensor, bool]] = {}
+        self.read_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._current: dict[Storage, Value] = {}
         self._versions: dict[Storage, int] = {}
+        self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
+        self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of its stand-in
+        self.made: dict[int, Tensor] = {}               # tensors made here over memory from outside, by id
+        self.added_grads: set[int] = set()              # stand-ins whose .grad was added to, whatever it was
+        self.unset_grads: set[int] = set()              # stand-ins whose .grad must be None at the start
         self._views: dict[tuple[Storage, tuple[Op, ...]], tuple[Value, Value]] = {}
         self._grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._scalar_of: dict[Any, Scalar] = {}
@@ -90,6 +123,9 @@ class Trace:
         base = x if x._base is None else x._base
         view = Tensor._make(x._storage, type, None, base, (*x._chain, op))
         view._history = base._history
+        if x._storage.trace is None:
+            self._base_value(x)
+            self.made[id(view)] = view
         self.value_of(view)                 # appended here, at the user's line
         return view
 
@@ -104,17 +140,35 @@ class Trace:
     def version_of(self, t: Tensor) -> int:
         return self._versions.get(t._storage, 0)
 
-    def get_grad(self, t: Tensor) -> Tensor | None:
+    def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None:
+        """`t.grad` as far as it is known; adding: to add another gradient to it."""
         t = origin_of(t)
         if id(t) in self._grads:
+            if id(t) in self.added_grads and not adding:
+                self._expect_no_grad(t)
             return self._grads[id(t)][1]
+        if id(t) in self.argument_of:
+            if adding:
+                self.added_grads.add(id(t))
+            else:
+                self._expect_no_grad(t)
+            return None
         if t._storage.trace is None:
-            self.read_grads.setdefault(id(t), (t, t._grad is not None))
+            self.read_grads.setdefault(id(t), (t, t._grad))
         return t._grad
 
-    def set_grad(self, t: Tensor, grad: Tensor | None) -> None:
+    def set_grad(self, t: Tensor, grad: Tensor | None, adding: bool = False) -> None:
         t = origin_of(t)
+        if not adding:
+            self.added_grads.discard(id(t))
         self._grads[id(t)] = (t, grad)
+
+    def _expect_no_grad(self, shell: Tensor) -> None:
+        if self.argument_of[id(shell)]._grad is not None:
+            raise UnsupportedError(".grad of an argument was read, which has one from before the call",
+                                   where=describe(user_location()),
+                                   hint="set it to None before the call, or capture the tensor instead of passing it")
+        self.unset_grads.add(id(shell))
 
     def grads(self) -> list[tuple[Tensor, Tensor | None]]:
         """(tensor, its .grad at the end) for every tensor whose .grad was set."""
@@ -154,6 +208,10 @@ class Trace:
 
     def _base_value(self, t: Tensor) -> Value:
         storage = t._storage
+        if storage.trace is None and id(t) not in self.outside and id(t) not in self.made:
+            t = origin_of(t)
+            if t._saved_version == -1:
+                self.outside[id(t)] = Outside(t)
         value = self._current.get(storage)
         if value is None:
             if storage.trace is not None:
@@ -179,7 +237,14 @@ class Trace:
         value = self.graph.add_input(like._type, label, "arg")
         shell = self._shell(value, None)
         shell._requires_grad = like._requires_grad
+        self.argument_of[id(shell)] = like
         return shell
+
+    def keep(self, made: Tensor, source: Tensor) -> None:
+        """`made` is another tensor over the memory of `source`, off its tape."""
+        if source._storage.trace is None:
+            self._base_value(source)
+            self.made[id(made)] = made
 
     def input_tensor(self, type: TensorType, label: str) -> Tensor:
         """A new traced argument of the given type."""

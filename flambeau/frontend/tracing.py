@@ -10,7 +10,7 @@ import numpy as np
 
 from flambeau.errors import CaptureError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import grad_mode, key_of, set_grad_enabled, tape_of
+from flambeau.frontend.autograd import Record, grad_mode, key_of, origin_of, set_grad_enabled, tape_of
 from flambeau.frontend.backward import walk
 from flambeau.frontend.guards import Attributed, CompiledMarker, Guard, Watch, may_change
 from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
@@ -18,7 +18,7 @@ from flambeau.frontend.pytree import Structure, flatten, unflatten
 from flambeau.frontend.scalars import Scalar, is_runtime_number
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
-from flambeau.frontend.trace import ScalarInput, Trace
+from flambeau.frontend.trace import Outside, ScalarInput, Trace
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Node, Value, inline
 
@@ -41,6 +41,15 @@ class GradWrite:
 
     tensor: Tensor
     grad: Tensor | None
+
+
+@dataclass
+class ReadGrad:
+    """`tensor.grad` was read when it was `grad`, state number `state` (-1: only looked at)."""
+
+    tensor: Tensor
+    grad: Tensor | None
+    state: int
 
 
 @dataclass
@@ -68,8 +77,11 @@ class TracedCall:
     written_args: list[int]                 # leaves changed in place
     written_states: list[int]               # state numbers changed in place
     grads: list[GradWrite]
-    arg_grads: list[tuple[int, int]]        # (leaf, output number): gradients that backward left on arguments
-    read_grads: list[tuple[Tensor, bool]]
+    arg_grads: list[tuple[int, int, bool]]
+    """(leaf, output number or -1 for None, add to what is there): gradients left on arguments"""
+    unset_grads: list[int]                  # leaves whose .grad must be None
+    read_grads: list[ReadGrad]
+    outside: list[Outside]                  # every tensor from outside, gradients aside
     guards: list[Guard]
     differentiable: Differentiable | None = None
     autodiff: Graph | None = None
@@ -92,20 +104,23 @@ class Binder:
         bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
         args, kwargs = unflatten(self.structure, bound)
         modes = grad_mode.enabled, get_default_dtype()
-        with self.watch:
-            active.tracer = self.trace
-            try:
-                result = self.function(*args, **kwargs)
-            finally:
-                active.tracer = None
         try:
+            with self.watch:
+                active.tracer = self.trace
+                try:
+                    result = self.function(*args, **kwargs)
+                finally:
+                    active.tracer = None
             self._check_arguments((args, kwargs), bound)
             self._check_modes(*modes)
             self.watch.verify()
             self._check_hyperparameters()
+            self._check_tapes()
             return self._finish(result)
         finally:
             self.trace.closed = True
+            for outside in self.trace.outside.values():
+                outside.restore_tape(self.trace)
 
     # -- going in ---------------------------------------------------------------------------------------------------
 
@@ -148,6 +163,18 @@ class Binder:
                                "compiled function can't repeat such a side effect",
                                hint="use `with fb.set_grad_enabled(...):`, or change it outside the compiled function")
 
+    def _check_tapes(self) -> None:
+        """What outlives the call must not have become part of the tape of this trace."""
+        shells = [(shell, self.leaves[number]) for number, shell in self.shell_of.items()]
+        if any(o.tensor._record is not None and o.tensor._record.tracer is self.trace
+               for o in self.trace.outside.values()) or any(shell._record is not None for shell, _ in shells):
+            raise UnsupportedError(f"{self.trace.graph.name} changes an argument or a captured tensor in place by "
+                                   "something that requires grad, which would put it on a tape",
+                                   hint="return the new value, detach() what is written, or write under no_grad()")
+        if any(shell._requires_grad is not like._requires_grad for shell, like in shells):
+            raise CaptureError(f"{self.trace.graph.name} changed requires_grad of an argument: a compiled function can't "
+                               "repeat such a side effect", hint="use x.detach().requires_grad_() inside")
+
     def _check_hyperparameters(self) -> None:
         for scalar in self.trace.scalars.values():
             if scalar.owner is not None and scalar.owner[scalar.key] != scalar.value:
@@ -178,7 +205,9 @@ class Binder:
         arg_leaves = list(self.shell_of)
         return TracedCall(
             graph, arg_leaves, [c.tensor for c in trace.captured.values()], list(trace.scalars.values()), structure,
-            specs, written_args, written_states, grads, arg_grads, list(trace.read_grads.values()),
+            specs, written_args, written_states, grads, arg_grads,
+            [n for n, shell in self.shell_of.items() if id(shell) in trace.unset_grads], self._read_grads(),
+            self._outside(),
             list(self.watch.guards.values()), differentiable, autodiff,
             hidden_outputs=len(graph.outputs) - n_visible)
 
@@ -222,12 +251,23 @@ class Binder:
             made.append(GradWrite(tensor, kept))
         return made
 
-    def _arg_grads(self, values: list[Value]) -> list[tuple[int, int]]:
+    def _read_grads(self) -> list[ReadGrad]:
+        number_of = {id(c.tensor): n for n, c in enumerate(self.trace.captured.values())}
+        return [ReadGrad(t, grad, number_of.get(id(grad), -1)) for t, grad in self.trace.read_grads.values()]
+
+    def _outside(self) -> list[Outside]:
+        gradients = {id(grad) for _, grad in self.trace.read_grads.values()}
+        return [o for o in self.trace.outside.values() if id(o.tensor) not in gradients]
+
+    def _arg_grads(self, values: list[Value]) -> list[tuple[int, int, bool]]:
         found = []
+        grads = {id(t): grad for t, grad in self.trace.grads()}
         for number, shell in self.shell_of.items():
-            grad = next((g for t, g in self.trace.grads() if t is shell), None)
+            if id(shell) not in grads:
+                continue
+            grad = grads[id(shell)]
+            found.append((number, -1 if grad is None else len(values), id(shell) in self.trace.added_grads))
             if grad is not None:
-                found.append((number, len(values)))
                 values.append(self.trace.value_of(grad))
         return found
 
@@ -252,13 +292,12 @@ class Binder:
     def _differentiate(self, outputs: Sequence[Tensor], positions: list[int]) -> Differentiable:
         """Trace the backward of the results, then cut the joint graph in two."""
         trace = self.trace
-        wrt: list[tuple[str, Any, Tensor]] = [("arg", n, s) for n, s in self.shell_of.items() if s._requires_grad]
-        wrt += [("state", c.tensor, c.tensor) for c in trace.captured.values() if c.tensor._requires_grad]
         first = trace.graph._next_seq
         active.tracer = trace
         try:
             cotangents = [trace.input_tensor(t._type, f"grad{n}") for n, t in enumerate(outputs)]
-            found, _ = walk(outputs, cotangents, False, trace.graph.name)
+            found, order = walk(outputs, cotangents, False, trace.graph.name)
+            wrt = self._reached(order)
             grads = [found.get(key_of(t)) for _, _, t in wrt]
             values = [trace.value_of(g) for g in grads if g is not None]
             seeds = [trace.value_of(ct) for ct in cotangents]
@@ -268,6 +307,24 @@ class Binder:
         joint = trace.graph.copy()
         backward, residuals = _cut(trace.graph, seeds, values, first)
         return Differentiable(backward, residuals, positions, kept, joint)
+
+    def _reached(self, order: Sequence[Record]) -> list[tuple[str, Any, Tensor]]:
+        """("arg", leaf, stand-in) or ("state", tensor, it) for everything that the tape of this trace starts from."""
+        number_of = {id(shell): n for n, shell in self.shell_of.items()}
+        computed = {key_of(o.tensor): o.tensor for o in self.trace.outside.values() if o.tensor._record is not None}
+        found: dict[Any, tuple[str, Any, Tensor]] = {}
+        for t in (t for record in order for t in record.operands):
+            if not t._requires_grad or t._record is not None and t._record.tracer is self.trace:
+                continue
+            key, start = key_of(t), origin_of(t)
+            if id(start) in number_of:
+                found[key] = ("arg", number_of[id(start)], start)
+            elif t._record is None and start._storage.trace is None:
+                found[key] = ("state", start, start)
+            elif t._record is not None:
+                known = computed.get(key, t)
+                found[key] = ("state", known, known)
+        return list(found.values())
 
 
 def _cut(graph: Graph, seeds: Sequence[Value], gradients: Sequence[Value], first: int) -> tuple[Graph, list[Value]]:
