@@ -29,6 +29,8 @@ from flambeau.codegen.cpu.lltypes import (
     element_of,
     is_float,
     is_signed,
+    lane_number,
+    lane_order,
     lanes_of,
     mangle,
     round_to_bf16,
@@ -36,10 +38,13 @@ from flambeau.codegen.cpu.lltypes import (
     round_to_half,
     storage_bytes,
     storage_type,
+    undefined,
     vector_type,
     wrap_integer,
+    zeros,
 )
 from flambeau.codegen.cpu.narrow_floats import bf16_to_float, float_to_bf16, float_to_half, half_to_float
+from flambeau.codegen.cpu.text_builder import TextBuilder, index_constant
 from flambeau.ir.target import Target
 
 __all__ = [
@@ -76,6 +81,7 @@ __all__ = [
 
 KERNEL_TYPE = ll.FunctionType(I32, [PTR, PTR, PTR, I64, I64])
 _DETAIL_OFFSETS = (8, 16)
+_SAME_I64 = ll.FunctionType(I64, [I64])
 
 
 def new_module(name: str, target: Target) -> ll.Module:
@@ -110,7 +116,7 @@ class KernelArguments:
     end: ll.Value
 
 
-class Emitter(ll.IRBuilder):
+class Emitter(TextBuilder):
     """Builds the body of one function for one target."""
 
     def __init__(self, block: ll.Block, target: Target) -> None:
@@ -193,6 +199,32 @@ class Emitter(ll.IRBuilder):
         self.position_at_end(after)
         return list(carried)
 
+    def repeat(
+        self,
+        count: int,
+        body: Callable[..., Sequence[ll.Value]],
+        carry: Sequence[ll.Value],
+        name: str = "i",
+    ) -> list[ll.Value]:
+        """`count` times (at least once) carry = body(*carry). Returns the last carry."""
+        assert count > 0, "the loop tests its count at its end"
+        before, inside, after = self.block, self.append_basic_block(name), self.append_basic_block(f"{name}.end")
+        self.branch(inside)
+        self.position_at_end(inside)
+        left = self.phi(I64)
+        left.add_incoming(index_constant(count), before)
+        carried = [self.phi(value.type) for value in carry]
+        for phi, value in zip(carried, carry, strict=True):
+            phi.add_incoming(value, before)
+        results = list(body(*carried))
+        rest = self.sub(left, index_constant(1), flags=("nsw",))
+        left.add_incoming(rest, self.block)
+        for phi, value in zip(carried, results, strict=True):
+            phi.add_incoming(value, self.block)
+        self.cbranch(self.icmp_signed("!=", rest, index_constant(0)), inside, after)
+        self.position_at_end(after)
+        return results
+
     def branch_values(
         self,
         condition: ll.Value,
@@ -218,11 +250,16 @@ class Emitter(ll.IRBuilder):
             merged.append(phi)
         return merged
 
+    def opaque(self, value: ll.Value) -> ll.Value:
+        """The i64 `value`, hidden from LLVM's loop passes. They would search for the cheapest way to step whatever is
+        computed from a loop counter; for the few addresses of a tile that costs milliseconds and saves nothing."""
+        return self.asm(_SAME_I64, "", "=r,0", [value], side_effect=False)
+
     # -- scalars and addresses ----------------------------------------------------------------------------------
 
     def index(self, value: ll.Value | int) -> ll.Value:
         """A Python int as an i64 constant; LLVM values pass."""
-        return ll.Constant(I64, value) if isinstance(value, int) else value
+        return index_constant(value) if isinstance(value, int) else value
 
     def widen_index(self, value: ll.Value) -> ll.Value:
         """A signed integer scalar as i64."""
@@ -230,8 +267,11 @@ class Emitter(ll.IRBuilder):
 
     def element(self, pointer: ll.Value, offset: ll.Value | int, element: ll.Type | str) -> ll.Value:
         """Address of element number `offset`; element is a dtype name or an LLVM type."""
+        place = self.index(offset)
+        if isinstance(place, ll.Constant) and place.constant == 0:
+            return pointer
         kind = storage_type(element) if isinstance(element, str) else element
-        return self.gep(pointer, [self.index(offset)], inbounds=True, source_etype=kind)
+        return self.gep(pointer, [place], inbounds=True, source_etype=kind)
 
     def byte(self, pointer: ll.Value, offset: ll.Value | int) -> ll.Value:
         """Address `offset` bytes past pointer."""
@@ -264,22 +304,21 @@ class Emitter(ll.IRBuilder):
         """The scalar in every lane."""
         if lanes == 1:
             return scalar
-        kind = ll.VectorType(scalar.type, lanes)
-        undefined = ll.Constant(kind, ll.Undefined)
-        first = self.insert_element(undefined, scalar, ll.Constant(I32, 0))
-        return self.shuffle_vector(first, undefined, ll.Constant(ll.VectorType(I32, lanes), None))
+        nothing = undefined(vector_type(scalar.type, lanes))
+        first = self.insert_element(nothing, scalar, lane_number(0))
+        return self.shuffle_vector(first, nothing, zeros(vector_type(I32, lanes)))
 
     def lane(self, vector: ll.Value, number: int) -> ll.Value:
         """One lane as a scalar."""
-        return vector if lanes_of(vector) == 1 else self.extract_element(vector, ll.Constant(I32, number))
+        return vector if lanes_of(vector) == 1 else self.extract_element(vector, lane_number(number))
 
     def from_lanes(self, scalars: Sequence[ll.Value]) -> ll.Value:
         """A vector of the given scalars."""
         if len(scalars) == 1:
             return scalars[0]
-        vector = ll.Constant(ll.VectorType(scalars[0].type, len(scalars)), ll.Undefined)
+        vector = undefined(vector_type(scalars[0].type, len(scalars)))
         for number, scalar in enumerate(scalars):
-            vector = self.insert_element(vector, scalar, ll.Constant(I32, number))
+            vector = self.insert_element(vector, scalar, lane_number(number))
         return vector
 
     def iota(self, lanes: int, element: ll.Type = I64, stride: int = 1) -> ll.Constant:
@@ -307,9 +346,8 @@ class Emitter(ll.IRBuilder):
         mask = self._mask(lanes, active)
         if mask is None:
             return self.to_compute(self.load(address, typ=vector_type(kind, lanes), align=align), dtype)
-        vector = ll.VectorType(kind, lanes)
-        zero = ll.Constant(vector, None)
-        arguments = [address, ll.Constant(I32, align), mask, zero]
+        vector = vector_type(kind, lanes)
+        arguments = [address, ll.Constant(I32, align), mask, zeros(vector)]
         return self.to_compute(self.intrinsic(f"llvm.masked.load.{mangle(vector)}.p0", vector, arguments), dtype)
 
     def store_vector(
@@ -506,16 +544,14 @@ class Emitter(ll.IRBuilder):
         """Lanes start .. start+count of vector."""
         if count == 1:
             return self.lane(vector, start)
-        mask = ll.Constant(ll.VectorType(I32, count), list(range(start, start + count)))
-        return self.shuffle_vector(vector, ll.Constant(vector.type, ll.Undefined), mask)
+        return self.shuffle_vector(vector, undefined(vector.type), lane_order(tuple(range(start, start + count))))
 
     def concat_lanes(self, low: ll.Value, high: ll.Value) -> ll.Value:
         """Two vectors of one type, one after the other."""
         count = lanes_of(low)
         if count == 1:
             return self.from_lanes([low, high])
-        mask = ll.Constant(ll.VectorType(I32, 2 * count), list(range(2 * count)))
-        return self.shuffle_vector(low, high, mask)
+        return self.shuffle_vector(low, high, lane_order(tuple(range(2 * count))))
 
     def _combine(self, kind: str, a: ll.Value, b: ll.Value) -> ll.Value:
         operation: Any = {"fadd": self.fadd, "fmul": self.fmul}[kind]

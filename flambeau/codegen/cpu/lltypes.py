@@ -49,6 +49,7 @@ def is_signed(dtype: str) -> bool:
     return dtype in ("i8", "i16", "i32", "i64")
 
 
+@functools.lru_cache(maxsize=256)
 def vector_type(element: ll.Type, lanes: int) -> ll.Type:
     """<lanes x element>; one lane is the bare element."""
     return element if lanes == 1 else ll.VectorType(element, lanes)
@@ -87,6 +88,30 @@ class SplatConstant(ll.Constant):
 
     def _get_reference(self) -> str:
         return f"splat ({self.constant[0]})"
+
+
+@functools.lru_cache(maxsize=1024)
+def undefined(kind: ll.Type) -> ll.Constant:
+    """The undefined value of a type."""
+    return ll.Constant(kind, ll.Undefined)
+
+
+@functools.lru_cache(maxsize=1024)
+def zeros(kind: ll.Type) -> ll.Constant:
+    """All bits zero: a null pointer, 0, or a vector of them."""
+    return ll.Constant(kind, None)
+
+
+@functools.lru_cache(maxsize=1024)
+def lane_number(number: int) -> ll.Constant:
+    """An i32 that names a lane."""
+    return ll.Constant(I32, number)
+
+
+@functools.lru_cache(maxsize=1024)
+def lane_order(order: tuple[int, ...]) -> ll.Constant:
+    """The mask of a shuffle."""
+    return ll.Constant(ll.VectorType(I32, len(order)), order)
 
 
 @functools.lru_cache(maxsize=4096)
