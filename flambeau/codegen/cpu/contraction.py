@@ -115,7 +115,7 @@ class _Sums:
         b.succeed()
 
     def task(self, number: ll.Value) -> None:
-        split, rest = unflatten(self.b, number, [self.plan.splits, self.plan.tasks])
+        split, rest = unflatten(self.b, self.b.opaque(number), [self.plan.splits, self.plan.tasks])
         if self.plan.is_blocked:
             self.sum_in_blocks(rest, split)
         else:
@@ -219,5 +219,5 @@ def _emit_merge(plan: Plan, module: ll.Module, name: str, epilogue: ll.Function)
         b.loop(0, plan.tile_elements, lanes, add, name="add")
         call_tile_epilogue(b, epilogue, where, memory)
 
-    b.loop(b.kernel.begin, b.kernel.end, 1, lambda task: walk_tiles(b, plan, task, merge), name="task")
+    b.loop(b.kernel.begin, b.kernel.end, 1, lambda task: walk_tiles(b, plan, b.opaque(task), merge), name="task")
     b.succeed()

@@ -102,7 +102,10 @@ def address_pointer(b: Emitter, plan: Plan, address: Address, where: Position) -
 
 def clipped(b: Emitter, first: ll.Value, size: int, end: ll.Value) -> ll.Value:
     """min(size, end - first), and no less than 0."""
-    rest, zero = b.sub(end, first), b.index(0)
+    rest = b.sub(end, first)
+    if isinstance(rest, ll.Constant):
+        return b.index(max(0, min(size, rest.constant)))
+    zero = b.index(0)
     rest = b.select(b.icmp_signed(">", rest, zero), rest, zero)
     return b.select(b.icmp_signed("<", rest, b.index(size)), rest, b.index(size))
 
@@ -113,7 +116,7 @@ def _range(
     if at_most == 1:
         body(first)
     else:
-        b.loop(first, last, 1, body, name=name)
+        b.loop(first, last, 1, lambda i: body(b.opaque(i)), name=name)
 
 
 def _rows_at(b: Emitter, plan: Plan, number: ll.Value) -> tuple[list[ll.Value], list[ll.Value], ll.Value]:

@@ -13,15 +13,14 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction_plan import Plan
 from flambeau.codegen.cpu.emitter import (
-    I32,
     I64,
     PTR,
     Emitter,
     lanes_of,
     new_kernel,
     storage_bytes,
-    vector_type,
 )
+from flambeau.codegen.cpu.lltypes import lane_order
 from flambeau.codegen.cpu.microkernel import internal_function
 from flambeau.codegen.cpu.panels import Panels, row_major
 from flambeau.codegen.cpu.tile_sums import widen
@@ -102,7 +101,7 @@ class _Packing:
     def task(self, number: ll.Value) -> None:
         b, panels = self.b, self.panels
         tasks = [*panels.outer_extents, panels.tiles // self.tiles_at_once, self.chunks]
-        *outer, tile, chunk = unflatten(b, number, tasks)
+        *outer, tile, chunk = unflatten(b, b.opaque(number), tasks)
         start = offset_of(b, outer, [self.source.stride_of(d) for d in panels.outer_dims])
         start = b.add(start, b.mul(tile, b.index(panels.width * self.stride)))
         source = b.element(
@@ -150,6 +149,7 @@ class _Packing:
             _, source_step, target_step = rows[order[position]]
 
             def body(i: ll.Value) -> None:
+                i = b.opaque(i)
                 there = b.element(target, b.mul(i, b.index(target_step)), self.plan.acc)
                 nest(
                     position + 1, b.element(source, b.mul(i, b.index(source_step)), self.source.dtype), there
@@ -165,6 +165,7 @@ class _Packing:
         whole = panels.tiles if panels.width_of_last == panels.width else panels.tiles - 1
 
         def copy_row(tile: ll.Value, width: int) -> None:
+            tile = tile if isinstance(tile, ll.Constant) else b.opaque(tile)
             here = b.element(source, b.mul(tile, b.index(panels.width * self.stride)), self.source.dtype)
             there = b.element(target, b.mul(tile, b.index(panels.panel_elements)), self.plan.acc)
             self.copy_elements(here, there, width)
@@ -192,6 +193,7 @@ class _Packing:
         whole = panels.width - panels.width % group
 
         def block(k: ll.Value) -> None:
+            k = b.opaque(k)
             points = _minimum(b, b.sub(stop, k), b.index(lanes))
             here = b.element(source, k, self.source.dtype)
             there = b.element(target, b.mul(k, b.index(step)), self.plan.acc)
@@ -210,7 +212,7 @@ class _Packing:
                 0,
                 _minimum(b, width, b.index(whole)),
                 group,
-                lambda first: transpose(first, group),
+                lambda first: transpose(b.opaque(first), group),
                 name="group",
             )
             if whole < panels.width:
@@ -281,7 +283,7 @@ def _transposed_groups(b: Emitter, rows: list[ll.Value]) -> list[ll.Value]:
     lanes, half = lanes_of(rows[0]), len(rows) // 2
 
     def shuffle(x: ll.Value, y: ll.Value, order: list[int]) -> ll.Value:
-        return b.shuffle_vector(x, y, ll.Constant(vector_type(I32, lanes), order))
+        return b.shuffle_vector(x, y, lane_order(tuple(order)))
 
     while half:
         low = [lanes + k - half if k & half else k for k in range(lanes)]

@@ -58,6 +58,7 @@ class _TileEpilogue:
             row_elements = b.mul(row_elements, size)
 
         def row(i: ll.Value) -> None:
+            i = b.opaque(i)
             here = b.element(tile, b.mul(i, row_elements), plan.acc)
             self.rows(here, self.moved(pointers, dim, i), index | {dim: b.add(index[dim], i)}, level + 1)
 
@@ -68,7 +69,7 @@ class _TileEpilogue:
         b, lanes, sizes = self.b, self.plan.epilogue_lanes, column_shapes(self.plan)
         whole = b.and_(self.where.n_size, b.index(-lanes))
         if any(size >= lanes for size in sizes):
-            b.loop(0, whole, lanes, lambda at: self.vector(row, at, lanes, pointers, index), name="column")
+            b.loop(0, whole, lanes, lambda at: self.vector(row, b.opaque(at), lanes, pointers, index), name="column")
         for tail in sorted({size % lanes for size in sizes} - {0}):
             rest = b.and_(self.where.n_size, b.index(lanes - 1))
             with b.if_then(b.icmp_signed("==", rest, b.index(tail))):
