@@ -139,7 +139,7 @@ class LoopSchedule:
     one task takes. grain: tasks per chunk handed to a thread. parallel: worth more than one thread.
     row_dim, rows: a dim whose points go `rows` at a time beside the vectors of a parallel vector_dim. The innermost
     dim of reductions: each row has accumulators of its own, merged at the end. Another parallel dim: square tiles (at
-    most a vector wide), whose loads run along row_dim where memory does and are transposed in registers.
+    most a vector wide), whose accesses run along row_dim where memory does and are transposed in registers.
 
     Tasks number the parallel dims other than vector_dim in row-major order, times the blocks of vector_dim when it
     is parallel (blocks innermost, or, where vectors jump through memory that another parallel dim is contiguous

@@ -28,7 +28,7 @@ _MEMORY_BYTES_PER_NS: Final = 10.0      # one core, from memory or a shared cach
 _EXTREMUM: Final = 3                    # max and min look for NaN
 _GATHERED: Final = 1.0                  # instructions a lane of a load or store whose lanes lie apart
 _SCATTERED: Final = 2.0
-_TILED: Final = 4.0                     # instructions a vector of a load that a square tile transposes
+_TILED: Final = 4.0                     # instructions a vector that a square tile transposes
 
 
 def count(kernel: LoopKernel, dims: Iterable[int]) -> int:
@@ -115,7 +115,8 @@ class Cost:
             total += weight * rounds[self._depth(stage, self.dims_of[instr.id])]
         for store in stage.stores:
             adds = store.combine == "add"
-            weight = self._access(store.address, vector_dim, None, lanes, 2 * _SCATTERED if adds else _SCATTERED)
+            tile = None if adds else tiled
+            weight = self._access(store.address, vector_dim, tile, lanes, 2 * _SCATTERED if adds else _SCATTERED)
             if adds and vector_dim is not None and not store.address.stride_of(vector_dim):
                 weight = max(weight, lanes * 2 * _SCATTERED)
             total += weight * rounds[-1]

@@ -13,6 +13,7 @@ from flambeau.passes.lower_contractions import ContractionLowering
 from flambeau.passes.lower_loops import Lowered, RegionLowering
 from flambeau.passes.lower_scatters import ScatterLowering
 from flambeau.passes.split_reductions import split_reductions
+from flambeau.passes.undivide import undivide
 
 _LOWERING = {"loop": RegionLowering, "contraction": ContractionLowering, "scatter": ScatterLowering}
 
@@ -38,9 +39,11 @@ def lower_fusion(node: Node, name: str, target: Target) -> list[Call]:
     assert isinstance(node.op, ops.Fusion)
     lowered = _LOWERING[node.op.kind](node, name).lower()
     if not isinstance(lowered.kernel, LoopKernel):
-        return [Call(expand_affine(lowered.kernel), lowered.buffers, (), node.phase)]
+        (epilogue,) = undivide((lowered.kernel.epilogue,))
+        return [Call(expand_affine(replace(lowered.kernel, epilogue=epilogue)), lowered.buffers, (), node.phase)]
+    whole = collapse(replace(lowered.kernel, stages=undivide(lowered.kernel.stages)))
     return [_finished(kernel, buffers, node.phase)
-            for kernel, buffers in split_reductions(collapse(lowered.kernel), lowered.buffers, target)]
+            for kernel, buffers in split_reductions(whole, lowered.buffers, target)]
 
 
 def _finished(kernel: LoopKernel, buffers: tuple[Value, ...], phase: str) -> Call:

@@ -54,7 +54,7 @@ def vector_dim_of(cost: Cost) -> tuple[int | None, int | None, float]:
 
 
 def _companion(cost: Cost, dim: int) -> int | None:
-    """The parallel dim that loads which jump along `dim` are contiguous along, if a whole tile fits both."""
+    """The parallel dim that accesses which jump along `dim` are contiguous along, if a whole tile fits both."""
     kernel, width = cost.kernel, min(TILE, cost.lanes(dim))
     if dim >= kernel.n_parallel or _points(kernel.extents[dim]) < width or width < 4:
         return None

@@ -561,3 +561,23 @@ def test_a_narrow_element_alone_in_its_vector_leaves_its_neighbours_alone(target
             written = written[[0 if reverse else -1]]
             assert (np.delete(o, 4 + (0 if reverse else n - 1)) == 1).all()
         assert (written == one).all()
+
+
+@every_target
+@pytest.mark.parametrize("dtype", [f32, f64, bf16], ids=str)
+@pytest.mark.parametrize(("rows", "columns"), [(32, 64), (37, 100), (16, 17), (5, 40)])
+def test_tiles_transpose_what_they_load_and_what_they_store(target, dtype, rows, columns, rng):
+    s = Script()
+    x, y = s.param(rows * columns, dtype), s.param(rows * columns, dtype)
+    plain, moved = (s.param(rows * columns, dtype, "out") for _ in range(2))
+    by_row, by_column = {0: columns, 1: 1}, {0: 1, 1: rows}
+    total = s.op("add", s.load(x, by_column), s.load(y, by_row))
+    s.stage(stores=[(at(plain, by_row), total), (at(moved, by_column), total)])
+    schedule = LoopSchedule(1, 1, 32, row_dim=0, rows=16)
+    X, Y = draw(rng, dtype, rows * columns), draw(rng, dtype, rows * columns)
+    found = [filled(rows * columns, dtype) for _ in range(2)]
+    assert Compiled(s.kernel([rows, columns], 2, schedule), target)(X, Y, *found, step=3) == 0
+    wide = [dtypes.to_compute(a, dtype) for a in (X, Y)]
+    expected = dtypes.to_storage(wide[0].reshape(columns, rows).T + wide[1].reshape(rows, columns), dtype)
+    check(found[0], rows * columns, expected, rtol=0)
+    check(found[1], rows * columns, expected.T, rtol=0)

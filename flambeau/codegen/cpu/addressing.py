@@ -25,6 +25,7 @@ from flambeau.codegen.cpu.emitter import (
     I64,
     PTR,
     Emitter,
+    compute_type,
     constant,
     element_of,
     lanes_of,
@@ -33,7 +34,7 @@ from flambeau.codegen.cpu.emitter import (
     storage_type,
     vector_type,
 )
-from flambeau.codegen.cpu.loop_plan import FUNCTION, INNERMOST, LoopPlan
+from flambeau.codegen.cpu.loop_plan import FUNCTION, INNERMOST, LoopPlan, kernel_addresses
 from flambeau.codegen.cpu.scalars import emit_add
 from flambeau.codegen.cpu.scope import Scope
 from flambeau.ir.dtypes import DType
@@ -51,7 +52,8 @@ class Memory:
     scope: Scope
     _level_now: int = FUNCTION
     _pointers: dict[tuple[int, tuple[_Term, ...]], tuple[int, ll.Value]] = field(default_factory=dict)
-    _tiles: dict[Address, list[ll.Value]] = field(default_factory=dict)
+    slots: dict[Address, ll.Value] = field(default_factory=dict)       # tiles on the stack, rows one after another
+    tile_row: ll.Value | None = None                                    # the row at work, in a tile
 
     @property
     def emitter(self) -> Emitter:
@@ -73,13 +75,14 @@ class Memory:
     def load(self, stage: Stage, address: Address, copy: int | None) -> ll.Value:
         """The elements an address names, in compute form; 0 where guarded off and in inactive lanes."""
         dtype = self._dtype(address)
+        if self.tile_row is not None and address in self.slots:
+            kind = vector_type(compute_type(dtype.name), self.plan.lanes)
+            return self.emitter.load(self._slot_row(address, self.tile_row), typ=kind, align=self._slot_alignment(dtype))
         where = self._locate(stage, address, copy)
         guard = self._guard(address, copy)
         if copy is None:
             return self.emitter.load_scalar(self._unless(guard, where.pointer, self._zeros), 0, dtype.name)
         mask = self._mask(guard)
-        if mask is None and self._fills_tile(address, dtype):
-            return self._tile_row(address, where.pointer, dtype, copy)
         if where.indices is not None:
             return self._gather(where, dtype, mask)
         if where.stride == 0:
@@ -95,6 +98,10 @@ class Memory:
         """Store a value, or with combine="add" read, add and write."""
         address, dtype = store.address, self._dtype(store.address)
         value = self.scope.read(store.value, copy)
+        if self.tile_row is not None and address in self.slots:
+            value = value if copy is not None else self.scope.splat(value)
+            self.emitter.store(value, self._slot_row(address, self.tile_row), align=self._slot_alignment(dtype))
+            return
         where, guard = self._locate(stage, address, copy), self._guard(address, copy)
         if copy is None:
             pointer = self._unless(guard, where.pointer, self._rubbish)
@@ -183,22 +190,54 @@ class Memory:
 
     # -- tiles ----------------------------------------------------------------------------------------------------
 
-    def _fills_tile(self, address: Address, dtype: DType) -> bool:
-        """Whether the rows of a whole square tile lie along memory and its lanes do not: a transposed operand."""
+    def fills_tile(self, address: Address, is_load: bool) -> bool:
+        """Whether the rows of a tile lie along memory and its lanes do not: a transposed array."""
         row_dim, vector_dim = self.plan.row_dim, self.plan.vector_dim
-        if row_dim is None or vector_dim is None or not self.plan.is_tiled or dtype.kind == "bool":
+        if row_dim is None or vector_dim is None or not self.plan.is_tiled or self._dtype(address).kind == "bool":
             return False
-        is_square = self.scope.rows == self.plan.lanes and self.scope.vectors == 1
-        return (is_square and not address.dynamic and address.stride_of(row_dim) == 1
-                and address.stride_of(vector_dim) not in (-1, 0, 1))
+        others = [a.buffer for a in kernel_addresses(self.plan.kernel)].count(address.buffer) > 1
+        if address.buffer in self.plan.written if is_load else others:
+            return False                    # an access that must see what another one of the same tile stored
+        plain = not address.dynamic and address.guard is None
+        plain = plain and all(dim < self.plan.kernel.n_parallel for dim, _ in address.strides)
+        return plain and address.stride_of(row_dim) == 1 and address.stride_of(vector_dim) not in (-1, 0, 1)
 
-    def _tile_row(self, address: Address, pointer: ll.Value, dtype: DType, row: int) -> ll.Value:
-        """Row `row` of the transposed tile; row 0 comes first, and loads the tile from its pointer."""
-        if row == 0:
-            lanes, stride = self.plan.lanes, address.stride_of(self.plan.vector_dim or 0)
-            loaded = [self.emitter.load_vector(pointer, lane * stride, dtype.name, lanes) for lane in range(lanes)]
-            self._tiles[address] = transposed(self.emitter, loaded)
-        return self._tiles[address][row]
+    def load_tile(self, stage: Stage, address: Address) -> None:
+        """Row r of the tile to slot r, from a place that has its rows in the lanes."""
+        if address in self.slots:
+            return
+        self._slot(address)
+        lanes, stride = self.plan.lanes, address.stride_of(self.plan.vector_dim or 0)
+        first, dtype = self._locate(stage, address, 0).pointer, self._dtype(address)
+        loaded = [self.emitter.load_vector(first, lane * stride, dtype.name, lanes) for lane in range(lanes)]
+        for row, vector in enumerate(transposed(self.emitter, loaded)):
+            self.emitter.store(vector, self._slot_row(address, row), align=self._slot_alignment(dtype))
+
+    def store_tile(self, stage: Stage, address: Address) -> None:
+        """What `open_slot` collected in rows, to where the rows lie in the lanes."""
+        lanes, stride = self.plan.lanes, address.stride_of(self.plan.vector_dim or 0)
+        first, dtype = self._locate(stage, address, 0).pointer, self._dtype(address)
+        kind = vector_type(compute_type(dtype.name), lanes)
+        rows = [self.emitter.load(self._slot_row(address, row), typ=kind, align=self._slot_alignment(dtype)) for row in range(lanes)]
+        for lane, vector in enumerate(transposed(self.emitter, rows)):
+            self.emitter.store_vector(vector, first, lane * stride, dtype.name)
+
+    def open_slot(self, address: Address) -> None:
+        """Stores to the address collect in a slot until `store_tile`."""
+        self._slot(address)
+
+    def _slot(self, address: Address) -> None:
+        lanes = self.plan.lanes
+        self.slots[address] = self.emitter.stack(compute_type(self._dtype(address).name), lanes * lanes)
+
+    def _slot_alignment(self, dtype: DType) -> int:
+        """Rows are powers of two of elements, whose compute form is no narrower than the stored one."""
+        return min(64, self.plan.lanes * storage_bytes(dtype.name))
+
+    def _slot_row(self, address: Address, row: ll.Value | int) -> ll.Value:
+        kind, lanes = compute_type(self._dtype(address).name), self.plan.lanes
+        at = row * lanes if isinstance(row, int) else self.emitter.mul(row, constant(I64, lanes))
+        return self.emitter.element(self.slots[address], at, kind)
 
     # -- whether --------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,12 @@ class LoopPlan:
     read_as_vector: set[int] = field(default_factory=set)
     row_dim: int | None = None
     rows: int = 1
-    by_row: set[int] = field(default_factory=set)       # values that differ from row to row
+    by_row: set[int] = field(default_factory=set)       # values that have a vector for each row side by side
+
+    @property
+    def written(self) -> set[int]:
+        """Buffers that the kernel stores to."""
+        return {store.address.buffer for stage in self.kernel.stages for store in stage.stores}
 
     def varies(self, value: int) -> bool:
         """Whether the value differs from lane to lane, or from row to row: then there is a vector of it a copy."""
@@ -52,10 +57,8 @@ class LoopPlan:
         return self.row_dim is not None and self.row_dim < self.kernel.n_parallel
 
     def rows_of(self, stage: Stage) -> int:
-        """Points of row_dim that the innermost level of the stage has side by side."""
-        if self.row_dim is None or not (self.is_tiled or stage.dims[-1:] == (self.row_dim,)):
-            return 1
-        return self.rows
+        """Points of row_dim that the innermost level of the stage has side by side; a tile's follow one another."""
+        return self.rows if self.row_dim is not None and stage.dims[-1:] == (self.row_dim,) else 1
 
     def is_vectorised(self, stage: Stage) -> bool:
         """Whether the innermost level of the stage works on vectors."""
@@ -152,7 +155,7 @@ def kernel_addresses(kernel: LoopKernel) -> list[Address]:
 
 def _assign_levels(plan: LoopPlan) -> None:
     kernel = plan.kernel
-    written = {store.address.buffer for stage in kernel.stages for store in stage.stores}
+    written = plan.written
     for stage in kernel.stages:
         for instr in stage.body:
             levels = [FUNCTION, *(plan.level_of[value] for value in values_read(instr))]

@@ -98,9 +98,7 @@ class _LoopEmitter:
             tiled = emitter.sub(stop, emitter.urem(emitter.sub(stop, start), lanes))
             fits = emitter.icmp_signed("<=", emitter.add(first, constant(I64, rows)), scope.extents[dim])
             tiled = emitter.select(fits, tiled, start)
-        scope.rows = rows
-        self.walk_blocked(Strip(start, tiled, self.plan.lanes))
-        scope.rows = 1
+        self.walk_tiles(Strip(start, tiled, self.plan.lanes), first)
         if is_even:
             return
 
@@ -110,6 +108,41 @@ class _LoopEmitter:
 
         last = emitter.select(fits, emitter.add(first, constant(I64, rows)), scope.extents[dim])
         emitter.loop(emitter.select(emitter.icmp_signed("<", tiled, stop), first, last), last, 1, one, name="row")
+
+    def walk_tiles(self, strip: Strip, first: ll.Value) -> None:
+        """Tile by tile: transposed loads, all stages row by row, transposed stores. What is transposed passes through
+        the stack, so that the stages are emitted once."""
+        scope, memory, rows = self.scope, self.memory, self.plan.rows
+        block_dim, row_dim = self.plan.block_dim, self.plan.row_dim
+        assert block_dim is not None and row_dim is not None, "a tile has two dims"
+        stages = self.live_stages()
+        loads = [(s, i.attr) for s in stages for i in s.body if isinstance(i.attr, Address)]
+        stores = [(s, store.address) for s in stages for store in s.stores if store.combine == "set"]
+
+        def tile(index: ll.Value, carry: Carry) -> Carry:
+            scope.index[block_dim], scope.index[row_dim] = index, first
+            memory.enter(STAGE)
+            for stage, address in loads:
+                if memory.fills_tile(address, True):
+                    memory.load_tile(stage, address)
+            collected = [(s, a) for s, a in stores if memory.fills_tile(a, False)]
+            for _, address in collected:
+                memory.open_slot(address)
+
+            def row(number: ll.Value) -> None:
+                scope.index[row_dim], memory.tile_row = self.emitter.add(first, number), number
+                self.run_stages()
+
+            self.emitter.loop(0, rows, 1, row, name="row")
+            scope.index[row_dim], memory.tile_row = first, None
+            memory.enter(STAGE)
+            for stage, address in collected:
+                memory.store_tile(stage, address)
+            memory.slots.clear()
+            return carry
+
+        walk_strip(scope, strip, 1, tile, [])
+        scope.index[row_dim] = first
 
     def walk_blocked(self, strip: Strip) -> None:
         """All stages along the task's range of the blocked dim."""
@@ -252,7 +285,7 @@ class _LoopEmitter:
             return 1
         if self.plan.vector_dim in stage.dims:
             return self.plan.unroll([stage])
-        return self.scope.copies * (1 if self.plan.is_tiled else self.plan.rows_of(stage))
+        return self.scope.copies * self.plan.rows_of(stage)
 
     def update(self, stage: Stage, acc: Accumulator, state: Carry, copy: int | None) -> Carry:
         value = self.scope.read(acc.reduction.value, copy)
