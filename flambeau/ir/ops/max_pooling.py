@@ -232,9 +232,10 @@ class MaxPool2dGrad(Pooling, Linear):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         ct, indices = (to_nhwc(a, self.layout) for a in operands)
         n, _, _, c = ct.shape
-        total = np.zeros((n, self.input_size[0] * self.input_size[1], c), np.float64)
+        size = self.input_size[0] * self.input_size[1]
         image, channel = np.arange(n)[:, None, None, None], np.arange(c)
-        np.add.at(total, (image, indices, channel), ct)
+        place = (image * size + indices) * c + channel
+        total = np.bincount(place.ravel(), ct.ravel(), n * size * c).astype(np.float64, copy=False)
         return from_nhwc(total.reshape(n, *self.input_size, c), self.layout)
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:

@@ -149,9 +149,10 @@ class Normalize(Op):
         x = operands[0].astype(np.float64)
         with np.errstate(all="ignore"):
             mean = x.sum(self.dims, keepdims=True) / self._count(x.shape)
-            var = np.square(x - mean).sum(self.dims, keepdims=True) / self._count(x.shape)
-            y = (x - mean) / np.sqrt(var + self.eps)
-        return y, np.squeeze(mean, self.dims), np.squeeze(var, self.dims)
+            x -= mean
+            var = np.square(x).sum(self.dims, keepdims=True) / self._count(x.shape)
+            x *= 1 / np.sqrt(var + self.eps)
+        return x, np.squeeze(mean, self.dims), np.squeeze(var, self.dims)
 
     def _count(self, shape: Sequence[int]) -> np.float64:
         return np.float64(np.prod([shape[d] for d in self.dims], dtype=np.int64))

@@ -28,14 +28,14 @@ def convolved(x: np.ndarray, w: np.ndarray, rows: Axis, columns: Axis, groups: i
 
 def input_grad(ct: np.ndarray, w: np.ndarray, rows: Axis, columns: Axis, groups: int) -> np.ndarray:
     """ct: [N, OH, OW, O] -> [N, H, W, C]: every window's share added to the elements that it saw."""
-    n, channels, matrix = ct.shape[0], w.shape[2] * groups, _weight_matrix(w, groups).transpose(0, 2, 1)
-    total = padded(np.zeros((n, rows.size, columns.size, channels), ct.dtype), rows, columns)
+    channels = w.shape[2] * groups
+    total = padded(np.zeros((ct.shape[0], rows.size, columns.size, channels), ct.dtype), rows, columns)
+    taps = {(r, s): _weight_matrix(w[r, s], groups).transpose(0, 2, 1) for r, s in np.ndindex(*w.shape[:2])}
     for chunk in _chunks(total, rows, columns):
-        part = _grouped(ct[chunk], groups) @ matrix
-        part = part.reshape(groups, -1, *ct.shape[1:3], *w.shape[:3]).transpose(4, 5, 1, 2, 3, 0, 6)
-        for r, s in np.ndindex(*w.shape[:2]):
+        flowing = _grouped(ct[chunk], groups)
+        for (r, s), matrix in taps.items():
             seen = total[chunk, rows.places(r), columns.places(s)]
-            seen += part[r, s].reshape(seen.shape)
+            seen += (flowing @ matrix).transpose(1, 0, 2).reshape(seen.shape)
     return cropped(total, rows, columns)
 
 
@@ -77,6 +77,6 @@ def _grouped(ct: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _weight_matrix(w: np.ndarray, groups: int) -> np.ndarray:
-    """[R, S, I, O] -> [groups, R*S*I, O/groups]. Contiguous: matmul has a slow path for what BLAS can't read."""
-    outputs = w.shape[3]
+    """[..., I, O] -> [groups, ...*I, O/groups]. Contiguous: matmul has a slow path for what BLAS can't read."""
+    outputs = w.shape[-1]
     return np.ascontiguousarray(w.reshape(-1, groups, outputs // groups).transpose(1, 0, 2))

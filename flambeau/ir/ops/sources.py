@@ -108,9 +108,13 @@ class RandomBits(Op):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         seed, offset = (int(k) % 2**64 for k in operands[0])
         count = int(np.prod(np.array(self.shape, np.int64)))
-        words = philox(np.arange(count, dtype=np.uint64), offset, seed)
-        bits = words[0] if self.dtype is dtypes.u32 else words[0] | words[1] << np.uint64(32)
-        return bits.astype(self.dtype.storage).reshape(self.shape)  # type: ignore[arg-type]
+        bits = np.empty(count, self.dtype.storage)
+        for start in range(0, count, _IN_CACHE):
+            counter = np.arange(start, min(start + _IN_CACHE, count), dtype=np.uint64)
+            words = philox(counter, offset, seed)
+            found = words[0] if self.dtype is dtypes.u32 else words[0] | words[1] << np.uint64(32)
+            bits[start:start + _IN_CACHE] = found
+        return bits.reshape(self.shape)  # type: ignore[arg-type]
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
@@ -143,6 +147,7 @@ _MULTIPLIERS: Final = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL: Final = (0x9E3779B9, 0xBB67AE85)
 _LOW: Final = np.uint64(0xFFFFFFFF)
 _32: Final = np.uint64(32)
+_IN_CACHE: Final = 8192                     # numbers made at a time
 
 
 def philox(counter_low: np.ndarray, counter_high: int, key: int) -> tuple[np.ndarray, ...]:
