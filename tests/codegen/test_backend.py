@@ -28,10 +28,9 @@ def renamed(kernel):
 
 def test_kernels_that_differ_in_names_alone_compile_once(monkeypatch):
     compiled = []
-    compile_modules = toolchain.compile_modules
+    emit_object = toolchain.emit_object
     monkeypatch.setattr(
-        toolchain, "compile_modules",
-        lambda texts, *rest: compiled.extend(texts) or compile_modules(texts, *rest),
+        toolchain, "emit_object", lambda text, *rest: compiled.append(text) or emit_object(text, *rest)
     )
     kernels = [scaled(100), renamed(scaled(100)), scaled(100, 3.0), scaled(100)]
     first, second, third, fourth = backend.compile_kernels(kernels, HOST)

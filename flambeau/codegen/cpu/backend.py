@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 import llvmlite.ir as ll
 
@@ -17,28 +17,38 @@ from flambeau.ir.kernel import ContractionKernel, Kernel, LoopKernel
 from flambeau.ir.kernel_hash import kernel_key
 from flambeau.ir.target import Target
 
+# LLVM's mid-level passes gain nothing here: kernels need no inlining and keep their variables in SSA from the start.
+_SIMPLIFY: Final = False
+
 
 @dataclass(frozen=True)
 class Emission:
-    """One kernel's module before it is compiled. simplify: whether it gains from LLVM's mid-level passes."""
+    """One kernel's module before it is compiled."""
 
     module: ll.Module
     phases: tuple[Phase, ...]
     scratch_bytes: tuple[int, ...]
-    simplify: bool
 
 
 def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]:
     """The artifact of each kernel, in order; kernels that compute the same share one."""
     keys = [kernel_key(kernel) for kernel in kernels]
     distinct = dict(zip(keys, kernels, strict=True))
-    emissions = {key: emit_kernel(kernel, symbol_of(key, target), target) for key, kernel in distinct.items()}
-    texts = [str(emission.module) for emission in emissions.values()]
-    simplify = [emission.simplify for emission in emissions.values()]
-    objects = toolchain.compile_modules(texts, target, target.cores, simplify)
+    # Contractions take longest, so they come first: no thread is left with one at the end.
+    order = sorted(distinct, key=lambda key: not isinstance(distinct[key], ContractionKernel))
+    emissions: list[Emission] = []
+    texts: list[str] = []
+
+    def emit_all() -> Iterator[str]:
+        for key in order:
+            emissions.append(emit_kernel(distinct[key], symbol_of(key, target), target))
+            texts.append(str(emissions[-1].module))
+            yield texts[-1]
+
+    objects = toolchain.compile_modules(emit_all(), target, min(target.cores, len(order)), _SIMPLIFY)
     artifacts = {
-        key: Artifact(code, emission.phases, emission.scratch_bytes, _inspection(text, target, emission.simplify))
-        for (key, emission), text, code in zip(emissions.items(), texts, objects, strict=True)
+        key: Artifact(code, emission.phases, emission.scratch_bytes, _inspection(text, target))
+        for key, emission, text, code in zip(order, emissions, texts, objects, strict=True)
     }
     return [artifacts[key] for key in keys]
 
@@ -48,10 +58,10 @@ def emit_kernel(kernel: Kernel, symbol: str, target: Target) -> Emission:
     module = new_module(symbol, target)
     match kernel:
         case LoopKernel():
-            return Emission(module, tuple(loops.emit(kernel, module, symbol, target)), (), False)
+            return Emission(module, tuple(loops.emit(kernel, module, symbol, target)), ())
         case ContractionKernel():
             phases, scratch_bytes = contraction.emit(kernel, module, symbol, target)
-            return Emission(module, tuple(phases), tuple(scratch_bytes), True)
+            return Emission(module, tuple(phases), tuple(scratch_bytes))
         case _:
             assert_never(kernel)
 
@@ -62,8 +72,8 @@ def symbol_of(key: str, target: Target) -> str:
     return f"flambeau_{digest[:24]}"
 
 
-def _inspection(text: str, target: Target, simplify: bool) -> dict[str, functools.partial[str]]:
+def _inspection(text: str, target: Target) -> dict[str, functools.partial[str]]:
     return {
         "llvm": functools.partial(str, text),
-        "asm": functools.partial(toolchain.emit_assembly, text, target, simplify),
+        "asm": functools.partial(toolchain.emit_assembly, text, target, _SIMPLIFY),
     }

@@ -6,8 +6,11 @@ Kernels arrive already vectorised, so the pass list is short: clean up the IR, t
 from __future__ import annotations
 
 import functools
+import heapq
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flambeau.ir.target import Target
@@ -72,50 +75,97 @@ def optimized_ir(module: Any, target: Target) -> str:
 
 
 def compile_modules(
-    texts: Sequence[Any], target: Target, threads: int = 1, simplify: Sequence[bool] | None = None
+    texts: Iterable[Any], target: Target, threads: int = 1, simplify: bool = True
 ) -> list[bytes]:
     """Objects of many modules, in order, on up to `threads` threads. Raises what the first failing module raised.
 
-    simplify: for each module, see `emit_object`; all of them if None.
+    texts may be made on demand: with several threads, the others compile what is there while this one makes the next.
     """
-    texts = [str(text) for text in texts]
-    simplify = [True] * len(texts) if simplify is None else simplify
-    workers = min(threads, len(texts)) if can_compile_in_parallel() else 1
-    # Longest first: a big module that starts last would leave the other threads idle.
-    queue = iter(sorted(range(len(texts)), key=lambda i: -len(texts[i])))
-    objects: list[bytes | None] = [None] * len(texts)
-    failures: dict[int, BaseException] = {}
-    claim = threading.Lock()
-
-    def work() -> None:
-        _per_thread.lock_free = workers > 1
+    if threads <= 1 or not can_compile_in_parallel():
+        return [emit_object(text, target, simplify) for text in texts]
+    workshop = _Workshop(target, simplify)
+    helpers = [threading.Thread(target=workshop.work, daemon=True) for _ in range(threads - 1)]
+    with _frequent_switches():
+        for helper in helpers:
+            helper.start()
         try:
-            while not failures:
-                with claim:
-                    index = next(queue, None)
-                if index is None:
-                    return
+            for text in texts:
+                workshop.bring(str(text))
+        finally:
+            workshop.close()
+            workshop.work()
+            for helper in helpers:
+                helper.join()
+    return workshop.objects()
+
+
+class _Workshop:
+    """Modules waiting to be compiled. `work` on any number of threads until it is closed and empty."""
+
+    def __init__(self, target: Target, simplify: bool) -> None:
+        self._target, self._simplify = target, simplify
+        self._waiting: list[tuple[int, int, str]] = []
+        self._outcomes: list[bytes | Exception | None] = []
+        self._changed = threading.Condition()
+        self._is_open = True
+
+    def bring(self, text: str) -> None:
+        """Add a module."""
+        with self._changed:
+            # Longest first: a big module that starts last would leave the other threads idle.
+            heapq.heappush(self._waiting, (-len(text), len(self._outcomes), text))
+            self._outcomes.append(None)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """No more modules will come."""
+        with self._changed:
+            self._is_open = False
+            self._changed.notify_all()
+
+    def work(self) -> None:
+        """Compile modules until there are none left. A module that fails is remembered, for `objects` to raise."""
+        _per_thread.lock_free = True
+        try:
+            while (job := self._next()) is not None:
+                index, text = job
                 try:
-                    objects[index] = emit_object(texts[index], target, simplify[index])
+                    self._outcomes[index] = emit_object(text, self._target, self._simplify)
                 except Exception as error:
-                    failures[index] = error
+                    self._outcomes[index] = error
         finally:
             _per_thread.lock_free = False
 
-    helpers = [threading.Thread(target=work, daemon=True) for _ in range(workers - 1)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
-    if failures:
-        raise failures[min(failures)]
-    return [_present(code) for code in objects]
+    def _next(self) -> tuple[int, str] | None:
+        with self._changed:
+            while self._is_open and not self._waiting:
+                self._changed.wait()
+            if not self._waiting:
+                return None
+            _, index, text = heapq.heappop(self._waiting)
+            return index, text
+
+    def objects(self) -> list[bytes]:
+        """The objects of all modules, in the order they were brought."""
+        done: list[bytes] = []
+        for outcome in self._outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            assert outcome is not None, "every module was taken by a worker, and none failed"
+            done.append(outcome)
+        return done
 
 
-def _present(code: bytes | None) -> bytes:
-    assert code is not None, "every module was claimed by a worker and none failed, so each has its object"
-    return code
+@contextmanager
+def _frequent_switches() -> Iterator[None]:
+    """Let Python threads take turns every 0.2 ms instead of 5: a thread back from LLVM would wait that long for the one
+    that emits, several times a module."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, 0.0002))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _optimize(text: str, machine: Any, simplify: bool = True) -> Any:
