@@ -1,6 +1,7 @@
 """`@fb.compile`: trace once per signature, then one native call per step."""
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import sys
@@ -107,19 +108,29 @@ class CompiledFunction(CompiledMarker):
         if active.tracer is not None or config.disable_jit:
             return self.function(*args, **kwargs)
         leaves, paths, structure = flatten((args, kwargs))
+        entry = self._known(leaves, structure)
+        return (entry or self._compile(leaves, paths, structure)).run(leaves)
+
+    def _known(self, leaves: list[Any], structure: Structure | None) -> Entry | None:
+        """The entry of this signature, which becomes the first to be tried. Entries are replaced as a whole: another
+        thread may be going through them."""
         for position, entry in enumerate(self._entries):
             if entry.matches(structure, leaves):
                 if position:
-                    self._entries.insert(0, self._entries.pop(position))
-                    self._fast = entry.fast_call
-                return entry.run(leaves)
-        return self._compile(leaves, paths, structure).run(leaves)
+                    with self._lock:
+                        self._entries = [entry, *(e for e in self._entries if e is not entry)]
+                        self._fast = entry.fast_call
+                return entry
+        return None
 
     # -- compiling --------------------------------------------------------------------------------------------------
 
     def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
         from flambeau.compiler import compile_graph         # LLVM is loaded at the first compile, not at import
         with self._lock, paused_collector():
+            known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
+            if known is not None:
+                return known
             reason = self._entries[0].why_not(structure, leaves) if self._entries else None
             if reason is not None:
                 _log("recompiles", f"{self.name}: recompiles because {reason}")
@@ -137,11 +148,28 @@ class CompiledFunction(CompiledMarker):
             entry = Entry(traced, compiled.executable, leaves, [p or "argument" for p in map(_short, paths)], structure,
                           backward.executable if backward else None)
             self.signatures.append(Signature(entry, compiled, backward, traced, trace_seconds, reason))
-            self._entries.insert(0, entry)
+            self._entries = [entry, *self._entries]
             self._fast = entry.fast_call
             _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches of "
                            f"{len(compiled.kernels)} kernels")
             return entry
+
+    # -- copies -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"recompile_limit": self.recompile_limit, **self.how}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
+        """Compiled anew: a bound method's object is copied."""
+        return CompiledFunction(copy.deepcopy(self.function, memo), **self._options)
+
+    def __reduce__(self) -> Any:
+        """Pickled by name where it took the place of its function, else as what it compiles."""
+        found: Any = sys.modules.get(self.__module__)
+        for name in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, name, None)
+        return self.__qualname__ if found is self else (_recompiled, (self.function, self._options))
 
     # -- looking in -------------------------------------------------------------------------------------------------
 
@@ -243,6 +271,10 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     return CompiledFunction(function, **options)
 
 
+def _recompiled(function: Any, options: dict[str, Any]) -> Any:
+    return compile(function, **options)
+
+
 _DEFAULTS: dict[str, Any] = {"verify": False, "recompile_limit": RECOMPILE_LIMIT, "backend": "cpu", "passes": None}
 
 
@@ -255,7 +287,17 @@ def _compile_module(module: Module, options: dict[str, Any]) -> Module:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return compiled_call(*args, **kwargs)
 
-    namespace = {"__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "_compiled": compiled_call,
+    def plain() -> Module:
+        original = object.__new__(kind)
+        object.__setattr__(original, "__dict__", module.__dict__)
+        return original
+
+    def deepcopied(self: Any, memo: dict[int, Any]) -> Any:
+        made = memo[id(self)] = _compile_module(copy.deepcopy(plain(), memo), options)
+        return made
+
+    namespace = {"__deepcopy__": deepcopied, "__reduce_ex__": lambda self, protocol: (_recompiled, (plain(), options)),
+                 "__copy__": lambda self: _compile_module(copy.copy(plain()), options), "__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "_compiled": compiled_call,
                  "ir": compiled_call.ir, "explain": compiled_call.explain, "stats": compiled_call.stats}
     subclass = type(kind.__name__, (kind,), namespace)
     compiled = object.__new__(subclass)

@@ -13,6 +13,7 @@ from flambeau.frontend.dispatch import dispatch, write
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.fastpath import make_fast_call
 from flambeau.frontend.guards import GuardSet, exact, signature
+from flambeau.frontend.layout import strides_of
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.pytree import Structure, unflatten
 from flambeau.frontend.scalars import is_runtime_number
@@ -91,6 +92,7 @@ class Entry:
         self.traced, self.structure, self.names = traced, structure, names
         by_value = {s.key for s in traced.scalars if s.owner is None and s.guarded}
         self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value) for n, leaf in enumerate(leaves)]
+        self.layouts = [(n, strides_of(leaves[n])) for n in traced.laid_out]
         self.guards = GuardSet(traced.guards)
         self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
@@ -119,6 +121,9 @@ class Entry:
                 return False
         for n in self.traced.unset_grads:
             if leaves[n]._grad is not None:
+                return False
+        for n, strides in self.layouts:
+            if strides_of(leaves[n]) != strides:
                 return False
         return self.environment_holds()
 
@@ -201,6 +206,9 @@ class Entry:
         for item in self.fixed_items:
             if _picture(item.owner[item.key]) != _picture(item.value):      # type: ignore[index]
                 return f"{item.key!r} changed from {item.value!r} to {item.owner[item.key]!r}"      # type: ignore[index]
+        for n, strides in self.layouts:
+            if strides_of(leaves[n]) != strides:
+                return f"strides of {self.names[n]} are {strides_of(leaves[n])}, were {strides}"
         broken = self.guards.broken()
         if broken is None:
             for outside in self.traced.outside:
@@ -215,10 +223,12 @@ class Entry:
     def bind(self) -> None:
         """Point the executable at the memory of the captured tensors."""
         pointers = []
-        for tensor in self.traced.states:
+        for number, tensor in enumerate(self.traced.states):
             if not tensor._storage.array.flags.c_contiguous:
                 raise UnsupportedError(f"a captured tensor {tensor._type} does not lie contiguously in memory",
                                        hint="make it with .contiguous() before the compiled function uses it")
+            if number in self.traced.written_states:
+                _check_writable(tensor, "a captured tensor")
             pointers.append(tensor._storage.buffer.ptr)
         self.bound_storages = [t._storage for t in self.traced.states]
         self.state_storages = {id(s) for s in self.bound_storages}
@@ -232,6 +242,8 @@ class Entry:
                 raise UnsupportedError(f"backward() in {traced.graph.name} reached {self.names[n]}, which was computed "
                                        "outside of it: gradients would not flow further",
                                        hint="compute it inside too, call backward() outside, or pass a detach()ed tensor")
+        for n in traced.written_args:
+            _check_writable(leaves[n], self.names[n])
         held = [self._argument(leaves[n]) for n in traced.arg_leaves]
         if self.exclusive:
             self._check_aliases(leaves)
@@ -332,6 +344,12 @@ class Entry:
 
 def _wrap(buffer: Buffer, type: TensorType) -> Tensor:
     return Tensor._make(Storage(None, buffer, (type.dtype.storage, type.shape)), type)   # type: ignore[arg-type]
+
+
+def _check_writable(tensor: Tensor, name: str) -> None:
+    if not tensor._data().flags.writeable:
+        raise UnsupportedError(f"{name} is changed in place, but its elements share memory (made by expand), or its "
+                               "memory is read-only", hint="clone() it first")
 
 
 def _is_plain(tensor: Tensor | None, storage: Storage) -> bool:

@@ -22,7 +22,7 @@ def strides_of(t: Tensor) -> Strides:
     base = t if t._base is None else t._base
     storage = base._storage
     if storage.trace is not None:
-        strides = row_major(base._type.static_shape)
+        strides = storage.trace.strides_in(storage) or row_major(base._type.static_shape)
     else:
         itemsize = base._type.dtype.itemsize
         array = base._array if base._array is not None else storage.array

@@ -16,6 +16,7 @@ from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.autograd import origin_of
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.inplace import through_views
+from flambeau.frontend.layout import is_row_major, strides_of
 from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
@@ -91,6 +92,7 @@ class Trace:
         self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
         self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of its stand-in
         self.made: dict[int, Tensor] = {}               # tensors made here over memory from outside, by id
+        self._strides: dict[Storage, tuple[int, ...]] = {}
         self.added_grads: set[int] = set()              # stand-ins whose .grad was added to, whatever it was
         self.unset_grads: set[int] = set()              # stand-ins whose .grad must be None at the start
         self._views: dict[tuple[Storage, tuple[Op, ...]], tuple[Value, Value]] = {}
@@ -103,7 +105,8 @@ class Trace:
     # -- what dispatch asks for -------------------------------------------------------------------------------------
 
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        sys.setprofile(None)                # no user code runs in here
+        if self.watch.hook is not None:
+            sys.setprofile(None)            # no user code runs in here
         loc = user_location()
         try:
             values = [self.value_of(t) for t in operands]
@@ -112,7 +115,8 @@ class Trace:
         except Exception as error:
             raise self._located(error, loc) from None
         finally:
-            sys.setprofile(self.watch.hook)
+            if self.watch.hook is not None:
+                sys.setprofile(self.watch.hook)
 
     def record_view(self, op: Op, x: Tensor) -> Tensor:
         loc = user_location()
@@ -238,6 +242,9 @@ class Trace:
         shell = self._shell(value, None)
         shell._requires_grad = like._requires_grad
         self.argument_of[id(shell)] = like
+        strides = strides_of(like)
+        if not is_row_major(like._type.static_shape, strides):
+            self._strides[shell._storage] = strides
         return shell
 
     def keep(self, made: Tensor, source: Tensor) -> None:
@@ -249,6 +256,15 @@ class Trace:
     def input_tensor(self, type: TensorType, label: str) -> Tensor:
         """A new traced argument of the given type."""
         return self._shell(self.graph.add_input(type, label, "arg"), None)
+
+    @property
+    def has_writes(self) -> bool:
+        """True when something was changed in place."""
+        return bool(self._versions)
+
+    def strides_in(self, storage: Storage) -> tuple[int, ...] | None:
+        """How an argument that is not contiguous lies in memory; None for other storages."""
+        return self._strides.get(storage)
 
     def current_value(self, storage: Storage) -> Value:
         return self._current[storage]

@@ -80,6 +80,7 @@ class TracedCall:
     arg_grads: list[tuple[int, int, bool]]
     """(leaf, output number or -1 for None, add to what is there): gradients left on arguments"""
     unset_grads: list[int]                  # leaves whose .grad must be None
+    laid_out: list[int]                     # leaves whose strides decide what a write through a view changes
     read_grads: list[ReadGrad]
     outside: list[Outside]                  # every tensor from outside, gradients aside
     guards: list[Guard]
@@ -206,8 +207,10 @@ class Binder:
         return TracedCall(
             graph, arg_leaves, [c.tensor for c in trace.captured.values()], list(trace.scalars.values()), structure,
             specs, written_args, written_states, grads, arg_grads,
-            [n for n, shell in self.shell_of.items() if id(shell) in trace.unset_grads], self._read_grads(),
-            self._outside(),
+            [n for n, shell in self.shell_of.items() if id(shell) in trace.unset_grads],
+            [n for n, shell in self.shell_of.items() if n in written_args
+             or trace.has_writes and trace.strides_in(shell._storage) is not None],
+            self._read_grads(), self._outside(),
             list(self.watch.guards.values()), differentiable, autodiff,
             hidden_outputs=len(graph.outputs) - n_visible)
 
@@ -219,7 +222,7 @@ class Binder:
             if isinstance(leaf, Scalar):
                 specs.append(OutputSpec("number", len(values), is_integer=leaf.is_integer))
                 values.append(trace.value_of(leaf.tensor))
-            elif not isinstance(leaf, Tensor) or leaf._storage.trace is None:
+            elif not isinstance(leaf, Tensor) or leaf._storage.trace is None and id(leaf) not in trace.made:
                 specs.append(OutputSpec("object", value=leaf))
             elif id(leaf) in leaf_of_shell and leaf._record is None:
                 specs.append(OutputSpec("arg", leaf_of_shell[id(leaf)]))

@@ -211,7 +211,7 @@ def reshaped(x: Tensor, shape: Shape) -> Tensor:
 
 def shares_memory(op: ops.Reshape, x: Tensor) -> bool:
     """True when the reshape can be a view."""
-    if x._base is None and (x._storage.trace is not None or active.tracer is None and x._data().flags.c_contiguous):
+    if x._base is None and x._storage.trace is None and active.tracer is None and x._data().flags.c_contiguous:
         return True
     return strides_through(op, x._type.static_shape, strides_of(x)) is not None
 

@@ -20,6 +20,36 @@ _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _INTERNAL = frozenset([*_REGISTRIES, "_non_persistent_buffers_set", "_forward_hooks", "_forward_pre_hooks", "training"])
 
 
+class Registry(dict[str, Any]):
+    """The parameters, buffers or submodules of a Module; changing it directly is noticed too."""
+
+    __slots__ = ()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        epoch.bump()
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        epoch.bump()
+
+    def pop(self, *args: Any) -> Any:
+        epoch.bump()
+        return super().pop(*args)
+
+    def popitem(self) -> tuple[str, Any]:
+        epoch.bump()
+        return super().popitem()
+
+    def clear(self) -> None:
+        super().clear()
+        epoch.bump()
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        super().update(*args, **kwargs)
+        epoch.bump()
+
+
 class Module(Attributed):
     """Base of all networks: assign Parameters and Modules as attributes in `__init__`, define `forward`.
 
@@ -29,7 +59,7 @@ class Module(Attributed):
     training: bool
 
     def __init__(self) -> None:
-        self.__dict__.update(training=True, _parameters={}, _buffers={}, _modules={},
+        self.__dict__.update(training=True, _parameters=Registry(), _buffers=Registry(), _modules=Registry(),
                              _non_persistent_buffers_set=set(), _forward_hooks={}, _forward_pre_hooks={})
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
