@@ -79,7 +79,7 @@ class Cost:
         self.dims_of = dims_of_values(kernel)
         self.parallel = range(kernel.n_parallel)
         self.bytes = sum(self._param_bytes(number) for number in range(len(kernel.params)))
-        self._is_far = self.bytes > target.l2_bytes // 2
+        self.is_far = self.bytes > target.l2_bytes // 2
 
     def nanoseconds(self, vector_dim: int | None, tiled: int | None = None) -> float:
         """The whole kernel with vectors along `vector_dim`; tiled: the parallel dim that makes tiles with it."""
@@ -93,7 +93,7 @@ class Cost:
         moved = self.bytes
         if self.bytes // tasks > self.target.l2_bytes // 2:
             moved = sum(self._stage_bytes(stage) for stage in self.kernel.stages if stage.dims) or moved
-        return moved / (_MEMORY_BYTES_PER_NS if self._is_far else _CACHED_BYTES_PER_NS)
+        return moved / (_MEMORY_BYTES_PER_NS if self.is_far else _CACHED_BYTES_PER_NS)
 
     def _stage_bytes(self, stage: Stage) -> int:
         addresses = [i.attr for i in stage.body if isinstance(i.attr, Address)] + [s.address for s in stage.stores]
@@ -164,4 +164,4 @@ class Cost:
             return 1
         if tiled is not None and address.stride_of(tiled) == 1 and not address.dynamic and address.guard is None:
             return _TILED
-        return lanes * apart * (2 if self._is_far and jumps else 1)
+        return lanes * apart * (2 if self.is_far and jumps else 1)

@@ -26,6 +26,9 @@ LAUNCH_NS: Final = 2500.0               # one more kernel: launching it, and wai
 GAIN: Final = 0.75                      # of the time before, at most
 PART_NS: Final = 10_000.0               # work worth being a part
 PARTS_PER_CORE: Final = 8
+LONG_RUN: Final = 256                   # bytes of a row from where tasks of some columns each fetch memory in pieces,
+COLUMNS_APART: Final = 2.0              # at half the speed; parts of rows read it from end to end
+ROW_PARTS: Final = 128
 COLUMNS: Final = 64                     # columns a task takes at least, to read memory in long stretches
 
 Split = tuple[LoopKernel, tuple[Value, ...]]        # a kernel, and the value behind each of its params
@@ -49,13 +52,21 @@ def _choose_parts(kernel: LoopKernel, target: Target) -> int:
     if dim is not None and dim < kernel.n_parallel:
         tasks = tasks // count(kernel, (dim,)) * -(-count(kernel, (dim,)) // COLUMNS)
     now = nanoseconds * -(-tasks // _cores(target)) / tasks
+    wanted = min(PARTS_PER_CORE * _cores(target), nanoseconds / len(heavy) / PART_NS)
+    if cost.is_far and dim is not None and dim < kernel.n_parallel and _runs(kernel, heavy) >= LONG_RUN:
+        now, wanted = COLUMNS_APART * now, ROW_PARTS
     launches = sum(2 if stage.reductions else 1 for stage in heavy)
     if nanoseconds / _cores(target) + LAUNCH_NS * launches > GAIN * now:
         return 1
-    wanted = min(PARTS_PER_CORE * _cores(target), nanoseconds / len(heavy) / PART_NS)
     extents = {kernel.extents[stage.dims[0]] for stage in heavy if stage.reductions}
-    found = [n for n in range(2, 2 * PARTS_PER_CORE * _cores(target) + 1) if all(_divides(n, e) for e in extents)]
+    found = [n for n in range(2, int(2 * wanted) + 3) if all(_divides(n, e) for e in extents)]
     return min(found, key=lambda n: (abs(n - wanted), -n), default=1)
+
+
+def _runs(kernel: LoopKernel, heavy: Sequence[Stage]) -> int:
+    """Bytes from a point of a reduction to the next: what lies between them belongs to other columns."""
+    return max([abs(i.attr.stride_of(stage.dims[-1])) * i.dtype.itemsize for stage in heavy if stage.reductions
+                for i in stage.body if isinstance(i.attr, Address)], default=0)
 
 
 def _cores(target: Target) -> int:

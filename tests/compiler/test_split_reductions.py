@@ -105,3 +105,11 @@ def test_sums_have_the_same_bits_every_time() -> None:
     module = compiled(made.graph)
     bits = {run(module, made.arrays).outputs[0].tobytes() for _ in range(5)}
     assert len(bits) == 1
+
+
+def test_sums_of_long_rows_far_apart_are_cut_into_parts_of_rows() -> None:
+    """Tasks of some columns each would fetch pieces of every row."""
+    target = replace(host_target(), cores=2, l2_bytes=1 << 20)
+    fused, _ = run_passes(program(lambda p: p.b.sum(p.arg("f32[4096,512]"), (0,))).graph, GRAPH_PASSES)
+    parts, combined = lower(fused, target)
+    assert parts.kernel.extents == (128, 512, 32) and combined.kernel.extents == (512, 128)
