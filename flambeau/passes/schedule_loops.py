@@ -20,7 +20,7 @@ COLUMNS: Final = 4                      # vectors of a row that column reduction
 ACCUMULATORS: Final = 8                 # of a column reduction: columns x rows
 UNROLLED_INSTRS: Final = 96             # more code than this a step costs compile time and gains nothing
 TILE: Final = 16                        # the widest square transposed in registers
-TILE_BLOCK: Final = 64                  # points of a tile's vector dim that one task takes
+TILE_BLOCK: Final = 256                  # points of a tile's vector dim that one task takes
 
 
 def schedule_loops(kernel: LoopKernel, target: Target) -> LoopSchedule:
