@@ -296,11 +296,12 @@ def _compile_module(module: Module, options: dict[str, Any]) -> Module:
         made = memo[id(self)] = _compile_module(copy.deepcopy(plain(), memo), options)
         return made
 
-    namespace = {"__deepcopy__": deepcopied, "__reduce_ex__": lambda self, protocol: (_recompiled, (plain(), options)),
-                 "__copy__": lambda self: _compile_module(copy.copy(plain()), options), "__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "_compiled": compiled_call,
-                 "ir": compiled_call.ir, "explain": compiled_call.explain, "stats": compiled_call.stats}
+    namespace = {"__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "_compiled": compiled_call,
+                 "ir": compiled_call.ir, "explain": compiled_call.explain, "stats": compiled_call.stats,
+                 "__deepcopy__": deepcopied, "__copy__": lambda self: _compile_module(copy.copy(plain()), options),
+                 "__reduce_ex__": lambda self, protocol: (_recompiled, (plain(), options))}
     subclass = type(kind.__name__, (kind,), namespace)
-    compiled = object.__new__(subclass)
+    compiled: Module = object.__new__(subclass)
     object.__setattr__(compiled, "__dict__", module.__dict__)
     return compiled
 

@@ -37,6 +37,7 @@ class LeafGuard:
 
     def __init__(self, leaf: Any, name: str, by_value: bool):
         self.name, self.requires_grad = name, False
+        self.expected: Any
         if isinstance(leaf, Tensor):
             self.kind, self.expected, self.requires_grad = "tensor", leaf._type, leaf._requires_grad
         elif is_runtime_number(leaf) and not by_value:
@@ -157,9 +158,9 @@ class Entry:
             if read.state >= 0:
                 if now._type != read.grad._type or now._base is not None or not now._data().flags.c_contiguous:
                     return False
-                for write in traced.grads:
-                    if write.grad is read.grad:
-                        write.grad = now
+                for change in traced.grads:
+                    if change.grad is read.grad:
+                        change.grad = now
                 traced.states[read.state] = now
                 is_moved = True
             read.grad = now
@@ -176,10 +177,12 @@ class Entry:
             moved.setdefault(outside.storage, set()).add(outside.tensor._storage)
         if all(now == {storage} for storage, now in moved.items()):
             return True
-        states = {t._storage if o is None else o.storage: t for t, o in
-                  ((t, self._outside_of.get(id(t))) for t in self.traced.states)}
+        states: dict[Storage, Tensor] = {}
+        for t in self.traced.states:
+            known = self._outside_of.get(id(t))
+            states[t._storage if known is None else known.storage] = t
         for storage, now in moved.items():
-            if now != {storage} and (len(now) > 1 or not _is_plain(states.get(storage), storage)):
+            if now != {storage} and (len(now) > 1 or not _is_plain(states.get(storage))):
                 return False
         for outside in self.traced.outside:
             outside.storage = outside.tensor._storage
@@ -199,7 +202,8 @@ class Entry:
             return f"the default dtype is {get_default_dtype()!r}"
         for read in self.traced.read_grads:
             if (read.tensor._grad is None) is not (read.grad is None):
-                return f".grad of a tensor {read.tensor._type} is {'no longer None' if read.grad is None else 'None now'}"
+                now = "no longer None" if read.grad is None else "None now"
+                return f".grad of a tensor {read.tensor._type} is {now}"
         for n in self.traced.unset_grads:
             if leaves[n]._grad is not None:
                 return f".grad of {self.names[n]} is no longer None"
@@ -241,7 +245,7 @@ class Entry:
             if leaves[n]._record is not None:
                 raise UnsupportedError(f"backward() in {traced.graph.name} reached {self.names[n]}, which was computed "
                                        "outside of it: gradients would not flow further",
-                                       hint="compute it inside too, call backward() outside, or pass a detach()ed tensor")
+                                       hint="compute it inside too, call backward() outside, or detach() it")
         for n in traced.written_args:
             _check_writable(leaves[n], self.names[n])
         held = [self._argument(leaves[n]) for n in traced.arg_leaves]
@@ -293,9 +297,9 @@ class Entry:
             copy = held[traced.arg_leaves.index(n)][1]
             if copy is not None:
                 np.copyto(leaves[n]._data(), copy)
-        for write in traced.grads:
-            if write.tensor._grad is not write.grad:
-                write.tensor._grad = write.grad
+        for change in traced.grads:
+            if change.tensor._grad is not change.grad:
+                change.tensor._grad = change.grad
 
     def _results(self, leaves: Sequence[Any], buffers: list[Buffer], held: Any, scalars: list[float]) -> Any:
         traced = self.traced
@@ -352,8 +356,8 @@ def _check_writable(tensor: Tensor, name: str) -> None:
                                "memory is read-only", hint="clone() it first")
 
 
-def _is_plain(tensor: Tensor | None, storage: Storage) -> bool:
-    """True when a state that lay in `storage` owns its present memory, and that is contiguous."""
+def _is_plain(tensor: Tensor | None) -> bool:
+    """True when a state owns the memory it has now, and that is contiguous."""
     return (tensor is not None and tensor._base is None and tensor._storage.array.shape == tensor._type.shape
             and bool(tensor._storage.array.flags.c_contiguous))
 

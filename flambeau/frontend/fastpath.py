@@ -34,7 +34,8 @@ def make_fast_call(entry: Entry) -> Callable[[tuple[Any, ...]], Any] | None:
         return None
     simple_result = traced.structure is None or all(c is None for c in traced.structure.children)
     if (not simple_result or traced.differentiable is not None or traced.written_args or traced.arg_grads
-            or traced.read_grads or traced.laid_out or traced.unset_grads or any(s.kind != "out" and s.kind != "object" for s in traced.outputs)
+            or traced.read_grads or traced.laid_out or traced.unset_grads
+            or any(s.kind != "out" and s.kind != "object" for s in traced.outputs)
             or traced.structure is not None and traced.structure.kind not in (tuple, list)):
         return None
     return _Writer(entry).write()

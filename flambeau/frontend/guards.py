@@ -360,7 +360,10 @@ class Watch:
             self.add(("object", id(value.__self__)), name, _constant_reader(value.__self__))
             inner = (value.__func__,)
         elif isinstance(value, CompiledMarker):
-            inner = (value.__dict__.get("function"), getattr(value, "__wrapped__", None), getattr(value, "instance", None))
+            inner = [getattr(value, name, None) for name in ("function", "__wrapped__")]
+            owner = getattr(value, "instance", None)
+            if owner is not None:
+                self.add(("object", id(owner)), type(owner).__name__, _constant_reader(owner))
         elif isinstance(value, functools.partial):
             inner = _parts_of(value)
         elif isinstance(value, dict):
@@ -384,8 +387,9 @@ class Watch:
         """Default arguments that can change in place."""
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             if may_change(default) or callable(default):
+                where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
                 self.add(("object", id(default)), f"a default argument of {function.__name__}",
-                         _constant_reader(default), f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}")
+                         _constant_reader(default), where)
 
     def _watch_method(self, code: types.CodeType, kind: type) -> None:
         """The function that a class runs as `code`, and the class attributes that it names."""

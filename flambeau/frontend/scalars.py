@@ -21,7 +21,7 @@ EXACT = 2**53                   # f64 holds every integer up to here
 
 
 def is_runtime_number(value: Any) -> bool:
-    """True for what becomes a Scalar as an argument: a float, or an integer that is not huge, of Python's or NumPy's."""
+    """True for what becomes a Scalar as an argument: a float or a not too large integer, of Python's or NumPy's."""
     kind = type(value)
     if kind is int or isinstance(value, np.integer):
         return -INTEGER_LIMIT <= value <= INTEGER_LIMIT
@@ -36,13 +36,14 @@ class Scalar:
     __slots__ = ("_concrete", "bound", "is_integer", "on_force", "sources", "stands_for", "tensor")
 
     def __init__(self, tensor: Tensor, value: float | int, is_integer: bool, sources: frozenset[Any],
-                 on_force: Callable[[frozenset[Any]], None], bound: int = INTEGER_LIMIT, stands_for: type | None = None):
+                 on_force: Callable[[frozenset[Any]], None], bound: int = INTEGER_LIMIT,
+                 stands_for: type | None = None):
         self.tensor, self._concrete, self.is_integer = tensor, value, is_integer
         self.sources, self.on_force, self.bound = sources, on_force, bound
         self.stands_for = stands_for or (int if is_integer else float)
 
     @property
-    def __class__(self) -> type:            # type: ignore[override]
+    def __class__(self) -> type:
         return self.stands_for
 
     def force(self) -> float | int:
@@ -62,7 +63,8 @@ class Scalar:
             return function(*[forced(o) for o in operands])
         tensors = [o.tensor if isinstance(o, Scalar) else _constant(o) for o in operands]
         sources = frozenset().union(*[s.sources for s in from_scalars])
-        return Scalar(dispatch(op, *tensors), value, whole if integer is None else integer, sources, self.on_force, bound)
+        is_integer = whole if integer is None else integer
+        return Scalar(dispatch(op, *tensors), value, is_integer, sources, self.on_force, bound)
 
     def _binary(self, op: Op, function: Callable[..., Any], other: Any, reflected: bool,
                 integer: bool | None = None) -> Any:
@@ -197,7 +199,7 @@ class Scalar:
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def __invert__(self) -> Any:
-        return ~self.force()
+        return ~self.force()                # type: ignore[operator]
 
     def __trunc__(self) -> int:
         return math.trunc(self.force())
