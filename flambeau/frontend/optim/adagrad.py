@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Group, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.optimizer import Beside, Group, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -34,10 +34,11 @@ class Adagrad(Optimizer):
         return self._state_of(p, {"step": new_step, "sum": lambda: full_like(p, start)})
 
     def _update(self, group: Group) -> None:
-        lr, lr_decay, eps = hyper(group, "lr"), hyper(group, "lr_decay"), hyper(group, "eps")
+        lr, lr_decay, numbers = hyper(group, "lr"), hyper(group, "lr_decay"), Beside(hyper(group, "eps"))
         for p, grad in self._with_gradients(group):
+            (eps,) = numbers(p.dtype)
             state = self._own_state(p, group)
             step = assign_(state["step"], state["step"] + 1).to(dt.f64)
             total = assign_(state["sum"], state["sum"] + grad * grad)
-            rate = lr / ((step - 1) * lr_decay + 1)
+            rate = (lr / ((step - 1) * lr_decay + 1)).to(p.dtype)
             assign_(p, p - grad * rate / (total.sqrt() + eps))

@@ -4,11 +4,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.frontend.active import active
+from flambeau.frontend.dispatch import number
 from flambeau.frontend.functions.elementwise import maximum
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Group, Optimizer, full_like, hyper, hyper_pair, new_step
+from flambeau.frontend.optim.optimizer import Beside, Group, Optimizer, full_like, hyper, hyper_pair, new_step
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
+from flambeau.ir.dtypes import DType
 
 
 class Adam(Optimizer):
@@ -37,21 +40,44 @@ class Adam(Optimizer):
 
     def _update(self, group: Group) -> None:
         lr, eps, (beta1, beta2) = hyper(group, "lr"), hyper(group, "eps"), hyper_pair(group, "betas")
-        fresh1, fresh2 = 1 - beta1, 1 - beta2
+        numbers = Beside(1 - beta1, beta2, 1 - beta2, eps)
         shrink = None
         if group["weight_decay"] != 0 and self._decouples(group):
-            shrink = 1 - lr * hyper(group, "weight_decay")
+            shrink = Beside(1 - lr * hyper(group, "weight_decay"))
+        correct = _Correction(lr, beta1, beta2)
         for p, grad in self._with_gradients(group):
+            fresh1, kept2, fresh2, floor = numbers(p.dtype)
             state = self._state_of(p, _state_made(p, group["amsgrad"]))
-            step = assign_(state["step"], state["step"] + 1).to(dt.f64)
+            step_size, scale = correct(assign_(state["step"], state["step"] + 1), p.dtype)
             mean = assign_(state["exp_avg"], state["exp_avg"] + (grad - state["exp_avg"]) * fresh1)
-            square = assign_(state["exp_avg_sq"], state["exp_avg_sq"] * beta2 + grad * grad * fresh2)
+            square = assign_(state["exp_avg_sq"], state["exp_avg_sq"] * kept2 + grad * grad * fresh2)
             if group["amsgrad"]:
                 square = assign_(state["max_exp_avg_sq"], maximum(state["max_exp_avg_sq"], square))
-            step_size = lr / (1 - beta1**step)
-            root = square.sqrt() / (1 - beta2**step).sqrt() + eps
-            start = p if shrink is None else p * shrink
-            assign_(p, start - mean * step_size / root)
+            start = p if shrink is None else p * shrink(p.dtype)[0]
+            assign_(p, start - mean * step_size / (square.sqrt() / scale + floor))
+
+
+class _Correction:
+    """For the bias of running means that started at zero. Computed in f64, since beta**step is near 1; in eager mode
+    once for all parameters of one step count and dtype."""
+
+    def __init__(self, lr: Any, beta1: Any, beta2: Any):
+        self.lr, self.beta1, self.beta2, self.one = lr, beta1, beta2, number(1, dt.f64)
+        self._known: dict[tuple[float, DType], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, step: Tensor, dtype: DType) -> tuple[Tensor, Tensor]:
+        """(lr / (1 - beta1**step), sqrt(1 - beta2**step)) in `dtype`."""
+        if active.tracer is not None:
+            return self._computed(step, dtype)
+        key = (step.item(), dtype)
+        if key not in self._known:
+            self._known[key] = self._computed(step, dtype)
+        return self._known[key]
+
+    def _computed(self, step: Tensor, dtype: DType) -> tuple[Tensor, Tensor]:
+        step = step.to(dt.f64)
+        step_size, scale = self.lr / (self.one - self.beta1**step), (self.one - self.beta2**step).sqrt()
+        return step_size.to(dtype), scale.to(dtype)
 
 
 class AdamW(Adam):

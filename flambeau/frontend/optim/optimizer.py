@@ -14,8 +14,10 @@ import numpy as np
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import enable_grad, no_grad
+from flambeau.frontend.functions.coerce import tensor_of
 from flambeau.frontend.guards import Exactly, Identities, Volatile
 from flambeau.frontend.nn.conversion import clear_grad
+from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
@@ -41,6 +43,22 @@ def hyper_pair(group: Group, key: str) -> tuple[Any, Any]:
         return first, second
     owner: Any = _Pair(group, key)
     return tracer.scalar(owner, f"{key}[0]"), tracer.scalar(owner, f"{key}[1]")
+
+
+class Beside:
+    """Numbers as operands beside tensors: `self(dtype)` gives them in that dtype. A runtime Scalar is cast once, not
+    for every parameter; anything else is left as it is."""
+
+    def __init__(self, *numbers: Any):
+        self.numbers = numbers
+        self._in_dtype: dict[DType, tuple[Any, ...]] = {}
+
+    def __call__(self, dtype: DType) -> tuple[Any, ...]:
+        found = self._in_dtype.get(dtype)
+        if found is None:
+            found = tuple([tensor_of(n, dtype) if type(n) is Scalar else n for n in self.numbers])
+            self._in_dtype[dtype] = found
+        return found
 
 
 class _Pair:
@@ -140,14 +158,15 @@ class Optimizer(Volatile):
 
     def _with_gradients(self, group: Group) -> Iterator[tuple[Tensor, Tensor]]:
         """(parameter, what to descend along): the gradient, negated for maximize, plus weight decay."""
-        decay = None if group.get("weight_decay", 0) == 0 or self._decouples(group) else hyper(group, "weight_decay")
+        decays = group.get("weight_decay", 0) != 0 and not self._decouples(group)
+        decay = Beside(hyper(group, "weight_decay")) if decays else None
         for p in group["params"]:
             grad = p.grad
             if grad is None:
                 continue
             if group["maximize"]:
                 grad = -grad
-            yield p, grad if decay is None else grad + p * decay
+            yield p, grad if decay is None else grad + p * decay(p.dtype)[0]
 
     def _decouples(self, group: Group) -> bool:
         """True when weight decay is no part of the gradient (AdamW)."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Group, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.optimizer import Beside, Group, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 
 
@@ -24,10 +24,11 @@ class RMSprop(Optimizer):
                                   "maximize": maximize, "differentiable": differentiable})
 
     def _update(self, group: Group) -> None:
-        lr, alpha, eps = hyper(group, "lr"), hyper(group, "alpha"), hyper(group, "eps")
-        momentum = hyper(group, "momentum") if group["momentum"] != 0 else None
-        fresh = 1 - alpha
+        kept = hyper(group, "alpha")
+        numbers = Beside(hyper(group, "lr"), kept, 1 - kept, hyper(group, "eps"),
+                         hyper(group, "momentum") if group["momentum"] != 0 else None)
         for p, grad in self._with_gradients(group):
+            lr, alpha, fresh, eps, momentum = numbers(p.dtype)
             state = self._state_of(p, _state_made(p, momentum is not None, group["centered"]))
             assign_(state["step"], state["step"] + 1)
             square = assign_(state["square_avg"], state["square_avg"] * alpha + grad * grad * fresh)

@@ -5,7 +5,7 @@ from typing import Any
 
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Group, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.optimizer import Beside, Group, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 
 
@@ -27,9 +27,9 @@ class SGD(Optimizer):
                                   "differentiable": differentiable, "fused": fused})
 
     def _update(self, group: Group) -> None:
-        lr = hyper(group, "lr")
-        momentum = hyper(group, "momentum") if group["momentum"] != 0 else None
+        numbers = Beside(hyper(group, "lr"), hyper(group, "momentum") if group["momentum"] != 0 else None)
         for p, grad in self._with_gradients(group):
+            lr, momentum = numbers(p.dtype)
             if momentum is not None:
                 buffer = self._moved_buffer(p, grad, group, momentum)
                 grad = grad + buffer * momentum if group["nesterov"] else buffer
