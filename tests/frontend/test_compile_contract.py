@@ -520,3 +520,12 @@ def test_compiled_is_as_eager(case) -> None:
 @pytest.mark.parametrize(("case", "error"), cases.refused_cases, ids=name_of)
 def test_what_cannot_be_compiled_raises(case, error) -> None:
     check_refused(case, error)
+
+
+def test_a_fast_call_notices_that_the_jit_was_switched_off() -> None:
+    run = fb.compile(lambda x: x + 1)
+    run(fb.ones(1))
+    calls = run.stats().calls
+    with fb.config.set(disable_jit=True):
+        assert run(fb.ones(1)).item() == 2.0
+    assert run.stats().calls == calls
