@@ -208,6 +208,7 @@ def _emit_merge(plan: Plan, module: ll.Module, name: str, epilogue: ll.Function)
         parts = _partial_sums(b, plan, where, b.index(0))
 
         def add(at: ll.Value) -> None:
+            at = b.opaque(at)
             total = b.load_vector(parts, at, plan.acc, lanes)
             for split in range(1, plan.splits):
                 term = b.load_vector(

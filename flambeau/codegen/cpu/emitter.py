@@ -81,7 +81,6 @@ __all__ = [
 
 KERNEL_TYPE = ll.FunctionType(I32, [PTR, PTR, PTR, I64, I64])
 _DETAIL_OFFSETS = (8, 16)
-_SAME_I64 = ll.FunctionType(I64, [I64])
 
 
 def new_module(name: str, target: Target) -> ll.Module:
@@ -251,9 +250,10 @@ class Emitter(TextBuilder):
         return merged
 
     def opaque(self, value: ll.Value) -> ll.Value:
-        """The i64 `value`, hidden from LLVM's loop passes. They would search for the cheapest way to step whatever is
-        computed from a loop counter; for the few addresses of a tile that costs milliseconds and saves nothing."""
-        return self.asm(_SAME_I64, "", "=r,0", [value], side_effect=False)
+        """The i64 or pointer `value`, hidden from LLVM's loop passes. They would search for the cheapest way to step
+        whatever is computed from a loop counter; for the few addresses of a tile that costs milliseconds and saves
+        nothing."""
+        return self.asm(ll.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)
 
     # -- scalars and addresses ----------------------------------------------------------------------------------
 

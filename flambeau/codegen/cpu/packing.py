@@ -266,6 +266,7 @@ class _Packing:
         acc, dtype = self.plan.acc, self.source.dtype
 
         def point(k: ll.Value) -> None:
+            k = b.opaque(k)
             there = b.element(target, b.mul(k, b.index(step)), acc)
             for number, pointer in enumerate(columns):
                 b.store_vector(widen(b, b.load_scalar(pointer, k, dtype), dtype, acc), there, number, acc)

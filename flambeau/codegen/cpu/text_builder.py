@@ -2,8 +2,8 @@
 
 llvmlite keeps every instruction as an object, finds each an unused name and renders it at the end: 18 us an
 instruction, half of the time a kernel took to compile. The instructions that kernels are made of are written out
-once here (2 us). Control flow, phis and all that is rare stay llvmlite's; both kinds mix freely. LLVM's parser checks
-the operand types, which the line's maker does not.
+once here (2 us). Control flow, phis and all that is rare stay llvmlite's; both kinds mix freely. Operand types are
+checked here where the text names only one of them, else by LLVM's parser.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _binary(opcode: str) -> Callable[..., ll.Value]:
         self: TextBuilder, lhs: ll.Value, rhs: ll.Value, name: str = "", flags: Sequence[str] = ()
     ) -> ll.Value:
         words = f"{opcode} {' '.join(flags)} " if flags else f"{opcode} "
-        kind = lhs.type
+        kind = _common_type(opcode, lhs, rhs)
         return self.line(kind, f"{words}{kind} {lhs.get_reference()}, {rhs.get_reference()}")
 
     return method
@@ -82,7 +82,7 @@ def _comparison(opcode: str, prefix: str, plain: bool) -> Callable[..., ll.Value
         word = _ORDER.get(order)
         word = order if word is None else word if plain and word in ("eq", "ne") else prefix + word
         words = f"{opcode} {' '.join(flags)} {word}" if flags else f"{opcode} {word}"
-        kind = lhs.type
+        kind = _common_type(opcode, lhs, rhs)
         result = _vector_of_i1(kind.count) if isinstance(kind, ll.VectorType) else _I1
         return self.line(result, f"{words} {kind} {lhs.get_reference()}, {rhs.get_reference()}")
 
@@ -250,6 +250,12 @@ def _vector(element: ll.Type, lanes: int) -> ll.Type:
 def _typed(value: ll.Value) -> str:
     # A constant's own text is just this, and llvmlite keeps it.
     return str(value) if isinstance(value, ll.Constant) else f"{value.type} {value.get_reference()}"
+
+
+def _common_type(opcode: str, lhs: ll.Value, rhs: ll.Value) -> ll.Type:
+    kind, other = lhs.type, rhs.type
+    assert kind is other or kind == other, f"operands of {opcode} are of one type, not {kind} and {other}"
+    return kind
 
 
 def _i64_number(value: ll.Value) -> int | None:

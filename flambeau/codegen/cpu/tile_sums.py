@@ -103,20 +103,20 @@ class _Sums:
     ) -> _Carry:
         """`count` times: sums = body(lhs, rhs, sums), then both pointers move `points` points along k loop `level`.
 
-        The pointers are carried, not computed from the counter: LLVM's strength reduction took a fifth of a kernel's
-        compile time to find the same code.
+        The pointers are carried, not computed from the counter, and opaque: LLVM's strength reduction took a fifth of
+        a kernel's compile time to find the same code.
         """
 
         def trip(lhs: ll.Value, rhs: ll.Value, *sums: ll.Value) -> list[ll.Value]:
             totals = body(lhs, rhs, list(sums))
-            return [*self.advance(lhs, rhs, points, level), *totals]
+            return [*map(self.b.opaque, self.advance(lhs, rhs, points, level)), *totals]
 
         lhs, rhs, sums = start
         carry = [lhs, rhs, *sums]
         if not isinstance(count, int):
             carry = self.b.loop(0, count, 1, lambda _, *carried: trip(*carried), carry, name=f"k{level}")
         elif count == 1:
-            carry = trip(*carry)
+            carry = [*self.advance(lhs, rhs, points, level), *body(lhs, rhs, sums)]
         elif count:
             carry = self.b.repeat(count, trip, carry, name=f"k{level}")
         return carry[0], carry[1], carry[2:]
