@@ -26,12 +26,14 @@ def dispatch(op: Op, *operands: Tensor) -> Any:
     """Apply `op`; a Tensor, or a tuple of them for ops with several results.
 
     Operands must already be promoted and broadcast (ops are strict). Raises TypeInferenceError otherwise."""
+    requires_grad = False
     for t in operands:
         if t._saved_version != -1 or t._base is not None:
             _prepare(t, op)
+        requires_grad = requires_grad or t._requires_grad
     tracer = active.tracer
     results = tracer.record(op, operands) if tracer is not None else _evaluate(op, operands)
-    if grad_mode.enabled and any(t._requires_grad for t in operands):
+    if requires_grad and grad_mode.enabled:
         attach_record(op, operands, results)
     return results[0] if len(results) == 1 else results
 
@@ -95,6 +97,8 @@ def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     results = op.infer(*types)
     given = [t._data() if t._array is None else t._array for t in operands]
     arrays = apply(op, given, types, results)
+    if len(arrays) == 1:
+        return (_own(arrays[0], results[0], given),)
     return tuple([_own(array, type, given) for array, type in zip(arrays, results, strict=True)])
 
 
