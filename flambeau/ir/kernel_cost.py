@@ -83,9 +83,11 @@ class Cost:
 
     def nanoseconds(self, vector_dim: int | None, tiled: int | None = None) -> float:
         """The whole kernel with vectors along `vector_dim`; tiled: the parallel dim that makes tiles with it."""
-        instrs = sum(self.stage_instrs(stage, vector_dim, tiled) for stage in self.kernel.stages)
-        computing, moving = instrs * _NS_PER_INSTR, self.memory_ns(vector_dim)
-        return max(computing, moving) + min(computing, moving) / 4
+        return max(self.instrs(vector_dim, tiled) * _NS_PER_INSTR, self.memory_ns(vector_dim))
+
+    def instrs(self, vector_dim: int | None, tiled: int | None = None) -> float:
+        """Vector instructions of the whole kernel; accesses whose lanes lie apart count by the lane."""
+        return sum(self.stage_instrs(stage, vector_dim, tiled) for stage in self.kernel.stages)
 
     def memory_ns(self, vector_dim: int | None) -> float:
         """What moving every param once takes, or what each stage moves if one task's share leaves level 2."""

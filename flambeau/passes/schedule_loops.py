@@ -41,16 +41,16 @@ def schedule_loops(kernel: LoopKernel, target: Target) -> LoopSchedule:
 
 def vector_dim_of(cost: Cost) -> tuple[int | None, int | None, float]:
     """(the vector dim, the dim that makes tiles with it if any, nanoseconds); ties go to the innermost."""
-    best: tuple[int | None, int | None, float] = (None, None, cost.nanoseconds(None))
+    best: tuple[int | None, int | None, float] = (None, None, cost.instrs(None))
     walked = {dim for stage in cost.kernel.stages for dim in stage.dims}
     for dim in reversed(range(len(cost.kernel.extents))):
         if cost.kernel.extents[dim] in (0, 1) or not (dim < cost.kernel.n_parallel or dim in walked):
             continue
         tiled = _companion(cost, dim)
-        found = cost.nanoseconds(dim, tiled)
+        found = cost.instrs(dim, tiled)
         if found < best[2] or (best[0] is None and found <= best[2]):
             best = dim, tiled, found
-    return best
+    return best[0], best[1], cost.nanoseconds(*best[:2])
 
 
 def _companion(cost: Cost, dim: int) -> int | None:
