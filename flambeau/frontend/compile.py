@@ -126,7 +126,7 @@ class CompiledFunction(CompiledMarker):
     # -- compiling --------------------------------------------------------------------------------------------------
 
     def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
-        from flambeau.compiler import compile_graph         # LLVM is loaded at the first compile, not at import
+        from flambeau.compiler import compile_graph  # LLVM is loaded at the first compile, not at import
         with self._lock, paused_collector():
             known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
             if known is not None:

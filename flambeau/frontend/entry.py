@@ -388,6 +388,7 @@ class CompiledBackward(Op):
         self.saved: list[tuple[int, Any, Tensor | None, int]] | None = []               # pointer, owner, tensor, version
         for n, value in enumerate(differentiable.residuals):
             source: Tensor | None = None
+            owner: Any = None               # keeps the memory alive
             if value in arg_inputs:
                 position = arg_inputs.index(value)
                 source = leaves[entry.traced.arg_leaves[position]]
@@ -400,7 +401,7 @@ class CompiledBackward(Op):
                 pointer, owner = int(array.__array_interface__["data"][0]), array
             else:
                 pointer, owner = buffers[first + n].ptr, buffers[first + n]
-            if source is not None and source._storage.version and entry.traced.graph.writes.get(value) is not None:
+            if source is not None and value in entry.traced.graph.writes:       # its old value is in the output
                 pointer, owner, source = buffers[first + n].ptr, buffers[first + n], None
             self.saved.append((pointer, owner, source, source._storage.version if source is not None else 0))
 

@@ -73,7 +73,8 @@ class _Writer:
         self.results()
         source = "def call(args):\n" + "\n".join("    " + line for line in self.lines)
         exec(compile(source, f"<flambeau call of {entry.traced.graph.name}>", "exec"), self.names)
-        return self.names["call"]       # type: ignore[no-any-return]
+        call: Callable[[tuple[Any, ...]], Any] = self.names["call"]
+        return call
 
     def put(self, line: str) -> None:
         self.lines.append(line)
@@ -157,7 +158,8 @@ class _Writer:
             wrapped = f"Tensor._make(Storage(None, b{spec.index}, {layout}), {self.constant('type', type)})"
             self.put(f"r{number} = {wrapped}")
             if number in entry.spent:
-                self.put(f"r{number}._requires_grad = True; r{number}._record = {self.constant('spent', entry.spent_record)}")
+                spent = self.constant("spent", entry.spent_record)
+                self.put(f"r{number}._requires_grad = True; r{number}._record = {spent}")
             made.append(f"r{number}")
         structure = entry.traced.structure
         if structure is None:

@@ -178,7 +178,8 @@ def may_change(value: Any, depth: int = 0) -> bool:
     if isinstance(value, (tuple, frozenset)):
         return any(may_change(v, depth + 1) for v in value)
     if dataclasses.is_dataclass(value):
-        return not value.__dataclass_params__.frozen or any(        # type: ignore[attr-defined]
+        frozen = getattr(value, "__dataclass_params__").frozen  # noqa: B009 (typeshed hides it)
+        return not frozen or any(
             may_change(getattr(value, f.name, None), depth + 1) for f in dataclasses.fields(value))
     return depth <= 2 and not isinstance(value, Attributed) and _is_user_object(value)
 

@@ -77,10 +77,10 @@ def _unflatten(structure: Structure | None, leaves: Any) -> Any:
         made = kind() if structure.factory is None else kind(structure.factory)
         made.update(zip(structure.keys, values, strict=True))
         return made
-    made = object.__new__(kind)                     # __init__ would compute fields anew, or refuse them
+    record: Any = object.__new__(kind)              # __init__ would compute fields anew, or refuse them
     for name, value in zip(structure.keys, values, strict=True):
-        object.__setattr__(made, name, value)
-    return made
+        object.__setattr__(record, name, value)
+    return record
 
 
 def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:

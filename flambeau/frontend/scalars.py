@@ -15,7 +15,6 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.op import Op
 
-
 INTEGER_LIMIT = 2**31 - 1       # integers beyond it are guarded by value
 EXACT = 2**53                   # f64 holds every integer up to here
 
@@ -42,7 +41,7 @@ class Scalar:
         self.sources, self.on_force, self.bound = sources, on_force, bound
         self.stands_for = stands_for or (int if is_integer else float)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         return self.stands_for
 

@@ -215,7 +215,9 @@ class Binder:
             hidden_outputs=len(graph.outputs) - n_visible)
 
     def _outputs(self, leaves: Sequence[Any]) -> tuple[list[OutputSpec], list[Value]]:
-        trace, specs, values = self.trace, [], []
+        trace = self.trace
+        specs: list[OutputSpec] = []
+        values: list[Value] = []
         seen: dict[int, int] = {}
         leaf_of_shell = {id(shell): number for number, shell in self.shell_of.items()}
         for leaf in leaves:

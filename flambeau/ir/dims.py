@@ -82,7 +82,7 @@ class Dim:
         return f"Dim({self})"
 
 
-Size = Union[int, Dim]
+Size = Union[int, Dim]          # noqa: UP007 (Dim has no | of its own)
 
 
 def _terms(size: Size) -> tuple[tuple[Monomial, int], ...]:

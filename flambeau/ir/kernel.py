@@ -178,7 +178,7 @@ class LoopKernel:
 class ContractionSchedule:
     """m_tile: how many points of each m dim (outer to inner) one register tile takes; n_vectors: vectors of the
     innermost n dim in a tile; pack_rhs / pack_lhs: copy the operand into tile order in scratch first; k_block:
-    points of the flattened k dims per pass (0: all at once); split_k: partial sums over that many slices of k, added in a fixed order
+    points of the flattened k dims per pass (0: all at once); split_k: partial sums over so many slices of k, added in order
     by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes;
     vectors: the role whose innermost dim is walked in vectors. With "k" (dot products; both operands contiguous
     along the innermost k dim) n_vectors counts columns of the tile; prefetch: ask for rhs that many points of k
@@ -202,8 +202,8 @@ class ContractionSchedule:
 class ContractionKernel:
     """acc = sum over k of lhs * rhs in `acc_dtype`, then `epilogue` (a Stage with dims ()) at every (batch, m, n).
 
-    Address strides are keyed by dim number: lhs over batch+m+k, rhs over batch+k+n, epilogue over batch+m+n. Lists of dims run
-    outer to inner. The innermost n dim is the vector dim."""
+    Address strides are keyed by dim number: lhs over batch+m+k, rhs over batch+k+n, epilogue over batch+m+n. Lists of
+    dims run outer to inner. The innermost n dim is the vector dim."""
 
     name: str
     params: tuple[Param, ...]

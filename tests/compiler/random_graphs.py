@@ -348,7 +348,8 @@ def noise(g: Generator) -> Value:
 
 
 _STEPS: dict[Callable[[Generator], Value | None], float] = {
-    unary: 4, binary: 6, with_itself: 3, choice: 1.5, permute: 2, reshape: 2, broadcast: 2.5, cut: 1.5, pad: 1, flip: 1, concat: 0.7,
+    unary: 4, binary: 6, with_itself: 3, choice: 1.5, permute: 2, reshape: 2, broadcast: 2.5, cut: 1.5, pad: 1, flip: 1,
+    concat: 0.7,
     update: 0.7, reduce: 4, normalize: 1.5, matmul: 2, take: 1, scatter: 0.6, narrow: 0.5, position: 0.4, noise: 0.3,
     integers: 0.5, pick_along: 0.6, spread_along: 0.5, running_sum: 0.3, image: 1,
 }

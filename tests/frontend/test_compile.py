@@ -5,10 +5,11 @@ import dataclasses
 import gc
 import threading
 
-import flambeau as fb
-import flambeau.nn.functional as F
 import numpy as np
 import pytest
+
+import flambeau as fb
+import flambeau.nn.functional as F
 from flambeau import nn, optim
 from flambeau.errors import CaptureError, TraceError, UnsupportedError
 

@@ -699,8 +699,7 @@ def dropout_bw(compiled):
     w = fb.ones(100, requires_grad=True)
 
     def g(x):
-        y = F.dropout(w * x, 0.5)
-        return y
+        return F.dropout(w * x, 0.5)
 
     f = compiled(g)
     for _ in range(2):

@@ -212,7 +212,8 @@ def test_printing_knows_every_field():
                                   "all), found 'mean'"),
     (" : f32\n    %4", "\n    %4", "line 13, column 5: expected ':', found '%4'"),
     ("store %4 to", "store %4 at", "line 15, column 14: expected 'to', found 'at'"),
-    ("unroll=4", "unrol=4", "line 22, column 26: expected one of unroll, block, grain, parallel, row_dim, rows, found 'unrol'"),
+    ("unroll=4", "unrol=4",
+     "line 22, column 26: expected one of unroll, block, grain, parallel, row_dim, rows, found 'unrol'"),
     ("unroll=4", "vector_dim=4", "line 22, column 26: expected one of unroll, block, grain, parallel, row_dim, rows, "
                                  "found 'vector_dim'"),
     ("-1)\"", "-1)", "line 23, column 7: expected a source location in quotes, found '\"'"),

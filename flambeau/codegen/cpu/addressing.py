@@ -218,7 +218,8 @@ class Memory:
         lanes, stride = self.plan.lanes, address.stride_of(self.plan.vector_dim or 0)
         first, dtype = self._locate(stage, address, 0).pointer, self._dtype(address)
         kind = vector_type(compute_type(dtype.name), lanes)
-        rows = [self.emitter.load(self._slot_row(address, row), typ=kind, align=self._slot_alignment(dtype)) for row in range(lanes)]
+        rows = [self.emitter.load(self._slot_row(address, row), typ=kind, align=self._slot_alignment(dtype))
+                for row in range(lanes)]
         for lane, vector in enumerate(transposed(self.emitter, rows)):
             self.emitter.store_vector(vector, first, lane * stride, dtype.name)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,8 +54,8 @@ class Slice(Linear):
         return -(-(limit - start) // stride)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        places = map(slice, self.starts, self.limits, self.strides)
-        return operands[0][(*places, ...)]          # with the ellipsis rank 0 is an array, not a number
+        places: tuple[Any, ...] = (*map(slice, self.starts, self.limits, self.strides), ...)
+        return operands[0][places]          # with the ellipsis rank 0 is an array, not a number
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         low, high = [], []
