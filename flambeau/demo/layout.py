@@ -59,14 +59,20 @@ def place_in_layers(part: nx.DiGraph, order: Sequence[Node]) -> Placement:
 
 
 def _layers(part: nx.DiGraph, order: Sequence[Node]) -> dict[Node, int]:
-    """Longest path from a source; a source itself stands just before its first reader, not at the far left."""
+    """Longest path from a source; sources, and what is made of sources alone, stand just before their first reader,
+    not at the far left."""
     layer_of: dict[Node, int] = {}
     for node in order:
         layer_of[node] = max((layer_of[producer] + 1 for producer in part.predecessors(node)), default=0)
+    movable: set[Node] = set()
     for node in order:
-        if part.in_degree(node) == 0 and part.out_degree(node) > 0:
+        if part.out_degree(node) and part.in_degree(node) <= 1 and movable.issuperset(part.predecessors(node)):
+            movable.add(node)
+    for node in reversed(order):
+        if node in movable:
             layer_of[node] = min(layer_of[consumer] for consumer in part.successors(node)) - 1
-    return layer_of
+    first = min(layer_of.values(), default=0)
+    return {node: layer - first for node, layer in layer_of.items()}
 
 
 def _centred(column: Sequence[Node]) -> list[tuple[Node, float]]:

@@ -69,10 +69,12 @@ def draw_digits(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray,
 def draw_graph(graph: Graph, path: Path, title: str, roles: Sequence[str] = tuple(COLOUR_OF_ROLE)) -> None:
     """The nodes of `graph` that play one of `roles`, and the values that flow between them, left to right."""
     role_of = role_of_nodes(graph)
-    shown = [node for node in graph.toposort() if role_of[node] in roles and node.op.name != "constant"]
-    part = nx.DiGraph(graph.subgraph(shown))
+    chosen = [node for node in graph.toposort() if role_of[node] in roles and node.op.name != "constant"]
+    part = nx.DiGraph(graph.subgraph(chosen))
+    shown = [node for node in chosen if part.degree(node)]          # inputs that only other parts read stay out
+    part = nx.DiGraph(part.subgraph(shown))
     placement = place_in_layers(part, shown)
-    figure = new_figure(max(6.0, 0.62 * placement.n_layers), max(3.0, 0.26 * placement.tallest + 0.8))
+    figure = new_figure(max(6.0, 0.7 * placement.n_layers), max(3.0, 0.3 * placement.tallest + 0.8))
     axes = figure.add_subplot()
     _draw_edges(axes, part, placement)
     for node in shown:
@@ -92,7 +94,7 @@ def draw_graph(graph: Graph, path: Path, title: str, roles: Sequence[str] = tupl
 def label_of(node: Node) -> str:
     """What to write on a node: the name of an input, or of the operation and, for a fusion, its kind."""
     if node.op.name == "input":
-        return str(getattr(node.op, "label", "")) or "input"
+        return "\n".join(str(getattr(node.op, "label", "")).rsplit(".", 2)[-2:]) or "input"
     kind = getattr(node.op, "kind", "")
     return f"{node.op.name}\n{kind}" if kind else node.op.name
 
