@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.frontend.active import active
 from flambeau.frontend.autograd import set_grad_enabled
 from flambeau.frontend.dispatch import constant, dispatch, write
 from flambeau.frontend.tensor import Tensor
@@ -60,6 +61,8 @@ class Generator:
     def bits(self, shape: tuple[int, ...], dtype: DType) -> Tensor:
         """Uniform bits of `shape` (dtype u32 or u64); the stream moves on."""
         with set_grad_enabled(False):
+            if active.tracer is not None:
+                active.tracer.name_of.setdefault(id(self.state), "generator")
             drawn = dispatch(ops.RandomBits(shape, dtype), self.state)
             write(self.state, dispatch(ops.add, self.state, constant(_ONE_DRAW, dt.i64)))
         return drawn
