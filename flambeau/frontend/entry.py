@@ -385,17 +385,17 @@ class CompiledBackward(Op):
         state_inputs = [v for v in graph.inputs if v.node.op.kind == "state"]           # type: ignore[attr-defined]
         scalar_inputs = [v for v in graph.inputs if v.node.op.kind == "scalar"]         # type: ignore[attr-defined]
         first = len(graph.outputs) - len(differentiable.residuals)
-        self.saved: list[tuple[int, Any, Tensor | None, int]] | None = []               # pointer, owner, tensor, version
+        self.saved: list[tuple[int, Any, Storage | None, int]] | None = []      # pointer, owner, storage, version
         for n, value in enumerate(differentiable.residuals):
-            source: Tensor | None = None
+            source: Storage | None = None   # not its tensor, which may be given other memory
             owner: Any = None               # keeps the memory alive
             if value in arg_inputs:
                 position = arg_inputs.index(value)
-                source = leaves[entry.traced.arg_leaves[position]]
-                pointer, owner = held[position][0], (source, held[position][1])
+                source = leaves[entry.traced.arg_leaves[position]]._storage
+                pointer, owner = held[position]
             elif value in state_inputs:
-                source = entry.traced.states[state_inputs.index(value)]
-                pointer, owner = source._storage.buffer.ptr, source
+                source = entry.bound_storages[state_inputs.index(value)]
+                pointer = source.buffer.ptr
             elif value in scalar_inputs:
                 array = np.array(scalars[scalar_inputs.index(value)], np.float64)
                 pointer, owner = int(array.__array_interface__["data"][0]), array
@@ -403,7 +403,7 @@ class CompiledBackward(Op):
                 pointer, owner = buffers[first + n].ptr, buffers[first + n]
             if source is not None and value in entry.traced.graph.writes:       # its old value is in the output
                 pointer, owner, source = buffers[first + n].ptr, buffers[first + n], None
-            self.saved.append((pointer, owner, source, source._storage.version if source is not None else 0))
+            self.saved.append((pointer, owner, source, source.version if source is not None else 0))
 
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any],
             cotangents: Sequence[Any]) -> Sequence[Any]:
@@ -415,10 +415,10 @@ class CompiledBackward(Op):
         if grad_mode.enabled:
             raise UnsupportedError("second derivatives through a compiled function's backward are not recorded",
                                    hint="take both derivatives inside the compiled function")
-        for _, _, source, version in self.saved:
-            if source is not None and source._storage.version != version:
+        for (_, _, source, version), value in zip(self.saved, differentiable.residuals, strict=True):
+            if source is not None and source.version != version:
                 raise RuntimeError("one of the tensors needed for gradient computation has been modified by an inplace "
-                                   f"operation: {source._type}, saved by a compiled function")
+                                   f"operation: {value.type}, saved by a compiled function")
         filled = [np.zeros(r._type.static_shape, r.dtype.storage) if ct is None else np.ascontiguousarray(ct._data())
                   for ct, r in zip(cotangents, results, strict=True)]
         buffers = [allocate(v.type.nbytes) for v in differentiable.graph.outputs]

@@ -10,7 +10,7 @@ from contract import Cases, check_refused, check_same, leaf, name_of
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
-from flambeau.errors import CaptureError, UnsupportedError
+from flambeau.errors import CaptureError, KernelError, UnsupportedError
 
 cases = Cases()
 
@@ -882,6 +882,19 @@ def param_and_data(compiled):
     yield p
 
 
+@cases.same
+def data_replaced_before_backward(compiled):
+    w, x, c = fb.full((1000,), 3.0, requires_grad=True), fb.full((1000,), 2.0), fb.full((1000,), 5.0)
+    f = compiled(lambda x: x * x * w * w * c)
+    y = f(x)
+    for t in (x, w, c):
+        t.data = fb.zeros(1000)
+    f(x)                                # the function goes on with other memory
+    others = [fb.full((1000,), 7.0) for _ in range(9)]
+    y.sum().backward()
+    yield w.grad[:2], len(others)
+
+
 @pytest.mark.parametrize("case", cases.same_cases, ids=name_of)
 def test_compiled_is_as_eager(case) -> None:
     check_same(case)
@@ -890,3 +903,36 @@ def test_compiled_is_as_eager(case) -> None:
 @pytest.mark.parametrize(("case", "error"), cases.refused_cases, ids=name_of)
 def test_what_cannot_be_compiled_raises(case, error) -> None:
     check_refused(case, error)
+
+
+def assigned(x, at, new):
+    x[at] = new
+    return x
+
+
+WRITTEN_AT = {
+    "assigned": assigned,
+    "assigned_in_two_dims": lambda x, at, new: assigned(x.view(2, 2), (at * 0, at), new),
+    "index_put": lambda x, at, new: x.index_put((at,), new),
+    "index_copy": lambda x, at, new: x.index_copy(0, at, new),
+    "index_fill": lambda x, at, new: x.index_fill(0, at, 5.0),
+    "scatter": lambda x, at, new: x.scatter(0, at, new),
+    "one_hot": lambda x, at, new: F.one_hot(at, 4) + x,
+}
+
+
+@pytest.mark.parametrize("write", WRITTEN_AT.values(), ids=WRITTEN_AT.keys())
+def test_an_index_out_of_range_is_never_left_out(write) -> None:
+    new = fb.tensor([1.0, 2.0])
+    compiled = fb.compile(write)
+    for at in (fb.tensor([1, 0]), fb.tensor([1, 1])):
+        assert compiled(fb.zeros(4), at, new).tolist() == write(fb.zeros(4), at, new).tolist()
+    for wrong in (4, -5):
+        with pytest.raises(RuntimeError):
+            write(fb.zeros(4), fb.tensor([1, wrong]), new)
+        with pytest.raises(KernelError, match="out of range"):
+            compiled(fb.zeros(4), fb.tensor([1, wrong]), new)
+    kept = fb.zeros(4)
+    with pytest.raises(KernelError):
+        fb.compile(lambda at: kept.copy_(write(kept, at, new).sum()))(fb.tensor([1, 4]))
+    assert kept.tolist() == [0.0] * 4

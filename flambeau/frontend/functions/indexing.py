@@ -280,11 +280,17 @@ def _last_writer(index: Tensor, size: int) -> Tensor:
         last = np.full(size, -1, np.int64)
         last[index._data().reshape(-1)] = np.arange(index.numel())
         return holding(last, dt.i64)
-    n = index.numel()
+    index, n = _checked(index, size), index.numel()
     places = spread(dispatch(ops.Iota(size, dt.i64)), (size, n), (0,))
     numbers = spread(dispatch(ops.Iota(n, dt.i64)), (size, n), (1,))
     here = dispatch(ops.eq, places, spread(reshaped(index, (n,)), (size, n), (1,)))
     return dispatch(ops.AMax((1,)), dispatch(ops.where, here, numbers, tensor_of(-1, dt.i64)))
+
+
+def _checked(index: Tensor, size: int) -> Tensor:
+    """The indices as i64, for a traced op that would leave out those it finds nowhere: each is looked up in the list
+    of all, which is a KernelError outside [0, size)."""
+    return dispatch(ops.Take(0), dispatch(ops.Iota(size, dt.i64)), cast(index, dt.i64))
 
 
 # -- by name ----------------------------------------------------------------------------------------------------------
@@ -404,9 +410,10 @@ def _last_writer_along(index: Tensor, dim: int, size: int) -> Tensor:
             each = np.take(data, [place], dim)
             np.put_along_axis(last, each, place, dim)
         return holding(last, dt.i64)
+    index = _checked(index, size)
     wide = (*shape[:dim + 1], size, *shape[dim + 1:])           # update number, then place
     kept = tuple([d for d in range(len(wide)) if d != dim + 1])
-    here = dispatch(ops.eq, spread(cast(index, dt.i64), wide, kept),
+    here = dispatch(ops.eq, spread(index, wide, kept),
                     spread(dispatch(ops.Iota(size, dt.i64)), wide, (dim + 1,)))
     numbers = spread(dispatch(ops.Iota(shape[dim], dt.i64)), wide, (dim,))
     return dispatch(ops.AMax((dim,)), dispatch(ops.where, here, numbers, tensor_of(-1, dt.i64)))
@@ -476,7 +483,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """i64[..., num_classes] with a 1 at each index. num_classes -1: one more than the greatest (eager only).
 
-    Raises RuntimeError for a class out of range, as far as data can be looked at."""
+    Raises RuntimeError for a class out of range (KernelError in a compiled function, which finds it as it runs)."""
     x = _index_tensor(tensor, "one_hot")
     if active.tracer is None or num_classes == -1:
         data = x._data()
@@ -484,6 +491,8 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
             num_classes = int(data.max()) + 1 if data.size else 0
         if data.size and not (data.min() >= 0 and data.max() < num_classes):
             raise RuntimeError(f"one_hot: class values must lie in [0, {num_classes})")
+    if active.tracer is not None:
+        x = _checked(x, num_classes)
     wide = (*x._type.static_shape, num_classes)
     classes = spread(dispatch(ops.Iota(num_classes, dt.i64)), wide, (x.ndim,))
     return cast(dispatch(ops.eq, spread(cast(x, dt.i64), wide, range(x.ndim)), classes), dt.i64)
