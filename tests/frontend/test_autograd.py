@@ -548,3 +548,27 @@ def test_deepcopy_and_pickle_keep_data_dtype_and_requires_grad() -> None:
     assert twice[0] is twice[1]
     with pytest.raises(RuntimeError, match="leaf"):
         copy.deepcopy(x * 2)
+
+
+COPIES = {
+    "roll": lambda x: x.roll(0, 0),
+    "pad": lambda x: F.pad(x, (0, 0)),
+    "cumprod": lambda x: x.cumprod(0),
+    "index_copy": lambda x: x.index_copy(0, fb.zeros(0, dtype=fb.int64), fb.zeros(0)),
+    "cumsum_0d": lambda x: x[0].cumsum(0),
+    "cumprod_0d": lambda x: x[0].cumprod(0),
+    "sort_0d": lambda x: x[0].sort().values,
+    "topk_0d": lambda x: x[0].topk(1).values,
+    "kthvalue_0d": lambda x: x[0].kthvalue(1).values,
+}
+
+
+@pytest.mark.parametrize("function", COPIES.values(), ids=COPIES.keys())
+def test_results_with_nothing_to_do_are_copies_too(function: Any) -> None:
+    x = fb.tensor([3.0], requires_grad=True)
+    copy = function(x)
+    copy.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [1.0]
+    with fb.no_grad():
+        copy.add_(1)
+    assert x.tolist() == [3.0]

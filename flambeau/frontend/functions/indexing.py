@@ -269,7 +269,7 @@ def put_rows(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
     rank, sizes = index.ndim, updates._type.static_shape
     rows = reshaped(updates, (*sizes[:dim], index.numel(), *sizes[dim + rank:]))
     if index.numel() == 0:
-        return x
+        return clone(x)
     new = dispatch(ops.Take(dim), rows, source)
     return dispatch(ops.where, spread(written, x._type.static_shape, (dim,)), new, x)
 

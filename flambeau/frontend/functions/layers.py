@@ -27,7 +27,14 @@ from flambeau.frontend.functions.elementwise import add, choose, mul
 from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.linalg import matmul
 from flambeau.frontend.functions.reductions import softmax
-from flambeau.frontend.functions.views import flip, matrix_transposed, padded, repeat_interleave, sliced
+from flambeau.frontend.functions.views import (
+    clone,
+    flip,
+    matrix_transposed,
+    padded,
+    repeat_interleave,
+    sliced,
+)
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -159,10 +166,12 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         if low < 0 or high < 0:
             x = sliced(x, d, max(-low, 0), max(x._type.static_shape[d] - max(-high, 0), max(-low, 0)))
     pairs = [(max(low, 0), max(high, 0)) for low, high in pairs]
+    if mode != "constant" and mode not in _BORDERS:
+        raise NotImplementedError(f"pad: mode {mode!r} is none of constant, reflect, replicate, circular")
+    if not any(low or high for low, high in pairs):
+        return clone(x)
     if mode == "constant":
         return _with_constant(x, pairs, 0 if value is None else value)
-    if mode not in _BORDERS:
-        raise NotImplementedError(f"pad: mode {mode!r} is none of constant, reflect, replicate, circular")
     for d, (low, high) in enumerate(pairs):
         if low or high:
             x = _with_border(x, d, low, high, mode)
@@ -171,7 +180,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
 def _with_constant(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Tensor:
     zeros_around = padded(x, pairs)
-    if value == 0 or zeros_around is x:
+    if value == 0:
         return zeros_around
     shape = x._type.static_shape
     inside = padded(spread(tensor_of(True, dt.bool_), shape, ()), pairs)

@@ -22,6 +22,7 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.elementwise import abs as abs_
 from flambeau.frontend.functions.elementwise import maximum, minimum, sub
+from flambeau.frontend.functions.views import clone
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -331,7 +332,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
     """y[i] = x[0] + ... + x[i] along `dim`; integers add up in int64."""
     x = _summable(one_tensor("cumsum", input), dtype)
     dim = wrap_dim(dim, x.ndim, "cumsum")
-    return dispatch(ops.Cumsum(dim), x) if x._type.shape else x
+    return dispatch(ops.Cumsum(dim), x) if x._type.shape else clone(x)
 
 
 def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
@@ -342,7 +343,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
     while reach < size:
         x = dispatch(ops.mul, x, _moved_up(x, dim, reach))
         reach *= 2
-    return x
+    return x if size > 1 else clone(x)
 
 
 def _moved_up(x: Tensor, dim: int, by: int) -> Tensor:

@@ -12,7 +12,7 @@ from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import one_tensor, reshaped, user_line, wrap_dim
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.reductions import ValuesAndIndices
-from flambeau.frontend.functions.views import sliced
+from flambeau.frontend.functions.views import clone, sliced
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -49,7 +49,7 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
 
 def _along(x: Tensor, dim: int, indices: Tensor) -> Tensor:
     if not x.ndim:
-        return reshaped(x, ())
+        return clone(x)
     return dispatch(ops.TakeAlong(wrap_dim(dim, x.ndim, "sort")), x, indices)
 
 
@@ -78,7 +78,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
     if not 1 <= k <= (shape[dim] if x.ndim else 1):
         raise RuntimeError(f"kthvalue: k {k} is out of range for dim {dim} of {x._type}")
     if not x.ndim:
-        return ValuesAndIndices(reshaped(x, ()), argsort(x))
+        return ValuesAndIndices(clone(x), argsort(x))
     indices = sliced(argsort(x, dim), dim, k - 1, k)
     values = _along(x, dim, indices)
     if keepdim:

@@ -477,7 +477,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
         by = shift % size if size else 0
         if by:
             x = dispatch(ops.Concat(dim), sliced(x, dim, size - by, size), sliced(x, dim, 0, size - by))
-    return x
+    return clone(x) if x is input else x
 
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
