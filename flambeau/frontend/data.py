@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
+from flambeau.frontend import random
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 T_co = TypeVar("T_co", covariant=True)
-Generator = np.random.Generator | int | None
+Generator = random.Generator | np.random.Generator | int | None
 
 
 class Dataset(Generic[T_co]):
@@ -142,8 +143,8 @@ def _counts(lengths: Sequence[int | float], n_samples: int) -> list[int]:
 class DataLoader(Generic[T_co]):
     """Batches of a dataset: an iterable that starts anew each time it is iterated over.
 
-    shuffle: another order in each epoch, drawn from `generator`: a NumPy Generator, a seed, or None for an
-    unpredictable one. drop_last: leave out a last batch that is not full, so that a compiled step sees one
+    shuffle: another order in each epoch, drawn from `generator`: a Generator (Flambeau's or NumPy's), a seed, or
+    None for an unpredictable one. drop_last: leave out a last batch that is not full, so that a compiled step sees one
     shape. collate_fn: list of samples -> batch. batch_size=None gives the samples themselves.
     """
 
@@ -247,4 +248,11 @@ def _tensor(array: np.ndarray, dtype: dt.DType) -> Tensor:
 
 
 def _numpy_generator(generator: Generator) -> np.random.Generator:
-    return generator if isinstance(generator, np.random.Generator) else np.random.default_rng(generator)
+    """NumPy's generators as they are; ours moves on by a draw, which is the seed of one."""
+    if isinstance(generator, np.random.Generator):
+        return generator
+    if isinstance(generator, random.Generator):
+        return np.random.default_rng(int(generator.bits((1,), dt.u64)._data()[0]))
+    if generator is not None and not isinstance(generator, (int, np.integer)):
+        raise TypeError(f"generator must be a Generator, a seed or None, got {type(generator).__name__}")
+    return np.random.default_rng(generator)

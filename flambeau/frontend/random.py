@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import set_grad_enabled
 from flambeau.frontend.dispatch import constant, dispatch, write
@@ -28,7 +29,8 @@ class Generator:
     __slots__ = ("__weakref__", "state")
 
     def __init__(self, device: Any = "cpu"):
-        assert str(device).startswith("cpu"), f"no generator for device {device}"
+        if str(device).split(":")[0] != "cpu":
+            raise UnsupportedError(f"Generator: device {str(device)!r} is not available; tensors live on 'cpu'")
         self.state = Tensor._from_array(np.array([_DEFAULT_SEED, 0], np.int64), dt.i64)
 
     def manual_seed(self, seed: int) -> Generator:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flambeau.errors import ShapeError, UnsupportedError
+from flambeau.frontend import random
 from flambeau.frontend.data import (
     ConcatDataset,
     DataLoader,
@@ -190,3 +191,16 @@ def test_concat_and_subset_count_through() -> None:
     assert both[-2] == 16
     with pytest.raises(IndexError, match="7 samples"):
         both[7]
+
+
+def test_orders_come_from_a_random_stream_too() -> None:
+    """A Generator of ours, as PyTorch's loaders take one of its own."""
+    def epochs(seed: int) -> list[list[int]]:
+        loader = DataLoader(range(20), batch_size=None, shuffle=True, generator=random.Generator().manual_seed(seed))
+        return [list(loader) for _ in range(2)]
+
+    assert epochs(1) == epochs(1) != epochs(2) and epochs(1)[0] != epochs(1)[1]
+    first, second = (random_split(range(9), [4, 5], random.Generator().manual_seed(3)) for _ in range(2))
+    assert [part.indices for part in first] == [part.indices for part in second]
+    with pytest.raises(TypeError, match="generator"):
+        DataLoader(rows(3), generator="seed")  # type: ignore[arg-type]

@@ -164,3 +164,9 @@ def test_draws_need_floats() -> None:
         fb.rand(2, dtype=fb.int64)
     with pytest.raises(RuntimeError):
         fb.zeros(2, dtype=fb.int64).normal_()
+
+
+def test_a_generator_lives_on_the_cpu() -> None:
+    assert fb.Generator("cpu:0").device == "cpu"
+    with pytest.raises(fb.errors.UnsupportedError, match="cuda"):
+        fb.Generator("cuda")
