@@ -10,17 +10,18 @@ added with `register_backend`, or given to `fb.compile(f, backend=...)` as objec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from flambeau.codegen.cpu.artifact import STATUS_MESSAGES, Phase
 from flambeau.codegen.cpu.backend import compile_kernels
+from flambeau.errors import UnsupportedError
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel_hash import kernel_key
 from flambeau.ir.target import Target
 from flambeau.runtime.executable import Executable
 from flambeau.runtime.interpreted import InterpretedExecutable
-from flambeau.runtime.loader import load
+from flambeau.runtime.loader import binding, load
 from flambeau.runtime.program import Program
 
 __all__ = ["Backend", "BuiltKernel", "CpuBackend", "InterpretBackend", "Phase", "Runnable", "backend_of",
@@ -76,6 +77,11 @@ class CpuBackend:
     """Machine code for the processor we run on, by LLVM."""
 
     def build(self, kernels: Sequence[Kernel], target: Target) -> list[BuiltKernel]:
+        """Raises UnsupportedError for a target that is another kind of processor than this one."""
+        here = replace(target, triple=binding().get_default_triple())
+        if (here.is_x86, here.is_aarch64) != (target.is_x86, target.is_aarch64):
+            raise UnsupportedError(f"code for {target.triple} can't run here, on {here.triple}",
+                                   hint="leave FLAMBEAU_TARGET unset")
         built = []
         for kernel, artifact in zip(kernels, compile_kernels(kernels, target), strict=True):
             library = load([artifact.object], [phase.symbol for phase in artifact.phases])

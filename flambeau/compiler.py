@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from flambeau import config
 from flambeau.backends import Backend, BuiltKernel, Runnable, backend_of, register_backend
-from flambeau.errors import GraphError
+from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Value, clone
 from flambeau.ir.kernel import Kernel
@@ -153,13 +154,20 @@ _dumps = itertools.count()
 
 
 def _new_dump_dir(graph: Graph) -> Path | None:
-    """A folder of its own for each graph compiled while FLAMBEAU_DUMP is set: DIR/000-train_step."""
-    return config.dump_dir / f"{next(_dumps):03}-{graph.name}" if config.dump_dir is not None else None
+    """A new folder for each graph compiled while FLAMBEAU_DUMP is set: DIR/000-train_step. Raises FlambeauError where
+    none can be made."""
+    if config.dump_dir is None:
+        return None
+    directory = config.dump_dir / f"{next(_dumps):03}-{re.sub(r'[^A-Za-z0-9_]+', '_', graph.name)}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlambeauError(f"FLAMBEAU_DUMP: can't make {directory}: {error.strerror}") from None
+    return directory
 
 
 def _dump_kernels(compiled: Compiled, directory: Path, number: int) -> None:
     """After the passes' own files: the kernels, and what the backend made of them (LLVM IR and assembly)."""
-    directory.mkdir(parents=True, exist_ok=True)
     suffix_of = {"llvm": "ll", "asm": "s"}
     for level in ("kernels", *compiled.code_levels):
         path = directory / f"{number:02}-{level}.{suffix_of.get(level, 'txt')}"

@@ -224,6 +224,9 @@ class Binder:
             if isinstance(leaf, Scalar):
                 specs.append(OutputSpec("number", len(values), is_integer=leaf.is_integer))
                 values.append(trace.value_of(leaf.tensor))
+            elif hasattr(type(leaf), "__next__"):
+                raise TraceError(f"{trace.graph.name} returned an iterator ({type(leaf).__name__}), which a compiled "
+                                 "function could give only once", hint="return a list or a tuple")
             elif not isinstance(leaf, Tensor) or leaf._storage.trace is None and id(leaf) not in trace.made:
                 specs.append(OutputSpec("object", value=leaf))
             elif id(leaf) in leaf_of_shell and leaf._record is None:

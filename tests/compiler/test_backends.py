@@ -12,11 +12,11 @@ from programs import lenet, mlp, program
 import flambeau as fb
 from flambeau.backends import BuiltKernel, Runnable, backend_of, register_backend, whole_kernel
 from flambeau.compiler import compile_graph
-from flambeau.errors import GraphError, KernelError
+from flambeau.errors import GraphError, KernelError, UnsupportedError
 from flambeau.ir import parse
 from flambeau.ir.graph import Graph
 from flambeau.ir.kernel import Kernel
-from flambeau.ir.target import Target
+from flambeau.ir.target import Target, generic_aarch64, generic_x86_64, host_target
 from flambeau.passes.pipeline import GRAPH_PASSES, Pass
 from flambeau.runtime.interpreted import InterpretedExecutable
 from flambeau.runtime.program import Program
@@ -144,3 +144,9 @@ def test_interpreted_step_updates_state_and_gradients_as_machine_code_does() -> 
         return [*results, weight.tolist(), state.tolist()]
 
     assert trained("interpret") == trained("cpu")
+
+
+def test_code_for_another_kind_of_machine_is_not_run() -> None:
+    foreign = generic_x86_64() if host_target().is_aarch64 else generic_aarch64()
+    with pytest.raises(UnsupportedError, match="FLAMBEAU_TARGET"):
+        compile_graph(parse(DOUBLE), target=foreign)

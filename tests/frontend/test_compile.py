@@ -11,7 +11,7 @@ import pytest
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
-from flambeau.errors import CaptureError, TraceError, UnsupportedError
+from flambeau.errors import CaptureError, FlambeauError, TraceError, UnsupportedError
 
 
 def test_both_spellings_of_the_decorator() -> None:
@@ -515,6 +515,21 @@ def test_dump_writes_numbered_files(tmp_path) -> None:
     (folder,) = list(tmp_path.iterdir())
     names = sorted(p.name for p in folder.iterdir())
     assert names[0].startswith("00-") and any("fuse" in n for n in names) and names[-1].endswith(".s")
+
+
+def test_dump_that_cannot_be_written_names_the_setting(tmp_path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with fb.config.set(dump=tmp_path / "file"), pytest.raises(FlambeauError, match="FLAMBEAU_DUMP.*file"):
+        fb.compile(lambda x: x + 1)(fb.ones(3))
+
+
+def test_dump_of_a_function_with_any_name_is_one_folder(tmp_path) -> None:
+    f = fb.compile(lambda x: x + 1)
+    f.name = "../a/b"
+    with fb.config.set(dump=tmp_path / "dumps"):
+        f(fb.ones(3))
+    (folder,) = (tmp_path / "dumps").iterdir()
+    assert (folder / "00-input.txt").exists() and len(list(tmp_path.iterdir())) == 1
 
 
 def test_recompiles_are_logged(capsys) -> None:

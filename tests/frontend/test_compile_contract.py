@@ -512,6 +512,12 @@ def empty_cell(compiled):
     yield f(fb.ones(1))
 
 
+@cases.refused(TraceError)
+def result_is_a_generator(compiled):
+    f = compiled(lambda x: iter([1, 2]))
+    yield list(f(fb.ones(2)))
+
+
 @pytest.mark.parametrize("case", cases.same_cases, ids=name_of)
 def test_compiled_is_as_eager(case) -> None:
     check_same(case)
