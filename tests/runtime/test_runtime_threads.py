@@ -46,7 +46,8 @@ def test_every_task_is_done_once(workers, tasks, grain):
 
 def test_no_tasks_is_no_work(workers):
     program = Program((Slot("arg", 0, 8),), (Launch("nothing", 0, 1, True, (0,)),), n_args=1)
-    executable(program).fast_call(zeros(8).ptr)
+    buffer = zeros(8)
+    executable(program).fast_call(buffer.ptr)
 
 
 def test_many_launches_in_a_row(workers):
@@ -96,7 +97,8 @@ def test_a_busy_pool_is_not_waited_for(workers):
     holder.start()
     while as_ndarray(met, np.int64, ()) < 2:
         time.sleep(0.001)
-    executable(visits(4)).fast_call(zeros(32).ptr)
+    others = zeros(32)                      # held: a call does not keep its buffers alive
+    executable(visits(4)).fast_call(others.ptr)
     executable(visits(1, parallel=False)).fast_call(met.ptr)
     holder.join(timeout=60)
     assert not holder.is_alive()
@@ -285,7 +287,8 @@ def test_idle_workers_use_no_processor_time():
         """
         from small_kernels import executable, visits
         from flambeau.runtime import zeros
-        executable(visits(10)).fast_call(zeros(80).ptr)
+        buffer = zeros(80)
+        executable(visits(10)).fast_call(buffer.ptr)
         time.sleep(0.02)
         before = time.process_time()
         time.sleep(0.3)
