@@ -109,11 +109,17 @@ def test_demo_refuses_zero_epochs() -> None:
         show.main(["--epochs", "0"])
 
 
+def _listen_to_sigint() -> None:
+    """A shell's background jobs ignore SIGINT, and hand that down to what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_the_demo_with_130_and_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flambeau", "demo", "--epochs", "10000", "--out", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     demo = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=_listen_to_sigint,
     )
     assert demo.stdout is not None
     assert "handwritten digits" in demo.stdout.readline()
