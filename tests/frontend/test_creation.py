@@ -25,6 +25,20 @@ def test_from_numpy_shares_memory_whatever_the_strides() -> None:
     assert np.array_equal(array[:, 1], before[:, 1] * 2)
 
 
+@pytest.mark.parametrize(("data", "dtype"), [([1, 300], fb.uint8), (-129, fb.int8), ([[2**31]], fb.int32),
+                                             (2**63, None), ([0, -256], fb.uint8), (2**63, fb.int64)])
+def test_integers_that_do_not_fit_raise(data: Any, dtype: Any) -> None:
+    with pytest.raises(RuntimeError, match="range"):
+        fb.tensor(data, dtype=dtype)
+
+
+def test_integers_that_fit_and_arrays_are_taken() -> None:
+    assert fb.tensor([255, -1], dtype=fb.uint8).tolist() == [255, 255]      # negative ones wrap, as in PyTorch
+    assert fb.tensor(2**63, dtype=fb.uint64).item() == 2**63
+    assert fb.tensor([], dtype=fb.int8).shape == (0,) and fb.tensor([300], dtype=fb.float16).item() == 300
+    assert fb.tensor(np.array([300]), dtype=fb.uint8).tolist() == [44]
+
+
 def test_tensor_copies_and_as_tensor_shares() -> None:
     array = np.ones(3, np.float32)
     copied, shared = fb.tensor(array), fb.as_tensor(array)

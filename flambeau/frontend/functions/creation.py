@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import UnsupportedError
+from flambeau.errors import TypeInferenceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import constant, dispatch
 from flambeau.frontend.functions.coerce import (
@@ -52,7 +52,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
 
     dtype: by default that of an array or a Tensor; else int64, bool, or the default float dtype. Under trace the
     data is a constant of the compiled function. Raises TypeError for data that are no numbers, ValueError for
-    sequences of unequal lengths."""
+    sequences of unequal lengths, TypeInferenceError for Python integers that the dtype does not hold."""
     check_device(device)
     if isinstance(data, Tensor):
         made = dispatch(ops.stop_gradient, data)
@@ -61,7 +61,21 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
         found = dt.i64 if data.is_integer else get_default_dtype()
         return _finished(tensor_of(data, dtype or found), requires_grad)
     array, found = _array_of(data)
+    if not isinstance(data, (np.ndarray, np.generic)):
+        found = dt.i64 if found is dt.u64 and dtype is None else found
+        _check_fits(array, dtype or found)
     return _finished(_converted(array, found, dtype or found), requires_grad)
+
+
+def _check_fits(integers: np.ndarray, wanted: DType) -> None:
+    """Raise TypeInferenceError for Python integers that `wanted` does not hold; negative ones wrap where it has no
+    sign, as in PyTorch."""
+    if integers.dtype.kind not in "iu" or not wanted.is_integer or not integers.size:
+        return
+    limits = np.iinfo(wanted.storage)
+    for value in (int(integers.min()), int(integers.max())):
+        if not (limits.min or -limits.max) <= value <= limits.max:
+            raise TypeInferenceError(f"tensor: {value} is outside the range of {wanted}")
 
 
 def _array_of(data: Any) -> tuple[np.ndarray, DType]:
@@ -86,7 +100,7 @@ def _dtype_from(dtype: np.dtype) -> DType:
 
 
 def _converted(array: np.ndarray, found: DType, wanted: DType) -> Tensor:
-    """A copy of the array in `wanted`, by the meaning of a cast. Integers in Python lists must fit, as in PyTorch."""
+    """A copy of the array in `wanted`, by the meaning of a cast."""
     if array.dtype == wanted.storage and found is wanted:
         return holding(np.array(array, order="C"), wanted)
     values = ops.Cast(wanted).evaluate(array)
