@@ -5,14 +5,18 @@ Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:           # numpy.typing takes 20 ms to import
+    from numpy.typing import ArrayLike, NDArray
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # the golden ratio and sqrt(3) - 1, as Weyl increments
 
-Words = NDArray[np.uint32]
+Words: TypeAlias = "NDArray[np.uint32]"
 
 
 def philox_4x32(counter_lo: ArrayLike, counter_hi: ArrayLike, key: ArrayLike) -> tuple[Words, Words, Words, Words]:

@@ -6,16 +6,18 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from flambeau.errors import UnsupportedError
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.native.builtin import builtins_possible, make_builtin
 from flambeau.runtime.native.layout import BufferSlots
 from flambeau.runtime.native.support import support
+
+if TYPE_CHECKING:           # numpy.typing takes 20 ms to import
+    from numpy.typing import DTypeLike, NDArray
 
 __all__ = [
     "Buffer",
