@@ -9,6 +9,8 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ _OWN_CACHE = "FLAMBEAU_CACHE_DIR" not in os.environ
 if _OWN_CACHE:
     os.environ["FLAMBEAU_CACHE_DIR"] = tempfile.mkdtemp(prefix="flambeau-tests-")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+import flambeau.compiler  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +41,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
         if item.get_closest_marker("gpu") and not _has_cuda_device():
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _every_pass_is_verified() -> Iterator[None]:
+    """The verifier runs after every pass of everything that tests compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flambeau.compiler, "compile_graph", _verified(flambeau.compiler.compile_graph))
+        yield
+
+
+def _verified(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(compile_graph)
+    def compile_and_verify(graph: Any, **how: Any) -> Any:
+        return compile_graph(graph, **{**how, "verify": True})
+
+    return compile_and_verify
 
 
 @pytest.fixture(autouse=True)

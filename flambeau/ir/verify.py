@@ -177,8 +177,8 @@ class _Checker:
         for state, value in self.graph.writes.items():
             self._owned(state, "a written state")
             self._owned(value, "the value of a write")
-            if not isinstance(state.node.op, Input) or state.node.op.kind != "state":
-                self.fail(state.node, "is written, but is no input of kind state")
+            if not isinstance(state.node.op, Input) or state.node.op.kind == "scalar":
+                self.fail(state.node, "is written, but is no input of kind state or arg")
             if state.type != value.type:
                 self.fail(state.node, f"holds {state.type}, is written {value.type}")
 

@@ -550,3 +550,13 @@ def test_calls_do_not_grow_memory() -> None:
         f(x)
     gc.collect()
     assert len(gc.get_objects()) - before < 50
+
+
+def test_ir_of_a_function_that_changes_its_argument_parses() -> None:
+    @fb.compile
+    def double(x):
+        x.mul_(2)
+
+    double(fb.ones(3))
+    for level in ("graph", "fused"):
+        assert str(fb.ir.parse(double.ir(level))) == double.ir(level)
