@@ -5,6 +5,7 @@ Tensors and functions are here; `fb.nn`, `fb.optim`, `fb.compile` and the compil
 from __future__ import annotations
 
 import importlib
+from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
 from flambeau import autograd, config, errors

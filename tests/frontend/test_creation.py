@@ -39,6 +39,11 @@ def test_integers_that_fit_and_arrays_are_taken() -> None:
     assert fb.tensor(np.array([300]), dtype=fb.uint8).tolist() == [44]
 
 
+def test_constants_have_pytorchs_names() -> None:
+    assert fb.tensor([fb.inf, -fb.inf, fb.nan]).isfinite().any().item() is False
+    assert 3.14 < fb.pi < 3.15 and 2.71 < fb.e < 2.72
+
+
 def test_tensor_copies_and_as_tensor_shares() -> None:
     array = np.ones(3, np.float32)
     copied, shared = fb.tensor(array), fb.as_tensor(array)
