@@ -32,7 +32,7 @@ class Arena:
     scratch: list[list[Block]]
     nbytes: int
     reused_bytes: int               # of results that took over an operand's memory
-    unshared_bytes: int             # what the values would take without any sharing
+    unshared_bytes: int             # what values and the kernels' own scratch would take without any sharing
 
 
 def lay_out(calls: Sequence[Call], scratch_bytes: Sequence[Sequence[int]], elsewhere: Mapping[Value, object]) -> Arena:
@@ -59,6 +59,7 @@ def lay_out(calls: Sequence[Call], scratch_bytes: Sequence[Sequence[int]], elsew
                 reused += value.type.nbytes
     scratch = [[Block(aligned(n), number, number) for n in sizes] for number, sizes in enumerate(scratch_bytes)]
     nbytes = _place(blocks + [block for group in scratch for block in group])
+    unshared += sum(block.nbytes for group in scratch for block in group)
     return Arena(block_of, scratch, nbytes, reused, unshared)
 
 
