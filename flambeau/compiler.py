@@ -4,12 +4,10 @@
 """
 from __future__ import annotations
 
-import gc
 import itertools
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -18,6 +16,7 @@ from flambeau import config
 from flambeau.backends import Backend, BuiltKernel, Runnable, backend_of, register_backend
 from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir import ops
+from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph, Value, clone
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel_hash import kernel_key
@@ -101,20 +100,7 @@ class Compiled:
         return print_graph(graph)
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Graphs are many small objects that live on: a collector that walks them all, again and again, takes longer than
-    the passes do."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@_collector_paused()
+@paused_collector()
 def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False,
                   backend: str | Backend = "cpu", passes: Sequence[Pass] = GRAPH_PASSES) -> Compiled:
     """Compile `graph`, which is left as it was.
@@ -135,9 +121,12 @@ def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = 
     codegen_before = _codegen_seconds[0]
     kernels, new_kernels = _kernels_of(calls, target, backend)
     memory = plan(fused, calls, [k.scratch_bytes for k in kernels])
-    # the plan reorders calls and adds copies
-    memory.calls = [_scheduled(call, target) for call in memory.calls]
-    built, more = _kernels_of(memory.calls, target, backend)
+    memory.calls = [_scheduled(call, target) for call in memory.calls]          # the plan adds copies
+    built_of = {id(call.kernel): made for call, made in zip(calls, kernels, strict=True)}
+    copies = [call for call in memory.calls if id(call.kernel) not in built_of]
+    made_for_copies, more = _kernels_of(copies, target, backend)
+    built_of.update({id(call.kernel): made for call, made in zip(copies, made_for_copies, strict=True)})
+    built = [built_of[id(call.kernel)] for call in memory.calls]
     program, launch_calls = _program(fused, memory, built)
     executable = backend.executable(program, [built[number] for number in launch_calls])
     finished = time.perf_counter()
@@ -193,6 +182,8 @@ def _check_signature(graph: Graph, fused: Graph) -> None:
 
 def _scheduled(call: Call, target: Target) -> Call:
     """The call with its kernel scheduled; kernels that compute the same get one schedule, worked out once."""
+    if call.kernel.schedule is not None:
+        return call
     key = f"{kernel_key(call.kernel)} {target.cache_key}"
     chosen = _schedules.get_or_make(key, lambda: schedule(call.kernel, target))
     return replace(call, kernel=replace(chosen, locations=call.kernel.locations))

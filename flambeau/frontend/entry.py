@@ -1,7 +1,7 @@
 """One compiled signature: when it applies, and how to run it."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from flambeau.frontend.pytree import Structure, unflatten
 from flambeau.frontend.scalars import is_runtime_number
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
-from flambeau.frontend.tracing import OutputSpec, TracedCall
+from flambeau.frontend.tracing import TracedCall
 from flambeau.ir import ops
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
@@ -427,5 +427,4 @@ class CompiledBackward(Op):
         return [_wrap(buffer, v.type) for buffer, v in zip(buffers, differentiable.graph.outputs, strict=True)]
 
 
-Runner = Callable[..., Any]
-__all__ = ["CompiledBackward", "Entry", "LeafGuard", "OutputSpec", "Runner"]
+__all__ = ["CompiledBackward", "Entry", "LeafGuard"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.frontend.autograd import Record, grad_mode, set_grad_enabled
+from flambeau.frontend.autograd import grad_mode, set_grad_enabled
 from flambeau.frontend.dispatch import attach_record, constant, dispatch
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
@@ -159,4 +159,4 @@ def _describe(value: Any, operands: tuple[Tensor, ...], results: tuple[Tensor, .
     return "value", value
 
 
-__all__ = ["Function", "FunctionContext", "Record"]
+__all__ = ["Function", "FunctionContext"]

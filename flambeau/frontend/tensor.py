@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flambeau.errors import TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.layout import is_row_major, strides_of
@@ -315,4 +314,4 @@ def _format(tensor: Tensor) -> str:
     return f"tensor({', '.join(facts)})"
 
 
-__all__ = ["Size", "Tensor", "TraceError"]
+__all__ = ["Size", "Tensor"]

@@ -3,14 +3,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from flambeau.errors import CaptureError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import Record, grad_mode, key_of, origin_of, set_grad_enabled, tape_of
+from flambeau.frontend.autograd import Record, grad_mode, key_of, origin_of
 from flambeau.frontend.backward import walk
 from flambeau.frontend.guards import Attributed, CompiledMarker, Guard, Watch, may_change
 from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
@@ -86,8 +86,6 @@ class TracedCall:
     guards: list[Guard]
     differentiable: Differentiable | None = None
     autodiff: Graph | None = None
-    hidden_outputs: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Binder:
@@ -193,7 +191,6 @@ class Binder:
         for n in wants_grad:
             specs[n].requires_grad = True
         wants_grad = [n for n in wants_grad if leaves[n]._record is None or not leaves[n]._record.is_spent]
-        n_visible = len(values)
         grads = self._grad_writes()
         arg_grads = self._arg_grads(values)
         graph.outputs = values
@@ -211,8 +208,7 @@ class Binder:
             [n for n, shell in self.shell_of.items() if n in written_args
              or trace.has_writes and trace.strides_in(shell._storage) is not None],
             self._read_grads(), self._outside(),
-            list(self.watch.guards.values()), differentiable, autodiff,
-            hidden_outputs=len(graph.outputs) - n_visible)
+            list(self.watch.guards.values()), differentiable, autodiff)
 
     def _outputs(self, leaves: Sequence[Any]) -> tuple[list[OutputSpec], list[Value]]:
         trace = self.trace
@@ -387,4 +383,4 @@ def _constant_reader(value: Any) -> Callable[[], Any]:
     return lambda: value
 
 
-__all__ = ["Binder", "TracedCall", "UnsupportedError", "set_grad_enabled", "tape_of"]
+__all__ = ["Binder", "Differentiable", "GradWrite", "OutputSpec", "TracedCall"]

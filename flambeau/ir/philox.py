@@ -26,7 +26,7 @@ def philox_4x32(counter_lo: ArrayLike, counter_hi: ArrayLike, key: ArrayLike) ->
     and broadcast together; the words have the broadcast shape. The counter's words, lowest first, are
     (lo & 2^32-1, lo >> 32, hi & 2^32-1, hi >> 32), and the key's (key & 2^32-1, key >> 32).
     """
-    lo, hi, seed = np.broadcast_arrays(*(np.asarray(part, np.uint64) for part in (counter_lo, counter_hi, key)))
+    lo, hi, seed = (np.asarray(part, np.uint64) for part in (counter_lo, counter_hi, key))     # ten rounds mix the shapes
     (c0, c1), (c2, c3), (k0, k1) = _halves(lo), _halves(hi), _halves(seed)
     for number in range(ROUNDS):
         if number:

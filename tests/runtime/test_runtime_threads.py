@@ -295,7 +295,7 @@ def test_idle_workers_use_no_processor_time():
         print(time.process_time() - before)
         """
     )
-    assert float(out) < 0.15        # spinning would take all of the 0.3 seconds
+    assert float(out) < 0.03
 
 
 def test_importing_the_runtime_loads_no_compiler():

@@ -15,6 +15,7 @@ from flambeau.ir.literal import Literal, literal
 from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.families import check_arity
 from flambeau.ir.ops.sampling import drawn, given
+from flambeau.ir.philox import philox_4x32
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class Iota(Op):
             yield Sample(cls(size, dtype), (), ())
 
 
+_IN_CACHE: Final = 8192                     # numbers made at a time
+
+
 @register("random_bits")
 @dataclass(frozen=True)
 class RandomBits(Op):
@@ -111,8 +115,8 @@ class RandomBits(Op):
         bits = np.empty(count, self.dtype.storage)
         for start in range(0, count, _IN_CACHE):
             counter = np.arange(start, min(start + _IN_CACHE, count), dtype=np.uint64)
-            words = philox(counter, offset, seed)
-            found = words[0] if self.dtype is dtypes.u32 else words[0] | words[1] << np.uint64(32)
+            low, high, _, _ = philox_4x32(counter, offset, seed)
+            found = low if self.dtype is dtypes.u32 else low | high.astype(np.uint64) << np.uint64(32)
             bits[start:start + _IN_CACHE] = found
         return bits.reshape(self.shape)  # type: ignore[arg-type]
 
@@ -140,23 +144,3 @@ class RandomBits(Op):
         yield given(cls((7,), dtypes.u64), np.array([-1, 2**62]))
         yield given(cls((), dtypes.u32), np.array([12345, 6]))
         yield drawn(cls((0, 4), dtypes.u64), "i64[2]")
-
-
-# Philox-4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.3.
-_MULTIPLIERS: Final = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL: Final = (0x9E3779B9, 0xBB67AE85)
-_LOW: Final = np.uint64(0xFFFFFFFF)
-_32: Final = np.uint64(32)
-_IN_CACHE: Final = 8192                     # numbers made at a time
-
-
-def philox(counter_low: np.ndarray, counter_high: int, key: int) -> tuple[np.ndarray, ...]:
-    """The four u32 words, as uint64 arrays, of the blocks with 128-bit counters (high, low) under a 64-bit key."""
-    high = np.full_like(counter_low, counter_high)
-    c0, c1, c2, c3 = counter_low & _LOW, counter_low >> _32, high & _LOW, high >> _32
-    k0, k1 = key & 0xFFFFFFFF, key >> 32
-    for _ in range(10):
-        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ np.uint64(k0), p1 & _LOW, (p0 >> _32) ^ c3 ^ np.uint64(k1), p0 & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return c0, c1, c2, c3

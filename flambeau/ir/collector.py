@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """The cycle collector rests inside the block, unless it was off anyway."""
+    """The cycle collector rests inside the block (or the decorated function), unless it was off anyway."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
