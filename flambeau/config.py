@@ -5,21 +5,27 @@
     FLAMBEAU_DISABLE_JIT=1             config.disable_jit   set(disable_jit=True)
     FLAMBEAU_CACHE_DIR=DIR             config.cache_dir     set(cache_dir="DIR")
     FLAMBEAU_NUM_THREADS=4             config.num_threads   set(num_threads=4)
+    FLAMBEAU_POISON=1                  config.poison        set(poison=True)
 
 `set(...)` acts at once; used as `with set(...):` the old values come back at the end of the block. Settings
-belong to the process, not to a thread, so that worker threads see what the main thread asked for.
+belong to the process, not to a thread, so that worker threads see what the main thread asked for. A variable that
+makes no sense is left out with a warning at import: a typing error in a shell must not keep a program from starting.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Settings", "current", "from_environment", "set", "watch"]
+__all__ = ["LOG_CHANNELS", "MOST_THREADS", "Settings", "current", "from_environment", "set", "watch"]
+
+LOG_CHANNELS = ("all", "fusion", "recompiles")
+MOST_THREADS = 1024                 # more than any machine we know has cores; beyond it a number is a slip
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
@@ -34,6 +40,7 @@ class Settings:
     disable_jit: bool = False
     cache_dir: Path | None = None
     num_threads: int | None = None
+    poison: bool = False
 
 
 # Read through __getattr__ below, so that `config.dump_dir` is always the current value.
@@ -42,18 +49,29 @@ dump_dir: Path | None
 disable_jit: bool
 cache_dir: Path | None
 num_threads: int | None
+poison: bool
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings that `environ` asks for. Raises ValueError naming the variable if one makes no sense."""
-    raw_threads = environ.get("FLAMBEAU_NUM_THREADS", "").strip()
-    return Settings(
-        logs=_parse_logs(environ.get("FLAMBEAU_LOGS", "")),
-        dump_dir=_parse_path(environ.get("FLAMBEAU_DUMP", "")),
-        disable_jit=_parse_bool("FLAMBEAU_DISABLE_JIT", environ.get("FLAMBEAU_DISABLE_JIT", "")),
-        cache_dir=_parse_path(environ.get("FLAMBEAU_CACHE_DIR", "")),
-        num_threads=_parse_threads("FLAMBEAU_NUM_THREADS", raw_threads) if raw_threads else None,
-    )
+def from_environment(
+    environ: Mapping[str, str] = os.environ, refuse: Callable[[ValueError], None] | None = None
+) -> Settings:
+    """The settings that `environ` asks for. A variable that makes no sense raises a ValueError that names it, or is
+    left out once `refuse` has heard of it."""
+    found: dict[str, object] = {}
+    for field, (variable, parse) in _VARIABLES.items():
+        try:
+            text = environ.get(variable, "").strip()
+            if text:
+                found[field] = parse(variable, text)
+        except ValueError as error:
+            if refuse is None:
+                raise
+            refuse(error)
+    return Settings(**found)  # type: ignore[arg-type]
+
+
+def _warn(error: ValueError) -> None:
+    warnings.warn(f"{error}; it is ignored", RuntimeWarning, stacklevel=2)
 
 
 def current() -> Settings:
@@ -93,24 +111,19 @@ def set(
     disable_jit: object = _UNSET,
     cache_dir: object = _UNSET,
     num_threads: object = _UNSET,
+    poison: object = _UNSET,
 ) -> _Change:
     """Change the named settings now; use the result in a `with` to have the former values back afterwards.
 
-    logs: "a,b" or names in any iterable; dump, cache_dir: a path or None; num_threads: an int of at least 1,
-    or None.
+    logs: channels as "a,b" or in any iterable; dump, cache_dir: a path or None; num_threads: an int of at least 1,
+    or None; poison: whether fresh memory is filled with NaN, for what is compiled from now on.
     Raises ValueError or TypeError, and changes nothing, if a value makes no sense.
     """
-    changed: dict[str, object] = {}
-    if logs is not _UNSET:
-        changed["logs"] = _parse_logs(logs)
-    if dump is not _UNSET:
-        changed["dump_dir"] = _parse_path(dump)
-    if disable_jit is not _UNSET:
-        changed["disable_jit"] = _parse_bool("disable_jit", disable_jit)
-    if cache_dir is not _UNSET:
-        changed["cache_dir"] = _parse_path(cache_dir)
-    if num_threads is not _UNSET:
-        changed["num_threads"] = None if num_threads is None else _parse_threads("num_threads", num_threads)
+    given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir,
+             "num_threads": num_threads, "poison": poison}
+    names = {"dump_dir": "dump"}
+    changed = {field: _VARIABLES[field][1](names.get(field, field), value)
+               for field, value in given.items() if value is not _UNSET}
     return _Change(changed)
 
 
@@ -133,17 +146,25 @@ def _notify(names: Mapping[str, object]) -> None:
             callback()
 
 
-def _parse_logs(value: object) -> frozenset[str]:
+def _parse_logs(name: str, value: object) -> frozenset[str]:
     if value is None:
         return frozenset()
-    names = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
-    return frozenset(name.strip() for name in names if name.strip())
+    channels = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    found = frozenset(channel.strip() for channel in channels if channel.strip())
+    if unknown := sorted(found - {*LOG_CHANNELS}):
+        raise ValueError(f"{name} names no channel called {', '.join(unknown)}; there are {', '.join(LOG_CHANNELS)}")
+    return found
 
 
-def _parse_path(value: object) -> Path | None:
+def _parse_path(name: str, value: object) -> Path | None:
     if value is None or value == "":
         return None
-    return Path(value).expanduser()  # type: ignore[arg-type]
+    if "\0" in str(value):
+        raise ValueError(f"{name} is a path, but {value!r} has a zero character in it")
+    try:
+        return Path(value).expanduser()  # type: ignore[arg-type]
+    except RuntimeError:
+        raise ValueError(f"{name} is {value!r}, and no user has that home folder") from None
 
 
 def _parse_bool(name: str, value: object) -> bool:
@@ -155,16 +176,28 @@ def _parse_bool(name: str, value: object) -> bool:
     raise ValueError(f"{name} is a switch, 0 or 1, but is {value!r}")
 
 
-def _parse_threads(name: str, value: object) -> int:
+def _parse_threads(name: str, value: object) -> int | None:
+    if value is None:
+        return None
     try:
         count = int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         count = 0
-    if count < 1 or isinstance(value, (bool, float)):
-        raise ValueError(f"{name} is a number of threads, an integer of at least 1, but is {value!r}")
+    if not 1 <= count <= MOST_THREADS or isinstance(value, (bool, float)):
+        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
+        raise ValueError(f"{name} is a number of threads, an integer from 1 to {MOST_THREADS}, but is {shown}")
     return count
 
 
+# how each setting is called in the environment, and what reads its value: (name for messages, value) -> the setting
+_VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
+    "logs": ("FLAMBEAU_LOGS", _parse_logs),
+    "dump_dir": ("FLAMBEAU_DUMP", _parse_path),
+    "disable_jit": ("FLAMBEAU_DISABLE_JIT", _parse_bool),
+    "cache_dir": ("FLAMBEAU_CACHE_DIR", _parse_path),
+    "num_threads": ("FLAMBEAU_NUM_THREADS", _parse_threads),
+    "poison": ("FLAMBEAU_POISON", _parse_bool),
+}
 _lock = threading.Lock()
 _watchers: dict[str, list[Callable[[], None]]] = {}
-_current = from_environment()
+_current = from_environment(refuse=_warn)

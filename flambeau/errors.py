@@ -21,6 +21,7 @@ __all__ = [
     "TraceError",
     "TypeInferenceError",
     "UnsupportedError",
+    "VerificationError",
 ]
 
 
@@ -99,3 +100,8 @@ class KernelError(FlambeauError, IndexError, ArithmeticError, RuntimeError):
 
 class UnsupportedError(FlambeauError, NotImplementedError):
     """A thing that is valid but that this version, device or platform cannot do."""
+
+
+class VerificationError(FlambeauError, AssertionError):
+    """The compiler made a mistake, and noticed: a kernel that does not store its results, or numbers that are not
+    what the program means (`fb.compile(verify=True)`)."""

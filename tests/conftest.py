@@ -21,6 +21,7 @@ _OWN_CACHE = "FLAMBEAU_CACHE_DIR" not in os.environ
 if _OWN_CACHE:
     os.environ["FLAMBEAU_CACHE_DIR"] = tempfile.mkdtemp(prefix="flambeau-tests-")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("FLAMBEAU_POISON", "1")           # what nothing stored is NaN, never yesterday's right number
 
 import flambeau.compiler  # noqa: E402
 

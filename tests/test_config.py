@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,8 +27,8 @@ def test_empty_environment_asks_for_nothing():
 
 def test_set_in_a_with_block_is_undone_at_its_end():
     before = config.dump_dir
-    with config.set(dump="x", logs="a,b"):
-        assert config.dump_dir == Path("x") and config.logs == {"a", "b"}
+    with config.set(dump="x", logs="fusion,recompiles"):
+        assert config.dump_dir == Path("x") and config.logs == {"fusion", "recompiles"}
     assert config.dump_dir == before
 
 
@@ -45,7 +48,7 @@ def test_set_without_with_lasts():
         config.set(cache_dir=former.cache_dir)
 
 
-@pytest.mark.parametrize("bad", [0, -1, "many", 1.5, True])
+@pytest.mark.parametrize("bad", [0, -1, "many", 1.5, True, 1025, 2**70, "9" * 5000, float("inf"), "\u00b2", [], b"x"])
 def test_num_threads_must_be_a_positive_integer(bad):
     with pytest.raises(ValueError, match="num_threads"):
         config.set(num_threads=bad)
@@ -54,6 +57,34 @@ def test_num_threads_must_be_a_positive_integer(bad):
 def test_bad_switch_names_the_variable():
     with pytest.raises(ValueError, match="FLAMBEAU_DISABLE_JIT"):
         config.from_environment({"FLAMBEAU_DISABLE_JIT": "perhaps"})
+
+
+@pytest.mark.parametrize(("variable", "value", "message"), [
+    ("FLAMBEAU_NUM_THREADS", "99999999999999999999", "FLAMBEAU_NUM_THREADS is a number of threads, an integer from 1"),
+    ("FLAMBEAU_NUM_THREADS", "9" * 5000, "FLAMBEAU_NUM_THREADS is a number of threads"),
+    ("FLAMBEAU_CACHE_DIR", "~nobody-of-that-name/x", "FLAMBEAU_CACHE_DIR is '~nobody.*no user has that home folder"),
+    ("FLAMBEAU_DUMP", "~nobody-of-that-name/x", "FLAMBEAU_DUMP is '~nobody"),
+    ("FLAMBEAU_LOGS", "fusion,fussion", "FLAMBEAU_LOGS names no channel called fussion; there are all, fusion"),
+    ("FLAMBEAU_POISON", "arsenic", "FLAMBEAU_POISON is a switch, 0 or 1, but is 'arsenic'"),
+])
+def test_senseless_variables_name_themselves_and_are_ignored_at_import(variable, value, message):
+    with pytest.raises(ValueError, match=message):
+        config.from_environment({variable: value})
+    refused = []
+    assert config.from_environment({variable: value}, refused.append) == config.Settings()
+    assert len(refused) == 1
+
+
+def test_import_survives_senseless_variables():
+    junk = {"FLAMBEAU_NUM_THREADS": "9" * 30, "FLAMBEAU_CACHE_DIR": "~nobody-of-that-name", "FLAMBEAU_LOGS": "junk",
+            "FLAMBEAU_DUMP": "~nobody-of-that-name", "FLAMBEAU_DISABLE_JIT": "perhaps", "FLAMBEAU_POISON": "x",
+            "OMP_NUM_THREADS": "\u00b2"}
+    code = ("import flambeau as fb; f = fb.compile(lambda x: (x @ x).sum()); print(f(fb.ones(300, 300)).item(), "
+            "fb.get_num_threads() > 0)")
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **junk}, capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 0 and done.stdout.split() == ["27000000.0", "True"], done.stderr
+    assert all(done.stderr.count(f"RuntimeWarning: {name}") == 1 for name in junk), done.stderr
 
 
 def test_unknown_setting_is_an_attribute_error():

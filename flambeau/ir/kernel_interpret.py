@@ -14,7 +14,7 @@ from typing import assert_never
 
 import numpy as np
 
-from flambeau.errors import GraphError, KernelError
+from flambeau.errors import GraphError, KernelError, VerificationError
 from flambeau.ir import dtypes, kernel_scalar, philox
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import (
@@ -31,16 +31,35 @@ from flambeau.ir.kernel import (
 )
 from flambeau.ir.kernel_scalar import Array
 
-__all__ = ["interpret"]
+__all__ = ["Watched", "interpret"]
 
 Sizes = Mapping[str, int] | Sequence[int]
+
+
+class Watched(np.ndarray):
+    """A kernel's buffer that knows what was stored to it. Reading anything else is an error.
+
+    defined: bool[elements, bytes of one], which buffers in the same memory may share."""
+
+    defined: Array | None
+
+    def __array_finalize__(self, source: object) -> None:
+        self.defined = None                             # what is computed from a buffer is no buffer
+
+    @classmethod
+    def over(cls, array: Array, defined: Array) -> Watched:
+        """The memory of `array`, watched."""
+        watched = array.view(cls)
+        watched.defined = defined.reshape(array.size, array.itemsize)
+        return watched
 
 
 def interpret(kernel: Kernel, buffers: Sequence[Array], sizes: Sizes = ()) -> None:
     """Run `kernel` on `buffers`, one flat array of the param's storage dtype per param, in place.
 
     sizes: the runtime sizes, by name or in the order of `kernel.sizes`. Raises KernelError where a kernel would
-    return a nonzero status (1: an index out of range, 2: integer division by zero).
+    return a nonzero status (1: an index out of range, 2: integer division by zero), VerificationError where it reads
+    an element of a `Watched` buffer that nothing stored.
     """
     named = dict(sizes) if isinstance(sizes, Mapping) else dict(zip(kernel.sizes, sizes, strict=True))
     _check_buffers(kernel, buffers, named)
@@ -188,8 +207,9 @@ class _StageRun:
         return fine
 
     def load(self, address: Address) -> Array:
-        param, buffer = self.params[address.buffer], self.buffers[address.buffer]
+        param, buffer = self.params[address.buffer], np.asarray(self.buffers[address.buffer])
         where, guard = self.locate(address)
+        self.require_defined(address.buffer, where, guard)
         if guard is None:
             return dtypes.to_compute(buffer[where], param.dtype)
         where, guard = np.broadcast_arrays(where, guard)
@@ -198,13 +218,17 @@ class _StageRun:
         return dtypes.to_compute(loaded, param.dtype)
 
     def store(self, store: Store) -> None:
-        param, buffer = self.params[store.address.buffer], self.buffers[store.address.buffer]
+        param, buffer = self.params[store.address.buffer], np.asarray(self.buffers[store.address.buffer])
         where, guard = self.locate(store.address)
         # Adding must visit every point; to set, points with the same address and value may be taken as one.
         every = np.ones(self.grid.shape if store.combine == "add" else (1,) * len(self.grid.dims), np.bool_)
         taken = every if guard is None else every & guard
         where, value, taken = np.broadcast_arrays(where, self.value(store.value), taken)
         where, value = where[taken], value[taken]
+        if store.combine == "add":
+            self.require_defined(store.address.buffer, where, None)
+        if isinstance(watched := self.buffers[store.address.buffer], Watched) and watched.defined is not None:
+            watched.defined[where] = True
         match store.combine:
             case "set":
                 buffer[where] = dtypes.to_storage(value, param.dtype)      # the last of equal addresses wins
@@ -212,6 +236,18 @@ class _StageRun:
                 _add_in_order(buffer, where, value, param.dtype)
             case _:
                 assert_never(store.combine)
+
+    def require_defined(self, buffer: int, where: Array, guard: Array | None) -> None:
+        """Raises VerificationError for an element of a watched buffer that nothing stored, unless guarded."""
+        watched = self.buffers[buffer]
+        if not isinstance(watched, Watched) or watched.defined is None:
+            return
+        where, read = np.broadcast_arrays(where, np.True_ if guard is None else guard)
+        undefined = ~watched.defined[where[read]].all(axis=-1)
+        if undefined.any():
+            first = int(where[read][undefined][0])
+            raise VerificationError(f"reads element {first} of {self.params[buffer].name}, which nothing stored "
+                                    f"({int(undefined.sum())} of the elements it reads)")
 
     def locate(self, address: Address) -> tuple[Array, Array | None]:
         """(element number at each point, guard). Raises KernelError (1) for one outside the buffer, unless guarded."""

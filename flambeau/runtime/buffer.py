@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flambeau import config
 from flambeau.errors import UnsupportedError
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.native.builtin import builtins_possible, make_builtin
@@ -27,6 +28,7 @@ __all__ = [
     "as_ndarray",
     "from_ndarray",
     "memory_stats",
+    "poison",
     "release_kept_memory",
     "reset_peak_memory",
     "zeros",
@@ -69,13 +71,38 @@ def zeros(nbytes: int) -> Buffer:
 
 
 def allocator() -> Callable[[int], Buffer]:
-    """`allocate` without the wrapper, for hot paths: a native builtin where this Python can take one."""
+    """`allocate` without the wrapper, for hot paths: a native builtin where this Python can take one. With
+    `config.poison` it fills what it gives."""
     global _allocator
     with _lock:
         if _allocator is None:
             native = _native_allocator() if builtins_possible() else None
-            _allocator = native or _allocate_with_numpy
+            plain = native or _allocate_with_numpy
+            _allocator = _poisoning(plain) if config.poison else plain
     return _allocator
+
+
+def poison(address: int, nbytes: int) -> None:
+    """Fill memory with what no program means: a NaN in every float dtype, a large number in every integer one, and
+    neither true nor false."""
+    pairs, odd = divmod(nbytes, 2)
+    as_ndarray(Buffer(address, nbytes, "cpu", None), np.uint16, (pairs,)).fill(_POISON)
+    if odd:
+        ctypes.memset(address + nbytes - 1, _POISON & 0xFF, 1)
+
+
+def _poisoning(plain: Callable[[int], Buffer]) -> Callable[[int], Buffer]:
+    def allocate_poisoned(*nbytes: int) -> Buffer:
+        buffer = plain(*nbytes)
+        poison(buffer.ptr, buffer.nbytes)
+        return buffer
+
+    return allocate_poisoned
+
+
+def _forget_allocator() -> None:
+    global _allocator
+    _allocator = None
 
 
 def from_ndarray(array: NDArray[Any]) -> Buffer:
@@ -211,7 +238,9 @@ def _allocate_with_numpy(nbytes: int) -> Buffer:
     return Buffer(start + -start % 64, nbytes, "cpu", memory)
 
 
+_POISON = 0x7FFA            # in every 16 bits: f16, bf16, f32 and f64 all read a quiet NaN
 _CPU = "cpu"
 _kept_alive: list[BufferSlots] = []
 _allocator: Callable[[int], Buffer] | None = None
 _lock = ForkSafeLock()
+config.watch("poison", _forget_allocator)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Never
 
+from flambeau import config
 from flambeau.runtime.image import ProgramImage
 from flambeau.runtime.instances import CallMemory
 from flambeau.runtime.native.builtin import builtins_possible, make_builtin
@@ -37,8 +38,10 @@ class Executable:
         keep: object = None,
         release_gil: bool | None = None,
     ) -> None:
-        """release_gil: let other Python threads run during a call; None lets the program's size decide."""
+        """release_gil: let other Python threads run during a call; None lets the program's size decide. With
+        `config.poison` the arena is filled before each call."""
         image = ProgramImage(program, addresses, keep)
+        self._poisons = config.poison and bool(program.arena_bytes)
         self._setup(image, (), image.is_long if release_gil is None else release_gil)
 
     def _setup(self, image: ProgramImage, states: tuple[int, ...], release_gil: bool) -> None:
@@ -52,6 +55,8 @@ class Executable:
             self.fast_call = _trampoline(self._memory)
         else:
             self.fast_call = self._memory.call
+        if self._poisons:
+            self.fast_call = _poisoning(self._memory, self.fast_call)
 
     @property
     def program(self) -> Program:
@@ -72,6 +77,7 @@ class Executable:
         expected = self.program.n_states
         assert len(pointers) == expected, f"the program has {expected} states, not {len(pointers)}"
         bound = Executable.__new__(Executable)
+        bound._poisons = self._poisons
         bound._setup(self._image, tuple(pointers), self._release_gil)
         return bound
 
@@ -100,6 +106,16 @@ class Executable:
 def _trampoline(memory: CallMemory) -> Callable[..., None]:
     """The native builtin that runs a program with this memory, and keeps it alive."""
     return make_builtin("call", support().library["flambeau_call"], (memory.address, memory.event))
+
+
+def _poisoning(memory: CallMemory, run: Callable[..., None]) -> Callable[..., None]:
+    """`run` on arenas that hold nothing of earlier calls."""
+
+    def call(*values: object) -> None:
+        memory.poison()
+        run(*values)
+
+    return call
 
 
 @cache

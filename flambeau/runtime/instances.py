@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Never
 
 from flambeau.errors import KernelError
-from flambeau.runtime.buffer import Buffer, allocate
+from flambeau.runtime.buffer import Buffer, allocate, poison
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
 from flambeau.runtime.image import ProgramImage
 from flambeau.runtime.native.layout import ExecutableRecord, InstanceRecord
@@ -103,6 +103,14 @@ class CallMemory:
                 if not isinstance(value, int) or not _LOWEST_ADDRESS <= value < _END_OF_ADDRESSES:
                     self.event(2, i)
                 table[i if i < program.n_args else i - program.n_scalars] = value
+
+    def poison(self) -> None:
+        """Fill the arena that the next call will take (unless another thread takes it first, as good for it)."""
+        instance = self._take()
+        for memory, arena in self.instances:
+            if memory.ptr == instance and arena is not None:
+                poison(arena.ptr, arena.nbytes)
+        self._give_back(instance)
 
     def _take(self) -> int:
         with self._lock:

@@ -9,10 +9,11 @@ from typing import Never
 
 import numpy as np
 
-from flambeau.errors import KernelError
+from flambeau import config
+from flambeau.errors import KernelError, VerificationError
 from flambeau.ir.kernel import Kernel
-from flambeau.ir.kernel_interpret import interpret
-from flambeau.runtime.buffer import Buffer, allocate, as_ndarray
+from flambeau.ir.kernel_interpret import Watched, interpret
+from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
 from flambeau.runtime.program import Launch, Program, Slot
 
 __all__ = ["InterpretedExecutable"]
@@ -22,7 +23,8 @@ class InterpretedExecutable:
     """Runs a program whose every launch is a whole kernel (one task, one slot for each param).
 
     kernels: that of each launch. Called as `runtime.Executable` is: `fast_call(*arg_pointers, *scalars,
-    *out_pointers)`; a program with states must be bound first. A subclass may watch `run_kernel`."""
+    *out_pointers)`; a program with states must be bound first. A subclass may watch `run_kernel`. With `config.poison`
+    results and scratch are filled before the launch that makes them, and reading what nothing stored is an error."""
 
     def __init__(self, program: Program, kernels: Sequence[Kernel], states: Sequence[int] = ()):
         program.check()
@@ -59,25 +61,58 @@ class InterpretedExecutable:
         def pointer(slot: Slot) -> int:
             return arena.ptr + slot.index if slot.kind == "arena" else int(table[slot.kind][slot.index])
 
+        stored = _Stored(program) if config.poison else None
         with self._lock:
             for launch, kernel in zip(program.launches, self.kernels, strict=True):
-                self._run(launch, kernel, [pointer(program.slots[number]) for number in launch.slots])
+                self._run(launch, kernel, [pointer(program.slots[number]) for number in launch.slots], stored)
 
     def run_kernel(self, kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Mapping[str, int]) -> None:
         """One launch. arrays: flat views of the memory behind each param, in its storage dtype."""
         interpret(kernel, arrays, sizes)
 
-    def _run(self, launch: Launch, kernel: Kernel, pointers: Sequence[int]) -> None:
+    def _run(self, launch: Launch, kernel: Kernel, pointers: Sequence[int], stored: _Stored | None) -> None:
         sizes = dict(zip(kernel.sizes, launch.sizes, strict=True))
         arrays = []
         for param, address in zip(kernel.params, pointers, strict=True):
             elements = sizes[param.elements] if isinstance(param.elements, str) else param.elements
             memory = Buffer(address, elements * param.dtype.itemsize, "cpu", None)
             arrays.append(as_ndarray(memory, param.dtype.storage, (elements,)))
+        if stored is not None:
+            arrays = stored.watched(launch, kernel, arrays)
         try:
             self.run_kernel(kernel, arrays, sizes)
         except KernelError as error:
             _raise_as_native(error, launch)
+        except VerificationError as error:
+            where = kernel.locations[0] if kernel.locations else None
+            raise VerificationError(f"kernel {kernel.name} {error.message}", where=where) from None
+
+
+class _Stored:
+    """Which bytes of the arena and of the outputs hold something, in one call."""
+
+    def __init__(self, program: Program):
+        self.slots = program.slots
+        self.arena = np.zeros(program.arena_bytes, np.bool_)
+        self.outs = [np.zeros(nbytes, np.bool_) for nbytes in program.out_bytes]
+
+    def watched(self, launch: Launch, kernel: Kernel, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The arrays of a launch as buffers that know what was stored to them; those of its results hold nothing,
+        unless they lie in the memory of an operand."""
+        slots = [self.slots[number] for number in launch.slots]
+        held = [array for array, param in zip(arrays, kernel.params, strict=True) if param.role in ("in", "inout")]
+        made = []
+        for slot, param, array in zip(slots, kernel.params, arrays, strict=True):
+            if slot.kind not in ("arena", "out"):
+                made.append(array)
+                continue
+            memory = self.outs[slot.index] if slot.kind == "out" else self.arena[slot.index:slot.index + slot.nbytes]
+            defined = memory[:array.nbytes]
+            if param.role in ("out", "scratch") and not any(np.may_share_memory(array, other) for other in held):
+                defined[...] = False
+                poison(array.ctypes.data, array.nbytes)
+            made.append(Watched.over(array, defined))
+        return made
 
 
 def _raise_as_native(error: KernelError, launch: Launch) -> Never:

@@ -11,6 +11,7 @@ import ctypes
 import math
 import os
 import threading
+import warnings
 from pathlib import Path
 
 from flambeau import config
@@ -37,8 +38,11 @@ def set_num_threads(count: int) -> None:
 def default_num_threads() -> int:
     """OMP_NUM_THREADS if set; else the cores this process may use, less if its cgroup has a smaller quota."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if first.isdigit() and int(first) > 0:
+    if first.isascii() and first.isdigit() and len(first) < 20 and 0 < int(first) <= config.MOST_THREADS:
         return int(first)
+    if first:
+        warnings.warn(f"OMP_NUM_THREADS starts with {first[:40]!r}, no number from 1 to {config.MOST_THREADS}; it is "
+                      "ignored", RuntimeWarning, stacklevel=2)
     global _default
     if _default is None:
         quota = _cgroup_cpus()

@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
+from flambeau import config
 from flambeau.errors import UnsupportedError
 from flambeau.runtime import (
     Buffer,
@@ -55,7 +56,27 @@ def test_buffers_do_not_overlap(make):
 
 def test_the_native_allocator_is_used_here():
     assert builtins_possible()
-    assert type(allocator()).__name__ == "builtin_function_or_method"
+    with config.set(poison=False):
+        assert type(allocator()).__name__ == "builtin_function_or_method"
+
+
+@pytest.mark.parametrize("nbytes", [1, 7, 8, 4096, 2**21])
+def test_poisoned_memory_is_filled_to_its_last_byte(nbytes):
+    with config.set(poison=True):
+        buffer = allocate(nbytes)
+    memory = as_ndarray(buffer, np.uint8, (nbytes,))
+    assert memory.tolist() == ([0xFA, 0x7F] * nbytes)[:nbytes]
+
+
+def test_poison_is_nan_as_a_float_large_as_an_integer_and_no_bool():
+    with config.set(poison=True):
+        buffer = allocate(64)
+    for dtype in (np.float16, np.float32, np.float64):
+        assert np.isnan(as_ndarray(buffer, dtype, (4,))).all()
+    bf16 = as_ndarray(buffer, np.uint16, (4,)).astype(np.uint32) << 16
+    assert np.isnan(bf16.view(np.float32)).all()
+    assert (as_ndarray(buffer, np.int64, (4,)) > 2**62).all()
+    assert (as_ndarray(buffer, np.uint8, (4,)) > 1).all()
 
 
 def test_freed_memory_is_no_longer_live():

@@ -166,10 +166,16 @@ def test_omp_num_threads_is_the_default(monkeypatch):
         assert get_num_threads() == 5
 
 
-@pytest.mark.parametrize("value", ["", "0", "-1", "many"])
-def test_senseless_omp_num_threads_is_ignored(monkeypatch, value):
-    monkeypatch.setenv("OMP_NUM_THREADS", value)
+def test_empty_omp_num_threads_asks_for_nothing(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
     assert 1 <= default_num_threads() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "\u00b2", "9" * 5000, "1e3", "4097"])
+def test_senseless_omp_num_threads_is_ignored_with_a_warning(monkeypatch, value):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    with pytest.warns(RuntimeWarning, match="OMP_NUM_THREADS starts with .*, no number from 1 to 1024"):
+        assert 1 <= default_num_threads() <= len(os.sched_getaffinity(0))
 
 
 def test_cgroup_quota_is_the_smallest_on_the_way_up(tmp_path):
