@@ -133,9 +133,10 @@ def test_updates_agree_with_torch(kind: type[optim.Optimizer], reference: Any, s
         p.grad, theirs.grad = fb.from_numpy(g.astype(dtype)), torch.from_numpy(g.astype(dtype))
         optimizer.step()
         other.step()
-    # f32: each step rounds p, m, v and a few products; their sum over the steps stays below 32 ulp
+    # f32: each step rounds p, m, v and a few products; their sum over the steps stays below 32 ulp of what p was, of
+    # order one, though it may end near zero
     rtol = RTOL if dtype == "float64" else 32 * np.finfo(np.float32).eps
-    np.testing.assert_allclose(p.detach().numpy(), theirs.detach().numpy(), rtol=rtol)
+    np.testing.assert_allclose(p.detach().numpy(), theirs.detach().numpy(), rtol=rtol, atol=rtol / 4)
     ours, expected = optimizer.state_dict(), other.state_dict()
     assert set(expected["param_groups"][0]) <= set(ours["param_groups"][0])
     for key, value in expected["state"].get(0, {}).items():
