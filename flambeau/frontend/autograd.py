@@ -4,9 +4,11 @@ run on tensors: evaluated at once in eager mode, appended to the graph (phase "b
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -25,6 +27,7 @@ class _GradMode(threading.local):
 grad_mode = _GradMode()
 FREED = -2          # Tensor._saved_version of what a backward without retain_graph has used up
 _FREED_STORAGE = Storage()
+_numbers = itertools.count()
 Hook = Callable[[Tensor], Tensor | None]
 
 
@@ -34,10 +37,10 @@ class Record:
 
     Results are kept as (storage, type, ...), not as tensors, so that tape and tensors form no cycle."""
 
-    __slots__ = ("_saved_results", "hooks", "name", "op", "operands", "retained", "tracer")
+    __slots__ = ("_saved_results", "hooks", "name", "number", "op", "operands", "retained", "tracer")
 
     def __init__(self, op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]):
-        self.op, self.name = op, getattr(op, "name", type(op).__name__)
+        self.op, self.name, self.number = op, getattr(op, "name", type(op).__name__), next(_numbers)
         tracer = self.tracer = active.tracer
         version_of = _eager_version if tracer is None else tracer.version_of
         self.operands = tuple([_alias(t, version_of(t)) for t in operands])
@@ -53,6 +56,24 @@ class Record:
                 alias._storage, alias._array, alias._base = _FREED_STORAGE, None, None
         self._saved_results = tuple([(_FREED_STORAGE, saved[1], None, None, (), FREED)
                                      for saved in self._saved_results])
+
+    def retain(self, index: int, tensor: Tensor) -> None:
+        """Let backward() leave the gradient of a result in `tensor.grad`."""
+        if self.retained is None:
+            self.retained = {}
+        self.retained[index] = weakref.ref(tensor)
+
+    def forget_operands(self) -> None:
+        """Let go of the operands' memory: the derivative asks for their types only."""
+        for alias in self.operands:
+            alias._storage, alias._array, alias._base, alias._chain = _FREED_STORAGE, None, None, ()
+
+    def result_moved(self, index: int, target: Tensor) -> None:
+        """A saved result lies in `target` now, which was just overwritten by it."""
+        version = _eager_version(target) if self.tracer is None else self.tracer.version_of(target)
+        t, saved = _alias(target, version), list(self._saved_results)
+        saved[index] = (t._storage, t._type, t._array, t._base, t._chain, version)
+        self._saved_results = tuple(saved)
 
     @property
     def is_spent(self) -> bool:
@@ -104,6 +125,17 @@ def _alias(t: Tensor, version: int) -> Tensor:
         if t._record is None:
             alias._origin = origin_of(t)
     return alias
+
+
+def record_of(t: Tensor, record: Record | None, index: int, requires_grad: bool = True) -> None:
+    """Let `t` go on from a record's result, with the gradient it retains; hooks stay with what they were set on."""
+    if t._retains_grad and t._record is not None:
+        retained = t._record.retained
+        if retained is not None:
+            retained.pop(t._index, None)
+        if record is not None:
+            record.retain(index, t)
+    t._record, t._index, t._requires_grad = record, index, requires_grad
 
 
 def origin_of(t: Tensor) -> Tensor:
@@ -173,34 +205,24 @@ def is_grad_enabled() -> bool:
 
 
 def tape_of(roots: Sequence[Tensor]) -> list[Record]:
-    """Every record reachable from `roots`, users before operands (reverse topological), found iteratively.
+    """Every record reachable from `roots`, the newest first (so users before operands, and PyTorch's order of hooks).
 
     Under trace the walk stops at records from outside: they are not the compiled function's history."""
     tracer = active.tracer
-    order: list[Record] = []
-    done: set[int] = set()
-    for root in roots:
-        if root._record is None or id(root._record) in done:
-            continue
-        stack: list[tuple[Record, int]] = [(root._record, 0)]
-        done.add(id(root._record))
-        while stack:
-            record, position = stack.pop()
-            while position < len(record.operands):
-                operand = record.operands[position]
-                parent = operand._record
-                position += 1
-                if parent is not None and parent.tracer is not tracer and tracer is not None:
-                    continue
-                if parent is not None and id(parent) not in done:
-                    done.add(id(parent))
-                    stack.append((record, position))
-                    stack.append((parent, 0))
-                    break
-            else:
-                order.append(record)
-    order.reverse()
-    return order
+    found: dict[int, Record] = {id(t._record): t._record for t in roots if t._record is not None}
+    stack = list(found.values())
+    while stack:
+        for operand in stack.pop().operands:
+            parent = operand._record
+            if parent is not None and id(parent) not in found and (tracer is None or parent.tracer is tracer):
+                found[id(parent)] = parent
+                stack.append(parent)
+    return newest_first(found.values())
+
+
+def newest_first(records: Iterable[Record]) -> list[Record]:
+    """In the order of a backward walk."""
+    return sorted(records, key=operator.attrgetter("number"), reverse=True)
 
 
 def key_of(t: Tensor) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """`backward()` and `grad()`: the walk over the tape, eager or under trace."""
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -9,14 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import Record, is_grad_enabled, key_of, origin_of, set_grad_enabled, tape_of
-from flambeau.frontend.dispatch import constant, dispatch, dispatch_view, number, refresh_view, write
-from flambeau.frontend.gradient_hooks import (
-    HookedResult,
-    leaf_gradient,
-    register_hook,
-    result_key,
-    with_hooks,
-)
+from flambeau.frontend.dispatch import constant, dispatch, dispatch_view, number, up_to_date, write
+from flambeau.frontend.gradient_hooks import Hooked, final_key, register_hook, result_key, with_hooks
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
@@ -42,9 +35,8 @@ class TensorBuilder(Builder):
 
     def parts_of(self, record: Any) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
         """What `backpropagate` asks of a record; its derivative rule then computes only what is wanted."""
-        if isinstance(record, HookedResult):
-            operand = (record.record.saved_results()[record.index],)
-            return operand, operand, (result_key(record.record, record.index), (id(record.record), record.index))
+        if isinstance(record, Hooked):
+            return (record.tensor,), (record.tensor,), record.keys
         keys = self._wanted = [key_of(t) if t._requires_grad else None for t in record.operands]
         result_keys = [result_key(record, index) for index in range(len(record._saved_results))]
         return record.operands, record.saved_results(), (*keys, *result_keys)
@@ -73,26 +65,39 @@ def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: st
                                    f"{root._type}; pass the gradient")
             one = constant(1, root.dtype)
             ct = dispatch(ops.Reshape(tuple(root.shape)), one) if root.shape else one
-        elif ct._type != root._type:
+        elif ct._type.shape == root._type.shape and ct._type.dtype.is_floating_point:
+            ct = ct if ct._type.dtype is root._type.dtype else dispatch(ops.Cast(root._type.dtype), ct)
+        else:
             raise RuntimeError(f"{who}: the gradient given is {ct._type}, the output is {root._type}")
         key = key_of(root)
         seeds[key] = dispatch(ops.add, seeds[key], ct) if key in seeds else ct
     return seeds
 
 
-def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_graph: bool,
-          who: str) -> tuple[dict[Any, Tensor], list[Record]]:
-    """Cotangents by key, and the records walked."""
-    for root in roots:
-        if root._base is not None and root._history != root._base._history:
-            refresh_view(root)
+def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_graph: bool, who: str,
+         wanted: Sequence[Tensor] | None = None, runs_leaf_hooks: bool = False) -> tuple[dict[Any, Tensor], list[Record]]:
+    """Cotangents by key, and the records walked: all, or those on the way to what is wanted."""
+    for t in (*roots, *(wanted or ())):
+        up_to_date(t)
     order = tape_of(roots)
+    if wanted is not None:
+        order = _leading_to(wanted, order)
     tracer = active.tracer
     with set_grad_enabled(create_graph), (tracer.backward_phase() if tracer is not None else nullcontext()):
         b = TensorBuilder()
-        found = backpropagate(b, with_hooks(order), _seeds(roots, cotangents, who), b.parts_of,
-                              lambda key: key is not None)
+        operations = with_hooks(roots, order, wanted, runs_leaf_hooks)
+        found = backpropagate(b, operations, _seeds(roots, cotangents, who), b.parts_of, lambda key: key is not None)
     return found, order
+
+
+def _leading_to(wanted: Sequence[Tensor], order: Sequence[Record]) -> list[Record]:
+    """The records through which cotangents reach one of the wanted tensors."""
+    keys = {key_of(t) for t in wanted}
+    leading: set[int] = set()
+    for record in reversed(order):
+        if any(t._requires_grad and (key_of(t) in keys or id(t._record) in leading) for t in record.operands):
+            leading.add(id(record))
+    return [record for record in order if id(record) in leading]
 
 
 def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retain_graph: bool | None = None,
@@ -104,17 +109,18 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     starts = [None] * len(roots) if grad_tensors is None else \
         [grad_tensors] if isinstance(grad_tensors, Tensor) else list(grad_tensors)
-    found, order = walk(roots, starts, create_graph, "backward")
-    if active.tracer is not None and inputs is None:
+    wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if wanted is not None and not wanted:
+        raise RuntimeError("backward: inputs can't be empty; leave it out for all leaves")
+    found, order = walk(roots, starts, create_graph, "backward", wanted, runs_leaf_hooks=True)
+    if active.tracer is not None and wanted is None:
         _refuse_outside(roots, order)
-    if inputs is not None:
-        leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    else:
-        leaves = list({id(t): t for t in _leaves(roots, order)}.values())
-    for leaf in leaves:
-        ct = found.get(key_of(leaf))
+    if wanted is None:
+        wanted = _leaves(roots, order)
+    for t in {id(t): t for t in wanted}.values():
+        ct = found.get(final_key(t))
         if ct is not None:
-            _accumulate(leaf, leaf_gradient(leaf, ct), create_graph)
+            _accumulate(t, ct, create_graph)
     _finish(order, found, retain_graph, create_graph)
 
 
@@ -134,20 +140,26 @@ def _leaves(roots: Sequence[Tensor], order: Sequence[Record]) -> list[Tensor]:
     return [origin_of(t) for t in candidates if t._record is None and t._requires_grad]
 
 
-def _accumulate(leaf: Tensor, ct: Tensor, create_graph: bool) -> None:
-    if leaf._type != ct._type:
-        raise RuntimeError(f"a derivative rule gave {ct._type} for a tensor of type {leaf._type}")
+def _accumulate(t: Tensor, ct: Tensor, create_graph: bool, in_place: bool = True) -> None:
+    """Add a cotangent to `t.grad`, which shares memory with nothing."""
+    if t._type != ct._type:
+        raise RuntimeError(f"a derivative rule gave {ct._type} for a tensor of type {t._type}")
     tracer = active.tracer
-    old = leaf._grad if tracer is None else tracer.get_grad(leaf, adding=True)
+    old = t._grad if tracer is None else tracer.get_grad(t, adding=True)
     with set_grad_enabled(create_graph):
-        if old is None and tracer is not None:
-            tracer.set_grad(leaf, ct if create_graph else _owned(ct), adding=True)
-        elif old is None:
-            leaf.grad = ct if create_graph else _owned(ct)
-        elif create_graph:
-            leaf.grad = dispatch(ops.add, old, ct)
-        else:
+        if old is not None and in_place and not create_graph:
             write(old, dispatch(ops.add, old, ct))
+            return
+        new = dispatch(ops.add, old, ct) if old is not None else _copy(ct) if create_graph else _owned(ct)
+    if tracer is not None:
+        tracer.set_grad(t, new, adding=True)
+    else:
+        t.grad = new
+
+
+def _copy(ct: Tensor) -> Tensor:
+    """A gradient of its own storage, on the tape."""
+    return dispatch(ops.Reshape(ct._type.shape), ct)
 
 
 def _owned(ct: Tensor) -> Tensor:
@@ -157,11 +169,10 @@ def _owned(ct: Tensor) -> Tensor:
 
 def _finish(order: Sequence[Record], found: dict[Any, Tensor], retain_graph: bool | None, create_graph: bool) -> None:
     for record in order:
-        if record.retained:
-            for index, reference in record.retained.items():
-                tensor, ct = reference(), found.get(result_key(record, index))
-                if tensor is not None and ct is not None:
-                    tensor.grad = ct
+        for index, reference in (record.retained or {}).items():
+            tensor, ct = reference(), found.get(result_key(record, index))
+            if tensor is not None and ct is not None:
+                _accumulate(tensor, ct, create_graph, in_place=False)
         if not (create_graph if retain_graph is None else retain_graph):
             record.free()
 
@@ -178,15 +189,14 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     starts = [None] * len(roots) if grad_outputs is None else \
         [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
     for t in wanted:
+        up_to_date(t)
         if not t._requires_grad:
             raise RuntimeError("grad: one of the inputs does not require grad")
-    found, order = walk(roots, starts, create_graph, "grad")
-    _finish(order, {}, retain_graph, create_graph)
+    found, order = walk(roots, starts, create_graph, "grad", wanted, runs_leaf_hooks=True)
+    _finish(order, found, retain_graph, create_graph)
     results: list[Tensor | None] = []
     for t in wanted:
-        ct = found.get(key_of(t) if t._record is None else result_key(t._record, t._index))
-        if ct is not None and t._record is None:
-            ct = leaf_gradient(t, ct)
+        ct = found.get(final_key(t))
         if ct is None and materialize_grads:
             ct = dispatch(ops.Broadcast(tuple(t.shape), ()), constant(0, t.dtype)) if t.shape else constant(0, t.dtype)
         if ct is None and not allow_unused:
@@ -197,14 +207,12 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
 
 
 def retain_grad(tensor: Tensor) -> None:
-    """Keep this computed tensor's gradient in `.grad` at the next backward."""
-
+    """Add this computed tensor's gradient to its `.grad` at every backward, as for leaves."""
+    up_to_date(tensor)
     if not tensor._requires_grad:
         raise RuntimeError("can't retain_grad on a tensor that does not require grad")
     if tensor._record is not None:
-        if tensor._record.retained is None:
-            tensor._record.retained = {}
-        tensor._record.retained[tensor._index] = weakref.ref(tensor)
+        tensor._record.retain(tensor._index, tensor)
         tensor._retains_grad = True
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import FREED, Record, enable_grad, grad_mode
+from flambeau.frontend.autograd import FREED, Record, enable_grad, grad_mode, record_of
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
@@ -52,6 +52,7 @@ def dispatch_view(op: Op, x: Tensor) -> Tensor:
         base = x if x._base is None else x._base
         result = Tensor._make(x._storage, type, array, base, (*x._chain, op))
         result._history = base._history
+    result._pinned = x._pinned if grad_mode.enabled or x._pinned is not None else "was made under no_grad()"
     if grad_mode.enabled and x._requires_grad:
         attach_record(op, (x,), (result,))
     return result
@@ -137,17 +138,26 @@ def _prepare(t: Tensor, op: Op) -> None:
                 f"one of the tensors needed for gradient computation has been modified by an inplace operation: "
                 f"{t._type} is at version {version}, the derivative of {op.name} expected version {t._saved_version}. "
                 "Use an out-of-place operation, or clone() the tensor first")
-    elif t._base is not None and t._history != t._base._history:
-        refresh_view(t)
+    else:
+        up_to_date(t)
 
 
-def refresh_view(view: Tensor) -> None:
-    """Derive a view's tape again from its base, which was changed in place since the view was made."""
-    base = view._base
-    assert base is not None
+def up_to_date(t: Tensor) -> None:
+    """Derive a view's tape again from its base, if that was changed in place since the view was made."""
+    base = t._base
+    if base is None or t._history == base._history:
+        return
+    refuse_pinned(t, "has a base that was changed in place")
     current = base
     with enable_grad():
-        for step in view._chain:
+        for step in t._chain:
             current = dispatch_view(step, current)
-    view._record, view._index, view._requires_grad = current._record, current._index, current._requires_grad
-    view._history = base._history
+    record_of(t, current._record, current._index, current._requires_grad)
+    t._history = base._history
+
+
+def refuse_pinned(view: Tensor, what: str) -> None:
+    """Raise RuntimeError for a view whose place on the tape can't be told after an in-place change."""
+    if view._pinned is not None:
+        raise RuntimeError(f"a view that {view._pinned} {what} by something that requires grad, which its gradients "
+                           "can't follow; use an out-of-place operation, clone() the view, or change it under no_grad()")

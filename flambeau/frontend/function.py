@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.frontend.autograd import grad_mode, set_grad_enabled
-from flambeau.frontend.dispatch import attach_record, constant, dispatch
+from flambeau.frontend.dispatch import attach_record, constant, dispatch, up_to_date
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.op import Op
@@ -121,6 +121,8 @@ class Function:
         ctx = FunctionContext()
         positions = tuple(i for i, a in enumerate(args) if isinstance(a, Tensor))
         tensors = tuple(args[i] for i in positions)
+        for t in tensors:
+            up_to_date(t)
         recording = grad_mode.enabled and any(t._requires_grad for t in tensors)
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._requires_grad for a in args)
         op = ctx._op = _UserOp(cls, ctx, positions, len(args))

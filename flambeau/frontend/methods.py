@@ -7,7 +7,9 @@ from typing import Any, Final
 import numpy as np
 
 from flambeau.frontend.active import active
+from flambeau.frontend.autograd import record_of
 from flambeau.frontend.backward import backward, register_hook, retain_grad
+from flambeau.frontend.dispatch import up_to_date
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions import (
     activations,
@@ -96,10 +98,10 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
 
 
 def _assigning(function: Callable[..., Tensor], name: str) -> Callable[[Tensor, Any], Any]:
+    overwriting = inplace.inplace(function, name)
+
     def method(self: Tensor, other: Any) -> Any:
-        if not elementwise.number_or_tensor(other):
-            return NotImplemented
-        return inplace.overwrite(self, function(self, other), name)
+        return overwriting(self, other) if elementwise.number_or_tensor(other) else NotImplemented
 
     return method
 
@@ -180,10 +182,7 @@ def tensor_backward(self: Tensor, gradient: Tensor | None = None, retain_graph: 
 
 def detach(self: Tensor) -> Tensor:
     """The same memory, off the tape: changes through either are seen by both."""
-    base = self._base
-    if base is not None:                    # a base off the tape too, or the view would follow its history
-        base = Tensor._make(base._storage, base._type, base._array)
-    made = Tensor._make(self._storage, self._type, self._array, base, self._chain)
+    made = Tensor._make(self._storage, self._type, self._array, self._bare_base(), self._chain)
     if active.tracer is not None:
         active.tracer.keep(made, self)
     return made
@@ -193,7 +192,7 @@ def detach_(self: Tensor) -> Tensor:
     """Take this tensor off the tape. Raises RuntimeError for a view."""
     if self._base is not None:
         raise RuntimeError("can't detach views in place; use detach()")
-    self._record, self._index, self._requires_grad = None, 0, False
+    record_of(self, None, 0, requires_grad=False)
     epoch.bump()
     return self
 
@@ -207,7 +206,7 @@ def _set_data(self: Tensor, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"data must be a Tensor, got {type(value).__name__}")
     self._storage, self._type, self._array = value._storage, value._type, value._array
-    self._base, self._chain = value._base, value._chain
+    self._base, self._chain = value._bare_base(), value._chain
     epoch.bump()
 
 
@@ -252,6 +251,7 @@ OTHERS: Final[dict[str, Any]] = {
     "__matmul__": _matmul, "__iter__": _iterator, "__reversed__": _reversed, "__deepcopy__": _deepcopy,
     "__reduce_ex__": _reduce, "__array_priority__": 1000, "to": to, "type_as": type_as, "cpu": cpu, "cuda": cuda,
     "backward": tensor_backward, "detach": detach, "detach_": detach_, "retain_grad": retain_grad,
+    "_up_to_date": up_to_date,
     "register_hook": register_hook, "ndimension": Tensor.dim, "where": lambda self, condition, other:
         elementwise.where(condition, self, other),
     "T": property(views.reversed_dims), "mT": property(views.matrix_transposed),

@@ -44,7 +44,7 @@ class Tensor(TensorMethods):
     `_base` None for a tensor that is its own base)."""
 
     __slots__ = ("__weakref__", "_array", "_base", "_chain", "_grad", "_history", "_hooks", "_index", "_origin",
-                 "_record", "_requires_grad", "_retains_grad", "_saved_version", "_storage", "_type")
+                 "_pinned", "_record", "_requires_grad", "_retains_grad", "_saved_version", "_storage", "_type")
 
     _storage: Storage
     _type: TensorType
@@ -58,6 +58,7 @@ class Tensor(TensorMethods):
     _index: int                             # which of its results it is
     _grad: Tensor | None
     _hooks: dict[int, Any] | None           # of a leaf; see gradient_hooks.py
+    _pinned: str | None                     # why a view can't follow an in-place change on the tape
     _origin: Tensor | None                  # of an alias on the tape: the leaf it stands for
     _saved_version: int                     # of an alias on the tape: the version it needs; -1 for other tensors
 
@@ -70,7 +71,7 @@ class Tensor(TensorMethods):
         self = object.__new__(cls or Tensor)
         self._storage, self._type, self._array, self._base, self._chain = storage, type, array, base, chain
         self._requires_grad = self._retains_grad = False
-        self._record = self._grad = self._origin = self._hooks = None
+        self._record = self._grad = self._origin = self._hooks = self._pinned = None
         self._index = self._history = 0
         self._saved_version = -1
         return self
@@ -79,6 +80,11 @@ class Tensor(TensorMethods):
     def _from_array(array: np.ndarray, dtype: DType, cls: type[Tensor] | None = None) -> Tensor:
         """A tensor over `array` (storage layout of dtype), not copied."""
         return Tensor._make(Storage(array), TensorType(array.shape, dtype), array, cls=cls)
+
+    def _bare_base(self) -> Tensor | None:
+        """What a view of this memory that is no part of this tensor's history has as its base."""
+        base = self._base
+        return None if base is None else Tensor._make(base._storage, base._type, base._array)
 
     # -- what it is -------------------------------------------------------------------------------------------------
 
@@ -185,6 +191,8 @@ class Tensor(TensorMethods):
 
     @property
     def requires_grad(self) -> bool:
+        """True when operations on this tensor are recorded for backward()."""
+        self._up_to_date()
         return self._requires_grad
 
     @requires_grad.setter
@@ -197,6 +205,7 @@ class Tensor(TensorMethods):
         if requires_grad and not self._type.dtype.is_floating_point:
             raise RuntimeError("only tensors of floating-point dtype can require gradients, this one is "
                                f"{self.dtype!r}")
+        self._up_to_date()
         if not requires_grad and self._record is not None:
             raise RuntimeError("requires_grad can only be turned off on leaf tensors; use detach() for a tensor "
                                "that was computed")
@@ -226,11 +235,13 @@ class Tensor(TensorMethods):
     @property
     def is_leaf(self) -> bool:
         """True when no recorded operation made this tensor."""
+        self._up_to_date()
         return self._record is None
 
     @property
     def grad_fn(self) -> Record | None:
         """The record of the operation that made this tensor; None for leaves."""
+        self._up_to_date()
         return self._record
 
     # -- Python protocol --------------------------------------------------------------------------------------------

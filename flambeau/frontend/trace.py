@@ -230,6 +230,10 @@ class Trace:
         self._current[base._storage] = value
         return value
 
+    def copied(self, t: Tensor) -> Tensor:
+        """What t holds now, in a storage of its own."""
+        return self._shell(self.value_of(t), user_location())
+
     def capture(self, tensor: Tensor) -> Value:
         """The state input of a concrete tensor that owns its storage."""
         if tensor._storage not in self.captured:

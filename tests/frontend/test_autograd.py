@@ -194,6 +194,53 @@ def test_retain_grad_keeps_the_gradient_of_a_computed_tensor() -> None:
     assert y.grad.tolist() == [4.0, 8.0]
 
 
+def test_retained_gradients_accumulate_and_are_owned() -> None:
+    x, g = leaf(1.0, 2.0), fb.ones(2)
+    y = x * 2
+    y.retain_grad()
+    y.sum().backward(retain_graph=True)
+    first = y.grad
+    y.sum().backward()
+    assert (y.grad.tolist(), first.tolist()) == ([2.0, 2.0], [1.0, 1.0])
+    z = x * 1
+    z.retain_grad()
+    (z + 0).backward(g)
+    z.grad.mul_(7)
+    assert g.tolist() == [1.0, 1.0]
+
+
+def test_a_retained_gradient_follows_its_tensor_through_writes() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    y.retain_grad()
+    y.mul_(3)
+    y[0].mul_(5)
+    y.sum().backward()
+    assert (y.grad.tolist(), x.grad.tolist()) == ([1.0, 1.0], [30.0, 6.0])
+    base = x * 2
+    view = base[:1]
+    view.retain_grad()
+    base.mul_(3)
+    (view * 4).sum().backward()
+    assert view.grad.tolist() == [4.0]
+
+
+def test_gradients_share_memory_with_nothing() -> None:
+    a, b, g = leaf(1.0, 2.0), leaf(3.0, 4.0), fb.ones(2)
+    (a + b).backward(g)
+    a.grad.mul_(7)
+    assert (b.grad.tolist(), g.tolist()) == ([1.0, 1.0], [1.0, 1.0])
+    c = leaf(1.0, 2.0)
+    (c + b).backward(g, create_graph=True)
+    c.grad.detach().mul_(7)
+    assert (b.grad.tolist(), g.tolist()) == ([2.0, 2.0], [1.0, 1.0])
+    d = leaf(1.0, 2.0)
+    y = d * b.detach()
+    y.sum().backward()
+    d.grad.zero_()
+    assert b.tolist() == [3.0, 4.0]
+
+
 def test_detach_shares_memory_and_stops_gradients() -> None:
     x = leaf(1.0, 2.0)
     d = x.detach()
@@ -368,6 +415,66 @@ def test_hooks_see_and_replace_gradients() -> None:
     handle.remove()
     x.sum().backward()
     assert len(seen) == 1
+
+
+def test_hooks_run_newest_tensor_first_and_leaves_as_soon_as_they_can() -> None:
+    seen: list[str] = []
+    x, w = leaf(1.0), leaf(2.0)
+    x.register_hook(lambda g: seen.append("x"))
+    w.register_hook(lambda g: seen.append("w"))
+    a = x * 2
+    a.register_hook(lambda g: seen.append("a"))
+    b = w * a
+    b.register_hook(lambda g: seen.append("b"))
+    c = b + x
+    c.register_hook(lambda g: seen.append("c"))
+    c.register_hook(lambda g: seen.append("c again"))
+    c.sum().backward()
+    assert seen == ["c", "c again", "b", "w", "a", "x"]
+
+
+def test_grad_runs_the_hooks_on_the_way_only() -> None:
+    seen: list[str] = []
+    x, y = leaf(1.0), leaf(2.0)
+    y.register_hook(lambda g: seen.append("y"))
+    z = x * y
+    z.register_hook(lambda g: seen.append("z") or g * 3)
+    unused = y * 5
+    unused.register_hook(lambda g: seen.append("unused"))
+    assert fb.autograd.grad((z + unused).sum(), [x, z])[0].tolist() == [6.0] and seen == ["z"]
+    h = x * 2
+    h.register_hook(lambda g: g * 10)
+    assert fb.autograd.grad(h.sum(), h)[0].tolist() == [10.0]
+
+
+def test_grad_frees_only_what_it_walked() -> None:
+    x, w = leaf(1.0), leaf(2.0)
+    y = x * w
+    fb.autograd.grad((y * y).sum(), y)
+    y.sum().backward()
+    assert x.grad.tolist() == [2.0]
+
+
+def test_hooks_stay_with_what_they_were_set_on() -> None:
+    seen: list[Any] = []
+    x = leaf(1.0)
+    y = x * 2
+    y.register_hook(lambda g: seen.append(("old", g.tolist())))
+    y.mul_(3)
+    y.register_hook(lambda g: seen.append(("new", g.tolist())))
+    y.sum().backward()
+    assert seen == [("new", [1.0]), ("old", [3.0])]
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [(lambda g: 3, TypeError), (lambda g: fb.ones(2), RuntimeError), (lambda g: g.double(), RuntimeError)],
+)
+def test_a_hook_must_give_a_gradient_of_the_same_type(given: Any, error: type[Exception]) -> None:
+    x = leaf(1.0)
+    x.register_hook(given)
+    with pytest.raises(error, match="hook"):
+        (x * 2).sum().backward()
 
 
 # -- user functions ---------------------------------------------------------------------------------------------------

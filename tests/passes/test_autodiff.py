@@ -165,7 +165,12 @@ def test_nothing_flows_through_integers_tests_and_stop_gradient() -> None:
     assert gradients(lambda b, x: b.cast(b.cast(x, dt.i64), dt.f64), ("f64[2]",)) == [None]
     assert gradients(lambda b, x: b.cast(b.gt(x, b.scalar(0.0, x)), dt.f64), ("f64[2]",)) == [None]
     assert gradients(lambda b, x: b.stop_gradient(x), ("f64[2]",)) == [None]
-    assert gradients(lambda b, x: b.floor(x), ("f64[2]",)) == [None]
+
+
+def test_gradient_of_steps_is_zero() -> None:
+    for name in ("floor", "ceil", "trunc", "round", "sign"):
+        (found,) = gradients(lambda b, x, name=name: getattr(b, name)(x), ("f64[2]",))
+        assert found is not None and found.node.op.name == "broadcast", name
 
 
 def test_stop_gradient_stops_one_path_only() -> None:

@@ -1,6 +1,8 @@
 """Activations and dropout: functions of one number at a time, softmax apart."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import (
     floating_one,
@@ -13,14 +15,14 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.elementwise import sigmoid, tanh
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.functions.views import chunk
-from flambeau.frontend.inplace import assign_
+from flambeau.frontend.inplace import before, update_
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 
 
-def finished(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
-    """The result, written over `input` when it was asked for in place."""
-    return assign_(input, result) if inplace else result
+def applied(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
+    """function(input), written over `input` when it was asked for in place."""
+    return update_(input, function(before(input))) if inplace else function(input)
 
 
 def _const(value: float, x: Tensor) -> Tensor:
@@ -33,10 +35,11 @@ def _positive(x: Tensor) -> Tensor:
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0); NaN stays NaN."""
-    x = one_tensor("relu", input)
-    if not x._type.dtype.is_floating_point:
-        return finished(input, dispatch(ops.maximum, x, _const(0, x)), inplace)
-    return finished(input, dispatch(ops.relu, x), inplace)
+    return applied(_relu, one_tensor("relu", input), inplace)
+
+
+def _relu(x: Tensor) -> Tensor:
+    return dispatch(ops.relu, x) if x._type.dtype.is_floating_point else dispatch(ops.maximum, x, _const(0, x))
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -48,7 +51,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x * sigmoid(x)."""
-    return finished(input, dispatch(ops.silu, one_tensor("silu", input)), inplace)
+    return applied(lambda x: dispatch(ops.silu, x), one_tensor("silu", input), inplace)
 
 
 def _log1p_exp_of_minus_abs(x: Tensor) -> Tensor:
@@ -91,25 +94,26 @@ def _exponential_below_0(x: Tensor, alpha: float, inner: float, scale: float) ->
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, alpha * (exp(x) - 1) below."""
-    return finished(input, _exponential_below_0(one_tensor("elu", input), alpha, 1.0, 1.0), inplace)
+    return applied(lambda x: _exponential_below_0(x, alpha, 1.0, 1.0), one_tensor("elu", input), inplace)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, alpha * (exp(x / alpha) - 1) below."""
-    return finished(input, _exponential_below_0(one_tensor("celu", input), alpha, 1 / alpha, 1.0), inplace)
+    return applied(lambda x: _exponential_below_0(x, alpha, 1 / alpha, 1.0), one_tensor("celu", input), inplace)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """scale * elu(x, alpha) with the two constants that keep mean 0 and variance 1."""
-    found = _exponential_below_0(one_tensor("selu", input), 1.6732632423543772, 1.0, 1.0507009873554805)
-    return finished(input, found, inplace)
+    return applied(lambda x: _exponential_below_0(x, 1.6732632423543772, 1.0, 1.0507009873554805),
+                   one_tensor("selu", input), inplace)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x above 0, negative_slope * x below."""
-    x = one_tensor("leaky_relu", input)
-    slope = dispatch(ops.mul, x, _const(negative_slope, x))
-    return finished(input, dispatch(ops.where, _positive(x), x, slope), inplace)
+    def function(x: Tensor) -> Tensor:
+        return dispatch(ops.where, _positive(x), x, dispatch(ops.mul, x, _const(negative_slope, x)))
+
+    return applied(function, one_tensor("leaky_relu", input), inplace)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -126,17 +130,20 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value."""
-    x = one_tensor("threshold", input)
-    above = dispatch(ops.gt, x, tensor_of(threshold, x.dtype))
-    return finished(input, dispatch(ops.where, above, x, tensor_of(value, x.dtype)), inplace)
+    def function(x: Tensor) -> Tensor:
+        return dispatch(ops.where, dispatch(ops.gt, x, _const(threshold, x)), x, _const(value, x))
+
+    return applied(function, one_tensor("threshold", input), inplace)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x kept in [min_val, max_val]; no gradient at the bounds."""
-    x = one_tensor("hardtanh", input)
-    low, high = tensor_of(min_val, x.dtype), tensor_of(max_val, x.dtype)
-    y = dispatch(ops.where, dispatch(ops.le, x, low), low, x)
-    return finished(input, dispatch(ops.where, dispatch(ops.ge, x, high), high, y), inplace)
+    def function(x: Tensor) -> Tensor:
+        low, high = _const(min_val, x), _const(max_val, x)
+        y = dispatch(ops.where, dispatch(ops.le, x, low), low, x)
+        return dispatch(ops.where, dispatch(ops.ge, x, high), high, y)
+
+    return applied(function, one_tensor("hardtanh", input), inplace)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -146,14 +153,16 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """relu6(x + 3) / 6."""
-    x = one_tensor("hardsigmoid", input)
-    y = dispatch(ops.mul, relu6(dispatch(ops.add, x, _const(3, x))), _const(1 / 6, x))
-    return finished(input, y, inplace)
+    return applied(_hardsigmoid, one_tensor("hardsigmoid", input), inplace)
+
+
+def _hardsigmoid(x: Tensor) -> Tensor:
+    return dispatch(ops.mul, relu6(dispatch(ops.add, x, _const(3, x))), _const(1 / 6, x))
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * relu6(x + 3) / 6."""
-    return finished(input, dispatch(ops.mul, one_tensor("hardswish", input), hardsigmoid(input)), inplace)
+    return applied(lambda x: dispatch(ops.mul, x, _hardsigmoid(x)), one_tensor("hardswish", input), inplace)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -182,8 +191,8 @@ def softsign(input: Tensor) -> Tensor:
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * tanh(softplus(x))."""
-    x = one_tensor("mish", input)
-    return finished(input, dispatch(ops.mul, x, dispatch(ops.tanh, softplus_one(x))), inplace)
+    return applied(lambda x: dispatch(ops.mul, x, dispatch(ops.tanh, softplus_one(x))), one_tensor("mish", input),
+                   inplace)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:

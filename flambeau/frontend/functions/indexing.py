@@ -29,7 +29,7 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.creation import holding, tensor
 from flambeau.frontend.functions.elementwise import choose, mul
 from flambeau.frontend.functions.views import clone, sliced
-from flambeau.frontend.inplace import assign_
+from flambeau.frontend.inplace import assign_, update_
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -49,7 +49,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, broadcast and cast to the elements written, on the tape too."""
     if isinstance(index, Tensor) and index._type.dtype is dt.bool_ and index._type.shape == self._type.shape \
             and (is_number(value) or isinstance(value, Tensor) and value.numel() == 1):
-        assign_(self, choose(index, _value(value, self, ()), self))     # needs no positions, so it traces
+        update_(self, choose(index, _value(value, self, ()), self))     # needs no positions, so it traces
         return
     view, found = _basic(self, index)
     if not found:
@@ -57,7 +57,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         return
     plan = _Plan.of(view, found)
     updates = expanded(_value(value, view, plan.shape), plan.shape)
-    assign_(view, plan.put(view, updates))
+    update_(view, plan.put(view, updates))
 
 
 def _value(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -15,13 +15,17 @@ from flambeau.frontend.functions.coerce import (
     tensor_of,
     user_line,
 )
-from flambeau.frontend.inplace import assign_
+from flambeau.frontend.inplace import assign_, before, update_
 from flambeau.frontend.tensor import Tensor
 
 
 def overwrite(target: Tensor, value: Tensor, name: str) -> Tensor:
     """Make target's elements those of `value`, which must have its shape (or broadcast to it) and convert to its
     dtype without changing category. Raises RuntimeError otherwise."""
+    return assign_(target, _fitted(target, value, name))
+
+
+def _fitted(target: Tensor, value: Tensor, name: str) -> Tensor:
     wanted, found = target._type, value._type
     if found.dtype is not wanted.dtype:
         if category(found.dtype) > category(wanted.dtype):
@@ -34,15 +38,19 @@ def overwrite(target: Tensor, value: Tensor, name: str) -> Tensor:
             raise ShapeError(f"{name}: the result has shape {tuple(found.shape)}, the tensor {tuple(wanted.shape)}; "
                              "an in-place op can't change it", where=user_line())
         value = expanded(value, wanted.static_shape)
-    return assign_(target, value)
+    return value
 
 
-def inplace(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def inplace(function: Callable[..., Tensor], name: str = "") -> Callable[..., Tensor]:
     """`function` as a method that overwrites its first argument by the result."""
-    name = f"{function.__name__}_"
+    name = name or f"{function.__name__}_"
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return overwrite(self, function(self, *args, **kwargs), name)
+        given = (*args, *kwargs.values())
+        old = before(self, given)
+        new = function(old, *args, **kwargs)
+        is_fresh = new is not old and not any(new is t for t in given)
+        return (update_ if is_fresh else assign_)(self, _fitted(self, new, name))
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"{function.__name__}(), in place. Returns the tensor."

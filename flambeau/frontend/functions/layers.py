@@ -9,7 +9,7 @@ import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.dispatch import dispatch
-from flambeau.frontend.functions.activations import finished
+from flambeau.frontend.functions.activations import applied
 from flambeau.frontend.functions.coerce import (
     cast,
     expanded,
@@ -60,8 +60,8 @@ def _dropped(x: Tensor, drawn: tuple[int, ...], p: float, training: bool, inplac
     if not training or p == 0.0:
         return x
     keep = expanded(keep_mask(drawn, p, generator), x._type.static_shape)
-    kept = dispatch(ops.mul, x, tensor_of(1 / (1 - p) if p < 1 else 0.0, x._type.dtype))
-    return finished(x, dispatch(ops.where, keep, kept, tensor_of(0, x._type.dtype)), inplace)
+    scale, zero = tensor_of(1 / (1 - p) if p < 1 else 0.0, x._type.dtype), tensor_of(0, x._type.dtype)
+    return applied(lambda x: dispatch(ops.where, keep, dispatch(ops.mul, x, scale), zero), x, inplace)
 
 
 def _channels(name: str, input: Tensor, p: float, training: bool, inplace: bool, spatial: int) -> Tensor:
@@ -91,8 +91,8 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace
         return x
     limit = -1.7580993408473766             # -scale * alpha of selu
     a = 1 / math.sqrt((1 - p) * (1 + p * limit**2)) if p < 1 else 0.0
-    kept = choose(keep_mask(x._type.static_shape, p), x, tensor_of(limit, x.dtype))
-    return finished(x, add(mul(kept, a), -a * limit * p), inplace)
+    keep = keep_mask(x._type.static_shape, p)
+    return applied(lambda x: add(mul(choose(keep, x, tensor_of(limit, x.dtype)), a), -a * limit * p), x, inplace)
 
 
 # -- embedding --------------------------------------------------------------------------------------------------------

@@ -23,9 +23,8 @@ class Parameter(Tensor):
             data = Tensor._from_array(np.empty(0, dtype.storage), dtype)
         if not isinstance(data, Tensor):
             raise TypeError(f"Parameter: data must be a Tensor, got {type(data).__name__}")
-        self = Tensor._make(data._storage, data._type, data._array, data._base, data._chain, cls=cls)
+        self = Tensor._make(data._storage, data._type, data._array, data._bare_base(), data._chain, cls=cls)
         assert isinstance(self, Parameter)
-        self._history = data._history
         self.requires_grad_(requires_grad)
         return self
 

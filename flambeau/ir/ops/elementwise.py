@@ -48,6 +48,11 @@ def _square(b: Builder, x: Value) -> Value:
     return b.mul(x, x)
 
 
+def _level(b: Builder, g: Value, y: Value, *operands: Value) -> Value:
+    """The derivative of steps: 0, which is a gradient, where no derivative at all would be none."""
+    return b.zeros(g.type)
+
+
 def _map_float(function: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
     ufunc = np.frompyfunc(function, 1, 1)
     return lambda x: np.asarray(ufunc(x)).astype(np.float64)
@@ -62,7 +67,7 @@ abs = _declare("abs", 1, np.abs, "abs", lambda b, g, y, x: b.mul(g, b.sign(x)), 
                within=[AWAY_FROM_ZERO], exact=True)
 sign = _declare("sign", 1, lambda x: np.subtract(x > 0, x < 0, dtype=np.int8).astype(x.dtype),
                 lambda e, x: (e("select", e.test("isnan", x), e.const(0), e("sign", x))
-                              if e.dtype.is_floating_point else e("sign", x)), None,
+                              if e.dtype.is_floating_point else e("sign", x)), _level,
                 domain="number", within=[AWAY_FROM_ZERO], exact=True)
 reciprocal = _declare("reciprocal", 1, np.reciprocal, lambda e, x: e("div", e.const(1.0), x),
                       lambda b, g, y, x: b.neg(b.mul(g, _square(b, y))), within=[AWAY_FROM_ZERO], exact=True)
@@ -70,10 +75,10 @@ sqrt = _declare("sqrt", 1, np.sqrt, "sqrt", lambda b, g, y, x: b.div(_scaled(b, 
                 exact=True)
 rsqrt = _declare("rsqrt", 1, lambda x: 1 / np.sqrt(x), "rsqrt",
                  lambda b, g, y, x: b.mul(_scaled(b, g, -0.5), b.mul(y, _square(b, y))), within=[POSITIVE])
-floor = _declare("floor", 1, np.floor, "floor", None, within=[BETWEEN_STEPS], exact=True)
-ceil = _declare("ceil", 1, np.ceil, "ceil", None, within=[BETWEEN_STEPS], exact=True)
-trunc = _declare("trunc", 1, np.trunc, "trunc", None, within=[BETWEEN_STEPS], exact=True)
-round = _declare("round", 1, np.rint, "round", None, within=[BETWEEN_STEPS], exact=True)
+floor = _declare("floor", 1, np.floor, "floor", _level, within=[BETWEEN_STEPS], exact=True)
+ceil = _declare("ceil", 1, np.ceil, "ceil", _level, within=[BETWEEN_STEPS], exact=True)
+trunc = _declare("trunc", 1, np.trunc, "trunc", _level, within=[BETWEEN_STEPS], exact=True)
+round = _declare("round", 1, np.rint, "round", _level, within=[BETWEEN_STEPS], exact=True)
 
 # -- exponentials and logarithms --------------------------------------------------------------------------------------
 
@@ -223,7 +228,7 @@ mul = _declare("mul", 2, np.multiply, "mul", lambda b, g, z, x, y: b.mul(g, y), 
                domain="number", exact=True)
 div = _declare("div", 2, np.divide, "div", lambda b, g, z, x, y: b.div(g, y),
                lambda b, g, z, x, y: b.neg(b.mul(b.div(g, y), z)), within=[ANYWHERE, AWAY_FROM_ZERO], exact=True)
-floor_divide = _declare("floor_divide", 2, _no_zero_divisor(np.floor_divide), "floordiv", None, None,
+floor_divide = _declare("floor_divide", 2, _no_zero_divisor(np.floor_divide), "floordiv", _level, _level,
                         domain="number", within=[ANYWHERE, AWAY_FROM_ZERO])
 remainder = _declare("remainder", 2, _no_zero_divisor(np.remainder), "mod", lambda b, g, z, x, y: g,
                      _quotient_partial(lambda b, x, y: b.floor_divide(x, y)), domain="number",
