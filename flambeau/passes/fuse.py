@@ -10,17 +10,19 @@ Requires: decomposed ops. Ensures: every node is an input, an array constant, or
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index import Index, Symbol
-from flambeau.passes.groups import CONTRACTIONS, Group, Precedence, is_free, is_leaf, kind_of
-from flambeau.passes.merges import SameSpace, Use, may_inline, operand_index, row, same_space
+from flambeau.passes.groups import CONTRACTIONS, Group, Place, Precedence, is_free, is_leaf, kind_of
+from flambeau.passes.merges import Binding, SameSpace, Use, may_inline, operand_index, row, same_space
 from flambeau.passes.outline import outline
+from flambeau.passes.repeats import STORED, Places, Reads, moved, places_of, places_read, spread
 from flambeau.passes.spaces import IndexTuple, identity, is_view, pull, substitute
 
-MAX_OPS = 192           # in one group: LLVM's time grows faster than the kernel
+MAX_OPS = 192           # computed by one group: LLVM's time grows faster than the kernel
 
 
 def fuse(graph: Graph) -> Graph:
@@ -43,6 +45,8 @@ class _Planner:
             self.roots |= self.order.bit_of[value.node]
         self.group_of = {node: self._seed(node) for node in self.nodes if node not in self.floats}
         self.fresh = [0]
+        self.reads = Reads()
+        self._uses_of: dict[Node, list[Use]] = {}
 
     def _seed(self, node: Node) -> Group:
         """A group of one op, in its own space."""
@@ -67,7 +71,7 @@ class _Planner:
         for node in self.nodes:
             if node not in self.group_of:
                 continue
-            uses = list(self._uses(node))
+            uses = self._uses(node)
             self.order.enter(self.group_of[node], [self.group_of[use.value.node] for use in uses])
             if kind_of(node) == "contraction":
                 continue
@@ -76,18 +80,22 @@ class _Planner:
                 if producer is not consumer:
                     self._try_merge(producer, consumer, use)
 
-    def _uses(self, node: Node) -> Iterator[Use]:
+    def _uses(self, node: Node) -> list[Use]:
         """How a node reads the groups it depends on."""
-        for position, operand in enumerate(node.operands):
-            path: list[Node] = []
-            while operand.node in self.floats and is_view(operand.node):
-                path.append(operand.node)
-                operand = operand.node.operands[0]
-            if operand.node in self.group_of:
-                yield Use(operand, tuple(reversed(path)), node, position)
+        found = self._uses_of.get(node)
+        if found is None:
+            found = self._uses_of[node] = []
+            for position, operand in enumerate(node.operands):
+                path: list[Node] = []
+                while operand.node in self.floats and is_view(operand.node):
+                    path.append(operand.node)
+                    operand = operand.node.operands[0]
+                if operand.node in self.group_of:
+                    found.append(Use(operand, tuple(reversed(path)), node, position))
+        return found
 
     def _try_merge(self, producer: Group, consumer: Group, use: Use) -> None:
-        if producer.kind == "scatter" or producer.size + consumer.size > MAX_OPS:
+        if producer.kind == "scatter" or producer.emitted + consumer.emitted > MAX_OPS:
             return
         if self.order.makes_cycle(producer, consumer):
             return
@@ -96,22 +104,30 @@ class _Planner:
         if found is not None:
             self._join_space(producer, consumer, found)
         elif may_inline(producer, consumer, self.order, self.roots):
-            consumer.inlined.update(producer.nodes())
-            self._absorb(consumer, producer)
+            self._inline(producer, consumer)
         else:
             binding = row(producer, consumer, use)
             if binding is not None:
-                _anchor(consumer, producer, binding)
-                self._absorb(consumer, producer)
+                self._join_row(producer, consumer, binding)
 
     def _crossing(self, producer: Group, consumer: Group) -> list[Use]:
-        """Every use by the consumer of a pinned value of the producer."""
-        mask = producer.pinned_readers & consumer.members
-        return [use for node in self.order.nodes_in(mask) for use in self._uses(node)
-                if self.order.bit_of[use.value.node] & producer.pinned]
+        """Every use by the consumer of a value that is pinned once the two are one: the producer's pinned values, and
+        all that they lead to in the consumer."""
+        readers = producer.pinned_readers & consumer.members
+        if not readers:
+            return []
+        found, more = self.order.reached(readers, consumer.members)
+        pinned = producer.pinned | found
+        return [use for node in self.order.nodes_in((readers | more) & consumer.members) for use in self._uses(node)
+                if self.order.bit_of[use.value.node] & pinned]
 
     def _join_space(self, producer: Group, consumer: Group, found: SameSpace) -> None:
+        places = self._spread(producer, consumer, lambda node: places_of(producer, node), STORED, found.binding)
+        if places is None:
+            return
         crossing = producer.pinned_readers & consumer.members
+        consumer.places = moved(consumer.places, found.binding)
+        _add_places(producer, places)
         kept, gone = producer, consumer
         if found.binding is not None:
             _anchor(kept, gone, found.binding)
@@ -125,6 +141,32 @@ class _Planner:
         kept.inlined |= gone.inlined
         self._absorb(kept, gone)
         self.order.pin(kept, crossing)
+
+    def _inline(self, producer: Group, consumer: Group) -> None:
+        larger = max(1, prod(producer.extents) // max(1, prod(consumer.extents)))
+        places = self._spread(producer, consumer, lambda node: frozenset(), (producer.emitted + STORED) * larger)
+        if places is not None:
+            producer.places = places
+            consumer.inlined.update(producer.nodes())
+            self._absorb(consumer, producer)
+
+    def _join_row(self, producer: Group, consumer: Group, binding: Binding) -> None:
+        own = moved({node: places_of(producer, node) for node in producer.nodes()}, binding)
+        places = self._spread(producer, consumer, own.__getitem__, STORED)
+        if places is not None:
+            producer.places = moved(producer.places, binding)
+            _add_places(producer, places)
+            _anchor(consumer, producer, binding)
+            self._absorb(consumer, producer)
+
+    def _spread(self, producer: Group, consumer: Group, own: Callable[[Node], frozenset[Place]], limit: int,
+                binding: Binding | None = None) -> Places | None:
+        """The places where the producer's values have to be computed for the consumer, besides their own; None where
+        that takes more than it spares."""
+        boundary = self.order.nodes_in(producer.readers & consumer.members)
+        uses = [use for node in boundary for use in self._uses(node) if self.group_of[use.value.node] is producer]
+        start = places_read(self.reads, consumer, uses, binding)
+        return spread(self.reads, producer.nodes(), start, own, self._uses, min(limit, MAX_OPS - consumer.emitted))
 
     def _absorb(self, kept: Group, gone: Group) -> None:
         for node in gone.nodes():
@@ -151,7 +193,7 @@ class _Planner:
 
     def _try_merge_siblings(self, user: Node, position: int, other: Node, other_position: int) -> None:
         a, b = self.group_of[user], self.group_of[other]
-        if a is b or a.extents != b.extents or a.reduced != b.reduced or a.size + b.size > MAX_OPS:
+        if a is b or a.extents != b.extents or a.reduced != b.reduced or a.emitted + b.emitted > MAX_OPS:
             return
         index = operand_index(a, user, position)
         if index is None or index != operand_index(b, other, other_position) or self.order.are_connected(a, b):
@@ -160,6 +202,11 @@ class _Planner:
         a.reads.update(b.reads)
         a.inlined |= b.inlined
         self._absorb(a, b)
+
+
+def _add_places(group: Group, places: Places) -> None:
+    for node, more in places.items():
+        group.places[node] = group.places.get(node, frozenset()) | more
 
 
 def _views_to_materialize(graph: Graph) -> set[Node]:

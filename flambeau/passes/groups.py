@@ -15,6 +15,7 @@ from flambeau.ir.graph import Node
 from flambeau.passes.spaces import IndexTuple, is_view
 
 Kind = Literal["loop", "contraction", "scatter"]
+Place = tuple[IndexTuple, int | None]           # an index, and the guard under which it is read
 CONTRACTIONS = ("matmul", "conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 
 
@@ -38,7 +39,8 @@ def is_free(node: Node) -> bool:
 class Group:
     """`reads[node]` is the index of a reduction's operand. Nodes in `inlined` have no anchor: they are computed
     wherever they are read. Nodes in `pinned` come after a reduction or a contraction of this group, so that their
-    value is only known at their anchor; every other value can be computed from memory at any index."""
+    value is only known at their anchor; every other value can be computed from memory at any index. `places` are
+    where members are computed besides their anchor, because something reads them there (see repeats.py)."""
 
     kind: Kind
     extents: tuple[int, ...]
@@ -53,10 +55,16 @@ class Group:
     pinned_readers: int = 0             # what reads a pinned member
     before: int = 0                     # every node of every group that must come first
     cost: int = 0
+    places: dict[Node, frozenset[Place]] = field(default_factory=dict)      # where members are computed besides
 
     @property
     def size(self) -> int:
         return len(self.anchor) + len(self.inlined)
+
+    @property
+    def emitted(self) -> int:
+        """How many values a point computes, each at every place where it is read."""
+        return len(self.anchor) + sum([len(found) for found in self.places.values()])
 
     @property
     def has_reduction(self) -> bool:
@@ -79,6 +87,7 @@ class Group:
         self.members |= other.members
         self.before = (self.before | other.before) & ~self.members
         self.cost += other.cost
+        self.places.update(other.places)
 
 
 class Precedence:
@@ -104,16 +113,21 @@ class Precedence:
             yield self.order[low.bit_length() - 1]
             mask ^= low
 
+    def reached(self, start: int, within: int) -> tuple[int, int]:
+        """(the nodes in `start` and all that they lead to within a set, all that reads one of them)."""
+        found, readers, pending = 0, 0, start & within
+        while pending:
+            found |= pending
+            for node in self.nodes_in(pending):
+                readers |= self.readers_of[node]
+            pending = readers & within & ~found
+        return found, readers
+
     def pin(self, group: Group, start: int) -> None:
         """The members in `start`, and all that they lead to within the group, are pinned."""
-        pending = start & group.members & ~group.pinned
-        while pending:
-            group.pinned |= pending
-            reached = 0
-            for node in self.nodes_in(pending):
-                reached |= self.readers_of[node]
-            group.pinned_readers |= reached
-            pending = reached & group.members & ~group.pinned
+        pinned, readers = self.reached(start & group.members & ~group.pinned, group.members & ~group.pinned)
+        group.pinned |= pinned
+        group.pinned_readers |= readers
 
     def enter(self, group: Group, producers: Iterable[Group]) -> None:
         """A new group, which reads these."""

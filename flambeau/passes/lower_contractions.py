@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flambeau.errors import GraphError
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
@@ -127,7 +128,8 @@ class ContractionLowering(RegionLowering):
     def known(self, body: Body, value: Value, index: IndexTuple) -> int | None:
         if value.node is not self.center:
             return None
-        assert index == self.contraction.result, f"{value!r} is summed at {self.contraction.result}, read at {index}"
+        if index != self.contraction.result:
+            raise GraphError(f"{value!r} is summed at {self.contraction.result}, read at {index}")
         acc = body.emit("acc", self.acc_dtype)
         return acc if value.dtype is self.acc_dtype else body.emit("cast", value.dtype, acc)
 

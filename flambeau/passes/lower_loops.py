@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flambeau.errors import GraphError
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
@@ -223,10 +224,12 @@ class RegionLowering:
         """A value some earlier stage reduced."""
         found = self._reduced.get(value)
         if found is None:
-            assert not isinstance(value.node.op, ops.Reduction), f"{value!r} is read before it is reduced"
+            if isinstance(value.node.op, ops.Reduction):
+                raise GraphError(f"{value!r} is read before it is reduced")
             return None
         at, id, dtype = found
-        assert at == index, f"{value!r} was reduced at {at}, read at {index}"
+        if at != index:
+            raise GraphError(f"{value!r} was reduced at {at}, read at {index}")
         return id if dtype is value.dtype else body.emit("cast", value.dtype, id)
 
     def lower(self) -> Lowered:

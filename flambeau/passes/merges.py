@@ -84,7 +84,7 @@ class SameSpace:
 
 def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
                crossing: Sequence[Use]) -> SameSpace | None:
-    """crossing: every use by the consumer of a pinned value of the producer."""
+    """crossing: every use by the consumer of a value that is pinned if the two are merged."""
     if consumer.kind != "loop" or (producer.kind == "contraction" and consumer.has_reduction):
         return None
     target = operand_index(consumer, use.user, use.position)
@@ -135,19 +135,15 @@ def _without_free(producer: Group, binding: dict[Symbol, Index]) -> Binding | No
 
 def _is_bijective(producer: Group, consumer: Group, binding: Binding) -> bool:
     """Both walk the same points: the consumer's dims hold each of the producer's (row dims, for a consumer of
-    reduced values only) once."""
+    reduced values only) once, and all of it. Sizes are compared dim by dim: a product with a 0 in it tells nothing."""
     seen: set[Symbol] = set()
-    points = 1
     for d, size in enumerate(consumer.extents):
         if size == 1:
             continue
-        points *= size
         found = symbols((binding[("dim", d)],))
-        if found & seen:
+        if found & seen or size != prod(producer.extents[d] for _, d in found):
             return False
         seen |= found
-    if points != prod(producer.extents[d] for _, d in seen):
-        return False
     return {d for d, size in enumerate(producer.extents) if size != 1} - {d for _, d in seen} <= producer.reduced
 
 
@@ -182,7 +178,11 @@ def _in_order(producer: Group, mapped: Sequence[int], bound: Sequence[Index], ex
 def _reads_at_anchor(producer: Group, consumer: Group, use: Use, binding: Binding) -> bool:
     """A pinned value can only be read where it is computed."""
     index = read_index(consumer, use)
-    return index is not None and substitute(index, binding) == producer.anchor[use.value.node]
+    if index is None:
+        return False
+    if use.value.node in producer.anchor:
+        return substitute(index, binding) == producer.anchor[use.value.node]
+    return index == consumer.anchor.get(use.value.node)
 
 
 # -- inline and row ---------------------------------------------------------------------------------------------------
@@ -199,16 +199,17 @@ def may_inline(producer: Group, consumer: Group, order: Precedence, roots: int) 
 
 
 def row(producer: Group, consumer: Group, use: Use) -> Binding | None:
-    """The producer's dims in terms of the rows of a consumer that reduces."""
+    """The producer's dims in terms of the rows of a consumer that reduces. What the producer stores is stored row by
+    row, so each of its dims must be a whole dim of the rows: a constant, or a shorter dim, would leave elements out."""
     if not producer.is_elementwise or not consumer.reduced or producer.inlined:
         return None
     index = read_index(consumer, use)
     found = producer.anchor.get(use.value.node)
     binding = solve(found, index) if index is not None and found is not None else None
     rows = {("dim", d) for d, size in enumerate(consumer.extents) if size != 1 and d not in consumer.reduced}
-    if binding is None or not _covers(producer, binding) or symbols(tuple(binding.values())) != rows:
+    if binding is None or not _covers(producer, binding):
         return None
-    used = [single(i) for i in binding.values() if i.terms]
-    if None in used or len(set(used)) != len(used):
+    walked = [(single(binding[("dim", d)]), size) for d, size in enumerate(producer.extents) if size != 1]
+    if {symbol for symbol, _ in walked} != rows or len(walked) != len(rows):
         return None
-    return binding
+    return binding if all(symbol and consumer.extents[symbol[1]] == size for symbol, size in walked) else None

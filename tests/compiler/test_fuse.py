@@ -250,11 +250,56 @@ def row_values_from_elsewhere(p: Program) -> list[Value]:
     return [p.b.sum(y, (1,)), p.b.sum(z, (0,)), p.b.amax(p.b.mul(y, z), (1,))]
 
 
+def cut(p: Program, x: Value, starts: tuple[int, ...], limits: tuple[int, ...]) -> Value:
+    return p.b.emit(ops.Slice(starts, limits, (1,) * len(starts)), x)
+
+
+def column_beside_a_sum(p: Program) -> list[Value]:
+    """A row kernel reads one column of a value that is stored whole."""
+    x, z = p.arg("f32[4,8]"), p.b.tanh(p.arg("f32[4,8]"))
+    column = p.b.reshape(cut(p, z, (0, 3), (4, 4)), (4,))
+    return [p.b.add(p.b.sum(x, (1,)), column), z]
+
+
+def element_beside_a_sum(p: Program) -> list[Value]:
+    x, z = p.arg("f32[4,8]"), p.b.tanh(p.arg("f32[8]"))
+    return [p.b.add(p.b.sum(x, (0, 1)), p.b.reshape(cut(p, z, (5,), (6,)), ())), z]
+
+
+def prefix_beside_a_sum(p: Program) -> list[Value]:
+    """Rows read the first elements of a longer value, which is stored whole and summed."""
+    x, z = p.arg("f32[3,8]"), p.b.cos(p.arg("f32[8]"))
+    return [p.b.mul(p.b.sum(x, (1,)), cut(p, z, (0,), (3,))), z, p.b.sum(z, (0,))]
+
+
+def state_written_in_part_and_read(p: Program) -> Value:
+    """s = x.sum(); x[5] = y; s + x[2]"""
+    x = p.state("f32[8]")
+    changed = p.b.emit(ops.UpdateSlice((5,), (1,)), x, p.arg("f32[1]"))
+    p.graph.writes[x] = changed
+    return p.b.add(p.b.sum(x, (0,)), p.b.reshape(cut(p, changed, (2,), (3,)), ()))
+
+
+def pinned_at_shifted_places(p: Program) -> Value:
+    """What follows a reduction is read at its place and beside it."""
+    x = p.b.erf(p.arg("f32[4,8]"))
+    y = p.b.mul(p.b.emit(ops.LogSoftmax(1), x), p.b.cos(x))
+    return p.b.add(y, p.b.emit(ops.Pad((0, 1), (0, 0), (0, 0)), cut(p, y, (0, 0), (4, 7))))
+
+
+def empty_rows_cut(p: Program) -> list[Value]:
+    y = p.b.mul(p.arg("f32[13,0]"), p.b.scalar(2.0, dt.f32))
+    some = cut(p, y, (0, 0), (7, 0))
+    return [some, p.b.sum(some, (1,)), p.b.sum(y, (0,)), y]
+
+
 LOOKALIKES = [row_read_by_column, outer_sum, two_reductions, sum_of_sums, broadcast_elsewhere,
               reduced_pair_spread_in_another_order, softmax_of_the_transpose, normalized_and_transposed,
               normalized_and_shifted, position_in_reversed_rows, position_in_transposed_pairs,
               matmul_and_its_transpose, matmul_of_its_residual, matmul_row_softmax, matmul_of_constants, diamond,
-              two_paths_of_reductions, reshaped_between_reductions, rows_updated_in_place, row_values_from_elsewhere]
+              two_paths_of_reductions, reshaped_between_reductions, rows_updated_in_place, row_values_from_elsewhere,
+              column_beside_a_sum, element_beside_a_sum, prefix_beside_a_sum, state_written_in_part_and_read,
+              pinned_at_shifted_places, empty_rows_cut]
 
 
 @pytest.mark.parametrize("build", LOOKALIKES)
