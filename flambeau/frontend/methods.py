@@ -91,10 +91,24 @@ def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
 
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
+    commutes = function is elementwise.mul  # as PyTorch has it: the number is the second factor
+
     def method(self: Tensor, other: Any) -> Any:
-        return function(other, self) if elementwise.number_or_tensor(other) else NotImplemented
+        if not elementwise.number_or_tensor(other):
+            return NotImplemented
+        return function(self, other) if commutes else function(other, self)
 
     return method
+
+
+def _divided_by(self: Tensor, other: Any) -> Any:
+    """other / self; for 16-bit floats by way of the reciprocal, as PyTorch has it, which lets the number keep its
+    digits."""
+    if not elementwise.number_or_tensor(other):
+        return NotImplemented
+    if self._type.dtype.is_floating_point and self._type.dtype.itemsize == 2:
+        return elementwise.mul(elementwise.reciprocal(self), other)
+    return elementwise.div(other, self)
 
 
 def _assigning(function: Callable[..., Tensor], name: str) -> Callable[[Tensor, Any], Any]:
@@ -248,7 +262,8 @@ def _rebuilt(cls: type[Tensor], array: np.ndarray, dtype: str, requires_grad: bo
 
 
 OTHERS: Final[dict[str, Any]] = {
-    "__matmul__": _matmul, "__iter__": _iterator, "__reversed__": _reversed, "__deepcopy__": _deepcopy,
+    "__rtruediv__": _divided_by, "__matmul__": _matmul, "__iter__": _iterator, "__reversed__": _reversed,
+    "__deepcopy__": _deepcopy,
     "__reduce_ex__": _reduce, "__array_priority__": 1000, "to": to, "type_as": type_as, "cpu": cpu, "cuda": cuda,
     "backward": tensor_backward, "detach": detach, "detach_": detach_, "retain_grad": retain_grad,
     "_up_to_date": up_to_date,

@@ -32,7 +32,8 @@ SCALAR_OPS: Final[dict[str, int]] = {
     "cast": 1,        # to Instr.dtype: saturating float -> int, NaN -> 0; int -> int wraps; to bool is != 0
     # arithmetic (int: two's complement wrap; float: IEEE)
     "add": 2, "sub": 2, "mul": 2, "div": 2,            # div: floats only
-    "floordiv": 2, "mod": 2,                          # Python's (floor) semantics, ints and floats
+    "floordiv": 2, "mod": 2,                          # Python's (floor) semantics, ints and floats; a zero rest has
+                                                      # the sign of the dividend
     "fmod": 2, "truncdiv": 2,                         # C's (truncating) semantics
     "neg": 1, "abs": 1, "sign": 1,
     "min": 2, "max": 2,                               # propagate NaN

@@ -121,6 +121,12 @@ def _pow(base: Array, exponent: Array) -> Array:
     return np.where(exponent < 0, reciprocal, np.power(base, np.maximum(exponent, 0))).astype(base.dtype)
 
 
+def _mod(x: Array, y: Array) -> Array:
+    """The remainder with the sign of y, though a zero has x's."""
+    rest = np.fmod(x, y)
+    return np.where((rest != 0) & ((rest < 0) != (y < 0)), rest + y, rest)
+
+
 def _sigmoid(x: Array) -> Array:
     tail = np.exp(-np.abs(x))               # in (0, 1], so neither side overflows
     return np.where(x >= 0, 1.0, tail) / (1.0 + tail)
@@ -134,7 +140,7 @@ def _elementwise(function: Callable[[float], float]) -> Callable[[Array], Array]
 # In the operands' own type: IEEE, or exact.
 _PLAIN: Final[dict[str, Callable[..., Array]]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
-    "floordiv": _nonzero_divisor(np.floor_divide), "mod": _nonzero_divisor(np.remainder),
+    "floordiv": _nonzero_divisor(np.floor_divide), "mod": _nonzero_divisor(_mod),
     "fmod": _nonzero_divisor(np.fmod), "truncdiv": _nonzero_divisor(_truncdiv),
     "neg": np.negative, "abs": np.abs, "sign": np.sign, "min": np.minimum, "max": np.maximum,
     "fma": _fma, "pow": _pow, "sqrt": np.sqrt,

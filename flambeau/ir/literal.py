@@ -61,8 +61,9 @@ def literal(value: Any, dtype: DType) -> Literal:
         return Literal(np.asarray(value), dtype)
     numbers = np.asarray(value)
     if dtype.is_floating_point:
-        with np.errstate(over="ignore"):
-            return Literal(np.asarray(to_storage(numbers.astype(dtype.compute), dtype)), dtype)
+        with np.errstate(over="ignore"):    # PyTorch rounds to 16 bits by way of float32
+            rounded = numbers.astype(np.float32 if dtype.itemsize == 2 else dtype.compute)
+            return Literal(np.asarray(to_storage(rounded, dtype)), dtype)
     if dtype.is_integer and numbers.size:
         limits = np.iinfo(dtype.storage)
         if not (limits.min <= numbers.min() and numbers.max() <= limits.max):

@@ -29,6 +29,13 @@ INF, NAN = math.inf, math.nan
 
 _erf, _erfc = (np.vectorize(f, otypes=["f8"]) for f in (math.erf, math.erfc))
 
+
+
+def _mod(x, y):
+    rest = np.remainder(x, y)
+    return np.where(rest == 0, np.copysign(rest, x), rest)
+
+
 # op: (reference, bound in ulp for f32, for f64). The bounds are those of the docstrings.
 UNARY = {
     "exp": (np.exp, 1.5, 1.5), "exp2": (np.exp2, 1.5, 1.5), "expm1": (np.expm1, 2, 2),
@@ -48,7 +55,7 @@ EXACT_UNARY = {
 }  # fmt: skip
 EXACT_BINARY = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum, "max": np.maximum,
-    "floordiv": np.floor_divide, "mod": np.remainder, "fmod": np.fmod, "truncdiv": lambda x, y: np.trunc(x / y),
+    "floordiv": np.floor_divide, "mod": _mod, "fmod": np.fmod, "truncdiv": lambda x, y: np.trunc(x / y),
 }  # fmt: skip
 PREDICATES = {"isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite}
 COMPARISONS = {

@@ -1,22 +1,28 @@
 """Activations and dropout: functions of one number at a time, softmax apart."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+from flambeau.errors import TypeInferenceError
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import (
+    cast,
     floating_one,
     one_tensor,
     reshaped,
     spread,
-    tensor_of,
+    stored,
+    user_line,
     wrap_dim,
 )
+from flambeau.frontend.functions.creation import full_like
 from flambeau.frontend.functions.elementwise import sigmoid, tanh
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.functions.views import chunk
 from flambeau.frontend.inplace import before, update_
 from flambeau.frontend.tensor import Tensor
+from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 
 
@@ -26,11 +32,25 @@ def applied(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) 
 
 
 def _const(value: float, x: Tensor) -> Tensor:
-    return tensor_of(value, x._type.dtype)
+    return stored("an activation's constant", value, x._type.dtype)
 
 
 def _positive(x: Tensor) -> Tensor:
     return dispatch(ops.gt, x, _const(0, x))
+
+
+def _floats(name: str, input: Tensor) -> Tensor:
+    """input itself. Raises TypeInferenceError for integers."""
+    if not one_tensor(name, input)._type.dtype.is_floating_point:
+        raise TypeInferenceError(f"{name}: takes floating-point tensors, got {input._type}", where=user_line(),
+                                 hint="pass x.float()")
+    return input
+
+
+def _rounded_once(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """`function` of a floating-point tensor, 16-bit floats taken to float32 on the way, as PyTorch does."""
+    dtype = x._type.dtype
+    return cast(function(cast(x, dt.f32)), dtype) if dtype.itemsize == 2 else function(x)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -65,7 +85,10 @@ def softplus_one(x: Tensor) -> Tensor:
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """log(1 + exp(beta * x)) / beta, and x itself where beta * x > threshold."""
-    x = one_tensor("softplus", input)
+    return _rounded_once(_floats("softplus", input), lambda x: _softplus(x, beta, threshold))
+
+
+def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
     scaled = x if beta == 1 else dispatch(ops.mul, x, _const(beta, x))
     y = softplus_one(scaled)
     y = y if beta == 1 else dispatch(ops.div, y, _const(beta, x))
@@ -94,26 +117,29 @@ def _exponential_below_0(x: Tensor, alpha: float, inner: float, scale: float) ->
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, alpha * (exp(x) - 1) below."""
-    return applied(lambda x: _exponential_below_0(x, alpha, 1.0, 1.0), one_tensor("elu", input), inplace)
+    return applied(lambda x: _rounded_once(x, lambda x: _exponential_below_0(x, alpha, 1.0, 1.0)),
+                   _floats("elu", input), inplace)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, alpha * (exp(x / alpha) - 1) below."""
-    return applied(lambda x: _exponential_below_0(x, alpha, 1 / alpha, 1.0), one_tensor("celu", input), inplace)
+    if alpha == 0:
+        raise RuntimeError("celu: alpha must not be 0")
+    return applied(lambda x: _rounded_once(x, lambda x: _exponential_below_0(x, alpha, 1 / alpha, 1.0)),
+                   _floats("celu", input), inplace)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """scale * elu(x, alpha) with the two constants that keep mean 0 and variance 1."""
-    return applied(lambda x: _exponential_below_0(x, 1.6732632423543772, 1.0, 1.0507009873554805),
-                   one_tensor("selu", input), inplace)
+    return applied(lambda x: _rounded_once(x, lambda x: _exponential_below_0(
+        x, 1.6732632423543772, 1.0, 1.0507009873554805)), _floats("selu", input), inplace)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x above 0, negative_slope * x below."""
-    def function(x: Tensor) -> Tensor:
-        return dispatch(ops.where, _positive(x), x, dispatch(ops.mul, x, _const(negative_slope, x)))
-
-    return applied(function, one_tensor("leaky_relu", input), inplace)
+    return applied(lambda x: _rounded_once(x, lambda x: dispatch(
+        ops.where, _positive(x), x, dispatch(ops.mul, x, _const(negative_slope, x)))),
+        _floats("leaky_relu", input), inplace)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -131,15 +157,24 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value."""
     def function(x: Tensor) -> Tensor:
-        return dispatch(ops.where, dispatch(ops.gt, x, _const(threshold, x)), x, _const(value, x))
+        wide = cast(x, dt.f32) if x.dtype.is_floating_point and x.dtype.itemsize == 2 else x
+        below = dispatch(ops.le, wide, stored("threshold", threshold, wide.dtype))              # NaN stays
+        return dispatch(ops.where, below, stored("threshold value", value, x.dtype), x)
 
     return applied(function, one_tensor("threshold", input), inplace)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x kept in [min_val, max_val]; no gradient at the bounds."""
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
+    if min_val < 0 and one_tensor("hardtanh", input).dtype.kind == "uint":
+        raise TypeInferenceError(f"hardtanh: {input._type} has no negative limit such as {min_val}", where=user_line())
+
     def function(x: Tensor) -> Tensor:
-        low, high = _const(min_val, x), _const(max_val, x)
+        if min_val != min_val or max_val != max_val:
+            return full_like(x, math.nan)
+        low, high = stored("hardtanh min_val", min_val, x.dtype), stored("hardtanh max_val", max_val, x.dtype)
         y = dispatch(ops.where, dispatch(ops.le, x, low), low, x)
         return dispatch(ops.where, dispatch(ops.ge, x, high), high, y)
 
@@ -167,15 +202,22 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x, and 0 where |x| <= lambd."""
-    x = one_tensor("hardshrink", input)
+    x = _floats("hardshrink", input)
     return dispatch(ops.where, dispatch(ops.le, dispatch(ops.abs, x), _const(lambd, x)), _const(0, x), x)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved by lambd toward 0, and 0 where |x| <= lambd."""
-    x = one_tensor("softshrink", input)
+    if not 0 <= lambd < math.inf:
+        raise RuntimeError(f"softshrink: lambd must be >= 0 and finite, got {lambd}")
+    stored("softshrink lambd", lambd, _floats("softshrink", input).dtype)
+    return _rounded_once(input, lambda x: _softshrink(x, lambd))
+
+
+def _softshrink(x: Tensor, lambd: float) -> Tensor:
     moved = dispatch(ops.sub, x, dispatch(ops.mul, dispatch(ops.sign, x), _const(lambd, x)))
-    return dispatch(ops.where, dispatch(ops.le, dispatch(ops.abs, x), _const(lambd, x)), _const(0, x), moved)
+    small = dispatch(ops.le, dispatch(ops.abs, x), _const(lambd, x))
+    return dispatch(ops.where, small, dispatch(ops.mul, x, _const(0, x)), moved)
 
 
 def tanhshrink(input: Tensor) -> Tensor:

@@ -5,13 +5,14 @@ ones, so most calls need no op besides their own.
 """
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 
-from flambeau.errors import IndexOutOfRangeError, ShapeError
+from flambeau.errors import IndexOutOfRangeError, ShapeError, TypeInferenceError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import constant, dispatch, dispatch_view
 from flambeau.frontend.layout import strides_of, strides_through
@@ -39,16 +40,17 @@ def is_number(value: object) -> TypeGuard[Number]:
     return isinstance(value, (int, float, Scalar, np.number, np.bool_))
 
 
-def tensor_of(number: Number, dtype: DType) -> Tensor:
-    """A number as a rank-0 tensor of `dtype`, to be read only: eager ones are kept and shared."""
+def tensor_of(number: Number, dtype: DType, name: str = "constant") -> Tensor:
+    """A number as a rank-0 tensor of `dtype`, to be read only: eager ones are kept and shared.
+
+    An integer beyond an integer dtype wraps around, as PyTorch's "wrapped numbers" do (`stored` refuses it). name: the
+    op that asks. Raises TypeInferenceError for an integer beyond 64 bits."""
     if isinstance(number, Scalar):
-        if dtype.is_floating_point or number.is_integer and is_held(number.bound, dtype):
-            return cast(number.tensor, dtype)
-        number = number.force()             # may lie outside the dtype, which is an error for a plain number
+        return _of_scalar(number, dtype)
     if isinstance(number, np.generic):
         number = number.item()
-    if dtype.is_integer and isinstance(number, float):
-        number = int(number)
+    if dtype.is_integer:
+        number = _wrapped(int(number), dtype, name)
     if active.tracer is not None or number != number:           # NaN is no key
         return constant(number, dtype)
     key = (number or str(number), dtype)    # -0.0 == 0.0; but 1 == 1.0 == True are one number in any dtype
@@ -61,12 +63,70 @@ def tensor_of(number: Number, dtype: DType) -> Tensor:
     return found
 
 
+def _of_scalar(number: Scalar, dtype: DType) -> Tensor:
+    """A runtime number in `dtype`. Its f64 holds integers exactly, and they wrap around through i64."""
+    if dtype.is_integer:
+        if not number.is_integer:
+            return tensor_of(int(number.force()), dtype)
+        return cast(cast(number.tensor, dt.i64), dtype)
+    if dtype.itemsize == 2:                 # by way of f32, as literals are rounded
+        return cast(cast(number.tensor, dt.f32), dtype)
+    return cast(number.tensor, dtype)
+
+
+def _wrapped(number: int, dtype: DType, name: str) -> int:
+    """The integer of `dtype` that has the number's low bits."""
+    bits = 8 * dtype.itemsize
+    if -(1 << bits - 1) <= number < (1 << bits - 1):
+        return number if number >= 0 or dtype.is_signed else number + (1 << bits)
+    if not -(1 << 63) <= number < (1 << 64):
+        raise TypeInferenceError(f"{name}: the integer {number} does not fit into 64 bits beside {dtype}",
+                                 where=user_line(), hint="pass it as a float")
+    number &= (1 << bits) - 1
+    return number - (1 << bits) if dtype.is_signed and number >> bits - 1 else number
+
+
+def stored(name: str, number: Number, dtype: DType, may_overflow: bool = False) -> Tensor:
+    """A number as an op stores it into a tensor of `dtype` (a fill value, a bound, an alpha): floats are cut to
+    integers, and negative integers wrap around in unsigned dtypes. may_overflow: 16-bit floats may become infinite.
+
+    Raises TypeInferenceError for what the dtype does not hold. A runtime number is looked at only beside integers."""
+    if isinstance(number, Scalar):
+        if dtype.is_floating_point or dtype is dt.bool_ or number.is_integer and is_held(number.bound, dtype):
+            return _of_scalar(number, dtype)
+        number = number.force()
+    if isinstance(number, np.generic):
+        number = number.item()
+    if not (may_overflow and dtype.is_floating_point and dtype.itemsize == 2):
+        check_held(name, number, dtype)
+    return tensor_of(number, dtype, name)
+
+
+def check_held(name: str, number: float | int, dtype: DType) -> None:
+    """Raise TypeInferenceError unless `dtype` holds the number, rounded or cut to it; an unsigned dtype takes negative
+    integers too, but no negative floats."""
+    if dtype is dt.bool_:
+        return
+    if dtype.is_floating_point:
+        is_fine = not math.isfinite(number) or abs(number) <= GREATEST[dtype]
+    else:
+        limits = np.iinfo(dtype.storage)
+        least = int(limits.min) if dtype.is_signed or isinstance(number, float) else -int(limits.max)
+        is_fine = math.isfinite(number) and least <= number <= int(limits.max)
+    if not is_fine:
+        raise TypeInferenceError(f"{name}: the number {number!r} is outside the range of {dtype}", where=user_line())
+
+
+GREATEST: Final = {dt.f16: 65504.0, dt.bf16: 3.3895313892515355e38, dt.f32: 3.4028234663852886e38,
+                   dt.f64: 1.7976931348623157e308}
+
+
 _kept: dict[tuple[Any, DType], Tensor] = {}
 
 
 def is_held(bound: int, dtype: DType) -> bool:
     """True when the dtype holds every integer from -bound to bound."""
-    return dtype in (dt.i32, dt.i64) and bound < 2 ** (8 * dtype.itemsize - 1)
+    return dtype in (dt.i32, dt.i64) and bound < 1 << 8 * dtype.itemsize - 1
 
 
 def cast(x: Tensor, dtype: DType) -> Tensor:
@@ -96,26 +156,26 @@ def promoted(name: str, *values: TensorLike, dtype: DType | None = None) -> list
 
     Raises TypeError for anything but tensors and numbers, ShapeError if shapes don't broadcast."""
     if dtype is None and len(values) == 2:
-        quick = _promoted_pair(*values)
+        quick = _promoted_pair(name, *values)
         if quick is not None:
             return quick
     check_operands(name, values)
     if dtype is None:
         dtype = result_type(*values)
-    found = [cast(v, dtype) if isinstance(v, Tensor) else tensor_of(v, dtype) for v in values]
+    found = [cast(v, dtype) if isinstance(v, Tensor) else tensor_of(v, dtype, name) for v in values]
     return matched(name, found)
 
 
-def _promoted_pair(x: Any, y: Any) -> list[Tensor] | None:
+def _promoted_pair(name: str, x: Any, y: Any) -> list[Tensor] | None:
     """The common cases: two tensors of one dtype and shape, or a tensor beside a number that takes its dtype."""
     if isinstance(x, Tensor):
         dtype = x._type.dtype
         if isinstance(y, Tensor):
             same = y._type.dtype is dtype and y._type.shape == x._type.shape
             return [x, y] if same else None
-        return [x, tensor_of(y, dtype)] if type(y) in _JOINS[dtype.kind] else None
+        return [x, tensor_of(y, dtype, name)] if type(y) in _JOINS[dtype.kind] else None
     if isinstance(y, Tensor) and type(x) in _JOINS[y._type.dtype.kind]:
-        return [tensor_of(x, y._type.dtype), y]
+        return [tensor_of(x, y._type.dtype, name), y]
     return None
 
 
@@ -141,11 +201,21 @@ def matched(name: str, tensors: list[Tensor]) -> list[Tensor]:
 def floating(name: str, *values: TensorLike) -> list[Tensor]:
     """Like `promoted`, with integers and bools taken to the default float dtype."""
     if len(values) == 2:
-        quick = _promoted_pair(*values)
+        quick = _promoted_pair(name, *values)
         if quick is not None and quick[0]._type.dtype.is_floating_point:
             return quick
     dtype = result_type(*values)
     return promoted(name, *values, dtype=dtype if dtype.is_floating_point else get_default_dtype())
+
+
+def keeps_digits(number: TensorLike, dtype: DType) -> bool:
+    """True when a number (or a 0-d tensor) beside tensors of a 16-bit float dtype has digits that the dtype would drop.
+    PyTorch multiplies and divides by it in float32, and rounds the product."""
+    if dtype.kind != "float" or dtype.itemsize != 2:
+        return False
+    if isinstance(number, Tensor):
+        return not number._type.shape and number._type.dtype is not dtype
+    return isinstance(number, Scalar) or ops.literal(number, dtype).item() != number
 
 
 def one_tensor(name: str, x: object) -> Tensor:
@@ -221,12 +291,13 @@ def permuted(x: Tensor, dims: Sequence[int]) -> Tensor:
     return x if tuple(dims) == tuple(range(len(dims))) else dispatch_view(ops.Permute(tuple(dims)), x)
 
 
-def full_of(shape: Shape, value: Number, dtype: DType) -> Tensor:
-    """A tensor of its own memory (or a rank-0 constant), every element `value`."""
-    if not shape and not isinstance(value, Scalar):
-        return constant(value, dtype)       # not the shared one: the caller may write to it
-    number = tensor_of(value, dtype)
-    return dispatch(ops.Broadcast(shape, ()), number) if shape else number
+def full_of(shape: Shape, value: Number, dtype: DType, name: str = "full") -> Tensor:
+    """A tensor of its own memory (or a rank-0 constant), every element `value`. Raises as `stored` does."""
+    number = stored(name, value, dtype)
+    if shape:
+        return dispatch(ops.Broadcast(shape, ()), number)
+    # The caller may write to it, and the shared one is for reading.
+    return number if active.tracer is not None else Tensor._from_array(number._data().copy(), dtype)
 
 
 # -- dims -------------------------------------------------------------------------------------------------------------
@@ -278,6 +349,6 @@ def user_line() -> str | None:
 __all__ = [
     "Dims", "Number", "Shape", "TensorLike", "as_bool", "broadcast_shapes", "cast", "category", "check_operands",
     "constant", "dispatch", "dispatch_view", "dtype_of", "expanded", "floating", "floating_one", "full_of",
-    "is_number", "matched", "one_tensor", "permuted", "promoted", "reshaped", "result_type", "shares_memory",
-    "sizes_of", "spread", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
+    "is_number", "keeps_digits", "matched", "one_tensor", "permuted", "promoted", "reshaped", "result_type",
+    "shares_memory", "sizes_of", "spread", "stored", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
 ]

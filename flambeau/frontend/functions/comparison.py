@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flambeau.errors import TypeInferenceError
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import (
     TensorLike,
@@ -11,6 +12,7 @@ from flambeau.frontend.functions.coerce import (
     full_of,
     one_tensor,
     promoted,
+    user_line,
 )
 from flambeau.frontend.functions.elementwise import abs, add, mul, sub
 from flambeau.frontend.tensor import Tensor
@@ -59,7 +61,13 @@ isfinite = _float_test(ops.isfinite, True, "neither NaN nor an infinity")
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """|input - other| <= atol + rtol * |other|, or equal (infinities; NaNs if asked), as bools."""
-    x, y = promoted("isclose", input, other)
+    for bound_name, tolerance in (("rtol", rtol), ("atol", atol)):
+        if not tolerance >= 0:
+            raise RuntimeError(f"isclose: {bound_name} must be >= 0, got {tolerance}")
+    x, y = promoted("isclose", one_tensor("isclose", input), one_tensor("isclose", other))
+    if input._type.dtype is not other._type.dtype:
+        raise TypeInferenceError(f"isclose: takes tensors of one dtype, got {input._type} and {other._type}",
+                                 where=user_line())
     close = dispatch(ops.eq, x, y)
     if not x._type.dtype.is_floating_point:
         x, y = cast(x, dt.f64), cast(y, dt.f64)

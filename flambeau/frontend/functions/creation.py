@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import TypeInferenceError, UnsupportedError
+from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import constant, dispatch
 from flambeau.frontend.functions.coerce import (
     Number,
     Shape,
     cast,
+    check_held,
     dtype_of,
     full_of,
     one_tensor,
     sizes_of,
     spread,
+    stored,
     tensor_of,
 )
 from flambeau.frontend.promotion import get_default_dtype
@@ -62,20 +64,27 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
         return _finished(tensor_of(data, dtype or found), requires_grad)
     array, found = _array_of(data)
     if not isinstance(data, (np.ndarray, np.generic)):
-        found = dt.i64 if found is dt.u64 and dtype is None else found
+        array, found = _of_python(data, array, found)
         _check_fits(array, dtype or found)
     return _finished(_converted(array, found, dtype or found), requires_grad)
 
 
-def _check_fits(integers: np.ndarray, wanted: DType) -> None:
-    """Raise TypeInferenceError for Python integers that `wanted` does not hold; negative ones wrap where it has no
-    sign, as in PyTorch."""
-    if integers.dtype.kind not in "iu" or not wanted.is_integer or not integers.size:
+def _of_python(data: Any, array: np.ndarray, found: DType) -> tuple[np.ndarray, DType]:
+    """The array and dtype of Python numbers: NumPy makes floats of integers that no integer dtype of its own holds,
+    and u64 of those that i64 does not."""
+    if array.dtype.kind == "f" and np.abs(array).max(initial=0) >= 2.0**53:
+        exact = np.array(data, dtype=object)
+        if all(isinstance(n, (int, np.integer)) for n in exact.flat):
+            return exact, dt.i64
+    return array, dt.i64 if found is dt.u64 else found
+
+
+def _check_fits(numbers: np.ndarray, wanted: DType) -> None:
+    """Raise TypeInferenceError for Python numbers that an integer dtype does not hold."""
+    if not wanted.is_integer or numbers.dtype.kind not in "iufO" or not numbers.size:
         return
-    limits = np.iinfo(wanted.storage)
-    for value in (int(integers.min()), int(integers.max())):
-        if not (limits.min or -limits.max) <= value <= limits.max:
-            raise TypeInferenceError(f"tensor: {value} is outside the range of {wanted}")
+    for value in (numbers.min(), numbers.max()):                # of NaN, if there is one
+        check_held("tensor", value.item() if isinstance(value, np.generic) else value, wanted)
 
 
 def _array_of(data: Any) -> tuple[np.ndarray, DType]:
@@ -86,6 +95,8 @@ def _array_of(data: Any) -> tuple[np.ndarray, DType]:
         raise ValueError(f"tensor: expected numbers in sequences of equal lengths: {error}") from None
     if array.dtype.kind == "f" and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
         return array, get_default_dtype()       # Python floats
+    if array.dtype.kind == "O" and array.size and all(isinstance(n, (int, float)) for n in array.flat):
+        return array, dt.i64 if all(isinstance(n, int) for n in array.flat) else get_default_dtype()
     if array.size == 0 and isinstance(data, (list, tuple)):
         return array.astype(np.float32), get_default_dtype()
     return array, _dtype_from(array.dtype)
@@ -103,6 +114,8 @@ def _converted(array: np.ndarray, found: DType, wanted: DType) -> Tensor:
     """A copy of the array in `wanted`, by the meaning of a cast."""
     if array.dtype == wanted.storage and found is wanted:
         return holding(np.array(array, order="C"), wanted)
+    if array.dtype.kind == "O":             # Python integers too large for NumPy
+        array = array.astype(np.float64 if wanted.is_floating_point else wanted.storage)
     values = ops.Cast(wanted).evaluate(array)
     return holding(np.array(dt.to_storage(values, wanted), order="C"), wanted)
 
@@ -132,12 +145,12 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 # -- filled -----------------------------------------------------------------------------------------------------------
 
 
-def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = False) -> Tensor:
+def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = False, name: str = "full") -> Tensor:
     if min(shape, default=0) < 0:
         raise RuntimeError(f"a tensor can't have negative sizes: {shape}")
-    if active.tracer is not None or isinstance(value, Scalar):
-        return _finished(full_of(shape, value, dtype), requires_grad)
-    number = ops.literal(int(value) if dtype.is_integer and isinstance(value, float) else value, dtype).array
+    if active.tracer is not None:
+        return _finished(full_of(shape, value, dtype, name), requires_grad)
+    number = stored(name, value, dtype)._data()
     array = np.zeros(shape, dtype.storage) if not number.view(f"u{dtype.itemsize}").any() \
         else np.full(shape, number)
     return _finished(Tensor._from_array(array, dtype), requires_grad)

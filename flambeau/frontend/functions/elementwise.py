@@ -4,26 +4,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from flambeau.errors import TypeInferenceError
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import (
+    GREATEST,
     Number,
     TensorLike,
     as_bool,
+    cast,
     check_operands,
     floating,
     floating_one,
     is_number,
+    keeps_digits,
     matched,
     one_tensor,
     promoted,
     result_type,
+    stored,
     tensor_of,
+    user_line,
 )
-from flambeau.frontend.scalars import forced
+from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Op
 
 Unary = Callable[[Tensor], Tensor]
@@ -128,30 +136,53 @@ negative, absolute, sgn = neg, abs, sign
 
 
 def add(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
-    """input + alpha * other; bools add up as `or`."""
-    if not _is_one(alpha):
-        other = mul(other, alpha)
+    """input + alpha * other; bools add up as `or`. Raises RuntimeError for an alpha that the result's dtype lacks."""
     x, y = promoted("add", input, other)
+    if not _is_one(alpha):
+        return _plus_scaled("add", x, y, alpha)
     return dispatch(ops.logical_or if x._type.dtype is dt.bool_ else ops.add, x, y)
 
 
 def sub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
-    """input - alpha * other. Raises RuntimeError for two bools."""
-    if not _is_one(alpha):
-        other = mul(other, alpha)
+    """input - alpha * other. Raises RuntimeError for bools, and for an alpha that the result's dtype lacks."""
+    if _is_bool(input) or _is_bool(other):
+        raise TypeInferenceError("sub: bools have no difference", where=user_line(), hint="use ^ or logical_xor()")
     x, y = promoted("sub", input, other)
-    if x._type.dtype is dt.bool_:
-        raise TypeInferenceError("sub: bools have no difference", hint="use ^ or logical_xor()")
+    if not _is_one(alpha):
+        return _plus_scaled("sub", x, y, alpha)
     return dispatch(ops.sub, x, y)
 
 
-def _is_one(value: Number) -> bool:
+def _is_bool(value: TensorLike) -> bool:
+    return value._type.dtype is dt.bool_ if isinstance(value, Tensor) else isinstance(value, (bool, np.bool_))
+
+
+def _is_one(alpha: Number) -> bool:
     """Whether a factor can be left out. A runtime scalar can't: asking it would freeze its value."""
-    return type(value) in (int, float) and value == 1
+    return type(alpha) is int and alpha == 1
 
 
-def _scaled(x: Tensor, factor: Number) -> Tensor:
-    return x if _is_one(factor) else mul(x, factor)
+def _plus_scaled(name: str, x: Tensor, y: Tensor, alpha: Number) -> Tensor:
+    """x + alpha * y or x - alpha * y; alpha has no part in promotion."""
+    dtype = x._type.dtype
+    if isinstance(alpha, (bool, np.bool_)) and dtype is not dt.bool_:
+        raise TypeInferenceError(f"{name}: a bool alpha goes with bool results only, this one is {dtype}",
+                                 where=user_line())
+    if not dtype.is_floating_point and not isinstance(alpha, (int, np.integer, np.bool_)):
+        raise TypeInferenceError(f"{name}: alpha must be an integer for results of {dtype}, got {alpha!r}",
+                                 where=user_line())
+    scale = stored(f"{name} alpha", -alpha if name == "sub" else alpha, dtype)
+    if dtype is dt.bool_:
+        return dispatch(ops.logical_or, x, dispatch(ops.logical_and, y, scale))
+    return dispatch(ops.add, x, dispatch(ops.mul, y, scale))
+
+
+def _rounded_once(function: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+    """`function` of operands promoted to one dtype (16-bit floats as float32), in that dtype."""
+    dtype = operands[0]._type.dtype
+    if dtype.kind == "float" and dtype.itemsize == 2:
+        return cast(function(*[cast(t, dt.f32) for t in operands]), dtype)
+    return function(*operands)
 
 
 def rsub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
@@ -162,27 +193,41 @@ def rsub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
 def mul(input: TensorLike, other: TensorLike) -> Tensor:
     """input * other; bools multiply as `and`."""
     x, y = promoted("mul", input, other)
+    if keeps_digits(other, x._type.dtype):
+        return _by_number(ops.mul, x, other)
     return dispatch(ops.logical_and if x._type.dtype is dt.bool_ else ops.mul, x, y)
+
+
+def _by_number(op: Op, x: Tensor, number: TensorLike) -> Tensor:
+    """`op` of 16-bit floats and a number of more digits: computed in float32."""
+    y = cast(number, dt.f32) if isinstance(number, Tensor) else tensor_of(number, dt.f32)
+    return cast(dispatch(op, cast(x, dt.f32), y), x._type.dtype)
 
 
 def div(input: TensorLike, other: TensorLike, *, rounding_mode: str | None = None) -> Tensor:
     """input / other, integers as floats. rounding_mode: None, "trunc" (toward 0) or "floor" (integers stay
     integers, and their division by zero raises)."""
     if rounding_mode is None:
-        return dispatch(ops.div, *floating("div", input, other))
+        x, y = floating("div", input, other)
+        return _by_number(ops.div, x, other) if keeps_digits(other, x._type.dtype) else dispatch(ops.div, x, y)
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode != "trunc":
         raise RuntimeError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
     x, y = promoted("div", input, other)
     if x._type.dtype.is_floating_point:
-        return dispatch(ops.trunc, dispatch(ops.div, x, y))
+        if keeps_digits(other, x._type.dtype):
+            y = cast(other, dt.f32) if isinstance(other, Tensor) else tensor_of(other, dt.f32)
+        return _rounded_once(lambda x, y: dispatch(ops.trunc, dispatch(ops.div, x, y)), x, y)
     return dispatch(ops.floor_divide, dispatch(ops.sub, x, dispatch(ops.fmod, x, y)), y)
 
 
 def floor_divide(input: TensorLike, other: TensorLike) -> Tensor:
     """floor(input / other). Raises KernelError for an integer divided by zero."""
-    return dispatch(ops.floor_divide, *promoted("floor_divide", input, other))
+    x, y = promoted("floor_divide", input, other)
+    if keeps_digits(other, x._type.dtype):
+        return _by_number(ops.floor_divide, x, other)
+    return dispatch(ops.floor_divide, x, y)
 
 
 def remainder(input: TensorLike, other: TensorLike) -> Tensor:
@@ -196,22 +241,31 @@ def fmod(input: TensorLike, other: TensorLike) -> Tensor:
 
 
 def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
-    """input ** exponent. Raises RuntimeError for an integer tensor to a negative number."""
+    """input ** exponent. Raises RuntimeError for an integer tensor to a negative number, and for an exponent that the
+    result's dtype does not hold."""
     check_operands("pow", (input, exponent))
     if isinstance(input, Tensor) and not input._type.dtype.is_floating_point:
         exponent = forced(exponent)
-    if isinstance(input, Tensor) and type(exponent) in (int, float):
-        simple = _simple_power(input, exponent)  # type: ignore[arg-type]
-        if simple is not None:
-            return simple
-    return dispatch(ops.pow, *promoted("pow", input, exponent))
+    if not isinstance(input, Tensor) or isinstance(exponent, Tensor):
+        return dispatch(ops.pow, *promoted("pow", input, exponent))
+    simple = _simple_power(input, exponent)
+    if simple is not None:
+        return simple
+    dtype = result_type(input, exponent)
+    if dtype in (dt.f32, dt.f64):           # PyTorch's exception: here an exponent may become infinite
+        return dispatch(ops.pow, cast(input, dtype), tensor_of(exponent, dtype))
+    return dispatch(ops.pow, cast(input, dtype), stored("pow exponent", exponent, dtype))
 
 
-def _simple_power(x: Tensor, exponent: float) -> Tensor | None:
+def _simple_power(x: Tensor, exponent: Number) -> Tensor | None:
     """Powers that need no logarithm; None for others."""
+    if x._type.dtype is dt.bool_ and isinstance(exponent, (bool, np.bool_)):
+        return dispatch(ops.logical_or, x, tensor_of(not exponent, dt.bool_))
     if not x._type.dtype.is_floating_point:
-        if isinstance(exponent, int) and exponent < 0:
+        if isinstance(exponent, (int, np.integer)) and exponent < 0:
             raise RuntimeError("pow: integers to negative integer powers are not allowed")
+        return None
+    if isinstance(exponent, Scalar):
         return None
     match exponent:
         case 2:
@@ -312,15 +366,24 @@ def clamp(input: Tensor, min: TensorLike | None = None, max: TensorLike | None =
     bounds = [b for b in (min, max) if b is not None]
     if not bounds:
         raise RuntimeError("clamp: at least one of 'min' or 'max' must not be None")
-    x, *limits = promoted("clamp", input, *bounds)
+    check_operands("clamp", (input, *bounds))
+    dtype = result_type(input, *bounds)
+    x, *limits = matched("clamp", [cast(one_tensor("clamp", input), dtype),
+                                   *[cast(b, dtype) if isinstance(b, Tensor) else stored("clamp", b, dtype)
+                                     for b in bounds]])
     for bound, beyond in zip([b for b in (min, max) if b is not None],
                              [op for op, b in ((ops.lt, min), (ops.gt, max)) if b is not None], strict=True):
         limit = limits.pop(0)
         outside = dispatch(beyond, x, limit)
-        if isinstance(bound, Tensor) and limit._type.dtype.is_floating_point:
+        if not _is_finite(bound) and limit._type.dtype.is_floating_point:
             outside = dispatch(ops.logical_or, outside, dispatch(ops.isnan, limit))
         x = dispatch(ops.where, outside, limit, x)
     return x
+
+
+def _is_finite(bound: TensorLike) -> bool:
+    """Whether a bound is known to be no NaN, which would pass to every element."""
+    return type(bound) in (int, float) and bound == bound
 
 
 clip = clamp
@@ -344,8 +407,13 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Tensor:
         raise TypeError("where: pass input and other; for the indices of true elements use "
                         "nonzero(condition, as_tuple=True)")
     check_operands("where", (input, other))
-    x, y = promoted("where", input, other, dtype=result_type(input, other))
-    return choose(condition, x, y)
+    dtype = result_type(input, other)
+    return choose(condition, *[_alternative(v, dtype) for v in (input, other)])
+
+
+def _alternative(value: TensorLike, dtype: DType) -> Tensor:
+    """An operand of `where` in the result's dtype."""
+    return cast(value, dtype) if isinstance(value, Tensor) else stored("where", value, dtype, may_overflow=True)
 
 
 def choose(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -354,18 +422,51 @@ def choose(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def lerp(input: Tensor, end: Tensor, weight: TensorLike) -> Tensor:
-    """input + weight * (end - input)."""
-    return add(input, mul(weight, sub(end, input)))
+    """input + weight * (end - input), counted from `end` where |weight| >= 0.5, so that both ends are met exactly.
+
+    Raises RuntimeError unless all tensors have one floating-point dtype; a 0-d weight is converted."""
+    x, y = one_tensor("lerp", input), one_tensor("lerp", end)
+    dtype = x._type.dtype
+    shaped = [t for t in (x, y, weight) if t is not weight or isinstance(t, Tensor) and t.ndim]
+    if not dtype.is_floating_point or any(t._type.dtype is not dtype for t in shaped):
+        raise TypeInferenceError(f"lerp: takes tensors of one floating-point dtype, got "
+                                 f"{', '.join(str(t._type) for t in shaped)}", where=user_line())
+    check_operands("lerp", (x, y, weight))
+    wide = dt.f32 if dtype.itemsize == 2 else dtype
+    by = cast(weight, dtype) if isinstance(weight, Tensor) else stored("lerp weight", weight, wide)
+    return _rounded_once(_between, *matched("lerp", [x, y, by]))
+
+
+def _between(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    near = dispatch(ops.lt, dispatch(ops.abs, weight), tensor_of(0.5, weight.dtype))
+    factor = dispatch(ops.where, near, weight, dispatch(ops.sub, weight, tensor_of(1, weight.dtype)))
+    start = dispatch(ops.where, *matched("lerp", [near, x, y]))
+    return dispatch(ops.add, start, dispatch(ops.mul, factor, dispatch(ops.sub, y, x)))
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """input + value * tensor1 * tensor2."""
-    return add(input, _scaled(mul(tensor1, tensor2), value))
+    operands = _with_factor("addcmul", input, tensor1, tensor2, value)
+    return _rounded_once(lambda x, a, b, factor: dispatch(
+        ops.add, x, dispatch(ops.mul, dispatch(ops.mul, a, factor), b)), *operands)
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
-    """input + value * tensor1 / tensor2."""
-    return add(input, _scaled(div(tensor1, tensor2), value))
+    """input + value * tensor1 / tensor2. Raises RuntimeError when both are integers."""
+    if not any(isinstance(t, Tensor) and t._type.dtype.is_floating_point for t in (tensor1, tensor2)):
+        raise TypeInferenceError("addcdiv: tensor1 and tensor2 are both integers", where=user_line(),
+                                 hint="pass tensor1.float()")
+    operands = _with_factor("addcdiv", input, tensor1, tensor2, value)
+    return _rounded_once(lambda x, a, b, factor: dispatch(
+        ops.add, x, dispatch(ops.div, dispatch(ops.mul, a, factor), b)), *operands)
+
+
+def _with_factor(name: str, input: Tensor, tensor1: Tensor, tensor2: Tensor, value: Number) -> list[Tensor]:
+    """The three tensors in their common dtype and shape, and the factor, which has no part in promotion and keeps its
+    digits beside 16-bit floats."""
+    tensors = promoted(name, *[one_tensor(name, t) for t in (input, tensor1, tensor2)])
+    dtype = tensors[0]._type.dtype
+    return [*tensors, stored(f"{name} value", value, dt.f32 if dtype.kind == "float" and dtype.itemsize == 2 else dtype)]
 
 
 def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
@@ -373,15 +474,11 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
     x = one_tensor("nan_to_num", input)
     if not x._type.dtype.is_floating_point:
         return dispatch(ops.stop_gradient, x)
-    greatest = _GREATEST[x._type.dtype]
+    greatest = GREATEST[x._type.dtype]
     x = choose(dispatch(ops.isnan, x), tensor_of(nan, x.dtype), x)
     high, low = (greatest if posinf is None else posinf), (-greatest if neginf is None else neginf)
     x = choose(dispatch(ops.eq, x, tensor_of(float("inf"), x.dtype)), tensor_of(high, x.dtype), x)
     return choose(dispatch(ops.eq, x, tensor_of(float("-inf"), x.dtype)), tensor_of(low, x.dtype), x)
-
-
-_GREATEST = {dt.f16: 65504.0, dt.bf16: 3.3895313892515355e38, dt.f32: 3.4028234663852886e38,
-             dt.f64: 1.7976931348623157e308}
 
 
 # -- logic and bits ---------------------------------------------------------------------------------------------------

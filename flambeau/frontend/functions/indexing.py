@@ -22,6 +22,7 @@ from flambeau.frontend.functions.coerce import (
     permuted,
     reshaped,
     spread,
+    stored,
     tensor_of,
     user_line,
     wrap_dim,
@@ -33,6 +34,7 @@ from flambeau.frontend.inplace import assign_, update_
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.op import Op
 
 # -- x[index] ---------------------------------------------------------------------------------------------------------
 
@@ -63,7 +65,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 def _value(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
     """What is assigned, in the target's dtype. Raises ShapeError if it does not broadcast to `shape`."""
     if is_number(value):
-        return tensor_of(value, target._type.dtype)
+        return stored("x[index] = value", value, target._type.dtype, may_overflow=True)
     x = value if isinstance(value, Tensor) else tensor(value)
     sizes = x._type.static_shape
     while len(sizes) > len(shape) and sizes[0] == 1:
@@ -355,15 +357,14 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     x = one_tensor("scatter_add", input)
     dim = wrap_dim(dim, x.ndim, "scatter_add")
     updates = _source(x, index, src, "scatter_add")
-    sums = dispatch(ops.ScatterAlongAdd(x._type.static_shape[dim], dim), index, updates)
-    return dispatch(ops.add, x, _grown(sums, x))
+    return _sum_with(x, ops.ScatterAlongAdd(x._type.static_shape[dim], dim), index, updates)
 
 
 def _source(x: Tensor, index: Tensor, src: Any, name: str) -> Tensor:
     """What is scattered: a number everywhere, or src cut to the index's shape."""
     _index_tensor(index, name)
     if is_number(src):
-        return full_of(index._type.static_shape, src, x._type.dtype)
+        return full_of(index._type.static_shape, src, x._type.dtype, name)
     if src._type.dtype is not x._type.dtype:
         raise RuntimeError(f"{name}: expected src of the dtype of input, {x.dtype!r}, got {src.dtype!r}")
     if index.ndim != x.ndim or src.ndim != x.ndim:
@@ -423,9 +424,17 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     """input, whose slices at `index` along dim have gained alpha * source's."""
     x = one_tensor("index_add", input)
     dim = wrap_dim(dim, x.ndim, "index_add")
-    updates = source if type(alpha) is int and alpha == 1 else cast(mul(source, alpha), x._type.dtype)
-    sums = dispatch(ops.ScatterAdd(x._type.static_shape[dim], dim), _index_tensor(index, "index_add"), updates)
-    return dispatch(ops.add, x, sums)
+    updates = source if type(alpha) is int and alpha == 1 else \
+        mul(source, stored("index_add alpha", alpha, x._type.dtype))
+    return _sum_with(x, ops.ScatterAdd(x._type.static_shape[dim], dim), _index_tensor(index, "index_add"), updates)
+
+
+def _sum_with(x: Tensor, scatter: Op, index: Tensor, updates: Tensor) -> Tensor:
+    """x + scatter(index, updates); bools add up as `or`."""
+    if x._type.dtype is dt.bool_:
+        counts = _grown(dispatch(scatter, index, cast(updates, dt.i64)), x)
+        return dispatch(ops.logical_or, x, cast(counts, dt.bool_))
+    return dispatch(ops.add, x, _grown(dispatch(scatter, index, updates), x))
 
 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
@@ -439,7 +448,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """input, whose slices at `index` along dim have become `value`."""
     dim = wrap_dim(dim, input.ndim, "index_fill")
     sizes = input._type.static_shape
-    rows = full_of((*sizes[:dim], index.numel(), *sizes[dim + 1:]), value, input._type.dtype)
+    rows = full_of((*sizes[:dim], index.numel(), *sizes[dim + 1:]), value, input._type.dtype, "index_fill")
     return index_copy(input, dim, reshaped(index, (index.numel(),)), rows)
 
 
@@ -461,7 +470,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     x = one_tensor("masked_fill", input)
     if not isinstance(mask, Tensor) or mask._type.dtype is not dt.bool_:
         raise RuntimeError(f"masked_fill: the mask must be a bool tensor, got {getattr(mask, '_type', type(mask))}")
-    value = cast(value, x._type.dtype) if isinstance(value, Tensor) else tensor_of(value, x._type.dtype)
+    value = cast(value, x._type.dtype) if isinstance(value, Tensor) else stored("masked_fill", value, x._type.dtype)
     return choose(mask, value, x)
 
 

@@ -12,7 +12,7 @@ from flambeau.frontend.functions.coerce import (
     category,
     expanded,
     one_tensor,
-    tensor_of,
+    stored,
     user_line,
 )
 from flambeau.frontend.inplace import assign_, before, update_
@@ -90,7 +90,7 @@ def fill_(self: Tensor, value: Number | Tensor) -> Tensor:
         if value.ndim:
             raise RuntimeError(f"fill_: takes a number or a 0-d tensor, got {value._type}")
         return overwrite(self, cast(value, self._type.dtype), "fill_")
-    return overwrite(self, tensor_of(value, self._type.dtype), "fill_")
+    return overwrite(self, stored("fill_", value, self._type.dtype), "fill_")
 
 
 def zero_(self: Tensor) -> Tensor:

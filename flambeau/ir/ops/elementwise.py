@@ -185,6 +185,12 @@ def _no_zero_divisor(divide: Callable[..., np.ndarray]) -> Callable[..., np.ndar
     return checked
 
 
+def _np_remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """np.remainder, but a zero has the sign of x, as in PyTorch."""
+    found = np.remainder(x, y)
+    return np.where(found == 0, np.copysign(found, x), found) if found.dtype.kind == "f" else found
+
+
 def _np_pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Ints wrap, and a negative power of an int is 1/x**-y cut to an int: not 0 for x = 1 and -1 only."""
     if x.dtype.kind != "i":
@@ -230,7 +236,7 @@ div = _declare("div", 2, np.divide, "div", lambda b, g, z, x, y: b.div(g, y),
                lambda b, g, z, x, y: b.neg(b.mul(b.div(g, y), z)), within=[ANYWHERE, AWAY_FROM_ZERO], exact=True)
 floor_divide = _declare("floor_divide", 2, _no_zero_divisor(np.floor_divide), "floordiv", _level, _level,
                         domain="number", within=[ANYWHERE, AWAY_FROM_ZERO])
-remainder = _declare("remainder", 2, _no_zero_divisor(np.remainder), "mod", lambda b, g, z, x, y: g,
+remainder = _declare("remainder", 2, _no_zero_divisor(_np_remainder), "mod", lambda b, g, z, x, y: g,
                      _quotient_partial(lambda b, x, y: b.floor_divide(x, y)), domain="number",
                      within=[ANYWHERE, AWAY_FROM_ZERO])
 fmod = _declare("fmod", 2, _no_zero_divisor(np.fmod), "fmod", lambda b, g, z, x, y: g,

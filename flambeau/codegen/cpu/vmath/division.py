@@ -61,10 +61,10 @@ def _exponent(x: Vec) -> Vec:
 
 
 def mod(x: Vec, y: Vec) -> Vec:
-    """Python's x % y: the remainder with the sign of y (a zero too). NaN where fmod is."""
+    """Python's x % y: the remainder with the sign of y, though a zero has x's, as in PyTorch. NaN where fmod is."""
     rest = fmod(x, y)
-    wrong_side = (rest < 0.0) ^ (y < 0.0)
-    return where(rest.equals(0.0), with_sign_of(rest, y), where(wrong_side, rest + y, rest))
+    wrong_side = rest.differs(0.0) & ((rest < 0.0) ^ (y < 0.0))
+    return where(wrong_side, rest + y, rest)
 
 
 def floordiv(x: Vec, y: Vec) -> Vec:
