@@ -21,6 +21,7 @@ from flambeau.ir.graph import Graph, Value, clone
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel_hash import kernel_key
 from flambeau.ir.kernel_text import print_kernel
+from flambeau.ir.kernel_verify import verify_kernel
 from flambeau.ir.target import Target, host_target
 from flambeau.ir.text import print_graph
 from flambeau.passes.lower import Call, lower
@@ -105,9 +106,10 @@ def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = 
                   backend: str | Backend = "cpu", passes: Sequence[Pass] = GRAPH_PASSES) -> Compiled:
     """Compile `graph`, which is left as it was.
 
-    verify: check the graph after every pass (slow; tests do). backend: a registered name, or an object with the two
-    functions of `backends.Backend`. passes: what runs instead of GRAPH_PASSES; other passes than those are always
-    verified. Raises GraphError when a pass breaks a rule of the IR or changes the graph's signature."""
+    verify: check the graph after every pass, and every kernel (slow; tests do). backend: a registered name, or an
+    object with the two functions of `backends.Backend`. passes: what runs instead of GRAPH_PASSES; other passes than
+    those are always verified. Raises GraphError when a pass breaks a rule of the IR or changes the graph's signature,
+    or a kernel does, for example by not storing its results whole."""
     target, backend, passes = target or host_target(), backend_of(backend), tuple(passes)
     verify = verify or passes != GRAPH_PASSES
     started = time.perf_counter()
@@ -116,17 +118,19 @@ def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = 
     if verify:
         _check_signature(graph, fused)
     passed = time.perf_counter()
-    calls = [_scheduled(call, target) for call in lower(fused, target)]
+    calls = [_scheduled(call, target, backend) for call in lower(fused, target)]
     lowered = time.perf_counter()
     codegen_before = _codegen_seconds[0]
     kernels, new_kernels = _kernels_of(calls, target, backend)
     memory = plan(fused, calls, [k.scratch_bytes for k in kernels])
-    memory.calls = [_scheduled(call, target) for call in memory.calls]          # the plan adds copies
+    memory.calls = [_scheduled(call, target, backend) for call in memory.calls]          # the plan adds copies
     built_of = {id(call.kernel): made for call, made in zip(calls, kernels, strict=True)}
     copies = [call for call in memory.calls if id(call.kernel) not in built_of]
     made_for_copies, more = _kernels_of(copies, target, backend)
     built_of.update({id(call.kernel): made for call, made in zip(copies, made_for_copies, strict=True)})
     built = [built_of[id(call.kernel)] for call in memory.calls]
+    if verify:
+        _verify_kernels(memory.calls)
     program, launch_calls = _program(fused, memory, built)
     executable = backend.executable(program, [built[number] for number in launch_calls])
     finished = time.perf_counter()
@@ -180,16 +184,27 @@ def _check_signature(graph: Graph, fused: Graph) -> None:
                          "compute it", hint="the last pass must be fuse, as in GRAPH_PASSES")
 
 
-def _scheduled(call: Call, target: Target) -> Call:
+def _verify_kernels(calls: Sequence[Call]) -> None:
+    """Raises GraphError for a kernel that breaks a rule, such as one that does not store its results whole."""
+    for kernel in {id(call.kernel): call.kernel for call in calls}.values():
+        try:
+            verify_kernel(kernel)
+        except GraphError as error:
+            raise GraphError(f"after lowering and scheduling: {error.message}", where=error.where) from error
+
+
+def _scheduled(call: Call, target: Target, backend: Backend) -> Call:
     """The call with its kernel scheduled; kernels that compute the same get one schedule, worked out once."""
     if call.kernel.schedule is not None:
         return call
-    key = f"{kernel_key(call.kernel)} {target.cache_key}"
-    chosen = _schedules.get_or_make(key, lambda: schedule(call.kernel, target))
+    known = _schedules.setdefault(backend, Cache())
+    key = f"{kernel_key(call.kernel)} {target.schedule_key}"
+    chosen = known.get_or_make(key, lambda: schedule(call.kernel, target))
     return replace(call, kernel=replace(chosen, locations=call.kernel.locations))
 
 
-_schedules: Cache[Kernel] = Cache()
+# what was chosen for each backend, by kernel and by everything that is known of the target
+_schedules: WeakKeyDictionary[Backend, Cache[Kernel]] = WeakKeyDictionary()
 _codegen_seconds = [0.0]
 
 

@@ -2,9 +2,10 @@
 
 What is proved: every value is defined once and before its use, where the use can see it; operands have the number
 and types their op wants; addresses without a guard or a gathered part stay inside their param for every index
-(and for every number a runtime size may have); params are read and written as their role says; the schedule names
-dims that exist. What is not: that parallel iterations are independent, and that guards and gathered indices are
-right, which the interpreter and the compiled kernels find out.
+(and for every number a runtime size may have); params are read and written as their role says; results are stored
+whole, each element once, or filled and then updated by one parallel point each; the schedule names dims that exist.
+What is not: that guards and gathered indices are right, which the interpreter and the compiled kernels find out, and
+that no parallel point reads what another stores.
 """
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ from flambeau.ir.kernel import (
     Store,
 )
 from flambeau.ir.kernel_bounds import span_outside
+from flambeau.ir.kernel_coverage import coverage_mistake
 from flambeau.ir.kernel_types import instr_mistake, reduction_mistake
 
 __all__ = ["verify_kernel"]
@@ -47,7 +49,7 @@ def verify_kernel(kernel: Kernel) -> None:
             checker.check_contraction(kernel)
         case _:
             assert_never(kernel)
-    checker.check_every_out_is_stored()
+    checker.check_results()
 
 
 @dataclass
@@ -82,11 +84,13 @@ class _Checker:
             if not named and not _is_count(extent):
                 self.fail(f"the extent of dim %i{dim} is {extent!r}")
 
-    def check_every_out_is_stored(self) -> None:
+    def check_results(self) -> None:
         self.place = ""
         for number, param in enumerate(self.kernel.params):
             if param.role == "out" and number not in self.stored:
                 self.fail("an out param that nothing stores to", f"param {param.name}")
+            if param.role in ("out", "inout") and (mistake := coverage_mistake(self.kernel, number)):
+                self.fail(mistake, f"param {param.name}")
 
     # Loops
 

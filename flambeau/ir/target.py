@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from flambeau.errors import FlambeauError
@@ -54,8 +54,13 @@ class Target:
 
     @property
     def cache_key(self) -> str:
-        """The text that decides the machine code: two targets with one key share compiled objects."""
+        """The text that decides the machine code of a scheduled kernel: two targets with one key share objects."""
         return "|".join((self.triple, self.cpu, self.features, str(self.vector_bytes), str(self.has_fma)))
+
+    @cached_property
+    def schedule_key(self) -> str:
+        """The text that decides the schedule of a kernel: cores, caches and registers too."""
+        return repr(self)
 
 
 def generic_x86_64() -> Target:

@@ -3,6 +3,7 @@ or backend may not do is an error."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,27 @@ def test_backend_builds_a_kernel_once_and_shows_its_own_levels() -> None:
     with pytest.raises(ValueError, match="no IR level or pass called 'llvm'"):
         first.text("llvm")
     assert run(second, [np.arange(6, dtype=np.float32)]).outputs[0].tolist() == [0, 2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize("change", [{"cores": 64}, {"l2_bytes": 64 << 10}, {"l1_bytes": 8 << 10}])
+def test_targets_that_differ_in_cores_or_caches_share_no_schedule(change: dict[str, int]) -> None:
+    """Their machine code may be the same, so that only what schedules read tells them apart."""
+    backend = Counting()
+    made = mlp_graph(256)
+    few = replace(host_target(), cores=1, l1_bytes=32 << 10, l2_bytes=1 << 20)
+    other = replace(few, **change)
+    first, second, again = (compile_graph(made, target=target, backend=backend) for target in (few, other, few))
+    alone = compile_graph(made, target=other, backend=Counting())
+    assert [c.kernel for c in second.memory.calls] == [c.kernel for c in alone.memory.calls]
+    assert [c.kernel for c in again.memory.calls] == [c.kernel for c in first.memory.calls]
+    assert [c.kernel for c in second.memory.calls] != [c.kernel for c in first.memory.calls]
+
+
+def mlp_graph(size: int) -> Graph:
+    """A matrix product large enough that cores and caches decide how it is cut up."""
+    return parse(f"graph @main {{\n  %0 = input arg \"x\" : f32[{size},{4 * size}]\n"
+                 f"  %1 = input arg \"w\" : f32[{4 * size},{2 * size}]\n"
+                 f"  %2 = matmul(%0, %1) : f32[{size},{2 * size}]\n  return %2\n}}\n")
 
 
 def test_unknown_backend_names_those_there_are() -> None:
