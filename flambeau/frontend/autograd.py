@@ -96,17 +96,17 @@ class Record:
 
 
 class SpentRecord(Record):
-    """The record of a result whose backward already ran inside a compiled function."""
+    """The record of results of a compiled function that can't be differentiated any more, and why: a backward inside
+    has freed what they need, or it was changed in place."""
 
-    __slots__ = ()
+    __slots__ = ("error",)
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, error: RuntimeError):
         super().__init__(Op(), (), ())
-        self.name = name
+        self.name, self.error = name, error
 
     def saved_results(self) -> tuple[Tensor, ...]:
-        raise RuntimeError("backward a second time: the compiled function that made this tensor already ran its "
-                           "backward; return it without calling backward there, or differentiate inside")
+        raise type(self.error)(f"{self.error} (inside the compiled function {self.name})")
 
 
 def _eager_version(t: Tensor) -> int:

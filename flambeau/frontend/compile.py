@@ -73,10 +73,14 @@ class Signature:
 
     entry: Entry
     compiled: Compiled
-    backward: Compiled | None
     traced: TracedCall
     trace_seconds: float
     reason: str | None              # why it was not one of the earlier signatures
+
+    @property
+    def parts(self) -> list[Compiled]:
+        """Everything that was compiled: the function, and the backward of its results as far as it was needed."""
+        return [self.compiled, *(s.compiled for s in self.entry.segments if s.compiled is not None)]
 
 
 class CompiledFunction(CompiledMarker):
@@ -142,12 +146,9 @@ class CompiledFunction(CompiledMarker):
             traced = Binder(self.function, self.name, leaves, paths, structure).run()
             trace_seconds = time.perf_counter() - started
             compiled = compile_graph(traced.graph, **self.how)
-            backward = None
-            if traced.differentiable is not None:
-                backward = compile_graph(traced.differentiable.graph, **self.how)
             entry = Entry(traced, compiled.executable, leaves, [p or "argument" for p in map(_short, paths)], structure,
-                          backward.executable if backward else None)
-            self.signatures.append(Signature(entry, compiled, backward, traced, trace_seconds, reason))
+                          functools.partial(compile_graph, **self.how))
+            self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
             self._entries = [entry, *self._entries]
             self._fast = entry.fast_call
             _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches of "
@@ -184,10 +185,8 @@ class CompiledFunction(CompiledMarker):
         newest = self._newest()
         if level == "autodiff":
             return str(self.graph("autodiff"))
-        text = newest.compiled.text(level)
-        if newest.backward is not None and level not in ("graph",):
-            text += "\n" + newest.backward.text(level) if level in ("kernels", "llvm", "asm") else ""
-        return text
+        parts = newest.parts if level in ("kernels", "llvm", "asm") else [newest.compiled]
+        return "\n".join(part.text(level) for part in parts)
 
     def graph(self, level: str = "graph") -> Graph:
         """The newest signature's graph: "graph", "autodiff" or "fused"."""
@@ -209,7 +208,7 @@ class CompiledFunction(CompiledMarker):
     def stats(self) -> Stats:
         """Numbers about the newest signature."""
         newest = self._newest()
-        parts = [newest.compiled] + ([newest.backward] if newest.backward else [])
+        parts = newest.parts
         nodes = [n for p in parts for n in p.source.nodes if n.op.name != "input"]
         return Stats(
             n_signatures=len(self.signatures), recompiles=len(self.signatures) - 1, n_ops_traced=len(nodes),

@@ -1,14 +1,15 @@
 """One compiled signature: when it applies, and how to run it."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flambeau import config
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.autograd import Record, SpentRecord, grad_mode, set_grad_enabled
+from flambeau.frontend.autograd import grad_mode, set_grad_enabled
+from flambeau.frontend.compiled_backward import Call, CompiledSegment, spent_results, wrap
 from flambeau.frontend.dispatch import dispatch, write
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.fastpath import make_fast_call
@@ -21,12 +22,12 @@ from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.tracing import TracedCall
 from flambeau.ir import ops
-from flambeau.ir.op import Op
-from flambeau.ir.types import TensorType
+from flambeau.ir.graph import Graph
 from flambeau.runtime.buffer import Buffer, allocate
 
 if TYPE_CHECKING:
     from flambeau.backends import Runnable
+    from flambeau.compiler import Compiled
 
 
 class LeafGuard:
@@ -89,7 +90,7 @@ class Entry:
     """A compiled signature of a function, ready to run."""
 
     def __init__(self, traced: TracedCall, executable: Runnable, leaves: Sequence[Any], names: Sequence[str],
-                 structure: Structure | None, backward: Runnable | None):
+                 structure: Structure | None, compile_backward: Callable[[Graph], Compiled]):
         self.traced, self.structure, self.names = traced, structure, names
         by_value = {s.key for s in traced.scalars if s.owner is None and s.guarded}
         self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value) for n, leaf in enumerate(leaves)]
@@ -99,15 +100,17 @@ class Entry:
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
         self._outside_of = {id(o.tensor): o for o in traced.outside}
         self.unbound = executable
-        self.backward = backward
         self.bound_storages: list[Storage] = []
         self.executable = executable
         self.bind()
         self._epoch = epoch.value
         self.calls = 0
-        differentiable = traced.differentiable.outputs if traced.differentiable else []
-        self.spent = [n for n, s in enumerate(traced.outputs) if s.requires_grad and n not in differentiable]
-        self.spent_record = SpentRecord(traced.graph.name)
+        self.segments = [] if traced.differentiable is None else \
+            [CompiledSegment(traced.graph.name, s, compile_backward) for s in traced.differentiable.segments]
+        if len(self.segments) == 1 and self.segments[0].spent is None:
+            self.segments[0].ready()
+        self.spent = spent_results(traced.differentiable, self.segments)
+        self.visible = {s.index: n for n, s in enumerate(traced.outputs) if s.kind == "out"}
         self.state_storages = {id(t._storage) for t in traced.states}
         self.exclusive = bool(traced.written_args or traced.written_states)
         self.fast_call = make_fast_call(self)
@@ -307,7 +310,7 @@ class Entry:
         for spec in traced.outputs:
             match spec.kind:
                 case "out":
-                    made.append(_wrap(buffers[spec.index], traced.graph.outputs[spec.index].type))
+                    made.append(wrap(buffers[spec.index], traced.graph.outputs[spec.index].type))
                 case "object":
                     made.append(spec.value)
                 case "arg":
@@ -315,39 +318,25 @@ class Entry:
                 case "repeat":
                     made.append(made[spec.index])
                 case _:
-                    number = _wrap(buffers[spec.index], traced.graph.outputs[spec.index].type).item()
+                    number = wrap(buffers[spec.index], traced.graph.outputs[spec.index].type).item()
                     made.append(int(number) if spec.is_integer else number)
         for leaf, number, is_added in traced.arg_grads:
-            grad = None if number < 0 else _wrap(buffers[number], traced.graph.outputs[number].type)
+            grad = None if number < 0 else wrap(buffers[number], traced.graph.outputs[number].type)
             old = leaves[leaf]._grad if is_added else None
             if old is not None and grad is not None:
                 with set_grad_enabled(False):
                     write(old, dispatch(ops.add, old, grad))
             else:
                 leaves[leaf]._grad = grad
-        for n in self.spent:
-            made[n]._requires_grad, made[n]._record = True, self.spent_record
-        if traced.differentiable is not None:
-            self._record(leaves, made, buffers, held, scalars)
+        for n, spec in enumerate(traced.outputs):
+            if spec.requires_grad:
+                made[n]._requires_grad = True
+        if self.segments:
+            call = Call(leaves, traced.arg_leaves, held, self.bound_storages, scalars, buffers, made, self.visible)
+            inner: dict[int, Tensor] = {}
+            for segment in self.segments:
+                segment.record(call, inner)
         return unflatten(traced.structure, made)
-
-    def _record(self, leaves: Sequence[Any], made: list[Any], buffers: list[Buffer], held: Any,
-                scalars: list[float]) -> None:
-        """Put the call on the tape, with what its backward needs."""
-        differentiable = self.traced.differentiable
-        assert differentiable is not None and self.backward is not None
-        operands = tuple([leaves[what] if kind == "arg" else what for kind, what in differentiable.wrt])
-        if not operands:
-            return
-        results = tuple([made[n] for n in differentiable.outputs])
-        op = CompiledBackward(self, leaves, buffers, held, scalars)
-        record = CompiledRecord(op, operands, results)
-        for index, result in enumerate(results):
-            result._requires_grad, result._record, result._index = True, record, index
-
-
-def _wrap(buffer: Buffer, type: TensorType) -> Tensor:
-    return Tensor._make(Storage(None, buffer, (type.dtype.storage, type.shape)), type)   # type: ignore[arg-type]
 
 
 def _check_writable(tensor: Tensor, name: str) -> None:
@@ -362,69 +351,4 @@ def _is_plain(tensor: Tensor | None) -> bool:
             and bool(tensor._storage.array.flags.c_contiguous))
 
 
-class CompiledRecord(Record):
-    """A compiled call on the tape. Freed, it lets go of what the call saved."""
-
-    __slots__ = ()
-
-    def free(self) -> None:
-        super().free()
-        self.op.saved = None                # type: ignore[attr-defined]
-
-
-class CompiledBackward(Op):
-    """The tape's op for one compiled call: its derivative is the compiled backward, run on what the call saved."""
-
-    name = "CompiledBackward"
-
-    def __init__(self, entry: Entry, leaves: Sequence[Any], buffers: list[Buffer], held: Any, scalars: list[float]):
-        self.entry = entry
-        graph, differentiable = entry.traced.graph, entry.traced.differentiable
-        assert differentiable is not None
-        arg_inputs = [v for v in graph.inputs if v.node.op.kind == "arg"]               # type: ignore[attr-defined]
-        state_inputs = [v for v in graph.inputs if v.node.op.kind == "state"]           # type: ignore[attr-defined]
-        scalar_inputs = [v for v in graph.inputs if v.node.op.kind == "scalar"]         # type: ignore[attr-defined]
-        first = len(graph.outputs) - len(differentiable.residuals)
-        self.saved: list[tuple[int, Any, Storage | None, int]] | None = []      # pointer, owner, storage, version
-        for n, value in enumerate(differentiable.residuals):
-            source: Storage | None = None   # not its tensor, which may be given other memory
-            owner: Any = None               # keeps the memory alive
-            if value in arg_inputs:
-                position = arg_inputs.index(value)
-                source = leaves[entry.traced.arg_leaves[position]]._storage
-                pointer, owner = held[position]
-            elif value in state_inputs:
-                source = entry.bound_storages[state_inputs.index(value)]
-                pointer = source.buffer.ptr
-            elif value in scalar_inputs:
-                array = np.array(scalars[scalar_inputs.index(value)], np.float64)
-                pointer, owner = int(array.__array_interface__["data"][0]), array
-            else:
-                pointer, owner = buffers[first + n].ptr, buffers[first + n]
-            if source is not None and value in entry.traced.graph.writes:       # its old value is in the output
-                pointer, owner, source = buffers[first + n].ptr, buffers[first + n], None
-            self.saved.append((pointer, owner, source, source.version if source is not None else 0))
-
-    def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any],
-            cotangents: Sequence[Any]) -> Sequence[Any]:
-        differentiable, executable = self.entry.traced.differentiable, self.entry.backward
-        assert differentiable is not None and executable is not None
-        if self.saved is None:
-            raise RuntimeError("backward a second time through a compiled function whose saved tensors were already "
-                               "freed; use retain_graph=True in the first backward")
-        if grad_mode.enabled:
-            raise UnsupportedError("second derivatives through a compiled function's backward are not recorded",
-                                   hint="take both derivatives inside the compiled function")
-        for (_, _, source, version), value in zip(self.saved, differentiable.residuals, strict=True):
-            if source is not None and source.version != version:
-                raise RuntimeError("one of the tensors needed for gradient computation has been modified by an inplace "
-                                   f"operation: {value.type}, saved by a compiled function")
-        filled = [np.zeros(r._type.static_shape, r.dtype.storage) if ct is None else np.ascontiguousarray(ct._data())
-                  for ct, r in zip(cotangents, results, strict=True)]
-        buffers = [allocate(v.type.nbytes) for v in differentiable.graph.outputs]
-        pointers = [int(a.__array_interface__["data"][0]) for a in filled]
-        executable.fast_call(*[s[0] for s in self.saved], *pointers, *[out.ptr for out in buffers])
-        return [_wrap(buffer, v.type) for buffer, v in zip(buffers, differentiable.graph.outputs, strict=True)]
-
-
-__all__ = ["CompiledBackward", "Entry", "LeafGuard"]
+__all__ = ["Entry", "LeafGuard"]

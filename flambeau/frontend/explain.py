@@ -11,7 +11,6 @@ from flambeau.ir.kernel import ContractionKernel
 def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
     """A page about a compiled function: what was traced, fused and planned, and why it was compiled again."""
     newest = signatures[-1]
-    parts = [newest.compiled] + ([newest.backward] if newest.backward else [])
     lines = [
         f"{name}: {len(signatures)} signature{'s' * (len(signatures) != 1)}, {stats.calls} calls of the newest",
         f"  traced     {stats.n_ops_traced} ops ({stats.n_backward_ops} of them derivatives) in "
@@ -23,7 +22,7 @@ def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
         f"{_size(stats.state_bytes)} of captured state, {stats.in_place_writes} tensors updated in place",
     ]
     lines += _inputs(newest)
-    lines += [line for part in parts for line in _calls(part)]
+    lines += [line for part in newest.parts for line in _calls(part)]
     lines += _recompiles(signatures)
     return "\n".join(lines)
 

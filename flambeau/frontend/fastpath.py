@@ -33,7 +33,7 @@ def make_fast_call(entry: Entry) -> Callable[[tuple[Any, ...]], Any] | None:
     if args is None or kwargs is None or kwargs.children or any(c is not None for c in args.children):
         return None
     simple_result = traced.structure is None or all(c is None for c in traced.structure.children)
-    if (not simple_result or traced.differentiable is not None or traced.written_args or traced.arg_grads
+    if (not simple_result or entry.segments and not entry.spent or traced.written_args or traced.arg_grads
             or traced.read_grads or traced.laid_out or traced.unset_grads
             or any(s.kind != "out" and s.kind != "object" for s in traced.outputs)
             or traced.structure is not None and traced.structure.kind not in (tuple, list)):
@@ -158,8 +158,10 @@ class _Writer:
             wrapped = f"Tensor._make(Storage(None, b{spec.index}, {layout}), {self.constant('type', type)})"
             self.put(f"r{number} = {wrapped}")
             if number in entry.spent:
-                spent = self.constant("spent", entry.spent_record)
+                spent = self.constant("spent", entry.spent[number])
                 self.put(f"r{number}._requires_grad = True; r{number}._record = {spent}")
+            elif spec.requires_grad:
+                self.put(f"r{number}._requires_grad = True")
             made.append(f"r{number}")
         structure = entry.traced.structure
         if structure is None:

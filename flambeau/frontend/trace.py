@@ -100,6 +100,8 @@ class Trace:
         self._scalar_of: dict[Any, Scalar] = {}
         self._phase = "forward"
         self.name_of: dict[int, str] = {}
+        self.read_saved: set[Value] = set()     # values read as an operation had saved them
+        self.read_live: set[Value] = set()      # values of tensors from outside that were read as they are
         self.autodiff_mark = 0          # how many nodes there were when the last backward had been traced
 
     # -- what dispatch asks for -------------------------------------------------------------------------------------
@@ -143,6 +145,10 @@ class Trace:
 
     def version_of(self, t: Tensor) -> int:
         return self._versions.get(t._storage, 0)
+
+    def effects(self) -> tuple[object, object]:
+        """What was changed so far, to be compared: storages and gradients."""
+        return dict(self._versions), {key: id(grad) for key, (_, grad) in self._grads.items()}
 
     def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None:
         """`t.grad` as far as it is known; adding: to add another gradient to it."""
@@ -213,14 +219,19 @@ class Trace:
     def _base_value(self, t: Tensor) -> Value:
         storage = t._storage
         if storage.trace is None and id(t) not in self.outside and id(t) not in self.made:
-            t = origin_of(t)
-            if t._saved_version == -1:
-                self.outside[id(t)] = Outside(t)
+            met = origin_of(t)
+            if met._saved_version == -1:
+                self.outside[id(met)] = Outside(met)
         value = self._current.get(storage)
         if value is None:
             if storage.trace is not None:
                 raise self.no_data_error(t) if storage.trace is self else storage.trace.no_data_error(t)
-            value = self._capture(t if t._base is None else t._base)
+            owner = origin_of(t)
+            value = self._capture(owner if owner._base is None else owner._base)
+        if t._saved_version >= 0:
+            self.read_saved.add(value)
+        elif id(t) in self.outside:
+            self.read_live.add(value)
         return value
 
     def _capture(self, base: Tensor) -> Value:

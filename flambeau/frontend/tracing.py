@@ -10,12 +10,12 @@ import numpy as np
 
 from flambeau.errors import CaptureError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import Record, grad_mode, key_of, origin_of
-from flambeau.frontend.backward import walk
+from flambeau.frontend.autograd import grad_mode
 from flambeau.frontend.guards import Attributed, CompiledMarker, Guard, Watch, may_change
 from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.pytree import Structure, flatten, unflatten
 from flambeau.frontend.scalars import Scalar, is_runtime_number
+from flambeau.frontend.segments import Differentiable, differentiate
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.trace import Outside, ScalarInput, Trace
@@ -50,18 +50,6 @@ class ReadGrad:
     tensor: Tensor
     grad: Tensor | None
     state: int
-
-
-@dataclass
-class Differentiable:
-    """The backward half of a function whose results require grad. `graph` takes `residuals`, then the cotangents of
-    the outputs numbered in `outputs`, and gives the gradients of `wrt`: ("arg", leaf) or ("state", tensor)."""
-
-    graph: Graph
-    residuals: list[Value]                  # values of the forward graph
-    outputs: list[int]                      # positions among the result's leaves
-    wrt: list[tuple[str, Any]]
-    joint: Graph
 
 
 @dataclass
@@ -186,20 +174,19 @@ class Binder:
         leaves, _, structure = flatten(result)
         specs, values = self._outputs(leaves)
         differentiable = None
-        wants_grad = [n for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and specs[n].kind == "out"
-                      and leaf._requires_grad]
+        wants_grad = {n: leaf for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and specs[n].kind == "out"
+                      and leaf._requires_grad}
         for n in wants_grad:
             specs[n].requires_grad = True
-        wants_grad = [n for n in wants_grad if leaves[n]._record is None or not leaves[n]._record.is_spent]
         grads = self._grad_writes()
         arg_grads = self._arg_grads(values)
         graph.outputs = values
         written_args, written_states = self._writes()
         autodiff = _prefix(graph, trace.autodiff_mark) if trace.autodiff_mark else None
-        if wants_grad and grad_mode.enabled:
-            differentiable = self._differentiate([leaves[n] for n in wants_grad], wants_grad)
-            graph.outputs = graph.outputs + differentiable.residuals
-            autodiff = differentiable.joint
+        if wants_grad:
+            differentiable = differentiate(trace, wants_grad, self.shell_of)
+            if any(segment.graph is not None for segment in differentiable.segments):
+                autodiff = differentiable.joint
         arg_leaves = list(self.shell_of)
         return TracedCall(
             graph, arg_leaves, [c.tensor for c in trace.captured.values()], list(trace.scalars.values()), structure,
@@ -291,72 +278,6 @@ class Binder:
                 written_states.append(number)
         return written_args, written_states
 
-    # -- backward of the whole call ---------------------------------------------------------------------------------
-
-    def _differentiate(self, outputs: Sequence[Tensor], positions: list[int]) -> Differentiable:
-        """Trace the backward of the results, then cut the joint graph in two."""
-        trace = self.trace
-        first = trace.graph._next_seq
-        active.tracer = trace
-        try:
-            cotangents = [trace.input_tensor(t._type, f"grad{n}") for n, t in enumerate(outputs)]
-            found, order = walk(outputs, cotangents, False, trace.graph.name)
-            wrt = self._reached(order)
-            grads = [found.get(key_of(t)) for _, _, t in wrt]
-            values = [trace.value_of(g) for g in grads if g is not None]
-            seeds = [trace.value_of(ct) for ct in cotangents]
-        finally:
-            active.tracer = None
-        kept = [(kind, what) for (kind, what, _), g in zip(wrt, grads, strict=True) if g is not None]
-        joint = trace.graph.copy()
-        backward, residuals = _cut(trace.graph, seeds, values, first)
-        return Differentiable(backward, residuals, positions, kept, joint)
-
-    def _reached(self, order: Sequence[Record]) -> list[tuple[str, Any, Tensor]]:
-        """("arg", leaf, stand-in) or ("state", tensor, it) for everything that the tape of this trace starts from."""
-        number_of = {id(shell): n for n, shell in self.shell_of.items()}
-        computed = {key_of(o.tensor): o.tensor for o in self.trace.outside.values() if o.tensor._record is not None}
-        found: dict[Any, tuple[str, Any, Tensor]] = {}
-        for t in (t for record in order for t in record.operands):
-            if not t._requires_grad or t._record is not None and t._record.tracer is self.trace:
-                continue
-            key, start = key_of(t), origin_of(t)
-            if id(start) in number_of:
-                found[key] = ("arg", number_of[id(start)], start)
-            elif t._record is None and start._storage.trace is None:
-                found[key] = ("state", start, start)
-            elif t._record is not None:
-                known = computed.get(key, t)
-                found[key] = ("state", known, known)
-        return list(found.values())
-
-
-def _cut(graph: Graph, seeds: Sequence[Value], gradients: Sequence[Value], first: int) -> tuple[Graph, list[Value]]:
-    """Move the nodes made since `first` into a graph of their own; (it, the forward values it reads)."""
-    made = [node for node in graph.toposort() if node.seq >= first]
-    inside = set(made)
-    backward = Graph(name=f"{graph.name}_backward")
-    residuals: dict[Value, Value] = {}
-    seed_nodes = {v.node for v in seeds}
-
-    def take(value: Value) -> None:
-        if value.node not in inside and value not in residuals:
-            residuals[value] = backward.add_input(value.type, f"saved{len(residuals)}")
-
-    for node in made:
-        for value in node.operands:
-            take(value)
-    for value in gradients:
-        take(value)
-    binding = dict(residuals)
-    for number, seed in enumerate(seeds):
-        binding[seed] = backward.add_input(seed.type, f"grad{number}")
-    new_of = inline(graph, backward, binding, nodes=[n for n in made if n not in seed_nodes])
-    backward.outputs = [new_of[v] for v in gradients]
-    graph.inputs = [v for v in graph.inputs if v.node not in inside]
-    graph.erase_all(made)
-    return backward, list(residuals)
-
 
 def _prefix(graph: Graph, mark: int) -> Graph:
     """The graph as it was when the last backward had been traced: its nodes, and as outputs what was read later."""
@@ -383,4 +304,4 @@ def _constant_reader(value: Any) -> Callable[[], Any]:
     return lambda: value
 
 
-__all__ = ["Binder", "Differentiable", "GradWrite", "OutputSpec", "TracedCall"]
+__all__ = ["Binder", "GradWrite", "OutputSpec", "TracedCall"]

@@ -1,0 +1,362 @@
+"""Gradients at the border of compiled calls: what `backward()` leaves inside and outside is what eager code leaves."""
+from __future__ import annotations
+
+import pytest
+from contract import Cases, check_same, leaf, name_of
+
+import flambeau as fb
+import flambeau.nn.functional as F
+from flambeau import nn, optim
+
+cases = Cases()
+
+
+def error_of(action) -> str | None:
+    """The builtin kind of error that an action raises."""
+    try:
+        action()
+    except RuntimeError:
+        return "RuntimeError"
+    return None
+
+
+# -- results of a tape that was walked inside --------------------------------------------------------------------------
+
+def spent_case(result):
+    """A training step that gives something computed from its forward, three times."""
+    def case(compiled):
+        net = nn.Linear(3, 4).double()
+        opt = optim.SGD(net.parameters(), lr=0.1)
+
+        @compiled
+        def step(x, y):
+            opt.zero_grad()
+            logits = net(x)
+            loss = F.cross_entropy(logits, y)
+            loss.backward()
+            opt.step()
+            return result(loss, logits, y)
+
+        x, y = fb.randn(5, 3, dtype=fb.float64), fb.tensor([0, 1, 2, 3, 0])
+        for _ in range(3):
+            given = step(x, y)
+            yield given
+            yield net.weight, net.bias
+            for r in given.values() if isinstance(given, dict) else given if isinstance(given, tuple) else (given,):
+                if isinstance(r, fb.Tensor):
+                    yield r.requires_grad, r.is_leaf, r.requires_grad and error_of(r.sum().backward)
+    return case
+
+
+SPENT = {
+    "scaled": lambda loss, logits, y: loss * 4,
+    "softmax": lambda loss, logits, y: logits.softmax(-1),
+    "row": lambda loss, logits, y: logits[0],
+    "logits": lambda loss, logits, y: logits,
+    "dict": lambda loss, logits, y: {"loss": loss, "ppl": loss.exp(), "acc": (logits.argmax(-1) == y).float().mean()},
+    "detached": lambda loss, logits, y: (loss.detach() * 2, logits.detach().softmax(-1)),
+    "list": lambda loss, logits, y: (loss, loss + 0, logits * 2),
+    "number": lambda loss, logits, y: (loss, 3, "text"),
+}
+
+
+@pytest.mark.parametrize("result", SPENT.values(), ids=SPENT.keys())
+def test_a_result_of_a_spent_tape_is_simply_a_result(result) -> None:
+    check_same(spent_case(result))
+
+
+@cases.same
+def spent_sums_can_be_walked_again(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(x):
+        y = w + x
+        y.sum().backward()
+        return y
+
+    y = f(fb.ones(2))
+    yield w
+    yield error_of(y.sum().backward)
+    yield w
+
+
+@cases.same
+def one_of_two_losses_is_walked_inside(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    @compiled
+    def f(x):
+        first, second = (w * w * x).sum(), (v * v * x).sum()
+        first.backward()
+        return first, second, first + second
+
+    for _ in range(2):
+        first, second, both = f(fb.ones(2))
+        yield error_of(first.backward), error_of(lambda: second.backward(retain_graph=True)), error_of(both.backward)
+        yield w, v
+
+
+@cases.same
+def retained_inside(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(x):
+        loss = (w * w * x).sum()
+        loss.backward(retain_graph=True)
+        return loss
+
+    for _ in range(2):
+        loss = f(fb.ones(2))
+        loss.backward(retain_graph=True)
+        loss.backward()
+        yield w, error_of(loss.backward)
+
+
+@cases.same
+def parameters_moved_before_the_result_is_walked(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(x):
+        loss = (w * w * x).sum()
+        loss.backward(retain_graph=True)
+        with fb.no_grad():
+            w.sub_(w.grad)
+        return loss
+
+    loss = f(fb.ones(2))
+    yield w, error_of(loss.backward)
+
+
+# -- several results ---------------------------------------------------------------------------------------------------
+
+@cases.same
+def unused_results_leave_no_gradient(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    opt = optim.AdamW([w, v], lr=0.1, weight_decay=0.5)
+    f = compiled(lambda x: ((w * x).sum(), (v * x).sum()))
+    for used in (0, 1, 0):
+        opt.zero_grad()
+        f(fb.ones(2))[used].backward()
+        yield w, v
+        opt.step()
+        yield w, v
+
+
+@cases.same
+def an_infinite_derivative_of_an_unused_result(compiled):
+    w = leaf(0.0, 2.0)
+    f = compiled(lambda x: ((w * x).sum(), w.sqrt(), (1 / w).sum()))
+    f(fb.ones(2))[0].backward()
+    yield w
+
+
+@cases.same
+def a_shared_trunk(compiled):
+    w, v, u = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0, 6.0)
+
+    def g(x):
+        trunk = (w * x).sin()
+        return (trunk * v).sum(), (trunk * u).sum(), trunk
+
+    f = compiled(g)
+    for chosen in ((0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)):
+        results = f(fb.ones(2))
+        sum(results[n].sum() for n in chosen).backward()
+        yield w, v, u
+        w.grad = v.grad = u.grad = None
+
+
+@cases.same
+def freed_by_the_first_of_two(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    def g(x):
+        trunk = (w * x).sin()
+        return (trunk * v).sum(), trunk.exp().sum(), (v * v).sum()
+
+    first, second, third = compiled(g)(fb.ones(2))
+    first.backward()
+    yield w, v, error_of(second.backward)
+    third.backward()
+    yield v, error_of(third.backward)
+
+
+@cases.same
+def one_result_computed_from_another(compiled):
+    w = leaf(1.0, 2.0)
+
+    def g(x):
+        hidden = (w * x).sin()
+        return hidden, (hidden * hidden).sum()
+
+    f = compiled(g)
+    hidden, loss = f(fb.ones(2))
+    hidden.retain_grad()
+    hidden.register_hook(lambda gradient: gradient * 3)
+    loss.backward()
+    yield hidden, w
+    hidden, loss = f(fb.ones(2))
+    yield fb.autograd.grad(loss, [hidden, w], retain_graph=True)
+    yield fb.autograd.grad(hidden.sum(), [w, loss], retain_graph=True, allow_unused=True)
+    yield error_of(lambda: fb.autograd.grad(hidden.sum(), [loss]))
+
+
+@cases.same
+def a_hook_on_the_trunk_sees_one_gradient(compiled):
+    w = leaf(1.0, 2.0)
+
+    def g(x):
+        trunk = w * x
+        trunk.register_hook(lambda gradient: gradient.clamp(-1, 1))
+        return (trunk * 0.75).sum(), (trunk * 0.5).sum()
+
+    for chosen in ((0, 1), (0,), (1,)):
+        w.grad = None
+        results = compiled(g)(fb.ones(2))
+        sum(results[n] for n in chosen).backward()
+        yield w
+
+
+@cases.same
+def a_leaf_made_inside(compiled):
+    def g(x):
+        made = x.detach().clone().requires_grad_()
+        return made, (made * made).sum()
+
+    made, loss = compiled(g)(fb.ones(2))
+    loss.backward()
+    yield made, made.is_leaf
+
+
+@cases.same
+def returned_twice(compiled):
+    w = leaf(1.0, 2.0)
+
+    def g(x):
+        y = w * x
+        return y, y
+
+    a, b = compiled(g)(fb.ones(2))
+    yield a is b
+    (a * b).sum().backward()
+    yield w
+
+
+@cases.same
+def computed_with_gradients_under_no_grad(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(x):
+        with fb.enable_grad():
+            kept = (w * w * x).sum()
+        return kept, w * x
+
+    with fb.no_grad():
+        kept, other = f(fb.ones(2))
+    yield kept, other
+    kept.backward()
+    yield w
+
+
+@cases.same
+def a_function_that_replaces_gradients(compiled):
+    class Beside(fb.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, aux):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g, fb.ones(())
+
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    def g(x):
+        out = Beside.apply((w * x).sum(), (v * v).sum())
+        return out, (w * 2).sum()
+
+    for used in (0, 1):
+        compiled(g)(fb.ones(2))[used].backward()
+        yield w, v
+
+
+# -- in-place changes between forward and backward ---------------------------------------------------------------------
+
+def changed_case(function, change):
+    def case(compiled):
+        w, x = leaf(1.0, 2.0), fb.tensor([0.5, 0.25])
+        f = compiled(lambda x: function(w, x))
+        for _ in range(2):
+            results = f(x)
+            with fb.no_grad():
+                change(w, x, results)
+            yield error_of(results[0].sum().backward)
+            yield w, x
+            w.grad = None
+    return case
+
+
+CHANGED_FUNCTIONS = {
+    "exp": lambda w, x: ((w * x).exp(),),
+    "sum": lambda w, x: ((w + x),),
+    "square": lambda w, x: ((w * x).square(), w * x),
+    "between": lambda w, x: (lambda h: ((h * h).sum(), h))(w * x),
+    "sigmoid": lambda w, x: (lambda h: ((h * 2).sum(), h))((w * x).sigmoid()),
+}
+CHANGES = {
+    "nothing": lambda w, x, results: None,
+    "first": lambda w, x, results: results[0].mul_(2),
+    "last": lambda w, x, results: results[-1].add_(1),
+    "weight": lambda w, x, results: w.mul_(2),
+    "argument": lambda w, x, results: x.mul_(2),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("function", CHANGED_FUNCTIONS.values(), ids=CHANGED_FUNCTIONS.keys())
+def test_what_is_changed_before_backward_raises_where_eager_raises(function, change) -> None:
+    check_same(changed_case(function, change))
+
+
+@cases.same
+def results_changed_in_place_on_the_tape(compiled):
+    w = leaf(1.0, 2.0)
+    f = compiled(lambda x: (w * x, (w * x).sum()))
+    for _ in range(2):
+        y, z = f(fb.ones(2))
+        y.mul_(3)
+        y[0] = z
+        y.sum().backward()
+        yield w
+
+
+# -- captured tensors read by a backward -------------------------------------------------------------------------------
+
+@cases.same
+def a_tensor_used_only_in_a_backward(compiled):
+    scale, w = fb.tensor([2.0, 3.0]), leaf(1.0, 2.0)
+
+    class Scaled(fb.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * scale
+
+    f = compiled(lambda x: Scaled.apply(w * x))
+    for _ in range(2):
+        y = f(fb.ones(2))
+        scale.add_(1)
+        y.sum().backward()
+        yield w
+
+
+@pytest.mark.parametrize("case", cases.same_cases, ids=name_of)
+def test_compiled_is_the_same(case) -> None:
+    check_same(case)
