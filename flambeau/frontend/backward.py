@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import Record, is_grad_enabled, key_of, origin_of, set_grad_enabled, tape_of
+from flambeau.frontend.autograd import (
+    Record,
+    SpentRecord,
+    is_grad_enabled,
+    key_of,
+    origin_of,
+    set_grad_enabled,
+    tape_of,
+)
 from flambeau.frontend.dispatch import constant, dispatch, dispatch_view, number, up_to_date, write
 from flambeau.frontend.gradient_hooks import Hooked, final_key, register_hook, result_key, with_hooks
 from flambeau.frontend.tensor import Tensor
@@ -91,11 +99,12 @@ def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_gr
 
 
 def _leading_to(wanted: Sequence[Tensor], order: Sequence[Record]) -> list[Record]:
-    """The records through which cotangents reach one of the wanted tensors."""
+    """The records through which cotangents reach one of the wanted tensors, or would if they could be walked."""
     keys = {key_of(t) for t in wanted}
     leading: set[int] = set()
     for record in reversed(order):
-        if any(t._requires_grad and (key_of(t) in keys or id(t._record) in leading) for t in record.operands):
+        if isinstance(record, SpentRecord) or \
+                any(t._requires_grad and (key_of(t) in keys or id(t._record) in leading) for t in record.operands):
             leading.add(id(record))
     return [record for record in order if id(record) in leading]
 

@@ -16,7 +16,7 @@ from flambeau.errors import FlambeauError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import Record, key_of, origin_of, set_grad_enabled, tape_of
 from flambeau.frontend.backward import TensorBuilder
-from flambeau.frontend.dispatch import refresh_view
+from flambeau.frontend.dispatch import up_to_date
 from flambeau.frontend.gradient_hooks import with_hooks
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
@@ -129,8 +129,7 @@ class _Cutter:
         self.trace = trace
         self.leaf_of = {id(shell): number for number, shell in shells.items()}
         for root in roots.values():
-            if root._base is not None and root._history != root._base._history:
-                refresh_view(root)
+            up_to_date(root)
         self.order = tape_of(list(roots.values()))
         self.reach = _reach(list(roots.values()), self.order)
         self.place_of: dict[Key, Place] = {key_of(root): ("out", position) for position, root in roots.items()}
@@ -160,7 +159,8 @@ class _Cutter:
         seeds = [trace.value_of(ct) for ct in cotangents.values()]
         builder = TensorBuilder()
         try:
-            found = backpropagate(builder, with_hooks(records), cotangents, builder.parts_of, lambda key: key is not None)
+            found = backpropagate(builder, with_hooks((), records, None, False), cotangents, builder.parts_of,
+                                  lambda key: key is not None)
         except RuntimeError as error:
             if isinstance(error, FlambeauError):
                 raise

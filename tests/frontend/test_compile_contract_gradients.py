@@ -93,7 +93,7 @@ def one_of_two_losses_is_walked_inside(compiled):
 
     for _ in range(2):
         first, second, both = f(fb.ones(2))
-        yield error_of(first.backward), error_of(lambda: second.backward(retain_graph=True)), error_of(both.backward)
+        yield error_of(first.backward), error_of(lambda y=second: y.backward(retain_graph=True)), error_of(both.backward)
         yield w, v
 
 
@@ -127,7 +127,7 @@ def parameters_moved_before_the_result_is_walked(compiled):
         return loss
 
     loss = f(fb.ones(2))
-    yield w, error_of(loss.backward)
+    yield w, error_of(loss.backward), error_of(lambda: fb.autograd.grad(loss, w, allow_unused=True))
 
 
 # -- several results ---------------------------------------------------------------------------------------------------
