@@ -18,9 +18,9 @@ from flambeau.frontend.entry import Entry
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.explain import explain
 from flambeau.frontend.fastpath import MISS
-from flambeau.frontend.guards import CompiledMarker
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.pytree import Structure, flatten
+from flambeau.frontend.state import CompiledMarker
 from flambeau.frontend.tracing import Binder, TracedCall
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph

@@ -13,11 +13,12 @@ from flambeau.frontend.compiled_backward import Call, CompiledSegment, spent_res
 from flambeau.frontend.dispatch import dispatch, write
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.fastpath import make_fast_call
-from flambeau.frontend.guards import GuardSet, exact, signature
+from flambeau.frontend.guards import GuardSet
 from flambeau.frontend.layout import strides_of
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.pytree import Structure, unflatten
 from flambeau.frontend.scalars import is_runtime_number
+from flambeau.frontend.state import is_same
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.tracing import TracedCall
@@ -44,7 +45,7 @@ class LeafGuard:
         elif is_runtime_number(leaf) and not by_value:
             self.kind, self.expected = "number", type(leaf)
         elif isinstance(leaf, (int, float, str, bytes, type(None), complex, np.generic, frozenset)):
-            self.kind, self.expected = "value", signature(leaf)
+            self.kind, self.expected = "value", leaf
         else:
             self.kind, self.expected = "object", leaf
 
@@ -61,7 +62,7 @@ class LeafGuard:
             case "number":
                 return type(leaf) is self.expected and is_runtime_number(leaf)
             case "value":
-                return bool(signature(leaf) == self.expected)
+                return bool(is_same(self.expected, leaf))
             case _:
                 return leaf is self.expected
 
@@ -78,12 +79,8 @@ class LeafGuard:
                 return f"{self.name} is {leaf}, an integer beyond 2**31, which is guarded by value"
             return f"{self.name} is {type(leaf).__name__}, was {self.expected.__name__}"
         if self.kind == "value":
-            return f"{self.name} is {leaf!r}, was {self.expected[1]!r}"
+            return f"{self.name} is {leaf!r}, was {self.expected!r}"
         return f"{self.name} is another {type(leaf).__name__}"
-
-
-def _picture(number: Any) -> Any:
-    return exact(number) if type(number) is float else number
 
 
 class Entry:
@@ -95,7 +92,7 @@ class Entry:
         by_value = {s.key for s in traced.scalars if s.owner is None and s.guarded}
         self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value) for n, leaf in enumerate(leaves)]
         self.layouts = [(n, strides_of(leaves[n])) for n in traced.laid_out]
-        self.guards = GuardSet(traced.guards)
+        self.guards = GuardSet(traced.heap)
         self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
         self._outside_of = {id(o.tensor): o for o in traced.outside}
@@ -140,7 +137,7 @@ class Entry:
         if not self._grads_hold():
             return False
         for item in self.fixed_items:
-            if _picture(item.owner[item.key]) != _picture(item.value):      # type: ignore[index]
+            if not is_same(item.value, item.owner[item.key]):      # type: ignore[index]
                 return False
         if self._epoch != epoch.value:
             if not self.guards.holds() or not self._outside_holds():
@@ -211,7 +208,7 @@ class Entry:
             if leaves[n]._grad is not None:
                 return f".grad of {self.names[n]} is no longer None"
         for item in self.fixed_items:
-            if _picture(item.owner[item.key]) != _picture(item.value):      # type: ignore[index]
+            if not is_same(item.value, item.owner[item.key]):      # type: ignore[index]
                 return f"{item.key!r} changed from {item.value!r} to {item.owner[item.key]!r}"      # type: ignore[index]
         for n, strides in self.layouts:
             if strides_of(leaves[n]) != strides:
@@ -303,6 +300,8 @@ class Entry:
         for change in traced.grads:
             if change.tensor._grad is not change.grad:
                 change.tensor._grad = change.grad
+        for tensor, flag in traced.flags:
+            tensor.requires_grad_(flag)
 
     def _results(self, leaves: Sequence[Any], buffers: list[Buffer], held: Any, scalars: list[float]) -> Any:
         traced = self.traced

@@ -34,7 +34,7 @@ def make_fast_call(entry: Entry) -> Callable[[tuple[Any, ...]], Any] | None:
         return None
     simple_result = traced.structure is None or all(c is None for c in traced.structure.children)
     if (not simple_result or entry.segments and not entry.spent or traced.written_args or traced.arg_grads
-            or traced.read_grads or traced.laid_out or traced.unset_grads
+            or traced.read_grads or traced.laid_out or traced.unset_grads or traced.flags
             or any(s.kind != "out" and s.kind != "object" for s in traced.outputs)
             or traced.structure is not None and traced.structure.kind not in (tuple, list)):
         return None
@@ -100,24 +100,16 @@ class _Writer:
             self.put(f"if a{n} is not {self.constant('object', guard.expected)}: return MISS")
 
     def check_environment(self) -> None:
-        """One comparison where nothing volatile is guarded."""
+        """By identity where that suffices."""
         entry = self.entry
-        if entry.guards.has_volatile or entry.fixed_items:
+        if entry.fixed_items:
             self.put("if not environment_holds(): return MISS")
             return
         self.put(f"if grad_mode.enabled is not {entry.grad_enabled}: return MISS")
-        self.put("if epoch.value != entry._epoch and not environment_holds(): return MISS")
-        tests = []
-        for guard in entry.guards.named:
-            assert guard.place is not None
-            where, name = guard.place
-            source = self.constant("place", where)
-            read = f"{source}.cell_contents" if name is None else f"{source}.get({name!r}, MISS)"
-            tests.append(f"{read} is not {self.constant('value', guard.value)}")
-        if tests:
-            self.put("try:")
-            self.put(f"    if {' or '.join(tests)}: return MISS")
-            self.put("except ValueError: return MISS")          # a closure variable that was deleted
+        changed = "epoch.value != entry._epoch"
+        if not entry.guards.is_empty:
+            changed += f" or not {self.constant('guards', entry.guards)}.quick()"
+        self.put(f"if ({changed}) and not environment_holds(): return MISS")
 
     def aliases(self) -> None:
         entry = self.entry

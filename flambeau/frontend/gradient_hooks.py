@@ -11,7 +11,7 @@ from typing import Any
 
 from flambeau.frontend.autograd import Hook, Record, key_of, newest_first, origin_of
 from flambeau.frontend.dispatch import up_to_date
-from flambeau.frontend.epoch import epoch
+from flambeau.frontend.epoch import Noticed, epoch
 from flambeau.frontend.tensor import Tensor
 
 _numbers = itertools.count()
@@ -46,7 +46,7 @@ def register_hook(tensor: Tensor, hook: Hook) -> HookHandle:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     if tensor._record is None:
         if tensor._hooks is None:
-            tensor._hooks = {}
+            tensor._hooks = Noticed()
         return HookHandle(tensor._hooks, hook)
     record = tensor._record
     if record.hooks is None:

@@ -210,6 +210,8 @@ class Tensor(TensorMethods):
             raise RuntimeError("requires_grad can only be turned off on leaf tensors; use detach() for a tensor "
                                "that was computed")
         if self._requires_grad is not bool(requires_grad):
+            if active.tracer is not None:
+                active.tracer.meet(self)                # as it was before
             self._requires_grad = bool(requires_grad)
             epoch.bump()
         return self

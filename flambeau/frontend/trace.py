@@ -102,6 +102,7 @@ class Trace:
         self.name_of: dict[int, str] = {}
         self.read_saved: set[Value] = set()     # values read as an operation had saved them
         self.read_live: set[Value] = set()      # values of tensors from outside that were read as they are
+        self.failure: Exception | None = None           # the first error of this trace, whoever caught it
         self.autodiff_mark = 0          # how many nodes there were when the last backward had been traced
 
     # -- what dispatch asks for -------------------------------------------------------------------------------------
@@ -219,9 +220,7 @@ class Trace:
     def _base_value(self, t: Tensor) -> Value:
         storage = t._storage
         if storage.trace is None and id(t) not in self.outside and id(t) not in self.made:
-            met = origin_of(t)
-            if met._saved_version == -1:
-                self.outside[id(met)] = Outside(met)
+            self.meet(t)
         value = self._current.get(storage)
         if value is None:
             if storage.trace is not None:
@@ -233,6 +232,12 @@ class Trace:
         elif id(t) in self.outside:
             self.read_live.add(value)
         return value
+
+    def meet(self, t: Tensor) -> None:
+        """Remember a tensor from outside as it is now."""
+        t = origin_of(t)
+        if t._storage.trace is None and t._saved_version == -1 and id(t) not in self.made:
+            self.outside.setdefault(id(t), Outside(t))
 
     def _capture(self, base: Tensor) -> Value:
         label = self.name_of.get(id(base)) or f"captured{len(self.captured)}"
@@ -331,19 +336,24 @@ class Trace:
                 f"a traced tensor ({t._type}) was kept after its compiled function ({self.graph.name}) had returned; "
                 f"it was made at {describe(origin) or 'an argument'}",  # type: ignore[arg-type]
                 where=where, hint="return it from the compiled function instead of storing it outside")
-        return TraceError(
+        return self._failed(TraceError(
             f"the value of a traced tensor ({t._type}) was asked for in {self.graph.name}, but a traced tensor has no "
             "value until the compiled function runs: if/while on a tensor, bool(), int(), float(), item(), numpy() "
             "and print need one", where=where,
             hint="use fb.where(cond, a, b) for a choice, return the tensor to look at it outside, or take this part "
-                 "out of the compiled function")
+                 "out of the compiled function"))
 
     def concrete_data_error(self, t: Tensor) -> Exception:
         """A captured tensor's value would be baked into the trace."""
-        return TraceError(
+        return self._failed(TraceError(
             f"the value of a tensor from outside ({t._type}) was asked for while {self.graph.name} was traced; it would "
             "be frozen into the compiled function", where=describe(user_location()),
-            hint="use the tensor in ops, or pass the number as an argument")
+            hint="use the tensor in ops, or pass the number as an argument"))
+
+    def _failed(self, error: Exception) -> Exception:
+        """Remember the first error of the trace, which ends it even if the user's code goes on."""
+        self.failure = self.failure or error
+        return error
 
     def _located(self, error: Exception, loc: Location | None) -> Exception:
         if hasattr(error, "where") and error.where is None:

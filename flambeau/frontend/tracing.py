@@ -1,7 +1,6 @@
 """One call -> a Traced graph: binds arguments, runs the function under trace, and collects what it did."""
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 from flambeau.errors import CaptureError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import grad_mode
-from flambeau.frontend.guards import Attributed, CompiledMarker, Guard, Watch, may_change
+from flambeau.frontend.guards import Watch
+from flambeau.frontend.heap import Heap
 from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.pytree import Structure, flatten, unflatten
 from flambeau.frontend.scalars import Scalar, is_runtime_number
@@ -71,7 +71,8 @@ class TracedCall:
     laid_out: list[int]                     # leaves whose strides decide what a write through a view changes
     read_grads: list[ReadGrad]
     outside: list[Outside]                  # every tensor from outside, gradients aside
-    guards: list[Guard]
+    flags: list[tuple[Tensor, bool]]        # requires_grad of tensors from outside, as the function leaves it
+    heap: Heap                              # the Python state that the trace depends on
     differentiable: Differentiable | None = None
     autodiff: Graph | None = None
 
@@ -91,6 +92,7 @@ class Binder:
         bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
         args, kwargs = unflatten(self.structure, bound)
         modes = grad_mode.enabled, get_default_dtype()
+        is_done = False
         try:
             with self.watch:
                 active.tracer = self.trace
@@ -98,16 +100,22 @@ class Binder:
                     result = self.function(*args, **kwargs)
                 finally:
                     active.tracer = None
-            self._check_arguments((args, kwargs), bound)
-            self._check_modes(*modes)
+                    self._take_back_modes(*modes)
+                self._check_failure()
+                self._check_arguments((args, kwargs), bound)
+                self._check_hyperparameters()
+                self._check_tapes()
+                traced = self._finish(result)
+            self._check_failure()
             self.watch.verify()
-            self._check_hyperparameters()
-            self._check_tapes()
-            return self._finish(result)
+            is_done = True
+            return traced
         finally:
             self.trace.closed = True
             for outside in self.trace.outside.values():
                 outside.restore_tape(self.trace)
+            if not is_done:
+                self.watch.restore()
 
     # -- going in ---------------------------------------------------------------------------------------------------
 
@@ -127,9 +135,7 @@ class Binder:
         if isinstance(leaf, np.ndarray):
             raise TraceError(f"argument {label} of {self.trace.graph.name} is a NumPy array, which would be frozen into "
                              "the compiled function", hint="pass fb.from_numpy(array)")
-        if (isinstance(leaf, (Attributed, types.FunctionType, types.MethodType)) or may_change(leaf)
-                or hasattr(leaf, "__dict__") and not isinstance(leaf, _NEVER_GUARDED)):
-            self.watch.add(("object", id(leaf)), label, _constant_reader(leaf))
+        self.watch.add_argument(leaf, label)
         return leaf
 
     # -- coming out -------------------------------------------------------------------------------------------------
@@ -141,12 +147,17 @@ class Binder:
             raise CaptureError(f"{self.trace.graph.name} changed a container among its arguments while it was traced: a "
                                "compiled function can't repeat such a side effect", hint="return the new value instead")
 
-    def _check_modes(self, grad_enabled: bool, dtype: DType) -> None:
+    def _check_failure(self) -> None:
+        """An error of the trace stays one, also if user code caught it."""
+        if self.trace.failure is not None:
+            raise self.trace.failure
+
+    def _take_back_modes(self, grad_enabled: bool, dtype: DType) -> None:
         now = grad_mode.enabled, get_default_dtype()
         if now != (grad_enabled, dtype):
             grad_mode.enabled = grad_enabled
             set_default_dtype(dtype)
-            raise CaptureError(f"{self.trace.graph.name} changed the grad mode or the default dtype and left it so: a "
+            self.trace.failure = self.trace.failure or CaptureError(f"{self.trace.graph.name} changed the grad mode or the default dtype and left it so: a "
                                "compiled function can't repeat such a side effect",
                                hint="use `with fb.set_grad_enabled(...):`, or change it outside the compiled function")
 
@@ -195,7 +206,10 @@ class Binder:
             [n for n, shell in self.shell_of.items() if n in written_args
              or trace.has_writes and trace.strides_in(shell._storage) is not None],
             self._read_grads(), self._outside(),
-            list(self.watch.guards.values()), differentiable, autodiff)
+            [(o.tensor, o.tensor._requires_grad) for o in trace.outside.values()
+             if o.tensor._requires_grad is not o.requires_grad
+             and (o.tensor._record is None or o.tensor._record.tracer is not trace)],
+            self.watch.heap, differentiable, autodiff)
 
     def _outputs(self, leaves: Sequence[Any]) -> tuple[list[OutputSpec], list[Value]]:
         trace = self.trace
@@ -292,16 +306,9 @@ def _prefix(graph: Graph, mark: int) -> Graph:
     return prefix
 
 
-_NEVER_GUARDED = (type, types.BuiltinFunctionType, types.ModuleType, CompiledMarker)
-
-
 def _label(path: str) -> str:
     """`[0][1]['x']` (args or kwargs, then position) -> a short name."""
     return path.replace("[0]", "arg", 1) if path.startswith("[0]") else path.replace("[1]", "", 1)
-
-
-def _constant_reader(value: Any) -> Callable[[], Any]:
-    return lambda: value
 
 
 __all__ = ["Binder", "GradWrite", "OutputSpec", "TracedCall"]

@@ -8,46 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from flambeau.frontend.active import active
-from flambeau.frontend.epoch import epoch
-from flambeau.frontend.guards import Attributed, Exactly, Identities, may_change
+from flambeau.frontend.epoch import Noticed, epoch
 from flambeau.frontend.nn import conversion, state, tree
 from flambeau.frontend.nn.hooks import Hook, RemovableHandle, call_with_hooks
 from flambeau.frontend.nn.parameter import Parameter
+from flambeau.frontend.state import Attributed
 from flambeau.frontend.tensor import Tensor
 
 M = TypeVar("M", bound="Module")
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
-_INTERNAL = frozenset([*_REGISTRIES, "_non_persistent_buffers_set", "_forward_hooks", "_forward_pre_hooks", "training"])
-
-
-class Registry(dict[str, Any]):
-    """The parameters, buffers or submodules of a Module; changing it directly is noticed too."""
-
-    __slots__ = ()
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, value)
-        epoch.bump()
-
-    def __delitem__(self, name: str) -> None:
-        super().__delitem__(name)
-        epoch.bump()
-
-    def pop(self, *args: Any) -> Any:
-        epoch.bump()
-        return super().pop(*args)
-
-    def popitem(self) -> tuple[str, Any]:
-        epoch.bump()
-        return super().popitem()
-
-    def clear(self) -> None:
-        super().clear()
-        epoch.bump()
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        super().update(*args, **kwargs)
-        epoch.bump()
 
 
 class Module(Attributed):
@@ -59,8 +28,9 @@ class Module(Attributed):
     training: bool
 
     def __init__(self) -> None:
-        self.__dict__.update(training=True, _parameters=Registry(), _buffers=Registry(), _modules=Registry(),
-                             _non_persistent_buffers_set=set(), _forward_hooks={}, _forward_pre_hooks={})
+        self.__dict__.update(training=True, _parameters=Noticed(), _buffers=Noticed(), _modules=Noticed(),
+                             _non_persistent_buffers_set=set(), _forward_hooks=Noticed(),
+                             _forward_pre_hooks=Noticed())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What calling the module computes; every subclass defines its own."""
@@ -352,25 +322,3 @@ class Module(Attributed):
 
     def __repr__(self) -> str:
         return tree.described(self)
-
-    def _guarded_state(self) -> Iterable[tuple[str, Any]]:
-        """Whatever a trace of this module may have read, submodules included."""
-        fields = self.__dict__
-        yield "training", self.training
-        for name, value in fields.items():
-            if name not in _INTERNAL:
-                yield name, value
-        tensors = [*fields["_parameters"].values(), *fields["_buffers"].values()]
-        yield "names", Exactly((*fields["_parameters"], *fields["_buffers"]))
-        yield "tensors", Identities(tensors)
-        yield "types", Exactly([None if t is None else (t._type, t._requires_grad) for t in tensors])
-        yield "hooks", Identities([h for hooks in (fields["_forward_pre_hooks"], fields["_forward_hooks"])
-                                   for h in hooks.values()])
-        yield from fields["_modules"].items()
-
-    def _mutable_state(self) -> Iterable[tuple[str, Any]]:
-        """Plain attributes, here and below, whose contents can change without an assignment."""
-        for path, module in self.named_modules():
-            for name, value in module.__dict__.items():
-                if name not in _INTERNAL and may_change(value):
-                    yield tree.joined(path, name), value

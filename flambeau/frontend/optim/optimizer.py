@@ -6,7 +6,7 @@ that the first step creates is made outside the trace, so that the first call ca
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,15 @@ from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import enable_grad, no_grad
 from flambeau.frontend.functions.coerce import tensor_of
-from flambeau.frontend.guards import Exactly, Identities, Volatile
 from flambeau.frontend.nn.conversion import clear_grad
+from flambeau.frontend.optim.groups import OptimizerState
 from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.state import Node, Stated
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
 Group = dict[str, Any]
-_UNGUARDED = frozenset(["params", "param_names", "foreach", "fused", "capturable"])     # hints that change nothing
-
-_OWN = frozenset(["defaults", "state", "param_groups"])
-_SETTLED = frozenset([float, int, bool, str, type(None)])
 
 
 def hyper(group: Group, key: str) -> Any:
@@ -85,7 +82,7 @@ def new_step(start: float = 0.0) -> Tensor:
     return Tensor._from_array(np.array(start, np.float32), dt.f32)
 
 
-class Optimizer(Volatile):
+class Optimizer(Stated):
     """Base of all optimizers. A subclass gives its defaults to `__init__` and defines `_update(group)`, or `step`.
 
     params: tensors, (name, tensor) pairs, or dicts with "params" and hyperparameters of their own.
@@ -244,47 +241,8 @@ class Optimizer(Volatile):
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
 
-    def _guarded_state(self) -> Iterable[tuple[str, Any]]:
-        """Parameters and state by identity, hyperparameters except numbers, which are read at every call."""
-        for n, group in enumerate(self.param_groups):
-            yield f"param_groups[{n}].params", Identities(group["params"])
-            numbers: list[Any] = []
-            for key, value in group.items():
-                kind = type(value)
-                if kind is float or kind is int:
-                    numbers.append(key)
-                elif kind is tuple and all(type(v) in (float, int) for v in value):
-                    numbers.append((key, len(value)))
-                elif key not in _UNGUARDED:
-                    yield f"param_groups[{n}].{key}", value
-            yield f"param_groups[{n}], which settings are numbers", Exactly(numbers)
-            yield f"param_groups[{n}], which settings are zero", Exactly([k for k in self.structural if group.get(k) == 0])
-        yield "state", Identities([v for state in self.state.values() for v in state.values()], growing=True)
-        for name, value in self.__dict__.items():
-            if name not in _OWN:
-                yield name, value
-
-    def _quick_state(self) -> list[Any] | None:
-        """The same in a list of objects: tensors, types of numbers, flags. None where a value can change in place."""
-        if len(self.__dict__) != len(_OWN):
-            return None
-        found: list[Any] = []
-        for group in self.param_groups:
-            found += group
-            for key, value in group.items():
-                kind = type(value)
-                if kind is float or kind is int:
-                    found.append(kind)
-                elif kind is list and key == "params":
-                    found += value
-                elif kind in _SETTLED or kind is tuple and all(type(v) in _SETTLED for v in value):
-                    found.append(value)
-                elif key != "param_names":
-                    return None
-            found += [group.get(key) == 0 for key in self.structural]
-        for state in self.state.values():
-            found += state.values()
-        return found
+    def _state_node(self, path: tuple[str, str]) -> Node:
+        return OptimizerState(self, path)
 
 
 def _copied(value: Tensor, dtype: DType) -> Tensor:

@@ -1,0 +1,332 @@
+"""The Python state that a trace depends on: everything its code can get to by the names that it uses.
+
+`Scope` gathers what code ran and which names it holds; `Heap` walks from the roots (globals and closure variables
+that the code names, the function, its arguments) to whatever can be reached through attributes under those names, and
+through the contents of containers, to any depth. Each object met becomes a Node (state.py).
+"""
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import io
+import logging
+import random
+import sys
+import threading
+import types
+from collections import ChainMap, UserDict, UserList, UserString, defaultdict
+from collections.abc import Iterable, Iterator, Set
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+import numpy as np
+
+from flambeau.frontend.epoch import Noticed
+from flambeau.frontend.reads import Reads, is_user_class, is_user_file, is_user_module, reads_of
+from flambeau.frontend.state import (
+    Attributed,
+    Class,
+    CompiledMarker,
+    Function,
+    Instance,
+    Items,
+    Namespace,
+    Node,
+    NoticedAttributes,
+    Plain,
+    StableItems,
+    Stated,
+    is_same,
+    is_value,
+    node_of,
+    steps_through,
+)
+from flambeau.frontend.tensor import Tensor
+
+_OPAQUE = (logging.Filterer, logging.Manager, io.IOBase, threading.Thread, threading.Event, threading.Condition,
+           threading.Semaphore, concurrent.futures.Executor, concurrent.futures.Future, random.Random,
+           np.random.Generator, np.random.RandomState, type(threading.Lock()), type(threading.RLock()), np.ufunc)
+_DATA_LIKE = (UserDict, UserList, UserString, ChainMap, types.SimpleNamespace, WeakKeyDictionary, WeakValueDictionary,
+              WeakSet)
+_BUILTIN_METHODS = (types.BuiltinFunctionType, types.MethodWrapperType)
+Path = tuple[str, str]                  # (root, way from there), for messages
+
+
+class Scope:
+    """What ran while a function was traced, and the names in it."""
+
+    def __init__(self) -> None:
+        self.attributes: set[str] = set()
+        self.globals_of: defaultdict[int, dict[str, None]] = defaultdict(dict)      # names, by id of the namespace
+        self.modules: set[int] = set()              # namespaces that are read as modules, by id
+        self.ran: set[int] = set()                  # codes, by id
+        self.defined_here: set[int] = set()         # codes of functions that those define
+        self.opened: set[int] = set()               # objects of which any attribute may be read, by id
+        self.codes: list[types.CodeType] = []       # keeps them alive
+
+    def add(self, code: types.CodeType) -> tuple[Reads, Set[str]]:
+        """Note that `code` runs; what it reads, and the names of attributes that no other code had."""
+        self.codes.append(code)
+        self.ran.add(id(code))
+        stack = [code]
+        while stack:
+            inner = [c for c in stack.pop().co_consts if isinstance(c, types.CodeType)]
+            self.defined_here.update(map(id, inner))
+            stack += inner
+        reads = reads_of(code)
+        fresh = reads.attributes - self.attributes
+        self.attributes |= fresh
+        return reads, fresh
+
+    def names_in(self, namespace: dict[str, Any], names: Set[str]) -> Iterable[str]:
+        """The names in a dict of globals, or of a module's, that code may read."""
+        yield from self.globals_of.get(id(namespace), ())
+        if id(namespace) in self.modules:
+            yield from names & namespace.keys()
+
+
+class Heap:
+    """The nodes of everything that code in `scope` can reach from the roots."""
+
+    def __init__(self, scope: Scope):
+        self.scope = scope
+        self.nodes: dict[Any, Node] = {}            # by id of the object; attributes of containers apart
+        self.roots: list[tuple[Any, Path]] = []     # objects to start from, kept alive
+        self.iterators: list[tuple[Any, Path]] = []
+        self._named: list[Node] = []                # those that another name may add to
+        self._waiting: defaultdict[int, list[tuple[types.FunctionType, Path]]] = defaultdict(list)
+        self._passed: dict[int, Any] = {}           # walked through, without a node
+
+    # -- growing ----------------------------------------------------------------------------------------------------
+
+    def add_root(self, value: Any, path: Path) -> None:
+        """Guard what can be reached from this object."""
+        self.roots.append((value, path))
+        self._walk([(value, path)])
+
+    def add_globals(self, namespace: dict[str, Any], names: Iterable[str]) -> None:
+        """Guard what these names mean in a namespace."""
+        known = self.scope.globals_of[id(namespace)]
+        fresh = [name for name in names if name not in known]
+        if not fresh:
+            return
+        known.update(dict.fromkeys(fresh))
+        node = self.nodes.get(id(namespace))
+        if node is None:
+            self._add_namespace(namespace, ("", ""))
+        else:
+            self._extend([node], frozenset())
+
+    def add_module(self, module: types.ModuleType) -> None:
+        """Guard what a module holds under names that code uses, as `import` inside the function reaches it."""
+        self.add_root(module, (f"module {module.__name__!r}", ""))
+
+    def widen(self, fresh: Set[str]) -> None:
+        """Guard the attributes of these names, of all objects met so far."""
+        if fresh:
+            self._extend(self._named, fresh)
+
+    def start(self, code: types.CodeType) -> None:
+        """Guard what functions with this code close over: it is about to run."""
+        for function, path in self._waiting.pop(id(code), ()):
+            self._add_function(function, path)
+
+    def knows_function(self, code: types.CodeType) -> bool:
+        return id(code) in self._waiting
+
+    def open(self, value: Any) -> None:
+        """Guard every attribute of an object that was met before, and its class's data."""
+        for key in (id(value), (id(value), "attributes"), id(type(value))):
+            node = self.nodes.get(key)
+            if isinstance(node, (Instance, Class)) and not node.of_all:
+                self.scope.opened.add(id(node.object))
+                node.of_all = True
+                self._extend([node], frozenset())
+
+    # -- walking ----------------------------------------------------------------------------------------------------
+
+    def _extend(self, nodes: Iterable[Node], names: Set[str]) -> None:
+        found: list[tuple[Any, Path]] = []
+        for node in list(nodes):
+            found += _below(node, node.extend(self.scope, names))
+        self._walk(found)
+
+    def _walk(self, pending: list[tuple[Any, Path]]) -> None:
+        pending.reverse()
+        while pending:
+            value, path = pending.pop()
+            if is_value(value) or id(value) in self.nodes or id(value) in self._passed:
+                continue
+            pending += self._visit(value, path)
+
+    def _visit(self, value: Any, path: Path) -> list[tuple[Any, Path]]:
+        """Make the nodes of one object; what comes next."""
+        if isinstance(value, type):
+            return self._visit_class(value, path)
+        if isinstance(value, types.ModuleType):
+            if is_user_module(value.__name__):
+                self.scope.modules.add(id(value.__dict__))
+                self._passed[id(value)] = value
+                self._add_namespace(value.__dict__, (path[0], path[1]))
+            return []
+        if isinstance(value, types.FunctionType):
+            return self._visit_function(value, path)
+        if isinstance(value, _OPAQUE):
+            return []
+        if isinstance(value, _BUILTIN_METHODS):
+            owner = value.__self__
+            return [] if owner is None or isinstance(owner, types.ModuleType) else [(owner, path)]
+        if isinstance(value, CompiledMarker):
+            self._passed[id(value)] = value
+            parts = (getattr(value, name, None) for name in ("function", "__wrapped__", "instance"))
+            return [(part, path) for part in parts if part is not None]
+        if isinstance(value, Stated):
+            found = self._add(value._state_node(path))
+        elif isinstance(value, Noticed):
+            found = self._add(StableItems(value, path))
+        elif isinstance(value, Attributed):
+            found = self._add(NoticedAttributes(value, path))
+        else:
+            found = self._visit_data(value, path)
+        return found + ([(type(value), (type(value).__name__, ""))] if _has_python_class(value) else [])
+
+    def _visit_data(self, value: Any, path: Path) -> list[tuple[Any, Path]]:
+        kind = node_of(value)
+        found: list[tuple[Any, Path]] = []
+        if kind is not None:
+            found = self._add(kind(value, path))
+            if kind is not Plain and getattr(value, "__dict__", None):
+                found += self._add(Instance(value, path), (id(value), "attributes"))
+            return found
+        if hasattr(type(value), "__next__") and not _has_python_class(value):
+            self.iterators.append((value, path))
+            return []
+        return self._add((Instance if _has_python_class(value) or type(value).__dictoffset__ else Plain)(value, path))
+
+    def _visit_class(self, value: type, path: Path) -> list[tuple[Any, Path]]:
+        self._passed[id(value)] = value
+        if not is_user_class(value) and not issubclass(value, Attributed):
+            return []
+        found = self._add(Class(value, (value.__name__, "")), id(value))
+        if is_user_class(type(value)):
+            found.append((type(value), (type(value).__name__, "")))
+        return found
+
+    def _visit_function(self, value: types.FunctionType, path: Path) -> list[tuple[Any, Path]]:
+        self._passed[id(value)] = value
+        code = value.__code__
+        if not is_user_file(code.co_filename):
+            return [(part, path) for part in steps_through(value)]
+        wrapped = getattr(value, "__wrapped__", None)
+        found = [(wrapped, path)] if wrapped is not None else []
+        if id(code) not in self.scope.ran:
+            self._waiting[id(code)].append((value, path))
+            return found
+        return found + self._function_parts(value, path)
+
+    def _add_function(self, function: types.FunctionType, path: Path) -> None:
+        self._walk(self._function_parts(function, path))
+
+    def _function_parts(self, function: types.FunctionType, path: Path) -> list[tuple[Any, Path]]:
+        names = function.__code__.co_freevars
+        cells = [(cell, (f"closure variable {name!r}", ""))
+                 for name, cell in zip(names, function.__closure__ or (), strict=False)]
+        parts = self._add(Function(function, (function.__name__, "")), (id(function), "function"))
+        return [*cells, *parts]
+
+    def _add_namespace(self, namespace: dict[str, Any], path: Path) -> None:
+        self._walk(self._add(Namespace(namespace, path), id(namespace)))
+
+    def _add(self, node: Node, key: Any = None) -> list[tuple[Any, Path]]:
+        key = id(node.object) if key is None else key
+        if key in self.nodes:
+            return []
+        self.nodes[key] = node
+        if isinstance(node, (Namespace, Function, Class, Instance)) or isinstance(node.object, Stated):
+            self._named.append(node)
+        if isinstance(node, (Instance, Class)):
+            node.of_all = id(node.object) in self.scope.opened or isinstance(node.object, _DATA_LIKE)
+        return _below(node, node.extend(self.scope, self.scope.attributes))
+
+    # -- comparing --------------------------------------------------------------------------------------------------
+
+    def changes(self) -> Iterator[tuple[Node, str, Any, Any]]:
+        """(node, step, then, now) of what is another object now and not an equal one."""
+        for node in list(self.nodes.values()):
+            found = node.differing()
+            if found is not None and not self._is_equal_node(node):
+                yield (node, *found)
+
+    def _is_equal_node(self, node: Node) -> bool:
+        pairs = node.pairs(node.object)
+        return pairs is not None and self._are_equal(pairs)
+
+    def holds(self) -> bool:
+        """Everything is the same, or was replaced by something equal. Walks over all nodes."""
+        return all(node.differing() is None or self._is_equal_node(node) for node in list(self.nodes.values()))
+
+    def _are_equal(self, pairs: list[tuple[Any, Any]]) -> bool:
+        """Objects remembered beside objects now; structures are compared by what was remembered of them."""
+        done: set[tuple[int, int]] = set()
+        while pairs:
+            then, now = pairs.pop()
+            same = is_same(then, now)
+            if same is False:
+                return False
+            if same is None and (id(then), id(now)) not in done:
+                done.add((id(then), id(now)))
+                node = self.nodes.get(id(then))
+                inner = None if node is None else node.pairs(now)
+                if inner is None:
+                    return False
+                pairs += inner
+        return True
+
+    def restore(self) -> None:
+        """Put back everything as it was."""
+        for node in list(self.nodes.values()):
+            if node.differing() is not None:
+                node.restore()
+
+    def again(self) -> Heap:
+        """A new walk from the same roots, over what is there now."""
+        made = Heap(self.scope)
+        for key, node in self.nodes.items():
+            if type(node) is Namespace and key in self.scope.globals_of:
+                made._add_namespace(node.object, node.path)
+        for value, path in self.roots:
+            made.add_root(value, path)
+        return made
+
+
+def _below(node: Node, steps: Iterable[tuple[str, Any]]) -> list[tuple[Any, Path]]:
+    root, way = node.path
+    return [(value, (root, way + step) if root else (step, "")) for step, value in steps]
+
+
+def _has_python_class(value: Any) -> bool:
+    return bool(type(value).__flags__ & 1 << 9)
+
+
+def functions_running(frame: types.FrameType) -> list[types.FunctionType]:
+    """The functions that a frame may be a call of, found among all objects: their code is the frame's, and their
+    closure holds what the frame sees. For functions that were reached in a way that nobody saw."""
+    code, visible = frame.f_code, frame.f_locals
+    return [f for f in gc.get_referrers(code) if isinstance(f, types.FunctionType) and f.__code__ is code
+            and all(_holds(cell, visible.get(name, visible)) for name, cell in
+                    zip(code.co_freevars, f.__closure__ or (), strict=False))]
+
+
+def _holds(cell: types.CellType, value: Any) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:
+        return False
+
+
+def loaded_module(name: str) -> types.ModuleType | None:
+    """A module of the user's that is loaded under that name."""
+    module = sys.modules.get(name)
+    return module if isinstance(module, types.ModuleType) and is_user_module(name) else None
+
+

@@ -1,0 +1,105 @@
+"""What a trace depends on of an optimizer: its groups and its state, in one node."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Set
+from typing import Any
+
+from flambeau.frontend.heap import Scope
+from flambeau.frontend.state import Instance, Step, all_are, is_same
+
+_OWN = frozenset(["state", "param_groups"])
+
+
+class OptimizerState(Instance):
+    """Parameters and state by identity, hyperparameters by value, except numbers, which the framework's own steps read
+    at every call. Code of the user's that names `param_groups` may look at those too; then they are guarded.
+    State that a first step creates is adopted."""
+
+    __slots__ = ("groups", "is_open", "kept", "state")
+
+    def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
+        return [key for key in super().keys(scope, names) if key not in _OWN]
+
+    def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
+        is_first = self.fields is None
+        found = list(super().extend(scope, names))
+        if is_first:
+            self.is_open = False
+            self.kept = [(group, dict(group), list(group["params"])) for group in self.object.param_groups]
+        elif self.is_open or "param_groups" not in names:
+            return found
+        self.is_open = "param_groups" in scope.attributes
+        self.settle()
+        for number, (group, held, _) in enumerate(self.kept):
+            found += [(f".param_groups[{number}].{key}", value) for key, value in held.items() if key != "params"]
+            del group
+        return found
+
+    def settle(self) -> None:
+        """Take the state as it is now."""
+        self.groups, self.state = self._groups(), self._state()
+
+    def _groups(self) -> list[Any]:
+        """The groups as a list of objects: whatever changes in them, one of these is another."""
+        found: list[Any] = []
+        for group in self.object.param_groups:
+            found.append(group)
+            found += group
+            for key, value in group.items():
+                if key == "params":
+                    found += value
+                elif self.is_open:
+                    found.append(value)
+                elif type(value) is float or type(value) is int:
+                    found += (type(value), value == 0)
+                elif type(value) is tuple and all([type(v) is float or type(v) is int for v in value]):
+                    found += map(type, value)
+                elif key not in _HINTS:
+                    found.append(value)
+        return found
+
+    def _state(self) -> list[Any]:
+        """Likewise for the state: what a step adds comes last."""
+        found: list[Any] = []
+        for p, state in self.object.state.items():
+            found += (p, state, *state, *state.values())
+        return found
+
+    def differing(self) -> tuple[str, Any, Any] | None:
+        found = super().differing()
+        if found is not None:
+            return found
+        groups, state = self._groups(), self._state()
+        if len(groups) != len(self.groups) or not all_are(groups, self.groups):
+            return self._differing_group() or (".param_groups", self.groups, groups)
+        if len(state) < len(self.state) or not all_are(state, self.state):
+            return ".state", self.state, state
+        return None
+
+    def _differing_group(self) -> tuple[str, Any, Any] | None:
+        for number, (group, (then, held, _)) in enumerate(zip(self.object.param_groups, self.kept, strict=False)):
+            for key, value in held.items():
+                if group is then and key in group and is_same(value, group[key]) is False:
+                    return f".param_groups[{number}].{key}", value, group[key]
+        return None
+
+    def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
+        found = super().pairs(other)
+        groups, state = self._groups(), self._state()
+        if found is None or len(groups) != len(self.groups) or len(state) < len(self.state):
+            return None
+        return [*found, *zip(self.groups, groups, strict=True), *zip(self.state, state, strict=False)]
+
+    def restore(self) -> None:
+        super().restore()
+        self.object.param_groups[:] = [group for group, _, _ in self.kept]
+        for group, held, params in self.kept:
+            group.clear()
+            group.update(held)
+            group["params"][:] = params
+
+    def test(self, name: Callable[[Any], str]) -> list[str]:
+        return [f"if {name(self)}.differing() is not None: return False"]
+
+
+_HINTS = frozenset(["param_names", "foreach", "fused", "capturable"])         # they change nothing

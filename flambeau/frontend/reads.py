@@ -1,0 +1,155 @@
+"""What a piece of code may read by name: globals, attributes, modules it imports. Found in its bytecode, once."""
+from __future__ import annotations
+
+import dis
+import functools
+import os
+import site
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from flambeau.frontend.where import is_internal
+
+_GLOBAL_OPS = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"])
+_LOCAL_OPS = frozenset(["STORE_NAME", "DELETE_NAME"])          # of class bodies
+_BY_NAME = frozenset(["getattr", "hasattr", "setattr", "delattr", "attrgetter", "methodcaller", "getattr_static"])
+_OF_ALL = frozenset(["vars", "__dict__", "asdict", "astuple", "deepcopy", "copy", "replace", "eval", "exec", "globals",
+                     "dir", "getmembers", "__getstate__", "__slots__", "fields"])
+_COMPUTING = ("BINARY_", "FORMAT_", "BUILD_STRING", "CALL_FUNCTION_EX", "CONVERT_VALUE")
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The names in one code object. is_open: it also reads attributes whose names it does not hold (`vars(x)`,
+    `getattr(x, name)`), so that any attribute of what it has at hand may be read."""
+
+    globals: tuple[str, ...]
+    attributes: frozenset[str]
+    imports: tuple[str, ...]
+    is_open: bool
+
+
+_reads_of: dict[int, tuple[types.CodeType, Reads]] = {}
+
+
+def reads_of(code: types.CodeType) -> Reads:
+    """The names that `code` itself reads or writes by; functions defined in it have their own."""
+    known = _reads_of.get(id(code))
+    if known is None:
+        if len(_reads_of) > 50_000:
+            _reads_of.clear()
+        known = _reads_of[id(code)] = code, _found(code)
+    return known[1]
+
+
+def _found(code: types.CodeType) -> Reads:
+    read_globals: dict[str, None] = {}
+    attributes: set[str] = set()
+    imports: dict[str, None] = {}
+    instructions = list(dis.get_instructions(code))
+    is_open = False
+    for at, instruction in enumerate(instructions):
+        if instruction.opcode not in _NAMED:
+            continue
+        name = instruction.argval
+        if instruction.opname in _GLOBAL_OPS:
+            read_globals[name] = None
+        elif instruction.opname == "IMPORT_NAME":
+            imports[name] = None
+        elif instruction.opname not in _LOCAL_OPS:
+            attributes.add(name)
+        if name in _OF_ALL:
+            is_open = True
+        elif name in _BY_NAME:
+            names = _constant_names(instructions[at + 1:])
+            attributes.update(names or ())
+            is_open = is_open or names is None
+    return Reads(tuple(read_globals), frozenset(attributes), tuple(imports), is_open)
+
+
+_NAMED = frozenset(dis.hasname)
+
+
+def _constant_names(rest: list[dis.Instruction]) -> list[str] | None:
+    """The attribute names that a call of getattr or its like, whose arguments come next, is given; None where one is
+    computed."""
+    names: list[str] = []
+    for instruction in rest:
+        if instruction.opname.startswith(_COMPUTING):
+            return None
+        if instruction.opname == "LOAD_CONST" and isinstance(instruction.argval, str):
+            names += instruction.argval.split(".")
+        if instruction.opname in ("CALL", "CALL_KW", "CALL_FUNCTION", "CALL_FUNCTION_KW"):
+            break
+    return names or None
+
+
+@functools.lru_cache(maxsize=4096)
+def unwatched_names(kind: type) -> frozenset[str]:
+    """Names that methods of `kind` read which are not watched as they run: those of the framework and of installed
+    packages."""
+    found: set[str] = set()
+    for base in kind.__mro__:
+        if base is not object and not is_user_class(base):
+            for value in vars(base).values():
+                for code in _codes_in(value):
+                    found |= reads_of(code).attributes
+    return frozenset(found)
+
+
+def _codes_in(value: Any) -> Iterator[types.CodeType]:
+    """The code of a function, method or property, and of the functions defined in it."""
+    functions = (value.fget, value.fset) if isinstance(value, property) else (getattr(value, "__func__", value),)
+    stack = [f.__code__ for f in functions if isinstance(f, types.FunctionType)]
+    while stack:
+        code = stack.pop()
+        yield code
+        stack += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+
+
+# -- whose code it is ---------------------------------------------------------------------------------------------------
+
+
+def _folder(path: str) -> str:
+    return os.path.join(os.path.realpath(path), "")
+
+
+_STDLIB = tuple({_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
+_INSTALLED = tuple({_folder(path) for path in
+                    (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages(),
+                     site.getusersitepackages())})
+_is_user_file: dict[str, bool] = {}
+
+
+def is_user_file(filename: str) -> bool:
+    """True for code outside the framework, the standard library and installed packages. Code without a file (typed
+    in, or made by exec) is the user's."""
+    known = _is_user_file.get(filename)
+    if known is None:
+        path = os.path.realpath(filename) if os.path.isabs(filename) else filename
+        known = _is_user_file[filename] = not (
+            is_internal(filename) or filename.startswith("<frozen") or path.startswith(_STDLIB + _INSTALLED))
+    return known
+
+
+def is_user_module(name: str | None) -> bool:
+    """True for modules outside the framework, the standard library and installed packages."""
+    if name is None or name == "__main__":
+        return True
+    module = sys.modules.get(name)
+    filename = getattr(module, "__file__", None)
+    if filename is None:
+        return name.partition(".")[0] not in sys.stdlib_module_names
+    return is_user_file(filename)
+
+
+def is_user_class(kind: type) -> bool:
+    """True for classes whose methods are watched as they run."""
+    return bool(kind.__flags__ & _HEAP_TYPE) and is_user_module(getattr(kind, "__module__", None))
+
+
+_HEAP_TYPE = 1 << 9             # Py_TPFLAGS_HEAPTYPE: made by a class statement or type()
