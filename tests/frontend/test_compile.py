@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import threading
-
 import logging
+import threading
 
 import numpy as np
 import pytest
