@@ -29,7 +29,6 @@ from flambeau.frontend.state import (
     CompiledMarker,
     Function,
     Instance,
-    Items,
     Namespace,
     Node,
     NoticedAttributes,
@@ -41,7 +40,6 @@ from flambeau.frontend.state import (
     node_of,
     steps_through,
 )
-from flambeau.frontend.tensor import Tensor
 
 _OPAQUE = (logging.Filterer, logging.Manager, io.IOBase, threading.Thread, threading.Event, threading.Condition,
            threading.Semaphore, concurrent.futures.Executor, concurrent.futures.Future, random.Random,

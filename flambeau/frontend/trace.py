@@ -336,7 +336,7 @@ class Trace:
                 f"a traced tensor ({t._type}) was kept after its compiled function ({self.graph.name}) had returned; "
                 f"it was made at {describe(origin) or 'an argument'}",  # type: ignore[arg-type]
                 where=where, hint="return it from the compiled function instead of storing it outside")
-        return self._failed(TraceError(
+        return self.failed(TraceError(
             f"the value of a traced tensor ({t._type}) was asked for in {self.graph.name}, but a traced tensor has no "
             "value until the compiled function runs: if/while on a tensor, bool(), int(), float(), item(), numpy() "
             "and print need one", where=where,
@@ -345,12 +345,12 @@ class Trace:
 
     def concrete_data_error(self, t: Tensor) -> Exception:
         """A captured tensor's value would be baked into the trace."""
-        return self._failed(TraceError(
+        return self.failed(TraceError(
             f"the value of a tensor from outside ({t._type}) was asked for while {self.graph.name} was traced; it would "
             "be frozen into the compiled function", where=describe(user_location()),
             hint="use the tensor in ops, or pass the number as an argument"))
 
-    def _failed(self, error: Exception) -> Exception:
+    def failed(self, error: Exception) -> Exception:
         """Remember the first error of the trace, which ends it even if the user's code goes on."""
         self.failure = self.failure or error
         return error

@@ -157,9 +157,10 @@ class Binder:
         if now != (grad_enabled, dtype):
             grad_mode.enabled = grad_enabled
             set_default_dtype(dtype)
-            self.trace.failure = self.trace.failure or CaptureError(f"{self.trace.graph.name} changed the grad mode or the default dtype and left it so: a "
-                               "compiled function can't repeat such a side effect",
-                               hint="use `with fb.set_grad_enabled(...):`, or change it outside the compiled function")
+            self.trace.failed(CaptureError(
+                f"{self.trace.graph.name} changed the grad mode or the default dtype and left it so: a compiled function "
+                "can't repeat such a side effect",
+                hint="use `with fb.set_grad_enabled(...):`, or change it outside the compiled function"))
 
     def _check_tapes(self) -> None:
         """What outlives the call must not have become part of the tape of this trace."""

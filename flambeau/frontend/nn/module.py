@@ -4,7 +4,7 @@ Every change to the tree bumps `epoch`, so that a compiled function looks at its
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from flambeau.frontend.active import active

@@ -52,7 +52,7 @@ class OptimizerState(Instance):
                     found.append(value)
                 elif type(value) is float or type(value) is int:
                     found += (type(value), value == 0)
-                elif type(value) is tuple and all([type(v) is float or type(v) is int for v in value]):
+                elif type(value) is tuple and _NUMBERS.issuperset(map(type, value)):
                     found += map(type, value)
                 elif key not in _HINTS:
                     found.append(value)
@@ -102,4 +102,5 @@ class OptimizerState(Instance):
         return [f"if {name(self)}.differing() is not None: return False"]
 
 
+_NUMBERS = frozenset([int, float])
 _HINTS = frozenset(["param_names", "foreach", "fused", "capturable"])         # they change nothing
