@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import itertools
 import os
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +31,26 @@ import flambeau.compiler  # noqa: E402
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true",
                      help="rewrite what tests/golden expects by what the passes give; review the diff")
+    parser.addoption("--seeds", metavar="N or FIRST:LAST", type=_seed_range,
+                     help="random programs for each test that makes them, instead of a few seconds' worth")
+
+
+def _seed_range(text: str) -> range:
+    first, _, last = text.rpartition(":")
+    return range(int(first or 0), int(last))
+
+
+SHARDS = 4                              # of the seeds of one test, for as many workers
+SECONDS = 1.5                           # of random programs in each shard, when nothing else is asked for
+
+
+@pytest.fixture(params=range(SHARDS), ids=[f"shard{n}" for n in range(SHARDS)])
+def seeds(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Seeds of random programs: those of --seeds, or as many as fit a few seconds."""
+    wanted: range | None = request.config.getoption("--seeds")
+    mine = (wanted or range(1_000_000))[request.param::SHARDS]
+    started = time.monotonic()
+    return itertools.takewhile(lambda _: wanted is not None or time.monotonic() - started < SECONDS, mine)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -92,6 +92,21 @@ class Generator:
             dims.append(self.random.choice(fits))
         return self.b.broadcast(x, shape, dims) if x.shape != shape else None
 
+    def part(self, y: Value, shape: tuple[int, ...]) -> Value | None:
+        """A part of y of this shape: whole dims, prefixes, and constants in the dims before and between."""
+        wanted, starts, limits = list(shape), [], []
+        for d, size in enumerate(y.shape):
+            taken = 1
+            if wanted and wanted[0] <= size and (len(y.shape) - d == len(wanted) or self.random.random() < 0.6):
+                taken = wanted.pop(0)
+            if taken > size:
+                return None
+            starts.append(self.random.choice([0, self.random.randint(0, size - taken)]))
+            limits.append(starts[-1] + taken)
+        if wanted:
+            return None
+        return self.b.reshape(self.b.emit(ops.Slice(tuple(starts), tuple(limits), (1,) * len(starts)), y), shape)
+
     def some_dims(self, x: Value) -> tuple[int, ...]:
         rank = len(x.shape)
         return tuple(sorted(self.random.sample(range(rank), self.random.randint(1, rank)))) if rank else ()
@@ -228,6 +243,40 @@ def reduce(g: Generator) -> Value:
     return g.b.expand_reduced(made, x.shape, dims) if g.random.random() < 0.4 else made
 
 
+def part_beside(g: Generator) -> Value | None:
+    """A reduction beside a part of another value, cut at constants, that is as large as what it gives."""
+    x = g.pick()
+    dims = g.some_dims(x)
+    if not dims or 0 in x.shape:
+        return None
+    total = g.b.emit(g.random.choice([ops.AMax, ops.AMin])(dims), x)
+    for y in g.random.sample(g.values, len(g.values)):
+        part = g.part(y, total.shape)
+        if part is not None and part.dtype is total.dtype:
+            return g.b.sub(total, part)
+    return total
+
+
+def shifted(g: Generator) -> Value | None:
+    """A value beside its neighbours: rolled, or with one end held."""
+    x = g.pick()
+    if not x.shape:
+        return None
+    d = g.random.randrange(len(x.shape))
+    size = x.shape[d]
+    if size < 2:
+        return None
+
+    def along(start: int, limit: int) -> Value:
+        starts = tuple(start if k == d else 0 for k in range(len(x.shape)))
+        limits = tuple(limit if k == d else n for k, n in enumerate(x.shape))
+        return g.b.emit(ops.Slice(starts, limits, (1,) * len(x.shape)), x)
+
+    by = g.random.randrange(1, size)
+    moved = g.b.emit(ops.Concat(d), *g.random.choice([(along(by, size), along(0, by)), (along(0, 1), along(0, size - 1))]))
+    return g.b.sub(x, moved) if g.random.random() < 0.6 else moved
+
+
 def normalize(g: Generator) -> Value | None:
     x = g.pick()
     dims = g.some_dims(x)
@@ -351,7 +400,7 @@ _STEPS: dict[Callable[[Generator], Value | None], float] = {
     unary: 4, binary: 6, with_itself: 3, choice: 1.5, permute: 2, reshape: 2, broadcast: 2.5, cut: 1.5, pad: 1, flip: 1,
     concat: 0.7,
     update: 0.7, reduce: 4, normalize: 1.5, matmul: 2, take: 1, scatter: 0.6, narrow: 0.5, position: 0.4, noise: 0.3,
-    integers: 0.5, pick_along: 0.6, spread_along: 0.5, running_sum: 0.3, image: 1,
+    integers: 0.5, pick_along: 0.6, spread_along: 0.5, running_sum: 0.3, image: 1, part_beside: 2, shifted: 1.5,
 }
 
 
