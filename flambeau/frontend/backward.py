@@ -28,7 +28,7 @@ from flambeau.passes.autodiff import backpropagate
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph
 
-VIEW_OPS = (ops.Broadcast, ops.Reshape, ops.Permute, ops.Slice)
+VIEW_OPS = (ops.Broadcast, ops.Diagonal, ops.Reshape, ops.Permute, ops.Slice)
 
 
 class TensorBuilder(Builder):

@@ -52,7 +52,7 @@ def dispatch_view(op: Op, x: Tensor) -> Tensor:
         base = x if x._base is None else x._base
         result = Tensor._make(x._storage, type, array, base, (*x._chain, op))
         result._history = base._history
-    result._pinned = x._pinned if grad_mode.enabled or x._pinned is not None else "was made under no_grad()"
+    result._pinned = x._pinned if grad_mode.enabled or x._pinned is not None else "made under no_grad()"
     if grad_mode.enabled and x._requires_grad:
         attach_record(op, (x,), (result,))
     return result
@@ -159,5 +159,5 @@ def up_to_date(t: Tensor) -> None:
 def refuse_pinned(view: Tensor, what: str) -> None:
     """Raise RuntimeError for a view whose place on the tape can't be told after an in-place change."""
     if view._pinned is not None:
-        raise RuntimeError(f"a view that {view._pinned} {what} by something that requires grad, which its gradients "
+        raise RuntimeError(f"a view {view._pinned} {what} by something that requires grad, which its gradients "
                            "can't follow; use an out-of-place operation, clone() the view, or change it under no_grad()")

@@ -141,6 +141,8 @@ def _undo(b: Any, op: Op, parent: Any, value: Any) -> Any:
             return b.permute(value, tuple(dims.index(d) for d in range(len(dims))))
         case ops.Slice(starts=starts, strides=strides):
             return b.emit(ops.UpdateSlice(starts, strides), parent, value)
+        case ops.Diagonal():
+            return op.embed(b, parent, value)
         case _:
             raise UnsupportedError(f"in-place write through {op.name}: several elements share memory",
                                    hint="clone() the expanded tensor first")

@@ -69,6 +69,8 @@ def strides_through(op: Op, shape: Sequence[int], strides: Strides) -> Strides |
             for size, stride, d in zip(shape, strides, dims, strict=True):
                 spread[d] = stride if size == wide[d] else 0
             return tuple(spread)
+        case ops.Diagonal():
+            return (*strides[:-2], strides[-2] + strides[-1])
         case ops.Reshape(shape=new):
             return regrouped(shape, strides, new)  # type: ignore[arg-type]
     return None
@@ -107,6 +109,8 @@ def _shape_after(op: Op, shape: Sequence[int]) -> tuple[int, ...]:
         case ops.Slice(starts=starts, limits=limits, strides=steps):
             return tuple([-(-(int(stop) - start) // step)  # type: ignore[arg-type]
                           for start, stop, step in zip(starts, limits, steps, strict=True)])
+        case ops.Diagonal():
+            return tuple(shape[:-1])
         case ops.Broadcast(shape=new) | ops.Reshape(shape=new):
             return tuple(new)  # type: ignore[arg-type]
     raise AssertionError(f"{op.name} is no view op")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -38,7 +39,12 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
     Raises ShapeError if the elements don't fit."""
     x = one_tensor("reshape", input)
-    return reshaped(x, inferred(x, sizes_of(shape, "reshape"), "reshape"))
+    return another(x, reshaped(x, inferred(x, sizes_of(shape, "reshape"), "reshape")))
+
+
+def another(x: Tensor, result: Tensor) -> Tensor:
+    """A view of x as a tensor of its own, although it shows all of x as it is."""
+    return dispatch_view(ops.Reshape(x._type.shape), x) if result is x else result
 
 
 def inferred(x: Tensor, shape: Shape, name: str) -> Shape:
@@ -102,7 +108,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     if math.prod(parts) != shape[dim]:
         raise ShapeError(f"unflatten: sizes {tuple(sizes)} don't multiply to {shape[dim]}, dim {dim} of {x._type}",
                          where=user_line())
-    return reshaped(x, (*shape[:dim], *parts, *shape[dim + 1:]))
+    return another(x, reshaped(x, (*shape[:dim], *parts, *shape[dim + 1:])))
 
 
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
@@ -149,12 +155,12 @@ def t(input: Tensor) -> Tensor:
     """A matrix transposed (0-d and 1-d tensors as they are). Raises RuntimeError for more dims."""
     if input.ndim > 2:
         raise RuntimeError(f"t: takes at most 2 dims, got {input._type}; use .mT or transpose(dim0, dim1)")
-    return permuted(input, tuple(reversed(range(input.ndim))))
+    return reversed_dims(input)
 
 
 def reversed_dims(input: Tensor) -> Tensor:
     """All dims in reverse order: `x.T`."""
-    return permuted(input, tuple(reversed(range(input.ndim))))
+    return dispatch_view(ops.Permute(tuple(reversed(range(input.ndim)))), input)
 
 
 def matrix_transposed(input: Tensor) -> Tensor:
@@ -174,7 +180,7 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     order = [d for d in range(x.ndim) if d not in sources]
     for place, dim in sorted(zip(places, sources, strict=True)):
         order.insert(place, dim)
-    return permuted(x, order)
+    return dispatch_view(ops.Permute(tuple(order)), x)
 
 
 moveaxis = movedim
@@ -210,18 +216,21 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All expanded to the shape they broadcast to."""
     shape = broadcast_shapes(*[x._type.static_shape for x in tensors], name="broadcast_tensors")
-    return tuple([expanded(x, shape) for x in tensors])
+    return tuple([another(x, expanded(x, shape)) for x in tensors])
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The elements whose positions along dim1 and dim2 differ by `offset`, as a new last dim."""
-    x = movedim(input, (dim1, dim2), (-2, -1))
+    x = one_tensor("diagonal", input)
+    first, second = wrap_dim(dim1, x.ndim, "diagonal"), wrap_dim(dim2, x.ndim, "diagonal")
+    if first == second or x.ndim < 2:
+        raise RuntimeError(f"diagonal: dim1 {dim1} and dim2 {dim2} must be two dims of {x._type}")
+    x = movedim(x, (first, second), (-2, -1))
     n, m = x._type.static_shape[-2:]
-    length = builtins.max(builtins.min(n + builtins.min(offset, 0), m - builtins.max(offset, 0)), 0)
-    first = offset if offset >= 0 else -offset * m
-    flat = reshaped(x, (*x._type.static_shape[:-2], n * m))
-    last = first + (length - 1) * (m + 1) + 1 if length else first
-    return sliced(flat, flat.ndim - 1, builtins.min(first, n * m), builtins.min(last, n * m), m + 1)
+    row, column = builtins.min(builtins.max(-offset, 0), n), builtins.min(builtins.max(offset, 0), m)
+    length = builtins.min(n - row, m - column)
+    square = sliced(sliced(x, x.ndim - 2, row, row + length), x.ndim - 1, column, column + length)
+    return dispatch_view(ops.Diagonal(), square)
 
 
 def contiguous(self: Tensor) -> Tensor:
@@ -252,7 +261,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     start += size if start < 0 else 0
     if length < 0 or start + length > size:
         raise RuntimeError(f"narrow: start {start} and length {length} exceed size {size} of dim {dim}")
-    return sliced(x, dim, start, start + length)
+    return another(x, sliced(x, dim, start, start + length))
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
@@ -273,7 +282,14 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Every slice along dim."""
     x = one_tensor("unbind", input)
     dim = wrap_dim(dim, x.ndim, "unbind")
-    return tuple([select(x, dim, i) for i in range(x._type.static_shape[dim])])
+    return _siblings("unbind", [select(x, dim, i) for i in range(x._type.static_shape[dim])])
+
+
+def _siblings(name: str, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Views that one function made. As in PyTorch, the tape does not follow a write to one of them."""
+    for part in parts:
+        part._pinned = part._pinned or f"made by {name}() among others"
+    return tuple(parts)
 
 
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -292,9 +308,9 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
             raise RuntimeError(f"split: sizes {sizes} don't add up to {size}, dim {dim} of {x._type}")
     parts, start = [], 0
     for length in sizes:
-        parts.append(sliced(x, dim, start, start + length))
+        parts.append(another(x, sliced(x, dim, start, start + length)))
         start += length
-    return tuple(parts)
+    return _siblings("split", parts)
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
@@ -302,7 +318,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     if chunks < 1:
         raise RuntimeError(f"chunk: chunks must be positive, got {chunks}")
     size = one_tensor("chunk", input)._type.static_shape[wrap_dim(dim, input.ndim, "chunk")]
-    return split(input, builtins.max(-(-size // chunks), 1), dim) if size else (input,) * chunks
+    return split(input, builtins.max(-(-size // chunks), 1) if size else [0] * chunks, dim)
 
 
 def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -312,9 +328,10 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
     if isinstance(indices_or_sections, int):
         least, longer = divmod(size, indices_or_sections)
         sizes = [least + (i < longer) for i in range(indices_or_sections)]
-        return split(input, sizes, dim)
-    cuts = [0, *[slice(i, None).indices(size)[0] for i in indices_or_sections], size]
-    return tuple([sliced(input, dim, a, builtins.max(a, b)) for a, b in zip(cuts, cuts[1:], strict=False)])
+        cuts = [0, *itertools.accumulate(sizes)]
+    else:
+        cuts = [0, *[slice(i, None).indices(size)[0] for i in indices_or_sections], size]
+    return tuple([another(input, sliced(input, dim, a, builtins.max(a, b))) for a, b in itertools.pairwise(cuts)])
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
@@ -341,7 +358,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """A vector as the diagonal of a matrix of zeros, or the diagonal of a matrix."""
     x = one_tensor("diag", input)
     if x.ndim == 2:
-        return take_diagonal(x, diagonal)
+        return clone(take_diagonal(x, diagonal))
     if x.ndim != 1:
         raise RuntimeError(f"diag: takes 1 or 2 dims, got {x._type}")
     return diag_embed(x, diagonal)

@@ -84,4 +84,4 @@ from flambeau.ir.ops.scans import Cumsum
 from flambeau.ir.ops.slices import Concat, Pad, Slice, UpdateSlice
 from flambeau.ir.ops.sources import Constant, Iota, Literal, RandomBits, literal
 from flambeau.ir.ops.structural import Custom, Fusion
-from flambeau.ir.ops.views import Broadcast, Flip, Permute, Reshape
+from flambeau.ir.ops.views import Broadcast, Diagonal, Flip, Permute, Reshape

@@ -234,3 +234,44 @@ class Flip(Linear):
         yield drawn(cls(()), "f32[3]")
         yield drawn(cls((1,)), "f32[0,3]")
         yield drawn(cls((0,)), "i64[1,3]")
+
+
+@register("diagonal")
+@dataclass(frozen=True)
+class Diagonal(Linear):
+    """The elements x[..., i, i] as the last dim, where the operand has two, of one size."""
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        (x,) = operands
+        if x.rank < 2 or x.shape[-1] != x.shape[-2]:
+            raise self.fail(f"the last two dims of {x} are not of one size")
+        return (x.with_shape(x.shape[:-1]),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return np.einsum("...ii->...i", operands[0])        # a view that can be written, which np.diagonal's can't
+
+    @staticmethod
+    def embed(b: Builder, around: Value, diagonal: Value) -> Value:
+        """`around` with `diagonal` in the place of its own."""
+        size, rank = around.shape[-1], len(around.shape)
+        counted = b.iota(size, dtypes.i64)      # type: ignore[arg-type]
+        rows, columns = (b.broadcast(counted, around.shape, (d,)) for d in (rank - 2, rank - 1))
+        kept = (*range(rank - 2), rank - 1)
+        return b.where(b.eq(rows, columns), b.broadcast(diagonal, around.shape, kept), around)
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        return (self.embed(b, b.zeros(operands[0].type), cotangent),)
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        return ctx.operand(0, (*index, index[-1]))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield drawn(cls(), "f32[3,3]")
+        yield drawn(cls(), "f32[2,4,4]")
+        yield drawn(cls(), "f32[1,1]")
+        yield drawn(cls(), "f32[2,0,0]")
+        yield drawn(cls(), "i64[5,5]")
+        yield drawn(cls(), "bf16[3,2,2]")
