@@ -146,7 +146,8 @@ def _refuse_outside(roots: Sequence[Tensor], order: Sequence[Record]) -> None:
 
 def _leaves(roots: Sequence[Tensor], order: Sequence[Record]) -> list[Tensor]:
     candidates = [*roots, *(t for record in order for t in record.operands)]
-    return [origin_of(t) for t in candidates if t._record is None and t._requires_grad]
+    origins = [origin_of(t) for t in candidates if t._record is None and t._requires_grad]
+    return [leaf for leaf in origins if leaf._requires_grad]        # it may have been turned off since
 
 
 def _accumulate(t: Tensor, ct: Tensor, create_graph: bool, in_place: bool = True) -> None:

@@ -90,7 +90,13 @@ def write(target: Tensor, value: Tensor) -> None:
         raise UnsupportedError("in-place write to a tensor whose elements share memory (made by expand), or whose "
                                "memory is read-only", hint="clone() it first")
     np.copyto(array, value._data())
-    target._storage.version += 1
+    if is_watched(target):
+        target._storage.version += 1
+
+
+def is_watched(target: Tensor) -> bool:
+    """False for x.data and its views, whose writes the tape is not to know of."""
+    return not (target if target._base is None else target._base)._unwatched
 
 
 def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -138,7 +144,7 @@ def _prepare(t: Tensor, op: Op) -> None:
                 f"one of the tensors needed for gradient computation has been modified by an inplace operation: "
                 f"{t._type} is at version {version}, the derivative of {op.name} expected version {t._saved_version}. "
                 "Use an out-of-place operation, or clone() the tensor first")
-    else:
+    elif grad_mode.enabled:
         up_to_date(t)
 
 
@@ -146,6 +152,9 @@ def up_to_date(t: Tensor) -> None:
     """Derive a view's tape again from its base, if that was changed in place since the view was made."""
     base = t._base
     if base is None or t._history == base._history:
+        return
+    if not base._requires_grad:             # taken off the tape by detach_(): the view stays where it was
+        t._history = base._history
         return
     refuse_pinned(t, "has a base that was changed in place")
     current = base

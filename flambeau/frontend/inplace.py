@@ -23,6 +23,8 @@ def assign_(target: Tensor, value: Tensor) -> Tensor:
     write(target, value)
     if is_recorded:
         _replace(target, value)
+    else:
+        _forget_views(target)
     return target
 
 
@@ -31,6 +33,7 @@ def update_(target: Tensor, value: Tensor) -> Tensor:
     is_recorded = _is_recorded(target, value)
     write(target, value)
     if not is_recorded:
+        _forget_views(target)
         return target
     record = value._record
     if record is not None and value._base is None:
@@ -60,13 +63,15 @@ def before(target: Tensor, others: Sequence[Any] = ()) -> Tensor:
 def _is_recorded(target: Tensor, *others: Tensor) -> bool:
     """True when the tape has to know that target is overwritten by what comes from others. Raises RuntimeError when
     it can't be told."""
-    needs_grad = False
+    if not (grad_mode.enabled and target._type.dtype.is_floating_point):
+        return False
+    base = target._base
+    needs_grad = base is not None and base._requires_grad           # so does a view that was made under no_grad()
     for t in (target, *others):
         up_to_date(t)
         needs_grad = needs_grad or t._requires_grad
-    if not (needs_grad and grad_mode.enabled and target._type.dtype.is_floating_point):
+    if not needs_grad:
         return False
-    base = target._base
     if base is not None and (_is_leaf_of_tape(target) or _is_leaf_of_tape(base)):
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation; "
                            "do it under no_grad(), or out of place")
@@ -95,6 +100,13 @@ def _continue(target: Tensor, record: Record, index: int) -> None:
         epoch.bump()
     record_of(target, record, index)
     target._history += 1
+
+
+def _forget_views(target: Tensor) -> None:
+    """After an unrecorded write: views of what is on the tape derive their place there anew, as in PyTorch."""
+    owner = target if target._base is None else target._base
+    if owner._requires_grad:
+        owner._history += 1
 
 
 class Overwrite(Op):

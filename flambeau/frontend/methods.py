@@ -212,7 +212,10 @@ def detach_(self: Tensor) -> Tensor:
 
 
 def _get_data(self: Tensor) -> Tensor:
-    return detach(self)
+    """The same memory, off the tape, which does not notice what is written to it."""
+    made = detach(self)
+    (made if made._base is None else made._base)._unwatched = True
+    return made
 
 
 def _set_data(self: Tensor, value: Tensor) -> None:

@@ -44,7 +44,8 @@ class Tensor(TensorMethods):
     `_base` None for a tensor that is its own base)."""
 
     __slots__ = ("__weakref__", "_array", "_base", "_chain", "_grad", "_history", "_hooks", "_index", "_origin",
-                 "_pinned", "_record", "_requires_grad", "_retains_grad", "_saved_version", "_storage", "_type")
+                 "_pinned", "_record", "_requires_grad", "_retains_grad", "_saved_version", "_storage", "_type",
+                 "_unwatched")
 
     _storage: Storage
     _type: TensorType
@@ -62,6 +63,8 @@ class Tensor(TensorMethods):
     _origin: Tensor | None                  # of an alias on the tape: the leaf it stands for
     _saved_version: int                     # of an alias on the tape: the version it needs; -1 for other tensors
 
+    _unwatched: bool                        # x.data: writes to it, and to views of it, leave the version as it is
+
     def __init__(self, *args: Any, **kwargs: Any):
         raise TypeError("Tensor: use fb.tensor(data), fb.zeros(...), fb.empty(...) or fb.from_numpy(array)")
 
@@ -70,7 +73,7 @@ class Tensor(TensorMethods):
               chain: tuple[Op, ...] = (), cls: type[Tensor] | None = None) -> Tensor:
         self = object.__new__(cls or Tensor)
         self._storage, self._type, self._array, self._base, self._chain = storage, type, array, base, chain
-        self._requires_grad = self._retains_grad = False
+        self._requires_grad = self._retains_grad = self._unwatched = False
         self._record = self._grad = self._origin = self._hooks = self._pinned = None
         self._index = self._history = 0
         self._saved_version = -1
@@ -192,6 +195,11 @@ class Tensor(TensorMethods):
     @property
     def requires_grad(self) -> bool:
         """True when operations on this tensor are recorded for backward()."""
+        base = self._base
+        if base is None or self._history == base._history:
+            return self._requires_grad
+        if self._pinned is not None:        # it can't be used any more where that is recorded
+            return base._requires_grad
         self._up_to_date()
         return self._requires_grad
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.autograd import origin_of
+from flambeau.frontend.dispatch import is_watched
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.inplace import through_views
 from flambeau.frontend.layout import is_row_major, strides_of
@@ -142,7 +143,7 @@ class Trace:
         base_value = self._base_value(target)
         b = Builder(self.graph, user_location(), self._phase)
         self._current[storage] = through_views(b, base_value, target._chain, new, b.emit)
-        self._versions[storage] = self._versions.get(storage, 0) + 1
+        self._versions[storage] = self._versions.get(storage, 0) + is_watched(target)
 
     def version_of(self, t: Tensor) -> int:
         return self._versions.get(t._storage, 0)
