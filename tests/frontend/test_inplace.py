@@ -114,3 +114,207 @@ def test_gradient_of_a_write(name: str, compiled: bool) -> None:
         assert w_grad is None or not w_grad.numpy().any()
     else:
         np.testing.assert_allclose(w_grad.numpy(), of_w, rtol=1e-6)
+
+
+# -- what raises ------------------------------------------------------------------------------------------------------
+
+
+def leaf() -> fb.Tensor:
+    return fb.tensor(X, requires_grad=True)
+
+
+def without_grad(view: Callable[[fb.Tensor], fb.Tensor], x: fb.Tensor) -> fb.Tensor:
+    with fb.no_grad():
+        return view(x)
+
+
+ERRORS: dict[str, tuple[Callable[[], Any], str]] = {
+    "a leaf": (lambda: leaf().mul_(2), "a leaf Variable"),
+    "a leaf by zero_": (lambda: leaf().zero_(), "a leaf Variable"),
+    "an element of a leaf": (lambda: leaf().__setitem__(0, 1.0), "a view of a leaf"),
+    "a view of a leaf": (lambda: leaf()[1:].add_(1), "a view of a leaf"),
+    "a leaf by indices": (lambda: leaf().__setitem__(fb.tensor([0]), 1.0), "a leaf Variable"),
+    "a leaf by relu": (lambda: F.relu(leaf(), inplace=True), "a leaf Variable"),
+    "a leaf that is a view": (lambda: fb.zeros(3)[1:].requires_grad_().mul_(2), "a view of a leaf"),
+    "one of unbind": (lambda: (leaf() * 1).unbind()[0].mul_(2), "unbind"),
+    "one of split": (lambda: (leaf() * 1).split(2)[0].mul_(2), "split"),
+    "one of chunk": (lambda: (leaf() * 1).chunk(3)[0].mul_(2), "split"),
+    "one of those iterated": (lambda: next(iter(leaf() * 1)).mul_(2), "unbind"),
+    "a view of one of split": (lambda: (leaf() * 1).split(2)[0][:1].mul_(2), "split"),
+    "one of split, of nothing yet": (lambda: fb.zeros(4).split(2)[0].add_(leaf()[0]), "split"),
+    "made under no_grad": (lambda: without_grad(lambda h: h[1:], leaf() * 1).mul_(2), "no_grad"),
+    "made under no_grad of a leaf": (lambda: without_grad(lambda h: h[1:], leaf()).mul_(2), "no_grad"),
+    "expanded": (lambda: fb.zeros(1).expand(3).add_(1), "share memory"),
+    "detach_ of a view": (lambda: (leaf() * 1)[1:].detach_(), "detach"),
+    "requires_grad_(False) of a result": (lambda: (leaf() * 1).requires_grad_(False), "leaf"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_write_that_the_tape_cannot_follow_raises(name: str) -> None:
+    action, message = ERRORS[name]
+    with pytest.raises(RuntimeError, match=message):
+        action()
+
+
+def changed_and_used(saved: Callable[[fb.Tensor], fb.Tensor], change: Callable[[fb.Tensor], Any]) -> None:
+    h = leaf() * 1
+    y = saved(h)
+    change(h)
+    y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("saved", "change"),
+    [
+        (lambda h: h * h, lambda h: h.add_(1)),
+        (lambda h: h * h, lambda h: h[0].add_(1)),
+        (lambda h: h * h, lambda h: h.detach().zero_()),
+        (lambda h: h * h, lambda h: fb.no_grad(h.zero_)()),
+        (lambda h: h.exp_(), lambda h: h.mul_(2)),
+        (lambda h: h.sigmoid_(), lambda h: h[1:].mul_(2)),
+        (lambda h: h.mul_(h), lambda h: None),
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_saved_tensor_that_was_changed_raises(saved: Any, change: Any, compiled: bool) -> None:
+    run = fb.compile(changed_and_used) if compiled else changed_and_used
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        run(saved, change)
+
+
+def test_a_view_that_cannot_follow_its_base_raises_when_it_is_used() -> None:
+    for view in (lambda h: h.split(2)[0], lambda h: without_grad(lambda h: h[1:], h)):
+        h = leaf() * 1
+        v = view(h)
+        h.mul_(2)
+        assert v.requires_grad
+        with pytest.raises(RuntimeError, match="can't follow"):
+            v * 1
+        with fb.no_grad():
+            v * 1
+
+
+def test_unrecorded_writes_to_such_views_are_fine() -> None:
+    h = leaf() * 1
+    part = h.split(2)[0]
+    with fb.no_grad():
+        part.mul_(2)
+    assert h.tolist() == [1.0, 3.0, -1.25]
+    plain = fb.zeros(4)
+    plain.split(2)[1].add_(1)
+    assert plain.tolist() == [0, 0, 1, 1]
+
+
+# -- the tape behind --------------------------------------------------------------------------------------------------
+
+
+def test_data_is_written_behind_the_tapes_back() -> None:
+    x = leaf()
+    h = x * 1
+    y = (h * h).sum()
+    h.data.zero_()
+    h.data[1:].add_(1)
+    assert h._version == 0
+    y.backward()
+    assert x.grad.tolist() == [0.0, 2.0, 2.0]
+
+
+def test_assigned_data_does_not_follow_the_history_it_came_from() -> None:
+    x, base = leaf(), fb.zeros(4)
+    p = fb.zeros(3, requires_grad=True)
+    p.data = base[1:]
+    base[0] = x[0]
+    assert p.is_leaf and p.grad_fn is None
+    q = fb.nn.Parameter(base[1:])
+    base.mul_(2)
+    assert q.is_leaf
+
+
+def test_views_know_at_once_that_their_base_joined_the_tape() -> None:
+    base = fb.zeros(4)
+    view = base.view(2, 2)[0]
+    assert not view.requires_grad and view.is_leaf
+    base[1:] = leaf()
+    assert view.requires_grad and not view.is_leaf and view.grad_fn is not None
+
+
+def test_a_function_sees_what_its_arguments_base_became() -> None:
+    class Double(fb.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: fb.Tensor) -> fb.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: fb.Tensor) -> fb.Tensor:
+            return g * 2
+
+    x, base = leaf(), fb.zeros(4)
+    view = base[1:]
+    base[1:] = x
+    Double.apply(view).sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_turning_a_leaf_off_before_backward_leaves_it_without_gradient() -> None:
+    x, w = leaf(), leaf()
+    y = (x * w).sum()
+    x.requires_grad_(False)
+    y.backward()
+    assert x.grad is None and w.grad.tolist() == X
+
+
+def test_second_derivatives_through_writes() -> None:
+    for write, second in (
+        (lambda h: h[:2].pow_(2), [12 * X[0] ** 2, 12 * X[1] ** 2, 2.0]),  # x**4, x**4, x**2
+        (lambda h: h.mul_(h.detach() + 1), [2 * (v + 1) ** 2 for v in X]),
+    ):
+        x = leaf()
+        h = x * 1
+        write(h)
+        (g,) = fb.autograd.grad((h * h).sum(), x, create_graph=True)
+        (found,) = fb.autograd.grad(g.sum(), x)
+        np.testing.assert_allclose(found.numpy(), second, rtol=1e-6)
+
+
+def test_writing_through_a_view_costs_the_tape_no_memory() -> None:
+    x = fb.tensor([1.0], requires_grad=True)
+    h = fb.zeros(1000)
+    for place in range(100):
+        h[place] = x[0]
+    record, storages = h.grad_fn, set()
+    while record is not None and record.name == "overwrite":
+        storages.update(id(t._storage) for t in record.operands)
+        record = record.operands[0]._record
+    assert len(storages) == 1
+    h.sum().backward()
+    assert x.grad.tolist() == [100.0]
+
+
+@pytest.mark.parametrize("name", ["floor", "ceil", "round", "trunc", "sign", "sgn"])
+def test_steps_have_the_gradient_zero(name: str) -> None:
+    for function in (lambda x: getattr(x, name)(), fb.compile(lambda x: getattr(x, name)())):
+        x = leaf()
+        y = function(x)
+        assert y.requires_grad
+        y.sum().backward()
+        assert x.grad.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("mode", ["floor", "trunc"])
+def test_rounded_division_has_the_gradient_zero(mode: str) -> None:
+    def divided(x: fb.Tensor) -> fb.Tensor:
+        return fb.div(x, 2.0, rounding_mode=mode)
+
+    for function in (divided, fb.compile(divided)):
+        x = leaf()
+        y = function(x)
+        assert y.requires_grad
+        y.sum().backward()
+        assert x.grad.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_remainder_has_the_gradient_of_its_parts() -> None:
+    x, w = fb.tensor([5.5, -5.5], requires_grad=True), fb.tensor([2.0, 2.0], requires_grad=True)
+    (x % w).sum().backward()
+    assert (x.grad.tolist(), w.grad.tolist()) == ([1.0, 1.0], [-2.0, 3.0])

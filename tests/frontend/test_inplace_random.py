@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from against_torch import theirs
+from inplace_programs import Generator, Program, as_function, inputs, run
 
 import flambeau as fb
 
@@ -165,3 +166,95 @@ def test_views_are_where_pytorchs_are(seeds: Iterator[int]) -> None:
         x.add_(1)
         y.add_(1)
         assert (x.tolist(), mine.tolist()) == (y.tolist(), other.tolist()), (seed, base.shape, steps)
+
+
+# -- programs ---------------------------------------------------------------------------------------------------------
+
+Seen = dict[str, tuple[np.ndarray, bool, np.ndarray | None]]
+
+
+def seen(tensors: dict[str, Any]) -> Seen:
+    """Value, requires_grad and gradient of every tensor."""
+    arrays = {name: t for name, t in tensors.items() if hasattr(t, "detach")}
+    return {
+        name: (as_array(t), t.requires_grad, None if t.grad is None else as_array(t.grad))
+        for name, t in arrays.items()
+    }
+
+
+def as_array(t: Any) -> np.ndarray:
+    return np.array(t.detach().numpy(), np.float64)
+
+
+def differences(found: Seen, expected: Seen, of_requires_grad: bool = True) -> list[str]:
+    """In words. 1e-8: a few dozen operations on numbers near 1, in f64."""
+    texts = []
+    for name in found.keys() & expected.keys():
+        (value, requires, grad), (value_due, requires_due, grad_due) = found[name], expected[name]
+        if not np.allclose(value, value_due, 1e-8, 1e-8, equal_nan=True):
+            texts.append(f"{name} is {value.tolist()}, not {value_due.tolist()}")
+        if of_requires_grad and requires is not requires_due:
+            texts.append(f"{name}.requires_grad is {requires}")
+        if (grad is None) is not (grad_due is None) or (
+            grad is not None and grad_due is not None and not np.allclose(grad, grad_due, 1e-8, 1e-8, equal_nan=True)
+        ):
+            texts.append(f"{name}.grad is {grad}, not {grad_due}")
+    return texts
+
+
+# What PyTorch refuses, rightly or not, and we compute: overlapping memory, views that it takes for leaves, views that
+# were pinned before a write that no tape knows of.
+ONLY_PYTORCH_REFUSES = (
+    "unsupported operation",
+    "a leaf Variable that",
+    "INTERNAL ASSERT",
+    "its base or another view of its base has been modified",
+)
+
+
+def is_excused(program: Program, error: Exception | None, due: Exception | None) -> bool:
+    """A view made under no_grad() requires grad in PyTorch, though nothing flows through it; here it does not."""
+    if any(text in str(due) for text in ONLY_PYTORCH_REFUSES):
+        return True
+    pinned = "no_grad():\n    h" in str(program)
+    return pinned and ("does not require grad" in str(error) or "under no_grad()" in str(error))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.torch
+def test_programs_of_writes_agree_with_pytorch(seeds: Iterator[int]) -> None:
+    torch = theirs().module
+    for seed in seeds:
+        program = Generator(seed).make()
+        mine, other = inputs(fb, fb.float64), inputs(torch, torch.float64)
+        number, error = run(program, fb, fb.float64, mine)
+        number_due, due = run(program, torch, torch.float64, other)
+        if (error is None) is not (due is None) or number != number_due:
+            assert is_excused(program, error, due), f"seed {seed}\n{program}\nline {number}: {error!r}, PyTorch: {due!r}"
+        elif due is None:
+            wrong = differences(seen(mine), seen(other), "no_grad():\n    h" not in str(program))
+            assert not wrong, f"seed {seed}\n{program}\n{wrong}"
+
+
+def test_programs_of_writes_are_the_same_compiled(seeds: Iterator[int]) -> None:
+    for seed in seeds:
+        program = Generator(seed).make()
+        outcomes: list[tuple[Seen | None, Exception | None]] = []
+        for compiled in (False, True):
+            tensors = inputs(fb, fb.float64)
+            function = as_function(program, fb, fb.float64, tensors)
+            try:
+                made = (fb.compile(function) if compiled else function)(tensors["d"], tensors["e"])
+            except (RuntimeError, IndexError) as error:
+                outcomes.append((None, error))
+            else:
+                names = [name for name in program.shapes if name.startswith("h")]
+                results = {name: t.detach() for name, t in zip(names, made, strict=True)}
+                outcomes.append((seen({**tensors, **results}), None))
+        (expected, due), (found, error) = outcomes
+        if isinstance(error, fb.errors.UnsupportedError):
+            continue
+        assert (error is None) is (due is None), f"seed {seed}\n{program}\n{error!r}, eager: {due!r}"
+        if found is not None and expected is not None:
+            wrong = differences(found, expected)
+            assert not wrong, f"seed {seed}\n{program}\n{wrong}"

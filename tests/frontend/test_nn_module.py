@@ -376,3 +376,20 @@ def test_module_dict_and_parameter_list() -> None:
     assert all(isinstance(p, nn.Parameter) for p in parameters) and len(parameters) == 2
     assert list(parameters.state_dict()) == ["0", "1"]
     assert "(0): Parameter containing: [flambeau.float32 of size 2]" in repr(parameters)
+
+
+def test_train_and_eval_go_through_children_and_what_they_override() -> None:
+    class Alone(nn.Module):
+        def modules(self):
+            return iter(())
+
+    class Frozen(nn.Module):
+        def train(self, mode: bool = True):
+            return super().train(False)
+
+    net = nn.Sequential(Alone(), Frozen(), nn.Dropout())
+    net.train()
+    assert [m.training for m in net] == [True, False, True]
+    net.eval()
+    assert [m.training for m in net] == [False, False, False]
+    assert not Alone().eval().training

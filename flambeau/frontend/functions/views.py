@@ -16,7 +16,6 @@ from flambeau.frontend.functions.coerce import (
     cast,
     expanded,
     one_tensor,
-    permuted,
     reshaped,
     result_type,
     shares_memory,

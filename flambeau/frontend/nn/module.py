@@ -248,8 +248,9 @@ class Module(Attributed):
         """Switch this module and all below it to training mode (dropout drops, batch norm measures)."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
-        for module in self.modules():
-            module.training = mode
+        self.training = mode
+        for child in self.children():
+            child.train(mode)
         return self
 
     def eval(self: M) -> M:
