@@ -89,7 +89,7 @@ def from_numpy_dtype(dtype: np.dtype) -> DType:
 
 def bf16_to_f32(bits: np.ndarray) -> np.ndarray:
     """uint16 bf16 bits -> the float32 they stand for (exact)."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.asarray(bits.astype(np.uint32) << np.uint32(16)).view(np.float32)     # of rank 0, << gives a number
 
 
 def f32_to_bf16(values: np.ndarray) -> np.ndarray:

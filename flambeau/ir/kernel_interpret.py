@@ -292,9 +292,9 @@ def _reduce(reduction: Reduction, value: Array, shape: tuple[int, ...], n_parall
         case "prod":
             result = np.asarray(np.prod(points, axis=-1, dtype=wide))
         case "max":
-            result = np.max(points, axis=-1)                    # both propagate NaN
+            result = _extremum(np.max(points, axis=-1), points, sign=1)         # both propagate NaN
         case "min":
-            result = np.min(points, axis=-1)
+            result = _extremum(np.min(points, axis=-1), points, sign=-1)
         case "argmax":
             result = np.argmax(points, axis=-1)                 # both take the first NaN, if any
         case "argmin":
@@ -306,6 +306,14 @@ def _reduce(reduction: Reduction, value: Array, shape: tuple[int, ...], n_parall
         case _:
             assert_never(reduction.combiner)
     return kernel_scalar.rounded(result, reduction.dtype)
+
+
+def _extremum(found: Array, points: Array, sign: int) -> Array:
+    """NumPy's extremum over the last axis, with +0 greater than -0: a zero of `sign` wins if there is one."""
+    if points.dtype.kind != "f":
+        return found
+    wins = np.any((points == 0) & (np.signbit(points) == (sign < 0)), axis=-1)
+    return np.where(found == 0, np.copysign(found, np.where(wins, sign, -sign)), found)
 
 
 def _identity(reduction: Reduction) -> Array:

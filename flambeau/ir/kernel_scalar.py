@@ -72,6 +72,18 @@ def _truncdiv(lhs: Array, rhs: Array) -> Array:
     return floor + (inexact & ((lhs < 0) != (rhs < 0))).astype(floor.dtype)
 
 
+def _extremum(ufunc: Callable[[Array, Array], Array], sign: int) -> Callable[[Array, Array], Array]:
+    """The ufunc, for which +0 is greater than -0. `sign` is -1 for the minimum, which is -max(-lhs, -rhs)."""
+
+    def chosen(lhs: Array, rhs: Array) -> Array:
+        found = ufunc(lhs, rhs)
+        if found.dtype.kind != "f":
+            return found
+        return np.where((lhs == 0) & (rhs == 0), sign * (sign * lhs + sign * rhs), found)
+
+    return chosen
+
+
 def _two_sum(lhs: Array, rhs: Array) -> tuple[Array, Array]:
     """(sum, its rounding error), exactly. Knuth, TAOCP vol. 2, section 4.2.2, theorem B."""
     total = lhs + rhs
@@ -142,7 +154,7 @@ _PLAIN: Final[dict[str, Callable[..., Array]]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "floordiv": _nonzero_divisor(np.floor_divide), "mod": _nonzero_divisor(_mod),
     "fmod": _nonzero_divisor(np.fmod), "truncdiv": _nonzero_divisor(_truncdiv),
-    "neg": np.negative, "abs": np.abs, "sign": np.sign, "min": np.minimum, "max": np.maximum,
+    "neg": np.negative, "abs": np.abs, "sign": np.sign, "min": _extremum(np.minimum, -1), "max": _extremum(np.maximum, 1),
     "fma": _fma, "pow": _pow, "sqrt": np.sqrt,
     "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.rint,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,

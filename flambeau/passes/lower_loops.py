@@ -121,6 +121,9 @@ class Body:
     # -- writing instructions ---------------------------------------------------------------------------------------
 
     def emit(self, op: str, dtype: DType, *operands: int, attr: Any = None) -> int:
+        known = self.const_of.get(operands[0]) if op in ("isnan", "select") else None
+        if known is not None:
+            return self.const(known != known, dt.bool_) if op == "isnan" else operands[1 if known else 2]
         key = (op, dtype, operands, type(attr), repr(attr) if isinstance(attr, float) else attr)
         found = self._pure.get(key)
         if found is None:

@@ -102,7 +102,7 @@ def test_softmax_and_normalize() -> None:
 
 
 UNARY = {"gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"), "gelu": torch.nn.functional.gelu,
-         "silu": torch.nn.functional.silu}
+         "silu": torch.nn.functional.silu, "root": torch.sqrt}
 OWN_NAMES = ("stop_gradient", "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "cast", "where")
 
 

@@ -1,8 +1,9 @@
 """Reduction -> accumulators: an identity, an update per point, a merge, and at the end one value.
 
 Sums and products may be taken in any order (several accumulators, several lanes) but always in the same one for the
-same schedule. f16 and bf16 accumulate in f32. max and min keep a NaN once they saw one. argmax and argmin carry the
-position beside the value; positions grow along each accumulator, so a strict comparison keeps the first.
+same schedule. f16 and bf16 accumulate in f32. max and min of floats are those of integers in the same order: one short
+instruction from point to point, -0 below +0, and a NaN beyond all. argmax and argmin carry the position beside the
+value; positions grow along each accumulator, so a strict comparison keeps the first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.emitter import (
+    F64,
     I8,
     I32,
     I64,
@@ -24,6 +26,7 @@ from flambeau.codegen.cpu.emitter import (
     lanes_of,
     vector_type,
 )
+from flambeau.codegen.cpu.vmath.vec import Vec, where
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Reduction
 
@@ -44,6 +47,11 @@ class Accumulator:
     def tracks_position(self) -> bool:
         """Whether the result is a position."""
         return self.reduction.combiner in ("argmax", "argmin")
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether the state is an integer that orders floats."""
+        return self.reduction.combiner in ("max", "min") and is_float(self.dtype.name)
 
     @property
     def width(self) -> int:
@@ -96,20 +104,39 @@ class Accumulator:
             position = state[1]
             kind = vector_type(I64, lanes_of(position))
             return position if self.position_type == I64 else self.emitter.zext(position, kind)
+        if self.is_keyed:
+            return _magnitudes_mirrored(Vec(self.emitter, state[0])).as_float().value
         return self.emitter.round_to(state[0], self.reduction.dtype.name)
 
     # -- one combination ------------------------------------------------------------------------------------------
 
     def _element(self) -> ll.Type:
-        """bool positions are compared as bytes; everything else is in compute form."""
+        """bool positions are compared as bytes, extrema of floats by integers; everything else is in compute form."""
+        if self.is_keyed:
+            return I64 if compute_type(self.dtype.name) == F64 else I32
         return I8 if self.tracks_position and self.dtype.kind == "bool" else compute_type(self.dtype.name)
 
     def _arranged(self, value: ll.Value) -> ll.Value:
+        if self.is_keyed:
+            return self._key(Vec(self.emitter, value)).value
         return value if value.type == vector_type(self._element(), self.lanes) else self.emitter.zext(
             value, vector_type(self._element(), self.lanes)
         )
 
+    def _key(self, value: Vec) -> Vec:
+        """An integer that is in order with the float: its bits, the magnitudes of negative ones mirrored. NaN is the
+        integer beyond every number's, and comes back as a NaN."""
+        beyond = self._extreme_integer()
+        return where(value.is_nan(), beyond, _magnitudes_mirrored(value.bits()))
+
+    def _extreme_integer(self) -> int:
+        greatest = (1 << (self._element().width - 1)) - 1
+        return greatest if self.reduction.combiner == "max" else -greatest - 1
+
     def _identity(self) -> float | int:
+        if self.is_keyed:                   # the infinity that every number beats
+            exponent = 0x7FF << 52 if self._element() == I64 else 0xFF << 23
+            return exponent if self.reduction.combiner == "min" else -exponent - 1
         match self.reduction.combiner:
             case "sum" | "any":
                 return 0
@@ -143,19 +170,12 @@ class Accumulator:
             case "prod":
                 return emitter.fmul(lhs, rhs, flags=("reassoc",)) if floating else emitter.mul(lhs, rhs)
             case "max" | "min":
-                return self._float_extremum(lhs, rhs) if floating else self._int_extremum(lhs, rhs)
+                return self._int_extremum(lhs, rhs)
             case _:
                 raise AssertionError(f"{combiner} does not combine {self.dtype} values")
 
-    def _float_extremum(self, kept: ll.Value, value: ll.Value) -> ll.Value:
-        """An ordered comparison keeps a NaN that is kept already; a new one is taken by hand."""
-        emitter = self.emitter
-        sign = ">" if self.reduction.combiner == "max" else "<"
-        chosen = emitter.select(emitter.fcmp_ordered(sign, value, kept), value, kept)
-        return emitter.select(emitter.fcmp_unordered("uno", value, value), value, chosen)
-
     def _int_extremum(self, lhs: ll.Value, rhs: ll.Value) -> ll.Value:
-        prefix = "s" if is_signed(self.dtype.name) else "u"
+        prefix = "s" if self.is_keyed or is_signed(self.dtype.name) else "u"
         return self.emitter.overloaded(f"{prefix}{self.reduction.combiner}", lhs, rhs)
 
     # -- positions ------------------------------------------------------------------------------------------------
@@ -185,3 +205,8 @@ class Accumulator:
 
     def _choose(self, condition: ll.Value, chosen: State, otherwise: State) -> State:
         return [self.emitter.select(condition, a, b) for a, b in zip(chosen, otherwise, strict=True)]
+
+
+def _magnitudes_mirrored(bits: Vec) -> Vec:
+    """The other bits flipped where the sign is set, which orders floats as integers. Its own inverse."""
+    return bits ^ ((bits >> (bits.bit_width - 1)) & ((1 << (bits.bit_width - 1)) - 1))

@@ -102,17 +102,17 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 
 def _exponential_below_0(x: Tensor, alpha: float, inner: float, scale: float) -> Tensor:
-    """scale * (x if x > 0 else alpha * (exp(inner * x) - 1)); exp only sees what is not positive, or its overflow
+    """scale * (alpha * (exp(inner * x) - 1) if x <= 0 else x); exp only sees what is not positive, or its overflow
     would turn the gradient of the other branch into NaN."""
-    positive = _positive(x)
-    safe = dispatch(ops.where, positive, _const(0, x), x)
+    below = dispatch(ops.le, x, _const(0, x))
+    safe = dispatch(ops.where, below, x, _const(0, x))
     if inner != 1:
         safe = dispatch(ops.mul, safe, _const(inner, x))
     curve = dispatch(ops.expm1, safe)
     if alpha * scale != 1:
         curve = dispatch(ops.mul, curve, _const(alpha * scale, x))
     line = x if scale == 1 else dispatch(ops.mul, x, _const(scale, x))
-    return dispatch(ops.where, positive, line, curve)
+    return dispatch(ops.where, below, curve, line)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -175,8 +175,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
         if min_val != min_val or max_val != max_val:
             return full_like(x, math.nan)
         low, high = stored("hardtanh min_val", min_val, x.dtype), stored("hardtanh max_val", max_val, x.dtype)
-        y = dispatch(ops.where, dispatch(ops.le, x, low), low, x)
-        return dispatch(ops.where, dispatch(ops.ge, x, high), high, y)
+        return dispatch(ops.hardtanh, x, low, high)
 
     return applied(function, one_tensor("hardtanh", input), inplace)
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from flambeau.errors import ShapeError
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import cast, one_tensor, reshaped, spread, user_line
-from flambeau.frontend.functions.creation import holding
-from flambeau.frontend.functions.linalg import matmul
-from flambeau.frontend.functions.views import matrix_transposed
+from flambeau.frontend.functions.views import padded
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -136,9 +132,16 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
                  for i in (0, 1)])
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         raise RuntimeError(f"conv_transpose2d: output_padding {extra} must be smaller than stride or dilation")
-    op = ops.Conv2dInputGrad(out, strides, ((pads[0],) * 2, (pads[1],) * 2), dilations, groups,  # type: ignore[arg-type]
-                             _LAYOUT)
-    return _unbatched(_with_bias(dispatch(op, x, weight), bias), single)
+    # What is asked for beyond a stride would be the place of another input element: it takes from the padding at the
+    # end first, and what is left no element reaches.
+    taken = [0 if e < s else min(e, p) for e, s, p in zip(extra, strides, pads, strict=True)]
+    unreached = [0 if e < s else e - t for e, s, t in zip(extra, strides, taken, strict=True)]
+    reached = (out[0] - unreached[0], out[1] - unreached[1])
+    ends = ((pads[0], pads[0] - taken[0]), (pads[1], pads[1] - taken[1]))
+    y = dispatch(ops.Conv2dInputGrad(reached, strides, ends, dilations, groups, _LAYOUT), x, weight)
+    if any(unreached):
+        y = padded(y, [(0, 0), (0, 0), (0, unreached[0]), (0, unreached[1])])
+    return _unbatched(_with_bias(y, bias), single)
 
 
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
@@ -222,16 +225,10 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     if size[0] % out[0] == 0 and size[1] % out[1] == 0:
         kernel = (size[0] // out[0], size[1] // out[1])
         return _unbatched(avg_pool2d(x, kernel), single)
-    rows, columns = (_averaging(s, o, x) for s, o in zip(size, out, strict=True))
-    return _unbatched(matmul(matmul(rows, x), matrix_transposed(columns)), single)
-
-
-def _averaging(size: int, count: int, like: Tensor) -> Tensor:
-    """[count, size]: row i averages the elements of window i."""
-    weights = np.zeros((count, size))
-    for i, (start, stop) in enumerate(_windows(size, count)):
-        weights[i, start:stop] = 1 / (stop - start)
-    return cast(holding(weights, dt.f64), like._type.dtype)
+    for dim, (old, new) in enumerate(zip(size, out, strict=True), 2):
+        windows = [[(place, 1 / (stop - start)) for place in range(start, stop)] for start, stop in _windows(old, new)]
+        x = dispatch(ops.weighted_sums(dim, old, windows), x)
+    return _unbatched(x, single)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:

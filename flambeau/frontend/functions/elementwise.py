@@ -107,8 +107,10 @@ def sign(input: Tensor) -> Tensor:
 
 
 def square(input: Tensor) -> Tensor:
-    """x * x."""
-    return mul(input, input)
+    """x * x; of bools in int64."""
+    x = one_tensor("square", input)
+    x = cast(x, dt.i64) if x._type.dtype is dt.bool_ else x
+    return dispatch(ops.mul, x, x)
 
 
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
@@ -325,12 +327,7 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
 
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """sqrt(input**2 + other**2), without overflow on the way."""
-    x, y = floating("hypot", input, other)
-    big = dispatch(ops.maximum, dispatch(ops.abs, x), dispatch(ops.abs, y))
-    plain = dispatch(ops.logical_or, dispatch(ops.eq, big, tensor_of(0, big.dtype)), dispatch(ops.isinf, big))
-    scale = dispatch(ops.stop_gradient, dispatch(ops.where, plain, tensor_of(1, big.dtype), big))
-    x, y = dispatch(ops.div, x, scale), dispatch(ops.div, y, scale)
-    return mul(dispatch(ops.sqrt, add(mul(x, x), mul(y, y))), scale)
+    return dispatch(ops.hypot, *floating("hypot", input, other))
 
 
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
@@ -344,11 +341,7 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
 
 def xlogy(input: TensorLike, other: TensorLike) -> Tensor:
     """input * log(other), and 0 where input is 0 (unless other is NaN)."""
-    x, y = floating("xlogy", input, other)
-    zero = tensor_of(0, x.dtype)
-    flat = dispatch(ops.logical_and, eq_zero(x), dispatch(ops.eq, y, y))
-    safe = dispatch(ops.where, flat, tensor_of(1, y.dtype), y)
-    return dispatch(ops.where, flat, zero, dispatch(ops.mul, x, dispatch(ops.log, safe)))
+    return dispatch(ops.xlogy, *floating("xlogy", input, other))
 
 
 def eq_zero(x: Tensor) -> Tensor:
@@ -360,30 +353,23 @@ def eq_zero(x: Tensor) -> Tensor:
 
 
 def clamp(input: Tensor, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
-    """input kept within [min, max]; max wins where min > max. The gradient passes inside and at the bounds.
-
-    Raises RuntimeError when both are None."""
+    """input kept within [min, max]; max wins where min > max, and a NaN always. The gradient passes inside and at the
+    bounds. Raises RuntimeError when both are None."""
     bounds = [b for b in (min, max) if b is not None]
     if not bounds:
         raise RuntimeError("clamp: at least one of 'min' or 'max' must not be None")
     check_operands("clamp", (input, *bounds))
     dtype = result_type(input, *bounds)
+    if dtype is dt.bool_ and not all(isinstance(b, Tensor) for b in bounds):
+        raise TypeInferenceError("clamp: a bool is no bound of bools", where=user_line(), hint="pass 0 or 1")
     x, *limits = matched("clamp", [cast(one_tensor("clamp", input), dtype),
                                    *[cast(b, dtype) if isinstance(b, Tensor) else stored("clamp", b, dtype)
                                      for b in bounds]])
-    for bound, beyond in zip([b for b in (min, max) if b is not None],
-                             [op for op, b in ((ops.lt, min), (ops.gt, max)) if b is not None], strict=True):
-        limit = limits.pop(0)
-        outside = dispatch(beyond, x, limit)
-        if not _is_finite(bound) and limit._type.dtype.is_floating_point:
-            outside = dispatch(ops.logical_or, outside, dispatch(ops.isnan, limit))
-        x = dispatch(ops.where, outside, limit, x)
+    if min is not None:
+        x = dispatch(ops.logical_or if dtype is dt.bool_ else ops.clamp_min, x, limits.pop(0))
+    if max is not None:
+        x = dispatch(ops.logical_and if dtype is dt.bool_ else ops.clamp_max, x, limits.pop(0))
     return x
-
-
-def _is_finite(bound: TensorLike) -> bool:
-    """Whether a bound is known to be no NaN, which would pass to every element."""
-    return type(bound) in (int, float) and bound == bound
 
 
 clip = clamp
@@ -434,14 +420,7 @@ def lerp(input: Tensor, end: Tensor, weight: TensorLike) -> Tensor:
     check_operands("lerp", (x, y, weight))
     wide = dt.f32 if dtype.itemsize == 2 else dtype
     by = cast(weight, dtype) if isinstance(weight, Tensor) else stored("lerp weight", weight, wide)
-    return _rounded_once(_between, *matched("lerp", [x, y, by]))
-
-
-def _between(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    near = dispatch(ops.lt, dispatch(ops.abs, weight), tensor_of(0.5, weight.dtype))
-    factor = dispatch(ops.where, near, weight, dispatch(ops.sub, weight, tensor_of(1, weight.dtype)))
-    start = dispatch(ops.where, *matched("lerp", [near, x, y]))
-    return dispatch(ops.add, start, dispatch(ops.mul, factor, dispatch(ops.sub, y, x)))
+    return _rounded_once(lambda *operands: dispatch(ops.lerp, *operands), *matched("lerp", [x, y, by]))
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:

@@ -127,7 +127,8 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     """softmax(query @ key.mT * scale + mask) @ value over [..., L, E], [..., S, E], [..., S, V].
 
     attn_mask: bools (true takes part) or floats to add, broadcast to [..., L, S]; is_causal: row i sees columns up
-    to i; scale: 1 / sqrt(E) by default; enable_gqa: fewer key and value heads (dim -3), each repeated."""
+    to i; scale: 1 / sqrt(E) by default; enable_gqa: fewer key and value heads (dim -3), each repeated.
+    Rows that may see nothing give 0."""
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: pass attn_mask or is_causal, not both")
     if enable_gqa:
@@ -140,10 +141,15 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
         scores = _masked(scores, dispatch(ops.le, columns, rows))
     elif attn_mask is not None:
         scores = _masked(scores, attn_mask) if attn_mask.dtype is dt.bool_ else add(scores, attn_mask)
-    weights = softmax(scores, -1)
+    weights = safe_softmax(scores)
     if dropout_p > 0.0:
         weights = dropout(weights, dropout_p)
     return matmul(weights, value)
+
+
+def safe_softmax(scores: Tensor) -> Tensor:
+    """softmax along the last dim, and 0 in rows that are -inf throughout."""
+    return dispatch(ops.SafeSoftmax(scores.ndim - 1), scores)
 
 
 def _masked(scores: Tensor, allowed: Tensor) -> Tensor:
@@ -267,21 +273,18 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
             nearest = np.minimum((np.arange(n) * step).astype(np.int64), o - 1)
             x = dispatch(ops.Take(dim), x, holding(nearest, dt.i64))
         return x
-    rows, columns = (cast(holding(_bilinear(o, n, step, bool(align_corners)), dt.f64), x.dtype)
-                     for o, n, step in zip(old, new, steps, strict=True))
-    return matmul(matmul(rows, x), matrix_transposed(columns))
+    for dim, (o, n, step) in enumerate(zip(old, new, steps, strict=True), 2):
+        x = dispatch(ops.weighted_sums(dim, o, _bilinear(o, n, step, bool(align_corners))), x)
+    return x
 
 
-def _bilinear(old: int, new: int, step: float, align_corners: bool) -> np.ndarray:
-    """[new, old]: the weights of each new position."""
+def _bilinear(old: int, new: int, step: float, align_corners: bool) -> list[list[tuple[int, float]]]:
+    """For each new position the two old ones around it, with their weights."""
     at = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0.0) if align_corners else \
         np.maximum((np.arange(new) + 0.5) * step - 0.5, 0.0)
     low = np.minimum(at.astype(np.int64), old - 1)
     high = np.minimum(low + 1, old - 1)
-    weights = np.zeros((new, old))
-    np.add.at(weights, (np.arange(new), low), 1 - (at - low))
-    np.add.at(weights, (np.arange(new), high), at - low)
-    return weights
+    return [[(a, 1 - w), (b, w)] for a, b, w in zip(low.tolist(), high.tolist(), (at - low).tolist(), strict=True)]
 
 
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:

@@ -8,7 +8,6 @@ from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.activations import logsigmoid, softplus_one
 from flambeau.frontend.functions.coerce import (
-    Shape,
     cast,
     check_operands,
     expanded,
@@ -18,7 +17,7 @@ from flambeau.frontend.functions.coerce import (
     tensor_of,
     user_line,
 )
-from flambeau.frontend.functions.elementwise import add, clamp, div, exp, log, mul, neg, sub, xlogy
+from flambeau.frontend.functions.elementwise import add, choose, clamp, div, exp, log, mul, neg, sub, xlogy
 from flambeau.frontend.functions.reductions import mean, norm
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.tensor import Tensor
@@ -55,9 +54,10 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, s
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
     dim = 0 if x.ndim == 1 else 1
-    logs = dispatch(ops.LogSoftmax(dim), x)
     if target.is_floating_point():
-        return _soft_targets(logs, target, weight, reduction, label_smoothing, dim)
+        return _soft_targets(dispatch(ops.LogSoftmax(dim), x), target, weight, reduction, label_smoothing, dim)
+    _check_targets(target, x, ignore_index, dim)
+    logs = dispatch(ops.LogSoftmax(dim), _unless_ignored(x, target, ignore_index, dim))
     return _hard_targets(logs, target, weight, ignore_index, reduction, label_smoothing, dim)
 
 
@@ -67,7 +67,9 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_a
     x = one_tensor("nll_loss", input)
     if not x.ndim:
         raise ShapeError(f"nll_loss: input needs a dim of classes, got {x._type}", where=user_line())
-    return _hard_targets(x, target, weight, ignore_index, reduction, 0.0, 0 if x.ndim == 1 else 1)
+    dim = 0 if x.ndim == 1 else 1
+    _check_targets(target, x, ignore_index, dim)
+    return _hard_targets(x, target, weight, ignore_index, reduction, 0.0, dim)
 
 
 def _soft_targets(logs: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float,
@@ -90,10 +92,9 @@ def _soft_targets(logs: Tensor, target: Tensor, weight: Tensor | None, reduction
 
 def _hard_targets(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str,
                   smoothing: float, dim: int) -> Tensor:
-    """The sum over classes of where(class == target, log p, 0): one pass over a row, together with the softmax."""
+    """The sum over classes of where(class == target, log p, 0): one pass over a row, together with the softmax.
+    Rows that count for nothing are selected away, whatever they hold."""
     shape = logs._type.static_shape
-    rest = (*shape[:dim], *shape[dim + 1:])
-    _check_targets(target, rest, shape[dim], ignore_index, logs)
     rows = [d for d in range(len(shape)) if d != dim]
     target = cast(target, dt.i64)
     classes = spread(dispatch(ops.Iota(shape[dim], dt.i64)), shape, (dim,))
@@ -102,30 +103,42 @@ def _hard_targets(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_in
     weights = None if weight is None else spread(cast(weight, logs._type.dtype), shape, (dim,))
     terms = logs if weights is None else dispatch(ops.mul, logs, weights)
     losses = neg(dispatch(ops.Sum((dim,)), dispatch(ops.where, chosen, terms, zero)))
-    counted = _counted(target, shape[dim], ignore_index, logs)
-    share = counted
+    share = tensor_of(1, logs._type.dtype)
     if weights is not None:
-        share = dispatch(ops.mul, counted, dispatch(ops.Sum((dim,)), dispatch(ops.where, chosen, weights, zero)))
+        share = dispatch(ops.Sum((dim,)), dispatch(ops.where, chosen, weights, zero))
     if smoothing:
         smooth = mul(neg(dispatch(ops.Sum((dim,)), terms)), smoothing / shape[dim])
         losses = add(mul(losses, 1 - smoothing), smooth)
-    losses = dispatch(ops.mul, losses, counted)
+    losses, share = (_counted(each, target, shape[dim], ignore_index) for each in (losses, share))
     return div(sum_(losses), sum_(share)) if reduction == "mean" else reduced(losses, reduction)
 
 
-def _counted(target: Tensor, classes: int, ignore_index: int, logs: Tensor) -> Tensor:
-    """1 for a target that is a class, 0 for an ignored one. NaN for any other: a compiled function can't look at its
-    targets first, and must not give a loss that leaves some out."""
-    dtype = logs._type.dtype
+def _counted(x: Tensor, target: Tensor, classes: int, ignore_index: int) -> Tensor:
+    """x where the target is a class, 0 where it is ignored. NaN where it is neither: a compiled function can't look at
+    its targets first, and must not give a loss that leaves some out."""
+    dtype = x._type.dtype
     inside = dispatch(ops.lt, cast(target, dt.u64), tensor_of(classes, dt.u64))      # negatives wrap to huge
-    found = dispatch(ops.where, inside, tensor_of(1, dtype), tensor_of(float("nan"), dtype))
-    ignored = dispatch(ops.eq, target, tensor_of(ignore_index, dt.i64))
-    return dispatch(ops.where, ignored, tensor_of(0, dtype), found)
+    found = dispatch(ops.where, inside, x, tensor_of(float("nan"), dtype))
+    return dispatch(ops.where, _is_ignored(target, ignore_index), tensor_of(0, dtype), found)
 
 
-def _check_targets(target: Tensor, rest: Shape, classes: int, ignore_index: int, logs: Tensor) -> None:
+def _unless_ignored(x: Tensor, target: Tensor, ignore_index: int, dim: int) -> Tensor:
+    """x, with zeros in the rows whose target is ignored: the softmax of a row that is masked whole is NaN, and so
+    would be its gradient, though nothing flows into it."""
+    shape = x._type.static_shape
+    ignored = spread(_is_ignored(target, ignore_index), shape, [d for d in range(len(shape)) if d != dim])
+    return dispatch(ops.where, ignored, tensor_of(0, x._type.dtype), x)
+
+
+def _is_ignored(target: Tensor, ignore_index: int) -> Tensor:
+    return dispatch(ops.eq, cast(target, dt.i64), tensor_of(ignore_index, dt.i64))
+
+
+def _check_targets(target: Tensor, x: Tensor, ignore_index: int, dim: int) -> None:
+    shape = x._type.static_shape
+    rest, classes = (*shape[:dim], *shape[dim + 1:]), shape[dim]
     if target._type.shape != rest:
-        raise ShapeError(f"cross_entropy: input {logs._type} takes integer targets of shape {rest}, got {target._type}",
+        raise ShapeError(f"cross_entropy: input {x._type} takes integer targets of shape {rest}, got {target._type}",
                          where=user_line())
     if not target._type.dtype.is_integer:
         raise RuntimeError(f"cross_entropy: targets must be integer classes or probabilities, got {target._type}")
@@ -162,6 +175,12 @@ def l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any
     return reduced(dispatch(ops.abs, dispatch(ops.sub, x, y)), reduction)
 
 
+def _square_unless(far: Tensor, gap: Tensor) -> Tensor:
+    """gap**2, or 0 where it is far: an infinite square's gradient would be NaN though nobody asks for it."""
+    near = dispatch(ops.where, far, tensor_of(0, gap.dtype), gap)
+    return dispatch(ops.mul, near, near)
+
+
 def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
                    reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """gap**2 / (2 beta) where |gap| < beta, else |gap| - beta / 2."""
@@ -172,8 +191,8 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Any = None, redu
     x, y = _pair("smooth_l1_loss", input, target)
     gap = dispatch(ops.sub, x, y)
     size = dispatch(ops.abs, gap)
-    near = dispatch(ops.lt, size, tensor_of(beta, gap.dtype))
-    losses = dispatch(ops.where, near, mul(mul(gap, gap), 0.5 / beta), sub(size, 0.5 * beta))
+    far = dispatch(ops.ge, size, tensor_of(beta, gap.dtype))
+    losses = dispatch(ops.where, far, sub(size, 0.5 * beta), mul(_square_unless(far, gap), 0.5 / beta))
     return reduced(losses, reduction)
 
 
@@ -182,8 +201,8 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     x, y = _pair("huber_loss", input, target)
     gap = dispatch(ops.sub, x, y)
     size = dispatch(ops.abs, gap)
-    near = dispatch(ops.le, size, tensor_of(delta, gap.dtype))
-    losses = dispatch(ops.where, near, mul(mul(gap, gap), 0.5), mul(sub(size, 0.5 * delta), delta))
+    far = dispatch(ops.gt, size, tensor_of(delta, gap.dtype))
+    losses = dispatch(ops.where, far, mul(sub(size, 0.5 * delta), delta), mul(_square_unless(far, gap), 0.5))
     return reduced(losses, reduction)
 
 
@@ -208,9 +227,8 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
         p = dt.to_compute(input._data(), input.dtype)
         if p.size and not (p.min() >= 0 and p.max() <= 1):
             raise RuntimeError("binary_cross_entropy: all elements of input must lie in [0, 1]")
-    target = cast(target, input.dtype)
-    yes, no = clamp(log(input), min=-100.0), clamp(log(sub(1.0, input)), min=-100.0)
-    return _weighted(neg(add(mul(target, yes), mul(sub(1.0, target), no))), weight, reduction)
+    losses = dispatch(ops.binary_cross_entropy, input, cast(target, input.dtype))
+    return _weighted(losses, weight, reduction)
 
 
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
@@ -252,7 +270,8 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor, full: bool = F
                       reduction: str = "mean") -> Tensor:
     """(log var + (input - target)**2 / var) / 2, var being at least eps."""
     gap = sub(input, target)
-    floor = add(var, dispatch(ops.stop_gradient, sub(clamp(var, min=eps), var)))
+    raised = add(sub(var, dispatch(ops.stop_gradient, var)), eps)       # eps, and the gradient of var all the same
+    floor = dispatch(ops.where, dispatch(ops.lt, var, tensor_of(eps, var.dtype)), raised, var)
     losses = mul(add(log(floor), div(mul(gap, gap), floor)), 0.5)
     return reduced(add(losses, 0.9189385332046727) if full else losses, reduction)
 
@@ -262,10 +281,11 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor, full: bool = F
 
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, size_average: Any = None,
                          reduce: Any = None, reduction: str = "mean") -> Tensor:
-    """x where the target is 1, max(0, margin - x) where it is -1."""
+    """x where the target is 1, max(0, margin - x) where it is -1, and their sum where it is neither."""
     zero = tensor_of(0, input.dtype)
-    positive = dispatch(ops.gt, target, tensor_of(0, target.dtype))
-    return reduced(dispatch(ops.where, positive, input, dispatch(ops.maximum, sub(margin, input), zero)), reduction)
+    is_positive, is_negative = (dispatch(ops.eq, target, tensor_of(sign, target.dtype)) for sign in (1, -1))
+    below_margin = choose(is_positive, zero, clamp(sub(margin, input), min=0.0))
+    return reduced(add(below_margin, choose(is_negative, zero, input)), reduction)
 
 
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: Any = None,

@@ -141,15 +141,15 @@ def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
 
 def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
         correction: int | float | None = None) -> Tensor:
-    """The square root of the variance."""
-    return dispatch(ops.sqrt, var(input, dim, unbiased, keepdim, correction=correction))
+    """The square root of the variance. The gradient of a constant is 0."""
+    return dispatch(ops.root, var(input, dim, unbiased, keepdim, correction=correction))
 
 
 def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
              correction: int | float | None = None) -> tuple[Tensor, Tensor]:
     """(standard deviation, mean) over `dim`."""
     variance, average = var_mean(input, dim, unbiased, keepdim, correction=correction)
-    return dispatch(ops.sqrt, variance), average
+    return dispatch(ops.root, variance), average
 
 
 # -- extremes ---------------------------------------------------------------------------------------------------------
@@ -271,21 +271,31 @@ def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
     p = 2 if p is None or p == "fro" else p
     if not isinstance(p, (int, float)):
         raise RuntimeError(f"norm: p must be a number, an infinity or 'fro', got {p!r}")
-    if p == 2:
-        dims = wrap_dims(dim, x.ndim, "norm")
-        wide = _wide(x)
-        found = dispatch(ops.sqrt, dispatch(ops.Sum(dims), dispatch(ops.mul, wide, wide)))
-        return kept(cast(found, x._type.dtype), x, dims, keepdim)
     if p == math.inf:
         return amax(abs_(x), dim, keepdim)
     if p == -math.inf:
         return amin(abs_(x), dim, keepdim)
     if p == 1:
         return sum(abs_(x), dim, keepdim)
-    if p == 0:
-        return cast(sum(as_bool(x), dim, keepdim), x._type.dtype)
-    powers = dispatch(ops.pow, abs_(x), tensor_of(float(p), x._type.dtype))
-    return dispatch(ops.pow, sum(powers, dim, keepdim), tensor_of(1 / p, x._type.dtype))
+    if p == 0:                              # a count, whose derivative is 0
+        ones = dispatch(ops.sign, abs_(x))
+        return sum(dispatch(ops.where, dispatch(ops.isnan, x), tensor_of(1, x._type.dtype), ones), dim, keepdim)
+    dims = wrap_dims(dim, x.ndim, "norm")
+    wide = _wide(x)
+    if p == 2:
+        found = dispatch(ops.root, dispatch(ops.Sum(dims), dispatch(ops.mul, wide, wide)))
+    else:
+        powers = dispatch(ops.Sum(dims), _power_from_0(abs_(wide), float(p)))
+        found = _power_from_0(powers, 1 / p)
+    return kept(cast(found, x._type.dtype), x, dims, keepdim)
+
+
+def _power_from_0(x: Tensor, exponent: float) -> Tensor:
+    """x ** exponent for x >= 0. The gradient at 0 is 0, whatever the slope is there."""
+    zero, one = tensor_of(0, x._type.dtype), tensor_of(1, x._type.dtype)
+    is_zero = dispatch(ops.eq, x, zero)
+    power = dispatch(ops.pow, dispatch(ops.where, is_zero, one, x), tensor_of(exponent, x._type.dtype))
+    return dispatch(ops.where, is_zero, zero if exponent > 0 else tensor_of(math.inf, x._type.dtype), power)
 
 
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:

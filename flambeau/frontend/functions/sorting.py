@@ -12,6 +12,7 @@ from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import one_tensor, reshaped, user_line, wrap_dim
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.reductions import ValuesAndIndices
+from flambeau.frontend.functions.reductions import max as max_
 from flambeau.frontend.functions.views import clone, sliced
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -99,9 +100,9 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         raise IndexError(f"median: {x._type} has no elements along dim {dim}")
     found = kthvalue(x, (size + 1) // 2, dim, keepdim)
     if x.dtype.is_floating_point and np.isnan(_values(x, "median")).any():
-        last = kthvalue(x, size, dim, keepdim)          # NaN is greatest
-        is_nan = dispatch(ops.isnan, last.values)
-        return ValuesAndIndices(*[dispatch(ops.where, is_nan, a, b) for a, b in zip(last, found, strict=True)])
+        greatest = max_(x, dim, keepdim)                # the first NaN
+        is_nan = dispatch(ops.isnan, greatest.values)
+        return ValuesAndIndices(*[dispatch(ops.where, is_nan, a, b) for a, b in zip(greatest, found, strict=True)])
     return found
 
 

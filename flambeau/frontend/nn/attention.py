@@ -6,7 +6,7 @@ from typing import Any
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.functions.elementwise import where
-from flambeau.frontend.functions.layers import dropout
+from flambeau.frontend.functions.layers import dropout, safe_softmax
 from flambeau.frontend.functions.linalg import linear
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.nn.init import xavier_uniform_, zeros_
@@ -75,7 +75,8 @@ class MultiheadAttention(Module):
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         elif not self.batch_first:
             query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
-        output, weights = self._attend(query, key, value, self._mask(query, key, attn_mask, key_padding_mask))
+        mask = self._mask(query, key, attn_mask, key_padding_mask)
+        output, weights = self._attend(query, key, value, mask, need_weights)
         if not batched:
             output, weights = output.squeeze(0), weights.squeeze(0)
         elif not self.batch_first:
@@ -84,11 +85,14 @@ class MultiheadAttention(Module):
             return output, None
         return output, weights.mean(dim=-3) if average_attn_weights else weights
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[N, L, E], [N, S, kdim], [N, S, vdim] -> ([N, L, E], weights [N, heads, L, S])."""
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
+                need_weights: bool) -> tuple[Tensor, Tensor]:
+        """[N, L, E], [N, S, kdim], [N, S, vdim] -> ([N, L, E], weights [N, heads, L, S]). A row that is masked whole
+        has NaN weights if they are asked for, as in PyTorch, else none."""
         q, k, v = [self._heads(x) for x in self._project(query, key, value)]
         scores = (q * math.sqrt(1.0 / self.head_dim)) @ k.transpose(-2, -1)
-        weights = softmax(scores if mask is None else scores + mask, dim=-1)
+        scores = scores if mask is None else scores + mask
+        weights = softmax(scores, dim=-1) if need_weights else safe_softmax(scores)
         weights = dropout(weights, self.dropout, self.training)
         mixed = (weights @ v).transpose(1, 2).reshape(*query.shape[:2], self.embed_dim)
         return self.out_proj(mixed), weights

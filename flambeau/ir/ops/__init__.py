@@ -76,10 +76,21 @@ from flambeau.ir.ops.elementwise import (
     trunc,
 )
 from flambeau.ir.ops.families import Bilinear, Elementwise, Linear
+from flambeau.ir.ops.guarded import (
+    binary_cross_entropy,
+    clamp_max,
+    clamp_min,
+    hardtanh,
+    hypot,
+    lerp,
+    root,
+    xlogy,
+)
 from flambeau.ir.ops.indexing import ScatterAdd, ScatterAlongAdd, Take, TakeAlong
 from flambeau.ir.ops.max_pooling import MaxPool2d, MaxPool2dGrad, MaxPool2dTake
-from flambeau.ir.ops.normalization import LogSoftmax, Normalize, Softmax
+from flambeau.ir.ops.normalization import LogSoftmax, Normalize, SafeSoftmax, Softmax
 from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Prod, Reduction, Sum
+from flambeau.ir.ops.resampling import Resample, weighted_sums
 from flambeau.ir.ops.scans import Cumsum
 from flambeau.ir.ops.slices import Concat, Pad, Slice, UpdateSlice
 from flambeau.ir.ops.sources import Constant, Iota, Literal, RandomBits, literal

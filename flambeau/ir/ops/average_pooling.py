@@ -38,6 +38,7 @@ from flambeau.ir.ops.windows import (
     to_nhwc,
     with_spatial,
 )
+from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ class AvgPool2d(_AveragePooling):
         total = np.zeros((x.shape[0], rows.count, columns.count, x.shape[3]))
         for r, s in np.ndindex(*self.kernel):
             total += images[:, rows.places(r), columns.places(s)]
+        if operands[0].dtype != np.float64:
+            total = quietly(total.astype, np.float32)       # which a sum of a compiled kernel may overflow too
         return from_nhwc(total / self.divisors(rows, columns), self.layout)
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
@@ -152,13 +155,14 @@ class AvgPool2d(_AveragePooling):
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
         dims, (rows, columns) = spatial_dims(self, self.layout), self.axes_of(operands[0])
-        oh, ow, dtype, total = index[dims[0]], index[dims[1]], wide(result.dtype), -1
+        oh, ow, dtype = index[dims[0]], index[dims[1]], wide(result.dtype)
+        total = ctx.const(0.0, dtype)
         for r, s in np.ndindex(*self.kernel):
             h, w = oh * rows.stride + rows.first(r), ow * columns.stride + columns.first(s)
             guard = ctx.both(ctx.within(h, 0, rows.size), ctx.within(w, 0, columns.size))
             tap = ctx.operand(0, replaced(index, dims, h, w), guard)
             tap = tap if dtype is result.dtype else ctx.emit("cast", dtype, tap)
-            total = tap if total < 0 else ctx.emit("add", dtype, total, tap)
+            total = ctx.emit("add", dtype, total, tap)
         mean = self.average(ctx, total, rows, columns, oh, ow, dtype)
         return mean if dtype is result.dtype else ctx.emit("cast", result.dtype, mean)
 

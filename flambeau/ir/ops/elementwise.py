@@ -2,18 +2,20 @@
 
 The meaning (NumPy) and the scalar expression (what is compiled) are written apart on purpose: each checks the other.
 Where NumPy and PyTorch differ, PyTorch's answer is the meaning: sign(NaN) = 0, maximum(x, x) halves the cotangent.
+Where neither says which of two zeros wins, +0 is the greater.
 """
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from flambeau.errors import KernelError
-from flambeau.ir.op import OPS, register_instance
-from flambeau.ir.ops.families import Elementwise, ScalarExpression
+from flambeau.ir.op import OPS
+from flambeau.ir.ops.families import ScalarExpression
+from flambeau.ir.ops.families import declare as _declare
 from flambeau.ir.ops.sampling import ANYWHERE, AWAY_FROM_ZERO, BETWEEN_STEPS, POSITIVE
 
 if TYPE_CHECKING:
@@ -23,13 +25,6 @@ if TYPE_CHECKING:
 INT_DIVISION: Final = 2                     # the status a kernel returns for an integer division by zero
 _SQRT_HALF, _SQRT_2_OVER_PI, _TWO_OVER_SQRT_PI = math.sqrt(0.5), math.sqrt(2 / math.pi), 2 / math.sqrt(math.pi)
 _INVERSE_SQRT_2_PI, _GELU_CUBIC = 1 / math.sqrt(2 * math.pi), 0.044715
-
-
-def _declare(name: str, arity: int, numpy: Callable[..., Any], expression: str | Callable[..., int], *partials: Any,
-             **options: Any) -> Elementwise:
-    op = Elementwise(name, arity, numpy, expression, partials, **options)
-    register_instance(op)
-    return op
 
 
 def _scaled(b: Builder, x: Value, factor: float) -> Value:
@@ -158,8 +153,9 @@ def _gelu_tanh_expression(e: ScalarExpression, x: int) -> int:
 erf = _declare("erf", 1, _np_erf, "erf", lambda b, g, y, x: b.mul(g, _gaussian(b, x, _TWO_OVER_SQRT_PI, -1.0)))
 erfc = _declare("erfc", 1, _np_erfc, "erfc", lambda b, g, y, x: b.mul(g, _gaussian(b, x, -_TWO_OVER_SQRT_PI, -1.0)))
 sigmoid = _declare("sigmoid", 1, _np_sigmoid, "sigmoid", lambda b, g, y, x: b.mul(g, b.mul(y, _one_minus(b, y))))
-relu = _declare("relu", 1, lambda x: np.maximum(x, 0) + 0, lambda e, x: e("max", x, e.const(0.0)),
-                lambda b, g, y, x: b.where(b.gt(y, b.scalar(0.0, y)), g, b.scalar(0.0, g)), within=[AWAY_FROM_ZERO],
+relu = _declare("relu", 1, lambda x: np.where(x < 0, np.zeros_like(x), x),
+                lambda e, x: e("select", e.test("lt", x, e.const(0.0)), e.const(0.0), x),
+                lambda b, g, y, x: b.where(b.le(y, b.scalar(0.0, y)), b.scalar(0.0, g), g), within=[AWAY_FROM_ZERO],
                 exact=True)
 gelu = _declare("gelu", 1, lambda x: 0.5 * x * _np_erfc(-x * _SQRT_HALF),
                 lambda e, x: e("mul", e("mul", e.const(0.5), x),
@@ -189,6 +185,20 @@ def _np_remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """np.remainder, but a zero has the sign of x, as in PyTorch."""
     found = np.remainder(x, y)
     return np.where(found == 0, np.copysign(found, x), found) if found.dtype.kind == "f" else found
+
+
+def _np_maximum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    found = np.maximum(x, y)
+    if found.dtype.kind != "f" or found.all():
+        return found
+    return np.where((x == 0) & (y == 0), x + y, found)
+
+
+def _np_minimum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    found = np.minimum(x, y)
+    if found.dtype.kind != "f" or found.all():
+        return found
+    return np.where((x == 0) & (y == 0), -(-x - y), found)
 
 
 def _np_pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -227,6 +237,12 @@ def _quotient_partial(rounded: Callable[[Builder, Value, Value], Value]) -> Call
     return lambda b, g, z, x, y: b.neg(b.mul(g, rounded(b, x, y)))
 
 
+def _over_square_length(b: Builder, numerator: Value, x: Value, y: Value) -> Value:
+    """numerator / (x*x + y*y), and 0 at the origin."""
+    square, zero = b.add(_square(b, x), _square(b, y)), b.scalar(0.0, x)
+    return b.where(b.eq(square, zero), zero, b.div(numerator, square))
+
+
 add = _declare("add", 2, np.add, "add", lambda b, g, z, x, y: g, lambda b, g, z, x, y: g, domain="number", exact=True)
 sub = _declare("sub", 2, np.subtract, "sub", lambda b, g, z, x, y: g, lambda b, g, z, x, y: b.neg(g), domain="number",
                exact=True)
@@ -244,13 +260,13 @@ fmod = _declare("fmod", 2, _no_zero_divisor(np.fmod), "fmod", lambda b, g, z, x,
                 within=[ANYWHERE, AWAY_FROM_ZERO])
 pow = _declare("pow", 2, _np_pow, "pow", _pow_base, _pow_exponent, domain="number", within=[POSITIVE, ANYWHERE],
                tolerance=4.0)
-maximum = _declare("maximum", 2, np.maximum, "max", _extremum_partial("lt", 0), _extremum_partial("lt", 1),
+maximum = _declare("maximum", 2, _np_maximum, "max", _extremum_partial("lt", 0), _extremum_partial("lt", 1),
                    domain="number", exact=True)
-minimum = _declare("minimum", 2, np.minimum, "min", _extremum_partial("gt", 0), _extremum_partial("gt", 1),
+minimum = _declare("minimum", 2, _np_minimum, "min", _extremum_partial("gt", 0), _extremum_partial("gt", 1),
                    domain="number", exact=True)
 atan2 = _declare("atan2", 2, np.arctan2, "atan2",
-                 lambda b, g, z, x, y: b.mul(g, b.div(y, b.add(_square(b, x), _square(b, y)))),
-                 lambda b, g, z, x, y: b.neg(b.mul(g, b.div(x, b.add(_square(b, x), _square(b, y))))),
+                 lambda b, g, z, x, y: b.mul(g, _over_square_length(b, y, x, y)),
+                 lambda b, g, z, x, y: b.neg(b.mul(g, _over_square_length(b, x, x, y))),
                  within=[AWAY_FROM_ZERO, POSITIVE])
 
 # -- tests, logic, bits -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
-from flambeau.ir.op import OPS, Op, Sample, ScalarContext
+from flambeau.ir.op import OPS, Op, Sample, ScalarContext, register_instance
 from flambeau.ir.ops.sampling import ANYWHERE, SPECIAL, Interval, drawn, given
 from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
@@ -121,8 +121,7 @@ class Elementwise(Op):
         if len(operands) != self.arity:
             check_arity(self, operands, self.arity)
         shaped = operands[0]
-        if self.arity == 2:
-            other = operands[1]
+        for other in operands[1:]:
             if other.dtype is not shaped.dtype:
                 check_dtypes(self, operands, self.domain)
             shaped = self.common(shaped, other)
@@ -185,8 +184,8 @@ class Elementwise(Op):
     def samples(self) -> Iterator[Sample]:  # type: ignore[override]
         within = self.within
         shapes = [[shape] * self.arity for shape in ("2,3", "0,3", "", "1", "17")]
-        if self.arity == 2:
-            shapes += [["2,3", ""], ["", "5"]]
+        if self.arity > 1:
+            shapes += [["2,3", *[""] * (self.arity - 1)], [*[""] * (self.arity - 1), "5"]]
         for dtype in ("f32", "f64", "f16", "bf16", "i8", "i32", "i64", "u8", "bool"):
             if dtypes.DTYPES[dtype] in self.accepts:
                 for shape in shapes if dtype in ("f32", "i32", "bool") else shapes[:1]:
@@ -200,6 +199,14 @@ class Elementwise(Op):
         if len(arrays) == 2 and arrays[1].dtype.kind in "iu" and self.name in ("floor_divide", "remainder", "fmod"):
             arrays = (arrays[0], np.where(arrays[1] == 0, 3, arrays[1]).astype(arrays[1].dtype))
         return Sample(self, arrays, parts[0].types, tolerance=self.tolerance)
+
+
+def declare(name: str, arity: int, numpy: Callable[..., Any], expression: str | Callable[..., int],
+            *partials: Partial | None, **options: Any) -> Elementwise:
+    """An elementwise op of the registry, by what `Elementwise` says it is declared by."""
+    op = Elementwise(name, arity, numpy, expression, partials, **options)
+    register_instance(op)
+    return op
 
 
 def _op_named(name: str) -> Any:

@@ -96,6 +96,31 @@ class Softmax(_AlongDim):
         return (b.cast(b.div(e, b.expand_reduced(total, x.shape, (self.dim,))), x.dtype),)
 
 
+@register("safe_softmax")
+@dataclass(frozen=True)
+class SafeSoftmax(Softmax):
+    """softmax along dim, and 0 where every element along it is -inf: nothing to attend to."""
+
+    dim: int
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        x = operands[0].astype(np.float64)
+        return np.where(np.all(x == -np.inf, self.dim, keepdims=True), 0.0, super().evaluate(x))
+
+    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
+        (x,) = operands
+        if x.shape[self.dim] == 0:
+            return (x,)
+        wide_x = widened(b, x)
+        top = b.amax(wide_x, (self.dim,))
+        is_empty = b.eq(top, b.scalar(float("-inf"), top))
+        top = b.where(is_empty, b.scalar(0.0, top), top)
+        e = b.exp(b.sub(wide_x, b.expand_reduced(top, x.shape, (self.dim,))))
+        total = b.sum(e, (self.dim,))
+        total = b.where(is_empty, b.scalar(1.0, total), total)
+        return (b.cast(b.div(e, b.expand_reduced(total, x.shape, (self.dim,))), x.dtype),)
+
+
 @register("log_softmax")
 @dataclass(frozen=True)
 class LogSoftmax(_AlongDim):
@@ -146,11 +171,11 @@ class Normalize(Op):
         return (x, moment, moment)
 
     def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
-        x = operands[0].astype(np.float64)
+        x, sums = operands[0].astype(np.float64), np.float64 if operands[0].dtype == np.float64 else np.float32
         with np.errstate(all="ignore"):
-            mean = x.sum(self.dims, keepdims=True) / self._count(x.shape)
+            mean = x.sum(self.dims, keepdims=True).astype(sums) / self._count(x.shape)
             x -= mean
-            var = np.square(x).sum(self.dims, keepdims=True) / self._count(x.shape)
+            var = np.square(x).sum(self.dims, keepdims=True).astype(sums) / self._count(x.shape)
             x *= 1 / np.sqrt(var + self.eps)
         return x, np.squeeze(mean, self.dims), np.squeeze(var, self.dims)
 

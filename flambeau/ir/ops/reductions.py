@@ -132,14 +132,21 @@ def _shifted(b: Builder, x: Value, by: int) -> Value:
 
 
 class _Extremum(Reduction):
-    """The derivative goes to the elements equal to the result, in equal shares."""
+    """The derivative goes to the elements equal to the result, in equal shares. +0 is greater than -0."""
 
     needs_elements = True
+
+    def zero_chosen(self, found: np.ndarray, x: np.ndarray, sign: int) -> np.ndarray:
+        """What NumPy found, where it is 0 the zero of `sign` if x has one over the dims."""
+        if x.dtype.kind != "f" or np.all(found):
+            return found
+        wins = np.any((x == 0) & (np.signbit(x) == (sign < 0)), self.reduced)
+        return np.where(found == 0, np.copysign(found, np.where(wins, sign, -sign)), found)
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         (x,), (y,), (g,) = operands, results, cotangents
-        is_chosen = b.eq(x, b.expand_reduced(y, x.shape, self.reduced))
+        is_chosen = b.logical_or(b.eq(x, b.expand_reduced(y, x.shape, self.reduced)), b.isnan(x))
         share = b.div(g, b.sum(b.cast(is_chosen, x.dtype), self.reduced))
         return (b.where(is_chosen, b.expand_reduced(share, x.shape, self.reduced), b.scalar(0.0, x)),)
 
@@ -153,7 +160,7 @@ class AMax(_Extremum):
     combiner = "max"
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        return np.asarray(np.max(operands[0], self.dims))
+        return self.zero_chosen(np.asarray(np.max(operands[0], self.dims)), operands[0], sign=1)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -170,7 +177,7 @@ class AMin(_Extremum):
     combiner = "min"
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        return np.asarray(np.min(operands[0], self.dims))
+        return self.zero_chosen(np.asarray(np.min(operands[0], self.dims)), operands[0], sign=-1)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -35,7 +35,9 @@ class Cumsum(Linear):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         (x,) = operands
-        return np.cumsum(x, self.dim, dtype=np.float64 if x.dtype.kind == "f" else x.dtype)
+        if x.dtype.kind != "f":
+            return np.cumsum(x, self.dim, dtype=x.dtype)
+        return np.cumsum(x, self.dim, dtype=np.float64) + 0.0           # a sum starts from +0
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         flip = Flip((self.dim,))
@@ -48,6 +50,8 @@ class Cumsum(Linear):
         check_static(self, x.type)
         is_short = x.dtype.is_floating_point and x.dtype.itemsize == 2
         y, reach = b.cast(x, dtypes.f32) if is_short else x, 1
+        if x.dtype.is_floating_point:
+            y = b.add(y, b.scalar(0.0, y))                              # a sum starts from +0
         while reach < x.shape[self.dim]:
             y = b.add(y, _moved_up(b, y, self.dim, reach))
             reach *= 2

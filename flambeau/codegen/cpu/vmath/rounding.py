@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from flambeau.codegen.cpu.vmath.vec import (
     Vec,
     float_layout,
@@ -56,19 +58,25 @@ def _extreme(a: Vec, b: Vec, name: str) -> Vec:
         return intrinsic(name, a, b)
     if known_number(b) is not None:
         a, b = b, a
-    wins = a > b if name == "maximum" else a < b
-    chosen = where(wins, a, b)  # picks b when either is NaN: the x86 instruction's own rule
-    # A known number (NaN is never one, being unequal to itself) leaves nothing more to check.
-    return chosen if known_number(a) is not None else where(a.is_nan(), a, chosen)
+    number, is_maximum = known_number(a), name == "maximum"
+    if number is not None:  # NaN is never one, being unequal to itself
+        takes_zeros = number == 0 and (math.copysign(1.0, number) > 0) == is_maximum
+        wins = (a >= b if takes_zeros else a > b) if is_maximum else (a <= b if takes_zeros else a < b)
+        return where(wins, a, b)  # picks b when that is NaN
+    # Each picks its second operand of two zeros: the bits of both give the right one.
+    first = where(a > b if is_maximum else a < b, a, b)
+    second = where(b > a if is_maximum else b < a, b, a)
+    both = (first.bits() & second.bits() if is_maximum else first.bits() | second.bits()).as_float()
+    return where(a.is_unordered(b), a + b, both)
 
 
 def minimum(a: Vec, b: Vec) -> Vec:
-    """The smaller, NaN if either is. Exact; which zero wins between -0 and +0 is open."""
+    """The smaller, NaN if either is; -0 is smaller than +0. Exact."""
     return _extreme(a, b, "minimum")
 
 
 def maximum(a: Vec, b: Vec) -> Vec:
-    """The larger, NaN if either is. Exact; which zero wins between -0 and +0 is open."""
+    """The larger, NaN if either is; +0 is larger than -0. Exact."""
     return _extreme(a, b, "maximum")
 
 

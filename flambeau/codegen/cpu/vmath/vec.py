@@ -173,6 +173,10 @@ class Vec:
         """True where NaN."""
         return self.of(self.emitter.fcmp_unordered("uno", self.value, self.value))
 
+    def is_unordered(self, other: Vec) -> Vec:
+        """True where either is NaN."""
+        return self.of(self.emitter.fcmp_unordered("uno", self.value, other.value))
+
     # -- conversion -----------------------------------------------------------------------------------------------
 
     def to(self, element: ll.Type) -> Vec:
