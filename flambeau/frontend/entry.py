@@ -17,7 +17,7 @@ from flambeau.frontend.guards import GuardSet
 from flambeau.frontend.layout import strides_of
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.pytree import Structure, unflatten
-from flambeau.frontend.scalars import is_runtime_number
+from flambeau.frontend.scalars import is_runtime_number, plain, settled
 from flambeau.frontend.state import is_same
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
@@ -44,8 +44,8 @@ class LeafGuard:
             self.kind, self.expected, self.requires_grad = "tensor", leaf._type, leaf._requires_grad
         elif is_runtime_number(leaf) and not by_value:
             self.kind, self.expected = "number", type(leaf)
-        elif isinstance(leaf, (int, float, str, bytes, type(None), complex, np.generic, frozenset)):
-            self.kind, self.expected = "value", leaf
+        elif isinstance(settled(leaf), (int, float, str, bytes, type(None), complex, np.generic, frozenset)):
+            self.kind, self.expected = "value", settled(leaf)
         else:
             self.kind, self.expected = "object", leaf
 
@@ -62,7 +62,7 @@ class LeafGuard:
             case "number":
                 return type(leaf) is self.expected and is_runtime_number(leaf)
             case "value":
-                return bool(is_same(self.expected, leaf))
+                return bool(is_same(self.expected, settled(leaf)))
             case _:
                 return leaf is self.expected
 
@@ -137,7 +137,7 @@ class Entry:
         if not self._grads_hold():
             return False
         for item in self.fixed_items:
-            if not is_same(item.value, item.owner[item.key]):      # type: ignore[index]
+            if not is_same(item.value, plain(item.owner[item.key])):      # type: ignore[index]
                 return False
         if self._epoch != epoch.value:
             if not self.guards.holds() or not self._outside_holds():
@@ -208,7 +208,7 @@ class Entry:
             if leaves[n]._grad is not None:
                 return f".grad of {self.names[n]} is no longer None"
         for item in self.fixed_items:
-            if not is_same(item.value, item.owner[item.key]):      # type: ignore[index]
+            if not is_same(item.value, plain(item.owner[item.key])):      # type: ignore[index]
                 return f"{item.key!r} changed from {item.value!r} to {item.owner[item.key]!r}"      # type: ignore[index]
         for n, strides in self.layouts:
             if strides_of(leaves[n]) != strides:

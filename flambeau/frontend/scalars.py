@@ -20,11 +20,25 @@ EXACT = 2**53                   # f64 holds every integer up to here
 
 
 def is_runtime_number(value: Any) -> bool:
-    """True for what becomes a Scalar as an argument: a float or a not too large integer, of Python's or NumPy's."""
+    """True for what becomes a Scalar as an argument or a hyperparameter: a float or a not too large integer, of
+    Python's or NumPy's, 0-d arrays among them."""
     kind = type(value)
     if kind is int or isinstance(value, np.integer):
         return -INTEGER_LIMIT <= value <= INTEGER_LIMIT
+    if kind is np.ndarray:
+        return not value.ndim and is_runtime_number(value[()])
     return kind is float or kind in (np.float64, np.float32, np.float16)
+
+
+def plain(value: Any) -> Any:
+    """A Python number for one of NumPy's (a 0-d array too); anything else as it is."""
+    kind = type(value)                      # not isinstance: a Scalar may stand for one of NumPy's
+    return value.item() if issubclass(kind, np.generic) or kind is np.ndarray and not value.ndim else value
+
+
+def settled(value: Any) -> Any:
+    """A 0-d array as the NumPy number that it holds now; anything else as it is."""
+    return value[()] if type(value) is np.ndarray and not value.ndim else value
 
 
 class Scalar:
@@ -32,14 +46,14 @@ class Scalar:
     inputs it was computed from, `bound` what the magnitude of an integer can't exceed. Not a float: Python must not be
     able to bake its value in unnoticed; `isinstance` takes it for the number that it stands for."""
 
-    __slots__ = ("_concrete", "bound", "is_integer", "on_force", "sources", "stands_for", "tensor")
+    __slots__ = ("_concrete", "bound", "is_whole", "on_force", "sources", "stands_for", "tensor")
 
-    def __init__(self, tensor: Tensor, value: float | int, is_integer: bool, sources: frozenset[Any],
+    def __init__(self, tensor: Tensor, value: float | int, is_whole: bool, sources: frozenset[Any],
                  on_force: Callable[[frozenset[Any]], None], bound: int = INTEGER_LIMIT,
                  stands_for: type | None = None):
-        self.tensor, self._concrete, self.is_integer = tensor, value, is_integer
+        self.tensor, self._concrete, self.is_whole = tensor, value, is_whole
         self.sources, self.on_force, self.bound = sources, on_force, bound
-        self.stands_for = stands_for or (int if is_integer else float)
+        self.stands_for = stands_for or (int if is_whole else float)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -62,15 +76,14 @@ class Scalar:
             return function(*[forced(o) for o in operands])
         tensors = [o.tensor if isinstance(o, Scalar) else _constant(o) for o in operands]
         sources = frozenset().union(*[s.sources for s in from_scalars])
-        is_integer = whole if integer is None else integer
-        return Scalar(dispatch(op, *tensors), value, is_integer, sources, self.on_force, bound)
+        is_whole = whole if integer is None else integer
+        return Scalar(dispatch(op, *tensors), value, is_whole, sources, self.on_force, bound)
 
     def _binary(self, op: Op, function: Callable[..., Any], other: Any, reflected: bool,
                 integer: bool | None = None) -> Any:
+        other = plain(other)
         if isinstance(other, Tensor) or not isinstance(other, (int, float, Scalar)):
             return NotImplemented
-        if isinstance(other, np.generic):
-            other = other.item()
         pair = (other, self) if reflected else (self, other)
         return self._combine(op, function, *pair, integer=integer)
 
@@ -98,7 +111,9 @@ class Scalar:
     def __rtruediv__(self, other: Any) -> Any:
         return self._binary(ops.div, operator.truediv, other, True, integer=False)
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self, other: Any, modulus: Any = None) -> Any:
+        if modulus is not None:
+            return pow(self.force(), forced(other), forced(modulus))    # type: ignore[arg-type]
         return self._binary(ops.pow, operator.pow, other, False)
 
     def __rpow__(self, other: Any) -> Any:
@@ -125,8 +140,8 @@ class Scalar:
         return int(self.force())
 
     def __index__(self) -> int:
-        if not self.is_integer:
-            raise TypeError("a float can't be used as an index")
+        if not self.is_whole:
+            raise TypeError(f"'{self.stands_for.__name__}' object cannot be interpreted as an integer")
         return int(self.force())
 
     def __bool__(self) -> bool:
@@ -203,11 +218,21 @@ class Scalar:
     def __trunc__(self) -> int:
         return math.trunc(self.force())
 
+    def __floor__(self) -> int:
+        return math.floor(self.force())
+
+    def __ceil__(self) -> int:
+        return math.ceil(self.force())
+
     def __getattr__(self, name: str) -> Any:
-        """What int and float have besides: `is_integer()`, `bit_length()`, `real`, ..."""
+        """What the number's own type has besides: `is_integer()`, `bit_length()`, `real`, NumPy's `item()`, ..."""
         if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.force(), name)
+            raise AttributeError(f"'{self.stands_for.__name__}' object has no attribute '{name}'")
+        return getattr(self._original(), name)
+
+    def _original(self) -> Any:
+        """The number in the type that it stands for."""
+        return self.stands_for(self.force())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.force(), dtype)
@@ -225,7 +250,10 @@ class Scalar:
         return format(self.force(), spec)
 
     def __repr__(self) -> str:
-        return f"<runtime {'int' if self.is_integer else 'float'}, {self._concrete} when traced>"
+        return repr(self._original())
+
+    def __reduce__(self) -> Any:
+        return self.stands_for, (self.force(),)
 
 
 def forced(value: Any) -> Any:

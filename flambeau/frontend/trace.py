@@ -18,7 +18,7 @@ from flambeau.frontend.dispatch import is_watched
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.inplace import through_views
 from flambeau.frontend.layout import is_row_major, strides_of
-from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.scalars import Scalar, is_runtime_number, plain
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
@@ -304,9 +304,9 @@ class Trace:
     def scalar(self, owner: dict[str, Any], key: str) -> Any:
         """The number `owner[key]` as a runtime scalar; anything that is no plain number is given as it is."""
         value = owner[key]
-        if type(value) not in (int, float):
-            return value
-        return self._number(("item", id(owner), key), owner, key, value, str(key))
+        if not is_runtime_number(value):
+            return plain(value)
+        return self._number(("item", id(owner), key), owner, key, plain(value), str(key))
 
     def argument_number(self, value: float | int, leaf: int, label: str, kind: type | None = None) -> Scalar:
         return self._number(("arg", leaf), None, leaf, value, label, kind)

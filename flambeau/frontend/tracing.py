@@ -14,7 +14,7 @@ from flambeau.frontend.guards import Watch
 from flambeau.frontend.heap import Heap
 from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.pytree import Structure, flatten, unflatten
-from flambeau.frontend.scalars import Scalar, is_runtime_number
+from flambeau.frontend.scalars import Scalar, is_runtime_number, plain, settled
 from flambeau.frontend.segments import Differentiable, differentiate
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
@@ -127,14 +127,20 @@ class Binder:
             self.input_of[shell._storage] = self.trace.current_value(shell._storage)
             return shell
         if is_runtime_number(leaf):
-            value = leaf.item() if isinstance(leaf, np.generic) else leaf
-            return self.trace.argument_number(value, number, label, type(leaf))
+            return self.trace.argument_number(plain(leaf), number, label, type(settled(leaf)))
         if hasattr(type(leaf), "__next__"):
             raise TraceError(f"argument {label} of {self.trace.graph.name} is an iterator ({type(leaf).__name__}), which a "
                              "compiled function would use up only once", hint="pass a list or a tuple")
         if isinstance(leaf, np.ndarray):
             raise TraceError(f"argument {label} of {self.trace.graph.name} is a NumPy array, which would be frozen into "
                              "the compiled function", hint="pass fb.from_numpy(array)")
+        if hasattr(type(leaf), "__dlpack__"):
+            raise TraceError(f"argument {label} of {self.trace.graph.name} is a tensor of another framework "
+                             f"({type(leaf).__module__}.{type(leaf).__name__}), which would be frozen into the compiled "
+                             "function", hint="pass fb.from_numpy(array) of its memory as a NumPy array")
+        if isinstance(leaf, (complex, np.complexfloating)):
+            raise TraceError(f"argument {label} of {self.trace.graph.name} is the complex number {leaf!r}: numbers are "
+                             "real", hint="pass its real and imaginary parts")
         self.watch.add_argument(leaf, label)
         return leaf
 
@@ -220,7 +226,7 @@ class Binder:
         leaf_of_shell = {id(shell): number for number, shell in self.shell_of.items()}
         for leaf in leaves:
             if isinstance(leaf, Scalar):
-                specs.append(OutputSpec("number", len(values), is_integer=leaf.is_integer))
+                specs.append(OutputSpec("number", len(values), is_integer=leaf.is_whole))
                 values.append(trace.value_of(leaf.tensor))
             elif hasattr(type(leaf), "__next__"):
                 raise TraceError(f"{trace.graph.name} returned an iterator ({type(leaf).__name__}), which a compiled "

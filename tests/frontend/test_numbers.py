@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import itertools
+import json
 import math
+import operator
+import pickle
 import random
+import struct
 from typing import Any
 
 import number_cases
@@ -202,3 +209,182 @@ def test_a_tensor_of_big_integers_is_exact_or_refused() -> None:
 
 def test_number_cases_name_every_dtype() -> None:
     assert {dtype for _, dtype, _ in recorded()} == set(DTYPES) and number_cases.RESULTS.exists()
+
+
+# -- runtime numbers --------------------------------------------------------------------------------------------------
+
+NUMPY_KINDS: list[Any] = [float, np.float64, np.float32, np.float16, np.array]
+
+
+@pytest.mark.parametrize("kind", NUMPY_KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(("make", "key"), [
+    (lambda p: fb.optim.SGD(p, lr=0.1), "lr"),
+    (lambda p: fb.optim.SGD(p, lr=0.1, momentum=0.5), "momentum"),
+    (lambda p: fb.optim.SGD(p, lr=0.1, weight_decay=0.1), "weight_decay"),
+    (lambda p: fb.optim.Adam(p, lr=0.1), "eps"),
+    (lambda p: fb.optim.Adam(p, lr=0.1), "betas"),
+    (lambda p: fb.optim.AdamW(p, lr=0.1), "weight_decay"),
+    (lambda p: fb.optim.RMSprop(p, lr=0.1), "alpha"),
+    (lambda p: fb.optim.Adagrad(p, lr=0.1), "lr_decay"),
+])
+def test_hyperparameters_of_numpys_types_change_without_a_recompile(kind: Any, make: Any, key: str) -> None:
+    def trained(decorate: Any) -> tuple[list[Any], Any]:
+        fb.manual_seed(0)
+        layer = fb.nn.Linear(3, 1).double()
+        optimizer = make(layer.parameters())
+
+        def step(x: fb.Tensor) -> fb.Tensor:
+            optimizer.zero_grad()
+            loss = layer(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step = decorate(step)
+        losses = []
+        for value in (0.1, 0.25, 0.05, 0.3):
+            optimizer.param_groups[0][key] = (kind(value), kind(0.9)) if key == "betas" else kind(value)
+            losses.append(step(fb.ones(2, 3, dtype=fb.float64)).item())
+        return losses, step
+
+    losses, step = trained(fb.compile)
+    np.testing.assert_allclose(losses, trained(lambda f: f)[0], rtol=1e-9)
+    assert len(step.signatures) == 1
+
+
+def test_a_schedule_that_computes_with_numpy_does_not_recompile() -> None:
+    layer = fb.nn.Linear(3, 1)
+    optimizer = fb.optim.SGD(layer.parameters(), lr=0.1)
+    schedule = fb.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: np.cos(epoch / 100))
+
+    @fb.compile
+    def step(x: fb.Tensor) -> None:
+        optimizer.zero_grad()
+        layer(x).square().mean().backward()
+        optimizer.step()
+
+    for _ in range(70):
+        step(fb.ones(2, 3))
+        schedule.step()
+    assert len(step.signatures) == 1
+
+
+@pytest.mark.parametrize("kind", NUMPY_KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("function", [
+    lambda x, n: n - x, lambda x, n: n / (x + 1), lambda x, n: x.add(x, alpha=n), lambda x, n: x.clamp(n, 2 * n),
+    lambda x, n: fb.full((2,), n), lambda x, n: x.masked_fill(x > 1, n), lambda x, n: fb.lerp(x, x + 1, n),
+    lambda x, n: fb.addcmul(x, x, x, value=n), lambda x, n: fb.where(x > 1, x, n), lambda x, n: x**n,
+    lambda x, n: F.layer_norm(x, (3,), eps=n), lambda x, n: F.group_norm(x[None], 1, eps=n),
+    lambda x, n: F.rms_norm(x, (3,), eps=n),
+    lambda x, n: F.batch_norm(x, fb.zeros(3), fb.ones(3), training=True, momentum=n, eps=n),
+    lambda x, n: F.instance_norm(x[None], eps=n), lambda x, n: F.normalize(x, eps=n), lambda x, n: F.elu(-x, n),
+    lambda x, n: F.softplus(x, n), lambda x, n: F.leaky_relu(-x, n), lambda x, n: F.hardtanh(x, -n, n),
+    lambda x, n: F.threshold(x, n, 1.0), lambda x, n: F.huber_loss(x, x + 1, delta=n), lambda x, n: fb.xlogy(x, n),
+    lambda x, n: F.scaled_dot_product_attention(x, x, x, scale=n), lambda x, n: F.hardshrink(x, n),
+])
+def test_number_arguments_of_numpys_types_change_without_a_recompile(kind: Any, function: Any) -> None:
+    compiled, x = fb.compile(function), fb.arange(6.0).reshape(2, 3)
+    for value in (0.5, 0.25, 1.5, 0.125):
+        np.testing.assert_allclose(compiled(x, kind(value)).tolist(), function(x, value).tolist(), rtol=2e-6)
+    assert len(compiled.signatures) == 1
+
+
+def test_a_0d_array_is_read_at_every_call() -> None:
+    n, x = np.array(2.0), fb.ones(1)
+    scaled = fb.compile(lambda x, n: x * n)
+    branched = fb.compile(lambda x, n: x if n > 3 else -x)
+    assert (scaled(x, n).item(), branched(x, n).item()) == (2.0, -1.0)
+    n[()] = 5.0
+    assert (scaled(x, n).item(), branched(x, n).item()) == (5.0, 1.0)
+    assert (len(scaled.signatures), len(branched.signatures)) == (1, 2)
+
+
+LEAKS: dict[str, Any] = {
+    "repr": lambda n: float(repr(n).removeprefix("np.float64(").removesuffix(")")), "!r": lambda n: len(f"{n!r}"),
+    "!s": lambda n: float(f"{n!s}"), "format": lambda n: float(f"{n:.3f}"), "%r": lambda n: len("%r" % n),  # noqa: UP031
+    "%d": lambda n: float("%d" % n), "str of a list": lambda n: len(str([n])), "hash": lambda n: hash(n) % 1000,  # noqa: UP031
+    "key": lambda n: {2.5: 1.0, 3.5: 2.0}.get(n, 3.0), "member": lambda n: float(n in {2.5}), "max": lambda n: max(n, 3.0),
+    "sorted": lambda n: sorted([n, 3.0])[0], "round": round, "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc,
+    "divmod": lambda n: divmod(n, 2)[1], "rdivmod": lambda n: divmod(7, n)[1], "chain": lambda n: 1.0 if 1 < n < 3 else 2.0,
+    "sqrt": math.sqrt, "fsum": lambda n: math.fsum([n, 1]), "index": lambda n: range(20)[int(n)],
+    "pow": lambda n: pow(int(n), 2, 5), "is_integer": lambda n: float(n.is_integer()), "hex": lambda n: len(n.hex()),
+    "ratio": lambda n: n.as_integer_ratio()[0], "real": lambda n: n.real, "complex": lambda n: complex(n).real,
+    "array": lambda n: float(np.array([n, 1.0])[0]), "pickle": lambda n: pickle.loads(pickle.dumps(n)),
+    "copy": lambda n: copy.deepcopy([n])[0], "struct": lambda n: struct.unpack("d", struct.pack("d", n))[0],
+    "slice": lambda n: slice(0, int(n)).stop, "or": lambda n: n or 3.0, "matched": lambda n: _matched(n),
+    "partial": lambda n: functools.partial(operator.mul, n)(2.0), "sum": lambda n: sum([n, 2]),
+    "accumulated": lambda n: list(itertools.accumulate([n, n]))[1],
+}
+
+
+def _matched(n: Any) -> float:
+    match n:
+        case 2.5:
+            return 1.0
+        case float():
+            return 2.0
+        case _:
+            return 3.0
+
+
+@pytest.mark.parametrize("kind", [float, np.float64], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("use", list(LEAKS))
+def test_a_runtime_number_that_leaks_into_python_is_never_stale(kind: Any, use: str) -> None:
+    def function(x: fb.Tensor, n: Any) -> fb.Tensor:
+        return x * LEAKS[use](n)
+
+    compiled, x = fb.compile(function), fb.ones(1, dtype=fb.float64)
+    for value in (2.5, 3.25, 2.5, 13.0):
+        assert compiled(x, kind(value)).item() == function(x, kind(value)).item()
+
+
+def test_code_that_wants_a_float_of_pythons_own_is_refused_and_given_one() -> None:
+    with pytest.raises(TypeError):
+        fb.compile(lambda x, n: x * float(json.dumps(n)))(fb.ones(1), 2.5)
+    dumped = fb.compile(lambda x, n: x * float(json.dumps(float(n))))
+    assert [dumped(fb.ones(1), n).item() for n in (2.5, 3.5)] == [2.5, 3.5]
+
+
+# -- what is no number ------------------------------------------------------------------------------------------------
+
+
+class Foreign:
+    """A tensor of another framework, as far as anyone can see."""
+
+    def __dlpack__(self) -> Any:
+        raise AssertionError("never asked")
+
+
+def test_tensors_of_other_frameworks_are_refused_with_a_way_out() -> None:
+    x, foreign = fb.ones(1), Foreign()
+    for function in (lambda: x + foreign, lambda: foreign * x, lambda: x == foreign, lambda: fb.add(x, foreign),
+                     lambda: fb.relu(foreign), lambda: fb.cat([x, foreign]), lambda: x.clone().add_(foreign),
+                     lambda: x.matmul(foreign)):
+        for run in (function, fb.compile(function)):
+            with pytest.raises(TypeError, match=r"a tensor of another framework \(.*Foreign\)"):
+                run()
+    with pytest.raises(fb.errors.TraceError, match="is a tensor of another framework"):
+        fb.compile(lambda x: 1)(foreign)
+    with pytest.raises(fb.errors.TraceError, match="is a tensor of another framework"):
+        fb.compile(lambda xs: 1)([x, foreign])
+
+
+@pytest.mark.torch
+def test_torch_tensors_are_refused_with_a_way_out() -> None:
+    import torch
+
+    for function in (lambda: fb.ones(1) + torch.ones(1), lambda: torch.ones(1) * fb.ones(1)):
+        with pytest.raises(TypeError):
+            function()
+    with pytest.raises(fb.errors.TraceError, match="torch.Tensor"):
+        fb.compile(lambda x: x * 2)(torch.ones(1))
+
+
+def test_complex_numbers_are_refused() -> None:
+    x = fb.ones(1)
+    for z in (1j, complex(0, -0.0), np.complex64(1)):
+        for function in (lambda z=z: x * z, lambda z=z: x == z, lambda z=z: fb.add(x, z), lambda z=z: x.clone().mul_(z)):
+            with pytest.raises(TypeError, match="numbers are real"):
+                function()
+        with pytest.raises(fb.errors.TraceError, match="numbers are real"):
+            fb.compile(lambda x, z: x)(x, z)

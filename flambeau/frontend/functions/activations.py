@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flambeau.errors import TypeInferenceError
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import (
+    Number,
     cast,
     floating_one,
     one_tensor,
@@ -21,6 +22,7 @@ from flambeau.frontend.functions.elementwise import sigmoid, tanh
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.functions.views import chunk
 from flambeau.frontend.inplace import before, update_
+from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -33,6 +35,15 @@ def applied(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) 
 
 def _const(value: float, x: Tensor) -> Tensor:
     return stored("an activation's constant", value, x._type.dtype)
+
+
+def _is_one(number: Number) -> bool:
+    """Whether a factor can be left out. A runtime number can't: asking it would freeze its value."""
+    return not _is_runtime(number) and number == 1
+
+
+def _is_runtime(*numbers: Number) -> bool:
+    return any(isinstance(n, Scalar) for n in numbers)
 
 
 def _positive(x: Tensor) -> Tensor:
@@ -89,9 +100,9 @@ def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
 
 
 def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
-    scaled = x if beta == 1 else dispatch(ops.mul, x, _const(beta, x))
+    scaled = x if _is_one(beta) else dispatch(ops.mul, x, _const(beta, x))
     y = softplus_one(scaled)
-    y = y if beta == 1 else dispatch(ops.div, y, _const(beta, x))
+    y = y if _is_one(beta) else dispatch(ops.div, y, _const(beta, x))
     return dispatch(ops.where, dispatch(ops.gt, scaled, _const(threshold, x)), x, y)
 
 
@@ -106,10 +117,10 @@ def _exponential_below_0(x: Tensor, alpha: float, inner: float, scale: float) ->
     would turn the gradient of the other branch into NaN."""
     below = dispatch(ops.le, x, _const(0, x))
     safe = dispatch(ops.where, below, x, _const(0, x))
-    if inner != 1:
+    if not _is_one(inner):
         safe = dispatch(ops.mul, safe, _const(inner, x))
     curve = dispatch(ops.expm1, safe)
-    if alpha * scale != 1:
+    if not _is_one(alpha * scale):
         curve = dispatch(ops.mul, curve, _const(alpha * scale, x))
     line = x if scale == 1 else dispatch(ops.mul, x, _const(scale, x))
     return dispatch(ops.where, below, curve, line)
@@ -166,13 +177,13 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x kept in [min_val, max_val]; no gradient at the bounds."""
-    if min_val > max_val:
+    if not _is_runtime(min_val, max_val) and min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
-    if min_val < 0 and one_tensor("hardtanh", input).dtype.kind == "uint":
+    if one_tensor("hardtanh", input).dtype.kind == "uint" and min_val < 0:
         raise TypeInferenceError(f"hardtanh: {input._type} has no negative limit such as {min_val}", where=user_line())
 
     def function(x: Tensor) -> Tensor:
-        if min_val != min_val or max_val != max_val:
+        if not _is_runtime(min_val, max_val) and (min_val != min_val or max_val != max_val):
             return full_like(x, math.nan)
         low, high = stored("hardtanh min_val", min_val, x.dtype), stored("hardtanh max_val", max_val, x.dtype)
         return dispatch(ops.hardtanh, x, low, high)

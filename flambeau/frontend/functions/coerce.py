@@ -22,7 +22,7 @@ from flambeau.frontend.promotion import (
     number_dtype,
     result_type_of,
 )
-from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
@@ -36,8 +36,10 @@ Shape = tuple[int, ...]
 
 
 def is_number(value: object) -> TypeGuard[Number]:
-    """A Python number, a NumPy number, or a runtime scalar."""
-    return isinstance(value, (int, float, Scalar, np.number, np.bool_))
+    """A Python number, a NumPy number (a 0-d array too), or a runtime scalar; not a complex one."""
+    if isinstance(value, np.ndarray):
+        return not value.ndim and value.dtype.kind in "biuf"
+    return isinstance(value, (int, float, Scalar, np.integer, np.floating, np.bool_))
 
 
 def tensor_of(number: Number, dtype: DType, name: str = "constant") -> Tensor:
@@ -47,8 +49,8 @@ def tensor_of(number: Number, dtype: DType, name: str = "constant") -> Tensor:
     op that asks. Raises TypeInferenceError for an integer beyond 64 bits."""
     if isinstance(number, Scalar):
         return _of_scalar(number, dtype)
-    if isinstance(number, np.generic):
-        number = number.item()
+    if type(number) not in (float, int, bool):
+        number = plain(number)
     if dtype.is_integer:
         number = _wrapped(int(number), dtype, name)
     if active.tracer is not None or number != number:           # NaN is no key
@@ -66,7 +68,7 @@ def tensor_of(number: Number, dtype: DType, name: str = "constant") -> Tensor:
 def _of_scalar(number: Scalar, dtype: DType) -> Tensor:
     """A runtime number in `dtype`. Its f64 holds integers exactly, and they wrap around through i64."""
     if dtype.is_integer:
-        if not number.is_integer:
+        if not number.is_whole:
             return tensor_of(int(number.force()), dtype)
         return cast(cast(number.tensor, dt.i64), dtype)
     if dtype.itemsize == 2:                 # by way of f32, as literals are rounded
@@ -92,11 +94,10 @@ def stored(name: str, number: Number, dtype: DType, may_overflow: bool = False) 
 
     Raises TypeInferenceError for what the dtype does not hold. A runtime number is looked at only beside integers."""
     if isinstance(number, Scalar):
-        if dtype.is_floating_point or dtype is dt.bool_ or number.is_integer and is_held(number.bound, dtype):
+        if dtype.is_floating_point or dtype is dt.bool_ or number.is_whole and is_held(number.bound, dtype):
             return _of_scalar(number, dtype)
         number = number.force()
-    if isinstance(number, np.generic):
-        number = number.item()
+    number = plain(number)
     if not (may_overflow and dtype.is_floating_point and dtype.itemsize == 2):
         check_held(name, number, dtype)
     return tensor_of(number, dtype, name)
@@ -139,8 +140,8 @@ def dtype_of(value: TensorLike) -> DType:
     if isinstance(value, Tensor):
         return value._type.dtype
     if isinstance(value, Scalar):
-        return dt.i64 if value.is_integer else get_default_dtype()
-    return number_dtype(value.item() if isinstance(value, np.generic) else value)
+        return dt.i64 if value.is_whole else get_default_dtype()
+    return number_dtype(plain(value))
 
 
 def result_type(*values: TensorLike) -> DType:
@@ -186,7 +187,20 @@ def check_operands(name: str, values: Iterable[object]) -> None:
     """Raise TypeError unless each is a tensor or a number."""
     for position, value in enumerate(values):
         if not isinstance(value, Tensor) and not is_number(value):
-            raise TypeError(f"{name}: argument {position} must be a Tensor or a number, got {type(value).__name__}")
+            raise TypeError(f"{name}: argument {position} must be a Tensor or a number, got {kind_of(value)}")
+
+
+def kind_of(value: object) -> str:
+    """What a value is that should have been a tensor or a number, and how to make it one."""
+    kind = type(value)
+    if isinstance(value, (complex, np.complexfloating)):
+        return f"the complex number {value!r}; numbers are real"
+    if isinstance(value, np.ndarray):
+        return "a NumPy array; pass fb.from_numpy(array), or fb.tensor(array) for a copy"
+    if hasattr(kind, "__dlpack__"):
+        return (f"a tensor of another framework ({kind.__module__}.{kind.__name__}); pass fb.from_numpy(array) of its "
+                "memory as a NumPy array")
+    return kind.__name__
 
 
 def matched(name: str, tensors: list[Tensor]) -> list[Tensor]:
@@ -215,13 +229,13 @@ def keeps_digits(number: TensorLike, dtype: DType) -> bool:
         return False
     if isinstance(number, Tensor):
         return not number._type.shape and number._type.dtype is not dtype
-    return isinstance(number, Scalar) or ops.literal(number, dtype).item() != number
+    return isinstance(number, Scalar) or ops.literal(plain(number), dtype).item() != number
 
 
 def one_tensor(name: str, x: object) -> Tensor:
     """x itself. Raises TypeError when it is no tensor."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: argument 'input' must be a Tensor, got {type(x).__name__}")
+        raise TypeError(f"{name}: argument 'input' must be a Tensor, got {kind_of(x)}")
     return x
 
 

@@ -60,7 +60,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
         made = dispatch(ops.stop_gradient, data)
         return _finished(made if dtype is None else cast(made.detach(), dtype), requires_grad)
     if isinstance(data, Scalar):
-        found = dt.i64 if data.is_integer else get_default_dtype()
+        found = dt.i64 if data.is_whole else get_default_dtype()
         return _finished(tensor_of(data, dtype or found), requires_grad)
     array, found = _array_of(data)
     if not isinstance(data, (np.ndarray, np.generic)):

@@ -19,6 +19,7 @@ from flambeau.frontend.functions.coerce import (
     floating_one,
     is_number,
     keeps_digits,
+    kind_of,
     matched,
     one_tensor,
     promoted,
@@ -27,7 +28,7 @@ from flambeau.frontend.functions.coerce import (
     tensor_of,
     user_line,
 )
-from flambeau.frontend.scalars import Scalar, forced
+from flambeau.frontend.scalars import Scalar, forced, plain
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -166,11 +167,11 @@ def _is_one(alpha: Number) -> bool:
 
 def _plus_scaled(name: str, x: Tensor, y: Tensor, alpha: Number) -> Tensor:
     """x + alpha * y or x - alpha * y; alpha has no part in promotion."""
-    dtype = x._type.dtype
-    if isinstance(alpha, (bool, np.bool_)) and dtype is not dt.bool_:
+    dtype, alpha = x._type.dtype, plain(alpha)
+    if isinstance(alpha, bool) and dtype is not dt.bool_:
         raise TypeInferenceError(f"{name}: a bool alpha goes with bool results only, this one is {dtype}",
                                  where=user_line())
-    if not dtype.is_floating_point and not isinstance(alpha, (int, np.integer, np.bool_)):
+    if not dtype.is_floating_point and not isinstance(alpha, int):
         raise TypeInferenceError(f"{name}: alpha must be an integer for results of {dtype}, got {alpha!r}",
                                  where=user_line())
     scale = stored(f"{name} alpha", -alpha if name == "sub" else alpha, dtype)
@@ -246,6 +247,7 @@ def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
     """input ** exponent. Raises RuntimeError for an integer tensor to a negative number, and for an exponent that the
     result's dtype does not hold."""
     check_operands("pow", (input, exponent))
+    exponent = plain(exponent)
     if isinstance(input, Tensor) and not input._type.dtype.is_floating_point:
         exponent = forced(exponent)
     if not isinstance(input, Tensor) or isinstance(exponent, Tensor):
@@ -261,10 +263,10 @@ def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
 
 def _simple_power(x: Tensor, exponent: Number) -> Tensor | None:
     """Powers that need no logarithm; None for others."""
-    if x._type.dtype is dt.bool_ and isinstance(exponent, (bool, np.bool_)):
+    if x._type.dtype is dt.bool_ and isinstance(exponent, bool):
         return dispatch(ops.logical_or, x, tensor_of(not exponent, dt.bool_))
     if not x._type.dtype.is_floating_point:
-        if isinstance(exponent, (int, np.integer)) and exponent < 0:
+        if isinstance(exponent, int) and exponent < 0:
             raise RuntimeError("pow: integers to negative integer powers are not allowed")
         return None
     if isinstance(exponent, Scalar):
@@ -505,8 +507,13 @@ bitwise_right_shift = _bitwise(ops.shift_right, "bitwise_right_shift", "Bits mov
 
 
 def number_or_tensor(value: object) -> bool:
-    """Whether an operator takes this operand (else Python asks the other side)."""
-    return isinstance(value, Tensor) or is_number(value)
+    """Whether an operator takes this operand (else Python asks the other side). Raises TypeError for arrays, tensors of
+    other frameworks and complex numbers, which would meet a comparison with False."""
+    if isinstance(value, Tensor) or is_number(value):
+        return True
+    if isinstance(value, (complex, np.complexfloating, np.ndarray)) or hasattr(type(value), "__dlpack__"):
+        raise TypeError(f"an operator beside a Tensor takes tensors and numbers, got {kind_of(value)}")
+    return False
 
 
 __all__ = [

@@ -11,7 +11,8 @@ from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import Number, cast, one_tensor, reshaped, spread, user_line
 from flambeau.frontend.functions.elementwise import add, clamp, div, mul
 from flambeau.frontend.functions.inplace import overwrite
-from flambeau.frontend.functions.reductions import mean, norm, over
+from flambeau.frontend.functions.reductions import mean, norm, over, var_mean
+from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -41,13 +42,26 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     n = math.prod([x._type.static_shape[d] for d in dims])
     if n <= 1:
         raise ValueError(f"batch_norm: expected more than 1 value per channel when training, got {tuple(x.shape)}")
-    y, average, variance = dispatch(ops.Normalize(dims, eps), x)
+    y, average, variance = _normalized(x, dims, eps)
     with set_grad_enabled(False):
         if running_mean is not None:
             _follow(running_mean, average, momentum)
         if running_var is not None:
             _follow(running_var, mul(variance, n / (n - 1)), momentum)
     return _affine(y, weight, bias, (1,))
+
+
+def _normalized(x: Tensor, dims: tuple[int, ...], eps: Number) -> tuple[Tensor, Tensor, Tensor]:
+    """((x - mean) / sqrt(variance + eps), mean, variance) over dims. eps is part of the op, unless it is a runtime
+    number."""
+    if not isinstance(eps, Scalar):
+        found: tuple[Tensor, Tensor, Tensor] = dispatch(ops.Normalize(dims, float(eps)), x)
+        return found
+    wide = x if x.dtype.itemsize > 2 else cast(x, dt.f32)
+    variance, average = var_mean(wide, dims, correction=0)
+    centred = dispatch(ops.sub, wide, over(average, x, dims))
+    scale = dispatch(ops.rsqrt, add(variance, eps))
+    return cast(dispatch(ops.mul, centred, over(scale, x, dims)), x._type.dtype), average, variance
 
 
 def _follow(running: Tensor, now: Tensor, momentum: Number) -> None:
@@ -74,7 +88,7 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
     """The last dims (`normalized_shape`) with mean 0 and variance 1, then * weight + bias of that shape."""
     x = one_tensor("layer_norm", input)
     dims = _last_dims(x, normalized_shape, "layer_norm")
-    y, _, _ = dispatch(ops.Normalize(dims, eps), x)
+    y, _, _ = _normalized(x, dims, eps)
     return _affine(y, weight, bias, dims)
 
 
@@ -105,7 +119,7 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bia
     if x.ndim < 2 or shape[1] % num_groups:
         raise RuntimeError(f"group_norm: num_groups {num_groups} must divide the channels (dim 1) of {x._type}")
     grouped = reshaped(x, (shape[0], num_groups, math.prod(shape[1:]) // num_groups))
-    y, _, _ = dispatch(ops.Normalize((2,), eps), grouped)
+    y, _, _ = _normalized(grouped, (2,), eps)
     return _affine(reshaped(y, shape), weight, bias, (1,))
 
 
@@ -120,7 +134,7 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
     n = math.prod([x._type.static_shape[d] for d in dims])
     if n <= 1:
         raise ValueError(f"instance_norm: expected more than 1 value per channel, got {tuple(x.shape)}")
-    y, average, variance = dispatch(ops.Normalize(dims, eps), x)
+    y, average, variance = _normalized(x, dims, eps)
     with set_grad_enabled(False):
         if running_mean is not None:
             _follow(running_mean, mean(average, 0), momentum)

@@ -13,6 +13,7 @@ from flambeau.frontend.functions.coerce import (
     cast,
     floating_one,
     full_of,
+    is_number,
     one_tensor,
     reshaped,
     spread,
@@ -269,7 +270,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
     x = x if dtype is None else cast(x, dtype)
     _check_float(x, "norm")
     p = 2 if p is None or p == "fro" else p
-    if not isinstance(p, (int, float)):
+    if not is_number(p):
         raise RuntimeError(f"norm: p must be a number, an infinity or 'fro', got {p!r}")
     if p == math.inf:
         return amax(abs_(x), dim, keepdim)

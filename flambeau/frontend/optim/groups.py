@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from flambeau.frontend.heap import Scope
+from flambeau.frontend.scalars import is_runtime_number
 from flambeau.frontend.state import Instance, Step, all_are, is_same
 
 _OWN = frozenset(["state", "param_groups"])
@@ -50,9 +51,9 @@ class OptimizerState(Instance):
                     found += value
                 elif self.is_open:
                     found.append(value)
-                elif type(value) is float or type(value) is int:
-                    found += (type(value), value == 0)
-                elif type(value) is tuple and _NUMBERS.issuperset(map(type, value)):
+                elif type(value) is float or is_runtime_number(value):
+                    found += (type(value), bool(value == 0))
+                elif type(value) is tuple and all(map(is_runtime_number, value)):
                     found += map(type, value)
                 elif key not in _HINTS:
                     found.append(value)
@@ -102,5 +103,4 @@ class OptimizerState(Instance):
         return [f"if {name(self)}.differing() is not None: return False"]
 
 
-_NUMBERS = frozenset([int, float])
 _HINTS = frozenset(["param_names", "foreach", "fused", "capturable"])         # they change nothing

@@ -17,7 +17,7 @@ from flambeau.frontend.autograd import enable_grad, no_grad
 from flambeau.frontend.functions.coerce import tensor_of
 from flambeau.frontend.nn.conversion import clear_grad
 from flambeau.frontend.optim.groups import OptimizerState
-from flambeau.frontend.scalars import Scalar
+from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.state import Node, Stated
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -29,7 +29,7 @@ Group = dict[str, Any]
 def hyper(group: Group, key: str) -> Any:
     """A numeric hyperparameter: the number, under trace a runtime Scalar."""
     tracer = active.tracer
-    return group[key] if tracer is None else tracer.scalar(group, key)
+    return plain(group[key]) if tracer is None else tracer.scalar(group, key)
 
 
 def hyper_pair(group: Group, key: str) -> tuple[Any, Any]:
@@ -37,14 +37,14 @@ def hyper_pair(group: Group, key: str) -> tuple[Any, Any]:
     tracer = active.tracer
     if tracer is None:
         first, second = group[key]
-        return first, second
+        return plain(first), plain(second)
     owner: Any = _Pair(group, key)
     return tracer.scalar(owner, f"{key}[0]"), tracer.scalar(owner, f"{key}[1]")
 
 
 class Beside:
-    """Numbers as operands beside tensors: `self(dtype)` gives them in that dtype. A runtime Scalar is cast once, not
-    for every parameter; anything else is left as it is."""
+    """Numbers as operands beside tensors: `self(dtype)` gives them for those of that dtype. A runtime Scalar is cast
+    once, not for every parameter; anything else is left as it is."""
 
     def __init__(self, *numbers: Any):
         self.numbers = numbers
@@ -53,7 +53,8 @@ class Beside:
     def __call__(self, dtype: DType) -> tuple[Any, ...]:
         found = self._in_dtype.get(dtype)
         if found is None:
-            found = tuple([tensor_of(n, dtype) if type(n) is Scalar else n for n in self.numbers])
+            wide = dt.f32 if dtype.itemsize == 2 else dtype     # beside 16 bits numbers keep their digits
+            found = tuple([tensor_of(n, wide) if type(n) is Scalar else n for n in self.numbers])
             self._in_dtype[dtype] = found
         return found
 
