@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from flambeau import config
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
+from flambeau.frontend.autograd import grad_mode
+from flambeau.frontend.dispatch import up_to_date
 from flambeau.frontend.entry import Entry
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.explain import explain
@@ -21,6 +23,7 @@ from flambeau.frontend.fastpath import MISS
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.pytree import Structure, flatten
 from flambeau.frontend.state import CompiledMarker
+from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.tracing import Binder, TracedCall
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
@@ -112,6 +115,10 @@ class CompiledFunction(CompiledMarker):
         if active.tracer is not None or config.disable_jit:
             return self.function(*args, **kwargs)
         leaves, paths, structure = flatten((args, kwargs))
+        if grad_mode.enabled:
+            for leaf in leaves:
+                if isinstance(leaf, Tensor):
+                    up_to_date(leaf)
         entry = self._known(leaves, structure)
         return (entry or self._compile(leaves, paths, structure)).run(leaves)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import Record, SpentRecord, grad_mode
+from flambeau.frontend.dispatch import up_to_date
 from flambeau.frontend.segments import Differentiable, Place, Saved, Segment
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
@@ -91,6 +92,8 @@ class CompiledSegment:
             record = self.spent
         else:
             operands = tuple([_tensor_at(place, call, inner) for place in segment.operands])
+            for t in operands:
+                up_to_date(t)
             op = CompiledBackward(self, [call.read(saved) for saved in segment.saved])
             record = CompiledRecord(op, operands, results)
         for index, result in enumerate(results):

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import functools
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.active import active
+from flambeau.frontend.active import active, outside_trace
 from flambeau.frontend.autograd import FREED, Record, enable_grad, grad_mode, record_of
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
@@ -148,17 +149,24 @@ def _prepare(t: Tensor, op: Op) -> None:
         up_to_date(t)
 
 
+def is_stale(t: Tensor) -> bool:
+    """True for a view whose base's tape was rewritten since it was made."""
+    return t._base is not None and t._history != t._base._history
+
+
 def up_to_date(t: Tensor) -> None:
     """Derive a view's tape again from its base, if that was changed in place since the view was made."""
-    base = t._base
-    if base is None or t._history == base._history:
+    if not is_stale(t):
         return
+    base, tracer = t._base, active.tracer
+    assert base is not None
     if not base._requires_grad:             # taken off the tape by detach_(): the view stays where it was
         t._history = base._history
         return
     refuse_pinned(t, "has a base that was changed in place")
+    is_outside = tracer is not None and t._storage.trace is None and getattr(base._record, "tracer", None) is not tracer
     current = base
-    with enable_grad():
+    with enable_grad(), outside_trace() if is_outside else nullcontext():
         for step in t._chain:
             current = dispatch_view(step, current)
     record_of(t, current._record, current._index, current._requires_grad)

@@ -12,6 +12,7 @@ import numpy as np
 
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import grad_mode
+from flambeau.frontend.dispatch import is_stale
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.scalars import INTEGER_LIMIT
 from flambeau.frontend.storage import Storage
@@ -49,7 +50,7 @@ class _Writer:
         self.names: dict[str, Any] = {
             "MISS": MISS, "Tensor": Tensor, "Storage": Storage, "new": object.__new__, "active": active,
             "grad_mode": grad_mode, "epoch": epoch, "allocate": allocator(), "argument": entry._argument,
-            "entry": entry, "environment_holds": entry.environment_holds}
+            "is_stale": is_stale, "entry": entry, "environment_holds": entry.environment_holds}
         self.lines: list[str] = []
 
     def write(self) -> Callable[[tuple[Any, ...]], Any]:
@@ -122,7 +123,9 @@ class _Writer:
     def pointer(self, n: int) -> str:
         self.put(f"s{n} = a{n}._storage")
         self.put(f"if a{n}._base is None and s{n}.pointer: p{n} = s{n}.pointer")
-        self.put(f"else: p{n}, h{n} = argument(a{n})")
+        self.put("else:")
+        self.put(f"    if is_stale(a{n}): return MISS")
+        self.put(f"    p{n}, h{n} = argument(a{n})")
         return f"p{n}"
 
     def scalar(self, scalar: Any, n: int) -> str:

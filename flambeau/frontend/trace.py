@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import TraceError, UnsupportedError
-from flambeau.frontend.autograd import origin_of
-from flambeau.frontend.dispatch import is_watched
+from flambeau.frontend.autograd import grad_mode, origin_of
+from flambeau.frontend.dispatch import is_watched, up_to_date
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.inplace import through_views
 from flambeau.frontend.layout import is_row_major, strides_of
@@ -51,6 +51,8 @@ class Outside:
     def is_same_kind(self) -> bool:
         """True unless its type, its place in its storage, or what autograd does with it changed."""
         t = self.tensor
+        if grad_mode.enabled:
+            up_to_date(t)
         return (t._requires_grad is self.requires_grad and (t._type is self.type or t._type == self.type)
                 and t._chain == self.chain and _hooks_of(t) == self.hooks)
 

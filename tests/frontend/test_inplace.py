@@ -256,6 +256,24 @@ def test_a_function_sees_what_its_arguments_base_became() -> None:
     assert x.grad.tolist() == [2.0, 2.0, 2.0]
 
 
+@pytest.mark.parametrize("warm", [False, True], ids=["first call", "later call"])
+@pytest.mark.parametrize("captured", [False, True], ids=["argument", "captured"])
+def test_a_compiled_function_sees_what_a_views_base_became(captured: bool, warm: bool) -> None:
+    x, base = leaf(), fb.zeros(4)
+    view = base[1:]
+    given = () if captured else (view,)
+    f = fb.compile((lambda: view * 2) if captured else (lambda v: v * 2))
+    if warm:
+        f(*given)
+    base[1:] = x
+    f(*given).sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0, 2.0]
+    base.mul_(3)
+    x.grad = None
+    f(*given).sum().backward()
+    assert x.grad.tolist() == [6.0, 6.0, 6.0]
+
+
 def test_turning_a_leaf_off_before_backward_leaves_it_without_gradient() -> None:
     x, w = leaf(), leaf()
     y = (x * w).sum()

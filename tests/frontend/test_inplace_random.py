@@ -252,7 +252,7 @@ def test_programs_of_writes_are_the_same_compiled(seeds: Iterator[int]) -> None:
                 results = {name: t.detach() for name, t in zip(names, made, strict=True)}
                 outcomes.append((seen({**tensors, **results}), None))
         (expected, due), (found, error) = outcomes
-        if isinstance(error, fb.errors.UnsupportedError):
+        if isinstance(error, (fb.errors.UnsupportedError, fb.errors.CaptureError)):
             continue
         assert (error is None) is (due is None), f"seed {seed}\n{program}\n{error!r}, eager: {due!r}"
         if found is not None and expected is not None:
