@@ -11,6 +11,7 @@ import numpy as np
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import Record, SpentRecord, grad_mode
 from flambeau.frontend.dispatch import up_to_date
+from flambeau.frontend.epoch import grad_epoch
 from flambeau.frontend.segments import Differentiable, Place, Saved, Segment
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
@@ -33,7 +34,7 @@ class Call:
     leaves: Sequence[Any]
     arg_leaves: Sequence[int]
     held: Sequence[tuple[int, Any]]
-    states: Sequence[Storage]
+    states: Sequence[Any]
     scalars: Sequence[float]
     buffers: Sequence[Buffer]
     made: Sequence[Any]
@@ -49,7 +50,8 @@ class Call:
                 pointer, owner = self.held[saved.index]
                 owner = owner if owner is not None else storage
             case "state":
-                owner = storage = self.states[saved.index]
+                owner = storage = self.states[saved.index]._storage
+                grad_epoch.bump()           # a gradient that is saved must not be written by the next call
                 pointer = storage.buffer.ptr
             case "scalar":
                 owner = np.array(self.scalars[saved.index], np.float64)
@@ -173,7 +175,7 @@ class CompiledBackward(Op):
 
 def wrap(buffer: Buffer, type: TensorType) -> Tensor:
     """A tensor over memory that a kernel wrote."""
-    return Tensor._make(Storage(None, buffer, (type.dtype.storage, type.static_shape)), type)
+    return Tensor._make(Storage(None, buffer, (type.dtype.storage, type.shape)), type)      # type: ignore[arg-type]
 
 
 __all__ = ["Call", "CompiledBackward", "CompiledSegment", "spent_results", "wrap"]

@@ -9,10 +9,12 @@ import numpy as np
 from flambeau import config
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import grad_mode, set_grad_enabled
+from flambeau.frontend.backward import retain_grad
 from flambeau.frontend.compiled_backward import Call, CompiledSegment, spent_results, wrap
 from flambeau.frontend.dispatch import dispatch, write
-from flambeau.frontend.epoch import epoch
+from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.fastpath import make_fast_call
+from flambeau.frontend.gradients import Home, ReadGrad
 from flambeau.frontend.guards import GuardSet
 from flambeau.frontend.layout import strides_of
 from flambeau.frontend.promotion import get_default_dtype
@@ -21,7 +23,7 @@ from flambeau.frontend.scalars import is_runtime_number, plain, settled
 from flambeau.frontend.state import is_same
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
-from flambeau.frontend.tracing import TracedCall
+from flambeau.frontend.tracing import TracedCall, hooks_of
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph
 from flambeau.runtime.buffer import Buffer, allocate
@@ -96,9 +98,18 @@ class Entry:
         self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
         self._outside_of = {id(o.tensor): o for o in traced.outside}
+        self._identified = [n for n in traced.arg_leaves if leaves[n]._requires_grad and
+                            (traced.arg_grads or traced.unset_grads or traced.differentiable is not None)]
+        self.identities = self._identities(leaves)
         self.unbound = executable
+        self._state_types = [v.type for v in traced.graph.inputs if v.node.op.kind == "state"]     # type: ignore[attr-defined]
         self.bound_storages: list[Storage] = []
+        self.pointers: list[int] = []
         self.executable = executable
+        self._homes = [(n, home, [w.leaf for w in traced.grads if w.value is home])
+                       for n, home in enumerate(traced.states) if isinstance(home, Home)]
+        self._homes_epoch = self._reads_epoch = -1
+        self._gives_grads = any(isinstance(w.value, (int, ReadGrad)) for w in traced.grads)
         self.bind()
         self._epoch = epoch.value
         self.calls = 0
@@ -107,8 +118,8 @@ class Entry:
         if len(self.segments) == 1 and self.segments[0].spent is None:
             self.segments[0].ready()
         self.spent = spent_results(traced.differentiable, self.segments)
+        self.requiring_grad = [n for n, s in enumerate(traced.outputs) if s.requires_grad]
         self.visible = {s.index: n for n, s in enumerate(traced.outputs) if s.kind == "out"}
-        self.state_storages = {id(t._storage) for t in traced.states}
         self.exclusive = bool(traced.written_args or traced.written_states)
         self.fast_call = make_fast_call(self)
 
@@ -126,7 +137,18 @@ class Entry:
         for n, strides in self.layouts:
             if strides_of(leaves[n]) != strides:
                 return False
+        for n, hooks in self.traced.arg_hooks:
+            if hooks_of(leaves[n]) != hooks:
+                return False
+        if self._identified and self._identities(leaves) != self.identities:
+            return False
         return self.environment_holds()
+
+    def _identities(self, leaves: Sequence[Any]) -> list[int]:
+        """Which tensor arguments are one tensor, or a captured one (by its id), where gradients depend on it."""
+        first: dict[int, int] = {}
+        return [id(leaves[n]) if id(leaves[n]) in self._outside_of else first.setdefault(id(leaves[n]), n)
+                for n in self._identified]
 
     def environment_holds(self) -> bool:
         """Everything but the arguments."""
@@ -134,7 +156,7 @@ class Entry:
             return False
         if grad_mode.enabled is not self.grad_enabled or get_default_dtype() is not self.default_dtype:
             return False
-        if not self._grads_hold():
+        if not self.grads_hold():
             return False
         for item in self.fixed_items:
             if not is_same(item.value, plain(item.owner[item.key])):      # type: ignore[index]
@@ -146,26 +168,29 @@ class Entry:
             return True
         return self.guards.holds()
 
-    def _grads_hold(self) -> bool:
+    def grads_hold(self) -> bool:
         """.grad is None where it was, and another gradient than last time is bound."""
-        traced, is_moved = self.traced, False
-        for read in traced.read_grads:
-            now = read.tensor._grad
-            if now is read.grad:
-                continue
-            if now is None or read.grad is None:
-                return False
-            if read.state >= 0:
-                if now._type != read.grad._type or now._base is not None or not now._data().flags.c_contiguous:
+        if self._reads_epoch == grad_epoch.value:
+            return True
+        found = [read.holds(self.pointers) for read in self.traced.read_grads]
+        if False in found or None in found and not self._rebind_gradients():
+            return False
+        self._reads_epoch = grad_epoch.value
+        return True
+
+    def _rebind_gradients(self) -> bool:
+        """Gradients that were one tensor are one still, those that were not are not, and no other state is one."""
+        pointer_of: dict[int, int] = {}
+        for read in self.traced.read_grads:
+            if read.state >= 0 and read.view is None and read.leaf._grad is not None:
+                now = read.leaf._grad._storage.buffer.ptr
+                if pointer_of.setdefault(read.state, now) != now:
                     return False
-                for change in traced.grads:
-                    if change.grad is read.grad:
-                        change.grad = now
-                traced.states[read.state] = now
-                is_moved = True
-            read.grad = now
-        if is_moved:
-            self.bind()
+        homes = {n for n, _, _ in self._homes}
+        taken = {p for n, p in enumerate(self.pointers) if n not in pointer_of and n not in homes}
+        if len({*pointer_of.values()}) < len(pointer_of) or not taken.isdisjoint(pointer_of.values()):
+            return False
+        self.bind()
         return True
 
     def _outside_holds(self) -> bool:
@@ -180,7 +205,8 @@ class Entry:
         states: dict[Storage, Tensor] = {}
         for t in self.traced.states:
             known = self._outside_of.get(id(t))
-            states[t._storage if known is None else known.storage] = t
+            if isinstance(t, Tensor):
+                states[t._storage if known is None else known.storage] = t
         for storage, now in moved.items():
             if now != {storage} and (len(now) > 1 or not _is_plain(states.get(storage))):
                 return False
@@ -201,9 +227,11 @@ class Entry:
         if get_default_dtype() is not self.default_dtype:
             return f"the default dtype is {get_default_dtype()!r}"
         for read in self.traced.read_grads:
-            if (read.tensor._grad is None) is not (read.grad is None):
-                now = "no longer None" if read.grad is None else "None now"
-                return f".grad of a tensor {read.tensor._type} is {now}"
+            if (read.leaf._grad is None) is not (read.type is None):
+                now = "no longer None" if read.type is None else "None now"
+                return f".grad of a tensor {read.leaf._type} is {now}"
+            if read.holds(self.pointers) is False:
+                return f".grad of a tensor {read.leaf._type} lies in memory in another way"
         for n in self.traced.unset_grads:
             if leaves[n]._grad is not None:
                 return f".grad of {self.names[n]} is no longer None"
@@ -213,6 +241,10 @@ class Entry:
         for n, strides in self.layouts:
             if strides_of(leaves[n]) != strides:
                 return f"strides of {self.names[n]} are {strides_of(leaves[n])}, were {strides}"
+        if any(hooks_of(leaves[n]) != hooks for n, hooks in self.traced.arg_hooks):
+            return "an argument has other gradient hooks"
+        if self._identities(leaves) != self.identities:
+            return "arguments that require grad are, or are not, one tensor, or a captured one"
         broken = self.guards.broken()
         if broken is None:
             for outside in self.traced.outside:
@@ -228,14 +260,18 @@ class Entry:
         """Point the executable at the memory of the captured tensors."""
         pointers = []
         for number, tensor in enumerate(self.traced.states):
+            if isinstance(tensor, Home):
+                pointers.append(tensor.pointer)
+                continue
             if not tensor._storage.array.flags.c_contiguous:
                 raise UnsupportedError(f"a captured tensor {tensor._type} does not lie contiguously in memory",
                                        hint="make it with .contiguous() before the compiled function uses it")
             if number in self.traced.written_states:
-                _check_writable(tensor, "a captured tensor")
+                _check_writable(tensor if isinstance(tensor, Tensor) else tensor.grad, "a captured tensor")
             pointers.append(tensor._storage.buffer.ptr)
-        self.bound_storages = [t._storage for t in self.traced.states]
-        self.state_storages = {id(s) for s in self.bound_storages}
+        self.bound_storages = [t._storage for t in self.traced.states if isinstance(t, Tensor)]
+        self.state_storages = {id(t._storage) for t in self.traced.states}
+        self.pointers = pointers
         self.executable = self.unbound.bind_states(pointers) if pointers else self.unbound
 
     def run(self, leaves: Sequence[Any]) -> Any:
@@ -248,15 +284,21 @@ class Entry:
                                        hint="compute it inside too, call backward() outside, or detach() it")
         for n in traced.written_args:
             _check_writable(leaves[n], self.names[n])
+        are_settled = not traced.grads or self._homes_epoch == grad_epoch.value and not self._gives_grads
+        if not are_settled:
+            self.ready_gradients()
         held = [self._argument(leaves[n]) for n in traced.arg_leaves]
         if self.exclusive:
             self._check_aliases(leaves)
         scalars = [float(leaves[s.key] if s.owner is None else s.owner[s.key]) for s in traced.scalars]
         buffers = [allocate(value.type.nbytes) for value in traced.graph.outputs]
+        found = [read.leaf._grad for read in traced.read_grads]
         self.executable.fast_call(*[pointer for pointer, _ in held], *scalars, *[b.ptr for b in buffers])
         self.calls += 1
         self._finish_writes(leaves, held)
-        return self._results(leaves, buffers, held, scalars)
+        if not are_settled:
+            self.attach_gradients(leaves, found)
+        return self._results(leaves, buffers, held, scalars, found)
 
     @staticmethod
     def _argument(tensor: Tensor) -> tuple[int, np.ndarray | None]:
@@ -288,6 +330,37 @@ class Entry:
     def _writes_storage(self, key: int) -> bool:
         return any(id(self.traced.states[n]._storage) == key for n in self.traced.written_states)
 
+    # -- gradients of captured leaves -------------------------------------------------------------------------------
+
+    def ready_gradients(self) -> None:
+        """Before a call: gradients that it leaves get other memory where somebody holds what they had."""
+        read = {id(r.leaf._grad._storage) for r in self.traced.read_grads if r.state >= 0 and r.leaf._grad is not None}
+        is_moved = False
+        for number, home, leaves in self._homes:
+            type = self._state_types[number]
+            if home.is_held(leaves) or home.grad._type is not type and home.grad._type != type or \
+                    read and id(home._storage) in read:
+                home.renew(type)
+            is_moved = is_moved or home.pointer != self.pointers[number]
+        if is_moved:
+            self.bind()
+
+    def attach_gradients(self, leaves: Sequence[Any], found: Sequence[Tensor | None] = ()) -> None:
+        """After a call: every `.grad` is what the function left there. found: what each `.grad` that it read was."""
+        traced = self.traced
+        for change in traced.grads:
+            value: Any = change.value
+            if type(value) is Home:
+                value = value.grad
+            elif isinstance(value, ReadGrad):
+                value = found[traced.read_grads.index(value)]
+            elif isinstance(value, int):
+                value = leaves[value]
+            if change.leaf._grad is not value:
+                change.leaf._grad = value
+                grad_epoch.bump()
+        self._homes_epoch = grad_epoch.value
+
     def _finish_writes(self, leaves: Sequence[Any], held: Sequence[tuple[int, np.ndarray | None]]) -> None:
         traced = self.traced
         for n in traced.written_states:
@@ -297,15 +370,14 @@ class Entry:
             copy = held[traced.arg_leaves.index(n)][1]
             if copy is not None:
                 np.copyto(leaves[n]._data(), copy)
-        for change in traced.grads:
-            if change.tensor._grad is not change.grad:
-                change.tensor._grad = change.grad
         for tensor, flag in traced.flags:
             tensor.requires_grad_(flag)
 
-    def _results(self, leaves: Sequence[Any], buffers: list[Buffer], held: Any, scalars: list[float]) -> Any:
+    def _results(self, leaves: Sequence[Any], buffers: list[Buffer], held: Any, scalars: list[float],
+                 found: Sequence[Tensor | None]) -> Any:
         traced = self.traced
         made: list[Any] = []
+        self._argument_gradients(leaves, buffers)
         for spec in traced.outputs:
             match spec.kind:
                 case "out":
@@ -316,26 +388,38 @@ class Entry:
                     made.append(leaves[spec.index])
                 case "repeat":
                     made.append(made[spec.index])
+                case "arg grad":
+                    made.append(leaves[spec.index]._grad)
+                case "grad":
+                    made.append(found[traced.read_grads.index(spec.value)] if isinstance(spec.value, ReadGrad)
+                                else spec.value.leaf._grad)
+                    grad_epoch.bump()
                 case _:
                     number = wrap(buffers[spec.index], traced.graph.outputs[spec.index].type).item()
                     made.append(int(number) if spec.is_integer else number)
-        for leaf, number, is_added in traced.arg_grads:
-            grad = None if number < 0 else wrap(buffers[number], traced.graph.outputs[number].type)
+        for position, number in traced.result_grads:
+            made[position]._grad = wrap(buffers[number], traced.graph.outputs[number].type)
+        for n in self.requiring_grad:
+            made[n]._requires_grad, made[n]._record = True, self.spent.get(n)
+        if self.segments and not self.spent:
+            call = Call(leaves, traced.arg_leaves, held, traced.states, scalars, buffers, made, self.visible)
+            inner: dict[int, Tensor] = {}
+            for segment in self.segments:
+                segment.record(call, inner)
+        for position in traced.retained:
+            retain_grad(made[position])
+        return unflatten(traced.structure, made)
+
+    def _argument_gradients(self, leaves: Sequence[Any], buffers: Sequence[Buffer]) -> None:
+        """Leave gradients on arguments."""
+        for leaf, number, is_added in self.traced.arg_grads:
+            grad = None if number < 0 else wrap(buffers[number], self.traced.graph.outputs[number].type)
             old = leaves[leaf]._grad if is_added else None
             if old is not None and grad is not None:
                 with set_grad_enabled(False):
                     write(old, dispatch(ops.add, old, grad))
             else:
-                leaves[leaf]._grad = grad
-        for n, spec in enumerate(traced.outputs):
-            if spec.requires_grad:
-                made[n]._requires_grad = True
-        if self.segments:
-            call = Call(leaves, traced.arg_leaves, held, self.bound_storages, scalars, buffers, made, self.visible)
-            inner: dict[int, Tensor] = {}
-            for segment in self.segments:
-                segment.record(call, inner)
-        return unflatten(traced.structure, made)
+                leaves[leaf].grad = grad
 
 
 def _check_writable(tensor: Tensor, name: str) -> None:

@@ -17,6 +17,7 @@ class Epoch:
 
 
 epoch = Epoch()
+grad_epoch = Epoch()            # of every `.grad` that is read or set outside of compiled functions
 
 
 class Noticed(dict[Any, Any]):

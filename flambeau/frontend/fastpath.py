@@ -13,7 +13,8 @@ import numpy as np
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import grad_mode
 from flambeau.frontend.dispatch import is_stale
-from flambeau.frontend.epoch import epoch
+from flambeau.frontend.epoch import epoch, grad_epoch
+from flambeau.frontend.gradients import Home
 from flambeau.frontend.scalars import INTEGER_LIMIT
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
@@ -35,7 +36,8 @@ def make_fast_call(entry: Entry) -> Callable[[tuple[Any, ...]], Any] | None:
         return None
     simple_result = traced.structure is None or all(c is None for c in traced.structure.children)
     if (not simple_result or entry.segments and not entry.spent or traced.written_args or traced.arg_grads
-            or traced.read_grads or traced.laid_out or traced.unset_grads or traced.flags
+            or traced.laid_out or traced.unset_grads or traced.flags or traced.arg_hooks or traced.result_grads
+            or entry._gives_grads
             or any(s.kind != "out" and s.kind != "object" for s in traced.outputs)
             or traced.structure is not None and traced.structure.kind not in (tuple, list)):
         return None
@@ -49,8 +51,9 @@ class _Writer:
         self.entry = entry
         self.names: dict[str, Any] = {
             "MISS": MISS, "Tensor": Tensor, "Storage": Storage, "new": object.__new__, "active": active,
-            "grad_mode": grad_mode, "epoch": epoch, "allocate": allocator(), "argument": entry._argument,
-            "is_stale": is_stale, "entry": entry, "environment_holds": entry.environment_holds}
+            "grad_mode": grad_mode, "epoch": epoch, "grad_epoch": grad_epoch, "allocate": allocator(),
+            "argument": entry._argument, "is_stale": is_stale, "entry": entry,
+            "environment_holds": entry.environment_holds}
         self.lines: list[str] = []
 
     def write(self) -> Callable[[tuple[Any, ...]], Any]:
@@ -62,6 +65,8 @@ class _Writer:
         for n in range(len(guards)):
             self.check_leaf(n)
         self.check_environment()
+        if entry.traced.read_grads:
+            self.put("if entry._reads_epoch != grad_epoch.value and not entry.grads_hold(): return MISS")
         self.aliases()
         pointers = [self.pointer(n) for n in entry.traced.arg_leaves]
         scalars = [self.scalar(s, n) for n, s in enumerate(entry.traced.scalars)]
@@ -69,6 +74,9 @@ class _Writer:
         for n, value in enumerate(entry.traced.graph.outputs):
             self.put(f"b{n} = allocate({value.type.nbytes})")
             outs.append(f"b{n}.ptr")
+        if entry.traced.grads:
+            self.put("is_settled = entry._homes_epoch == grad_epoch.value")
+            self.put("if not is_settled: entry.ready_gradients()")
         self.put(f"entry.executable.fast_call({', '.join(pointers + scalars + outs)})")
         self.effects()
         self.results()
@@ -137,12 +145,10 @@ class _Writer:
         traced = self.entry.traced
         self.put("entry.calls += 1")
         if traced.written_states:
-            written = [traced.states[n] for n in traced.written_states]
+            written = [traced.states[n] for n in traced.written_states if not isinstance(traced.states[n], Home)]
             self.put(f"for t in {self.constant('written', written)}: t._storage.version += 1")
         if traced.grads:
-            pairs = [(w.tensor, w.grad) for w in traced.grads]
-            self.put(f"for t, g in {self.constant('grads', pairs)}:")
-            self.put("    if t._grad is not g: t._grad = g")
+            self.put("if not is_settled: entry.attach_gradients(args)")
 
     def results(self) -> None:
         entry, made = self.entry, []

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from flambeau.frontend.active import active
 from flambeau.frontend.autograd import Hook, Record, key_of, newest_first, origin_of
 from flambeau.frontend.dispatch import up_to_date
 from flambeau.frontend.epoch import Noticed, epoch
@@ -44,6 +45,9 @@ def register_hook(tensor: Tensor, hook: Hook) -> HookHandle:
     up_to_date(tensor)
     if not tensor._requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if active.tracer is not None:
+        active.tracer.meet(tensor)                  # as it was before
+    tensor = origin_of(tensor)
     if tensor._record is None:
         if tensor._hooks is None:
             tensor._hooks = Noticed()

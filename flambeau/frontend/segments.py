@@ -127,7 +127,7 @@ class _Cutter:
 
     def __init__(self, trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor]):
         self.trace = trace
-        self.leaf_of = {id(shell): number for number, shell in shells.items()}
+        self.leaf_of = {id(origin_of(shell)): number for number, shell in shells.items()}
         for root in roots.values():
             up_to_date(root)
         self.order = tape_of(list(roots.values()))

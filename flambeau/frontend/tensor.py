@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.frontend.active import active
-from flambeau.frontend.epoch import epoch
+from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.layout import is_row_major, strides_of
 from flambeau.frontend.storage import Storage
 from flambeau.ir import dtypes as dt
@@ -228,7 +228,10 @@ class Tensor(TensorMethods):
     def grad(self) -> Tensor | None:
         """The gradient that backward() left, of the same type; None before."""
         tracer = active.tracer
-        return self._grad if tracer is None else tracer.get_grad(self)
+        if tracer is not None:
+            return tracer.get_grad(self)            # type: ignore[no-any-return]
+        grad_epoch.bump()
+        return self._grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -238,6 +241,7 @@ class Tensor(TensorMethods):
             if value._type != self._type:
                 raise RuntimeError(f"grad must have the type of its tensor: {self._type}, got {value._type}")
         if active.tracer is None:
+            grad_epoch.bump()
             self._grad = value
         else:
             active.tracer.set_grad(self, value)

@@ -66,7 +66,8 @@ class Outside:
 
 
 def _hooks_of(t: Tensor) -> tuple[int, ...]:
-    return () if t._hooks is None else tuple(t._hooks)
+    of_result = None if t._record is None or t._record.hooks is None else t._record.hooks.get(t._index)
+    return (*(t._hooks or ()), *(of_result or ()))
 
 
 @dataclass
@@ -93,11 +94,12 @@ class Trace:
         self._current: dict[Storage, Value] = {}
         self._versions: dict[Storage, int] = {}
         self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
-        self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of its stand-in
+        self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of what it is on the tape
+        self.hooks_of_argument: dict[int, tuple[Tensor, tuple[int, ...]]] = {}
         self.made: dict[int, Tensor] = {}               # tensors made here over memory from outside, by id
         self._strides: dict[Storage, tuple[int, ...]] = {}
-        self.added_grads: set[int] = set()              # stand-ins whose .grad was added to, whatever it was
-        self.unset_grads: set[int] = set()              # stand-ins whose .grad must be None at the start
+        self.added_grads: set[int] = set()              # arguments whose .grad was added to, whatever it was
+        self.unset_grads: set[int] = set()              # arguments whose .grad must be None at the start
         self._views: dict[tuple[Storage, tuple[Op, ...]], tuple[Value, Value]] = {}
         self._grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._scalar_of: dict[Any, Scalar] = {}
@@ -155,7 +157,8 @@ class Trace:
         return dict(self._versions), {key: id(grad) for key, (_, grad) in self._grads.items()}
 
     def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None:
-        """`t.grad` as far as it is known; adding: to add another gradient to it."""
+        """`t.grad` as far as it is known; adding: to add another gradient to it. A leaf that is an argument and captured
+        as well has one."""
         t = origin_of(t)
         if id(t) in self._grads:
             if id(t) in self.added_grads and not adding:
@@ -168,6 +171,7 @@ class Trace:
                 self._expect_no_grad(t)
             return None
         if t._storage.trace is None:
+            self.meet(t)
             self.read_grads.setdefault(id(t), (t, t._grad))
         return t._grad
 
@@ -177,12 +181,12 @@ class Trace:
             self.added_grads.discard(id(t))
         self._grads[id(t)] = (t, grad)
 
-    def _expect_no_grad(self, shell: Tensor) -> None:
-        if self.argument_of[id(shell)]._grad is not None:
+    def _expect_no_grad(self, t: Tensor) -> None:
+        if self.argument_of[id(t)]._grad is not None:
             raise UnsupportedError(".grad of an argument was read, which has one from before the call",
                                    where=describe(user_location()),
                                    hint="set it to None before the call, or capture the tensor instead of passing it")
-        self.unset_grads.add(id(shell))
+        self.unset_grads.add(id(t))
 
     def grads(self) -> list[tuple[Tensor, Tensor | None]]:
         """(tensor, its .grad at the end) for every tensor whose .grad was set."""
@@ -222,8 +226,7 @@ class Trace:
 
     def _base_value(self, t: Tensor) -> Value:
         storage = t._storage
-        if storage.trace is None and id(t) not in self.outside and id(t) not in self.made:
-            self.meet(t)
+        self.meet(t)
         value = self._current.get(storage)
         if value is None:
             if storage.trace is not None:
@@ -237,10 +240,16 @@ class Trace:
         return value
 
     def meet(self, t: Tensor) -> None:
-        """Remember a tensor from outside as it is now."""
-        t = origin_of(t)
-        if t._storage.trace is None and t._saved_version == -1 and id(t) not in self.made:
-            self.outside.setdefault(id(t), Outside(t))
+        """Remember a tensor from outside as it is now, if it is one."""
+        if t._storage.trace is None and id(t) not in self.outside and id(t) not in self.made:
+            met = origin_of(t)
+            if met._saved_version == -1:
+                self.outside.setdefault(id(met), Outside(met))
+
+    def hooks_changed(self) -> bool:
+        """True when gradient hooks of tensors from outside are others than before."""
+        return (any(_hooks_of(o.tensor) != o.hooks for o in self.outside.values())
+                or any(_hooks_of(t) != hooks for t, hooks in self.hooks_of_argument.values()))
 
     def _capture(self, base: Tensor) -> Value:
         label = self.name_of.get(id(base)) or f"captured{len(self.captured)}"
@@ -264,7 +273,10 @@ class Trace:
         value = self.graph.add_input(like._type, label, "arg")
         shell = self._shell(value, None)
         shell._requires_grad = like._requires_grad
-        self.argument_of[id(shell)] = like
+        if like._record is None:
+            shell._origin = like            # its gradients and hooks are this leaf's
+        self.argument_of[id(origin_of(shell))] = like
+        self.hooks_of_argument[id(like)] = like, _hooks_of(like)
         strides = strides_of(like)
         if not is_row_major(like._type.static_shape, strides):
             self._strides[shell._storage] = strides

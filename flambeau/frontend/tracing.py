@@ -9,7 +9,8 @@ import numpy as np
 
 from flambeau.errors import CaptureError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import grad_mode
+from flambeau.frontend.autograd import grad_mode, origin_of
+from flambeau.frontend.gradients import Current, GradWrite, Home, ReadGrad, home_of
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.heap import Heap
 from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
@@ -26,7 +27,8 @@ from flambeau.ir.graph import Graph, Node, Value, inline
 @dataclass
 class OutputSpec:
     """One leaf of the result. kind: "out" (output number `index`), "number" (likewise, as a Python number), "arg"
-    (the caller's leaf `index`), "object" (`value` as it is: captured tensors, constants)."""
+    (the caller's leaf `index`), "repeat" (the result's leaf `index` again), "grad" (the .grad that `value`, a GradWrite
+    or ReadGrad, is about), "arg grad" (that of leaf `index`), "object" (`value` as it is: captured tensors, constants)."""
 
     kind: str
     index: int = -1
@@ -36,29 +38,12 @@ class OutputSpec:
 
 
 @dataclass
-class GradWrite:
-    """After a call `tensor.grad` is `grad`: None, or a tensor that the graph has written."""
-
-    tensor: Tensor
-    grad: Tensor | None
-
-
-@dataclass
-class ReadGrad:
-    """`tensor.grad` was read when it was `grad`, state number `state` (-1: only looked at)."""
-
-    tensor: Tensor
-    grad: Tensor | None
-    state: int
-
-
-@dataclass
 class TracedCall:
     """What tracing gives: the graph, and how its inputs, outputs and effects tie to Python."""
 
     graph: Graph
     arg_leaves: list[int]                   # leaf number of each "arg" input
-    states: list[Tensor]                    # tensor of each "state" input
+    states: list[Tensor | Home | Current]   # what each "state" input is
     scalars: list[ScalarInput]
     structure: Structure | None             # of the result
     outputs: list[OutputSpec]
@@ -68,6 +53,9 @@ class TracedCall:
     arg_grads: list[tuple[int, int, bool]]
     """(leaf, output number or -1 for None, add to what is there): gradients left on arguments"""
     unset_grads: list[int]                  # leaves whose .grad must be None
+    arg_hooks: list[tuple[int, list[Any]]]  # leaves whose gradient hooks were traced, and those
+    result_grads: list[tuple[int, int]]     # (position, output number): .grad of tensors made inside
+    retained: list[int]                     # positions of results that retain their gradient
     laid_out: list[int]                     # leaves whose strides decide what a write through a view changes
     read_grads: list[ReadGrad]
     outside: list[Outside]                  # every tensor from outside, gradients aside
@@ -87,6 +75,7 @@ class Binder:
         self.trace = Trace(name, self.watch)
         self.shell_of: dict[int, Tensor] = {}
         self.input_of: dict[Storage, Value] = {}
+        self.read_of: dict[int, ReadGrad] = {}
 
     def run(self) -> TracedCall:
         bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
@@ -180,6 +169,11 @@ class Binder:
             raise CaptureError(f"{self.trace.graph.name} changed requires_grad of an argument: a compiled function can't "
                                "repeat such a side effect", hint="use x.detach().requires_grad_() inside")
 
+        if self.trace.hooks_changed():
+            raise CaptureError(f"{self.trace.graph.name} registered or removed a gradient hook of an argument or of a "
+                               "captured tensor: a compiled function can't repeat such a side effect",
+                               hint="do it outside, or remove() the hook after backward() inside")
+
     def _check_hyperparameters(self) -> None:
         for scalar in self.trace.scalars.values():
             if scalar.owner is not None and scalar.owner[scalar.key] != scalar.value:
@@ -190,14 +184,14 @@ class Binder:
     def _finish(self, result: Any) -> TracedCall:
         trace, graph = self.trace, self.trace.graph
         leaves, _, structure = flatten(result)
-        specs, values = self._outputs(leaves)
+        grads, homes = self._grad_writes()
+        specs, values = self._outputs(leaves, grads)
         differentiable = None
         wants_grad = {n: leaf for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and specs[n].kind == "out"
                       and leaf._requires_grad}
         for n in wants_grad:
             specs[n].requires_grad = True
-        grads = self._grad_writes()
-        arg_grads = self._arg_grads(values)
+        arg_grads, result_grads = self._arg_grads(values), self._result_grads(leaves, specs, values)
         graph.outputs = values
         written_args, written_states = self._writes()
         autodiff = _prefix(graph, trace.autodiff_mark) if trace.autodiff_mark else None
@@ -207,9 +201,12 @@ class Binder:
                 autodiff = differentiable.joint
         arg_leaves = list(self.shell_of)
         return TracedCall(
-            graph, arg_leaves, [c.tensor for c in trace.captured.values()], list(trace.scalars.values()), structure,
+            graph, arg_leaves, self._states(homes), list(trace.scalars.values()), structure,
             specs, written_args, written_states, grads, arg_grads,
-            [n for n, shell in self.shell_of.items() if id(shell) in trace.unset_grads],
+            [n for n, shell in self.shell_of.items() if id(origin_of(shell)) in trace.unset_grads],
+            [(n, hooks_of(self.leaves[n])) for n in arg_leaves if trace.autodiff_mark and self.leaves[n]._requires_grad],
+            result_grads,
+            [n for n in wants_grad if leaves[n]._retains_grad],
             [n for n, shell in self.shell_of.items() if n in written_args
              or trace.has_writes and trace.strides_in(shell._storage) is not None],
             self._read_grads(), self._outside(),
@@ -218,8 +215,23 @@ class Binder:
              and (o.tensor._record is None or o.tensor._record.tracer is not trace)],
             self.watch.heap, differentiable, autodiff)
 
-    def _outputs(self, leaves: Sequence[Any]) -> tuple[list[OutputSpec], list[Value]]:
+    def _states(self, homes: dict[int, Home]) -> list[Tensor | Home | Current]:
+        """What each state is: gradients by the leaf they belong to, everything else as it is."""
+        current = {id(grad): Current(t) for t, grad in self.trace.read_grads.values() if grad is not None}
+        made: list[Tensor | Home | Current] = []
+        for captured in self.trace.captured.values():
+            key = id(captured.tensor)
+            made.append(homes.get(key) or current.get(key) or captured.tensor)
+        return made
+
+    def _outputs(self, leaves: Sequence[Any], grads: Sequence[GradWrite]) -> tuple[list[OutputSpec], list[Value]]:
         trace = self.trace
+        reads = zip(self._read_grads(), trace.read_grads.values(), strict=True)
+        grad_of: dict[int, Any] = {id(grad): read for read, (_, grad) in reads if grad is not None}
+        for write in grads:
+            if isinstance(write.value, Home):
+                grad_of[id(trace.get_grad(write.leaf))] = write
+        arg_grad_of = {id(trace._grads[id(like)][1]): n for n, like in self._arguments() if id(like) in trace._grads}
         specs: list[OutputSpec] = []
         values: list[Value] = []
         seen: dict[int, int] = {}
@@ -231,6 +243,10 @@ class Binder:
             elif hasattr(type(leaf), "__next__"):
                 raise TraceError(f"{trace.graph.name} returned an iterator ({type(leaf).__name__}), which a compiled "
                                  "function could give only once", hint="return a list or a tuple")
+            elif id(leaf) in grad_of:
+                specs.append(OutputSpec("grad", value=grad_of[id(leaf)]))
+            elif isinstance(leaf, Tensor) and id(leaf) in arg_grad_of:
+                specs.append(OutputSpec("arg grad", arg_grad_of[id(leaf)]))
             elif not isinstance(leaf, Tensor) or leaf._storage.trace is None and id(leaf) not in trace.made:
                 specs.append(OutputSpec("object", value=leaf))
             elif id(leaf) in leaf_of_shell and leaf._record is None:
@@ -243,29 +259,54 @@ class Binder:
                 values.append(trace.value_of(leaf))
         return specs, values
 
-    def _grad_writes(self) -> list[GradWrite]:
-        """Gradients left on captured tensors: each gets a tensor of its own that the graph writes at every call."""
-        trace, made = self.trace, []
-        for tensor, grad in trace.grads():
-            if tensor._storage.trace is not None:
+    def _arguments(self) -> list[tuple[int, Tensor]]:
+        """What the arguments are on the tape, each once, with their (first) leaf number."""
+        first: dict[int, tuple[int, Tensor]] = {}
+        for number, shell in self.shell_of.items():
+            first.setdefault(id(origin_of(shell)), (number, origin_of(shell)))
+        return list(first.values())
+
+    def _grad_writes(self) -> tuple[list[GradWrite], dict[int, Home]]:
+        """Gradients left on captured tensors, and the homes of new ones by the id of what stands for their memory."""
+        trace = self.trace
+        writes: list[GradWrite] = []
+        homes: dict[int, Home] = {}
+        home_of_grad: dict[int, Home] = {}
+        reads = {id(grad): read for read, (_, grad) in zip(self._read_grads(), trace.read_grads.values(), strict=True)}
+        leaf_of_shell = {id(shell): number for number, shell in self.shell_of.items()}
+        for leaf, grad in trace.grads():
+            if leaf._storage.trace is not None or id(leaf) in trace.argument_of:
                 continue
             if grad is None or grad._storage.trace is None:
-                made.append(GradWrite(tensor, grad))
-                continue
-            kept = tensor._grad
-            if kept is None or kept._type != tensor._type or kept._base is not None or not kept._data().flags.c_contiguous:
-                kept = Tensor._from_array(np.zeros(tensor._type.static_shape, tensor.dtype.storage), tensor.dtype)
-            label = trace.name_of.get(id(tensor))
-            trace.name_of[id(kept)] = f"{label}.grad" if label else "grad"
-            value = trace.value_of(grad)
-            trace.capture(kept)
-            trace.set_value(kept, value)
-            made.append(GradWrite(tensor, kept))
-        return made
+                writes.append(GradWrite(leaf, grad if id(grad) not in reads else reads[id(grad)]))
+            elif grad._storage in self.input_of:
+                if id(grad) not in leaf_of_shell:
+                    raise UnsupportedError(f"{trace.graph.name} sets .grad to a part of an argument",
+                                           hint="set it to a clone(), or pass the part as an argument of its own")
+                writes.append(GradWrite(leaf, leaf_of_shell[id(grad)]))
+            else:
+                home = home_of_grad.get(id(grad))
+                if home is None:
+                    home = home_of_grad[id(grad)] = home_of(leaf)
+                    memory = Tensor._make(Storage(), grad._type)
+                    homes[id(memory)] = home
+                    label = trace.name_of.get(id(leaf))
+                    trace.name_of[id(memory)] = f"{label}.grad" if label else "grad"
+                    value = trace.value_of(grad)
+                    trace.capture(memory)
+                    trace.set_value(memory, value)
+                writes.append(GradWrite(leaf, home))
+        return writes, homes
 
     def _read_grads(self) -> list[ReadGrad]:
-        number_of = {id(c.tensor): n for n, c in enumerate(self.trace.captured.values())}
-        return [ReadGrad(t, grad, number_of.get(id(grad), -1)) for t, grad in self.trace.read_grads.values()]
+        """What is known by now of the gradients that were read."""
+        number_of = {storage: n for n, storage in enumerate(self.trace.captured)}
+        for key, (leaf, grad) in self.trace.read_grads.items():
+            read = self.read_of.setdefault(key, ReadGrad(leaf))
+            if grad is not None:
+                read.type, read.state = grad._type, number_of.get(grad._storage, -1)
+                read.view = grad if grad._base is not None else None
+        return list(self.read_of.values())
 
     def _outside(self) -> list[Outside]:
         gradients = {id(grad) for _, grad in self.trace.read_grads.values()}
@@ -274,12 +315,23 @@ class Binder:
     def _arg_grads(self, values: list[Value]) -> list[tuple[int, int, bool]]:
         found = []
         grads = {id(t): grad for t, grad in self.trace.grads()}
-        for number, shell in self.shell_of.items():
-            if id(shell) not in grads:
+        for number, like in self._arguments():
+            if id(like) not in grads:
                 continue
-            grad = grads[id(shell)]
-            found.append((number, -1 if grad is None else len(values), id(shell) in self.trace.added_grads))
+            grad = grads[id(like)]
+            found.append((number, -1 if grad is None else len(values), id(like) in self.trace.added_grads))
             if grad is not None:
+                values.append(self.trace.value_of(grad))
+        return found
+
+    def _result_grads(self, leaves: Sequence[Any], specs: Sequence[OutputSpec],
+                      values: list[Value]) -> list[tuple[int, int]]:
+        found = []
+        grads = {id(t): grad for t, grad in self.trace.grads()}
+        for position, (leaf, spec) in enumerate(zip(leaves, specs, strict=True)):
+            grad = grads.get(id(leaf))
+            if spec.kind == "out" and grad is not None:
+                found.append((position, len(values)))
                 values.append(self.trace.value_of(grad))
         return found
 
@@ -313,9 +365,14 @@ def _prefix(graph: Graph, mark: int) -> Graph:
     return prefix
 
 
+def hooks_of(leaf: Tensor) -> list[Any]:
+    """The gradient hooks of a leaf, in order."""
+    return list((leaf._hooks or {}).values())
+
+
 def _label(path: str) -> str:
     """`[0][1]['x']` (args or kwargs, then position) -> a short name."""
     return path.replace("[0]", "arg", 1) if path.startswith("[0]") else path.replace("[1]", "", 1)
 
 
-__all__ = ["Binder", "GradWrite", "OutputSpec", "TracedCall"]
+__all__ = ["Binder", "OutputSpec", "TracedCall"]

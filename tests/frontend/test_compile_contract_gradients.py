@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import pytest
-from contract import Cases, check_same, leaf, name_of
+from contract import Cases, check_refused, check_same, leaf, name_of
 
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
+from flambeau.errors import CaptureError
 
 cases = Cases()
 
@@ -357,6 +358,354 @@ def a_tensor_used_only_in_a_backward(compiled):
         yield w
 
 
+# -- .grad from call to call -------------------------------------------------------------------------------------------
+
+def training_case(prepare, times=4, clear=True):
+    """A function that leaves new gradients (or adds to them), with something done to .grad before each call."""
+    def case(compiled):
+        w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+        @compiled
+        def f(x):
+            if clear:
+                w.grad = v.grad = None
+            (w * w * x + v * x).sum().backward()
+
+        kept = []
+        for n in range(times):
+            prepare(w, v, kept, n)
+            f(fb.tensor([1.0, n + 1.0]))
+            yield w.grad, v.grad, kept, w.grad is v.grad
+    return case
+
+
+def flat_views(w, v, kept, n):
+    if not kept:
+        kept.append(fb.zeros(4))
+    w.grad, v.grad = kept[0][:2], kept[0][2:]
+
+
+def one_tensor(w, v, kept, n):
+    if n % 2 == 0:
+        w.grad = v.grad = fb.zeros(2)
+
+
+def one_tensor_then_two(w, v, kept, n):
+    w.grad = v.grad = fb.zeros(2)
+    if n > 1:
+        v.grad = fb.ones(2)
+
+
+def swapped(w, v, kept, n):
+    w.grad, v.grad = v.grad, w.grad
+
+
+def mine(w, v, kept, n):
+    kept.append(fb.full((2,), float(n)))
+    w.grad = kept[-1]
+
+
+def keep(w, v, kept, n):
+    if w.grad is not None:
+        kept.append(w.grad)
+
+
+def keep_array(w, v, kept, n):
+    if w.grad is not None:
+        kept.append(w.grad.numpy()[1:].base if n % 2 else w.grad.view(-1)[1:])
+    kept[:] = [k if isinstance(k, fb.Tensor) else fb.from_numpy(k) for k in kept]
+
+
+PREPARED = {
+    "nothing": lambda w, v, kept, n: None,
+    "none": lambda w, v, kept, n: setattr(w, "grad", None),
+    "none_then_all": lambda w, v, kept, n: n % 2 and setattr(v, "grad", None),
+    "zeroed": lambda w, v, kept, n: w.grad is not None and w.grad.zero_(),
+    "flat_views": flat_views, "one_tensor": one_tensor, "one_tensor_then_two": one_tensor_then_two, "swapped": swapped,
+    "mine": mine, "keep": keep, "keep_array": keep_array,
+    "read": lambda w, v, kept, n: w.grad is not None and w.grad.norm(),
+    "transposed": lambda w, v, kept, n: setattr(w, "grad", fb.zeros(2, 2)[:, 0]),
+}
+
+
+@pytest.mark.parametrize("clear", [True, False], ids=["new", "added"])
+@pytest.mark.parametrize("prepare", PREPARED.values(), ids=PREPARED.keys())
+def test_grad_is_what_eager_code_leaves(prepare, clear) -> None:
+    check_same(training_case(prepare, clear=clear))
+
+
+def test_a_gradient_that_nobody_holds_stays_where_it_is() -> None:
+    w = leaf(1.0, 2.0)
+
+    @fb.compile
+    def f(x):
+        w.grad = None
+        (w * x).sum().backward()
+
+    f(fb.ones(2))
+    address = w.grad.data_ptr()
+    for _ in range(3):
+        f(fb.ones(2))
+        assert w.grad.data_ptr() == address
+    kept = w.grad
+    f(fb.ones(2) * 2)
+    assert w.grad is not kept and kept.tolist() == [1.0, 1.0] and w.grad.tolist() == [2.0, 2.0]
+
+
+@cases.same
+def two_functions_and_one_leaf(compiled):
+    w = leaf(1.0, 2.0)
+
+    def clearing(x):
+        w.grad = None
+        (w * x).sum().backward()
+
+    def adding(x):
+        (w * w * x).sum().backward()
+
+    f, g = compiled(clearing), compiled(adding)
+    kept = []
+    for n in range(6):
+        (f if n % 3 == 0 else g)(fb.tensor([1.0, n + 1.0]))
+        yield w
+        if n == 2:
+            kept.append(w.grad)
+            w.grad = None
+        yield kept
+
+
+@cases.same
+def gradients_are_returned(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    @compiled
+    def f(x):
+        w.grad = None
+        (w * x + v * x).sum().backward()
+        return w.grad, v.grad
+
+    v.grad = fb.ones(2)
+    kept = []
+    for n in range(4):
+        a, b = f(fb.tensor([1.0, n + 1.0]))
+        kept += [a, b]
+        yield kept, a is w.grad, b is v.grad
+        a.mul_(2)
+        yield w, v
+
+
+@cases.same
+def gradients_are_set_inside(compiled):
+    w, v, u = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0, 6.0)
+    fixed = fb.tensor([7.0, 8.0])
+
+    @compiled
+    def f(x):
+        (w * x).sum().backward()
+        v.grad, u.grad = x, fixed
+        w.grad = w.grad * 2
+
+    for n in range(3):
+        x = fb.tensor([1.0, n + 1.0])
+        f(x)
+        yield w, v, u, v.grad is x, u.grad is fixed
+
+
+@cases.same
+def gradients_are_swapped_inside(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    w.grad, v.grad = fb.ones(2), fb.zeros(2)
+
+    @compiled
+    def f(x):
+        w.grad, v.grad = v.grad, w.grad
+        return x + 1
+
+    for _ in range(3):
+        f(fb.ones(2))
+        yield w, v
+
+
+@cases.same
+def one_gradient_for_two_leaves_inside(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    @compiled
+    def f(x):
+        w.grad = None
+        (w * x).sum().backward()
+        v.grad = w.grad
+
+    for n in range(3):
+        f(fb.tensor([1.0, n + 1.0]))
+        yield w, v, w.grad is v.grad
+    w.grad.add_(1)
+    yield v
+
+
+@cases.same
+def the_old_gradient_is_read_and_replaced(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(x):
+        old = w.grad * 1
+        w.grad = None
+        (w * x).sum().backward()
+        return old.flip(0) + w.grad
+
+    w.grad = fb.tensor([5.0, 6.0])
+    for n in range(4):
+        yield f(fb.tensor([1.0, n + 1.0])), w
+
+
+@cases.same
+def a_gradient_is_an_argument(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(x):
+        w.grad = None
+        (w * x).sum().backward()
+        return x * 2
+
+    w.grad = fb.tensor([5.0, 6.0])
+    for _ in range(4):
+        yield f(w.grad), w
+
+
+# -- leaves among the arguments ----------------------------------------------------------------------------------------
+
+@cases.same
+def one_leaf_twice(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    @compiled
+    def f(a, b):
+        a.grad = b.grad = None
+        (a * a + b * 3).sum().backward()
+
+    for a, b in ((w, w), (w, v), (v, w), (v, v)):
+        f(a, b)
+        yield w, v
+
+
+@cases.same
+def one_leaf_twice_added(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    f = compiled(lambda a, b: (a * a + b * 3).sum().backward())
+    for a, b in ((w, w), (w, v), (v, w), (v, v)):
+        f(a, b)
+        yield w, v
+
+
+@cases.same
+def an_argument_that_is_captured_too(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    @compiled
+    def f(a):
+        w.grad = a.grad = None
+        (a * a + w * 3).sum().backward()
+
+    for a in (w, v, w, v):
+        f(a)
+        yield w, v
+
+
+@cases.same
+def an_argument_that_is_captured_too_outside(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    f = compiled(lambda a: (a * a + w * 3).sum())
+    for a in (w, v, w, v):
+        f(a).backward()
+        yield w, v
+
+
+@cases.same
+def hooks_on_an_argument(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    w.register_hook(lambda g: g * 2)
+    f = compiled(lambda a: (a * a).sum().backward())
+    g = compiled(lambda a: (a * a).sum())
+    for a in (w, v, w):
+        f(a)
+        g(a).backward()
+        yield w, v
+    handle = v.register_hook(lambda g: g * 5)
+    f(v)
+    yield v
+    handle.remove()
+    f(v)
+    yield v
+
+
+@cases.same
+def hooks_that_come_and_go_inside(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(a):
+        with w.register_hook(lambda g: g * 2), a.register_hook(lambda g: g * 3):
+            (w * a).sum().backward()
+        (w * a).sum().backward()
+
+    x = leaf(1.0, 1.0)
+    for _ in range(2):
+        f(x)
+        yield w, x
+
+
+@cases.refused(CaptureError)
+def a_hook_left_on_an_argument(compiled):
+    f = compiled(lambda a: (a.register_hook(lambda g: g * 2), a * 2)[1])
+    f(leaf(1.0)).backward()
+
+
+@cases.refused(CaptureError)
+def a_hook_left_on_a_captured_leaf(compiled):
+    w = leaf(1.0)
+    f = compiled(lambda a: (w.register_hook(lambda g: g * 2), w * a)[1])
+    f(leaf(1.0)).backward()
+
+
+@cases.same
+def results_retain_their_gradient(compiled):
+    w = leaf(1.0, 2.0)
+
+    def g(x):
+        y = w * x
+        y.retain_grad()
+        return y, (y * y).sum()
+
+    f = compiled(g)
+    for _ in range(2):
+        y, loss = f(fb.ones(2))
+        loss.backward()
+        yield y, y.retains_grad, w
+
+
+@cases.same
+def gradients_of_results_walked_inside(compiled):
+    w = leaf(1.0, 2.0)
+
+    def g(x):
+        y = w * x
+        y.retain_grad()
+        made = x.detach().requires_grad_()
+        (y * y + made).sum().backward()
+        return y, made
+
+    f = compiled(g)
+    for _ in range(2):
+        yield f(fb.ones(2))
+
+
 @pytest.mark.parametrize("case", cases.same_cases, ids=name_of)
 def test_compiled_is_the_same(case) -> None:
     check_same(case)
+
+
+@pytest.mark.parametrize(("case", "error"), cases.refused_cases, ids=name_of)
+def test_what_cannot_be_compiled_raises(case, error) -> None:
+    check_refused(case, error)
