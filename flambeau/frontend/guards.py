@@ -71,8 +71,9 @@ class Watch:
             for function in functions_running(frame):
                 heap.add_root(function, (function.__name__, ""))
         reads, fresh = self.scope.add(code)
-        heap.add_globals(frame.f_globals, _named_in(frame, reads.globals))
-        for name in reads.imports:
+        heap.add_globals(frame.f_globals, reads.globals)
+        own = (frame.f_globals.get("__name__"),) if "__name__" in reads.globals else ()
+        for name in (*reads.modules, *own):
             module = loaded_module(name)
             if module is not None:
                 heap.add_module(module)
@@ -117,12 +118,6 @@ class Watch:
     def restore(self) -> None:
         """Put back whatever the traced code changed."""
         self.heap.restore()
-
-
-def _named_in(frame: types.FrameType, names: tuple[str, ...]) -> list[str]:
-    """Those of the global names that are no built-in's, unless a global hides it."""
-    namespace, builtins = frame.f_globals, frame.f_builtins
-    return [name for name in names if name in namespace or name not in builtins]
 
 
 def place(path: tuple[str, str], step: str) -> str:

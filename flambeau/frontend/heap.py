@@ -92,7 +92,7 @@ class Heap:
         self.roots: list[tuple[Any, Path]] = []     # objects to start from, kept alive
         self.iterators: list[tuple[Any, Path]] = []
         self._named: list[Node] = []                # those that another name may add to
-        self._waiting: defaultdict[int, list[tuple[types.FunctionType, Path]]] = defaultdict(list)
+        self._waiting: defaultdict[int, list[types.FunctionType]] = defaultdict(list)      # by id of their code
         self._passed: dict[int, Any] = {}           # walked through, without a node
 
     # -- growing ----------------------------------------------------------------------------------------------------
@@ -126,8 +126,9 @@ class Heap:
 
     def start(self, code: types.CodeType) -> None:
         """Guard what functions with this code close over: it is about to run."""
-        for function, path in self._waiting.pop(id(code), ()):
-            self._add_function(function, path)
+        for function in self._waiting.pop(id(code), ()):
+            self._walk(_cells_of(function))
+            self._extend([self.nodes[id(function), "function"]], frozenset())
 
     def knows_function(self, code: types.CodeType) -> bool:
         return id(code) in self._waiting
@@ -217,20 +218,11 @@ class Heap:
             return [(part, path) for part in steps_through(value)]
         wrapped = getattr(value, "__wrapped__", None)
         found = [(wrapped, path)] if wrapped is not None else []
-        if id(code) not in self.scope.ran:
-            self._waiting[id(code)].append((value, path))
-            return found
-        return found + self._function_parts(value, path)
-
-    def _add_function(self, function: types.FunctionType, path: Path) -> None:
-        self._walk(self._function_parts(function, path))
-
-    def _function_parts(self, function: types.FunctionType, path: Path) -> list[tuple[Any, Path]]:
-        names = function.__code__.co_freevars
-        cells = [(cell, (f"closure variable {name!r}", ""))
-                 for name, cell in zip(names, function.__closure__ or (), strict=False)]
-        parts = self._add(Function(function, (function.__name__, "")), (id(function), "function"))
-        return [*cells, *parts]
+        found += self._add(Function(value, (value.__name__, "")), (id(value), "function"))
+        if id(code) in self.scope.ran:
+            return found + _cells_of(value)
+        self._waiting[id(code)].append(value)
+        return found
 
     def _add_namespace(self, namespace: dict[str, Any], path: Path) -> None:
         self._walk(self._add(Namespace(namespace, path), id(namespace)))
@@ -302,6 +294,12 @@ def _below(node: Node, steps: Iterable[tuple[str, Any]]) -> list[tuple[Any, Path
     return [(value, (root, way + step) if root else (step, "")) for step, value in steps]
 
 
+def _cells_of(function: types.FunctionType) -> list[tuple[Any, Path]]:
+    """What a function closes over."""
+    return [(cell, (f"closure variable {name!r}", "")) for name, cell in
+            zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)]
+
+
 def _has_python_class(value: Any) -> bool:
     return bool(type(value).__flags__ & 1 << 9)
 
@@ -322,7 +320,7 @@ def _holds(cell: types.CellType, value: Any) -> bool:
         return False
 
 
-def loaded_module(name: str) -> types.ModuleType | None:
+def loaded_module(name: Any) -> types.ModuleType | None:
     """A module of the user's that is loaded under that name."""
     module = sys.modules.get(name)
     return module if isinstance(module, types.ModuleType) and is_user_module(name) else None

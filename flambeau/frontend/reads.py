@@ -4,6 +4,7 @@ from __future__ import annotations
 import dis
 import functools
 import os
+import re
 import site
 import sys
 import sysconfig
@@ -16,20 +17,23 @@ from flambeau.frontend.where import is_internal
 
 _GLOBAL_OPS = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"])
 _LOCAL_OPS = frozenset(["STORE_NAME", "DELETE_NAME"])          # of class bodies
-_BY_NAME = frozenset(["getattr", "hasattr", "setattr", "delattr", "attrgetter", "methodcaller", "getattr_static"])
-_OF_ALL = frozenset(["vars", "__dict__", "asdict", "astuple", "deepcopy", "copy", "replace", "eval", "exec", "globals",
-                     "dir", "getmembers", "__getstate__", "__slots__", "fields"])
+_BY_NAME = frozenset(["getattr", "hasattr", "setattr", "delattr", "attrgetter", "methodcaller", "getattr_static",
+                      "__getattribute__", "__setattr__", "__delattr__"])
+_OF_ALL = frozenset(["vars", "__dict__", "asdict", "astuple", "deepcopy", "copy", "replace", "dir", "getmembers",
+                     "__getstate__", "__slots__", "fields"])
+_OF_GLOBALS = frozenset(["globals", "eval", "exec"])
 _COMPUTING = ("BINARY_", "FORMAT_", "BUILD_STRING", "CALL_FUNCTION_EX", "CONVERT_VALUE")
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The names in one code object. is_open: it also reads attributes whose names it does not hold (`vars(x)`,
-    `getattr(x, name)`), so that any attribute of what it has at hand may be read."""
+    """The names in one code object. modules: those that it imports or looks up in `sys.modules`. is_open: it also
+    reads attributes whose names it does not hold (`vars(x)`, `getattr(x, name)`), so that any attribute of what it has
+    at hand may be read."""
 
     globals: tuple[str, ...]
     attributes: frozenset[str]
-    imports: tuple[str, ...]
+    modules: tuple[str, ...]
     is_open: bool
 
 
@@ -49,7 +53,7 @@ def reads_of(code: types.CodeType) -> Reads:
 def _found(code: types.CodeType) -> Reads:
     read_globals: dict[str, None] = {}
     attributes: set[str] = set()
-    imports: dict[str, None] = {}
+    modules: dict[str, None] = {}
     instructions = list(dis.get_instructions(code))
     is_open = False
     for at, instruction in enumerate(instructions):
@@ -59,7 +63,7 @@ def _found(code: types.CodeType) -> Reads:
         if instruction.opname in _GLOBAL_OPS:
             read_globals[name] = None
         elif instruction.opname == "IMPORT_NAME":
-            imports[name] = None
+            modules[name] = None
         elif instruction.opname not in _LOCAL_OPS:
             attributes.add(name)
         if name in _OF_ALL:
@@ -68,7 +72,15 @@ def _found(code: types.CodeType) -> Reads:
             names = _constant_names(instructions[at + 1:])
             attributes.update(names or ())
             is_open = is_open or names is None
-    return Reads(tuple(read_globals), frozenset(attributes), tuple(imports), is_open)
+    if not _OF_GLOBALS.isdisjoint(read_globals):            # `globals()["factor"]`, `eval("factor * 2")`
+        read_globals.update(dict.fromkeys(_words_in(code)))
+    if "modules" in attributes or "import_module" in attributes or "import_module" in read_globals:
+        modules.update(dict.fromkeys(c for c in code.co_consts if isinstance(c, str)))
+    return Reads(tuple(read_globals), frozenset(attributes), tuple(modules), is_open)
+
+
+def _words_in(code: types.CodeType) -> list[str]:
+    return [word for text in code.co_consts if isinstance(text, str) for word in re.findall(r"[^\W\d]\w*", text)]
 
 
 _NAMED = frozenset(dis.hasname)

@@ -236,8 +236,10 @@ class Namespace(Parts):
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
         space = name(self.object)
-        return [f"if {space}.get({key!r}, MISSING) is not {name(then)}: return False" for key, then in self.held.items()
-                if not isinstance(then, types.ModuleType)]          # imported modules stay
+        absent = tuple([key for key, then in self.held.items() if then is MISSING])      # built-ins that nothing hides
+        lines = [f"if {space}.get({key!r}, MISSING) is not {name(then)}: return False" for key, then in self.held.items()
+                 if then is not MISSING and not isinstance(then, types.ModuleType)]      # imported modules stay
+        return lines + [f"if not {space}.keys().isdisjoint({absent!r}): return False"] * bool(absent)
 
 
 def _put(namespace: Any, key: str, value: Any) -> None:
@@ -306,11 +308,10 @@ class Function(Parts):
         _set(self.object, key, value)
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
-        yield "__code__"
-        for name in ("__defaults__", "__kwdefaults__"):
-            if getattr(self.object, name) is not None:
-                yield name
-        yield from names & vars(self.object).keys()
+        if id(self.object.__code__) in scope.ran:
+            yield "__code__"
+            yield from [name for name in ("__defaults__", "__kwdefaults__") if getattr(self.object, name) is not None]
+        yield from names & (vars(self.object).keys() | _FUNCTION_FIELDS)
 
     def step(self, key: str) -> str:
         return " in its code" if key == "__code__" else f".{key}"
@@ -329,11 +330,14 @@ def _set(owner: Any, key: str, value: Any) -> None:
         setattr(owner, key, value)
 
 
+_FUNCTION_FIELDS = frozenset(["__name__", "__qualname__", "__doc__", "__module__"])
+
+
 class Class(Parts):
     """What names mean on a class, its bases included; no descriptor is run. of_all: for objects whose every
     attribute may be read."""
 
-    __slots__ = ("names", "of_all", "sizes")
+    __slots__ = ("mro", "names", "of_all", "sizes")
     _NEVER = frozenset(["__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__",
                         "__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__",
                         "__annotate__", "__annotate_func__", "__annotations_cache__"])
@@ -342,9 +346,14 @@ class Class(Parts):
         super().__init__(object, path)
         self.of_all = False
         self.names: Set[str] = frozenset()
+        self.mro: tuple[type, ...] = object.__mro__
         self.sizes: list[tuple[type, int]] = []
 
     def read(self, key: str) -> Any:
+        if key == "__subclasses__":
+            now = tuple(self.object.__subclasses__())
+            then = self.held.get(key)
+            return then if then == now else now
         for base in self.object.__mro__:
             if key in base.__dict__:
                 return base.__dict__[key]
@@ -356,17 +365,23 @@ class Class(Parts):
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         first, self.names = not self.sizes, scope.attributes
+        yield from names & {"__subclasses__"}
+        derives = any(not is_user_class(base) for base in self.mro[:-1])
         for base in self.object.__mro__:
             fields = base.__dict__
             if is_user_class(base):
                 if first:
                     self.sizes.append((base, len(fields)))
                     yield from [n for n in fields if n.startswith("__") and n.endswith("__") and n not in self._NEVER]
+                    if derives:             # what the framework or a package may call
+                        yield from [n for n, value in fields.items() if _is_method(value)]
                 yield from [n for n in fields if n not in self._NEVER] if self.of_all else names & fields.keys()
             elif base is not object and "forward" in fields:
                 yield "forward"                 # replaced on a layer's class
 
     def differing(self) -> tuple[str, Any, Any] | None:
+        if self.object.__mro__ is not self.mro:
+            return ".__bases__", self.mro, self.object.__mro__
         found = super().differing()
         if found is None and any(len(base.__dict__) != size for base, size in self.sizes):
             appeared = self.appeared()
@@ -383,18 +398,25 @@ class Class(Parts):
         return None
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
-        if any(len(base.__dict__) != size for base, size in self.sizes) and self.appeared():
+        if any(len(base.__dict__) != size for base, size in self.sizes) and self.appeared() \
+                or self.object.__mro__ is not self.mro:
             return None
         return super().pairs(other)
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
         lines = [f"if len({name(base)}.__dict__) != {size}: return False" for base, size in self.sizes]
+        if self.sizes:
+            lines.append(f"if {name(self.object)}.__mro__ is not {name(self.mro)}: return False")
         for key, then in self.held.items():
             holder = next((base for base in self.object.__mro__ if key in base.__dict__), None)
             if holder is None:
                 return super().test(name)
             lines.append(f"if {name(holder)}.__dict__.get({key!r}) is not {name(then)}: return False")
         return lines
+
+
+def _is_method(value: Any) -> bool:
+    return isinstance(value, (types.FunctionType, staticmethod, classmethod, property))
 
 
 class Instance(Parts):

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from flambeau.frontend.heap import Scope
+from flambeau.frontend.reads import is_user_class
 from flambeau.frontend.scalars import is_runtime_number
 from flambeau.frontend.state import Instance, Step, all_are, is_same
+from flambeau.frontend.tensor import Tensor
 
 _OWN = frozenset(["state", "param_groups"])
 
@@ -16,7 +18,7 @@ class OptimizerState(Instance):
     at every call. Code of the user's that names `param_groups` may look at those too; then they are guarded.
     State that a first step creates is adopted."""
 
-    __slots__ = ("groups", "is_open", "kept", "state")
+    __slots__ = ("groups", "is_open", "is_strict", "kept", "state")
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         return [key for key in super().keys(scope, names) if key not in _OWN]
@@ -25,11 +27,12 @@ class OptimizerState(Instance):
         is_first = self.fields is None
         found = list(super().extend(scope, names))
         if is_first:
-            self.is_open = False
             self.kept = [(group, dict(group), list(group["params"])) for group in self.object.param_groups]
-        elif self.is_open or "param_groups" not in names:
+            self.is_open = any(is_user_class(base) for base in type(self.object).__mro__)
+        elif _LOOKING.isdisjoint(names):
             return found
-        self.is_open = "param_groups" in scope.attributes
+        self.is_open = self.is_open or not _LOOKING.isdisjoint(scope.attributes)
+        self.is_strict = not _LOOKING_AT_STATE.isdisjoint(scope.attributes)
         self.settle()
         for number, (group, held, _) in enumerate(self.kept):
             found += [(f".param_groups[{number}].{key}", value) for key, value in held.items() if key != "params"]
@@ -73,9 +76,15 @@ class OptimizerState(Instance):
         groups, state = self._groups(), self._state()
         if len(groups) != len(self.groups) or not all_are(groups, self.groups):
             return self._differing_group() or (".param_groups", self.groups, groups)
-        if len(state) < len(self.state) or not all_are(state, self.state):
+        if not self._may_become(state) or not all_are(state, self.state):
             return ".state", self.state, state
         return None
+
+    def _may_become(self, state: list[Any]) -> bool:
+        """State only grows, by tensors that a step made outside the trace, and only where no code looks at it."""
+        added = state[len(self.state):]
+        return len(state) >= len(self.state) and not (self.is_strict and added) and all(
+            isinstance(value, (Tensor, dict, str)) for value in added)
 
     def _differing_group(self) -> tuple[str, Any, Any] | None:
         for number, (group, (then, held, _)) in enumerate(zip(self.object.param_groups, self.kept, strict=False)):
@@ -87,7 +96,7 @@ class OptimizerState(Instance):
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
         found = super().pairs(other)
         groups, state = self._groups(), self._state()
-        if found is None or len(groups) != len(self.groups) or len(state) < len(self.state):
+        if found is None or len(groups) != len(self.groups) or not self._may_become(state):
             return None
         return [*found, *zip(self.groups, groups, strict=True), *zip(self.state, state, strict=False)]
 
@@ -103,4 +112,6 @@ class OptimizerState(Instance):
         return [f"if {name(self)}.differing() is not None: return False"]
 
 
+_LOOKING_AT_STATE = frozenset(["state", "state_dict", "_state_of"])
+_LOOKING = _LOOKING_AT_STATE | {"param_groups"}
 _HINTS = frozenset(["param_names", "foreach", "fused", "capturable"])         # they change nothing
