@@ -10,6 +10,9 @@ Classes inherit the builtin that PyTorch users already catch for the same mistak
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 __all__ = [
     "CaptureError",
     "FlambeauError",
@@ -62,11 +65,29 @@ class IndexOutOfRangeError(FlambeauError, IndexError, RuntimeError):
     """A dim or an index outside its range, found before any kernel runs."""
 
 
-class TraceError(FlambeauError, RuntimeError, TypeError):
+class _Listening(threading.local):
+    """Who is told of refusals in this thread: the trace that runs, which a refusal ends even if user code catches it."""
+
+    tell: Callable[[FlambeauError], object] | None = None
+
+
+listening = _Listening()
+
+
+class _Refusal(FlambeauError):
+    """A valid program that can't be compiled, or not be done at all."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, where=where, hint=hint)
+        if listening.tell is not None:
+            listening.tell(self)
+
+
+class TraceError(_Refusal, RuntimeError, TypeError):
     """Python asked a traced tensor for something only a real value has (a bool, an int, an array)."""
 
 
-class CaptureError(FlambeauError, RuntimeError):
+class CaptureError(_Refusal, RuntimeError):
     """A compiled function has an effect on Python state that the compiler cannot reproduce on later calls."""
 
 
@@ -98,7 +119,7 @@ class KernelError(FlambeauError, IndexError, ArithmeticError, RuntimeError):
         self.details = details
 
 
-class UnsupportedError(FlambeauError, NotImplementedError):
+class UnsupportedError(_Refusal, NotImplementedError):
     """A thing that is valid but that this version, device or platform cannot do."""
 
 

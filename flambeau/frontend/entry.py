@@ -1,6 +1,7 @@
 """One compiled signature: when it applies, and how to run it."""
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,15 @@ class LeafGuard:
     """What an argument leaf must be: a tensor of one type, a number of one kind (or value, when the trace depended
     on it), or one particular object."""
 
-    __slots__ = ("expected", "kind", "name", "requires_grad")
+    __slots__ = ("cls", "expected", "is_leaf", "kind", "name", "requires_grad")
 
     def __init__(self, leaf: Any, name: str, by_value: bool):
         self.name, self.requires_grad = name, False
+        self.cls = type(leaf)
         self.expected: Any
         if isinstance(leaf, Tensor):
             self.kind, self.expected, self.requires_grad = "tensor", leaf._type, leaf._requires_grad
+            self.is_leaf = leaf._record is None
         elif is_runtime_number(leaf) and not by_value:
             self.kind, self.expected = "number", type(leaf)
         elif isinstance(settled(leaf), (int, float, str, bytes, type(None), complex, np.generic, frozenset)):
@@ -54,7 +57,8 @@ class LeafGuard:
     def holds(self, leaf: Any) -> bool:
         match self.kind:
             case "tensor":
-                if not isinstance(leaf, Tensor) or leaf._requires_grad is not self.requires_grad:
+                if type(leaf) is not self.cls or leaf._requires_grad is not self.requires_grad \
+                        or (leaf._record is None) is not self.is_leaf:
                     return False
                 if leaf._type is not self.expected:
                     if leaf._type != self.expected:
@@ -75,6 +79,10 @@ class LeafGuard:
                 return f"{self.name} is {type(leaf).__name__}, was a tensor {self.expected}"
             if leaf._type != self.expected:
                 return f"{self.name} is {leaf._type}, was {self.expected}"
+            if type(leaf) is not self.cls:
+                return f"{self.name} is a {type(leaf).__name__}, was a {self.cls.__name__}"
+            if leaf._requires_grad is self.requires_grad:
+                return f"{self.name} is {'a leaf' if leaf._record is None else 'no leaf'} of autograd"
             return f"{self.name} {'requires' if leaf._requires_grad else 'does not require'} grad"
         if self.kind == "number":
             if type(leaf) is self.expected:
@@ -83,6 +91,21 @@ class LeafGuard:
         if self.kind == "value":
             return f"{self.name} is {leaf!r}, was {self.expected!r}"
         return f"{self.name} is another {type(leaf).__name__}"
+
+
+def _alike(leaves: Sequence[Any]) -> tuple[list[tuple[int, int]], list[list[int]]]:
+    """(leaf, earlier leaf) that are one tensor, and groups of leaves of one type that are different tensors."""
+    first_of: dict[int, int] = {}
+    repeated: list[tuple[int, int]] = []
+    groups: dict[Any, list[int]] = {}
+    for n, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            first = first_of.setdefault(id(leaf), n)
+            if first != n:
+                repeated.append((n, first))
+            else:
+                groups.setdefault((leaf._type, leaf._requires_grad), []).append(n)
+    return repeated, [group for group in groups.values() if len(group) > 1]
 
 
 class Entry:
@@ -94,6 +117,7 @@ class Entry:
         by_value = {s.key for s in traced.scalars if s.owner is None and s.guarded}
         self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value) for n, leaf in enumerate(leaves)]
         self.layouts = [(n, strides_of(leaves[n])) for n in traced.laid_out]
+        self.repeated, self.distinct = _alike(leaves)
         self.guards = GuardSet(traced.heap)
         self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
@@ -131,6 +155,8 @@ class Entry:
         for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
             if not guard.holds(leaf):
                 return False
+        if not self.repeats_hold(leaves):
+            return False
         for n in self.traced.unset_grads:
             if leaves[n]._grad is not None:
                 return False
@@ -149,6 +175,11 @@ class Entry:
         first: dict[int, int] = {}
         return [id(leaves[n]) if id(leaves[n]) in self._outside_of else first.setdefault(id(leaves[n]), n)
                 for n in self._identified]
+
+    def repeats_hold(self, leaves: Sequence[Any]) -> bool:
+        """The same tensors are given twice."""
+        return all(leaves[n] is leaves[first] for n, first in self.repeated) and \
+            all(len({id(leaves[n]) for n in group}) == len(group) for group in self.distinct)
 
     def environment_holds(self) -> bool:
         """Everything but the arguments."""
@@ -222,6 +253,8 @@ class Entry:
         for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
             if not guard.holds(leaf):
                 return guard.difference(leaf)
+        if not self.repeats_hold(leaves):
+            return "other arguments are one and the same tensor"
         if grad_mode.enabled is not self.grad_enabled:
             return f"grad mode is {'on' if grad_mode.enabled else 'off'}"
         if get_default_dtype() is not self.default_dtype:
@@ -384,6 +417,8 @@ class Entry:
                     made.append(wrap(buffers[spec.index], traced.graph.outputs[spec.index].type))
                 case "object":
                     made.append(spec.value)
+                case "copy":
+                    made.append(copy.copy(spec.value))
                 case "arg":
                     made.append(leaves[spec.index])
                 case "repeat":

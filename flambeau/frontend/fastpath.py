@@ -15,6 +15,7 @@ from flambeau.frontend.autograd import grad_mode
 from flambeau.frontend.dispatch import is_stale
 from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.gradients import Home
+from flambeau.frontend.layout import is_row_major
 from flambeau.frontend.scalars import INTEGER_LIMIT
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
@@ -36,8 +37,9 @@ def make_fast_call(entry: Entry) -> Callable[[tuple[Any, ...]], Any] | None:
         return None
     simple_result = traced.structure is None or all(c is None for c in traced.structure.children)
     if (not simple_result or entry.segments and not entry.spent or traced.written_args or traced.arg_grads
-            or traced.laid_out or traced.unset_grads or traced.flags or traced.arg_hooks or traced.result_grads
+            or traced.unset_grads or traced.flags or traced.arg_hooks or traced.result_grads
             or entry._gives_grads
+            or not all(is_row_major(entry.leaf_guards[n].expected.static_shape, s) for n, s in entry.layouts)
             or any(s.kind != "out" and s.kind != "object" for s in traced.outputs)
             or traced.structure is not None and traced.structure.kind not in (tuple, list)):
         return None
@@ -97,7 +99,10 @@ class _Writer:
         guard = self.entry.leaf_guards[n]
         known = self.constant("guard", guard)
         if guard.kind == "tensor":
-            self.put(f"if not isinstance(a{n}, Tensor) or a{n}._requires_grad is not {guard.requires_grad}: return MISS")
+            kind = "Tensor" if guard.cls is Tensor else self.constant("cls", guard.cls)
+            self.put(f"if type(a{n}) is not {kind} or a{n}._requires_grad is not {guard.requires_grad}: return MISS")
+            if guard.requires_grad:
+                self.put(f"if (a{n}._record is None) is not {guard.is_leaf}: return MISS")
             self.put(f"if a{n}._type is not {known}.expected and not {known}.holds(a{n}): return MISS")
         elif guard.kind == "number":
             self.put(f"if type(a{n}) is not {self.constant('kind', guard.expected)}: return MISS")
@@ -124,6 +129,12 @@ class _Writer:
 
     def aliases(self) -> None:
         entry = self.entry
+        for n, first in entry.repeated:
+            self.put(f"if a{n} is not a{first}: return MISS")
+        for group in entry.distinct:
+            same = f"a{group[0]} is a{group[1]}" if len(group) == 2 else \
+                f"len({{{', '.join(f'id(a{n})' for n in group)}}}) != {len(group)}"
+            self.put(f"if {same}: return MISS")
         if entry.exclusive and entry.traced.arg_leaves:
             self.put(f"if {' or '.join(f'id(a{n}._storage) in entry.state_storages' for n in entry.traced.arg_leaves)}: "
                      "return MISS")
@@ -131,8 +142,10 @@ class _Writer:
     def pointer(self, n: int) -> str:
         self.put(f"s{n} = a{n}._storage")
         self.put(f"if a{n}._base is None and s{n}.pointer: p{n} = s{n}.pointer")
+        matters = any(n == leaf for leaf, _ in self.entry.layouts)          # how it lies in memory
+        layout = f" or not a{n}._data().flags.c_contiguous" if matters else ""
         self.put("else:")
-        self.put(f"    if is_stale(a{n}): return MISS")
+        self.put(f"    if is_stale(a{n}){layout}: return MISS")
         self.put(f"    p{n}, h{n} = argument(a{n})")
         return f"p{n}"
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import operator
 import sys
+import threading
 import types
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from flambeau.errors import CaptureError, TraceError
@@ -17,7 +20,10 @@ from flambeau.frontend.epoch import epoch
 from flambeau.frontend.heap import Heap, Scope, functions_running, loaded_module
 from flambeau.frontend.reads import is_user_file
 from flambeau.frontend.state import BY_VALUE, MISSING, Length, Node, TensorFacts
+from flambeau.frontend.where import describe, is_internal, user_location
 
+_ELSEWHERE = frozenset(id(function.__code__) for function in (
+    threading.Thread.start, ThreadPoolExecutor.submit, BaseProcess.start))
 _GENERATED = 300            # nodes that are checked by generated code; the rest in a loop
 
 
@@ -59,8 +65,15 @@ class Watch:
                 self._open(frame)
             return
         if not is_user_file(code.co_filename) or code.co_name == "<module>":
+            if id(code) in _ELSEWHERE and not self._is_ours(frame.f_back):
+                TraceError("work was given to another thread or process while a function was traced, where it can't be "
+                           "traced", where=describe(user_location()), hint="do it outside the compiled function")
             return
         self._start(frame)
+
+    @staticmethod
+    def _is_ours(frame: types.FrameType | None) -> bool:
+        return frame is not None and is_internal(frame.f_code.co_filename)
 
     _opening: frozenset[int] | set[int] = frozenset()
 
@@ -114,6 +127,10 @@ class Watch:
             module = loaded_module(name)
             if module is not None:
                 self.heap.add_module(module)
+
+    def knows(self, value: Any) -> bool:
+        """True for an object that was there before the trace."""
+        return self.heap.has_met(value)
 
     def restore(self) -> None:
         """Put back whatever the traced code changed."""

@@ -133,6 +133,9 @@ class Heap:
     def knows_function(self, code: types.CodeType) -> bool:
         return id(code) in self._waiting
 
+    def has_met(self, value: Any) -> bool:
+        return id(value) in self.nodes or id(value) in self._passed
+
     def open(self, value: Any) -> None:
         """Guard every attribute of an object that was met before, and its class's data."""
         for key in (id(value), (id(value), "attributes"), id(type(value))):

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from flambeau.errors import TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import record_of
 from flambeau.frontend.backward import backward, register_hook, retain_grad
@@ -28,6 +29,7 @@ from flambeau.frontend.functions.coerce import cast
 from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DTYPES, DType
 from flambeau.ir.types import TensorType
@@ -222,6 +224,10 @@ def _set_data(self: Tensor, value: Tensor) -> None:
     """Point this tensor at the memory of `value`."""
     if not isinstance(value, Tensor):
         raise TypeError(f"data must be a Tensor, got {type(value).__name__}")
+    if active.tracer is not None and active.tracer.is_from_outside(self):
+        raise TraceError("the data of a tensor from outside was replaced in a compiled function",
+                         where=describe(user_location()),
+                         hint="change it in place: `with fb.no_grad(): tensor.copy_(value)`")
     self._storage, self._type, self._array = value._storage, value._type, value._array
     self._base, self._chain = value._bare_base(), value._chain
     epoch.bump()

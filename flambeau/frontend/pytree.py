@@ -12,12 +12,15 @@ LEAF = None
 @dataclass(frozen=True, slots=True)
 class Structure:
     """How leaves nest. kind: the container's class; keys: dict keys or field names; children: one per entry, None
-    for a leaf. Equal structures flatten to leaves in the same order."""
+    for a leaf, then one per attribute set on a tuple or dict of a subclass. Equal structures flatten to leaves in the
+    same order."""
 
     kind: type
     keys: tuple[Any, ...]
     children: tuple[Structure | None, ...]
     factory: Any = None                     # of a defaultdict
+    key_kinds: tuple[type, ...] = ()        # 1, 1.0 and True are equal
+    attributes: tuple[str, ...] = ()
 
 
 def flatten(tree: Any, path: str = "") -> tuple[list[Any], list[str], Structure | None]:
@@ -34,8 +37,14 @@ def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str]) -> Struc
         paths.append(path)
         return LEAF
     keys, values, steps = entries
+    kind = type(tree)
+    attributes: tuple[str, ...] = ()
+    if kind not in _PLAIN and isinstance(tree, (tuple, dict)) and getattr(tree, "__dict__", None):
+        attributes = tuple(tree.__dict__)
+        values, steps = [*values, *tree.__dict__.values()], [*steps, *(f".{name}" for name in attributes)]
     children = tuple([_flatten(v, path + step, leaves, paths) for v, step in zip(values, steps, strict=True)])
-    return Structure(type(tree), keys, children, getattr(tree, "default_factory", None) if isinstance(tree, dict) else None)
+    return Structure(kind, keys, children, getattr(tree, "default_factory", None) if isinstance(tree, dict) else None,
+                     tuple(map(type, keys)), attributes)
 
 
 def _entries(tree: Any) -> tuple[tuple[Any, ...], Sequence[Any], Sequence[str]] | None:
@@ -62,6 +71,7 @@ def unflatten(structure: Structure | None, leaves: Sequence[Any]) -> Any:
 
 
 _END = object()
+_PLAIN = (tuple, list, dict)
 
 
 def _unflatten(structure: Structure | None, leaves: Any) -> Any:
@@ -71,16 +81,27 @@ def _unflatten(structure: Structure | None, leaves: Any) -> Any:
     kind = structure.kind
     if kind in (tuple, list):
         return kind(values)
-    if issubclass(kind, tuple):
-        return tuple.__new__(kind, values)          # a namedtuple, or a Size
-    if issubclass(kind, dict):
-        made = kind() if structure.factory is None else kind(structure.factory)
-        made.update(zip(structure.keys, values, strict=True))
+    if issubclass(kind, (tuple, dict)):
+        count = len(values) - len(structure.attributes)
+        made: Any = _remade(kind, structure, values[:count])
+        if structure.attributes:
+            made.__dict__.update(zip(structure.attributes, values[count:], strict=True))
         return made
     record: Any = object.__new__(kind)              # __init__ would compute fields anew, or refuse them
     for name, value in zip(structure.keys, values, strict=True):
         object.__setattr__(record, name, value)
     return record
+
+
+def _remade(kind: type, structure: Structure, values: list[Any]) -> Any:
+    if issubclass(kind, tuple):
+        return tuple.__new__(kind, values)          # a namedtuple, or a Size
+    made = kind.__new__(kind)                       # a dict; its __init__ may want other arguments
+    if structure.factory is not None:
+        made.default_factory = structure.factory
+    for key, value in zip(structure.keys, values, strict=True):
+        dict.__setitem__(made, key, value)
+    return made
 
 
 def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:

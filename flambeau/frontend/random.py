@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import UnsupportedError
+from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import set_grad_enabled
 from flambeau.frontend.dispatch import constant, dispatch, write
 from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
@@ -31,7 +32,8 @@ class Generator:
     def __init__(self, device: Any = "cpu"):
         if str(device).split(":")[0] != "cpu":
             raise UnsupportedError(f"Generator: device {str(device)!r} is not available; tensors live on 'cpu'")
-        self.state = Tensor._from_array(np.array([_DEFAULT_SEED, 0], np.int64), dt.i64)
+        start = np.array([_DEFAULT_SEED, 0], np.int64)
+        self.state = Tensor._from_array(start, dt.i64) if active.tracer is None else constant(start, dt.i64)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of `seed` from its beginning. Returns the generator."""
@@ -41,6 +43,9 @@ class Generator:
 
     def seed(self) -> int:
         """Start a stream that nobody can foresee; its seed."""
+        if active.tracer is not None:
+            raise TraceError("seed() was called in a compiled function: its seed would be the same at every call",
+                             where=describe(user_location()), hint="call it outside, or manual_seed(number) inside")
         fresh = int.from_bytes(os.urandom(8), "little") >> 1
         self.manual_seed(fresh)
         return fresh

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing", "__slots__": ()})()
 LARGEST_ARRAY = 1 << 24             # bytes; larger NumPy arrays are compared by identity
 BY_VALUE = (int, float, complex, str, bytes, bool, type(None))
-_IMMUTABLE = (range, slice, TensorType, DType, np.dtype, decimal.Decimal, fractions.Fraction, datetime.date,
+_IMMUTABLE = (range, TensorType, DType, np.dtype, decimal.Decimal, fractions.Fraction, datetime.date,
               datetime.timedelta, datetime.time, pathlib.PurePath)
 
 # -- comparing values -------------------------------------------------------------------------------------------------

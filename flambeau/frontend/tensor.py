@@ -250,7 +250,7 @@ class Tensor(TensorMethods):
     def is_leaf(self) -> bool:
         """True when no recorded operation made this tensor."""
         self._up_to_date()
-        return self._record is None
+        return self._record is None if active.tracer is None else active.tracer.is_leaf(self)
 
     @property
     def grad_fn(self) -> Record | None:
@@ -318,6 +318,8 @@ class Tensor(TensorMethods):
 
     def __repr__(self) -> str:
         if self._storage.trace is not None:
+            if not self._storage.trace.closed:
+                raise self._storage.trace.no_data_error(self)
             return f"tensor(<traced {self._type}, made at {self._storage.origin or 'unknown line'}>)"
         return _format(self)
 

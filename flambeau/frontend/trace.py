@@ -98,6 +98,7 @@ class Trace:
         self.hooks_of_argument: dict[int, tuple[Tensor, tuple[int, ...]]] = {}
         self.made: dict[int, Tensor] = {}               # tensors made here over memory from outside, by id
         self._strides: dict[Storage, tuple[int, ...]] = {}
+        self.asked_strides: set[Storage] = set()        # where the function depends on how a tensor lies in memory
         self.added_grads: set[int] = set()              # arguments whose .grad was added to, whatever it was
         self.unset_grads: set[int] = set()              # arguments whose .grad must be None at the start
         self._views: dict[tuple[Storage, tuple[Op, ...]], tuple[Value, Value]] = {}
@@ -271,8 +272,10 @@ class Trace:
     def argument(self, like: Tensor, label: str) -> Tensor:
         """A traced stand-in for a tensor argument."""
         value = self.graph.add_input(like._type, label, "arg")
-        shell = self._shell(value, None)
+        shell = self._shell(value, None, like.__class__)
         shell._requires_grad = like._requires_grad
+        if hasattr(like, "__dict__"):
+            shell.__dict__.update(like.__dict__)
         if like._record is None:
             shell._origin = like            # its gradients and hooks are this leaf's
         self.argument_of[id(origin_of(shell))] = like
@@ -299,7 +302,21 @@ class Trace:
 
     def strides_in(self, storage: Storage) -> tuple[int, ...] | None:
         """How an argument that is not contiguous lies in memory; None for other storages."""
+        self.asked_strides.add(storage)
         return self._strides.get(storage)
+
+    def is_row_major(self, storage: Storage) -> bool:
+        """True for all but arguments that lie in memory in another order."""
+        return storage not in self._strides
+
+    def is_from_outside(self, t: Tensor) -> bool:
+        """True for captured tensors and arguments."""
+        return t._storage.trace is None or id(t) in self.argument_of
+
+    def is_leaf(self, t: Tensor) -> bool:
+        """True when no operation made this tensor, outside or in here."""
+        like = self.argument_of.get(id(t), t)
+        return t._record is None and like._record is None
 
     def current_value(self, storage: Storage) -> Value:
         return self._current[storage]
@@ -308,10 +325,10 @@ class Trace:
         """From now on the storage that `tensor` owns holds `value`."""
         self._current[tensor._storage] = value
 
-    def _shell(self, value: Value, loc: Location | None) -> Tensor:
+    def _shell(self, value: Value, loc: Location | None, cls: type[Tensor] | None = None) -> Tensor:
         storage = Storage(trace=self, origin=loc)       # type: ignore[arg-type]
         self._current[storage] = value
-        return Tensor._make(storage, value.type)
+        return Tensor._make(storage, value.type, cls=cls)
 
     # -- numbers ----------------------------------------------------------------------------------------------------
 
@@ -351,24 +368,23 @@ class Trace:
                 f"a traced tensor ({t._type}) was kept after its compiled function ({self.graph.name}) had returned; "
                 f"it was made at {describe(origin) or 'an argument'}",  # type: ignore[arg-type]
                 where=where, hint="return it from the compiled function instead of storing it outside")
-        return self.failed(TraceError(
+        return TraceError(
             f"the value of a traced tensor ({t._type}) was asked for in {self.graph.name}, but a traced tensor has no "
             "value until the compiled function runs: if/while on a tensor, bool(), int(), float(), item(), numpy() "
             "and print need one", where=where,
             hint="use fb.where(cond, a, b) for a choice, return the tensor to look at it outside, or take this part "
-                 "out of the compiled function"))
+                 "out of the compiled function")
 
     def concrete_data_error(self, t: Tensor) -> Exception:
         """A captured tensor's value would be baked into the trace."""
-        return self.failed(TraceError(
+        return TraceError(
             f"the value of a tensor from outside ({t._type}) was asked for while {self.graph.name} was traced; it would "
             "be frozen into the compiled function", where=describe(user_location()),
-            hint="use the tensor in ops, or pass the number as an argument"))
+            hint="use the tensor in ops, or pass the number as an argument")
 
-    def failed(self, error: Exception) -> Exception:
-        """Remember the first error of the trace, which ends it even if the user's code goes on."""
+    def fail(self, error: Exception) -> None:
+        """Remember the first refusal, which ends the trace even if the user's code goes on."""
         self.failure = self.failure or error
-        return error
 
     def _located(self, error: Exception, loc: Location | None) -> Exception:
         if hasattr(error, "where") and error.where is None:

@@ -1,13 +1,16 @@
 """One call -> a Traced graph: binds arguments, runs the function under trace, and collects what it did."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from flambeau.errors import CaptureError, TraceError, UnsupportedError
+from flambeau.errors import CaptureError, TraceError, UnsupportedError, listening
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import grad_mode, origin_of
 from flambeau.frontend.gradients import Current, GradWrite, Home, ReadGrad, home_of
@@ -17,6 +20,7 @@ from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.pytree import Structure, flatten, unflatten
 from flambeau.frontend.scalars import Scalar, is_runtime_number, plain, settled
 from flambeau.frontend.segments import Differentiable, differentiate
+from flambeau.frontend.state import is_value
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.trace import Outside, ScalarInput, Trace
@@ -28,7 +32,8 @@ from flambeau.ir.graph import Graph, Node, Value, inline
 class OutputSpec:
     """One leaf of the result. kind: "out" (output number `index`), "number" (likewise, as a Python number), "arg"
     (the caller's leaf `index`), "repeat" (the result's leaf `index` again), "grad" (the .grad that `value`, a GradWrite
-    or ReadGrad, is about), "arg grad" (that of leaf `index`), "object" (`value` as it is: captured tensors, constants)."""
+    or ReadGrad, is about), "arg grad" (that of leaf `index`), "object" (`value` as it is: captured tensors, constants),
+    "copy" (a copy of `value`)."""
 
     kind: str
     index: int = -1
@@ -84,11 +89,11 @@ class Binder:
         is_done = False
         try:
             with self.watch:
-                active.tracer = self.trace
+                active.tracer, listening.tell = self.trace, self.trace.fail
                 try:
                     result = self.function(*args, **kwargs)
                 finally:
-                    active.tracer = None
+                    active.tracer = listening.tell = None
                     self._take_back_modes(*modes)
                 self._check_failure()
                 self._check_arguments((args, kwargs), bound)
@@ -111,6 +116,9 @@ class Binder:
     def _bind(self, number: int, leaf: Any) -> Any:
         label = _label(self.paths[number])
         if isinstance(leaf, Tensor):
+            for earlier, like in enumerate(self.leaves[:number]):
+                if like is leaf:
+                    return self.shell_of[earlier]
             shell = self.trace.argument(leaf, label)
             self.shell_of[number] = shell
             self.input_of[shell._storage] = self.trace.current_value(shell._storage)
@@ -152,7 +160,7 @@ class Binder:
         if now != (grad_enabled, dtype):
             grad_mode.enabled = grad_enabled
             set_default_dtype(dtype)
-            self.trace.failed(CaptureError(
+            self.trace.fail(CaptureError(
                 f"{self.trace.graph.name} changed the grad mode or the default dtype and left it so: a compiled function "
                 "can't repeat such a side effect",
                 hint="use `with fb.set_grad_enabled(...):`, or change it outside the compiled function"))
@@ -208,7 +216,7 @@ class Binder:
             result_grads,
             [n for n in wants_grad if leaves[n]._retains_grad],
             [n for n, shell in self.shell_of.items() if n in written_args
-             or trace.has_writes and trace.strides_in(shell._storage) is not None],
+             or shell._storage in trace.asked_strides or trace.has_writes and not trace.is_row_major(shell._storage)],
             self._read_grads(), self._outside(),
             [(o.tensor, o.tensor._requires_grad) for o in trace.outside.values()
              if o.tensor._requires_grad is not o.requires_grad
@@ -240,14 +248,13 @@ class Binder:
             if isinstance(leaf, Scalar):
                 specs.append(OutputSpec("number", len(values), is_integer=leaf.is_whole))
                 values.append(trace.value_of(leaf.tensor))
-            elif hasattr(type(leaf), "__next__"):
-                raise TraceError(f"{trace.graph.name} returned an iterator ({type(leaf).__name__}), which a compiled "
-                                 "function could give only once", hint="return a list or a tuple")
+            elif not isinstance(leaf, Tensor):
+                specs.append(self._other_output(leaf))
             elif id(leaf) in grad_of:
                 specs.append(OutputSpec("grad", value=grad_of[id(leaf)]))
-            elif isinstance(leaf, Tensor) and id(leaf) in arg_grad_of:
+            elif id(leaf) in arg_grad_of:
                 specs.append(OutputSpec("arg grad", arg_grad_of[id(leaf)]))
-            elif not isinstance(leaf, Tensor) or leaf._storage.trace is None and id(leaf) not in trace.made:
+            elif leaf._storage.trace is None and id(leaf) not in trace.made:
                 specs.append(OutputSpec("object", value=leaf))
             elif id(leaf) in leaf_of_shell and leaf._record is None:
                 specs.append(OutputSpec("arg", leaf_of_shell[id(leaf)]))
@@ -258,6 +265,22 @@ class Binder:
                 specs.append(OutputSpec("out", len(values)))
                 values.append(trace.value_of(leaf))
         return specs, values
+
+    def _other_output(self, leaf: Any) -> OutputSpec:
+        """A result that is no tensor: a fixed value, an object from outside, or a simple container made anew at each
+        call."""
+        name, kind = self.trace.graph.name, type(leaf)
+        if hasattr(kind, "__next__"):
+            raise TraceError(f"{name} returned an iterator ({kind.__name__}), which a compiled function could give only "
+                             "once", hint="return a list or a tuple")
+        if is_value(leaf) or isinstance(leaf, (type, types.ModuleType)) or self.watch.knows(leaf) \
+                or any(leaf is given for given in self.leaves) or isinstance(leaf, slice) and _holds_values(
+                    (leaf.start, leaf.stop, leaf.step)):
+            return OutputSpec("object", value=leaf)
+        if isinstance(leaf, (set, frozenset, deque, bytearray, np.ndarray)) and _holds_values(leaf):
+            return OutputSpec("copy", value=copy.copy(leaf))
+        raise TraceError(f"{name} returned a {kind.__name__} that it had made: a compiled function could only give the "
+                         "same one at every call", hint="return tensors and numbers in tuples, lists, dicts or dataclasses")
 
     def _arguments(self) -> list[tuple[int, Tensor]]:
         """What the arguments are on the tape, each once, with their (first) leaf number."""
@@ -368,6 +391,10 @@ def _prefix(graph: Graph, mark: int) -> Graph:
 def hooks_of(leaf: Tensor) -> list[Any]:
     """The gradient hooks of a leaf, in order."""
     return list((leaf._hooks or {}).values())
+
+
+def _holds_values(items: Iterable[Any]) -> bool:
+    return all(is_value(item) and not isinstance(item, Scalar) for item in items)
 
 
 def _label(path: str) -> str:

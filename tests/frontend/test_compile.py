@@ -245,7 +245,20 @@ def test_aliased_arguments_with_a_write_raise() -> None:
     x = fb.ones(2)
     f(fb.ones(2), fb.ones(2))
     with pytest.raises(UnsupportedError, match="share memory"):
-        f(x, x)
+        f(x, x.detach())
+    assert x.tolist() == [1.0, 1.0]
+
+
+def test_one_tensor_as_two_arguments_is_one_tensor() -> None:
+    def f(a, b):
+        a += 1
+        return a + b, a is b
+
+    compiled, x = fb.compile(f), fb.ones(2)
+    assert not compiled(fb.ones(2), fb.ones(2))[1]
+    total, is_same = compiled(x, x)
+    assert total.tolist() == [4.0, 4.0] and is_same
+    assert not compiled(fb.ones(2), fb.ones(2))[1]
 
 
 def test_noncontiguous_zero_size_and_0d_arguments() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import enable_grad, no_grad
+from flambeau.frontend.functions import creation
 from flambeau.frontend.functions.coerce import tensor_of
 from flambeau.frontend.nn.conversion import clear_grad
 from flambeau.frontend.optim.groups import OptimizerState
@@ -83,6 +84,12 @@ def new_step(start: float = 0.0) -> Tensor:
     return Tensor._from_array(np.array(start, np.float32), dt.f32)
 
 
+def traced_like(value: Tensor) -> Tensor:
+    """A tensor of the trace that is made anew at every call, filled with what `value` is filled with."""
+    (number,) = {n.item() for n in np.unique(value._storage.array)}
+    return creation.full(value._type.static_shape, number, dtype=value.dtype)
+
+
 class Optimizer(Stated):
     """Base of all optimizers. A subclass gives its defaults to `__init__` and defines `_update(group)`, or `step`.
 
@@ -91,6 +98,7 @@ class Optimizer(Stated):
 
     structural: tuple[str, ...] = ("momentum", "dampening", "weight_decay")
     """Hyperparameters whose being zero changes which operations a step does: that much of them is guarded."""
+    _made_in: Any = None            # the trace that made it: its state starts anew at every call
 
     def __init__(self, params: Any, defaults: Mapping[str, Any]):
         if isinstance(params, (Tensor, str)):
@@ -99,6 +107,8 @@ class Optimizer(Stated):
         if defaults.get("differentiable"):
             raise UnsupportedError("differentiable=True: optimizer steps are not recorded",
                                    hint="write the update with tensor operations to differentiate through it")
+        if active.tracer is not None:
+            self._made_in = active.tracer
         self.defaults = dict(defaults)
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
@@ -172,11 +182,10 @@ class Optimizer(Stated):
 
     def _state_of(self, p: Tensor, made: Mapping[str, Callable[[], Tensor]]) -> dict[str, Any]:
         """The state of p, with entries that are missing made now."""
-        state = self.state[p]
+        state, tracer = self.state[p], active.tracer
         for key, make in made.items():
             if state.get(key) is None:
-                state[key] = make()
-        tracer = active.tracer
+                state[key] = make() if tracer is None or tracer is not self._made_in else traced_like(make())
         label = None if tracer is None else tracer.name_of.get(id(p))
         if tracer is not None and label is not None:
             for key, value in state.items():
