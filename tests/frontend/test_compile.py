@@ -155,17 +155,14 @@ def test_if_on_a_traced_tensor_names_the_line_and_a_way_out() -> None:
     assert "fb.where" in str(info.value)
 
 
-@pytest.mark.parametrize("look", [lambda t: t.item(), float, int, bool, lambda t: t.numpy(), lambda t: t.tolist(), print])
-def test_values_of_traced_tensors_are_refused(look, capsys) -> None:
+@pytest.mark.parametrize("look", [lambda t: t.item(), float, int, bool, lambda t: t.numpy(), lambda t: t.tolist(), print,
+                                  repr, str, "{:.1f}".format])
+def test_values_of_traced_tensors_are_refused(look) -> None:
     @fb.compile
     def f(x):
         look(x.sum())
         return x
 
-    if look is print:
-        f(fb.ones(2))                       # prints a description, not numbers
-        assert "traced" in capsys.readouterr().out
-        return
     with pytest.raises(TraceError):
         f(fb.ones(2))
 
