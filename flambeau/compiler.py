@@ -30,6 +30,7 @@ from flambeau.passes.plan import Home, MemoryPlan, plan
 from flambeau.passes.schedule import schedule
 from flambeau.runtime.cache import Cache
 from flambeau.runtime.program import Launch, Program, Slot
+from flambeau.verified import Step, VerifiedExecutable
 
 __all__ = ["CompileTimes", "Compiled", "compile_graph", "register_backend"]
 
@@ -102,20 +103,21 @@ class Compiled:
 
 
 @paused_collector()
-def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False,
+def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False, rules: bool = False,
                   backend: str | Backend = "cpu", passes: Sequence[Pass] = GRAPH_PASSES) -> Compiled:
     """Compile `graph`, which is left as it was.
 
-    verify: check the graph after every pass, and every kernel (slow; tests do). backend: a registered name, or an
-    object with the two functions of `backends.Backend`. passes: what runs instead of GRAPH_PASSES; other passes than
-    those are always verified. Raises GraphError when a pass breaks a rule of the IR or changes the graph's signature,
-    or a kernel does, for example by not storing its results whole."""
+    rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
+    executable that checks all results at every call (see `verified`; hundreds of times slower). backend: a registered
+    name, or an object with the two functions of `backends.Backend`. passes: what runs instead of GRAPH_PASSES; the rules
+    are always checked after others. Raises GraphError when a pass breaks a rule or changes the graph's signature, or a
+    kernel does, for example by not storing its results whole."""
     target, backend, passes = target or host_target(), backend_of(backend), tuple(passes)
-    verify = verify or passes != GRAPH_PASSES
+    rules = rules or verify or passes != GRAPH_PASSES
     started = time.perf_counter()
     dump_dir = _new_dump_dir(graph)
-    fused, report = run(clone(graph)[0], passes, verify=verify, dump_dir=dump_dir)
-    if verify:
+    fused, report = run(clone(graph)[0], passes, verify=rules, dump_dir=dump_dir)
+    if rules:
         _check_signature(graph, fused)
     passed = time.perf_counter()
     calls = [_scheduled(call, target, backend) for call in lower(fused, target)]
@@ -129,10 +131,12 @@ def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = 
     made_for_copies, more = _kernels_of(copies, target, backend)
     built_of.update({id(call.kernel): made for call, made in zip(copies, made_for_copies, strict=True)})
     built = [built_of[id(call.kernel)] for call in memory.calls]
-    if verify:
+    if rules:
         _verify_kernels(memory.calls)
     program, launch_calls = _program(fused, memory, built)
-    executable = backend.executable(program, [built[number] for number in launch_calls])
+    executable: Runnable = backend.executable(program, [built[number] for number in launch_calls])
+    if verify:
+        executable = VerifiedExecutable(graph, fused, passes, memory, _steps(memory, built, backend), program)
     finished = time.perf_counter()
     codegen = _codegen_seconds[0] - codegen_before
     times = CompileTimes(passed - started, lowered - passed, codegen, finished - lowered - codegen)
@@ -237,12 +241,8 @@ def _program(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel]) -> 
     launch_calls: list[int] = []
     for number, (call, kernel, scratch) in enumerate(zip(memory.calls, built, memory.scratch, strict=True)):
         buffers = [slot(memory.home_of[v]) for v in call.buffers] + [slot(home) for home in scratch]
-        for phase in kernel.phases:
-            tasks = phase.task_count(call.sizes)
-            errors = tuple([(status, _located(message, call.kernel)) for status, message in phase.errors])
-            launches.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel and tasks > phase.grain,
-                                   tuple([buffers[p] for p in phase.params]), call.sizes, errors))
-            launch_calls.append(number)
+        launches += _launches(call, kernel, buffers)
+        launch_calls += [number] * len(kernel.phases)
     kinds = [v.node.op.kind for v in graph.inputs]              # type: ignore[attr-defined]
     program = Program(
         tuple([Slot(kind, index, nbytes) for kind, index, nbytes in slots]),      # type: ignore[arg-type]
@@ -251,6 +251,29 @@ def _program(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel]) -> 
         writes_state=bool(graph.writes))
     program.check()
     return program, launch_calls
+
+
+def _launches(call: Call, kernel: BuiltKernel, slots: Sequence[int]) -> list[Launch]:
+    """One launch for each phase of the call's kernel. slots: those of its buffers, then of its scratch."""
+    made = []
+    for phase in kernel.phases:
+        tasks = phase.task_count(call.sizes)
+        errors = tuple([(status, _located(message, call.kernel)) for status, message in phase.errors])
+        made.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel and tasks > phase.grain,
+                           tuple([slots[p] for p in phase.params]), call.sizes, errors))
+    return made
+
+
+def _steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Backend) -> list[Step]:
+    """Each call as a program of its own, over the addresses of its buffers and scratch."""
+    made = []
+    for call, kernel, scratch in zip(memory.calls, built, memory.scratch, strict=True):
+        sizes = [v.type.nbytes for v in call.buffers] + [home.nbytes for home in scratch]
+        launches = _launches(call, kernel, range(len(sizes)))
+        slots = tuple([Slot("arg", number, nbytes) for number, nbytes in enumerate(sizes)])
+        program = Program(slots, tuple(launches), n_args=len(sizes))
+        made.append(Step(call, backend.executable(program, [kernel] * len(launches))))
+    return made
 
 
 def _located(message: str, kernel: Kernel) -> str:

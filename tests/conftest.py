@@ -33,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help="rewrite what tests/golden expects by what the passes give; review the diff")
     parser.addoption("--seeds", metavar="N or FIRST:LAST", type=_seed_range,
                      help="random programs for each test that makes them, instead of a few seconds' worth")
+    parser.addoption("--verify-calls", action="store_true",
+                     help="hold every compiled call against the interpreter, as fb.compile(verify=True) does (slow)")
 
 
 def _seed_range(text: str) -> range:
@@ -67,17 +69,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _every_pass_is_verified() -> Iterator[None]:
-    """The verifier runs after every pass of everything that tests compile."""
+def _all_rules_are_checked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The verifier runs after every pass, and over every kernel, of everything that tests compile."""
+    asked = {"verify": True} if request.config.getoption("--verify-calls") else {"rules": True}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flambeau.compiler, "compile_graph", _verified(flambeau.compiler.compile_graph))
+        patch.setattr(flambeau.compiler, "compile_graph", _verified(flambeau.compiler.compile_graph, asked))
         yield
 
 
-def _verified(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
+def _verified(compile_graph: Callable[..., Any], asked: dict[str, Any]) -> Callable[..., Any]:
     @functools.wraps(compile_graph)
     def compile_and_verify(graph: Any, **how: Any) -> Any:
-        return compile_graph(graph, **{**how, "verify": True})
+        return compile_graph(graph, **{**how, **asked})
 
     return compile_and_verify
 

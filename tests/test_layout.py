@@ -23,7 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "codegen": GROUND | {"ir"},
     "runtime": GROUND | {"ir"},
     "backends": GROUND | {"ir", "codegen", "runtime"},
-    "compiler": GROUND | {"ir", "passes", "codegen", "runtime", "backends"},
+    "verified": GROUND | {"ir", "passes", "runtime", "backends"},
+    "compiler": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified"},
     "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "compiler"},
 }
 FACE = "flambeau"

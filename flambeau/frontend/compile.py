@@ -258,10 +258,11 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     gradients, BatchNorm statistics and the random generator are part of what is compiled. Numbers passed as
     arguments, and optimizer hyperparameters, may change freely.
 
-    verify: check the IR after every pass. recompile_limit: how many signatures are allowed; one more raises
-    UnsupportedError. backend: "cpu" (machine code), "interpret" (NumPy, slow: for debugging), a name given to
-    `compiler.register_backend`, or an object like those. passes: what runs over the graph, in place of
-    `passes.pipeline.GRAPH_PASSES`; `passes=(Pass("mine", function), *GRAPH_PASSES)` adds one.
+    verify: check the IR after every pass, and at every call hold each kernel's results against the interpreter, on the
+    live data; VerificationError names the first pass or kernel that is wrong (slow). recompile_limit: how many
+    signatures are allowed; one more raises UnsupportedError. backend: "cpu" (machine code), "interpret" (NumPy, slow:
+    for debugging), a name given to `compiler.register_backend`, or an object like those. passes: what runs over the
+    graph, in place of `passes.pipeline.GRAPH_PASSES`; `passes=(Pass("mine", function), *GRAPH_PASSES)` adds one.
 
     A Module comes back as a Module that shares everything with the original."""
     options: dict[str, Any] = {"verify": verify, "recompile_limit": recompile_limit, "backend": backend,

@@ -7,8 +7,12 @@ in one process, and its repr is the same in every process.
 from __future__ import annotations
 
 import struct
+import sys
+import types
+import typing
 from collections.abc import Hashable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,9 +26,11 @@ __all__ = [
     "attribute_key",
     "attribute_names",
     "attributes_of",
+    "has_type",
     "op_key",
     "required_attributes",
     "spelt_attributes",
+    "type_of_attribute",
 ]
 
 
@@ -65,6 +71,34 @@ def spelt_attributes(op: object) -> Iterator[tuple[str, Any]]:
         value = getattr(op, name)
         if name not in defaults or attribute_key(value) != attribute_key(defaults[name]):
             yield name, value
+
+
+@cache
+def type_of_attribute(kind: type, name: str) -> Any:
+    """What a class with attributes declares the attribute `name` to be: `int`, `tuple[int, ...]`, `DType | None`."""
+    owner = next(c for c in kind.__mro__ if name in vars(c).get("__annotations__", {}))
+    declared = owner.__annotations__[name]
+    return eval(declared, vars(sys.modules[owner.__module__])) if isinstance(declared, str) else declared
+
+
+def has_type(value: Any, wanted: Any) -> bool:
+    """Whether `value` is of a declared type. A bool is no int; an int will do for a float."""
+    origin, parts = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return any(has_type(value, part) for part in parts)
+    if origin is typing.Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if len(parts) == 2 and parts[1] is Ellipsis:
+            return all(has_type(part, parts[0]) for part in value)
+        return len(value) == len(parts) and all(has_type(v, part) for v, part in zip(value, parts, strict=True))
+    if wanted is Any or wanted is None or wanted is type(None):
+        return wanted is Any or value is None
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, (int, float) if wanted is float else wanted)
 
 
 def op_key(op: Any) -> Hashable:

@@ -90,12 +90,14 @@ def _terms(size: Size) -> tuple[tuple[Monomial, int], ...]:
 
 
 def parse_size(text: str) -> Size:
-    """Inverse of str() for ints and Dims. Raises ValueError for anything else."""
+    """Inverse of str() for sizes: ints of at least 0 and Dims. Raises ValueError for anything else."""
     total: Size = 0
     for term in text.split("+"):
         product: Size = 1
         for factor in term.split("*"):
             factor = factor.strip()
-            product = product * (int(factor) if factor.lstrip("-").isdigit() else Dim(factor))
+            product = product * (int(factor) if factor.lstrip("-").isdecimal() else Dim(factor))
         total = total + product
+    if isinstance(total, int) and not 0 <= total < 1 << 63:
+        raise ValueError(f"{text.strip()[:40]!r} is no size: sizes lie between 0 and 2**63")
     return total

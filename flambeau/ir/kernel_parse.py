@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any, Final, get_args
 
+from flambeau.ir.attributes import has_type, type_of_attribute
 from flambeau.ir.dtypes import DTYPES, DType
 from flambeau.ir.kernel import (
     SCALAR_OPS,
@@ -234,7 +235,10 @@ class _KernelParser:
         def setting() -> None:
             name = cursor.choice(f"one of {', '.join(n for n in known if n not in given)}", known.keys() - given)
             cursor.require("=")
+            token = cursor.token
             given[name] = cursor.literal()
+            if not has_type(given[name], wanted := type_of_attribute(kind, name)):
+                cursor.fail(f"a value of type {getattr(wanted, '__name__', wanted)} for {name}", token)
 
         cursor.listed(setting)
         missing = [name for name, f in known.items() if f.default is MISSING and name not in given]

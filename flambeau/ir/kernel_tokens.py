@@ -5,16 +5,19 @@ import json
 import math
 import re
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Final, NamedTuple, NoReturn, TypeVar
 
 from flambeau.errors import ParseError
 
-__all__ = ["CANONICAL_NAN_BITS", "Cursor"]
+__all__ = ["CANONICAL_NAN_BITS", "LARGEST", "Cursor"]
 
 T = TypeVar("T")
 
 CANONICAL_NAN_BITS: Final = 0x7FF8 << 48
+DEEPEST: Final = 64                 # brackets within brackets; what a program means never needs a tenth of it
+LARGEST: Final = 1 << 128           # no integer of the IR needs half the bits
 
 _TOKEN: Final = re.compile(
     r"""(?P<skip>\s+|//[^\n]*)
@@ -48,6 +51,7 @@ class Cursor:
                        if m.lastgroup != "skip"]
         self.tokens.append(Token("end", "", len(text)))
         self.at = 0
+        self.depth = 0
 
     @property
     def token(self) -> Token:
@@ -106,6 +110,15 @@ class Cursor:
         """`items` if `keyword` comes next, else nothing."""
         return items() if self.accept(keyword) else ()
 
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """Around what may stand within itself: text can be nested deeper than Python's stack."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            self.error(f"nested more than {DEEPEST} deep")
+        yield
+        self.depth -= 1
+
     # Leaves
 
     def name(self, wanted: str) -> str:
@@ -117,15 +130,19 @@ class Cursor:
     def string(self, wanted: str) -> str:
         token = self.token
         try:
-            return str(json.loads(self.expect("string", wanted)))
-        except json.JSONDecodeError:
+            text = str(json.loads(self.expect("string", wanted)))
+            text.encode()
+        except (json.JSONDecodeError, UnicodeEncodeError):      # half a surrogate pair can't be written
             self.fail(f"{wanted}, quoted as in JSON", token)
+        return text
 
     def dim(self) -> int:
-        return int(self.expect("dim", "a dim such as %i0")[2:])
+        token = self.token
+        return self.parsed(self.expect("dim", "a dim such as %i0")[2:], token)
 
     def value(self) -> int:
-        return int(self.expect("value", "a value such as %0")[1:])
+        token = self.token
+        return self.parsed(self.expect("value", "a value such as %0")[1:], token)
 
     def integer(self) -> int:
         """A number without point, exponent or sign."""
@@ -133,15 +150,23 @@ class Cursor:
         text = self.expect("number", "an integer")
         if not text.isdecimal():
             self.fail("an integer", token)
-        return int(text)
+        return self.parsed(text, token)
+
+    def parsed(self, digits: str, token: Token) -> int:
+        """The number of these digits, decimal or after 0x hexadecimal; at most 128 bits."""
+        number = int(digits, 16 if digits.startswith("0x") else 10) if len(digits) <= 40 else LARGEST
+        if number >= LARGEST:
+            self.error(f"an integer of {len(digits)} digits; it may have 128 bits", token)
+        return number
 
     def literal(self) -> float | int | bool | str | None | tuple[object, ...]:
         """none, true, false, an int, a float, a quoted string, or a tuple of such."""
         if self.token.kind == "string":
             return self.string("a string")
         if self.accept("("):
-            items = () if self.is_next(")") else self.listed(self.literal)
-            self.require(")")
+            with self.nested():
+                items = () if self.is_next(")") else self.listed(self.literal)
+                self.require(")")
             return items
         for word, value in (("none", None), ("true", True), ("false", False)):
             if self.accept(word):
@@ -154,15 +179,16 @@ class Cursor:
         sign = -1 if self.accept("-") else 1
         if self.accept("inf"):
             return sign * math.inf
+        token = self.token
         text = self.expect("number", "a number, true, false or none")
-        return sign * (int(text, 0 if text.startswith("0x") else 10) if _is_integer(text) else float(text))
+        return sign * (self.parsed(text, token) if _is_integer(text) else float(text))
 
     def nan_bits(self) -> float:
         """The NaN of the bits in parentheses."""
         self.require("(")
         token = self.token
         text = self.expect("number", "the 64 bits of a NaN")
-        bits = int(text, 16) if text.startswith("0x") else 0
+        bits = self.parsed(text, token) if text.startswith("0x") else 0
         value = struct.unpack("<d", struct.pack("<Q", bits))[0] if bits < 1 << 64 else 0.0
         if not math.isnan(value):
             self.fail("the 64 bits of a NaN, in hex", token)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from flambeau.errors import FlambeauError
 from flambeau.ir import ops  # noqa: F401  fills the registry
-from flambeau.ir.attributes import attribute_names, required_attributes
+from flambeau.ir.attributes import attribute_names, has_type, required_attributes, type_of_attribute
 from flambeau.ir.dtypes import f32
 from flambeau.ir.graph import Graph, Input, Location, Value
 from flambeau.ir.kernel_tokens import Token
@@ -123,13 +123,15 @@ class _Parser(AttributeReader):
         graph.writes[state] = value
 
     def _statement(self, graph: Graph, value_of: dict[str, Value]) -> None:
-        c = self.cursor
+        c, start = self.cursor, self.cursor.token
         results = self._results(value_of)
         op, operands = self._input() if c.accept("input") else self._call(value_of)
         types = self._types() if results else []
         if len(types) != len(results):
             c.error(f"{len(results)} results, {len(types)} types", c.tokens[c.at - 1])
         if isinstance(op, Input):
+            if len(types) != 1:
+                c.error(f"an input has one result, not {len(types)}", start)
             op = Input(op.label, op.kind, types[0])
         phase = c.expect("word", "a phase") if c.token.text in _PHASES else "forward"
         loc = self._location() if c.accept("loc") else None
@@ -163,8 +165,9 @@ class _Parser(AttributeReader):
 
     def _regions(self) -> tuple[Graph, ...]:
         found: list[Graph] = []
-        while not self.cursor.accept("}"):
-            found.append(self._graph())
+        with self.cursor.nested():
+            while not self.cursor.accept("}"):
+                found.append(self._graph())
         return tuple(found)
 
     # -- values and types -------------------------------------------------------------------------------------------
@@ -226,7 +229,11 @@ class _Parser(AttributeReader):
         if name in given:
             c.error(f"the attribute {name!r} is given twice", token)
         c.require("=")
+        value = c.token
         given[name] = self.attribute()
+        wanted = type_of_attribute(op, name)                # type: ignore[arg-type]
+        if not has_type(given[name], wanted):
+            c.error(f"{op.name}: {name} is {_shown(given[name])}, which is no {_type_name(wanted)}", value)
 
     def _made(self, op: Op | type[Op], given: dict[str, Any], token: Token) -> Op:
         if not isinstance(op, type):
@@ -238,6 +245,15 @@ class _Parser(AttributeReader):
             return op(**given)
         except FlambeauError as error:
             self.cursor.error(str(error), token)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _type_name(wanted: Any) -> str:
+    return wanted.__name__ if isinstance(wanted, type) and not get_args(wanted) else str(wanted).replace("typing.", "")
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.dtypes import DTYPES, DType
-from flambeau.ir.kernel_tokens import Cursor
+from flambeau.ir.kernel_tokens import LARGEST, Cursor
 from flambeau.ir.literal import Literal, literal
 from flambeau.ir.text import RESERVED
 from flambeau.ir.types import TensorType, parse_type
@@ -29,6 +28,7 @@ _TOKEN: Final = re.compile(
       | (?P<unknown>.)""",
     re.VERBOSE,
 )
+LONGEST_TYPE: Final = 1000                  # characters
 _ATOMS: Final[dict[str, Any]] = {"none": None, "true": True, "false": False, **DTYPES}
 
 
@@ -50,6 +50,8 @@ class AttributeReader:
         """A type; `wanted` says in an error what it is of."""
         c, token = self.cursor, self.cursor.token
         text = c.expect("type", wanted)
+        if len(text) > LONGEST_TYPE:
+            c.error(f"a type of {len(text)} characters", token)
         found = self._type_of.get(text)
         if found is None:
             try:
@@ -63,12 +65,15 @@ class AttributeReader:
         c, token = self.cursor, self.cursor.token
         try:
             data = base64.b64decode(c.string("base64 data"), validate=True)
-        except binascii.Error:
+        except ValueError:                  # binascii.Error, or characters beyond ASCII
             c.error("the data of a constant is not base64", token)
-        if not type.is_static or len(data) != type.nbytes:
+        if not type.is_static or len(data) != type.nbytes or (type.dtype.kind == "bool" and max(data, default=0) > 1):
             c.error(f"{len(data)} bytes are not the elements of {type}", token)
         stored = np.frombuffer(data, type.dtype.storage.newbyteorder("<"))
-        return Literal(stored.astype(type.dtype.storage).reshape(type.static_shape), type.dtype)
+        try:
+            return Literal(stored.astype(type.dtype.storage).reshape(type.static_shape), type.dtype)
+        except ValueError:                  # no elements, and sizes that NumPy does not take
+            c.error(f"an array of {type} can't be made", token)
 
     def attribute(self) -> Any:
         """The value of one attribute."""
@@ -85,24 +90,31 @@ class AttributeReader:
     def _tuple(self) -> tuple[Any, ...]:
         c = self.cursor
         parts: list[Any] = []
-        while not c.accept(")"):
-            parts.append(self.attribute())
-            if not c.is_next(")"):
-                c.require(",")
+        with c.nested():
+            while not c.accept(")"):
+                parts.append(self.attribute())
+                if not c.is_next(")"):
+                    c.require(",")
         return tuple(parts)
 
     def _number_or_dim(self) -> Any:
         """A number, or a sum of products of ints and names: `2*B*T + 1`."""
         total = self._product()
         while self.cursor.accept("+"):
-            total = self._size(total) + self._size(self._product())
+            total = self._bounded(self._size(total) + self._size(self._product()))
         return total
 
     def _product(self) -> Any:
         product = self._factor()
         while self.cursor.accept("*"):
-            product = self._size(product) * self._size(self._factor())
+            product = self._bounded(self._size(product) * self._size(self._factor()))
         return product
+
+    def _bounded(self, size: Size) -> Size:
+        """A size that is no longer than a type can be."""
+        if (abs(size) >= LARGEST) if isinstance(size, int) else (len(str(size)) > LONGEST_TYPE):
+            self.cursor.error("a size beyond all bounds", self.cursor.tokens[self.cursor.at - 1])
+        return size
 
     def _factor(self) -> Any:
         c = self.cursor
@@ -146,7 +158,7 @@ class AttributeReader:
             c.error(f"elements of shape {list(shape)} for {type}", token)
         try:
             return literal(_numeric(numbers, type.dtype).reshape(type.static_shape), type.dtype)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             c.error(f"not elements of {type}: {error}", token)
 
     def _elements(self) -> tuple[list[Any], tuple[int, ...]]:
@@ -155,13 +167,14 @@ class AttributeReader:
         if not c.accept("["):
             return [c.literal()], ()
         parts: list[tuple[list[Any], tuple[int, ...]]] = []
-        while not c.accept("]"):
-            token = c.token
-            parts.append(self._elements())
-            if parts[0][1] != parts[-1][1]:
-                c.error("rows of an array differ in length", token)
-            if not c.is_next("]"):
-                c.require(",")
+        with c.nested():
+            while not c.accept("]"):
+                token = c.token
+                parts.append(self._elements())
+                if parts[0][1] != parts[-1][1]:
+                    c.error("rows of an array differ in length", token)
+                if not c.is_next("]"):
+                    c.require(",")
         inner = parts[0][1] if parts else ()
         return [number for numbers, _ in parts for number in numbers], (len(parts), *inner)
 

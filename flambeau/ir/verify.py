@@ -126,7 +126,8 @@ class _Checker:
             return node.op.infer(*operands)
         except FlambeauError as error:
             self.fail(node, error.message.removeprefix(f"{node.op.name}: "), error.hint)
-        except (TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, NotImplementedError, AssertionError,
+                MemoryError) as error:
             attributes = ", ".join(f"{name}={value!r}" for name, value in attributes_of(node.op))
             self.fail(node, f"no type for operands ({_listed(operands)}) and attributes ({attributes}): {error}")
 

@@ -1,0 +1,238 @@
+"""Compiled graph -> something to call that checks itself: `fb.compile(f, verify=True)`.
+
+At each call, on the live data:
+
+1. the traced graph and the fused one are interpreted; where they differ, the passes are run again one by one, and the
+   first that changes a result is named;
+2. the kernels run one by one on the program's own memory. Each must find its operands as they were left (else the
+   memory plan is wrong), and what it stores is held against the meaning of its fused region; where they differ, the
+   kernel's own meaning tells whether lowering or code generation is to blame.
+
+Each kernel runs once, so state is written once; a call that raises puts back what it found. What rounding may differ
+by comes from `ir.rounding`: it follows each number's own history, and is no tolerance that someone chose.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Never
+
+import numpy as np
+
+from flambeau.errors import FlambeauError, KernelError, VerificationError
+from flambeau.ir import ops
+from flambeau.ir.graph import Graph, Node, Value, clone
+from flambeau.ir.interpret import interpret
+from flambeau.ir.kernel_interpret import interpret as interpret_kernel
+from flambeau.ir.rounding import Bounded, bounded, difference
+from flambeau.passes.lower import Call
+from flambeau.passes.pipeline import Pass
+from flambeau.passes.plan import Home, MemoryPlan
+from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
+from flambeau.runtime.program import Program
+
+if TYPE_CHECKING:
+    from flambeau.backends import Runnable
+
+__all__ = ["Step", "VerifiedExecutable"]
+
+_SLACK = 16.0               # between two whole graphs: many ops, and rules that compute the same in other ways
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call as a program of its own, whose arguments are the call's buffers and its scratch."""
+
+    call: Call
+    runnable: Runnable
+
+
+class VerifiedExecutable:
+    """Called as any other Runnable. source: the graph as traced; fused: after `passes`; program: the whole step's."""
+
+    def __init__(self, source: Graph, fused: Graph, passes: Sequence[Pass], memory: MemoryPlan, steps: Sequence[Step],
+                 program: Program, states: Sequence[int] = ()):
+        self.source, self.fused, self.passes, self.memory = source, fused, tuple(passes), memory
+        self.steps, self.program, self.states = tuple(steps), program, tuple(states)
+        self._lock = threading.Lock()
+
+    def bind_states(self, pointers: Sequence[int]) -> VerifiedExecutable:
+        """The same program over these states, one pointer each; the caller keeps their memory alive."""
+        return VerifiedExecutable(self.source, self.fused, self.passes, self.memory, self.steps, self.program, pointers)
+
+    def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()) -> None:
+        """Run the program, checked. The outputs' memory is the caller's: program.out_bytes says how much."""
+        self.fast_call(*arg_ptrs, *scalars, *out_ptrs)
+
+    def fast_call(self, *values: float) -> None:
+        """Run the program, checked, on pointers (as ints) and numbers. Raises VerificationError for the first pass or
+        kernel that is wrong, KernelError for bad data; both leave states and arguments as they were."""
+        with self._lock:
+            _Run(self, _Memory(self, values)).run()
+
+
+class _Memory:
+    """Where every buffer of one call lies."""
+
+    def __init__(self, executable: VerifiedExecutable, values: Sequence[float]):
+        program = executable.program
+        first_out = program.n_args + program.n_scalars
+        if len(values) != first_out + len(program.out_bytes) or len(executable.states) != program.n_states:
+            raise TypeError(f"the program takes {program.n_args} argument pointers, {program.n_scalars} scalars, "
+                            f"{len(program.out_bytes)} output pointers and {program.n_states} bound states")
+        self._scalars = [np.array(value, np.float64) for value in values[program.n_args:first_out]]
+        self._consts = [np.frombuffer(data, np.uint8) for data in program.consts]
+        self._arena = allocate(program.arena_bytes)
+        poison(self._arena.ptr, program.arena_bytes)
+        self._table: dict[str, Sequence[float]] = {
+            "arg": values[:program.n_args], "out": values[first_out:], "state": executable.states,
+            "scalar": [array.ctypes.data for array in self._scalars],
+            "const": [array.ctypes.data for array in self._consts]}
+
+    def pointer(self, home: Home) -> int:
+        return self._arena.ptr + home.index if home.kind == "arena" else int(self._table[home.kind][home.index])
+
+    def view(self, value: Value, home: Home) -> np.ndarray:
+        """The memory itself as an array of the value's type."""
+        memory = Buffer(self.pointer(home), value.type.nbytes, "cpu", None)
+        return as_ndarray(memory, value.dtype.storage, value.type.static_shape)
+
+
+class _Run:
+    """One call."""
+
+    def __init__(self, executable: VerifiedExecutable, memory: _Memory):
+        self.executable, self.memory = executable, memory
+        self.home_of = executable.memory.home_of
+        self.inputs = [self.view(v).copy() for v in executable.fused.inputs]
+        # what every value held when it was made
+        self.held: dict[Value, np.ndarray] = dict(zip(executable.fused.inputs, self.inputs, strict=True))
+        for value in executable.memory.constants:
+            self.held[value] = self.view(value).copy()
+        self._meanings: dict[Node, Mapping[Value, Bounded] | None] = {}
+
+    def view(self, value: Value) -> np.ndarray:
+        return self.memory.view(value, self.home_of[value])
+
+    def run(self) -> None:
+        _check_passes(self.executable, self.inputs)
+        first_copy = len(self.executable.steps) - self.executable.memory.copies
+        try:
+            for number, step in enumerate(self.executable.steps):
+                self.step(step, self.executable.memory.scratch[number], is_copy=number >= first_copy)
+        except KernelError:
+            changed = next((v for v, a in zip(self.executable.fused.inputs, self.inputs, strict=True)
+                            if self.view(v).tobytes() != a.tobytes()), None)
+            self.restore()
+            if changed is not None:
+                raise VerificationError(f"{self.executable.fused.name}: a kernel found bad data after "
+                                        f"{changed.node.op.label} was written: the memory plan is wrong") from None
+            raise
+        except VerificationError:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        for state in self.executable.fused.writes:
+            self.view(state)[...] = self.held[state]
+
+    def step(self, step: Step, scratch: Sequence[Home], is_copy: bool) -> None:
+        call = step.call
+        sides = list(zip(call.buffers, call.kernel.params, strict=True))
+        for value, param in sides:
+            if param.role in ("in", "inout") and self.view(value).tobytes() != self.held[value].tobytes():
+                self.fail(call, f"finds its operand {param.name}, {value.type}, changed since it was made: the memory "
+                                "plan is wrong")
+        operands = [self.held[v] for v, param in sides if param.role in ("in", "inout")]
+        step.runnable.fast_call(*[self.memory.pointer(home) for home in
+                                  (*[self.home_of[v] for v in call.buffers], *scratch)])
+        for value, param in sides:
+            if param.role in ("out", "inout"):
+                found = self.view(value).copy()
+                if is_copy and found.tobytes() != operands[0].tobytes():
+                    self.fail(call, f"does not copy {value.type}")
+                self.check(call, value, found)
+                if value not in self.executable.fused.writes:
+                    self.held[value] = found
+
+    def check(self, call: Call, value: Value, found: np.ndarray) -> None:
+        """Hold a stored result of a fusion against what the fusion means. (Other values lie between the kernels that
+        one fusion was split into.)"""
+        node = value.node
+        if not isinstance(node.op, ops.Fusion) or node.results[value.index] is not value:
+            return
+        meaning = self.meaning(node)
+        if meaning is None:
+            return                      # bad data, in a part of the fusion that its kernel need not read
+        made = node.regions[0].outputs[value.index]
+        if words := difference(found, meaning[made], value.dtype):
+            blame = "lowering" if self.kernel_is_wrong(call, value, meaning[made]) else "code generation"
+            self.fail(call, f"computes {made.node.op.name} wrongly: {words}; {blame} is to blame", made.node)
+
+    def meaning(self, node: Node) -> Mapping[Value, Bounded] | None:
+        if node not in self._meanings:
+            try:
+                self._meanings[node] = bounded(node.regions[0], [Bounded(self.held[v]) for v in node.operands])
+            except (FlambeauError, ArithmeticError):
+                self._meanings[node] = None
+        return self._meanings[node]
+
+    def kernel_is_wrong(self, call: Call, value: Value, meant: Bounded) -> bool:
+        """Whether the kernel, interpreted, gives something else than is meant too."""
+        arrays = []
+        for buffer, param in zip(call.buffers, call.kernel.params, strict=True):
+            array = np.empty(buffer.type.numel, buffer.dtype.storage)
+            if param.role in ("in", "inout"):
+                array[...] = self.held[buffer].ravel()
+            else:
+                poison(array.ctypes.data, array.nbytes)
+            arrays.append(array)
+        try:
+            interpret_kernel(call.kernel, arrays, call.sizes)
+        except (FlambeauError, AssertionError, IndexError):
+            return True
+        found = next(a for a, buffer in zip(arrays, call.buffers, strict=True) if buffer is value)
+        return difference(found.reshape(value.type.static_shape), meant, value.dtype) != ""
+
+    def fail(self, call: Call, message: str, node: Node | None = None) -> Never:
+        kernel = call.kernel
+        where = str(node.loc) if node is not None and node.loc is not None else next(iter(kernel.locations), None)
+        raise VerificationError(f"{self.executable.fused.name}: kernel {kernel.name} {message}", where=where)
+
+
+def _check_passes(executable: VerifiedExecutable, inputs: Sequence[np.ndarray]) -> None:
+    """Raises VerificationError for the first pass that changes a result. Data that the traced graph fails on is left to
+    the kernels: work that is not needed, and dropped, need not fail."""
+    source = executable.source
+    try:
+        found = bounded(source, [Bounded(array) for array in inputs])
+    except (FlambeauError, ArithmeticError):
+        return
+    meant = [found[value] for value in source.roots()]
+    if _first_difference(source, executable.fused, inputs, meant) is None:
+        return
+    current = clone(source)[0]
+    for number, step in enumerate(executable.passes, 1):
+        current = step.function(current)
+        if (wrong := _first_difference(source, current, inputs, meant)) is not None:
+            place, words = wrong
+            root = source.roots()[place]
+            name = f"output {place}" if place < len(source.outputs) else f"write {place - len(source.outputs)}"
+            raise VerificationError(
+                f"{source.name}: pass {number}, {step.name}, changes {name}, {root.node.op.name} : {root.type}: {words}",
+                where=str(root.node.loc) if root.node.loc else None)
+    raise VerificationError(f"{source.name}: the passes change its results, but not when they are run again")
+
+
+def _first_difference(source: Graph, graph: Graph, inputs: Sequence[np.ndarray],
+                      meant: Sequence[Bounded]) -> tuple[int, str] | None:
+    """(number of the root, what differs) of the first result of `graph` that is not the source's."""
+    outputs, writes = interpret(graph, inputs)
+    order = {value: number for number, value in enumerate(source.inputs)}
+    written = dict(zip([graph.inputs.index(state) for state in graph.writes], writes, strict=True))
+    arrays = [*outputs, *[written[order[state]] for state in source.writes]]
+    for place, (array, value, meaning) in enumerate(zip(arrays, source.roots(), meant, strict=True)):
+        if words := difference(array, meaning, value.dtype, _SLACK):
+            return place, words
+    return None
