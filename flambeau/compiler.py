@@ -210,6 +210,7 @@ def _scheduled(call: Call, target: Target, backend: Backend) -> Call:
 # what was chosen for each backend, by kernel and by everything that is known of the target
 _schedules: WeakKeyDictionary[Backend, Cache[Kernel]] = WeakKeyDictionary()
 _codegen_seconds = [0.0]
+_MOST_CHUNKS = 1 << 31              # of one launch: the thread pool counts them in 32 bits
 
 
 def _kernels_of(calls: Sequence[Call], target: Target, backend: Backend) -> tuple[list[BuiltKernel], int]:
@@ -259,7 +260,8 @@ def _launches(call: Call, kernel: BuiltKernel, slots: Sequence[int]) -> list[Lau
     for phase in kernel.phases:
         tasks = phase.task_count(call.sizes)
         errors = tuple([(status, _located(message, call.kernel)) for status, message in phase.errors])
-        made.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel and tasks > phase.grain,
+        grain = max(phase.grain, tasks // _MOST_CHUNKS + 1)
+        made.append(Launch(phase.symbol, tasks, grain, phase.parallel and tasks > grain,
                            tuple([slots[p] for p in phase.params]), call.sizes, errors))
     return made
 

@@ -43,6 +43,18 @@ class TensorType:
     def nbytes(self) -> int:
         return self.numel * self.dtype.itemsize
 
+    @property
+    def size_mistake(self) -> str:
+        """Why no memory can hold such a tensor: a negative size, or more bytes than there are addresses; or ""."""
+        nbytes = self.dtype.itemsize
+        for size in self.shape:
+            if isinstance(size, Dim):
+                return ""
+            if size < 0:
+                return f"a tensor can't have negative sizes: {self}"
+            nbytes *= max(size, 1)
+        return f"{self} is larger than any memory: {nbytes} bytes" if nbytes >= 1 << 63 else ""
+
     def with_shape(self, shape: Shape) -> TensorType:
         return TensorType(tuple(shape), self.dtype, self.device)
 

@@ -15,7 +15,8 @@ from flambeau.ir.verify import verify
 
 LONGEST_READ_S = 5.0                # of one text of a few thousand characters
 _TOKEN = re.compile(r"\s+|[%#]?[A-Za-z_0-9.]+|.", re.DOTALL)
-_JUNK = ["", "(", ")", "[", "]", "{", "}", ",", "=", ":", "%0", "%1", "%99", "%i0", "%i7", "#0", "#c0", "#", "@", "-", "*", "+",
+_JUNK = ["", "(", ")", "[", "]", "{", "}", ",", "=", ":", "%0", "%1", "%99", "%i0", "%i7", "#0", "#c0", "#", "@", "-",
+         "*", "+",
          "nan", "inf", "none", "true", "return", "write", "to", "graph", "loop", "stage", "input", "arg", "f32", "f32[]",
          "f32[2]", "f32[-1]", "f32[99999999999999999999]", "f32[0,4611686018427387904]", "i64[B*B*2]", "bool[1] [true]",
          "f32[1] [1e999]", "0", "1", "-1", "65536", str(2**62), str(2**63), str(2**64), str(2**128), "1e308", "0x7ff8",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import UnsupportedError
+from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import constant, dispatch
 from flambeau.frontend.functions.coerce import (
@@ -29,6 +29,7 @@ from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType, from_numpy_dtype
+from flambeau.ir.types import TensorType
 
 
 def check_device(device: object) -> None:
@@ -146,8 +147,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 
 def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = False, name: str = "full") -> Tensor:
-    if min(shape, default=0) < 0:
-        raise RuntimeError(f"a tensor can't have negative sizes: {shape}")
+    if mistake := TensorType(shape, dtype).size_mistake:
+        raise ShapeError(f"{name}: {mistake}")
     if active.tracer is not None:
         return _finished(full_of(shape, value, dtype, name), requires_grad)
     number = stored(name, value, dtype)._data()

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from flambeau.errors import UnsupportedError
+from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir.dtypes import DType
+from flambeau.ir.types import TensorType
 
 
 class Parameter(Tensor):
@@ -47,4 +48,6 @@ def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object 
     dtype = dtype or get_default_dtype()
     if device is not None and str(device) != "cpu":
         raise UnsupportedError(f"there is no device {str(device)!r}", hint="this build computes on 'cpu'")
+    if mistake := TensorType(shape, dtype).size_mistake:
+        raise ShapeError(f"parameter: {mistake}")
     return Parameter(Tensor._from_array(np.zeros(shape, dtype.storage), dtype))

@@ -80,6 +80,12 @@ def check_static(op: Op, *operands: TensorType) -> None:
             raise op.fail(f"needs sizes that are numbers, found {t}", "mark this dim as static")
 
 
+def check_sizes(op: Op, result: TensorType) -> None:
+    """Raise TypeInferenceError if a size that an attribute asks for is negative, or beyond all memory."""
+    if mistake := result.size_mistake:
+        raise op.fail(mistake)
+
+
 def listed(types: Sequence[TensorType]) -> str:
     """`f32[2], i64[3]`"""
     return ", ".join(map(str, types))

@@ -13,7 +13,7 @@ import numpy as np
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.index import Index
 from flambeau.ir.op import Sample, ScalarContext, register
-from flambeau.ir.ops.families import Linear, check_arity, check_dtypes, check_static
+from flambeau.ir.ops.families import Linear, check_arity, check_dtypes, check_sizes, check_static
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.views import divmod_index
 from flambeau.ir.types import Shape, TensorType
@@ -100,8 +100,10 @@ class Pad(Linear):
         if min((*self.low, *self.high, *self.interior), default=0) < 0:
             raise self.fail(f"low {self.low}, high {self.high}, interior {self.interior}: none may be negative",
                             "use slice to crop")
-        return (x.with_shape(tuple(low + self._span(x, d) + high
-                                   for d, (low, high) in enumerate(zip(self.low, self.high, strict=True)))),)
+        result = x.with_shape(tuple(low + self._span(x, d) + high
+                                    for d, (low, high) in enumerate(zip(self.low, self.high, strict=True))))
+        check_sizes(self, result)
+        return (result,)
 
     def _span(self, x: TensorType, d: int) -> Size:
         size, gap = x.shape[d], self.interior[d]

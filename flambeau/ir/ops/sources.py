@@ -13,7 +13,7 @@ from flambeau.ir.dtypes import DType, to_compute
 from flambeau.ir.index import Index, linearize
 from flambeau.ir.literal import Literal, literal
 from flambeau.ir.op import Op, Sample, ScalarContext, register
-from flambeau.ir.ops.families import check_arity
+from flambeau.ir.ops.families import check_arity, check_sizes
 from flambeau.ir.ops.sampling import drawn, given
 from flambeau.ir.philox import philox_4x32
 from flambeau.ir.types import TensorType
@@ -68,7 +68,9 @@ class Iota(Op):
         check_arity(self, operands, 0)
         if self.dtype is dtypes.bool_ or (not isinstance(self.size, Dim) and self.size < 0):
             raise self.fail(f"counts from 0 to a size in a number dtype, asked for {self.size} in {self.dtype}")
-        return (TensorType((self.size,), self.dtype),)
+        result = TensorType((self.size,), self.dtype)
+        check_sizes(self, result)
+        return (result,)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         assert isinstance(self.size, int), f"iota of symbolic size {self.size}"
@@ -107,7 +109,9 @@ class RandomBits(Op):
             raise self.fail(f"takes the key (seed, offset) as i64[2], found {key}")
         if self.dtype not in (dtypes.u32, dtypes.u64):
             raise self.fail(f"gives u32 or u64, asked for {self.dtype}")
-        return (TensorType(self.shape, self.dtype, key.device),)
+        result = TensorType(self.shape, self.dtype, key.device)
+        check_sizes(self, result)
+        return (result,)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         seed, offset = (int(k) % 2**64 for k in operands[0])

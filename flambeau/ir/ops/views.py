@@ -14,7 +14,7 @@ from flambeau.ir import dtypes
 from flambeau.ir.dims import Size
 from flambeau.ir.index import Index, delinearize, linearize
 from flambeau.ir.op import Sample, ScalarContext, register
-from flambeau.ir.ops.families import Linear, check_arity, check_dims
+from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_sizes
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.types import Shape, TensorType
 
@@ -63,6 +63,7 @@ class Broadcast(Linear):
         if len(self.dims) != x.rank:
             raise self.fail(f"{len(self.dims)} dims {self.dims} for {x}, which has rank {x.rank}")
         result = x.with_shape(self.shape)
+        check_sizes(self, result)
         check_dims(self, self.dims, len(self.shape), result)
         for i, (size, d) in enumerate(zip(x.shape, self.dims, strict=True)):
             if size != 1 and size != self.shape[d]:

@@ -7,6 +7,8 @@ declare ptr @PyCapsule_GetPointer(ptr, ptr)
 declare i32 @PyCapsule_SetContext(ptr, ptr)
 declare ptr @PyCapsule_GetContext(ptr)
 declare ptr @PyType_GenericAlloc(ptr, i64)
+declare ptr @PyErr_Format(ptr, ptr, ...)
+@PyExc_MemoryError = external global ptr
 
 ; Small blocks, up to 4 KiB: a list per size, linked through the blocks themselves, of at most 32.
 %Bin = type { ptr, i64 }
@@ -288,6 +290,8 @@ define internal void @put(ptr %object, i64 %offset, ptr %value) nounwind {
   ret void
 }
 
+@no_memory = internal constant [60 x i8] c"can't allocate %zu bytes for a tensor or for scratch memory\00"
+
 ; allocate(nbytes) -> Buffer over uninitialised memory. self: (address of the %Slots,).
 define ptr @flambeau_allocate(ptr %self, ptr %args, i64 %nargs) nounwind {
 entry:
@@ -306,7 +310,8 @@ reject:
   %wrong = icmp ne ptr %error, null
   br i1 %wrong, label %out, label %exhausted
 exhausted:
-  %nothing = call ptr @PyErr_NoMemory()
+  %kind = load ptr, ptr @PyExc_MemoryError
+  %nothing = call ptr (ptr, ptr, ...) @PyErr_Format(ptr %kind, ptr @no_memory, i64 %nbytes)
   br label %out
 out:
   ret ptr null
