@@ -198,6 +198,8 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     starts = [None] * len(roots) if grad_outputs is None else \
         [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    if materialize_grads and allow_unused is False:
+        raise ValueError("grad: materialize_grads gives zeros for unused inputs, which allow_unused=False forbids")
     for t in wanted:
         up_to_date(t)
         if not t._requires_grad:
@@ -209,6 +211,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
         ct = found.get(final_key(t))
         if ct is None and materialize_grads:
             ct = dispatch(ops.Broadcast(tuple(t.shape), ()), constant(0, t.dtype)) if t.shape else constant(0, t.dtype)
+            ct._requires_grad = create_graph            # as in PyTorch
         if ct is None and not allow_unused:
             raise RuntimeError("grad: one of the inputs was not used to compute the outputs; "
                                "set allow_unused=True if that is intended")

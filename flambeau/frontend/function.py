@@ -6,6 +6,7 @@ from typing import Any
 
 from flambeau.frontend.autograd import grad_mode, set_grad_enabled
 from flambeau.frontend.dispatch import attach_record, constant, dispatch, up_to_date
+from flambeau.frontend.inplace import rebase_, refuse_leaf
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.op import Op
@@ -131,15 +132,30 @@ class Function:
         flat = outputs if isinstance(outputs, tuple) else (outputs,)
         flat = tuple([_fresh(o, tensors, ctx) if isinstance(o, Tensor) else o for o in flat])
         results = tuple(o for o in flat if isinstance(o, Tensor))
+        dirty = _written(ctx, results) if recording else {}
         op.saved_as = [_describe(value, tensors, results) for value in ctx._saved]
         ctx._saved = tuple([None if kind == "result" else value
                             for (kind, _), value in zip(op.saved_as, ctx._saved, strict=True)])
         if recording:
-            attach_record(op, tensors, results)
+            attach_record(op, tensors, tuple([dirty.get(id(o), o) for o in results]))
             for o in results:
                 if id(o) in ctx._non_differentiable:
                     o._requires_grad, o._record = False, None
+                elif id(o) in dirty:
+                    rebase_(o, dirty[id(o)])
         return flat if isinstance(outputs, tuple) else flat[0]
+
+
+def _written(ctx: FunctionContext, results: tuple[Tensor, ...]) -> dict[int, Tensor]:
+    """For the results that are inputs changed in place, by id: an alias that the tape can take as the new result.
+
+    Raises RuntimeError if one is a leaf that requires grad, or was marked dirty and not returned."""
+    for t in ctx._dirty:
+        if not any(t is o for o in results):
+            raise RuntimeError("a tensor that forward marked dirty was not returned: what is changed in place must be "
+                               "among the outputs of the Function")
+        refuse_leaf(t)
+    return {id(t): t.detach() for t in ctx._dirty}
 
 
 def _fresh(output: Tensor, inputs: tuple[Tensor, ...], ctx: FunctionContext) -> Tensor:

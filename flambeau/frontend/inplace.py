@@ -32,9 +32,15 @@ def update_(target: Tensor, value: Tensor) -> Tensor:
     """assign_(), for a value that was computed from what `target` was a moment ago and is in nobody's hands."""
     is_recorded = _is_recorded(target, value)
     write(target, value)
-    if not is_recorded:
+    if is_recorded:
+        rebase_(target, value)
+    else:
         _forget_views(target)
-        return target
+    return target
+
+
+def rebase_(target: Tensor, value: Tensor) -> None:
+    """The tape's side of update_(), when the elements are those of value already."""
     record = value._record
     if record is not None and value._base is None:
         record.result_moved(value._index, target)
@@ -42,7 +48,6 @@ def update_(target: Tensor, value: Tensor) -> Tensor:
         _replace(target, value)
     else:
         _continue(target, record, value._index)
-    return target
 
 
 def before(target: Tensor, others: Sequence[Any] = ()) -> Tensor:
@@ -70,8 +75,15 @@ def _is_recorded(target: Tensor, *others: Tensor) -> bool:
     for t in (target, *others):
         up_to_date(t)
         needs_grad = needs_grad or t._requires_grad
-    if not needs_grad:
-        return False
+    if needs_grad:
+        refuse_leaf(target)
+    return needs_grad
+
+
+def refuse_leaf(target: Tensor) -> None:
+    """Raise RuntimeError where a recorded write has no place on the tape: on leaves that require grad, views of them,
+    and views that can't follow it."""
+    base = target._base
     if base is not None and (_is_leaf_of_tape(target) or _is_leaf_of_tape(base)):
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation; "
                            "do it under no_grad(), or out of place")
@@ -79,7 +91,6 @@ def _is_recorded(target: Tensor, *others: Tensor) -> bool:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation; "
                            "do it under no_grad(), or out of place")
     refuse_pinned(target, "is changed in place")
-    return True
 
 
 def _is_leaf_of_tape(t: Tensor) -> bool:

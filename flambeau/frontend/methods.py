@@ -206,7 +206,7 @@ def detach(self: Tensor) -> Tensor:
 
 def detach_(self: Tensor) -> Tensor:
     """Take this tensor off the tape. Raises RuntimeError for a view."""
-    if self._base is not None:
+    if self._base is not None and self.requires_grad:
         raise RuntimeError("can't detach views in place; use detach()")
     record_of(self, None, 0, requires_grad=False)
     epoch.bump()

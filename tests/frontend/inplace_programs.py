@@ -36,6 +36,8 @@ class Generator:
         self.count = 0
         self.expanded: set[str] = set()  # PyTorch writes to some of their parts; here they are refused
         self.viewed: set[str] = set()
+        self.memory: dict[str, str] = {}  # views -> what they are views of
+        self.views: set[str] = set()  # after their base was changed, watching them may crash PyTorch 2.13
 
     def make(self) -> Program:
         self.let(f"{self.any_name(LEAVES)} * 1.5")
@@ -73,12 +75,15 @@ class Generator:
         made = [n for n in self.program.shapes if n.startswith("h") and not (to_write and n in self.expanded)]
         return self.random.choice(made) if self.chance(0.93) else self.any_name()
 
-    def fitting(self, shape: tuple[int, ...]) -> str:
-        """Something that broadcasts to `shape`: a tensor or a number."""
+    def fitting(self, shape: tuple[int, ...], target: str = "") -> str:
+        """Something that broadcasts to `shape`: a tensor or a number. What overlaps the memory of `target`, which is
+        to be written, is copied: PyTorch may read it while it writes."""
         names = [n for n, s in self.program.shapes.items() if _broadcasts(s, shape)]
         if not names or self.chance(0.15):
             return str(self.random.choice([0.5, -1.5, 2, 0.0]))
         name = self.random.choice(names)
+        if target and name != target and self.memory.get(name, name) == self.memory.get(target, target):
+            return f"{name}.clone()"
         return self.random.choice([name, name, f"({name} * 0.5)", f"{name}.detach()"])
 
     # -- statements -------------------------------------------------------------------------------------------------
@@ -93,6 +98,8 @@ class Generator:
             (self.detached, 1),
             (self.watched, 1),
             (self.backward, 0.4),
+            (self.gradient, 0.4),
+            (self.joined, 0.7),
         )
         self.random.choices([k for k, _ in kinds], [w for _, w in kinds])[0]()
 
@@ -109,6 +116,8 @@ class Generator:
         expression, shape = self.random.choice(self.views_of(x))
         self.viewed.add(x)
         name = f"h{self.count}"
+        self.views.add(name)
+        self.memory[name] = self.memory.get(x, x)
         if ".expand(" in expression or (x in self.expanded and ".reshape" not in expression):
             self.expanded.add(name)
         if self.chance(0.1):
@@ -118,6 +127,8 @@ class Generator:
             assert name
             return
         self.let(expression, shape)
+        if self.chance(0.1):
+            self.put(f"if {name}.requires_grad: {name}.retain_grad()")
 
     def views_of(self, x: str) -> list[tuple[str, tuple[int, ...]]]:
         shape = self.program.shapes[x]
@@ -162,7 +173,7 @@ class Generator:
 
     def write(self, target: str | None = None) -> None:
         x = target or self.made(to_write=True)
-        y = self.fitting(self.program.shapes[x])
+        y = self.fitting(self.program.shapes[x], x)
         self.put(self.random.choice(self.writes_to(x, y)))
 
     def writes_to(self, x: str, y: str) -> list[str]:
@@ -198,6 +209,10 @@ class Generator:
                 f"{x}.index_fill_(0, lib.tensor([1]), 0.5)",
                 f"{x}.index_put_((lib.tensor([1, 0]),), {row})",
             ]
+            found += [f"{x}.index_put_((lib.tensor([1, 1]),), {row}, accumulate=True)"]
+        if len(shape) >= 2:
+            found += [f"{x}.tril_()", f"{x}.triu_(1)"]
+            found += [f"{x}.scatter_(0, lib.zeros({(1, *shape[1:])}, dtype=lib.int64), 0.5)"] if 0 not in shape else []
         if len(shape) == 1 and shape[0] >= 2:
             found += [
                 f"{x}.scatter_(0, lib.tensor([1]), {wide}[:1])",
@@ -209,7 +224,7 @@ class Generator:
         x = self.made(to_write=True)
         shape = self.program.shapes[x]
         if not shape or 0 in shape:
-            self.put(f"{x}[...] = {self.fitting(shape)}")
+            self.put(f"{x}[...] = {self.fitting(shape, x)}")
             return
         i = self.random.randrange(shape[0])
         choices: list[tuple[str, tuple[int, ...]]] = [
@@ -228,7 +243,7 @@ class Generator:
         if len(shape) >= 2:
             choices += [(":, 1:", (shape[0], max(shape[1] - 1, 0), *shape[2:])), (f"{i}, 0", shape[2:])]
         index, part = self.random.choice(choices)
-        value = self.fitting(part)
+        value = self.fitting(part, x)
         if part == () and index.endswith("0.2"):
             value = self.random.choice(["0.25", "s", "(s * 2)"])
         op = self.random.choice(["=", "=", "=", "+=", "*="])
@@ -238,7 +253,7 @@ class Generator:
 
     def unrecorded(self) -> None:
         self.put("with lib.no_grad():")
-        x = self.any_name() if self.chance(0.3) else self.made(to_write=True)
+        x = self.any_name(SHAPES) if self.chance(0.3) else self.made(to_write=True)
         self.write(x)
         self.program.lines[-1] = "    " + self.program.lines[-1]
 
@@ -249,13 +264,30 @@ class Generator:
 
     def watched(self) -> None:
         x = self.any_name() if self.chance(0.3) else self.made()
-        self.put(self.random.choice([f"{x}.retain_grad()", f"{x}.register_hook(lambda g: g * 2)"]))
+        if x not in self.views:
+            self.put(self.random.choice([f"{x}.retain_grad()", f"{x}.register_hook(lambda g: g * 2)"]))
 
     def backward(self, final: bool = False) -> None:
         names = [n for n in self.program.shapes if n.startswith("h") or final]
         some = names if final else self.random.sample(names, self.random.randrange(1, len(names) + 1))
         terms = " + ".join(f"({n} * {round(0.3 + 0.1 * k, 2)}).sum()" for k, n in enumerate(some))
         self.put(f"({terms}).backward({'' if final else 'retain_graph=True'})")
+
+
+    def gradient(self) -> None:
+        """Gradients as tensors, of a result with respect to some of what it may have come from."""
+        x, y = self.made(), self.any_name()
+        kept = self.random.choice(["retain_graph=True", "create_graph=True"])
+        self.let(
+            f"lib.autograd.grad(({x} * {x}).sum(), {y}, allow_unused=True, materialize_grads=True, {kept})[0]",
+            self.program.shapes[y],
+        )
+
+    def joined(self) -> None:
+        x = self.made()
+        shape = self.program.shapes[x]
+        others = [n for n, s in self.program.shapes.items() if s == shape]
+        self.let(f"lib.stack([{x}, {self.random.choice(others)}])", (2, *shape))
 
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:

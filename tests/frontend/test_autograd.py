@@ -142,6 +142,20 @@ def test_grad_reports_unused_inputs() -> None:
     assert x.grad is None
 
 
+def test_grad_refuses_zeros_that_are_not_allowed() -> None:
+    x = leaf(1.0)
+    with pytest.raises(ValueError, match="materialize_grads"):
+        fb.autograd.grad(x.sum(), x, allow_unused=False, materialize_grads=True)
+
+
+def test_requires_grad_is_set_on_leaves_only() -> None:
+    y = leaf(1.0) * 2
+    for value in (True, False):
+        with pytest.raises(RuntimeError, match="leaf"):
+            y.requires_grad = value
+    assert y.requires_grad_() is y
+
+
 def test_grad_with_respect_to_a_computed_tensor() -> None:
     x = leaf(3.0)
     y = x * 2
@@ -560,6 +574,45 @@ def test_function_with_too_few_gradients_raises() -> None:
 
     with pytest.raises(RuntimeError, match="gradients"):
         Wrong.apply(leaf(1.0), leaf(2.0)).sum().backward()
+
+
+class DoubledInPlace(Function):
+    @staticmethod
+    def forward(ctx: Any, x: fb.Tensor, returned: bool = True) -> fb.Tensor:
+        x.mul_(2)
+        ctx.mark_dirty(x)
+        return x if returned else x + 1
+
+    @staticmethod
+    def backward(ctx: Any, g: fb.Tensor) -> tuple[Any, ...]:
+        return g * 2, None
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_function_that_changes_its_input_in_place(compiled: bool) -> None:
+    def of_a_tensor(x: fb.Tensor) -> fb.Tensor:
+        h = x * 1
+        view = h[1:]
+        assert DoubledInPlace.apply(h, True) is h
+        return h * fb.tensor([1.0, 10.0]) + view
+
+    def of_a_view(x: fb.Tensor) -> fb.Tensor:
+        h = x * 1
+        DoubledInPlace.apply(h[1:], True)
+        return h * 1
+
+    for function, value, gradient in ((of_a_tensor, [6.0, 44.0], [2.0, 24.0]), (of_a_view, [1.0, 4.0], [1.0, 2.0])):
+        x = leaf(1.0, 2.0)
+        y = (fb.compile(function) if compiled else function)(x)
+        y.sum().backward()
+        assert (y.tolist(), x.grad.tolist()) == (value, gradient)
+
+
+def test_function_that_changes_a_leaf_or_keeps_what_it_changed_raises() -> None:
+    with pytest.raises(RuntimeError, match="leaf"):
+        DoubledInPlace.apply(leaf(1.0), True)
+    with pytest.raises(RuntimeError, match="not returned"):
+        DoubledInPlace.apply(leaf(1.0) * 1, False)
 
 
 def test_function_under_no_grad_records_nothing() -> None:
