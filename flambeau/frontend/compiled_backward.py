@@ -73,6 +73,7 @@ class CompiledSegment:
         self.name, self.segment, self.compile = name, segment, compile
         self.compiled: Compiled | None = None
         self._lock = threading.RLock()
+        self.hooks = {n: CompiledSegment(name, hook, compile) for n, hook in segment.hooks.items()}
         self.spent = None if segment.error is None else SpentRecord(name, segment.error)
 
     def ready(self) -> Compiled:
@@ -96,10 +97,15 @@ class CompiledSegment:
             operands = tuple([_tensor_at(place, call, inner) for place in segment.operands])
             for t in operands:
                 up_to_date(t)
-            op = CompiledBackward(self, [call.read(saved) for saved in segment.saved])
-            record = CompiledRecord(op, operands, results)
+            record = CompiledRecord(self.backward(call), operands, results)
+            if self.hooks:
+                record.hooks = {n: {-1: CompiledHook(hook.backward(call))} for n, hook in self.hooks.items()}
         for index, result in enumerate(results):
             result._requires_grad, result._record, result._index = True, record, index
+
+    def backward(self, call: Call) -> CompiledBackward:
+        """The derivative of this part of a call."""
+        return CompiledBackward(self, [call.read(saved) for saved in self.segment.saved])
 
     @staticmethod
     def _result(place: Place, type: TensorType, call: Call, inner: dict[int, Tensor]) -> Tensor:
@@ -132,13 +138,15 @@ def spent_results(differentiable: Differentiable | None, segments: Iterable[Comp
 
 
 class CompiledRecord(Record):
-    """A part of a compiled call on the tape. Freed, it lets go of what the call saved."""
+    """A part of a compiled call on the tape. Freed, it lets go of what the call saved; if that is nothing, it can be
+    walked again, as in eager code."""
 
     __slots__ = ()
 
     def free(self) -> None:
         super().free()
-        self.op.saved = None                # type: ignore[attr-defined]
+        if self.op.saved:                   # type: ignore[attr-defined]
+            self.op.saved = None            # type: ignore[attr-defined]
 
 
 class CompiledBackward(Op):
@@ -171,6 +179,18 @@ class CompiledBackward(Op):
         pointers = [int(a.__array_interface__["data"][0]) for a in filled]
         compiled.executable.fast_call(*[s[0] for s in saved], *pointers, *[out.ptr for out in buffers])
         return [wrap(buffer, v.type) for buffer, v in zip(buffers, graph.outputs, strict=True)]
+
+
+class CompiledHook:
+    """The gradient hooks that a compiled function registered on one of its results."""
+
+    def __init__(self, op: CompiledBackward):
+        self.op = op
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        (changed,) = self.op.vjp(None, (), (gradient,), (gradient,))
+        assert isinstance(changed, Tensor)
+        return changed
 
 
 def wrap(buffer: Buffer, type: TensorType) -> Tensor:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import FlambeauError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import Record, key_of, origin_of, set_grad_enabled, tape_of
+from flambeau.frontend.autograd import Hook, Record, key_of, origin_of, set_grad_enabled, tape_of
 from flambeau.frontend.backward import TensorBuilder
 from flambeau.frontend.dispatch import up_to_date
-from flambeau.frontend.gradient_hooks import with_hooks
+from flambeau.frontend.gradient_hooks import run_hooks, with_hooks
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, inline
@@ -47,7 +47,8 @@ class Saved:
 @dataclass
 class Segment:
     """`graph` takes what `saved` names, then the cotangents of `results`, and gives those of `operands`. `error`: what
-    walking this part of the tape raises instead."""
+    walking this part of the tape raises instead. `hooks`: those registered on results, each as a segment from the
+    gradient that arrives to the one that takes its place: hooks registered later, outside, come after them."""
 
     results: list[Place]
     types: list[TensorType]
@@ -55,6 +56,7 @@ class Segment:
     saved: list[Saved] = field(default_factory=list)
     graph: Graph | None = None
     error: RuntimeError | None = None
+    hooks: dict[int, Segment] = field(default_factory=dict)         # by number of the result
 
 
 @dataclass
@@ -84,20 +86,20 @@ def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int
                                "in place or sets .grad, which a backward() outside of it can't repeat",
                                hint="call backward() inside the compiled function")
     joint = graph.copy()
-    seeds = [seed for _, seeds, _ in walked for seed in seeds]
     local = {node for node in graph.toposort() if node.seq >= first and node.op.name != "input"}
     residuals: list[tuple[Segment, list[Value]]] = []
-    for segment, seeds_of, gradients in walked:
-        if segment.error is None:
-            segment.graph, read = _cut(graph, seeds_of, gradients, local)
-            residuals.append((segment, read))
-    gone = {seed.node for seed in seeds}
+    for w in walked:
+        if w.segment.error is None:
+            w.segment.graph, read = _cut(graph, w.seeds, w.gradients, local)
+            residuals.append((w.segment, read))
+    gone = {v.node for v in graph.inputs if v.node.seq >= first and v.node.op.kind == "arg"}      # type: ignore[attr-defined]
     graph.inputs = [v for v in graph.inputs if v.node not in gone]
     graph.erase_all([*local, *gone])
     source_of = _sources(graph, trace.read_live - trace.read_saved)
     for segment, read in residuals:
         segment.saved = [source_of(value) for value in read]
-    return Differentiable([segment for segment, _, _ in walked], joint)
+    hooks = {id(hook) for w in walked for hook in w.segment.hooks.values()}
+    return Differentiable([w.segment for w in walked if id(w.segment) not in hooks], joint)
 
 
 def _sources(graph: Graph, live: set[Value]) -> Callable[[Value], Saved]:
@@ -122,6 +124,15 @@ def _sources(graph: Graph, live: set[Value]) -> Callable[[Value], Saved]:
     return source_of
 
 
+@dataclass
+class _Walked:
+    """A segment, its cotangents and its gradients, values of the trace's graph."""
+
+    segment: Segment
+    seeds: list[Value] = field(default_factory=list)
+    gradients: list[Value] = field(default_factory=list)
+
+
 class _Cutter:
     """Finds the segments, and walks each."""
 
@@ -144,34 +155,50 @@ class _Cutter:
                     self.entries[reach].setdefault(key_of(t), t._type)
                     self.place_of.setdefault(key_of(t), ("inner", len(self.place_of)))
 
-    def walk(self) -> list[tuple[Segment, list[Value], list[Value]]]:
-        """Each segment with its cotangents and gradients, values of the trace's graph. What an operand is computed by
-        reaches more results than its user does, and comes before it."""
+    def walk(self) -> list[_Walked]:
+        """All segments, and those of hooks. What an operand is computed by reaches more results than its user does, and
+        comes before it."""
         records_of: dict[int, list[Record]] = defaultdict(list)
         for record in self.order:
             records_of[self.reach[id(record)]].append(record)
-        return [self._segment(reach, records_of[reach]) for reach in sorted(records_of, key=int.bit_count, reverse=True)]
+        order = sorted(records_of, key=int.bit_count, reverse=True)
+        return [walked for reach in order for walked in self._segment(reach, records_of[reach])]
 
-    def _segment(self, reach: int, records: Sequence[Record]) -> tuple[Segment, list[Value], list[Value]]:
+    def _segment(self, reach: int, records: Sequence[Record]) -> list[_Walked]:
         trace, entries = self.trace, self.entries[reach]
         segment = Segment([self.place_of[key] for key in entries], list(entries.values()))
-        cotangents = {key: trace.input_tensor(type, f"grad{n}") for n, (key, type) in enumerate(entries.items())}
-        seeds = [trace.value_of(ct) for ct in cotangents.values()]
+        hooks_of = {(id(record), index): hooks for record in records
+                    for index, hooks in (record.hooks or {}).items() if hooks}
+        hooked: list[_Walked] = []
+        cotangents: dict[Key, Tensor] = {}
         builder = TensorBuilder()
         try:
+            for n, (key, type) in enumerate(entries.items()):
+                if key in hooks_of and self.place_of[key][0] == "out":
+                    hooked.append(self._hooks(segment, n, hooks_of[key]))
+                    key = (*key, "hooked")              # where the gradient is after its hooks
+                cotangents[key] = trace.input_tensor(type, f"grad{n}")
+            seeds = [trace.value_of(ct) for ct in cotangents.values()]
             found = backpropagate(builder, with_hooks((), records, None, False), cotangents, builder.parts_of,
                                   lambda key: key is not None)
         except RuntimeError as error:
             if isinstance(error, FlambeauError):
                 raise
-            segment.error = error.with_traceback(None)
-            return segment, seeds, []
+            segment.error, segment.hooks = error.with_traceback(None), {}
+            return [_Walked(segment)]
         gradients = []
         for key, place in self._starts(records).items():
             if key in found:
                 segment.operands.append(place)
                 gradients.append(trace.value_of(found[key]))
-        return segment, seeds, gradients
+        return [_Walked(segment, seeds, gradients), *hooked]
+
+    def _hooks(self, segment: Segment, number: int, hooks: dict[int, Hook]) -> _Walked:
+        """The hooks of a segment's result as a segment of their own."""
+        gradient = self.trace.input_tensor(segment.types[number], "grad")
+        place = segment.results[number]
+        made = segment.hooks[number] = Segment([place], [segment.types[number]], [place])
+        return _Walked(made, [self.trace.value_of(gradient)], [self.trace.value_of(run_hooks(hooks, gradient))])
 
     def _recorded(self, record: Record) -> Iterable[Tensor]:
         """The operands that this trace computed."""

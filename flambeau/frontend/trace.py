@@ -160,6 +160,8 @@ class Trace:
     def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None:
         """`t.grad` as far as it is known; adding: to add another gradient to it. A leaf that is an argument and captured
         as well has one."""
+        if not adding:
+            self.meet(t)
         t = origin_of(t)
         if id(t) in self._grads:
             if id(t) in self.added_grads and not adding:
@@ -172,11 +174,12 @@ class Trace:
                 self._expect_no_grad(t)
             return None
         if t._storage.trace is None:
-            self.meet(t)
             self.read_grads.setdefault(id(t), (t, t._grad))
         return t._grad
 
     def set_grad(self, t: Tensor, grad: Tensor | None, adding: bool = False) -> None:
+        if not adding:
+            self.meet(t)
         t = origin_of(t)
         if not adding:
             self.added_grads.discard(id(t))

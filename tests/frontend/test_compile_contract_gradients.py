@@ -285,6 +285,36 @@ def a_function_that_replaces_gradients(compiled):
         yield w, v
 
 
+@cases.same
+def hooks_on_a_result_run_in_the_order_they_were_registered(compiled):
+    w = leaf(1.0, 2.0)
+
+    def g(x):
+        y = w * x
+        y.register_hook(lambda gradient: gradient.clamp(-0.5, 0.5) + x)
+        return y, (y * y).sum()
+
+    f = compiled(g)
+    for _ in range(2):
+        y, loss = f(fb.tensor([0.25, 0.5]))
+        y.register_hook(lambda gradient: gradient * 10)
+        y.retain_grad()
+        loss.backward(retain_graph=True)
+        yield w, y
+        yield fb.autograd.grad(loss, y, retain_graph=True)
+        y.sum().backward()
+        yield w, y
+
+
+@cases.same
+def a_sum_can_be_walked_twice(compiled):
+    w = leaf(1.0, 2.0)
+    y = compiled(lambda x: w + x)(fb.ones(2))
+    y.sum().backward()
+    yield error_of(y.sum().backward)
+    yield w
+
+
 # -- in-place changes between forward and backward ---------------------------------------------------------------------
 
 def changed_case(function, change):
@@ -620,6 +650,20 @@ def an_argument_that_is_captured_too_outside(compiled):
     for a in (w, v, w, v):
         f(a).backward()
         yield w, v
+
+
+@cases.same
+def an_argument_whose_gradient_is_set_as_captured(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+
+    @compiled
+    def f(x):
+        w.grad = fb.ones(2)
+        return x * 2
+
+    for x in (w, v, w, v):
+        yield f(x), w, v
+        w.grad = v.grad = None
 
 
 @cases.same
