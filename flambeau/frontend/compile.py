@@ -130,7 +130,7 @@ class CompiledFunction(CompiledMarker):
                 if position:
                     with self._lock:
                         self._entries = [entry, *(e for e in self._entries if e is not entry)]
-                        self._fast = entry.fast_call
+                self._fast = entry.fast_call
                 return entry
         return None
 

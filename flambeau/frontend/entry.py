@@ -145,7 +145,16 @@ class Entry:
         self.requiring_grad = [n for n, s in enumerate(traced.outputs) if s.requires_grad]
         self.visible = {s.index: n for n, s in enumerate(traced.outputs) if s.kind == "out"}
         self.exclusive = bool(traced.written_args or traced.written_states)
-        self.fast_call = make_fast_call(self)
+        self._fast_call = make_fast_call(self)
+        self._generation = self.guards.generation
+
+    @property
+    def fast_call(self) -> Callable[[tuple[Any, ...]], Any] | None:
+        """The specialised call, which compares with what the guards hold now."""
+        if self._generation != self.guards.generation:
+            self._generation = self.guards.generation
+            self._fast_call = make_fast_call(self)
+        return self._fast_call
 
     # -- when it applies --------------------------------------------------------------------------------------------
 

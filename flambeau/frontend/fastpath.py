@@ -5,6 +5,7 @@ MISS whenever anything is not as it was, and the general path (`Entry.matches`, 
 """
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.gradients import Home
 from flambeau.frontend.layout import is_row_major
 from flambeau.frontend.scalars import INTEGER_LIMIT
+from flambeau.frontend.state import MISSING
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.runtime.buffer import allocator
@@ -55,7 +57,8 @@ class _Writer:
             "MISS": MISS, "Tensor": Tensor, "Storage": Storage, "new": object.__new__, "active": active,
             "grad_mode": grad_mode, "epoch": epoch, "grad_epoch": grad_epoch, "allocate": allocator(),
             "argument": entry._argument, "is_stale": is_stale, "entry": entry,
-            "environment_holds": entry.environment_holds}
+            "environment_holds": entry.environment_holds, "guards": entry.guards, "MISSING": MISSING,
+            "is_": operator.is_}
         self.lines: list[str] = []
 
     def write(self) -> Callable[[tuple[Any, ...]], Any]:
@@ -122,10 +125,10 @@ class _Writer:
             self.put("if not environment_holds(): return MISS")
             return
         self.put(f"if grad_mode.enabled is not {entry.grad_enabled}: return MISS")
-        changed = "epoch.value != entry._epoch"
-        if not entry.guards.is_empty:
-            changed += f" or not {self.constant('guards', entry.guards)}.quick()"
-        self.put(f"if ({changed}) and not environment_holds(): return MISS")
+        self.put("if epoch.value != entry._epoch and not environment_holds(): return MISS")
+        tests = entry.guards.tests(lambda value: self.constant("held", value), "return MISS")
+        for test in ["if not guards.quick(): return MISS"] if tests is None else tests:
+            self.put(test)
 
     def aliases(self) -> None:
         entry = self.entry

@@ -18,12 +18,13 @@ from typing import Any
 from flambeau.errors import CaptureError, TraceError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.heap import Heap, Scope, functions_running, loaded_module
-from flambeau.frontend.reads import is_user_file
+from flambeau.frontend.reads import is_user_code
 from flambeau.frontend.state import BY_VALUE, MISSING, Length, Node, TensorFacts
 from flambeau.frontend.where import describe, is_internal, user_location
 
 _ELSEWHERE = frozenset(id(function.__code__) for function in (
     threading.Thread.start, ThreadPoolExecutor.submit, BaseProcess.start))
+_INLINED = 40               # nodes that a specialised call compares itself
 _GENERATED = 300            # nodes that are checked by generated code; the rest in a loop
 
 
@@ -36,6 +37,7 @@ class Watch:
         self.hook: Any = None           # what the framework's own entry points switch off and restore
         self._previous: Any = None
         self._late: list[str] = []      # modules that the function itself loads
+        self._settled: dict[int, types.CodeType] = {}
         self.heap.add_root(function, (getattr(function, "__name__", type(function).__name__), ""))
 
     def __enter__(self) -> Watch:
@@ -57,28 +59,26 @@ class Watch:
         self.heap.add_root(value, (name, ""))
 
     def _profile(self, frame: types.FrameType, event: str, argument: Any) -> None:
-        if event != "call":
+        if event != "call" or id(frame.f_code) in self._settled:
             return
         code = frame.f_code
         if id(code) in self.scope.ran:
-            if id(code) in self._opening:
-                self._open(frame)
-            return
-        if not is_user_file(code.co_filename) or code.co_name == "<module>":
-            if id(code) in _ELSEWHERE and not self._is_ours(frame.f_back):
-                TraceError("work was given to another thread or process while a function was traced, where it can't be "
-                           "traced", where=describe(user_location()), hint="do it outside the compiled function")
-            return
-        self._start(frame)
+            self._open(frame)
+        elif is_user_code(code, frame.f_globals) and code.co_name != "<module>":
+            if not self._start(frame):
+                self._settle(code)
+        elif id(code) not in _ELSEWHERE:
+            self._settle(code)
+        elif not is_internal(frame.f_back.f_code.co_filename if frame.f_back is not None else ""):
+            TraceError("work was given to another thread or process while a function was traced, where it can't be traced",
+                       where=describe(user_location()), hint="do it outside the compiled function")
 
-    @staticmethod
-    def _is_ours(frame: types.FrameType | None) -> bool:
-        return frame is not None and is_internal(frame.f_code.co_filename)
+    def _settle(self, code: types.CodeType) -> None:
+        """There is nothing to do when this code runs again."""
+        self._settled[id(code)] = code
 
-    _opening: frozenset[int] | set[int] = frozenset()
-
-    def _start(self, frame: types.FrameType) -> None:
-        """A piece of code runs for the first time."""
+    def _start(self, frame: types.FrameType) -> bool:
+        """A piece of code runs for the first time. True when each later run must be looked at, too."""
         code, heap = frame.f_code, self.heap
         if code.co_freevars and not heap.knows_function(code) and id(code) not in self.scope.defined_here:
             for function in functions_running(frame):
@@ -95,8 +95,8 @@ class Watch:
         heap.start(code)
         heap.widen(fresh)
         if reads.is_open:
-            self._opening = {*self._opening, id(code)}
             self._open(frame)
+        return reads.is_open
 
     def _open(self, frame: types.FrameType) -> None:
         """Code that reads attributes by computed names has these objects at hand, and what they hold."""
@@ -158,23 +158,28 @@ def difference(node: Node, step: str, then: Any, now: Any) -> str:
 
 class GuardSet:
     """All guards of one compiled signature. `quick()` compares by identity what may change without notice;
-    `holds()` decides."""
+    `holds()` decides. generation: how often something was replaced by its equal, which `tests` then compare with."""
 
     def __init__(self, heap: Heap):
+        self.generation = -1
         self._adopt(heap)
 
     def _adopt(self, heap: Heap) -> None:
         self.heap = heap
+        self.generation += 1
         nodes = list(heap.nodes.values())
         self._stable = [node for node in nodes if node.stable]
         volatile = [node for node in nodes if not node.stable]
         self._epoch = epoch.value
         self.quick = _generated(volatile)
+        self._volatile = volatile
 
-    @property
-    def is_empty(self) -> bool:
-        """Nothing can change without bumping the epoch."""
-        return self.quick is _nothing
+    def tests(self, name: Callable[[Any], str], failure: str) -> list[str] | None:
+        """The comparisons of `quick` as lines of Python that do `failure` when something differs; `name` makes a
+        constant. None when they are too many to repeat."""
+        if len(self._volatile) > _INLINED:
+            return None
+        return [line.replace("return False", failure) for node in self._volatile for line in node.test(name)]
 
     def holds(self) -> bool:
         """Everything is as it was when the function was traced, or equal to it."""
@@ -192,10 +197,6 @@ class GuardSet:
         return next((difference(*change) for change in self.heap.changes()), None)
 
 
-def _nothing() -> bool:
-    return True
-
-
 def _generated(nodes: list[Node]) -> Callable[[], bool]:
     """A function that is true while each part of these nodes is the same object."""
     constants: dict[str, Any] = {"is_": operator.is_, "MISSING": MISSING}
@@ -208,8 +209,6 @@ def _generated(nodes: list[Node]) -> Callable[[], bool]:
     if len(nodes) > _GENERATED:
         lines.append(f"for node in {name(nodes[_GENERATED:])}:")
         lines.append("    if node.differing() is not None: return False")
-    if not lines:
-        return _nothing
     source = "def quick():\n" + "".join(f"    {line}\n" for line in [*lines, "return True"])
     exec(compile(source, "<flambeau guards>", "exec"), constants)
     quick: Callable[[], bool] = constants["quick"]

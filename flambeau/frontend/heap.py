@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import numpy as np
 
 from flambeau.frontend.epoch import Noticed
-from flambeau.frontend.reads import Reads, is_user_class, is_user_file, is_user_module, reads_of
+from flambeau.frontend.reads import Reads, is_user_class, is_user_code, is_user_module, reads_of
 from flambeau.frontend.state import (
     Attributed,
     Class,
@@ -217,7 +217,7 @@ class Heap:
     def _visit_function(self, value: types.FunctionType, path: Path) -> list[tuple[Any, Path]]:
         self._passed[id(value)] = value
         code = value.__code__
-        if not is_user_file(code.co_filename):
+        if not is_user_code(code, value.__globals__):
             return [(part, path) for part in steps_through(value)]
         wrapped = getattr(value, "__wrapped__", None)
         found = [(wrapped, path)] if wrapped is not None else []

@@ -110,7 +110,10 @@ def unwatched_names(kind: type) -> frozenset[str]:
             for value in vars(base).values():
                 for code in _codes_in(value):
                     found |= reads_of(code).attributes
-    return frozenset(found)
+    return frozenset(found - _NEVER_READ)
+
+
+_NEVER_READ = frozenset(["_non_persistent_buffers_set"])        # when modules are called
 
 
 def _codes_in(value: Any) -> Iterator[types.CodeType]:
@@ -148,10 +151,26 @@ def is_user_file(filename: str) -> bool:
     return known
 
 
-def is_user_module(name: str | None) -> bool:
+def is_user_code(code: types.CodeType, namespace: dict[str, Any]) -> bool:
+    """True for code of the user's; code that was made by exec (a dataclass's __init__) belongs to its module."""
+    filename = code.co_filename
+    return is_user_file(filename) and (filename[:1] != "<" or is_user_module(namespace.get("__name__")))
+
+
+def is_user_module(name: Any) -> bool:
     """True for modules outside the framework, the standard library and installed packages."""
     if name is None or name == "__main__":
         return True
+    known = _is_user_module.get(name)
+    if known is None:
+        known = _is_user_module[name] = _is_user_module_now(name)
+    return known
+
+
+_is_user_module: dict[Any, bool] = {}
+
+
+def _is_user_module_now(name: str) -> bool:
     module = sys.modules.get(name)
     filename = getattr(module, "__file__", None)
     if filename is None:

@@ -239,7 +239,8 @@ class Namespace(Parts):
         absent = tuple([key for key, then in self.held.items() if then is MISSING])      # built-ins that nothing hides
         lines = [f"if {space}.get({key!r}, MISSING) is not {name(then)}: return False" for key, then in self.held.items()
                  if then is not MISSING and not isinstance(then, types.ModuleType)]      # imported modules stay
-        return lines + [f"if not {space}.keys().isdisjoint({absent!r}): return False"] * bool(absent)
+        hidden = " or ".join(f"{key!r} in {space}" for key in absent)
+        return lines + [f"if {hidden}: return False"] * bool(absent)
 
 
 def _put(namespace: Any, key: str, value: Any) -> None:

@@ -1,7 +1,8 @@
 """What a trace depends on of an optimizer: its groups and its state, in one node."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Iterator, Set
+from itertools import chain, islice
 from typing import Any
 
 from flambeau.frontend.heap import Scope
@@ -18,7 +19,7 @@ class OptimizerState(Instance):
     at every call. Code of the user's that names `param_groups` may look at those too; then they are guarded.
     State that a first step creates is adopted."""
 
-    __slots__ = ("groups", "is_open", "is_strict", "kept", "state")
+    __slots__ = ("groups", "is_open", "is_strict", "kept", "seen", "state_keys", "state_values", "states")
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         return [key for key in super().keys(scope, names) if key not in _OWN]
@@ -41,7 +42,12 @@ class OptimizerState(Instance):
 
     def settle(self) -> None:
         """Take the state as it is now."""
-        self.groups, self.state = self._groups(), self._state()
+        states = self.object.state
+        self.groups = self._groups()
+        self._note_groups()
+        self.states = {parameter: len(state) for parameter, state in states.items()}
+        self.state_keys = list(chain.from_iterable(states.values()))
+        self.state_values = list(chain.from_iterable(map(dict.values, states.values())))
 
     def _groups(self) -> list[Any]:
         """The groups as a list of objects: whatever changes in them, one of these is another."""
@@ -62,29 +68,55 @@ class OptimizerState(Instance):
                     found.append(value)
         return found
 
-    def _state(self) -> list[Any]:
-        """Likewise for the state: what a step adds comes last."""
-        found: list[Any] = []
-        for p, state in self.object.state.items():
-            found += (p, state, *state, *state.values())
-        return found
-
     def differing(self) -> tuple[str, Any, Any] | None:
         found = super().differing()
         if found is not None:
             return found
-        groups, state = self._groups(), self._state()
-        if len(groups) != len(self.groups) or not all_are(groups, self.groups):
-            return self._differing_group() or (".param_groups", self.groups, groups)
-        if not self._may_become(state) or not all_are(state, self.state):
-            return ".state", self.state, state
+        if not self._has_same_groups():
+            groups = self._groups()
+            if len(groups) != len(self.groups) or not all_are(groups, self.groups):
+                return self._differing_group() or (".param_groups", self.groups, groups)
+            self._note_groups()
+        if not self._has_same_state() and not self._only_grew():
+            return ".state", None, self.object.state
         return None
 
-    def _may_become(self, state: list[Any]) -> bool:
-        """State only grows, by tensors that a step made outside the trace, and only where no code looks at it."""
-        added = state[len(self.state):]
-        return len(state) >= len(self.state) and not (self.is_strict and added) and all(
-            isinstance(value, (Tensor, dict, str)) for value in added)
+    def _note_groups(self) -> None:
+        self.seen = [(group, len(group), list(group), list(group.values()), group["params"], list(group["params"]))
+                     for group in self.object.param_groups]
+
+    def _has_same_groups(self) -> bool:
+        """Not even a number is another object than when this was last looked at."""
+        groups = self.object.param_groups
+        return len(groups) == len(self.seen) and all(
+            now is group and len(now) == count and all_are(now, keys) and all_are(now.values(), values)
+            and len(params) == len(held) and all_are(params, held)
+            for now, (group, count, keys, values, params, held) in zip(groups, self.seen, strict=True))
+
+    def _has_same_state(self) -> bool:
+        """Entry for entry the same objects, in the same order."""
+        states = self.object.state
+        return (len(states) == len(self.states) and sum(map(len, states.values())) == len(self.state_values)
+                and all_are(states, self.states) and all_are(chain.from_iterable(states.values()), self.state_keys)
+                and all_are(chain.from_iterable(map(dict.values, states.values())), self.state_values))
+
+    def _only_grew(self) -> bool:
+        """State grows by tensors that a step made outside the trace, which matter only where code looks at the
+        state."""
+        states = self.object.state
+        if self.is_strict or any(parameter not in states for parameter in self.states):
+            return False
+        for parameter, held in self._held_states():
+            if any(states[parameter].get(key) is not value for key, value in held.items()):
+                return False
+        known = set(map(id, self.state_values))
+        return all(id(value) in known or isinstance(value, Tensor) and value._storage.trace is None
+                   for state in states.values() for value in state.values())
+
+    def _held_states(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        entries = zip(self.state_keys, self.state_values, strict=True)
+        for parameter, count in self.states.items():
+            yield parameter, dict(islice(entries, count))
 
     def _differing_group(self) -> tuple[str, Any, Any] | None:
         for number, (group, (then, held, _)) in enumerate(zip(self.object.param_groups, self.kept, strict=False)):
@@ -94,11 +126,16 @@ class OptimizerState(Instance):
         return None
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
-        found = super().pairs(other)
-        groups, state = self._groups(), self._state()
-        if found is None or len(groups) != len(self.groups) or not self._may_become(state):
+        found, groups, states = super().pairs(other), self._groups(), self.object.state
+        if found is None or len(groups) != len(self.groups):
             return None
-        return [*found, *zip(self.groups, groups, strict=True), *zip(self.state, state, strict=False)]
+        found += zip(self.groups, groups, strict=True)
+        if self._only_grew():
+            return found
+        values = list(chain.from_iterable(map(dict.values, states.values())))
+        if list(states) != list(self.states) or list(chain.from_iterable(states.values())) != self.state_keys:
+            return None
+        return [*found, *zip(self.state_values, values, strict=True)]
 
     def restore(self) -> None:
         super().restore()
@@ -107,6 +144,12 @@ class OptimizerState(Instance):
             group.clear()
             group.update(held)
             group["params"][:] = params
+        states = self.object.state
+        for parameter in [p for p in states if p not in self.states]:
+            del states[parameter]
+        for parameter, held in self._held_states():
+            states[parameter].clear()
+            states[parameter].update(held)
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
         return [f"if {name(self)}.differing() is not None: return False"]
