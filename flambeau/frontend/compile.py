@@ -7,7 +7,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +149,7 @@ class CompiledFunction(CompiledMarker):
             if len(self._entries) >= self.recompile_limit:
                 raise UnsupportedError(
                     f"{self.name} was compiled for {len(self._entries)} signatures, which is its limit; the last time "
-                    f"because {reason}", hint="pass changing numbers as arguments, or raise recompile_limit")
+                    f"because {reason}", hint=f"{self._entries[0].remedy(structure, leaves)}, or raise recompile_limit")
             started = time.perf_counter()
             traced = Binder(self.function, self.name, leaves, paths, structure).run()
             trace_seconds = time.perf_counter() - started
@@ -250,7 +251,9 @@ class BoundFunction(CompiledMarker):
 
 
 def compile(function: Any = None, *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
-            backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None) -> Any:
+            backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None, model: Any = None,
+            fullgraph: bool = False, dynamic: bool | None = None, mode: str | None = None,
+            options: Mapping[str, Any] | None = None, disable: bool = False) -> Any:
     """Compile a function, a method or a Module: `@fb.compile`, `@fb.compile(...)`, `fb.compile(module)`.
 
     The function is traced at its first call with each signature (argument types, and the Python state it reads) and
@@ -264,18 +267,45 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     for debugging), a name given to `compiler.register_backend`, or an object like those. passes: what runs over the
     graph, in place of `passes.pipeline.GRAPH_PASSES`; `passes=(Pass("mine", function), *GRAPH_PASSES)` adds one.
 
+    The others are torch.compile's. fullgraph is always so, disable gives the function back as it is, and what means
+    nothing here (mode, dynamic=True, options, PyTorch's backends) warns.
+
     A Module comes back as a Module that shares everything with the original."""
-    options: dict[str, Any] = {"verify": verify, "recompile_limit": recompile_limit, "backend": backend,
-                               "passes": passes}
+    function = model if function is None else function
+    backend = _without_torchs_options(backend, mode, dynamic, options)
+    if disable:
+        return function if function is not None else lambda function: function
+    how: dict[str, Any] = {"verify": verify, "recompile_limit": recompile_limit, "backend": backend, "passes": passes}
     if function is None:
-        return functools.partial(compile, **options)
+        return functools.partial(compile, **how)
     if isinstance(function, CompiledFunction):      # other options: compiled anew beside the original
-        return function if options == _DEFAULTS else CompiledFunction(function.function, **options)
+        return function if how == _DEFAULTS else CompiledFunction(function.function, **how)
     if isinstance(function, Module):
-        return _compile_module(function, options)
+        return _compile_module(function, how)
     if not callable(function):
         raise TypeError(f"compile: expected a function or a Module, got {type(function).__name__}")
-    return CompiledFunction(function, **options)
+    return CompiledFunction(function, **how)
+
+
+_TORCHS_BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
+
+
+def _without_torchs_options(backend: str | Backend, mode: str | None, dynamic: bool | None,
+                            options: Mapping[str, Any] | None) -> str | Backend:
+    """The backend to use. Warns of what torch.compile's users may pass and means nothing here."""
+    idle = []
+    if mode not in (None, "default"):
+        idle.append(f"mode={mode!r}")
+    if dynamic:
+        idle.append("dynamic=True (every shape is compiled for itself)")
+    if options:
+        idle.append(f"options={dict(options)!r}")
+    if isinstance(backend, str) and backend in _TORCHS_BACKENDS:
+        idle.append(f"backend={backend!r}")
+        backend = "cpu"
+    if idle:
+        warnings.warn(f"compile: {', '.join(idle)} means nothing here and is left out", UserWarning, stacklevel=3)
+    return backend
 
 
 def _recompiled(function: Any, options: dict[str, Any]) -> Any:

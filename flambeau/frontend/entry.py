@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,14 @@ class LeafGuard:
         if self.kind == "value":
             return f"{self.name} is {leaf!r}, was {self.expected!r}"
         return f"{self.name} is another {type(leaf).__name__}"
+
+    def remedy(self, leaf: Any) -> str:
+        """What the user can do about a leaf that keeps changing."""
+        if self.kind == "tensor" and isinstance(leaf, Tensor):
+            return "pad the tensors to a few shapes: every shape and dtype is compiled for itself"
+        if is_runtime_number(leaf):
+            return f"the function looks at the number {self.name} (if, range(), int(), an index): compute with it instead"
+        return f"pass the same {type(leaf).__name__} as {self.name} again, or tensors in its place"
 
 
 def _alike(leaves: Sequence[Any]) -> tuple[list[tuple[int, int]], list[list[int]]]:
@@ -295,6 +304,18 @@ class Entry:
                 if not outside.is_same_kind() or outside.tensor._storage is not outside.storage:
                     return f"a captured tensor {outside.type} is {outside.tensor._type} now, or other memory"
         return broken or "something changed and changed back"
+
+    def remedy(self, structure: Structure | None, leaves: Sequence[Any]) -> str:
+        """What the user can do about the first thing that differs."""
+        if structure == self.structure and len(leaves) == len(self.leaf_guards):
+            for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
+                if not guard.holds(leaf):
+                    return guard.remedy(leaf)
+            if any(not is_same(s.value, plain(s.owner[s.key])) for s in self.fixed_items):      # type: ignore[index]
+                return "the function looks at a hyperparameter (if, int(), printing): compute with it instead"
+            if re.search(r"changed from -?[\d.]+(e-?\d+)? to ", self.why_not(structure, leaves)):
+                return "pass what changes as an argument: numbers among the arguments may be others at every call"
+        return "keep what changes out of the function, or pass it as a tensor (explain() lists what changed each time)"
 
     # -- running ----------------------------------------------------------------------------------------------------
 

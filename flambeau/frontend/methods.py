@@ -25,8 +25,9 @@ from flambeau.frontend.functions import (
     sorting,
     views,
 )
-from flambeau.frontend.functions.coerce import cast
+from flambeau.frontend.functions.coerce import cast, one_tensor
 from flambeau.frontend.functions.creation import check_device
+from flambeau.frontend.promotion import as_dtype
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
@@ -145,9 +146,10 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
     """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: itself when nothing changes, unless copy.
 
     Raises UnsupportedError for a device other than the CPU."""
+    dtype = as_dtype(dtype, "to")
     for arg in args:
-        if isinstance(arg, DType):
-            dtype = arg
+        if isinstance(arg, (DType, type)):
+            dtype = as_dtype(arg, "to")
         elif isinstance(arg, Tensor):
             dtype, device = arg._type.dtype, arg.device
         elif not isinstance(arg, bool):
@@ -158,9 +160,50 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
     return views.clone(self) if copy else self
 
 
-def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """In the dtype of `other`."""
-    return cast(self, other._type.dtype)
+def type_as(self: Tensor, tensor: Tensor) -> Tensor:
+    """In the dtype of another tensor."""
+    return cast(self, one_tensor("type_as", tensor)._type.dtype)
+
+
+class TypeOf:
+    """`x.type`: the tensor's type, as derivatives that are written for graph values read it, and PyTorch's method:
+    `x.type(fb.float64)` converts, `x.type()` names the type."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Tensor):
+        self._of = of
+
+    def __call__(self, dtype: Any = None, non_blocking: bool = False) -> Any:
+        if dtype is None:
+            return f"flambeau.{_TYPE_NAMES[self._of._type.dtype]}Tensor"
+        if isinstance(dtype, str):
+            named = {f"{name}Tensor": found for found, name in _TYPE_NAMES.items()}
+            dtype = named.get(dtype.rpartition(".")[2], dtype)
+        if not isinstance(dtype, DType):
+            raise ValueError(f"type: invalid type {dtype!r}; pass a dtype, such as fb.float64")
+        return cast(self._of, dtype)
+
+    @property
+    def dtype(self) -> DType:
+        return self._of._type.dtype
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of._type, name)
+
+    def __eq__(self, other: object) -> bool:
+        return self._of._type == (other._of._type if isinstance(other, TypeOf) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._of._type)
+
+    def __repr__(self) -> str:
+        return str(self._of._type)
+
+
+_TYPE_NAMES: Final = {dt.f32: "Float", dt.f64: "Double", dt.f16: "Half", dt.bf16: "BFloat16", dt.i64: "Long",
+                      dt.i32: "Int", dt.i16: "Short", dt.i8: "Char", dt.u8: "Byte", dt.bool_: "Bool",
+                      dt.u32: "UInt32", dt.u64: "UInt64"}
 
 
 def _conversion(dtype: DType) -> Callable[[Tensor], Tensor]:
@@ -180,7 +223,7 @@ def cpu(self: Tensor) -> Tensor:
     return self
 
 
-def cuda(self: Tensor, device: Any = None) -> Tensor:
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
     """Raises UnsupportedError: there is no CUDA device."""
     check_device("cuda")
     return self
@@ -278,7 +321,7 @@ OTHERS: Final[dict[str, Any]] = {
     "_up_to_date": up_to_date,
     "register_hook": register_hook, "ndimension": Tensor.dim, "where": lambda self, condition, other:
         elementwise.where(condition, self, other),
-    "T": property(views.reversed_dims), "mT": property(views.matrix_transposed),
+    "type": property(TypeOf), "T": property(views.reversed_dims), "mT": property(views.matrix_transposed),
     "data": property(_get_data, _set_data), "is_cuda": property(lambda self: False), "_is_view": _is_view,
     "retains_grad": property(lambda self: self._retains_grad), "itemsize": property(Tensor.element_size),
 }

@@ -7,7 +7,7 @@ Source: the documentation of torch.result_type and torch.promote_types.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from flambeau.frontend.epoch import epoch
 from flambeau.ir import dtypes as dt
@@ -21,13 +21,29 @@ def get_default_dtype() -> DType:
     return _default
 
 
-def set_default_dtype(dtype: DType) -> None:
-    """Change the default float dtype. dtype: a floating-point dtype. Raises TypeError otherwise."""
+def set_default_dtype(d: DType) -> None:
+    """Change the default float dtype. d: a floating-point dtype. Raises TypeError otherwise."""
     global _default
-    if not isinstance(dtype, DType) or not dtype.is_floating_point:
+    dtype = as_dtype(d, "set_default_dtype")
+    if dtype is None or not dtype.is_floating_point:
         raise TypeError(f"set_default_dtype: only floating-point types are supported, got {dtype!r}")
     _default = dtype
     epoch.bump()
+
+
+_OF_PYTHON: Final = {float: dt.f64, int: dt.i64, bool: dt.bool_}
+
+
+def as_dtype(dtype: Any, name: str) -> DType | None:
+    """A dtype that was passed to the function `name`: Python's float, int and bool stand for float64, int64 and bool.
+
+    Raises TypeError for anything else, NumPy's types among them, as PyTorch does."""
+    if dtype is None or isinstance(dtype, DType):
+        return dtype
+    found = _OF_PYTHON.get(dtype) if isinstance(dtype, type) else None
+    if found is None:
+        raise TypeError(f"{name}: argument 'dtype' must be a flambeau dtype (fb.float32, ...), got {dtype!r}")
+    return found
 
 
 def category(dtype: DType) -> int:
@@ -38,8 +54,16 @@ def category(dtype: DType) -> int:
 _SIGNED: Final = (dt.i8, dt.i16, dt.i32, dt.i64)
 
 
-def promote_types(a: DType, b: DType) -> DType:
+def promote_types(type1: DType, type2: DType) -> DType:
     """The smallest dtype that both convert to by PyTorch's lattice: promote_types(u8, i8) is i16."""
+    for given in (type1, type2):
+        if not isinstance(given, DType):
+            raise TypeError(f"promote_types: takes two dtypes, got {type(given).__name__}")
+    return promoted_types(type1, type2)
+
+
+def promoted_types(a: DType, b: DType) -> DType:
+    """promote_types() of what is known to be dtypes."""
     if a is b:
         return a
     ca, cb = category(a), category(b)
@@ -70,7 +94,7 @@ def result_type_of(shaped: Iterable[DType], scalars: Iterable[DType], numbers: I
     for tier in (shaped, scalars, numbers):
         promoted: DType | None = None
         for dtype in tier:
-            promoted = dtype if promoted is None else promote_types(promoted, dtype)
+            promoted = dtype if promoted is None else promoted_types(promoted, dtype)
         if promoted is not None and (result is None or category(promoted) > category(result)):
             result = promoted
     assert result is not None, "result_type needs an operand"

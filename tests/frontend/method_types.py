@@ -42,6 +42,7 @@ SPECIAL = {
     "is_cuda": "is_cuda: _bool",
     "itemsize": "itemsize: _int",
     "retains_grad": "retains_grad: _bool",
+    "type": "type: Any",
     "where": "def where(self, condition: Tensor, other: TensorLike) -> Tensor: ...",
 }
 BUILTINS = {"float", "int", "bool"}  # methods that hide the types of these names inside the class

@@ -19,6 +19,7 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import full_like
 from flambeau.frontend.functions.elementwise import sigmoid, tanh
+from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.functions.views import chunk
 from flambeau.frontend.inplace import before, update_
@@ -265,3 +266,4 @@ def softmin(input: Tensor, dim: int) -> Tensor:
 __all__ = ["celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
            "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6", "selu", "sigmoid", "silu", "softmax",
            "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold"]
+take_keywords(globals(), __all__)

@@ -23,7 +23,8 @@ from flambeau.frontend.functions.coerce import (
     stored,
     tensor_of,
 )
-from flambeau.frontend.promotion import get_default_dtype
+from flambeau.frontend.functions.keywords import take_keywords
+from flambeau.frontend.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -124,6 +125,7 @@ def _converted(array: np.ndarray, found: DType, wanted: DType) -> Tensor:
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
     """`data` as a tensor, sharing memory with an ndarray or a Tensor where the dtype allows."""
     check_device(device)
+    dtype = as_dtype(dtype, "as_tensor")
     if isinstance(data, Tensor):
         return data if dtype is None else cast(data, dtype)
     if isinstance(data, np.ndarray) and active.tracer is None and (dtype is None or data.dtype == dtype.storage):
@@ -131,7 +133,17 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     return tensor(data, dtype=dtype)
 
 
-asarray = as_tensor
+def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None,
+            requires_grad: bool = False) -> Tensor:
+    """`obj` as a tensor: a copy (copy=True), or sharing memory where the dtype allows. Raises ValueError where
+    copy=False can't be had."""
+    if copy:
+        return tensor(obj, dtype=dtype, device=device, requires_grad=requires_grad)
+    made = as_tensor(obj, dtype, device)
+    shares = made is obj or isinstance(obj, np.ndarray) and np.shares_memory(made._data(), obj)
+    if copy is False and not shares:
+        raise ValueError("asarray: can't share the memory of this object in that dtype; leave copy=None")
+    return _finished(made, requires_grad)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -212,33 +224,42 @@ def full_like(input: Tensor, fill_value: Number, *, dtype: DType | None = None, 
     return _like(input, fill_value, dtype, device, requires_grad)
 
 
-def new_zeros(self: Tensor, *size: Any, dtype: DType | None = None) -> Tensor:
+def new_zeros(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
     """Zeros of a shape, in this tensor's dtype."""
-    return _filled(sizes_of(size, "new_zeros"), 0, dtype or self._type.dtype)
+    check_device(device)
+    return _filled(sizes_of(size, "new_zeros"), 0, dtype or self._type.dtype, requires_grad)
 
 
-def new_ones(self: Tensor, *size: Any, dtype: DType | None = None) -> Tensor:
+def new_ones(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """Ones of a shape, in this tensor's dtype."""
-    return _filled(sizes_of(size, "new_ones"), 1, dtype or self._type.dtype)
+    check_device(device)
+    return _filled(sizes_of(size, "new_ones"), 1, dtype or self._type.dtype, requires_grad)
 
 
 new_empty = new_zeros
 
 
-def new_full(self: Tensor, size: Any, fill_value: Number, dtype: DType | None = None) -> Tensor:
+def new_full(self: Tensor, size: Any, fill_value: Number, dtype: DType | None = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """`fill_value` in a shape, in this tensor's dtype."""
-    return _filled(sizes_of((size,), "new_full"), fill_value, dtype or self._type.dtype)
+    check_device(device)
+    dtype = as_dtype(dtype, "new_full") or self._type.dtype
+    return _filled(sizes_of((size,), "new_full"), fill_value, dtype, requires_grad, "new_full")
 
 
-def new_tensor(self: Tensor, data: Any, dtype: DType | None = None) -> Tensor:
+def new_tensor(self: Tensor, data: Any, dtype: DType | None = None, device: Any = None,
+               requires_grad: bool = False) -> Tensor:
     """A copy of `data` in this tensor's dtype."""
-    return tensor(data, dtype=dtype or self._type.dtype)
+    dtype = as_dtype(dtype, "new_tensor") or self._type.dtype
+    return tensor(data, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 # -- counted ----------------------------------------------------------------------------------------------------------
 
 
-def arange(start: Number, end: Number | None = None, step: Number = 1, *, dtype: DType | None = None,
+def arange(start: Number = 0, end: Number | None = None, step: Number = 1, *, dtype: DType | None = None,
            device: Any = None, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... below end (above, for a negative step); `arange(end)` counts from 0.
 
@@ -311,3 +332,4 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 
 __all__ = ["arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
            "linspace", "logspace", "meshgrid", "ones", "ones_like", "tensor", "zeros", "zeros_like"]
+take_keywords(globals(), [*__all__, "new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"])

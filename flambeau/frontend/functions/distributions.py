@@ -32,6 +32,7 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.inplace import overwrite
+from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.random import Generator, default_generator
 from flambeau.frontend.scalars import forced
@@ -108,17 +109,21 @@ def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None,
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
-            dtype: DType | None = None, device: Any = None) -> Tensor:
+            dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Integers in [low, high): `randint(10, (3,))` or `randint(-5, 5, (3,))`. Raises RuntimeError if it is empty.
 
     A 64-bit word modulo high - low: the bias is below (high - low) * 2**-64."""
     check_device(device)
     if size is None:
-        low, high, size = 0, low, high
+        high, size = None, high
+    if high is None:
+        low, high = 0, low
+    if size is None:
+        raise TypeError("randint: argument 'size' is missing: randint(high, size) or randint(low, high, size)")
     first, last = int(forced(low)), int(forced(high))
     if first >= last:
         raise RuntimeError(f"randint: low {first} is not below high {last}")
-    return _integers(first, last, sizes_of((size,), "randint"), dtype or dt.i64, generator)
+    return _made(_integers(first, last, sizes_of((size,), "randint"), dtype or dt.i64, generator), requires_grad)
 
 
 def _integers(low: int, high: int, shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
@@ -127,13 +132,16 @@ def _integers(low: int, high: int, shape: Shape, dtype: DType, generator: Genera
     return cast(dispatch(ops.add, offset, tensor_of(low, dt.i64)), dtype)
 
 
-def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None) -> Tensor:
+def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None, device: Any = None,
+                 requires_grad: bool = False, generator: Generator | None = None) -> Tensor:
     """randint() of the shape and dtype of `input`."""
-    first, last = (0, low) if high is None else (low, high)
-    return _integers(first, last, input._type.static_shape, dtype or input.dtype, None)
+    x = one_tensor("randint_like", input)
+    return randint(low, high, x._type.static_shape, generator=generator, dtype=dtype or x.dtype, device=device,
+                   requires_grad=requires_grad)
 
 
-def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dt.i64, device: Any = None) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dt.i64, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """0 ... n-1 in random order: each place's rank among n random words, the earlier first of equal ones."""
     check_device(device)
     words = (generator or default_generator).bits((n,), dt.u64)
@@ -221,12 +229,18 @@ def _by_races(rows: Tensor, count: int, generator: Generator | None) -> Tensor:
 # -- in place ---------------------------------------------------------------------------------------------------------
 
 
+def _from(name: str, from_: Any, kwargs: dict[str, Any]) -> Any:
+    """The lower end, which a dict may pass by its name in PyTorch. Raises TypeError for other keywords."""
+    low = kwargs.pop("from", from_)
+    if kwargs:
+        raise TypeError(f"{name}: unknown arguments {sorted(kwargs)}")
+    return low
+
+
 def uniform_(self: Tensor, from_: Number = 0.0, to: Number = 1.0, *, generator: Generator | None = None,
              **kwargs: Number) -> Tensor:
     """Fill with uniform numbers in [from, to). (`from`, a keyword of Python, can be passed in a dict.)"""
-    low = kwargs.pop("from", from_)
-    if kwargs:
-        raise TypeError(f"uniform_: unknown arguments {sorted(kwargs)}")
+    low = _from("uniform_", from_, kwargs)
     u = uniform(self._type.static_shape, self.dtype, generator)
     if not (isinstance(low, (int, float)) and isinstance(to, (int, float)) and (low, to) == (0, 1)):
         u = add(mul(u, to - low), low)
@@ -244,8 +258,10 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
     return overwrite(self, bernoulli(self, p, generator=generator), "bernoulli_")
 
 
-def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
+def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None,
+            **kwargs: int) -> Tensor:
     """Fill with integers in [from_, to), or below `from_` when it stands alone."""
+    from_ = _from("random_", from_, kwargs)
     low, high = (0, from_) if to is None else (from_, to)
     return overwrite(self, _integers(low, high, self._type.static_shape, self.dtype, generator), "random_")
 
@@ -257,8 +273,9 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     return overwrite(self, cast(waits, self.dtype), "exponential_")
 
 
-METHODS: dict[str, Any] = {"uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "random_": random_,
-                           "exponential_": exponential_, "bernoulli": bernoulli, "multinomial": multinomial}
-
 __all__ = ["bernoulli", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
            "randperm"]
+take_keywords(globals(), __all__)
+
+METHODS: dict[str, Any] = {"uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "random_": random_,
+                           "exponential_": exponential_, "bernoulli": bernoulli, "multinomial": multinomial}

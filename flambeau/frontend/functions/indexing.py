@@ -29,6 +29,7 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import holding, tensor
 from flambeau.frontend.functions.elementwise import choose, mul
+from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.views import clone, sliced
 from flambeau.frontend.inplace import assign_, update_
 from flambeau.frontend.tensor import Tensor
@@ -49,10 +50,12 @@ def getitem(self: Tensor, index: Any) -> Tensor:
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, broadcast and cast to the elements written, on the tape too."""
-    if isinstance(index, Tensor) and index._type.dtype is dt.bool_ and index._type.shape == self._type.shape \
-            and (is_number(value) or isinstance(value, Tensor) and value.numel() == 1):
-        update_(self, choose(index, _value(value, self, ()), self))     # needs no positions, so it traces
-        return
+    if is_number(value) or isinstance(value, Tensor) and value.numel() == 1:
+        masked = _one_mask(self, index)
+        if masked is not None:              # needs no positions, so it traces
+            view, mask = masked
+            update_(view, choose(mask, _value(value, view, ()), view))
+            return
     view, found = _basic(self, index)
     if not found:
         assign_(view, _filled(_value(value, view, view._type.static_shape), view))
@@ -60,6 +63,31 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     plan = _Plan.of(view, found)
     updates = expanded(_value(value, view, plan.shape), plan.shape)
     update_(view, plan.put(view, updates))
+
+
+def _one_mask(x: Tensor, index: Any) -> tuple[Tensor, Tensor] | None:
+    """(the view that basic indices leave, the mask spread over it) for an index with one bool mask and no integer
+    tensors; None for others."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if not any(isinstance(item, Tensor) for item in items):
+        return None
+    items = [_as_index(item) for item in items]
+    tensors = [item for item in items if isinstance(item, Tensor)]
+    taken = sum(_dims_taken(item) for item in items)
+    if len(tensors) != 1 or tensors[0]._type.dtype is not dt.bool_ or not tensors[0].ndim or taken > x.ndim:
+        return None
+    mask, before, basic = tensors[0], 0, list[Any]()
+    place = 0
+    for item in items:
+        if item is mask:
+            place = before
+            basic += [slice(None)] * mask.ndim
+        else:
+            basic.append(item)
+            before += 0 if isinstance(item, int) else x.ndim - taken if item is Ellipsis else 1
+    view, _ = _basic(x, tuple(basic))
+    _check_mask(mask, view._type.static_shape[place:place + mask.ndim])
+    return view, spread(mask, view._type.static_shape, range(place, place + mask.ndim))
 
 
 def _value(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -170,10 +198,14 @@ def _positions(index: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
     """An index tensor as it is; a mask as the positions of its true elements, one tensor for each dim."""
     if index._type.dtype is not dt.bool_:
         return [index]
-    if index._type.shape != sizes:
-        raise IndexOutOfRangeError(f"a mask of shape {tuple(index.shape)} does not fit dims of sizes {sizes}",
-                                   where=user_line())
+    _check_mask(index, sizes)
     return list(nonzero_positions(index, "indexing with a bool mask"))
+
+
+def _check_mask(mask: Tensor, sizes: tuple[int, ...]) -> None:
+    if mask._type.shape != sizes:
+        raise IndexOutOfRangeError(f"a mask of shape {tuple(mask.shape)} does not fit dims of sizes {sizes}",
+                                   where=user_line())
 
 
 def nonzero_positions(x: Tensor, asked: str) -> tuple[Tensor, ...]:
@@ -265,13 +297,13 @@ def _flattened(indices: list[Tensor], sizes: list[int]) -> Tensor:
 
 def put_rows(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
     """x with its slices at `index` along dim replaced by the updates (of shape x[..., index, ...])."""
+    if index.numel() == 0:
+        return clone(x)
     last = _last_writer(index, x._type.static_shape[dim])
     written = dispatch(ops.ge, last, tensor_of(0, dt.i64))
     source = dispatch(ops.maximum, last, tensor_of(0, dt.i64))
     rank, sizes = index.ndim, updates._type.static_shape
     rows = reshaped(updates, (*sizes[:dim], index.numel(), *sizes[dim + rank:]))
-    if index.numel() == 0:
-        return clone(x)
     new = dispatch(ops.Take(dim), rows, source)
     return dispatch(ops.where, spread(written, x._type.static_shape, (dim,)), new, x)
 
@@ -310,7 +342,11 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if _index_tensor(index, "index_select").ndim > 1:
         raise IndexOutOfRangeError(f"index_select: the index must be 1-d, got {index._type}", where=user_line())
     dim = wrap_dim(dim, x.ndim, "index_select")
-    return dispatch(ops.Take(dim), x, reshaped(index, (index.numel(),)))
+    if not x._type.shape and index.numel() != 1:
+        raise IndexOutOfRangeError(f"index_select: a 0-d tensor has one element, got an index {index._type}",
+                                   where=user_line())
+    found = dispatch(ops.Take(dim), _lifted(x), _lifted(index))
+    return found if x._type.shape else reshaped(found, ())
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -319,15 +355,20 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     return dispatch(ops.Take(0), flat, _wrapped(_index_tensor(index, "take"), input.numel(), 0))
 
 
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """y[i, j, k] = x[i, index[i, j, k], k] for dim 1. index may be smaller than input in the other dims."""
     x = one_tensor("gather", input)
     dim = wrap_dim(dim, x.ndim, "gather")
-    if _index_tensor(index, "gather").ndim != x.ndim:
+    lifted, at = _lifted(x), _lifted(_index_tensor(index, "gather"))
+    if at.ndim != lifted.ndim:
         raise RuntimeError(f"gather: index {index._type} must have as many dims as input {x._type}")
-    if not x._type.shape:
-        return reshaped(dispatch(ops.Take(0), reshaped(x, (1,)), index), ())
-    return dispatch(ops.TakeAlong(dim), _cropped(x, index, dim, "gather"), index)
+    found = dispatch(ops.TakeAlong(dim), _cropped(lifted, at, dim, "gather"), at)
+    return reshaped(found, index._type.static_shape)
+
+
+def _lifted(x: Tensor) -> Tensor:
+    """A 0-d tensor as one of one element; others as they are."""
+    return x if x._type.shape else reshaped(x, (1,))
 
 
 def _cropped(x: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
@@ -342,9 +383,14 @@ def _cropped(x: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """gather(), with input and indices broadcast in the other dims; over the flattened input when dim is None."""
+    indices = _index_tensor(indices, "take_along_dim")
     if dim is None:
-        return gather(reshaped(input, (input.numel(),)), 0, reshaped(indices, (indices.numel(),)))
-    dim = wrap_dim(dim, input.ndim, "take_along_dim")
+        flat = _wrapped(reshaped(indices, (indices.numel(),)), one_tensor("take_along_dim", input).numel(), 0)
+        return gather(reshaped(input, (input.numel(),)), 0, flat)
+    dim = wrap_dim(dim, one_tensor("take_along_dim", input).ndim, "take_along_dim")
+    if input.ndim != indices.ndim:
+        raise RuntimeError(f"take_along_dim: indices {indices._type} must have as many dims as input {input._type}")
+    indices = _wrapped(indices, input._type.static_shape[dim], dim)
     sizes, wanted = list(input._type.static_shape), list(indices._type.static_shape)
     sizes[dim] = wanted[dim] = 1
     common = list(broadcast_shapes(sizes, wanted, name="take_along_dim"))
@@ -357,14 +403,16 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     x = one_tensor("scatter_add", input)
     dim = wrap_dim(dim, x.ndim, "scatter_add")
     updates = _source(x, index, src, "scatter_add")
-    return _sum_with(x, ops.ScatterAlongAdd(x._type.static_shape[dim], dim), index, updates)
+    found = _sum_with(_lifted(x), ops.ScatterAlongAdd(_lifted(x)._type.static_shape[dim], dim), _lifted(index), updates)
+    return reshaped(found, x._type.static_shape)
 
 
 def _source(x: Tensor, index: Tensor, src: Any, name: str) -> Tensor:
     """What is scattered: a number everywhere, or src cut to the index's shape."""
-    _index_tensor(index, name)
+    index, x = _lifted(_index_tensor(index, name)), _lifted(x)
     if is_number(src):
         return full_of(index._type.static_shape, src, x._type.dtype, name)
+    src = _lifted(one_tensor(name, src))
     if src._type.dtype is not x._type.dtype:
         raise RuntimeError(f"{name}: expected src of the dtype of input, {x.dtype!r}, got {src.dtype!r}")
     if index.ndim != x.ndim or src.ndim != x.ndim:
@@ -390,9 +438,14 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
         return scatter_add(input, dim, index, _source(x, index, src, "scatter"))
     dim = wrap_dim(dim, x.ndim, "scatter")
     updates = _source(x, index, src, "scatter")
-    last = _last_writer_along(index, dim, x._type.static_shape[dim])
     if index.numel() == 0:
         return clone(x)
+    found = _scattered(_lifted(x), dim, _lifted(index), updates)
+    return reshaped(found, x._type.static_shape)
+
+
+def _scattered(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
+    last = _last_writer_along(index, dim, x._type.static_shape[dim])
     written = dispatch(ops.ge, last, tensor_of(0, dt.i64))
     new = dispatch(ops.TakeAlong(dim), updates, dispatch(ops.maximum, last, tensor_of(0, dt.i64)))
     written = cast(_grown(cast(written, dt.u8), x), dt.bool_)
@@ -424,9 +477,14 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     """input, whose slices at `index` along dim have gained alpha * source's."""
     x = one_tensor("index_add", input)
     dim = wrap_dim(dim, x.ndim, "index_add")
+    source = one_tensor("index_add", source)
+    if source._type.dtype is not x._type.dtype:
+        raise RuntimeError(f"index_add: expected a source of the dtype of input, {x.dtype!r}, got {source.dtype!r}")
     updates = source if type(alpha) is int and alpha == 1 else \
         mul(source, stored("index_add alpha", alpha, x._type.dtype))
-    return _sum_with(x, ops.ScatterAdd(x._type.static_shape[dim], dim), _index_tensor(index, "index_add"), updates)
+    wide, at = _lifted(x), _lifted(_index_tensor(index, "index_add"))
+    found = _sum_with(wide, ops.ScatterAdd(wide._type.static_shape[dim], dim), at, _lifted(updates))
+    return reshaped(found, x._type.static_shape)
 
 
 def _sum_with(x: Tensor, scatter: Op, index: Tensor, updates: Tensor) -> Tensor:
@@ -439,17 +497,30 @@ def _sum_with(x: Tensor, scatter: Op, index: Tensor, updates: Tensor) -> Tensor:
 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """input, whose slices at `index` along dim have become source's."""
-    dim = wrap_dim(dim, input.ndim, "index_copy")
-    index = _wrapped(_index_tensor(index, "index_copy"), input._type.static_shape[dim], dim)
-    return put_rows(input, dim, index, cast(source, input._type.dtype))
+    x = one_tensor("index_copy", input)
+    dim = wrap_dim(dim, x.ndim, "index_copy")
+    wide, at = _lifted(x), _lifted(_index_tensor(index, "index_copy"))
+    at = _wrapped(at, wide._type.static_shape[dim], dim)
+    rows = _lifted(cast(one_tensor("index_copy", source), x._type.dtype))
+    shape = wide._type.static_shape
+    if at.ndim != 1 or rows._type.static_shape != (*shape[:dim], at.numel(), *shape[dim + 1:]):
+        raise ShapeError(f"index_copy: index {index._type} and source {source._type} don't fit dim {dim} of {x._type}",
+                         where=user_line())
+    return reshaped(put_rows(wide, dim, at, rows), x._type.static_shape)
 
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """input, whose slices at `index` along dim have become `value`."""
-    dim = wrap_dim(dim, input.ndim, "index_fill")
-    sizes = input._type.static_shape
-    rows = full_of((*sizes[:dim], index.numel(), *sizes[dim + 1:]), value, input._type.dtype, "index_fill")
-    return index_copy(input, dim, reshaped(index, (index.numel(),)), rows)
+    x = one_tensor("index_fill", input)
+    dim = wrap_dim(dim, x.ndim, "index_fill")
+    sizes, count = _lifted(x)._type.static_shape, _index_tensor(index, "index_fill").numel()
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError(f"index_fill: value must be a number or a 0-d tensor, got {value._type}")
+        rows = expanded(cast(value, x._type.dtype), (*sizes[:dim], count, *sizes[dim + 1:]))
+    else:
+        rows = full_of((*sizes[:dim], count, *sizes[dim + 1:]), value, x._type.dtype, "index_fill")
+    return index_copy(x, dim, reshaped(index, (count,)), rows)
 
 
 def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
@@ -517,3 +588,4 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 __all__ = ["bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
            "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_dim"]
+take_keywords(globals(), [*__all__, "one_hot"])

@@ -25,6 +25,7 @@ from flambeau.frontend.functions.creation import holding, positions
 from flambeau.frontend.functions.distributions import keep_mask, uniform
 from flambeau.frontend.functions.elementwise import add, choose, mul
 from flambeau.frontend.functions.indexing import one_hot
+from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.linalg import matmul
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.functions.views import (
@@ -304,3 +305,4 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "embedding", "gumbel_softmax", "interpolate", "pad",
            "pixel_shuffle", "pixel_unshuffle", "scaled_dot_product_attention"]
+take_keywords(globals(), __all__)

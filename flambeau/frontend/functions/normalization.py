@@ -11,6 +11,7 @@ from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import Number, cast, one_tensor, reshaped, spread, user_line
 from flambeau.frontend.functions.elementwise import add, clamp, div, mul
 from flambeau.frontend.functions.inplace import overwrite
+from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.reductions import mean, norm, over, var_mean
 from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tensor import Tensor
@@ -149,3 +150,4 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
+take_keywords(globals(), __all__)

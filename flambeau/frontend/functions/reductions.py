@@ -23,6 +23,7 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.elementwise import abs as abs_
 from flambeau.frontend.functions.elementwise import maximum, minimum, sub
+from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.views import clone
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -374,3 +375,4 @@ def dist(input: Tensor, other: Tensor, p: Number = 2) -> Tensor:
 __all__ = ["all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",
            "log_softmax", "logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "softmax", "std", "std_mean",
            "sum", "var", "var_mean"]
+take_keywords(globals(), __all__)

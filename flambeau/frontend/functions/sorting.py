@@ -11,6 +11,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.coerce import one_tensor, reshaped, user_line, wrap_dim
 from flambeau.frontend.functions.creation import holding
+from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.reductions import ValuesAndIndices
 from flambeau.frontend.functions.reductions import max as max_
 from flambeau.frontend.functions.views import clone, sliced
@@ -122,3 +123,4 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 
 
 __all__ = ["argsort", "kthvalue", "median", "msort", "sort", "topk", "unique"]
+take_keywords(globals(), __all__)

@@ -8,7 +8,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.errors import IndexOutOfRangeError, ShapeError
+from flambeau.errors import IndexOutOfRangeError, ShapeError, UnsupportedError
+from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import dispatch, dispatch_view
 from flambeau.frontend.functions.coerce import (
     Shape,
@@ -27,8 +28,11 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import positions
 from flambeau.frontend.functions.elementwise import choose
+from flambeau.frontend.functions.keywords import take_keywords
+from flambeau.frontend.promotion import as_dtype
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.dtypes import DType
 
 # -- the same elements under another shape ----------------------------------------------------------------------------
 
@@ -59,15 +63,30 @@ def inferred(x: Tensor, shape: Shape, name: str) -> Shape:
     return shape
 
 
-def view(self: Tensor, *shape: Any) -> Tensor:
-    """Another shape, sharing memory (`view(dtype)`: another dtype). Raises RuntimeError where that is not possible;
-    use reshape() then."""
-    shape = sizes_of(shape, "view")
+def view(self: Tensor, *size: Any, dtype: Any = None) -> Tensor:
+    """Another shape, sharing memory (`view(dtype)`: the same bytes as another dtype). Raises RuntimeError where that is
+    not possible; use reshape() then."""
+    if dtype is not None or len(size) == 1 and isinstance(size[0], (DType, type)):
+        return _reinterpreted(self, as_dtype(size[0] if dtype is None else dtype, "view"))
+    shape = sizes_of(size, "view")
     op = ops.Reshape(inferred(self, shape, "view"))
     if op.shape != self._type.shape and not shares_memory(op, self):
         raise ShapeError(f"view: strides {self.stride()} of {self._type} don't allow a view of shape {op.shape}",
                          where=user_line(), hint="use reshape(), which copies")
     return dispatch_view(op, self)
+
+
+def _reinterpreted(x: Tensor, dtype: DType | None) -> Tensor:
+    """The bytes of x as elements of `dtype`, in the same memory; the last dim grows or shrinks with the element size."""
+    if dtype is None or dtype is x._type.dtype:
+        return dispatch_view(ops.Reshape(x._type.shape), x)
+    if active.tracer is not None:
+        raise UnsupportedError("view(dtype) inside a compiled function is not supported yet", where=user_line(),
+                               hint="do it outside; to convert the numbers use .to(dtype)")
+    data, mine, theirs = x._data(), x._type.dtype.itemsize, dtype.itemsize
+    if mine != theirs and (not data.ndim or data.shape[-1] * mine % theirs or data.strides[-1] != mine):
+        raise ShapeError(f"view: the bytes of {x._type} don't divide into elements of {dtype} along the last dim")
+    return Tensor._from_array(data.view(dtype.storage), dtype)
 
 
 def view_as(self: Tensor, other: Tensor) -> Tensor:
@@ -147,7 +166,12 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return dispatch_view(ops.Permute(tuple(order)), x)
 
 
-swapaxes = swapdims = transpose
+swapdims = transpose
+
+
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """transpose()."""
+    return transpose(input, axis0, axis1)
 
 
 def t(input: Tensor) -> Tensor:
@@ -363,17 +387,17 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     return diag_embed(x, diagonal)
 
 
-def diag_embed(input: Tensor, offset: int = 0) -> Tensor:
-    """The last dim as the diagonal of matrices of zeros."""
-    shift = operator.index(offset)
-    n = input._type.static_shape[-1] + builtins.abs(shift)
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """The last dim as the diagonal of matrices of zeros, which lie along dim1 and dim2."""
+    x, shift = one_tensor("diag_embed", input), operator.index(offset)
+    n = x._type.static_shape[-1] + builtins.abs(shift)
     low, high = builtins.max(-shift, 0), builtins.max(shift, 0)
-    row = padded(input, [(0, 0)] * (input.ndim - 1) + [(high, low)])
+    row = padded(x, [(0, 0)] * (x.ndim - 1) + [(high, low)])
     rows, columns = positions(n, n)
     on = dispatch(ops.eq, columns, dispatch(ops.add, rows, tensor_of(shift, rows.dtype)))
-    shape = (*input._type.static_shape[:-1], n, n)
-    spread_row = spread(row, shape, (*range(input.ndim - 1), input.ndim))
-    return choose(on, spread_row, tensor_of(0, input.dtype))
+    shape = (*x._type.static_shape[:-1], n, n)
+    spread_row = spread(row, shape, (*range(x.ndim - 1), x.ndim))
+    return movedim(choose(on, spread_row, tensor_of(0, x.dtype)), (-2, -1), (dim1, dim2))
 
 
 take_diagonal = diagonal
@@ -431,9 +455,9 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
     return cat(_at_least(tensors, 2), 0)
 
 
-def repeat(self: Tensor, *sizes: Any) -> Tensor:
-    """The tensor tiled: sizes[d] copies along dim d, new dims in front."""
-    counts = sizes_of(sizes, "repeat")
+def repeat(self: Tensor, *repeats: Any) -> Tensor:
+    """The tensor tiled: repeats[d] copies along dim d, new dims in front."""
+    counts = sizes_of(repeats, "repeat")
     if len(counts) < self.ndim:
         raise RuntimeError(f"repeat: {len(counts)} counts {counts} for {self._type}")
     own = (1,) * (len(counts) - self.ndim) + self._type.static_shape
@@ -530,3 +554,4 @@ __all__ = [
     "repeat_interleave", "reshape", "roll", "rot90", "select", "split", "squeeze", "stack", "swapaxes", "swapdims", "t",
     "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "vstack",
 ]
+take_keywords(globals(), [*__all__, "expand", "repeat", "view"])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.autograd import no_grad
+from flambeau.frontend.promotion import as_dtype
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir.dtypes import DType, bf16, f16, f32, f64
 
@@ -31,13 +32,13 @@ def convert(module: Module, *args: Any, **kwargs: Any) -> None:
 
 
 def _target(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, DType | None]:
-    device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
+    device, dtype = kwargs.pop("device", None), as_dtype(kwargs.pop("dtype", None), "to")
     kwargs.pop("non_blocking", None)
     if kwargs:
         raise TypeError(f"to: unknown argument {next(iter(kwargs))!r}")
     for given in args:
-        if isinstance(given, DType):
-            dtype = given
+        if isinstance(given, (DType, type)):
+            dtype = as_dtype(given, "to")
         elif isinstance(given, Tensor):
             device, dtype = given.device, given.dtype
         elif given is not None and not isinstance(given, bool):

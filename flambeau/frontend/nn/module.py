@@ -55,7 +55,7 @@ class Module(Attributed):
             if members is not None and name in members:
                 return members[name]
         hint = "" if "_modules" in fields else "; was super().__init__() called?"
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}")
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}", name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         fields = self.__dict__
@@ -300,6 +300,14 @@ class Module(Attributed):
     def cpu(self: M) -> M:
         """Parameters and buffers move to the CPU."""
         return self.to("cpu")
+
+    def cuda(self: M, device: Any = None) -> M:
+        """Raises UnsupportedError: there is no CUDA device."""
+        return self.to("cuda")
+
+    def type(self: M, dst_type: Any) -> M:
+        """to(dtype)."""
+        return self.to(dst_type)
 
     # -- saving and showing -----------------------------------------------------------------------------------------
 
