@@ -26,11 +26,12 @@ from flambeau.codegen.cpu.loop_plan import (
     is_empty,
     plan_loops,
 )
-from flambeau.codegen.cpu.reductions import Accumulator
+from flambeau.codegen.cpu.reductions import BLOCK, Accumulator
 from flambeau.codegen.cpu.scalars import emit_scalar
 from flambeau.codegen.cpu.scope import Scope
 from flambeau.codegen.cpu.strips import Carry, Strip, repeat, walk_rows, walk_strip
 from flambeau.codegen.cpu.tasks import TaskSpace, return_without_tasks
+from flambeau.ir.dtypes import f32, f64
 from flambeau.ir.kernel import Address, Instr, LoopKernel, Stage
 from flambeau.ir.target import Target
 
@@ -236,13 +237,58 @@ class _LoopEmitter:
             self.level(stage, level)
             return self.nest(stage, accumulators, depth + 1, carry)
 
+        def walk(start: ll.Value | int, stop: ll.Value | int, divisor: int, carry: Carry) -> Carry:
+            if dim == self.plan.vector_dim:
+                return walk_strip(self.scope, Strip(start, stop, divisor), self.plan.unroll([stage]), step, carry)
+            if dim == self.plan.row_dim and self.plan.rows_of(stage) > 1:
+                return walk_rows(self.scope, start, stop, self.plan.rows, step, carry)
+            return repeat(self.scope, start, stop, 1, step, carry, self.written_out(stage, depth))
+
         stop = extent if isinstance(extent, int) else self.scope.extents[dim]
+        block = self.block_points(stage, depth) if any(acc.has_total for acc in accumulators) else None
+        if block is None:
+            return walk(0, stop, 1, carry)
+        whole = self.whole_blocks(stop, block)
+
+        def one_block(index: ll.Value, carry: Carry) -> Carry:
+            carry = walk(index, self.emitter.add(index, constant(I64, block)), block, carry)
+            return self.flushed(accumulators, carry)
+
+        carry = repeat(self.scope, 0, whole, block, one_block, carry)
+        return walk(whole, stop, 1, carry)
+
+    def block_points(self, stage: Stage, depth: int) -> int | None:
+        """Points of the loop at `depth` after which sums are flushed; None where that is done by a loop further in, or
+        by one further out, or need not be done."""
+        inside = math.prod([self.rounds(stage, d) for d in range(depth + 1, len(stage.dims))])
+        if inside > BLOCK or self.rounds(stage, depth) * inside <= BLOCK:
+            return None
+        return max(1, BLOCK // inside) * self.points_a_round(stage, depth)
+
+    def rounds(self, stage: Stage, depth: int) -> int:
+        """How often the loop at `depth` adds to each accumulator."""
+        extent = self.kernel.extents[stage.dims[depth]]
+        return -(-extent // self.points_a_round(stage, depth)) if isinstance(extent, int) else 1 << 30
+
+    def points_a_round(self, stage: Stage, depth: int) -> int:
+        dim = stage.dims[depth]
         if dim == self.plan.vector_dim:
-            return walk_strip(self.scope, Strip(0, stop), self.plan.unroll([stage]), step, carry)
-        if dim == self.plan.row_dim and self.plan.rows_of(stage) > 1:
-            assert isinstance(extent, int), "rows are points of a dim whose size is known"
-            return walk_rows(self.scope, extent, self.plan.rows, step, carry)
-        return repeat(self.scope, 0, stop, 1, step, carry, self.written_out(stage, depth))
+            return self.plan.lanes * self.plan.unroll([stage])
+        return self.plan.rows_of(stage) if dim == self.plan.row_dim else 1
+
+    def whole_blocks(self, stop: ll.Value | int, block: int) -> ll.Value | int:
+        if isinstance(stop, int):
+            return stop - stop % block
+        return self.emitter.sub(stop, self.emitter.urem(stop, constant(I64, block)))
+
+    def flushed(self, accumulators: list[Accumulator], carry: Carry) -> Carry:
+        made, at = list(carry), 0
+        while at < len(carry):
+            for acc in accumulators:
+                if acc.has_total:
+                    made[at : at + acc.width] = acc.flush(carry[at : at + acc.width])
+                at += acc.width
+        return made
 
     def written_out(self, stage: Stage, depth: int) -> int:
         """Up to how many rounds of this loop are written out instead of looped over."""
@@ -277,7 +323,10 @@ class _LoopEmitter:
         known = [e for dim in stage.dims if isinstance(e := self.kernel.extents[dim], int)]
         points = math.prod(known) if len(known) == len(stage.dims) else None
         lanes = self.plan.lanes if self.plan.is_vectorised(stage) else 1
-        return Accumulator(self.emitter, reduction, self.plan.dtype_of[reduction.value], lanes, points)
+        dtype = self.plan.dtype_of[reduction.value]
+        terms = math.prod([self.rounds(stage, depth) for depth in range(len(stage.dims))])
+        is_long = reduction.combiner == "sum" and dtype in (f32, f64) and terms > BLOCK
+        return Accumulator(self.emitter, reduction, dtype, lanes, points, is_long)
 
     def carried_copies(self, stage: Stage) -> int:
         """Independent accumulators of each reduction: one a copy."""
@@ -315,6 +364,8 @@ class _LoopEmitter:
 
     def bind(self, stage: Stage, acc: Accumulator, states: list[Carry]) -> None:
         name, copies = acc.reduction.id, self.scope.copies
+        settled = [acc.settled(state) for state in states]
+        acc, states = settled[0][0], [state for _, state in settled]
         if self.plan.varies(name):
             for copy in self.scope.copies_with(name):
                 self.scope.define(name, copy, acc.result(_merged(acc, states[copy::copies])))

@@ -1,15 +1,17 @@
 """Reduction -> accumulators: an identity, an update per point, a merge, and at the end one value.
 
 Sums and products may be taken in any order (several accumulators, several lanes) but always in the same one for the
-same schedule. f16 and bf16 accumulate in f32. max and min of floats are those of integers in the same order: one short
-instruction from point to point, -0 below +0, and a NaN beyond all. argmax and argmin carry the position beside the
-value; positions grow along each accumulator, so a strict comparison keeps the first.
+same schedule. Long float sums go block by block: an accumulator takes BLOCK terms, then what it holds joins a total in
+f64 (for f64 itself, a compensated one), so that the error does not grow with the number of terms. max and min of floats
+are those of integers in the same order: one short instruction from point to point, -0 below +0, and a NaN beyond all.
+argmax and argmin carry the position beside the value; positions grow along each accumulator, so a strict comparison
+keeps the first.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import llvmlite.ir as ll
 
@@ -27,10 +29,12 @@ from flambeau.codegen.cpu.emitter import (
     vector_type,
 )
 from flambeau.codegen.cpu.vmath.vec import Vec, where
+from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Reduction
 
-State = list[ll.Value]                  # [value], or [value, position]
+State = list[ll.Value]                  # [value], [value, position], or with totals [value, total, compensation]
+BLOCK = 32                              # terms that one lane of an accumulator adds up between two flushes
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Accumulator:
     dtype: DType                        # of the values reduced
     lanes: int
     points: int | None
+    has_total: bool = False             # the sum is flushed every BLOCK terms
 
     @property
     def tracks_position(self) -> bool:
@@ -56,7 +61,7 @@ class Accumulator:
     @property
     def width(self) -> int:
         """How many LLVM values the state has."""
-        return 2 if self.tracks_position else 1
+        return 3 if self.has_total else 2 if self.tracks_position else 1
 
     @property
     def position_type(self) -> ll.Type:
@@ -66,7 +71,33 @@ class Accumulator:
     def initial(self) -> State:
         """The state before any point."""
         value = constant(self._element(), self._identity(), self.lanes)
+        if self.has_total:
+            return [value, constant(F64, 0.0, self.lanes), constant(F64, 0.0, self.lanes)]
         return [value, constant(self.position_type, 0, self.lanes)] if self.tracks_position else [value]
+
+    def flush(self, state: State) -> State:
+        """What was summed joins the total, and the sum starts anew."""
+        value, total, compensation = state
+        new = self.emitter.fadd(total, self._widened(value))
+        if self.dtype.itemsize == 8:            # two-sum: Knuth, TAOCP 4.2.2
+            part = self.emitter.fsub(new, total)
+            lost = self.emitter.fadd(self.emitter.fsub(total, self.emitter.fsub(new, part)),
+                                     self.emitter.fsub(value, part))
+            compensation = self.emitter.fadd(compensation, lost)
+        return [constant(self._element(), 0.0, self.lanes), new, compensation]
+
+    def settled(self, state: State) -> tuple[Accumulator, State]:
+        """The totals alone, and the accumulator that merges them."""
+        if not self.has_total:
+            return self, state
+        value, total, compensation = state
+        known = self.emitter.fcmp_ordered("ord", compensation, compensation)       # of infinities it is a NaN
+        compensation = self.emitter.select(known, compensation, constant(F64, 0.0, self.lanes))
+        rest = self.emitter.fadd(self._widened(value), compensation)
+        return replace(self, dtype=dtypes.f64, has_total=False), [self.emitter.fadd(total, rest)]
+
+    def _widened(self, value: ll.Value) -> ll.Value:
+        return value if self.dtype.itemsize == 8 else self.emitter.fpext(value, vector_type(F64, self.lanes))
 
     def update(self, state: State, value: ll.Value, position: ll.Value | None, mask: ll.Value | None) -> State:
         """The state after one more point a lane. position: i64; mask: the lanes that have a point."""
@@ -74,7 +105,7 @@ class Accumulator:
         if not self.tracks_position:
             if mask is not None:
                 value = self.emitter.select(mask, value, constant(self._element(), self._identity(), self.lanes))
-            return [self._combine(state[0], value)]
+            return [self._combine(state[0], value), *state[1:]]
         assert position is not None, "argmax and argmin are told the position"
         better = self._is_better(value, state[0])
         if mask is not None:
@@ -106,6 +137,9 @@ class Accumulator:
             return position if self.position_type == I64 else self.emitter.zext(position, kind)
         if self.is_keyed:
             return _magnitudes_mirrored(Vec(self.emitter, state[0])).as_float().value
+        if self.dtype is dtypes.f64 and self.reduction.dtype is not dtypes.f64:
+            kind = vector_type(compute_type(self.reduction.dtype.name), lanes_of(state[0]))
+            return self.emitter.round_to(self.emitter.fptrunc(state[0], kind), self.reduction.dtype.name)
         return self.emitter.round_to(state[0], self.reduction.dtype.name)
 
     # -- one combination ------------------------------------------------------------------------------------------

@@ -79,17 +79,20 @@ def _with(scope: Scope, copies: int, mask: ll.Value | None, body: Body) -> Body:
     return step
 
 
-def walk_rows(scope: Scope, extent: int, rows: int, body: Body, carry: Carry, written_out: int = 1) -> Carry:
-    """carry = body(index of row 0, carry) along the row dim, `rows` points a step, then one by one."""
+def walk_rows(scope: Scope, start: ll.Value | int, stop: ll.Value | int, rows: int, body: Body, carry: Carry) -> Carry:
+    """carry = body(index of row 0, carry) along the row dim, `rows` points a step, then one by one. Between ends that
+    are not known lie whole steps."""
     def step(index: ll.Value, carry: Carry) -> Carry:
         scope.rows = rows
         carry = body(index, carry)
         scope.rows = 1
         return carry
 
-    whole = extent - extent % rows
-    carry = repeat(scope, 0, whole, rows, step, carry)
-    return repeat(scope, whole, extent, 1, body, carry, written_out)
+    if not isinstance(start, int) or not isinstance(stop, int):
+        return repeat(scope, start, stop, rows, step, carry)
+    whole = stop - (stop - start) % rows
+    carry = repeat(scope, start, whole, rows, step, carry)
+    return repeat(scope, whole, stop, 1, body, carry)
 
 
 def repeat(
