@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from flambeau.frontend.functions.coerce import (
     Shape,
     cast,
     expanded,
+    full_of,
     matched,
     one_tensor,
     reshaped,
@@ -33,6 +34,7 @@ from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.inplace import overwrite
 from flambeau.frontend.functions.keywords import take_keywords
+from flambeau.frontend.functions.views import sliced
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.random import Generator, default_generator
 from flambeau.frontend.scalars import forced
@@ -142,20 +144,52 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DTy
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dt.i64, device: Any = None,
              requires_grad: bool = False) -> Tensor:
-    """0 ... n-1 in random order: each place's rank among n random words, the earlier first of equal ones."""
+    """0 ... n-1 in random order: each place's rank among n random words, whose lowest bits are the places themselves,
+    so that no two are equal."""
     check_device(device)
     words = (generator or default_generator).bits((n,), dt.u64)
+    places = (1 << max(n - 1, 0).bit_length()) - 1
+    high = dispatch(ops.bitwise_and, words, tensor_of((1 << 64) - 1 - places, dt.u64))
+    keys = dispatch(ops.bitwise_or, high, dispatch(ops.Iota(n, dt.u64)))
     if active.tracer is None:
-        order = np.argsort(words._data(), kind="stable")
         ranks = np.empty(n, np.int64)
-        ranks[order] = np.arange(n)
+        ranks[np.argsort(keys._data())] = np.arange(n)
         return cast(Tensor._from_array(ranks, dt.i64), dtype)
-    mine, theirs = spread(words, (n, n), (0,)), spread(words, (n, n), (1,))
-    counted = dispatch(ops.Iota(n, dt.i64))
-    earlier = dispatch(ops.lt, spread(counted, (n, n), (1,)), spread(counted, (n, n), (0,)))
-    tie = dispatch(ops.logical_and, dispatch(ops.eq, theirs, mine), earlier)
-    before = dispatch(ops.logical_or, dispatch(ops.lt, theirs, mine), tie)
-    return cast(dispatch(ops.Sum((1,)), cast(before, dt.i64)), dtype)
+    if n <= _COUNTED:
+        smaller = dispatch(ops.lt, spread(keys, (n, n), (1,)), spread(keys, (n, n), (0,)))
+        return cast(dispatch(ops.Sum((1,)), cast(smaller, dt.i64)), dtype)
+    ordered = dispatch(ops.bitwise_and, _sorted(keys), tensor_of(places, dt.u64))
+    return cast(dispatch(ops.LastAlong(n, 0), cast(ordered, dt.i64)), dtype)
+
+
+_COUNTED: Final = 512           # words up to which ranks are counted pair by pair, in one kernel
+
+
+def _sorted(keys: Tensor) -> Tensor:
+    """u64 keys, not many of them the greatest, in order: a network of log(n)**2 / 2 comparisons of each. Batcher,
+    "Sorting networks and their applications", AFIPS 1968; the first comparison of each merge is with the mirror image."""
+    n, size = keys.numel(), 1 << (keys.numel() - 1).bit_length()
+    rest = full_of((size - n,), (1 << 64) - 1, dt.u64)
+    found = dispatch(ops.Concat(0), keys, rest) if size > n else keys
+    span = 2
+    while span <= size:
+        found = _exchanged(found, span, mirrored=True)
+        step = span // 2
+        while step > 1:
+            found = _exchanged(found, step, mirrored=False)
+            step //= 2
+        span *= 2
+    return sliced(found, 0, 0, n)
+
+
+def _exchanged(keys: Tensor, span: int, mirrored: bool) -> Tensor:
+    """In each run of `span` keys the lesser ones of pairs in the first half, the greater ones in the second."""
+    runs = reshaped(keys, (keys.numel() // span, span))
+    low, high = sliced(runs, 1, 0, span // 2), sliced(runs, 1, span // 2, span)
+    high = dispatch(ops.Flip((1,)), high) if mirrored else high
+    least, greatest = dispatch(ops.minimum, low, high), dispatch(ops.maximum, low, high)
+    greatest = dispatch(ops.Flip((1,)), greatest) if mirrored else greatest
+    return reshaped(dispatch(ops.Concat(1), least, greatest), (keys.numel(),))
 
 
 def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:

@@ -314,11 +314,7 @@ def _last_writer(index: Tensor, size: int) -> Tensor:
         last = np.full(size, -1, np.int64)
         last[index._data().reshape(-1)] = np.arange(index.numel())
         return holding(last, dt.i64)
-    index, n = _checked(index, size), index.numel()
-    places = spread(dispatch(ops.Iota(size, dt.i64)), (size, n), (0,))
-    numbers = spread(dispatch(ops.Iota(n, dt.i64)), (size, n), (1,))
-    here = dispatch(ops.eq, places, spread(reshaped(index, (n,)), (size, n), (1,)))
-    return dispatch(ops.AMax((1,)), dispatch(ops.where, here, numbers, tensor_of(-1, dt.i64)))
+    return dispatch(ops.LastAlong(size, 0), reshaped(index, (index.numel(),)))
 
 
 def _checked(index: Tensor, size: int) -> Tensor:
@@ -464,13 +460,7 @@ def _last_writer_along(index: Tensor, dim: int, size: int) -> Tensor:
             each = np.take(data, [place], dim)
             np.put_along_axis(last, each, place, dim)
         return holding(last, dt.i64)
-    index = _checked(index, size)
-    wide = (*shape[:dim + 1], size, *shape[dim + 1:])           # update number, then place
-    kept = tuple([d for d in range(len(wide)) if d != dim + 1])
-    here = dispatch(ops.eq, spread(index, wide, kept),
-                    spread(dispatch(ops.Iota(size, dt.i64)), wide, (dim + 1,)))
-    numbers = spread(dispatch(ops.Iota(shape[dim], dt.i64)), wide, (dim,))
-    return dispatch(ops.AMax((dim,)), dispatch(ops.where, here, numbers, tensor_of(-1, dt.i64)))
+    return dispatch(ops.LastAlong(size, dim), index)
 
 
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:

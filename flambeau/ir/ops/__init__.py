@@ -86,7 +86,7 @@ from flambeau.ir.ops.guarded import (
     root,
     xlogy,
 )
-from flambeau.ir.ops.indexing import ScatterAdd, ScatterAlongAdd, Take, TakeAlong
+from flambeau.ir.ops.indexing import LastAlong, ScatterAdd, ScatterAlongAdd, Take, TakeAlong
 from flambeau.ir.ops.max_pooling import MaxPool2d, MaxPool2dGrad, MaxPool2dTake
 from flambeau.ir.ops.normalization import LogSoftmax, Normalize, SafeSoftmax, Softmax
 from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Prod, Reduction, Sum

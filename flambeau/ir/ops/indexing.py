@@ -9,7 +9,7 @@ import numpy as np
 
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes
-from flambeau.ir.dims import Dim
+from flambeau.ir.dims import Dim, Size
 from flambeau.ir.index import Index
 from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity
@@ -122,6 +122,9 @@ class ScatterAdd(Linear):
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (None, b.emit(Take(self.dim), cotangent, operands[0]))
 
+    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
+        return _kept_wider(self, b, operands, self.size)
+
     def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
         return operands[1].numel
 
@@ -207,7 +210,7 @@ class ScatterAlongAdd(Linear):
         Taking from 0, 1, 2, ... checks the index."""
         indices, updates = operands
         if updates.shape[self.dim] != 1 or isinstance(self.size, Dim):
-            return None
+            return _kept_wider(self, b, operands, self.size)
         every = range(len(updates.shape))
         shape = (*updates.shape[:self.dim], self.size, *updates.shape[self.dim + 1:])
         places = b.iota(self.size, dtypes.i64)
@@ -226,6 +229,62 @@ class ScatterAlongAdd(Linear):
                                             (1, 4, "i64[2,3,2]", "f64[2,3,2]"), (1, 4, "i64[2,1,3]", "f32[2,1,3]"),
                                             (0, 3, "i32[1,0]", "bf16[1,0]")):
             yield _with_indices(cls(size, dim), size, indices, updates, position=0)
+
+
+@register("last_along")
+@dataclass(frozen=True)
+class LastAlong(Op):
+    """indices -> i64 y, with dim `dim` of `size`: y[i, p, k] is the greatest j with indices[i, j, k] = p, for dim 1, and
+    -1 where there is none. Of several updates to one place the last one is kept."""
+
+    size: int
+    dim: int
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        (indices,) = operands
+        _check_size(self, self.size, indices)
+        _check_indices(self, self.dim, indices, indices)
+        shape = (*indices.shape[:self.dim], self.size, *indices.shape[self.dim + 1:])
+        return (indices.with_shape(shape).with_dtype(dtypes.i64),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        (indices,) = operands
+        where = _checked(self, indices, self.size)
+        last = np.full((*indices.shape[:self.dim], self.size, *indices.shape[self.dim + 1:]), -1, np.int64)
+        for place in range(indices.shape[self.dim]):
+            np.put_along_axis(last, np.take(where, [place], self.dim), place, self.dim)
+        return last
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        return (None,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for dim, size, indices in ((0, 5, "i64[9]"), (1, 3, "i64[2,4]"), (0, 2, "i32[3,3]"), (0, 3, "i64[0]"),
+                                   (1, 4, "i64[2,3,2]"), (0, 1, "i64[6]"), (1, 2, "i64[3,0]")):
+            yield _with_indices(cls(size, dim), size, indices, position=0)
+
+
+def _kept_wider(op: Op, b: Builder, operands: Sequence[Value], size: Size) -> Sequence[Value] | None:
+    """Sums in f32 where the dtype is shorter, which would lose small terms, and in f64 where many go to each place."""
+    indices, updates = operands
+    dtype = updates.dtype
+    if not dtype.is_floating_point or dtype is dtypes.f64 or isinstance(size, Dim) or not indices.type.is_static:
+        return None
+    is_long = indices.type.numel > _MANY * size * (1 if isinstance(op, ScatterAdd) else _columns(op, indices))
+    wide = dtypes.f64 if is_long else dtypes.f32
+    if dtype is wide:
+        return None
+    return (b.cast(b.emit(op, indices, b.cast(updates, wide)), dtype),)
+
+
+def _columns(op: Op, indices: Value) -> int:
+    return indices.type.numel // max(1, indices.type.static_shape[op.dim])          # type: ignore[attr-defined]
+
+
+_MANY: Final = 32                           # terms of a float sum that may follow one another
 
 
 def _without(t: TensorType, dim: int) -> tuple[object, ...]:
