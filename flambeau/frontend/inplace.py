@@ -103,6 +103,8 @@ def _replace(target: Tensor, value: Tensor) -> None:
     record = Record(Overwrite(target._chain), (owner, value), (owner,))
     record.forget_operands()
     _continue(owner, record, 0)
+    if target._retains_grad:                # from now on that of what it is now
+        up_to_date(target)
 
 
 def _continue(target: Tensor, record: Record, index: int) -> None:

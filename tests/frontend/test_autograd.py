@@ -231,6 +231,11 @@ def test_a_retained_gradient_follows_its_tensor_through_writes() -> None:
     y[0].mul_(5)
     y.sum().backward()
     assert (y.grad.tolist(), x.grad.tolist()) == ([1.0, 1.0], [30.0, 6.0])
+    part = (x * 2)[:1]
+    part.retain_grad()
+    part.mul_(3)
+    part.sum().backward()
+    assert part.grad.tolist() == [1.0]
     base = x * 2
     view = base[:1]
     view.retain_grad()

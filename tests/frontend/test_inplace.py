@@ -10,6 +10,7 @@ import pytest
 
 import flambeau as fb
 import flambeau.nn.functional as F
+from flambeau.frontend.functions.inplace import METHODS
 
 X, W = [0.5, 1.5, -1.25], [2.0, -3.0, 0.75]
 
@@ -114,6 +115,87 @@ def test_gradient_of_a_write(name: str, compiled: bool) -> None:
         assert w_grad is None or not w_grad.numpy().any()
     else:
         np.testing.assert_allclose(w_grad.numpy(), of_w, rtol=1e-6)
+
+
+# -- every method -----------------------------------------------------------------------------------------------------
+
+INTEGERS = {"bitwise_and_", "bitwise_left_shift_", "bitwise_not_", "bitwise_or_", "bitwise_right_shift_", "bitwise_xor_"}
+MATRICES = {"addmm_", "addr_", "tril_", "triu_"}
+FILLED = {"copy_", "fill_", "zero_"}
+MATRIX = [[0.3, 0.7], [0.6, 0.2]]
+NUMBERS = [0.3, 0.6, 0.45]
+
+
+def arguments(name: str, w: fb.Tensor) -> tuple[Any, ...]:
+    """What a method is tried with, for a tensor like `w`: (0, 1) holds every domain but acosh's."""
+    one, first = fb.tensor([1]), fb.tensor([0])
+    match name:
+        case "addcdiv_" | "addcmul_":
+            return (w, w + 1)
+        case "lerp_":
+            return (w, 0.25)
+        case "clamp_" | "clip_":
+            return (0.4, 0.5)
+        case "threshold_":
+            return (0.4, 2.0)
+        case "index_add_" | "index_copy_":
+            return (0, one, w[:1])
+        case "index_fill_":
+            return (0, one, 0.5)
+        case "index_put_":
+            return ((one,), w[:1])
+        case "masked_fill_":
+            return (w > 0.5, 2.0)
+        case "scatter_" | "scatter_add_":
+            return (0, first, w[:1])
+        case "addmm_":
+            return (w, w + 1)
+        case "baddbmm_":
+            return (w, w + 1)
+        case "addmv_":
+            return (fb.outer(w, w), w + 1)
+        case "addr_":
+            return (w[0], w[1])
+        case "cumsum_" | "cumprod_":
+            return (0,)
+    takes_two = {"add_", "atan2_", "bitwise_and_", "bitwise_left_shift_", "bitwise_or_", "bitwise_right_shift_",
+                 "bitwise_xor_", "div_", "divide_", "eq_", "floor_divide_", "fmod_", "ge_", "greater_", "greater_equal_",
+                 "gt_", "hypot_", "le_", "less_", "less_equal_", "logical_and_", "logical_or_", "logical_xor_", "lt_",
+                 "mul_", "multiply_", "ne_", "not_equal_", "pow_", "remainder_", "sub_", "subtract_", "true_divide_",
+                 "xlogy_", "clamp_min_", "clamp_max_"}
+    return (w,) if name in takes_two else ()
+
+
+@pytest.mark.parametrize("through_view", [False, True], ids=["itself", "through a view"])
+@pytest.mark.parametrize("name", sorted(set(METHODS) - FILLED))
+def test_every_method_does_in_place_what_its_function_does(name: str, through_view: bool) -> None:
+    values: Any = [MATRIX] if name == "baddbmm_" else MATRIX if name in MATRICES else NUMBERS
+    if name in ("acosh_", "arccosh_"):
+        values = [1.3, 1.6, 1.45]
+    outcomes = []
+    for in_place in (False, True):
+        if name in INTEGERS:
+            x, w = fb.tensor([5, 6, 7]), fb.tensor([1, 2, 3])
+        else:
+            x = fb.tensor(values, dtype=fb.float64, requires_grad=True)
+            w = fb.tensor((np.array(values)[::-1] * 1.1).copy(), dtype=fb.float64, requires_grad=True)
+        given = arguments(name, w)
+        if in_place:
+            whole = fb.stack([x, x * 2]) if through_view else x * 1
+            h = whole[0] if through_view else whole
+            assert getattr(h, name)(*given) is h
+        else:
+            function = METHODS[name].__wrapped__
+            h = function(x * 1, *given).to(x.dtype)
+            whole = fb.stack([h, x * 2]) if through_view else h
+        if whole.requires_grad:
+            (whole * whole).sum().backward()
+        outcomes.append((whole.tolist(), [None if t.grad is None else t.grad.tolist() for t in (x, w)]))
+    (value, gradients_due), (found, gradients_found) = outcomes
+    assert found == value
+    for a, b in zip(gradients_found, gradients_due, strict=True):
+        zero = np.zeros_like(values)
+        np.testing.assert_allclose(zero if a is None else a, zero if b is None else b, rtol=1e-12)
 
 
 # -- what raises ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from flambeau.errors import ShapeError
-from flambeau.frontend.functions import activations, elementwise, indexing, views
+from flambeau.frontend.functions import (
+    activations,
+    comparison,
+    elementwise,
+    indexing,
+    linalg,
+    reductions,
+    views,
+)
 from flambeau.frontend.functions.coerce import (
     Number,
     cast,
@@ -41,10 +49,8 @@ def _fitted(target: Tensor, value: Tensor, name: str) -> Tensor:
     return value
 
 
-def inplace(function: Callable[..., Tensor], name: str = "") -> Callable[..., Tensor]:
-    """`function` as a method that overwrites its first argument by the result."""
-    name = name or f"{function.__name__}_"
-
+def inplace(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """`function` as a method of that name, which overwrites its first argument by the result."""
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         given = (*args, *kwargs.values())
         old = before(self, given)
@@ -54,29 +60,31 @@ def inplace(function: Callable[..., Tensor], name: str = "") -> Callable[..., Te
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"{function.__name__}(), in place. Returns the tensor."
+    method.__wrapped__ = function           # type: ignore[attr-defined]
     return method
 
 
-_BY_FUNCTION: Final = {
-    f"{name}_": getattr(module, name)
-    for module, names in (
-        (elementwise, (
-            "abs", "acos", "acosh", "add", "addcdiv", "addcmul", "asin", "asinh", "atan", "atanh", "bitwise_and",
-            "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "cos",
-            "cosh", "div", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fmod", "frac", "lerp", "log",
-            "log10", "log1p", "log2", "logical_and", "logical_not", "logical_or", "logical_xor", "mul", "nan_to_num",
-            "neg", "pow", "reciprocal", "remainder", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt",
-            "square", "sub", "tan", "tanh", "trunc")),
-        (activations, ("relu", "celu", "elu", "leaky_relu", "hardtanh", "relu6", "selu", "threshold")),
-        (indexing, ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add")),
-        (views, ("tril", "triu")),
-    )
-    for name in names
+_NAMES: Final = {
+    elementwise: (
+        "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+        "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_left_shift", "bitwise_not",
+        "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "cos",
+        "cosh", "div", "erf", "erfc", "exp", "exp2", "expm1", "fix", "floor", "floor_divide", "fmod", "frac", "hypot",
+        "lerp", "log", "log10", "log1p", "log2", "logical_and", "logical_not", "logical_or", "logical_xor", "mul",
+        "nan_to_num", "neg", "negative", "pow", "reciprocal", "remainder", "round", "rsqrt", "sgn", "sigmoid", "sign",
+        "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "trunc", "xlogy"),
+    comparison: (
+        "eq", "ge", "greater", "greater_equal", "gt", "le", "less", "less_equal", "lt", "ne", "not_equal"),
+    activations: ("relu", "celu", "elu", "leaky_relu", "hardtanh", "relu6", "selu", "threshold"),
+    indexing: ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add"),
+    linalg: ("addmm", "addmv", "addr", "baddbmm"),
+    reductions: ("cumprod", "cumsum"),
+    views: ("tril", "triu"),
 }
-
-METHODS: Final[dict[str, Callable[..., Tensor]]] = {name: inplace(f) for name, f in _BY_FUNCTION.items()}
-METHODS.update({"multiply_": METHODS["mul_"], "divide_": METHODS["div_"], "subtract_": METHODS["sub_"],
-            "negative_": METHODS["neg_"]})
+METHODS: Final[dict[str, Callable[..., Tensor]]] = {
+    f"{name}_": inplace(getattr(module, name), f"{name}_") for module, names in _NAMES.items() for name in names}
+METHODS.update({"multiply_": METHODS["mul_"], "divide_": METHODS["div_"], "true_divide_": METHODS["div_"],
+                "subtract_": METHODS["sub_"]})
 
 
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
