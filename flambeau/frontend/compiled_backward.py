@@ -138,14 +138,14 @@ def spent_results(differentiable: Differentiable | None, segments: Iterable[Comp
 
 
 class CompiledRecord(Record):
-    """A part of a compiled call on the tape. Freed, it lets go of what the call saved; if that is nothing, it can be
-    walked again, as in eager code."""
+    """A part of a compiled call on the tape. Freed, it lets go of what the call saved; one that reads nothing that is
+    freed can be walked again, as in eager code."""
 
     __slots__ = ()
 
     def free(self) -> None:
         super().free()
-        if self.op.saved:                   # type: ignore[attr-defined]
+        if self.op.segment.segment.reads_saved:         # type: ignore[attr-defined]
             self.op.saved = None            # type: ignore[attr-defined]
 
 

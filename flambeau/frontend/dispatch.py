@@ -139,7 +139,7 @@ def _prepare(t: Tensor, op: Op) -> None:
         raise RuntimeError("backward a second time through a graph whose saved tensors were already freed; "
                            "use retain_graph=True in the first backward")
     if t._saved_version >= 0:
-        version = t._storage.version if active.tracer is None else active.tracer.version_of(t)
+        version = t._storage.version if active.tracer is None else active.tracer.saved_version_of(t)
         if version != t._saved_version:
             raise RuntimeError(
                 f"one of the tensors needed for gradient computation has been modified by an inplace operation: "

@@ -57,6 +57,7 @@ class Segment:
     graph: Graph | None = None
     error: RuntimeError | None = None
     hooks: dict[int, Segment] = field(default_factory=dict)         # by number of the result
+    reads_saved: bool = False               # reads what backward() frees
 
 
 @dataclass
@@ -179,6 +180,7 @@ class _Cutter:
                     key = (*key, "hooked")              # where the gradient is after its hooks
                 cotangents[key] = trace.input_tensor(type, f"grad{n}")
             seeds = [trace.value_of(ct) for ct in cotangents.values()]
+            reads = trace.saved_reads
             found = backpropagate(builder, with_hooks((), records, None, False), cotangents, builder.parts_of,
                                   lambda key: key is not None)
         except RuntimeError as error:
@@ -186,6 +188,7 @@ class _Cutter:
                 raise
             segment.error, segment.hooks = error.with_traceback(None), {}
             return [_Walked(segment)]
+        segment.reads_saved = trace.saved_reads > reads
         gradients = []
         for key, place in self._starts(records).items():
             if key in found:

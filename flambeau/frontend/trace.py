@@ -106,6 +106,7 @@ class Trace:
         self._scalar_of: dict[Any, Scalar] = {}
         self._phase = "forward"
         self.name_of: dict[int, str] = {}
+        self.saved_reads = 0                    # how often an operation's saved operands or results were read
         self.read_saved: set[Value] = set()     # values read as an operation had saved them
         self.read_live: set[Value] = set()      # values of tensors from outside that were read as they are
         self.failure: Exception | None = None           # the first error of this trace, whoever caught it
@@ -152,6 +153,11 @@ class Trace:
 
     def version_of(self, t: Tensor) -> int:
         return self._versions.get(t._storage, 0)
+
+    def saved_version_of(self, t: Tensor) -> int:
+        """version_of() what an operation had saved, which is about to be read."""
+        self.saved_reads += 1
+        return self.version_of(t)
 
     def effects(self) -> tuple[object, object]:
         """What was changed so far, to be compared: storages and gradients."""

@@ -307,12 +307,13 @@ def hooks_on_a_result_run_in_the_order_they_were_registered(compiled):
 
 
 @cases.same
-def a_sum_can_be_walked_twice(compiled):
+def what_saves_nothing_can_be_walked_twice(compiled):
     w = leaf(1.0, 2.0)
-    y = compiled(lambda x: w + x)(fb.ones(2))
-    y.sum().backward()
-    yield error_of(y.sum().backward)
-    yield w
+    for f in (lambda x: w + x, lambda x: w * 2 + x, lambda x: (w + x).flip(0), lambda x: w * x):
+        y = compiled(f)(fb.ones(2))
+        y.sum().backward()
+        yield error_of(y.sum().backward)
+        yield w
 
 
 # -- in-place changes between forward and backward ---------------------------------------------------------------------
