@@ -101,9 +101,10 @@ class SpentRecord(Record):
 
     __slots__ = ("error",)
 
-    def __init__(self, name: str, error: RuntimeError):
-        super().__init__(Op(), (), ())
+    def __init__(self, name: str, error: RuntimeError, operands: tuple[Tensor, ...]):
+        super().__init__(Op(), operands, ())
         self.name, self.error = name, error
+        self.forget_operands()
 
     def saved_results(self) -> tuple[Tensor, ...]:
         raise type(self.error)(f"{self.error} (inside the compiled function {self.name})")

@@ -9,7 +9,6 @@ from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import (
     Record,
-    SpentRecord,
     is_grad_enabled,
     key_of,
     origin_of,
@@ -99,12 +98,11 @@ def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_gr
 
 
 def _leading_to(wanted: Sequence[Tensor], order: Sequence[Record]) -> list[Record]:
-    """The records through which cotangents reach one of the wanted tensors, or would if they could be walked."""
+    """The records through which cotangents reach one of the wanted tensors."""
     keys = {key_of(t) for t in wanted}
     leading: set[int] = set()
     for record in reversed(order):
-        if isinstance(record, SpentRecord) or \
-                any(t._requires_grad and (key_of(t) in keys or id(t._record) in leading) for t in record.operands):
+        if any(t._requires_grad and (key_of(t) in keys or id(t._record) in leading) for t in record.operands):
             leading.add(id(record))
     return [record for record in order if id(record) in leading]
 
@@ -224,6 +222,8 @@ def retain_grad(tensor: Tensor) -> None:
     up_to_date(tensor)
     if not tensor._requires_grad:
         raise RuntimeError("can't retain_grad on a tensor that does not require grad")
+    if active.tracer is not None:
+        active.tracer.check_leaf(tensor, "retain_grad()")
     if tensor._record is not None:
         tensor._record.retain(tensor._index, tensor)
         tensor._retains_grad = True

@@ -74,7 +74,9 @@ class CompiledSegment:
         self.compiled: Compiled | None = None
         self._lock = threading.RLock()
         self.hooks = {n: CompiledSegment(name, hook, compile) for n, hook in segment.hooks.items()}
-        self.spent = None if segment.error is None else SpentRecord(name, segment.error)
+        self.spent: SpentRecord | None = None       # the record of every call, where that is one
+        if segment.error is not None and all(kind == "state" for kind, _ in segment.operands):
+            self.spent = SpentRecord(name, segment.error, tuple([what for _, what in segment.operands]))
 
     def ready(self) -> Compiled:
         """Compiled now, if it wasn't."""
@@ -90,13 +92,13 @@ class CompiledSegment:
         segment = self.segment
         results = tuple([self._result(place, type, call, inner)
                          for place, type in zip(segment.results, segment.types, strict=True)])
+        operands = tuple([_tensor_at(place, call, inner) for place in segment.operands])
+        for t in operands:
+            up_to_date(t)
         record: Record
-        if self.spent is not None:
-            record = self.spent
+        if segment.error is not None:
+            record = self.spent or SpentRecord(self.name, segment.error, operands)
         else:
-            operands = tuple([_tensor_at(place, call, inner) for place in segment.operands])
-            for t in operands:
-                up_to_date(t)
             record = CompiledRecord(self.backward(call), operands, results)
             if self.hooks:
                 record.hooks = {n: {-1: CompiledHook(hook.backward(call))} for n, hook in self.hooks.items()}

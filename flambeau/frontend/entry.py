@@ -148,7 +148,7 @@ class Entry:
         self.calls = 0
         self.segments = [] if traced.differentiable is None else \
             [CompiledSegment(traced.graph.name, s, compile_backward) for s in traced.differentiable.segments]
-        if len(self.segments) == 1 and self.segments[0].spent is None:
+        if len(self.segments) == 1 and self.segments[0].segment.error is None:
             self.segments[0].ready()
         self.spent = spent_results(traced.differentiable, self.segments)
         self.requiring_grad = [n for n, s in enumerate(traced.outputs) if s.requires_grad]

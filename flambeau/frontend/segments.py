@@ -187,6 +187,7 @@ class _Cutter:
             if isinstance(error, FlambeauError):
                 raise
             segment.error, segment.hooks = error.with_traceback(None), {}
+            segment.operands = list(self._starts(records).values())
             return [_Walked(segment)]
         segment.reads_saved = trace.saved_reads > reads
         gradients = []

@@ -191,6 +191,13 @@ class Trace:
             self.added_grads.discard(id(t))
         self._grads[id(t)] = (t, grad)
 
+    def check_leaf(self, t: Tensor, what: str) -> None:
+        """Raise UnsupportedError for an argument that was computed outside, where `what` would have to go on working."""
+        like = self.argument_of.get(id(origin_of(t)))
+        if like is not None and like._record is not None:
+            raise UnsupportedError(f"{what} of an argument that was computed outside of the compiled function",
+                                   where=describe(user_location()), hint=f"call {what} outside")
+
     def _expect_no_grad(self, t: Tensor) -> None:
         if self.argument_of[id(t)]._grad is not None:
             raise UnsupportedError(".grad of an argument was read, which has one from before the call",

@@ -83,6 +83,23 @@ def spent_sums_can_be_walked_again(compiled):
 
 
 @cases.same
+def spent_tapes_that_lead_nowhere_are_not_walked(compiled):
+    w, v, x = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0, 6.0)
+
+    @compiled
+    def f(x):
+        loss = (w * w * x).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        loss = f(x)
+        for wanted in (v, w, x):
+            yield error_of(lambda t=wanted, loss=loss: (loss * v).sum().backward(inputs=[t]))
+            yield w, v, x
+
+
+@cases.same
 def one_of_two_losses_is_walked_inside(compiled):
     w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
 
