@@ -350,7 +350,7 @@ class Trace:
 
     def scalar(self, owner: dict[str, Any], key: str) -> Any:
         """The number `owner[key]` as a runtime scalar; anything that is no plain number is given as it is."""
-        value = owner[key]
+        value = dict.__getitem__(owner, key) if isinstance(owner, dict) else owner[key]      # a Group would ask us
         if not is_runtime_number(value):
             return plain(value)
         return self._number(("item", id(owner), key), owner, key, plain(value), str(key))

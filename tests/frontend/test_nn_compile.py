@@ -220,3 +220,52 @@ def test_attention_compiles() -> None:
     found, found_weights = fb.compile(lambda x: layer(x, x, x, attn_mask=mask))(x)
     np.testing.assert_allclose(found.detach().numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found_weights.detach().numpy(), weights.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+class Plain(optim.Optimizer):
+    """An optimizer as users write them."""
+
+    def __init__(self, params, lr: float, betas: tuple[float, float] = (0.9, 0.5)):
+        super().__init__(params, {"lr": lr, "betas": betas})
+
+    @fb.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            settings = {**group}
+            for p in group["params"]:
+                p.sub_(p.grad * group["lr"] * settings["betas"][0])
+
+
+def test_numbers_that_an_optimizer_of_the_users_reads_never_recompile() -> None:
+    weights = [fb.ones(2, requires_grad=True) for _ in range(2)]
+    optimizers = [Plain([w], 0.1) for w in weights]
+
+    def made(weight, optimizer):
+        def step(x):
+            weight.grad = None
+            (weight * x).pow(2).sum().backward()
+            optimizer.step()
+            return optimizer.param_groups[0]["lr"]
+        return step
+
+    eager, compiled = made(weights[0], optimizers[0]), fb.compile(made(weights[1], optimizers[1]))
+    for n in range(100):
+        for optimizer in optimizers:
+            optimizer.param_groups[0].update(lr=0.1 / (n + 1), betas=(0.9 - n / 200, 0.5))
+        assert compiled(fb.ones(2)) == pytest.approx(eager(fb.ones(2)))
+    np.testing.assert_allclose(weights[1].detach().numpy(), weights[0].detach().numpy(), rtol=1e-5)
+    assert len(compiled.signatures) == 1
+
+
+def test_a_group_of_the_users_own_is_guarded_by_value() -> None:
+    weight, group = fb.ones(2, requires_grad=True), {"lr": 0.5}
+    group["params"] = [weight]
+    optimizer = Plain([group], 0.1)                     # as in PyTorch, it keeps the dict that it was given
+
+    @fb.compile
+    def step():
+        return optimizer.param_groups[0]["lr"]
+
+    assert step() == 0.5
+    group["lr"] = 0.25
+    assert step() == 0.25

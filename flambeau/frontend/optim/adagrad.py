@@ -4,7 +4,8 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Beside, Group, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.groups import decisive
+from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -23,17 +24,17 @@ class Adagrad(Optimizer):
                                   "initial_accumulator_value": initial_accumulator_value, "foreach": foreach,
                                   "maximize": maximize, "differentiable": differentiable, "fused": fused})
 
-    def add_param_group(self, param_group: Group) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Optimize more parameters; Adagrad's state exists from here on, as in PyTorch."""
         super().add_param_group(param_group)
         for p in param_group["params"]:
             self._own_state(p, param_group)
 
-    def _own_state(self, p: Tensor, group: Group) -> dict[str, Any]:
-        start = group["initial_accumulator_value"]
+    def _own_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        start = decisive(group, "initial_accumulator_value")
         return self._state_of(p, {"step": new_step, "sum": lambda: full_like(p, start)})
 
-    def _update(self, group: Group) -> None:
+    def _update(self, group: dict[str, Any]) -> None:
         lr, lr_decay, numbers = hyper(group, "lr"), hyper(group, "lr_decay"), Beside(hyper(group, "eps"))
         for p, grad in self._with_gradients(group):
             (eps,) = numbers(p.dtype)

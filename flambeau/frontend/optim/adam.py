@@ -8,7 +8,8 @@ from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import number
 from flambeau.frontend.functions.elementwise import maximum
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Beside, Group, Optimizer, full_like, hyper, hyper_pair, new_step
+from flambeau.frontend.optim.groups import decisive
+from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, hyper_pair, new_step
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
@@ -35,14 +36,14 @@ class Adam(Optimizer):
                                   "capturable": capturable, "differentiable": differentiable, "fused": fused,
                                   "decoupled_weight_decay": decoupled_weight_decay})
 
-    def _decouples(self, group: Group) -> bool:
+    def _decouples(self, group: dict[str, Any]) -> bool:
         return bool(group["decoupled_weight_decay"])
 
-    def _update(self, group: Group) -> None:
+    def _update(self, group: dict[str, Any]) -> None:
         lr, eps, (beta1, beta2) = hyper(group, "lr"), hyper(group, "eps"), hyper_pair(group, "betas")
         numbers = Beside(1 - beta1, beta2, 1 - beta2, eps)
         shrink = None
-        if group["weight_decay"] != 0 and self._decouples(group):
+        if decisive(group, "weight_decay") != 0 and self._decouples(group):
             shrink = Beside(1 - lr * hyper(group, "weight_decay"))
         correct = _Correction(lr, beta1, beta2)
         for p, grad in self._with_gradients(group):

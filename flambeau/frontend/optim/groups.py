@@ -1,23 +1,116 @@
-"""What a trace depends on of an optimizer: its groups and its state, in one node."""
+"""Parameter groups, whose numbers are runtime numbers under trace, and what a trace depends on of an optimizer."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
 from itertools import chain, islice
 from typing import Any
 
+from flambeau.frontend.active import active
 from flambeau.frontend.heap import Scope
 from flambeau.frontend.reads import is_user_class
-from flambeau.frontend.scalars import is_runtime_number
-from flambeau.frontend.state import Instance, Step, all_are, is_same
+from flambeau.frontend.scalars import is_runtime_number, plain
+from flambeau.frontend.state import Instance, Node, Stated, Step, all_are, is_same
 from flambeau.frontend.tensor import Tensor
 
 _OWN = frozenset(["state", "param_groups"])
 
 
+def decisive(group: dict[str, Any], key: str) -> Any:
+    """A hyperparameter as it is, also under trace: one whose being zero decides what a step does. 0 for none."""
+    return plain(dict.get(group, key, 0))
+
+
+class Group(dict[str, Any], Stated):
+    """A parameter group: a dict whose numbers are runtime numbers when a compiled function reads them, however it
+    does, so that a schedule never recompiles."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        tracer = active.tracer
+        if tracer is None:
+            return value
+        if type(value) is tuple and value and all(map(is_runtime_number, value)):
+            pair: Any = Part(self, key)
+            return tuple([tracer.scalar(pair, f"{key}[{n}]") for n in range(len(value))])
+        return tracer.scalar(self, key) if is_runtime_number(value) else value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self else default
+
+    def __iter__(self) -> Iterator[str]:        # defined, `{**group}` and dict(group) ask for the values one by one
+        return super().__iter__()
+
+    def values(self) -> Any:
+        return super().values() if active.tracer is None else [self[key] for key in self]
+
+    def items(self) -> Any:
+        return super().items() if active.tracer is None else [(key, self[key]) for key in self]
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self.items())
+
+    def _state_node(self, path: tuple[str, str]) -> Node:
+        return GroupState(self, path)
+
+
+class Part:
+    """`group["betas"]` as a dict of "betas[0]" and "betas[1]", looked up anew each time: the tuple may be replaced
+    (OneCycleLR does)."""
+
+    __slots__ = ("group", "key")
+
+    def __init__(self, group: dict[str, Any], key: str):
+        self.group, self.key = group, key
+
+    def __getitem__(self, label: str) -> Any:
+        return dict.__getitem__(self.group, self.key)[int(label[len(self.key) + 1:-1])]
+
+
+def facts_of(group: dict[str, Any], with_numbers: bool) -> list[Any]:
+    """A group as a list of objects: whatever changes in it, one of these is another. Of numbers that are read at each
+    call only the type, and whether they are zero."""
+    found: list[Any] = [group, *dict.keys(group)]
+    for key, value in dict.items(group):
+        if key == "params":
+            found += value
+        elif with_numbers:
+            found.append(value)
+        elif is_runtime_number(value):
+            found += (type(value), bool(value == 0))
+        elif type(value) is tuple and all(map(is_runtime_number, value)):
+            found += map(type, value)
+        elif key not in _HINTS:
+            found.append(value)
+    return found
+
+
+class GroupState(Node):
+    """A parameter group that code reaches without its optimizer."""
+
+    __slots__ = ("facts", "held")
+
+    def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
+        if not hasattr(self, "held"):
+            self.held, self.facts = dict(dict.items(self.object)), facts_of(self.object, False)
+        return ()
+
+    def differing(self) -> tuple[str, Any, Any] | None:
+        now = facts_of(self.object, False)
+        return None if len(now) == len(self.facts) and all_are(now, self.facts) else ("", self.facts, now)
+
+    def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
+        now = facts_of(other, False) if other is self.object else []
+        return list(zip(self.facts, now, strict=True)) if len(now) == len(self.facts) else None
+
+    def restore(self) -> None:
+        self.object.clear()
+        self.object.update(self.held)
+
+
 class OptimizerState(Instance):
-    """Parameters and state by identity, hyperparameters by value, except numbers, which the framework's own steps read
-    at every call. Code of the user's that names `param_groups` may look at those too; then they are guarded.
-    State that a first step creates is adopted."""
+    """Parameters and state by identity, hyperparameters by value, except numbers, which are read at every call. In a
+    group that is a plain dict of the user's, code that names `param_groups`, or is an optimizer itself, reads them as
+    they are; then they are guarded too. State that a first step creates is adopted."""
 
     __slots__ = ("groups", "is_open", "is_strict", "kept", "seen", "state_keys", "state_values", "states")
 
@@ -28,7 +121,7 @@ class OptimizerState(Instance):
         is_first = self.fields is None
         found = list(super().extend(scope, names))
         if is_first:
-            self.kept = [(group, dict(group), list(group["params"])) for group in self.object.param_groups]
+            self.kept = [(group, dict(dict.items(group)), list(group["params"])) for group in self.object.param_groups]
             self.is_open = any(is_user_class(base) for base in type(self.object).__mro__)
         elif _LOOKING.isdisjoint(names):
             return found
@@ -50,23 +143,8 @@ class OptimizerState(Instance):
         self.state_values = list(chain.from_iterable(map(dict.values, states.values())))
 
     def _groups(self) -> list[Any]:
-        """The groups as a list of objects: whatever changes in them, one of these is another."""
-        found: list[Any] = []
-        for group in self.object.param_groups:
-            found.append(group)
-            found += group
-            for key, value in group.items():
-                if key == "params":
-                    found += value
-                elif self.is_open:
-                    found.append(value)
-                elif type(value) is float or is_runtime_number(value):
-                    found += (type(value), bool(value == 0))
-                elif type(value) is tuple and all(map(is_runtime_number, value)):
-                    found += map(type, value)
-                elif key not in _HINTS:
-                    found.append(value)
-        return found
+        return list(chain.from_iterable(
+            facts_of(group, self.is_open and type(group) is not Group) for group in self.object.param_groups))
 
     def differing(self) -> tuple[str, Any, Any] | None:
         found = super().differing()
@@ -82,14 +160,14 @@ class OptimizerState(Instance):
         return None
 
     def _note_groups(self) -> None:
-        self.seen = [(group, len(group), list(group), list(group.values()), group["params"], list(group["params"]))
-                     for group in self.object.param_groups]
+        self.seen = [(group, len(group), list(dict.keys(group)), list(dict.values(group)), group["params"],
+                      list(group["params"])) for group in self.object.param_groups]
 
     def _has_same_groups(self) -> bool:
         """Not even a number is another object than when this was last looked at."""
         groups = self.object.param_groups
         return len(groups) == len(self.seen) and all(
-            now is group and len(now) == count and all_are(now, keys) and all_are(now.values(), values)
+            now is group and len(now) == count and all_are(dict.keys(now), keys) and all_are(dict.values(now), values)
             and len(params) == len(held) and all_are(params, held)
             for now, (group, count, keys, values, params, held) in zip(groups, self.seen, strict=True))
 
@@ -121,8 +199,8 @@ class OptimizerState(Instance):
     def _differing_group(self) -> tuple[str, Any, Any] | None:
         for number, (group, (then, held, _)) in enumerate(zip(self.object.param_groups, self.kept, strict=False)):
             for key, value in held.items():
-                if group is then and key in group and is_same(value, group[key]) is False:
-                    return f".param_groups[{number}].{key}", value, group[key]
+                if group is then and key in group and is_same(value, dict.__getitem__(group, key)) is False:
+                    return f".param_groups[{number}].{key}", value, dict.__getitem__(group, key)
         return None
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from typing import Any
 
-from flambeau.frontend.optim.optimizer import Group, Optimizer
+from flambeau.frontend.optim.optimizer import Optimizer
 from flambeau.frontend.optim.scheduler import LRScheduler, per_group
 
 
@@ -81,7 +82,7 @@ def _one_cycle_phases(total: int, pct_start: float, three_phase: bool) -> list[t
     return [(float(pct_start * total) - 1, *up), (total - 1, "max_lr", "min_lr", "base_momentum", "max_momentum")]
 
 
-def _set_momentum(group: Group, value: float) -> None:
+def _set_momentum(group: dict[str, Any], value: float) -> None:
     if "betas" in group:
         group["betas"] = (value, *group["betas"][1:])
     else:

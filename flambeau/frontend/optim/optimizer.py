@@ -17,29 +17,27 @@ from flambeau.frontend.autograd import enable_grad, no_grad
 from flambeau.frontend.functions import creation
 from flambeau.frontend.functions.coerce import tensor_of
 from flambeau.frontend.nn.conversion import clear_grad
-from flambeau.frontend.optim.groups import OptimizerState
+from flambeau.frontend.optim.groups import Group, OptimizerState, Part, decisive
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.state import Node, Stated
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
-Group = dict[str, Any]
 
-
-def hyper(group: Group, key: str) -> Any:
+def hyper(group: dict[str, Any], key: str) -> Any:
     """A numeric hyperparameter: the number, under trace a runtime Scalar."""
     tracer = active.tracer
     return plain(group[key]) if tracer is None else tracer.scalar(group, key)
 
 
-def hyper_pair(group: Group, key: str) -> tuple[Any, Any]:
+def hyper_pair(group: dict[str, Any], key: str) -> tuple[Any, Any]:
     """A pair of numeric hyperparameters (Adam's betas), each as `hyper` gives one."""
     tracer = active.tracer
     if tracer is None:
         first, second = group[key]
         return plain(first), plain(second)
-    owner: Any = _Pair(group, key)
+    owner: Any = Part(group, key)
     return tracer.scalar(owner, f"{key}[0]"), tracer.scalar(owner, f"{key}[1]")
 
 
@@ -58,19 +56,6 @@ class Beside:
             found = tuple([tensor_of(n, wide) if type(n) is Scalar else n for n in self.numbers])
             self._in_dtype[dtype] = found
         return found
-
-
-class _Pair:
-    """`group["betas"]` as a dict of "betas[0]" and "betas[1]", looked up anew each time: the tuple may be replaced
-    (OneCycleLR does)."""
-
-    __slots__ = ("group", "key")
-
-    def __init__(self, group: Group, key: str):
-        self.group, self.key = group, key
-
-    def __getitem__(self, label: str) -> Any:
-        return self.group[self.key][label.endswith("[1]")]
 
 
 def full_like(p: Tensor, value: float = 0.0) -> Tensor:
@@ -111,14 +96,14 @@ class Optimizer(Stated):
             self._made_in = active.tracer
         self.defaults = dict(defaults)
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        self.param_groups: list[Group] = []
+        self.param_groups: list[dict[str, Any]] = []
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
-        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+        for group in groups if isinstance(groups[0], dict) else [Group(params=groups)]:
             self.add_param_group(group)
 
-    def add_param_group(self, param_group: Group) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Optimize more parameters; hyperparameters not given are the defaults."""
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
@@ -161,12 +146,12 @@ class Optimizer(Stated):
             self._update(group)
         return loss
 
-    def _update(self, group: Group) -> None:
+    def _update(self, group: dict[str, Any]) -> None:
         raise NotImplementedError(f"{type(self).__name__}: define _update(group) or step()")
 
-    def _with_gradients(self, group: Group) -> Iterator[tuple[Tensor, Tensor]]:
+    def _with_gradients(self, group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
         """(parameter, what to descend along): the gradient, negated for maximize, plus weight decay."""
-        decays = group.get("weight_decay", 0) != 0 and not self._decouples(group)
+        decays = decisive(group, "weight_decay") != 0 and not self._decouples(group)
         decay = Beside(hyper(group, "weight_decay")) if decays else None
         for p in group["params"]:
             grad = p.grad
@@ -176,7 +161,7 @@ class Optimizer(Stated):
                 grad = -grad
             yield p, grad if decay is None else grad + p * decay(p.dtype)[0]
 
-    def _decouples(self, group: Group) -> bool:
+    def _decouples(self, group: dict[str, Any]) -> bool:
         """True when weight decay is no part of the gradient (AdamW)."""
         return False
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Beside, Group, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.groups import decisive
+from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 
 
@@ -23,10 +24,10 @@ class RMSprop(Optimizer):
                                   "weight_decay": weight_decay, "capturable": capturable, "foreach": foreach,
                                   "maximize": maximize, "differentiable": differentiable})
 
-    def _update(self, group: Group) -> None:
+    def _update(self, group: dict[str, Any]) -> None:
         kept = hyper(group, "alpha")
         numbers = Beside(hyper(group, "lr"), kept, 1 - kept, hyper(group, "eps"),
-                         hyper(group, "momentum") if group["momentum"] != 0 else None)
+                         hyper(group, "momentum") if decisive(group, "momentum") != 0 else None)
         for p, grad in self._with_gradients(group):
             lr, alpha, fresh, eps, momentum = numbers(p.dtype)
             state = self._state_of(p, _state_made(p, momentum is not None, group["centered"]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.frontend.optim.optimizer import Group, Optimizer
+from flambeau.frontend.optim.optimizer import Optimizer
 
 
 class LRScheduler:
@@ -58,7 +58,7 @@ class LRScheduler:
         self.__dict__.update(state_dict)
 
 
-def per_group(value: Any, groups: list[Group], name: str) -> list[float]:
+def per_group(value: Any, groups: list[dict[str, Any]], name: str) -> list[float]:
     """One number for each group. Raises ValueError for a list of another length."""
     if not isinstance(value, (list, tuple)):
         return [value] * len(groups)

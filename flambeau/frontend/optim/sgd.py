@@ -5,7 +5,8 @@ from typing import Any
 
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.inplace import assign_
-from flambeau.frontend.optim.optimizer import Beside, Group, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.groups import decisive
+from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, new_step
 from flambeau.frontend.tensor import Tensor
 
 
@@ -26,8 +27,8 @@ class SGD(Optimizer):
                                   "nesterov": nesterov, "maximize": maximize, "foreach": foreach,
                                   "differentiable": differentiable, "fused": fused})
 
-    def _update(self, group: Group) -> None:
-        numbers = Beside(hyper(group, "lr"), hyper(group, "momentum") if group["momentum"] != 0 else None)
+    def _update(self, group: dict[str, Any]) -> None:
+        numbers = Beside(hyper(group, "lr"), hyper(group, "momentum") if decisive(group, "momentum") != 0 else None)
         for p, grad in self._with_gradients(group):
             lr, momentum = numbers(p.dtype)
             if momentum is not None:
@@ -35,11 +36,11 @@ class SGD(Optimizer):
                 grad = grad + buffer * momentum if group["nesterov"] else buffer
             assign_(p, p - grad * lr)
 
-    def _moved_buffer(self, p: Tensor, grad: Tensor, group: Group, momentum: Any) -> Tensor:
+    def _moved_buffer(self, p: Tensor, grad: Tensor, group: dict[str, Any], momentum: Any) -> Tensor:
         """The momentum buffer of p after taking in grad. It starts as zeros, from which the first step gives grad
         itself unless it is dampened: then a step count tells the first step from later ones."""
         made = {"momentum_buffer": lambda: full_like(p)}
-        if group["dampening"] == 0:
+        if decisive(group, "dampening") == 0:
             buffer = self._state_of(p, made)["momentum_buffer"]
             return assign_(buffer, buffer * momentum + grad)
         started = self.state[p].get("momentum_buffer") is not None      # by steps that were not dampened
