@@ -86,10 +86,12 @@ def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_gr
     """Cotangents by key, and the records walked: all, or those on the way to what is wanted."""
     for t in (*roots, *(wanted or ())):
         up_to_date(t)
-    order = tape_of(roots)
+    order, tracer = tape_of(roots), active.tracer
     if wanted is not None:
         order = _leading_to(wanted, order)
-    tracer = active.tracer
+        for t in wanted:
+            if tracer is not None:
+                tracer.meet(t)
     with set_grad_enabled(create_graph), (tracer.backward_phase() if tracer is not None else nullcontext()):
         b = TensorBuilder()
         operations = with_hooks(roots, order, wanted, runs_leaf_hooks)
@@ -120,8 +122,8 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     if wanted is not None and not wanted:
         raise RuntimeError("backward: inputs can't be empty; leave it out for all leaves")
     found, order = walk(roots, starts, create_graph, "backward", wanted, runs_leaf_hooks=True)
-    if active.tracer is not None and wanted is None:
-        _refuse_outside(roots, order)
+    if active.tracer is not None:
+        _refuse_outside(roots, wanted)
     if wanted is None:
         wanted = _leaves(roots, order)
     for t in {id(t): t for t in wanted}.values():
@@ -131,15 +133,33 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     _finish(order, found, retain_graph, create_graph)
 
 
-def _refuse_outside(roots: Sequence[Tensor], order: Sequence[Record]) -> None:
-    """A traced backward can't go on into a tape that was recorded before the compiled function ran."""
+def _refuse_outside(roots: Sequence[Tensor], wanted: Sequence[Tensor] | None) -> None:
+    """A traced backward can't go on into a tape that was recorded before the compiled function ran, to all leaves or to
+    what is wanted."""
     tracer = active.tracer
-    for t in (*roots, *(t for record in order for t in record.operands)):
-        if t._requires_grad and t._record is not None and t._record.tracer is not tracer:
+    for t in (*roots, *(t for record in tape_of(roots) for t in record.operands)):
+        outside = t if t._record is not None else tracer.argument_of.get(id(origin_of(t)))
+        if not t._requires_grad or outside is None or outside._record is None or outside._record.tracer is tracer:
+            continue
+        if wanted is None and t._record is not None or wanted is not None and _leads_to(outside._record, wanted):
             raise UnsupportedError(
-                f"backward() in a compiled function reached a tensor {t._type} that {t._record.name} had computed "
+                f"backward() in a compiled function reached a tensor {t._type} that {outside._record.name} had computed "
                 "outside of it, whose gradients would be lost",
                 hint="compute it inside too, call backward() outside, or detach() it")
+
+
+def _leads_to(record: Record, wanted: Sequence[Tensor]) -> bool:
+    """True when a tape from outside starts at a tensor that is wanted."""
+    keys = {key_of(t) for t in wanted}
+    found, stack = {id(record)}, [record]
+    while stack:
+        for t in stack.pop().operands:
+            if t._requires_grad and key_of(t) in keys:
+                return True
+            if t._record is not None and id(t._record) not in found:
+                found.add(id(t._record))
+                stack.append(t._record)
+    return False
 
 
 def _leaves(roots: Sequence[Tensor], order: Sequence[Record]) -> list[Tensor]:
@@ -203,6 +223,8 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
         if not t._requires_grad:
             raise RuntimeError("grad: one of the inputs does not require grad")
     found, order = walk(roots, starts, create_graph, "grad", wanted, runs_leaf_hooks=True)
+    if active.tracer is not None:
+        _refuse_outside(roots, wanted)
     _finish(order, found, retain_graph, create_graph)
     results: list[Tensor | None] = []
     for t in wanted:

@@ -131,9 +131,10 @@ class Entry:
         self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
         self._outside_of = {id(o.tensor): o for o in traced.outside}
-        self._identified = [n for n in traced.arg_leaves if leaves[n]._requires_grad and
-                            (traced.arg_grads or traced.unset_grads or traced.differentiable is not None)]
-        self.identities = self._identities(leaves)
+        self._leaves_on_tape = [n for n in traced.arg_leaves if leaves[n]._requires_grad and
+                            (traced.arg_hooks or traced.arg_grads or traced.unset_grads
+                             or traced.differentiable is not None)]
+        self.captured_leaves = self._captured_leaves(leaves)
         self.unbound = executable
         self._state_types = [v.type for v in traced.graph.inputs if v.node.op.kind == "state"]     # type: ignore[attr-defined]
         self.bound_storages: list[Storage] = []
@@ -184,15 +185,15 @@ class Entry:
         for n, hooks in self.traced.arg_hooks:
             if hooks_of(leaves[n]) != hooks:
                 return False
-        if self._identified and self._identities(leaves) != self.identities:
+        if self._leaves_on_tape and self._captured_leaves(leaves) != self.captured_leaves:
             return False
         return self.environment_holds()
 
-    def _identities(self, leaves: Sequence[Any]) -> list[int]:
-        """Which tensor arguments are one tensor, or a captured one (by its id), where gradients depend on it."""
-        first: dict[int, int] = {}
-        return [id(leaves[n]) if id(leaves[n]) in self._outside_of else first.setdefault(id(leaves[n]), n)
-                for n in self._identified]
+    def _captured_leaves(self, leaves: Sequence[Any]) -> list[int]:
+        """Which arguments are captured tensors too (by id), 1 for those that were computed, 0 for others; where gradients
+        depend on it."""
+        return [id(leaves[n]) if id(leaves[n]) in self._outside_of else int(leaves[n]._record is not None)
+                for n in self._leaves_on_tape]
 
     def repeats_hold(self, leaves: Sequence[Any]) -> bool:
         """The same tensors are given twice."""
@@ -294,8 +295,8 @@ class Entry:
                 return f"strides of {self.names[n]} are {strides_of(leaves[n])}, were {strides}"
         if any(hooks_of(leaves[n]) != hooks for n, hooks in self.traced.arg_hooks):
             return "an argument has other gradient hooks"
-        if self._identities(leaves) != self.identities:
-            return "arguments that require grad are, or are not, one tensor, or a captured one"
+        if self._captured_leaves(leaves) != self.captured_leaves:
+            return "an argument that requires grad is a captured tensor, or a computed one, or was"
         broken = self.guards.broken()
         if broken is None:
             for outside in self.traced.outside:

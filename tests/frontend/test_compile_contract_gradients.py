@@ -7,7 +7,7 @@ from contract import Cases, check_refused, check_same, leaf, name_of
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
-from flambeau.errors import CaptureError
+from flambeau.errors import CaptureError, UnsupportedError
 
 cases = Cases()
 
@@ -682,6 +682,50 @@ def an_argument_whose_gradient_is_set_as_captured(compiled):
     for x in (w, v, w, v):
         yield f(x), w, v
         w.grad = v.grad = None
+
+
+@cases.same
+def an_argument_that_is_wanted_as_captured(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    f = compiled(lambda x: (x * x).sum().backward(inputs=[w]))
+    for x in (w, v, w, v):
+        f(x)
+        yield w, v
+
+
+def wanted_case(inside):
+    """A gradient that in eager code also flows through an argument or a captured tensor that was computed outside."""
+    def case(compiled):
+        w = leaf(1.0, 2.0)
+        h = w * 3
+        f = compiled(lambda x: inside(w, h, x))
+        yield f(leaf(1.0, 1.0))
+        yield w
+        yield f(w * 2)
+        yield w
+    return case
+
+
+THROUGH = {
+    "argument": lambda w, h, x: fb.autograd.grad((w * x).sum(), [w])[0],
+    "argument_only": lambda w, h, x: fb.autograd.grad((x * x).sum(), [w], allow_unused=True)[0],
+    "captured": lambda w, h, x: fb.autograd.grad((w * h * x).sum(), [w])[0],
+    "backward": lambda w, h, x: (w * x).sum().backward(inputs=[w]),
+}
+
+
+@pytest.mark.parametrize("inside", THROUGH.values(), ids=THROUGH.keys())
+def test_gradients_through_what_was_computed_outside_are_refused(inside) -> None:
+    check_refused(wanted_case(inside), UnsupportedError)
+
+
+@cases.same
+def wanted_beside_what_was_computed_outside(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    h = w * 3
+    f = compiled(lambda x: fb.autograd.grad((v * h * x).sum(), [v, h, x]))
+    for x in (leaf(5.0, 6.0), w * 2, leaf(5.0, 6.0)):
+        yield f(x)
 
 
 @cases.same
