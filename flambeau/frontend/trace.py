@@ -187,7 +187,8 @@ class Trace:
         if not adding:
             self.meet(t)
         t = origin_of(t)
-        if not adding:
+        if not adding and id(t) in self.added_grads:
+            self._expect_no_grad(t)         # else the old gradient was added to, before it is replaced
             self.added_grads.discard(id(t))
         self._grads[id(t)] = (t, grad)
 

@@ -728,6 +728,21 @@ def wanted_beside_what_was_computed_outside(compiled):
         yield f(x)
 
 
+@cases.refused(UnsupportedError)
+def a_gradient_of_an_argument_that_is_added_to_and_replaced(compiled):
+    @compiled
+    def f(x):
+        (x * x).sum().backward()
+        x.grad = None
+
+    w = leaf(1.0, 2.0)
+    f(w)
+    yield w
+    kept = w.grad = fb.ones(2)
+    f(w)
+    yield kept
+
+
 @cases.same
 def hooks_on_an_argument(compiled):
     w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
