@@ -160,9 +160,11 @@ class GuardSet:
     """All guards of one compiled signature. `quick()` compares by identity what may change without notice;
     `holds()` decides. generation: how often something was replaced by its equal, which `tests` then compare with."""
 
-    def __init__(self, heap: Heap):
+    def __init__(self, heap: Heap, is_current: bool = True):
         self.generation = -1
         self._adopt(heap)
+        if not is_current:
+            self._epoch = -1
 
     def _adopt(self, heap: Heap) -> None:
         self.heap = heap

@@ -570,3 +570,23 @@ def test_ir_of_a_function_that_changes_its_argument_parses() -> None:
     double(fb.ones(3))
     for level in ("graph", "fused"):
         assert str(fb.ir.parse(double.ir(level))) == double.ir(level)
+
+
+def test_requires_grad_that_a_function_sets_is_what_it_finds_the_next_time() -> None:
+    def f(w, x):
+        if w[0].requires_grad:
+            w[0].requires_grad_(False)
+            return x * 2
+        return x * 3
+
+    def seen(function) -> list[float]:
+        w = [fb.ones(1, requires_grad=True)]
+        found = [function(w, fb.ones(1)).item() for _ in range(3)]
+        w[0].requires_grad_(True)
+        return [*found, function(w, fb.ones(1)).item(), float(w[0].requires_grad)]
+
+    weights = [fb.ones(1, requires_grad=True)]
+    compiled = fb.compile(lambda x: f(weights, x))
+    found = [compiled(fb.ones(1)).item() for _ in range(3)]
+    weights[0].requires_grad_(True)
+    assert [*found, compiled(fb.ones(1)).item(), float(weights[0].requires_grad)] == seen(f)
