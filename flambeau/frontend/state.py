@@ -536,6 +536,9 @@ class NoticedAttributes(Instance):
             yield from _MODULE_FIELDS & _fields(self.object).keys()
         yield from super().keys(scope, names)
 
+    def step(self, key: str) -> str:
+        return "" if key in _MODULE_FIELDS and key != "training" else super().step(key)
+
     def restore(self) -> None:
         super().restore()
         epoch.bump()
@@ -594,9 +597,11 @@ class Items(Node):
         self.keys, self.items = _contents(self.object)
         if self.keys is None:
             return [(f"[{n}]", value) for n, value in enumerate(self.items)]
-        return [(f"[{key!r}]" if type(key) in BY_VALUE else "[...]", value)
-                for key, value in zip(self.keys, self.items, strict=True)] + \
-            [("[...]", key) for key in self.keys if type(key) not in BY_VALUE]
+        return [(self.label(key), value) for key, value in zip(self.keys, self.items, strict=True)] + \
+            [(" in a key", key) for key in self.keys if type(key) not in BY_VALUE]
+
+    def label(self, key: Any) -> str:
+        return f"[{key!r}]" if type(key) in BY_VALUE else "[...]"
 
     def differing(self) -> tuple[str, Any, Any] | None:
         assert self.items is not None
@@ -610,7 +615,7 @@ class Items(Node):
         if all_are(items, self.items):
             return None
         at = next(n for n, (a, b) in enumerate(zip(items, self.items, strict=True)) if a is not b)
-        return f"[{at if keys is None else keys[at]!r}]", self.items[at], items[at]
+        return self.label(at if keys is None else keys[at]), self.items[at], items[at]
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
         assert self.items is not None
@@ -666,6 +671,9 @@ class StableItems(Items):
 
     __slots__ = ()
     stable = True
+
+    def label(self, key: Any) -> str:
+        return f".{key}" if isinstance(key, str) else super().label(key)
 
 
 class Bits(Node):
