@@ -1360,25 +1360,6 @@ def weak_proxy(compiled):
 
 
 @same
-def attribute_of_a_tensor(compiled):
-    w = fb.ones(2)
-    w.scale = 2.0
-    f = compiled(lambda x: x * w * w.scale)
-    yield f(ones())
-    w.scale = 3.0
-    yield f(ones())
-
-
-@same
-def attribute_of_an_argument_tensor(compiled):
-    f = compiled(lambda x: x * getattr(x, "scale", 1.0))
-    x = ones()
-    yield f(x)
-    x.scale = 3.0
-    yield f(x)
-
-
-@same
 def attribute_written_inside(compiled):
     box = types.SimpleNamespace(k=1.0)
 

@@ -681,21 +681,6 @@ def function_under_enable_grad_and_inference_mode(compiled):
 
 
 @same
-def set_grad_enabled_decorator(compiled):
-    k = 2.0
-
-    @fb.set_grad_enabled(False)
-    def helper(x):
-        return x * k
-
-    f = compiled(lambda x: helper(x))
-    fb.set_grad_enabled(True)
-    yield f(ones())
-    k = 3.0
-    yield f(ones())
-
-
-@same
 def helper_under_two_decorators(compiled):
     k, shift = 2.0, 1.0
 

@@ -30,7 +30,8 @@ import flambeau as fb
 from flambeau.errors import FlambeauError, GraphError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = ("attributes", "closures", "hooks", "optimizers")
+FILES = ("arguments", "attributes", "classes", "closures", "containers", "gradients", "hooks", "inplace", "iteration",
+         "modules", "optimizers", "packages", "processes", "randomness", "refusals", "scalars", "swallowed")
 GOOD = ("same", "refused", "ok")
 TIME_LIMIT_S = 60
 
