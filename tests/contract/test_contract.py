@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,15 @@ def test_known_failures_are_cases() -> None:
     assert KNOWN <= CASES.keys()
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=pytest.mark.xfail(reason="known to fail", strict=True) if name in KNOWN else ())
-    for name in CASES])
+def _marked(name: str) -> Any:
+    """A parameter: known failures must fail, and programs that start an interpreter of their own are slow."""
+    marks = [pytest.mark.xfail(reason="known to fail", strict=True)] if name in KNOWN else []
+    if CASES[name].kind == "script":
+        marks.append(pytest.mark.slow)
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", map(_marked, CASES))
 def test_contract(name: str) -> None:
     verdict = run(CASES[name])
     assert verdict.good, f"{verdict.word} {verdict.detail}"
