@@ -18,6 +18,7 @@ from flambeau.frontend.autograd import (
     set_grad_enabled,
 )
 from flambeau.frontend.functions.activations import celu, prelu, relu, selu, threshold
+from flambeau.frontend.functions.calls import called
 from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
 from flambeau.frontend.functions.creation import *  # noqa: F403
@@ -33,7 +34,7 @@ from flambeau.frontend.functions.linalg import *  # noqa: F403
 from flambeau.frontend.functions.reductions import *  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403
-from flambeau.frontend.methods import detach
+from flambeau.frontend.methods import detach as _detach
 from flambeau.frontend.promotion import get_default_dtype, promote_types, set_default_dtype
 from flambeau.frontend.random import *  # noqa: F403
 from flambeau.frontend.tensor import Size, Tensor
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
+detach = called(_detach)
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 

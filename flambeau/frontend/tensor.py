@@ -119,10 +119,17 @@ class Tensor(TensorMethods):
         """The shape, or the size of one dim. Raises IndexError for a dim out of range."""
         if dim is None:
             return self.shape
+        return self._type.shape[self._place(dim, "size")]
+
+    def _place(self, dim: Any, name: str) -> int:
+        """A dim of this tensor. Raises TypeError, IndexError for what is none."""
         rank = len(self._type.shape)
-        if not -rank <= dim < rank:
-            raise IndexError(f"size: dim {dim} is out of range for a tensor of {rank} dims")
-        return self._type.shape[dim]
+        if not hasattr(type(dim), "__index__"):
+            raise TypeError(f"{name}: dim must be an int, got {dim!r}")
+        number: int = dim.__index__()
+        if not -rank <= number < rank:
+            raise IndexError(f"{name}: dim {number} is out of range for a tensor of {rank} dims")
+        return number
 
     def numel(self) -> int:
         """Number of elements."""
@@ -179,7 +186,7 @@ class Tensor(TensorMethods):
     def stride(self, dim: int | None = None) -> Any:
         """Step between neighbours along each dim, in elements."""
         strides = strides_of(self)
-        return strides if dim is None else strides[dim]
+        return strides if dim is None else strides[self._place(dim, "stride")]
 
     def storage_offset(self) -> int:
         """Elements between the start of the storage and the first element."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -229,3 +232,44 @@ def test_the_limit_names_what_changed_last() -> None:
             scale = float(n)
             named(fb.ones(1))
     assert "as an argument" in caught.value.hint
+
+
+# -- signatures -------------------------------------------------------------------------------------------------------
+
+OTHERWISE = {"out", "layout", "pin_memory", "memory_format", "names", "async", "_stacklevel", "sparse_grad", "output_size"}
+"""What these functions don't take anywhere: places for results, layouts, and what PyTorch keeps for itself."""
+
+UNKNOWN = {
+    "compile": {"name", "isolate_recompiles", "shapes_spec"}, "interpolate": {"recompute_scale_factor", "antialias"},
+    "huber_loss": {"weight"}, "l1_loss": {"weight"}, "softmin": {"dtype"}, "result_type": {"tensor1", "tensor2"},
+    "true_divide": {"dividend", "divisor"}, "squeeze": {"List]]"}, "set_num_threads": {"int"}, "vdot": {"other"},
+    "broadcast_to": {"shape"}, "concatenate": {"axis"}, "asarray": {"device"},
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("module", ["fb", "F"])
+def test_functions_take_the_keywords_of_pytorchs(module: str) -> None:
+    import torch
+
+    ours, theirs = (fb, torch) if module == "fb" else (F, torch.nn.functional)
+    missing = []
+    for name in dir(ours):
+        function, other = getattr(ours, name), getattr(theirs, name, None)
+        if not isinstance(function, types.FunctionType) or other is None or name.startswith("_"):
+            continue
+        mine = set(inspect.signature(function).parameters)
+        wanted = [p for p in _parameters(other) if p not in mine | OTHERWISE | UNKNOWN.get(name, set())]
+        missing += [f"{name}: {wanted}"] if wanted else []
+    assert not missing, "\n".join(missing)
+
+
+def _parameters(function: Any) -> list[str]:
+    """The parameters of a function of PyTorch, from its signature or the first line of its documentation."""
+    try:
+        found = list(inspect.signature(function).parameters)
+    except ValueError:
+        head = re.search(r"^\s*\w+\((.*?)\)\s*(?:->|\n)", (function.__doc__ or "").strip().replace("torch.", ""), re.S)
+        listed = re.sub(r"[\[(][^\[\]()]*[\])]", "", head.group(1)).split(",") if head else []
+        found = [re.split(r"[=: ]", p.strip().lstrip("*"))[0] for p in listed]
+    return [p for p in found if p and p.isidentifier() and p not in ("args", "kwargs", "Tensor", "device")]

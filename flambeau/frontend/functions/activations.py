@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from flambeau.errors import TypeInferenceError
 from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
     cast,
@@ -19,7 +20,6 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import full_like
 from flambeau.frontend.functions.elementwise import sigmoid, tanh
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.functions.views import chunk
 from flambeau.frontend.inplace import before, update_
@@ -266,4 +266,4 @@ def softmin(input: Tensor, dim: int) -> Tensor:
 __all__ = ["celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
            "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6", "selu", "sigmoid", "silu", "softmax",
            "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold"]
-take_keywords(globals(), __all__)
+public(globals(), __all__)

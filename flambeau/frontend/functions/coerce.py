@@ -98,6 +98,8 @@ def stored(name: str, number: Number, dtype: DType, may_overflow: bool = False) 
             return _of_scalar(number, dtype)
         number = number.force()
     number = plain(number)
+    if type(number) not in (float, int, bool):
+        raise TypeError(f"{name}: expected a number, got {kind_of(number)}")
     if not (may_overflow and dtype.is_floating_point and dtype.itemsize == 2):
         check_held(name, number, dtype)
     return tensor_of(number, dtype, name)
@@ -146,6 +148,9 @@ def dtype_of(value: TensorLike) -> DType:
 
 def result_type(*values: TensorLike) -> DType:
     """The dtype that an operation on these values computes in (torch.result_type, for any number of values)."""
+    check_operands("result_type", values)
+    if not values:
+        raise TypeError("result_type: expected a tensor or a number, got nothing")
     shaped = [v._type.dtype for v in values if isinstance(v, Tensor) and v._type.shape]
     scalars = [v._type.dtype for v in values if isinstance(v, Tensor) and not v._type.shape]
     numbers = [dtype_of(v) for v in values if not isinstance(v, Tensor)]
@@ -255,6 +260,9 @@ def as_bool(x: Tensor) -> Tensor:
 
 def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> Shape:
     """The shape that these broadcast to. Raises ShapeError naming the dim that does not fit."""
+    for shape in shapes:
+        if not isinstance(shape, (tuple, list)):
+            raise TypeError(f"{name}: shapes are tuples of ints, got {type(shape).__name__}")
     rank = max((len(shape) for shape in shapes), default=0)
     longest = next((tuple(shape) for shape in shapes if len(shape) == rank), ())
     if all(tuple(shape) == longest[rank - len(shape):] for shape in shapes):
@@ -330,6 +338,13 @@ def wrap_dim(dim: object, rank: int, name: str) -> int:
     return number % count
 
 
+def own_dim(x: Tensor, dim: object, name: str) -> int:
+    """A dim of x counted from the front. Raises as `wrap_dim` does, and IndexOutOfRangeError for a 0-d tensor."""
+    if not x._type.shape:
+        raise IndexOutOfRangeError(f"{name}: takes 1 dim or more, got {x._type}", where=user_line())
+    return wrap_dim(dim, x.ndim, name)
+
+
 def wrap_dims(dims: Dims, rank: int, name: str) -> tuple[int, ...]:
     """Reduced dims as ops want them: increasing, from the front; None (and ()) means all.
 
@@ -363,6 +378,6 @@ def user_line() -> str | None:
 __all__ = [
     "Dims", "Number", "Shape", "TensorLike", "as_bool", "broadcast_shapes", "cast", "category", "check_operands",
     "constant", "dispatch", "dispatch_view", "dtype_of", "expanded", "floating", "floating_one", "full_of",
-    "is_number", "keeps_digits", "matched", "one_tensor", "permuted", "promoted", "reshaped", "result_type",
+    "is_number", "keeps_digits", "matched", "one_tensor", "own_dim", "permuted", "promoted", "reshaped", "result_type",
     "shares_memory", "sizes_of", "spread", "stored", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from flambeau.errors import TypeInferenceError
 from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     TensorLike,
     cast,
@@ -95,3 +96,4 @@ def equal(input: Tensor, other: Tensor) -> bool:
 
 __all__ = ["allclose", "eq", "equal", "ge", "greater", "greater_equal", "gt", "isclose", "isfinite", "isinf",
            "isnan", "le", "less", "less_equal", "lt", "ne", "not_equal"]
+public(globals(), ["allclose", "equal", "isclose"])

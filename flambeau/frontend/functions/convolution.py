@@ -1,11 +1,13 @@
 """Convolution and pooling, 1-d by way of 2-d. Images are [N, C, H, W], or [C, H, W] for a single one."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from flambeau.errors import ShapeError
 from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import cast, one_tensor, reshaped, spread, user_line
 from flambeau.frontend.functions.views import padded
 from flambeau.frontend.tensor import Tensor
@@ -29,7 +31,10 @@ def pair(value: Any, name: str) -> Pair:
 
 def _single(value: Any) -> int:
     """An int, also given as a sequence of one."""
-    return int(value[0]) if isinstance(value, (tuple, list)) else int(value)
+    found = value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value
+    if not hasattr(type(found), "__index__"):
+        raise TypeError(f"expected an int, or a tuple of one, got {value!r}")
+    return operator.index(found)
 
 
 def _images(x: Tensor, name: str) -> tuple[Tensor, bool]:
@@ -208,7 +213,11 @@ def _along(stride: Any) -> Pair | None:
 
 def _output_size(output_size: Any, size: Sequence[int]) -> Pair:
     found = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    height, width = (s if wanted is None else int(wanted) for wanted, s in zip(found, size, strict=True))
+    if len(found) != 2 or any(wanted is not None and not hasattr(type(wanted), "__index__") for wanted in found):
+        raise TypeError(f"output_size must be an int or a pair of ints (None keeps the input's), got {output_size!r}")
+    height, width = (s if wanted is None else operator.index(wanted) for wanted, s in zip(found, size, strict=True))
+    if min(height, width) < 1:
+        raise RuntimeError(f"output_size must be positive, got {output_size!r}")
     return height, width
 
 
@@ -255,3 +264,4 @@ def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = 
 
 __all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
            "avg_pool2d", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "max_pool1d", "max_pool2d"]
+public(globals(), __all__)

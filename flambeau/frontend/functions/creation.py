@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
     Shape,
@@ -23,7 +25,6 @@ from flambeau.frontend.functions.coerce import (
     stored,
     tensor_of,
 )
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tensor import Tensor
@@ -313,6 +314,7 @@ def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any
 
 def positions(n: int, m: int) -> tuple[Tensor, Tensor]:
     """The row and the column of each element of [n, m], as i64."""
+    n, m = operator.index(n), operator.index(m)
     rows, columns = dispatch(ops.Iota(n, dt.i64)), dispatch(ops.Iota(m, dt.i64))
     return spread(rows, (n, m), (0,)), spread(columns, (n, m), (1,))
 
@@ -325,11 +327,11 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     order = list(range(len(given)))
     if indexing == "xy" and len(given) > 1:
         order[0], order[1] = 1, 0
-    sizes = [t.numel() for t in given]
+    sizes = [one_tensor("meshgrid", t).numel() for t in given]
     shape = tuple([sizes[i] for i in order])
     return tuple([spread(t, shape, (order.index(i),) if t.ndim else ()) for i, t in enumerate(given)])
 
 
 __all__ = ["arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
            "linspace", "logspace", "meshgrid", "ones", "ones_like", "tensor", "zeros", "zeros_like"]
-take_keywords(globals(), [*__all__, "new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"])
+public(globals(), [*__all__, "new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"])

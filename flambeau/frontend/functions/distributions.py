@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import set_grad_enabled
 from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
     Shape,
@@ -28,12 +30,12 @@ from flambeau.frontend.functions.coerce import (
     reshaped,
     sizes_of,
     spread,
+    stored,
     tensor_of,
 )
 from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.inplace import overwrite
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.views import sliced
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.random import Generator, default_generator
@@ -147,6 +149,11 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dt.i6
     """0 ... n-1 in random order: each place's rank among n random words, whose lowest bits are the places themselves,
     so that no two are equal."""
     check_device(device)
+    return _made(cast(_permutation(operator.index(n), generator), dtype or dt.i64), requires_grad)
+
+
+def _permutation(n: int, generator: Generator | None) -> Tensor:
+    """The ranks, as i64."""
     words = (generator or default_generator).bits((n,), dt.u64)
     places = (1 << max(n - 1, 0).bit_length()) - 1
     high = dispatch(ops.bitwise_and, words, tensor_of((1 << 64) - 1 - places, dt.u64))
@@ -154,12 +161,12 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dt.i6
     if active.tracer is None:
         ranks = np.empty(n, np.int64)
         ranks[np.argsort(keys._data())] = np.arange(n)
-        return cast(Tensor._from_array(ranks, dt.i64), dtype)
+        return Tensor._from_array(ranks, dt.i64)
     if n <= _COUNTED:
         smaller = dispatch(ops.lt, spread(keys, (n, n), (1,)), spread(keys, (n, n), (0,)))
-        return cast(dispatch(ops.Sum((1,)), cast(smaller, dt.i64)), dtype)
+        return dispatch(ops.Sum((1,)), cast(smaller, dt.i64))
     ordered = dispatch(ops.bitwise_and, _sorted(keys), tensor_of(places, dt.u64))
-    return cast(dispatch(ops.LastAlong(n, 0), cast(ordered, dt.i64)), dtype)
+    return dispatch(ops.LastAlong(n, 0), cast(ordered, dt.i64))
 
 
 _COUNTED: Final = 512           # words up to which ranks are counted pair by pair, in one kernel
@@ -198,7 +205,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
     shape = x._type.static_shape
     dtype = x.dtype if x.dtype.is_floating_point else get_default_dtype()
     u = uniform(shape, dt.f64 if dtype is dt.f64 else dt.f32, generator)
-    chance = (cast(p, u.dtype) if isinstance(p, Tensor) else tensor_of(p, u.dtype)) if p is not None else \
+    chance = (cast(p, u.dtype) if isinstance(p, Tensor) else stored("bernoulli p", p, u.dtype)) if p is not None else \
         cast(x, u.dtype)
     found, chance = matched("bernoulli", [u, chance])
     return cast(dispatch(ops.lt, found, chance), x.dtype)
@@ -224,6 +231,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     at most once, which num_samples > 1 finds by sorting: eager only). Raises RuntimeError for too many samples."""
     x = one_tensor("multinomial", input)
     rows = reshaped(x, (1, *x._type.static_shape)) if x.ndim == 1 else x
+    num_samples = operator.index(num_samples)
     if x.ndim not in (1, 2) or not x.dtype.is_floating_point:
         raise RuntimeError(f"multinomial: takes one or two dims of floats, got {x._type}")
     if num_samples < 1 or (not replacement and num_samples > x._type.static_shape[-1]):
@@ -302,6 +310,8 @@ def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: G
 
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with numbers of density lambd * exp(-lambd * x)."""
+    if not lambd > 0:
+        raise RuntimeError(f"exponential_: lambd must be positive, got {lambd}")
     u = uniform(self._type.static_shape, dt.f64, generator)
     waits = mul(dispatch(ops.log1p, dispatch(ops.neg, u)), -1.0 / lambd)
     return overwrite(self, cast(waits, self.dtype), "exponential_")
@@ -309,7 +319,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
 
 __all__ = ["bernoulli", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
            "randperm"]
-take_keywords(globals(), __all__)
+public(globals(), [*__all__, "bernoulli_", "exponential_", "normal_", "random_", "uniform_"])
 
 METHODS: dict[str, Any] = {"uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "random_": random_,
                            "exponential_": exponential_, "bernoulli": bernoulli, "multinomial": multinomial}

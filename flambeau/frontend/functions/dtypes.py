@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.promotion import category, get_default_dtype
 from flambeau.frontend.tensor import Tensor
@@ -85,3 +86,4 @@ def numel(input: Tensor) -> int:
 
 
 __all__ = ["can_cast", "device", "finfo", "iinfo", "is_floating_point", "is_tensor", "numel"]
+public(globals(), __all__)

@@ -8,6 +8,7 @@ import numpy as np
 
 from flambeau.errors import TypeInferenceError
 from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     GREATEST,
     Number,
@@ -213,10 +214,10 @@ def div(input: TensorLike, other: TensorLike, *, rounding_mode: str | None = Non
     if rounding_mode is None:
         x, y = floating("div", input, other)
         return _by_number(ops.div, x, other) if keeps_digits(other, x._type.dtype) else dispatch(ops.div, x, y)
+    if not isinstance(rounding_mode, str) or rounding_mode not in ("trunc", "floor"):
+        raise RuntimeError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
     if rounding_mode == "floor":
         return floor_divide(input, other)
-    if rounding_mode != "trunc":
-        raise RuntimeError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
     x, y = promoted("div", input, other)
     if x._type.dtype.is_floating_point:
         if keeps_digits(other, x._type.dtype):
@@ -600,3 +601,4 @@ __all__ = [
     "where",
     "xlogy",
 ]
+public(globals(), ["addcdiv", "addcmul", "clamp", "lerp", "nan_to_num", "round", "where"])

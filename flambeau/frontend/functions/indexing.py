@@ -12,6 +12,7 @@ import numpy as np
 from flambeau.errors import IndexOutOfRangeError, ShapeError, TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import dispatch, dispatch_view
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     broadcast_shapes,
     cast,
@@ -29,7 +30,6 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import holding, tensor
 from flambeau.frontend.functions.elementwise import choose, mul
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.views import clone, sliced
 from flambeau.frontend.inplace import assign_, update_
 from flambeau.frontend.tensor import Tensor
@@ -213,7 +213,7 @@ def nonzero_positions(x: Tensor, asked: str) -> tuple[Tensor, ...]:
     if active.tracer is not None:
         raise TraceError(f"{asked} gives a tensor whose size depends on data, which a compiled function can't have",
                          where=user_line(), hint="use fb.where(mask, x, other), or do this outside the function")
-    return tuple([holding(where, dt.i64) for where in np.nonzero(x._data())])
+    return tuple([holding(where, dt.i64) for where in (np.nonzero(x._data()) if x.ndim else ())])
 
 
 # -- gathering --------------------------------------------------------------------------------------------------------
@@ -515,7 +515,9 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 
 def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
     """input with input[indices] replaced by the values, or increased by them."""
-    view, found = _basic(input, tuple(indices))
+    view, found = _basic(one_tensor("index_put", input), tuple(indices))
+    if not found:
+        raise IndexOutOfRangeError("index_put: expected at least one index tensor", where=user_line())
     plan = _Plan.of(view, found)
     updates = expanded(_value(values, view, plan.shape), plan.shape)
     if not accumulate:
@@ -543,7 +545,8 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Positions of the elements that differ from 0: [count, dims], or one tensor for each dim (eager only)."""
-    found = nonzero_positions(input, "nonzero()")
+    x = one_tensor("nonzero", input)
+    found = nonzero_positions(_lifted(x) if as_tuple else x, "nonzero()")
     if as_tuple:
         return found
     return holding(np.stack([f._data() for f in found], 1) if found else
@@ -554,7 +557,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """i64[..., num_classes] with a 1 at each index. num_classes -1: one more than the greatest (eager only).
 
     Raises RuntimeError for a class out of range (KernelError in a compiled function, which finds it as it runs)."""
-    x = _index_tensor(tensor, "one_hot")
+    x, num_classes = _index_tensor(tensor, "one_hot"), operator.index(num_classes)
     if active.tracer is None or num_classes == -1:
         data = x._data()
         if num_classes == -1:
@@ -578,4 +581,4 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 __all__ = ["bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
            "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_dim"]
-take_keywords(globals(), [*__all__, "one_hot"])
+public(globals(), [*__all__, "one_hot"])

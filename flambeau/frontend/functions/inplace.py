@@ -14,6 +14,7 @@ from flambeau.frontend.functions import (
     reductions,
     views,
 )
+from flambeau.frontend.functions.calls import called
 from flambeau.frontend.functions.coerce import (
     Number,
     cast,
@@ -106,4 +107,4 @@ def zero_(self: Tensor) -> Tensor:
     return fill_(self, 0)
 
 
-METHODS.update({"copy_": copy_, "fill_": fill_, "zero_": zero_})
+METHODS.update({"copy_": called(copy_), "fill_": called(fill_), "zero_": zero_})

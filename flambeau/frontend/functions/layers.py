@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.activations import applied
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
     expanded,
@@ -25,7 +27,6 @@ from flambeau.frontend.functions.creation import holding, positions
 from flambeau.frontend.functions.distributions import keep_mask, uniform
 from flambeau.frontend.functions.elementwise import add, choose, mul
 from flambeau.frontend.functions.indexing import one_hot
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.linalg import matmul
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.functions.views import (
@@ -130,6 +131,9 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     attn_mask: bools (true takes part) or floats to add, broadcast to [..., L, S]; is_causal: row i sees columns up
     to i; scale: 1 / sqrt(E) by default; enable_gqa: fewer key and value heads (dim -3), each repeated.
     Rows that may see nothing give 0."""
+    for t in (query, key, value):
+        if one_tensor("scaled_dot_product_attention", t).ndim < (3 if enable_gqa else 2):
+            raise ShapeError(f"scaled_dot_product_attention: takes [..., L, E], got {t._type}", where=user_line())
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: pass attn_mask or is_causal, not both")
     if enable_gqa:
@@ -233,10 +237,23 @@ def _sized(x: Tensor, dim: int, count: int) -> tuple[int, ...]:
 # -- images -----------------------------------------------------------------------------------------------------------
 
 
+def _image_sizes(name: str, input: Tensor) -> tuple[int, ...]:
+    """[..., C, H, W]. Raises ShapeError for fewer dims."""
+    if one_tensor(name, input).ndim < 3:
+        raise ShapeError(f"{name}: takes [..., C, H, W], got {input._type}", where=user_line())
+    return input._type.static_shape
+
+
+def _positive(what: str, number: Any) -> int:
+    if isinstance(number, bool) or not hasattr(type(number), "__index__") or operator.index(number) < 1:
+        raise RuntimeError(f"{what} must be a positive int, got {number!r}")
+    return operator.index(number)
+
+
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """[..., C*r*r, H, W] -> [..., C, H*r, W*r]."""
-    *lead, c, h, w = one_tensor("pixel_shuffle", input)._type.static_shape
-    r = upscale_factor
+    *lead, c, h, w = _image_sizes("pixel_shuffle", input)
+    r = _positive("pixel_shuffle: upscale_factor", upscale_factor)
     if c % (r * r):
         raise RuntimeError(f"pixel_shuffle: {c} channels are no multiple of {r * r}")
     x, k = reshaped(input, (*lead, c // (r * r), r, r, h, w)), len(lead)
@@ -246,8 +263,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """[..., C, H*r, W*r] -> [..., C*r*r, H, W]."""
-    *lead, c, h, w = one_tensor("pixel_unshuffle", input)._type.static_shape
-    r = downscale_factor
+    *lead, c, h, w = _image_sizes("pixel_unshuffle", input)
+    r = _positive("pixel_unshuffle: downscale_factor", downscale_factor)
     if h % r or w % r:
         raise RuntimeError(f"pixel_unshuffle: {h} x {w} is no multiple of {r}")
     x, k = reshaped(input, (*lead, c, h // r, r, w // r, r)), len(lead)
@@ -305,4 +322,4 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "embedding", "gumbel_softmax", "interpolate", "pad",
            "pixel_shuffle", "pixel_unshuffle", "scaled_dot_product_attention"]
-take_keywords(globals(), __all__)
+public(globals(), __all__)

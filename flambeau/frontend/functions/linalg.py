@@ -7,6 +7,7 @@ from typing import Any
 
 from flambeau.errors import ShapeError
 from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
     broadcast_shapes,
@@ -20,7 +21,6 @@ from flambeau.frontend.functions.coerce import (
     wrap_dim,
 )
 from flambeau.frontend.functions.elementwise import add, mul
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.functions.views import diagonal
 from flambeau.frontend.tensor import Tensor
@@ -316,4 +316,4 @@ def _contracted(x: Tensor, a: str, y: Tensor, b: str, groups: tuple[list[str], .
 
 __all__ = ["addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "einsum", "ger", "inner", "matmul", "mm", "mv", "outer",
            "tensordot", "trace", "vdot"]
-take_keywords(globals(), __all__)
+public(globals(), __all__)

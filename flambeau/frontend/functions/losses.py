@@ -7,6 +7,7 @@ from flambeau.errors import IndexOutOfRangeError, ShapeError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.activations import logsigmoid, softplus_one
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
     check_operands,
@@ -18,7 +19,6 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.functions.elementwise import add, choose, clamp, div, exp, log, mul, neg, sub, xlogy
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.reductions import mean, norm
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.tensor import Tensor
@@ -338,4 +338,4 @@ __all__ = [
     "margin_ranking_loss", "mse_loss", "nll_loss", "pairwise_distance", "poisson_nll_loss", "smooth_l1_loss",
     "soft_margin_loss", "triplet_margin_loss",
 ]
-take_keywords(globals(), __all__)
+public(globals(), __all__)

@@ -2,16 +2,17 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from flambeau.errors import ShapeError
 from flambeau.frontend.autograd import set_grad_enabled
 from flambeau.frontend.dispatch import dispatch
-from flambeau.frontend.functions.coerce import Number, cast, one_tensor, reshaped, spread, user_line
+from flambeau.frontend.functions.calls import public
+from flambeau.frontend.functions.coerce import Number, cast, one_tensor, reshaped, sizes_of, spread, user_line
 from flambeau.frontend.functions.elementwise import add, clamp, div, mul
 from flambeau.frontend.functions.inplace import overwrite
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.reductions import mean, norm, over, var_mean
 from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tensor import Tensor
@@ -94,7 +95,7 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
 
 
 def _last_dims(x: Tensor, normalized_shape: Any, name: str) -> tuple[int, ...]:
-    shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (int(normalized_shape),)
+    shape = sizes_of((normalized_shape,), name)
     first = x.ndim - len(shape)
     if first < 0 or x._type.shape[first:] != shape:
         raise ShapeError(f"{name}: input {x._type} must end in normalized_shape {shape}", where=user_line())
@@ -117,7 +118,8 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bia
     """Channels (dim 1) in `num_groups` groups, each with mean 0 and variance 1, then * weight + bias per channel."""
     x = one_tensor("group_norm", input)
     shape = x._type.static_shape
-    if x.ndim < 2 or shape[1] % num_groups:
+    num_groups = operator.index(num_groups)
+    if x.ndim < 2 or num_groups < 1 or shape[1] % num_groups:
         raise RuntimeError(f"group_norm: num_groups {num_groups} must divide the channels (dim 1) of {x._type}")
     grouped = reshaped(x, (shape[0], num_groups, math.prod(shape[1:]) // num_groups))
     y, _, _ = _normalized(grouped, (2,), eps)
@@ -150,4 +152,4 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
-take_keywords(globals(), __all__)
+public(globals(), __all__)

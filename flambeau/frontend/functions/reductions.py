@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from flambeau.frontend.dispatch import constant, dispatch
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Dims,
     Number,
@@ -23,7 +24,6 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.elementwise import abs as abs_
 from flambeau.frontend.functions.elementwise import maximum, minimum, sub
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.views import clone
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -270,7 +270,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
     x = one_tensor("norm", input)
     x = x if dtype is None else cast(x, dtype)
     _check_float(x, "norm")
-    p = 2 if p is None or p == "fro" else p
+    p = 2 if p is None or isinstance(p, str) and p == "fro" else p
     if not is_number(p):
         raise RuntimeError(f"norm: p must be a number, an infinity or 'fro', got {p!r}")
     if p == math.inf:
@@ -375,4 +375,4 @@ def dist(input: Tensor, other: Tensor, p: Number = 2) -> Tensor:
 __all__ = ["all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",
            "log_softmax", "logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "softmax", "std", "std_mean",
            "sum", "var", "var_mean"]
-take_keywords(globals(), __all__)
+public(globals(), __all__)

@@ -9,9 +9,9 @@ import numpy as np
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import dispatch
-from flambeau.frontend.functions.coerce import one_tensor, reshaped, user_line, wrap_dim
+from flambeau.frontend.functions.calls import public
+from flambeau.frontend.functions.coerce import one_tensor, own_dim, reshaped, user_line, wrap_dim
 from flambeau.frontend.functions.creation import holding
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.functions.reductions import ValuesAndIndices
 from flambeau.frontend.functions.reductions import max as max_
 from flambeau.frontend.functions.views import clone, sliced
@@ -111,6 +111,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
            dim: int | None = None) -> Any:
     """The different values in order; with their places (return_inverse) and how often they occur (return_counts)."""
     x = one_tensor("unique", input)
+    dim = None if dim is None else own_dim(x, dim, "unique")
     found, inverse, counts = np.unique(_values(x, "unique"), return_inverse=True, return_counts=True, axis=dim)
     values = holding(np.ascontiguousarray(dt.to_storage(found, x.dtype)), x.dtype)
     extra = []
@@ -123,4 +124,4 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 
 
 __all__ = ["argsort", "kthvalue", "median", "msort", "sort", "topk", "unique"]
-take_keywords(globals(), __all__)
+public(globals(), __all__)

@@ -11,12 +11,14 @@ from typing import Any
 from flambeau.errors import IndexOutOfRangeError, ShapeError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.dispatch import dispatch, dispatch_view
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Shape,
     broadcast_shapes,
     cast,
     expanded,
     one_tensor,
+    own_dim,
     reshaped,
     result_type,
     shares_memory,
@@ -28,7 +30,6 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import positions
 from flambeau.frontend.functions.elementwise import choose
-from flambeau.frontend.functions.keywords import take_keywords
 from flambeau.frontend.promotion import as_dtype
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
@@ -119,7 +120,7 @@ def ravel(input: Tensor) -> Tensor:
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """Dim `dim` as several; one size may be -1. Raises ShapeError if they don't multiply to it."""
     x = one_tensor("unflatten", input)
-    dim = wrap_dim(dim, x.ndim, "unflatten")
+    dim = own_dim(x, dim, "unflatten")
     shape = x._type.static_shape
     known = math.prod([size for size in sizes if size != -1])
     parts = tuple([shape[dim] // builtins.max(known, 1) if size == -1 else size for size in sizes])
@@ -238,7 +239,8 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All expanded to the shape they broadcast to."""
-    shape = broadcast_shapes(*[x._type.static_shape for x in tensors], name="broadcast_tensors")
+    shape = broadcast_shapes(*[one_tensor("broadcast_tensors", x)._type.static_shape for x in tensors],
+                             name="broadcast_tensors")
     return tuple([another(x, expanded(x, shape)) for x in tensors])
 
 
@@ -304,7 +306,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Every slice along dim."""
     x = one_tensor("unbind", input)
-    dim = wrap_dim(dim, x.ndim, "unbind")
+    dim = own_dim(x, dim, "unbind")
     return _siblings("unbind", [select(x, dim, i) for i in range(x._type.static_shape[dim])])
 
 
@@ -318,7 +320,7 @@ def _siblings(name: str, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of `split_size` elements along dim (the last may be shorter), or of the given sizes."""
     x = one_tensor("split", tensor)
-    dim = wrap_dim(dim, x.ndim, "split")
+    dim = own_dim(x, dim, "split")
     size = x._type.static_shape[dim]
     if isinstance(split_size_or_sections, int):
         step = split_size_or_sections
@@ -338,17 +340,20 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size (the last may be shorter)."""
+    x, chunks = one_tensor("chunk", input), operator.index(chunks)
     if chunks < 1:
         raise RuntimeError(f"chunk: chunks must be positive, got {chunks}")
-    size = one_tensor("chunk", input)._type.static_shape[wrap_dim(dim, input.ndim, "chunk")]
+    size = x._type.static_shape[own_dim(x, dim, "chunk")]
     return split(input, builtins.max(-(-size // chunks), 1) if size else [0] * chunks, dim)
 
 
 def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views between the given indices, or `sections` views whose sizes differ by at most 1."""
-    dim = wrap_dim(dim, input.ndim, "tensor_split")
+    dim = own_dim(one_tensor("tensor_split", input), dim, "tensor_split")
     size = input._type.static_shape[dim]
     if isinstance(indices_or_sections, int):
+        if indices_or_sections < 1:
+            raise RuntimeError(f"tensor_split: the number of sections must be positive, got {indices_or_sections}")
         least, longer = divmod(size, indices_or_sections)
         sizes = [least + (i < longer) for i in range(indices_or_sections)]
         cuts = [0, *itertools.accumulate(sizes)]
@@ -390,6 +395,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The last dim as the diagonal of matrices of zeros, which lie along dim1 and dim2."""
     x, shift = one_tensor("diag_embed", input), operator.index(offset)
+    own_dim(x, -1, "diag_embed")
     n = x._type.static_shape[-1] + builtins.abs(shift)
     low, high = builtins.max(-shift, 0), builtins.max(shift, 0)
     row = padded(x, [(0, 0)] * (x.ndim - 1) + [(high, low)])
@@ -446,13 +452,15 @@ def _at_least(tensors: Sequence[Tensor], rank: int) -> list[Tensor]:
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along dim 1 (dim 0 for vectors)."""
-    parts = _at_least(tensors, 1)
+    parts = _at_least([one_tensor("hstack", x) for x in tensors], 1)
+    if not parts:
+        raise RuntimeError("hstack: expected a non-empty list of tensors")
     return cat(parts, 0 if parts[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along dim 0, vectors as rows."""
-    return cat(_at_least(tensors, 2), 0)
+    return cat(_at_least([one_tensor("vstack", x) for x in tensors], 2), 0)
 
 
 def repeat(self: Tensor, *repeats: Any) -> Tensor:
@@ -510,8 +518,10 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     x = one_tensor("roll", input)
     if dims is None:
         return reshape(roll(reshape(x, (-1,)), shifts, 0), x.shape)
-    pairs = zip(sizes_of((shifts,), "roll"), sizes_of((dims,), "roll"), strict=True)
-    for shift, dim in pairs:
+    moves, along = sizes_of((shifts,), "roll"), sizes_of((dims,), "roll")
+    if len(moves) != len(along):
+        raise RuntimeError(f"roll: shifts {shifts} and dims {dims} must be as many")
+    for shift, dim in zip(moves, along, strict=True):
         dim = wrap_dim(dim, x.ndim, "roll")
         size = x._type.static_shape[dim]
         by = shift % size if size else 0
@@ -522,6 +532,8 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Turned by k quarter turns from dims[0] toward dims[1]."""
+    if len(dims) != 2:
+        raise RuntimeError(f"rot90: takes two dims, got {tuple(dims)}")
     a, b = dims
     match k % 4:
         case 0:
@@ -554,4 +566,4 @@ __all__ = [
     "repeat_interleave", "reshape", "roll", "rot90", "select", "split", "squeeze", "stack", "swapaxes", "swapdims", "t",
     "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "vstack",
 ]
-take_keywords(globals(), [*__all__, "expand", "repeat", "view"])
+public(globals(), [*__all__, "contiguous", "expand", "expand_as", "repeat", "reshape_as", "view", "view_as"])

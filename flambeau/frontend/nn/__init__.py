@@ -1,4 +1,5 @@
 """Modules: trees of parameters with PyTorch's names, defaults and state_dict keys."""
+from flambeau.frontend.functions.calls import constructors
 from flambeau.frontend.nn.activations import (
     ELU,
     GELU,
@@ -43,3 +44,4 @@ __all__ = [
     "ParameterList", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax",
     "Softplus", "Tanh", "Unflatten",
 ]
+constructors(globals(), [name for name in __all__ if name not in ("Module", "Parameter")])

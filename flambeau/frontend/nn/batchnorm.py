@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.frontend.autograd import no_grad
+from flambeau.frontend.functions.coerce import sizes_of
 from flambeau.frontend.functions.normalization import batch_norm
 from flambeau.frontend.nn.init import ones_, zeros_
 from flambeau.frontend.nn.module import Module
@@ -31,7 +32,9 @@ class _BatchNorm(Module):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        shape = (num_features,)
+        shape = sizes_of((num_features,), "num_features")
+        if num_features < 0:
+            raise ValueError(f"num_features must not be negative, got {num_features}")
         self.register_parameter("weight", empty_parameter(shape, dtype, device) if affine else None)
         self.register_parameter("bias", empty_parameter(shape, dtype, device) if affine and bias else None)
         storage = dtype or get_default_dtype()

@@ -140,8 +140,10 @@ class ModuleDict(Module):
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         """Add or replace modules by key."""
-        for key, module in modules.items() if isinstance(modules, Mapping) else modules:
-            self[key] = module
+        for pair in modules.items() if isinstance(modules, Mapping) else modules:
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise TypeError(f"ModuleDict takes a dict, or pairs of a name and a module, got {pair!r}")
+            self[pair[0]] = pair[1]
 
     def __getitem__(self, key: str) -> Any:
         return self._modules[key]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.frontend.functions.coerce import sizes_of
 from flambeau.frontend.functions.linalg import linear
 from flambeau.frontend.nn.init import default_weights_
 from flambeau.frontend.nn.module import Module
@@ -64,7 +65,7 @@ class Unflatten(Module):
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...] | list[int]):
         super().__init__()
-        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+        self.dim, self.unflattened_size = dim, sizes_of((unflattened_size,), "Unflatten")
 
     def forward(self, input: Tensor) -> Tensor:
         return input.unflatten(self.dim, self.unflattened_size)

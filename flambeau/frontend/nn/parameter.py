@@ -5,6 +5,7 @@ import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.epoch import epoch
+from flambeau.frontend.functions.coerce import sizes_of
 from flambeau.frontend.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir.dtypes import DType
@@ -45,6 +46,7 @@ class Parameter(Tensor):
 
 def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object = None) -> Parameter:
     """A parameter of that shape whose values are to be filled in. dtype None: the default float."""
+    shape = sizes_of(shape, "Parameter")
     dtype = as_dtype(dtype, "Parameter") or get_default_dtype()
     if device is not None and str(device) != "cpu":
         raise UnsupportedError(f"there is no device {str(device)!r}", hint="this build computes on 'cpu'")

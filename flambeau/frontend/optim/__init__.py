@@ -1,4 +1,5 @@
 """Optimizers with PyTorch's names, defaults and update formulas."""
+from flambeau.frontend.functions.calls import constructors
 from flambeau.frontend.optim import lr_scheduler
 from flambeau.frontend.optim.adagrad import Adagrad
 from flambeau.frontend.optim.adam import Adam, AdamW
@@ -7,3 +8,4 @@ from flambeau.frontend.optim.rmsprop import RMSprop
 from flambeau.frontend.optim.sgd import SGD
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]
+constructors(globals(), ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"])
