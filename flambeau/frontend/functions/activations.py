@@ -51,7 +51,7 @@ def _positive(x: Tensor) -> Tensor:
     return dispatch(ops.gt, x, _const(0, x))
 
 
-def _floats(name: str, input: Tensor) -> Tensor:
+def floats(name: str, input: Tensor) -> Tensor:
     """input itself. Raises TypeInferenceError for integers."""
     if not one_tensor(name, input)._type.dtype.is_floating_point:
         raise TypeInferenceError(f"{name}: takes floating-point tensors, got {input._type}", where=user_line(),
@@ -97,7 +97,7 @@ def softplus_one(x: Tensor) -> Tensor:
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """log(1 + exp(beta * x)) / beta, and x itself where beta * x > threshold."""
-    return _rounded_once(_floats("softplus", input), lambda x: _softplus(x, beta, threshold))
+    return _rounded_once(floats("softplus", input), lambda x: _softplus(x, beta, threshold))
 
 
 def _softplus(x: Tensor, beta: float, threshold: float) -> Tensor:
@@ -130,7 +130,7 @@ def _exponential_below_0(x: Tensor, alpha: float, inner: float, scale: float) ->
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, alpha * (exp(x) - 1) below."""
     return applied(lambda x: _rounded_once(x, lambda x: _exponential_below_0(x, alpha, 1.0, 1.0)),
-                   _floats("elu", input), inplace)
+                   floats("elu", input), inplace)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -138,20 +138,20 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     if alpha == 0:
         raise RuntimeError("celu: alpha must not be 0")
     return applied(lambda x: _rounded_once(x, lambda x: _exponential_below_0(x, alpha, 1 / alpha, 1.0)),
-                   _floats("celu", input), inplace)
+                   floats("celu", input), inplace)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """scale * elu(x, alpha) with the two constants that keep mean 0 and variance 1."""
     return applied(lambda x: _rounded_once(x, lambda x: _exponential_below_0(
-        x, 1.6732632423543772, 1.0, 1.0507009873554805)), _floats("selu", input), inplace)
+        x, 1.6732632423543772, 1.0, 1.0507009873554805)), floats("selu", input), inplace)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x above 0, negative_slope * x below."""
     return applied(lambda x: _rounded_once(x, lambda x: dispatch(
         ops.where, _positive(x), x, dispatch(ops.mul, x, _const(negative_slope, x)))),
-        _floats("leaky_relu", input), inplace)
+        floats("leaky_relu", input), inplace)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x, and 0 where |x| <= lambd."""
-    x = _floats("hardshrink", input)
+    x = floats("hardshrink", input)
     return dispatch(ops.where, dispatch(ops.le, dispatch(ops.abs, x), _const(lambd, x)), _const(0, x), x)
 
 
@@ -221,7 +221,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved by lambd toward 0, and 0 where |x| <= lambd."""
     if not 0 <= lambd < math.inf:
         raise RuntimeError(f"softshrink: lambd must be >= 0 and finite, got {lambd}")
-    stored("softshrink lambd", lambd, _floats("softshrink", input).dtype)
+    stored("softshrink lambd", lambd, floats("softshrink", input).dtype)
     return _rounded_once(input, lambda x: _softshrink(x, lambd))
 
 

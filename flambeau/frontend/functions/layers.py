@@ -10,7 +10,7 @@ import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.dispatch import dispatch
-from flambeau.frontend.functions.activations import applied
+from flambeau.frontend.functions.activations import applied, floats
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
@@ -61,6 +61,7 @@ def _dropped(x: Tensor, drawn: tuple[int, ...], p: float, training: bool, inplac
         raise ValueError(f"dropout: probability has to be between 0 and 1, but got {p}")
     if not training or p == 0.0:
         return x
+    floats("dropout", x)
     keep = expanded(keep_mask(drawn, p, generator), x._type.static_shape)
     scale, zero = tensor_of(1 / (1 - p) if p < 1 else 0.0, x._type.dtype), tensor_of(0, x._type.dtype)
     return applied(lambda x: dispatch(ops.where, keep, dispatch(ops.mul, x, scale), zero), x, inplace)
@@ -86,7 +87,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """dropout to selu's negative limit, scaled and shifted so that mean and variance stay."""
-    x = one_tensor("alpha_dropout", input)
+    x = floats("alpha_dropout", input)
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"alpha_dropout: probability has to be between 0 and 1, but got {p}")
     if not training or p == 0.0:

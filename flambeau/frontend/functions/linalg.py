@@ -226,6 +226,9 @@ def einsum(equation: str, *operands: Any) -> Tensor:
 
 def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[str], str]:
     """Labels of each operand and of the output, the ellipses replaced by labels of their own."""
+    if not isinstance(equation, str):
+        raise TypeError(f"einsum: argument 'equation' must be a str, got {type(equation).__name__}")
+    operands = [one_tensor("einsum", x) for x in operands]
     left, arrow, right = equation.replace(" ", "").partition("->")
     inputs = left.split(",")
     if len(inputs) != len(operands):
