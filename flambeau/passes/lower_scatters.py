@@ -39,7 +39,9 @@ class ScatterLowering(RegionLowering):
     def _moved_shape(self, node: Node) -> tuple[int, ...]:
         """The extents that one column's updates are walked over."""
         indices = node.operands[0].type.static_shape
-        return indices if isinstance(node.op, ops.ScatterAdd) else (indices[node.op.dim],)
+        if isinstance(node.op, ops.ScatterAlongAdd | ops.LastAlong):
+            return (indices[node.op.dim],)
+        return indices
 
     @staticmethod
     def _at(columns: tuple[int, ...], dim: int, part: IndexTuple) -> IndexTuple:

@@ -6,7 +6,7 @@ import pytest
 
 import flambeau as fb
 
-COUNT = 2_000_000
+COUNT = 4_000_000
 NEAR = 5 * 2.0**-23                     # relative: what blocks of 32 equal terms may lose
 TERMS = {
     "equal": np.full(COUNT, 0.1, np.float32),
@@ -67,3 +67,16 @@ def test_infinities_in_long_sums(dtype: fb.dtype) -> None:
 def test_long_sums_in_f64_are_compensated() -> None:
     x = fb.full((1_000_000,), 0.1, dtype=fb.float64)
     np.testing.assert_allclose(fb.compile(lambda x: x.sum())(x).item(), 100_000.0, rtol=8 * 2.0**-52)
+
+
+@pytest.mark.parametrize("terms", ["equal", "random"])
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1_000_000, 1), (16, 60_000, 16), (64, 5000, 64), (1, 200_000, 33),
+                                           (64, 1000, 64), (128, 20_000, 8), (7, 2049, 130)])
+def test_products_of_long_rows(m: int, k: int, n: int, terms: str) -> None:
+    """However the operands lie in memory."""
+    lhs, rhs = TERMS[terms][:m * k].reshape(m, k), TERMS[terms][-k * n:].reshape(k, n)
+    expected = lhs.astype(np.float64) @ rhs.astype(np.float64)
+    across, beside = fb.from_numpy(np.ascontiguousarray(lhs.T)), fb.from_numpy(np.ascontiguousarray(rhs.T))
+    x, y = fb.from_numpy(lhs), fb.from_numpy(rhs)
+    for found in fb.compile(lambda x, y, a, b: [x @ y, x @ b.t(), a.t() @ y])(x, y, across, beside):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=10 * 2.0**-23)

@@ -39,6 +39,9 @@ _CHAINS = 8
 # Code grows with each unrolled multiply-add; whole short loops are unrolled up to this many.
 _LONGEST_UNROLL = 112
 _LINE_BYTES = 64
+# Terms of one accumulator between two flushes into a total, and how long a sum must be to have totals at all: flushing
+# costs a few percent.
+_CHAIN, _LONG = 192, 384
 
 # Pointers into lhs and rhs, and the sums so far.
 _Carry = tuple[ll.Value, ll.Value, list[ll.Value]]
@@ -76,22 +79,74 @@ class _Sums:
         sums: list[ll.Value],
         inner: Callable[[ll.Value, ll.Value, int | ll.Value, list[ll.Value]], list[ll.Value]],
     ) -> list[ll.Value]:
-        """All k loops; `inner` emits the innermost one from its first point."""
-        loops = self.plan.tile_loops
+        """All k loops; `inner` emits the innermost one from its first point. Long sums are flushed to totals in f64
+        every CHAIN additions, at the level of loops where that many come together."""
+        loops, flushed = self.plan.tile_loops, self.flushed_level()
+        totals = [constant(self.total_type, 0.0, self.plan.lanes)] * len(sums) if flushed is not None else []
+        zeros, own = sums, len(sums)
 
-        def nest(level: int, lhs: ll.Value, rhs: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
+        def nest(level: int, lhs: ll.Value, rhs: ll.Value, carry: list[ll.Value]) -> list[ll.Value]:
             extent: int | ll.Value = loops[level][0]
             if level == 0:
                 extent = count if self.plan.block_count is None else self.plan.block_count
+            if level != flushed:
+                return run(level, lhs, rhs, extent, carry)
+            points = self.flushed_points(level)
+
+            def block(lhs: ll.Value, rhs: ll.Value, carry: list[ll.Value], extent: int | ll.Value) -> list[ll.Value]:
+                return [*zeros, *self.flush(run(level, lhs, rhs, extent, carry[:own]), carry[own:])]
+
+            whole, rest = self.divided(extent, points)
+            start = (lhs, rhs, carry)
+            lhs, rhs, carry = self.trips(level, start, whole, points, lambda l, r, c: block(l, r, c, points))
+            return block(lhs, rhs, carry, rest) if rest != 0 else carry
+
+        def run(level: int, lhs: ll.Value, rhs: ll.Value, extent: int | ll.Value,
+                carry: list[ll.Value]) -> list[ll.Value]:
             if level == len(loops) - 1:
-                return inner(lhs, rhs, extent, sums)
+                return inner(lhs, rhs, extent, carry)
 
-            def body(lhs: ll.Value, rhs: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
-                return nest(level + 1, lhs, rhs, sums)
+            def body(lhs: ll.Value, rhs: ll.Value, carry: list[ll.Value]) -> list[ll.Value]:
+                return nest(level + 1, lhs, rhs, carry)
 
-            return self.trips(level, (lhs, rhs, sums), extent, 1, body)[2]
+            return self.trips(level, (lhs, rhs, carry), extent, 1, body)[2]
 
-        return nest(0, lhs, rhs, sums)
+        found = nest(0, lhs, rhs, [*sums, *totals])
+        if flushed is None or self.total_type == F32:
+            return found[-own:]
+        return [self.b.fptrunc(total, sums[0].type) for total in found[own:]]
+
+    def divided(self, extent: int | ll.Value, by: int) -> tuple[int | ll.Value, int | ll.Value]:
+        if isinstance(extent, int):
+            return divmod(extent, by)
+        return self.b.udiv(extent, self.b.index(by)), self.b.urem(extent, self.b.index(by))
+
+    @property
+    def total_type(self) -> ll.Type:
+        """Totals of a few parts are in f32, which takes a third of the time; those of many in f64."""
+        return F32 if self.additions(0) <= _CHAIN * _CHAIN else F64
+
+    def flush(self, sums: list[ll.Value], totals: list[ll.Value]) -> list[ll.Value]:
+        if self.total_type == F64:
+            sums = [self.b.fpext(part, total.type) for part, total in zip(sums, totals, strict=True)]
+        return [self.b.fadd(total, part) for part, total in zip(sums, totals, strict=True)]
+
+    # Points of k that each accumulator adds up in one step of the innermost loop.
+    points_an_addition = 1
+
+    def additions(self, level: int) -> float:
+        """How many terms each accumulator takes in the loops from `level` on."""
+        points = math.prod([loop[0] for loop in self.plan.tile_loops[max(1, level):]])
+        return points * (self.plan.k_step if level == 0 else 1) / self.points_an_addition
+
+    def flushed_level(self) -> int | None:
+        """The loop whose trips are flushed; None for sums that are short or not in f32."""
+        if compute_type(self.plan.acc) != F32 or self.additions(0) <= _LONG:
+            return None
+        return next(level for level in range(len(self.plan.tile_loops)) if self.additions(level + 1) <= _CHAIN)
+
+    def flushed_points(self, level: int) -> int:
+        return max(1, int(_CHAIN / self.additions(level + 1)))
 
     def trips(
         self,
@@ -163,7 +218,7 @@ class RowSums(_Sums):
         n_vectors = -(-self.tile.columns // self.plan.lanes)
         tile_size = self.tile.n_rows * n_vectors
         sets = _power_of_two_at_most(max(1, _CHAINS // tile_size))
-        self.n_vectors, self.sets = n_vectors, sets
+        self.n_vectors, self.sets, self.points_an_addition = n_vectors, sets, sets
         sums = self.walk(lhs, rhs, count, self.zeros(tile_size * sets), self.inner_loop)
         sums = self.fold_sets(sums, sets)
         return [sums[r * n_vectors : (r + 1) * n_vectors] for r in range(self.tile.n_rows)]
@@ -248,6 +303,7 @@ class DotSums(_Sums):
         b, columns = self.b, self.tile.columns
         tile_size = self.tile.n_rows * columns
         self.sets = _power_of_two_at_most(max(1, _CHAINS // tile_size))
+        self.points_an_addition = self.sets * self.plan.lanes
         inner = self.plan.n_inner
         stride = 0 if inner is None else self.plan.rhs.stride_of(inner)
         self.column_offsets = [c * stride for c in range(columns)]
