@@ -82,7 +82,7 @@ class Op:
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """The NumPy meaning, on compute arrays (bf16 comes as f32). Results may have a wider dtype; the caller
-        rounds them to the inferred one."""
+        rounds them to the inferred one, and hears of no overflow (`ir.quiet`)."""
         raise NotImplementedError(f"{self.name}: no NumPy meaning")
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],

@@ -31,6 +31,7 @@ from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType, from_numpy_dtype
+from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 
@@ -119,7 +120,7 @@ def _converted(array: np.ndarray, found: DType, wanted: DType) -> Tensor:
         return holding(np.array(array, order="C"), wanted)
     if array.dtype.kind == "O":             # Python integers too large for NumPy
         array = array.astype(np.float64 if wanted.is_floating_point else wanted.storage)
-    values = ops.Cast(wanted).evaluate(array)
+    values = quietly(ops.Cast(wanted).evaluate, array)
     return holding(np.array(dt.to_storage(values, wanted), order="C"), wanted)
 
 

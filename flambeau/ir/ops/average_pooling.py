@@ -38,7 +38,6 @@ from flambeau.ir.ops.windows import (
     to_nhwc,
     with_spatial,
 )
-from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ class AvgPool2d(_AveragePooling):
         for r, s in np.ndindex(*self.kernel):
             total += images[:, rows.places(r), columns.places(s)]
         if operands[0].dtype != np.float64:
-            total = quietly(total.astype, np.float32)       # which a sum of a compiled kernel may overflow too
+            total = total.astype(np.float32)       # which a sum of a compiled kernel may overflow too
         return from_nhwc(total / self.divisors(rows, columns), self.layout)
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:

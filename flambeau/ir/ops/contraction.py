@@ -9,7 +9,6 @@ import numpy as np
 from flambeau.ir.op import Sample, register_instance
 from flambeau.ir.ops.families import Bilinear, accumulating, check_arity, check_dtypes
 from flambeau.ir.ops.sampling import drawn
-from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class _Matmul(Bilinear):
         return "did you mean to transpose lhs (.mT)?" if lhs.shape[-2] == rhs.shape[-2] else None
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        return quietly(np.matmul, *[_readable(accumulating(x)) for x in operands])
+        return np.matmul(*[_readable(accumulating(x)) for x in operands])
 
     def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.matmul(cotangent, b.transpose(rhs))

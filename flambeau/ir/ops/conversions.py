@@ -12,7 +12,6 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Sample, ScalarContext, register, register_instance
 from flambeau.ir.ops.families import Elementwise, check_arity, listed
 from flambeau.ir.ops.sampling import SPECIAL, drawn, given
-from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Cast(Elementwise):
             return x != 0
         if x.dtype.kind == "f" and self.dtype.is_integer:
             return _saturated(x, self.dtype)
-        return quietly(x.astype, self.dtype.compute)
+        return x.astype(self.dtype.compute)
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:

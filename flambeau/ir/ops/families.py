@@ -11,7 +11,6 @@ from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import OPS, Op, Sample, ScalarContext, register_instance
 from flambeau.ir.ops.sampling import ANYWHERE, SPECIAL, Interval, drawn, given
-from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ class Elementwise(Op):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         if not self.exact:
             operands = tuple([x.astype(np.float64) if x.dtype.char in "fe" else x for x in operands])
-        found = quietly(self.numpy, *operands)
+        found = self.numpy(*operands)
         return found if type(found) is np.ndarray else np.asarray(found)
 
     # -- derivative -------------------------------------------------------------------------------------------------

@@ -74,9 +74,8 @@ class Softmax(_AlongDim):
     dim: int
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            e = np.exp(_np_shifted(operands[0], self.dim))
-            return np.asarray(e / np.sum(e, self.dim, keepdims=True))
+        e = np.exp(_np_shifted(operands[0], self.dim))
+        return np.asarray(e / np.sum(e, self.dim, keepdims=True))
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
@@ -129,9 +128,8 @@ class LogSoftmax(_AlongDim):
     dim: int
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            shifted = _np_shifted(operands[0], self.dim)
-            return np.asarray(shifted - np.log(np.sum(np.exp(shifted), self.dim, keepdims=True)))
+        shifted = _np_shifted(operands[0], self.dim)
+        return np.asarray(shifted - np.log(np.sum(np.exp(shifted), self.dim, keepdims=True)))
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
@@ -172,11 +170,10 @@ class Normalize(Op):
 
     def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
         x, sums = operands[0].astype(np.float64), np.float64 if operands[0].dtype == np.float64 else np.float32
-        with np.errstate(all="ignore"):
-            mean = x.sum(self.dims, keepdims=True).astype(sums) / self._count(x.shape)
-            x -= mean
-            var = np.square(x).sum(self.dims, keepdims=True).astype(sums) / self._count(x.shape)
-            x *= 1 / np.sqrt(var + self.eps)
+        mean = x.sum(self.dims, keepdims=True).astype(sums) / self._count(x.shape)
+        x -= mean
+        var = np.square(x).sum(self.dims, keepdims=True).astype(sums) / self._count(x.shape)
+        x *= 1 / np.sqrt(var + self.eps)
         return x, np.squeeze(mean, self.dims), np.squeeze(var, self.dims)
 
     def _count(self, shape: Sequence[int]) -> np.float64:

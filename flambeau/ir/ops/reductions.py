@@ -58,8 +58,7 @@ class Sum(Reduction, Linear):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         (x,) = operands
-        with np.errstate(all="ignore"):
-            return np.asarray(np.sum(x, self.dims, dtype=np.float64 if x.dtype.kind == "f" else x.dtype))
+        return np.asarray(np.sum(x, self.dims, dtype=np.float64 if x.dtype.kind == "f" else x.dtype))
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (b.expand_reduced(cotangent, operands[0].shape, self.dims),)
@@ -81,8 +80,7 @@ class Prod(Reduction):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         (x,) = operands
-        with np.errstate(all="ignore"):
-            return np.asarray(np.prod(x, self.dims, dtype=np.float64 if x.dtype.kind == "f" else x.dtype))
+        return np.asarray(np.prod(x, self.dims, dtype=np.float64 if x.dtype.kind == "f" else x.dtype))
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:

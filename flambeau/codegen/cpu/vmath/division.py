@@ -43,8 +43,9 @@ def _division_step(rest: Vec, divisor: Vec) -> Vec:
     quotient_bits = 48 if rest.emitter.target.has_fma else 24
     shift = _exponent(rest) - _exponent(divisor) - quotient_bits
     shift = where(shift < 0, 0, shift)
-    half = shift >> 1
-    scaled = divisor * power_of_two(half) * power_of_two(shift - half)
+    quarter = shift >> 2  # 2^shift, and even its root, may be infinite
+    factor = power_of_two(quarter)
+    scaled = divisor * factor * factor * factor * power_of_two(shift - quarter * 3)
     quotient = trunc(rest / scaled)
     product = quotient * scaled
     left = (rest - product) - product_error(quotient, scaled, product)
