@@ -250,7 +250,7 @@ _TABLE: tuple[tuple[str, tuple[str, ...], Callable[[Rewriter, Node], Value | Non
     ("maximum(x, x) -> x", ("maximum", "minimum", "logical_and", "logical_or", "bitwise_and", "bitwise_or"),
      _of_itself),
     ("x << 0 -> x", ("shift_left", "shift_right"), _shift_by_zero),
-    ("x // 1 -> x (ints)", ("floor_divide",), _integer_over_one),
+    ("x // 1 -> x (ints)", ("floor_divide", "trunc_divide"), _integer_over_one),
     ("x % 1 -> 0 (ints)", ("remainder", "fmod"), _remainder_of_one),
 )
 RULES: Final = tuple(Rule(*row) for row in _TABLE)

@@ -10,7 +10,8 @@ from flambeau.passes.rewrite import Rewriter, Rule
 __all__ = ["RULES"]
 
 _FEWER: Final = 4               # a gather that picks one in so many elements, or fewer, goes first
-_MAY_FAIL: Final = ("floor_divide", "remainder", "fmod")        # on integers: what isn't picked may be what fails
+# On integers: what is not picked may be what fails.
+_MAY_FAIL: Final = ("floor_divide", "trunc_divide", "remainder", "fmod")
 
 
 def _pick_before_computing(r: Rewriter, node: Node) -> Value | None:

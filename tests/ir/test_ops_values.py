@@ -53,7 +53,7 @@ def test_floor_divide_and_remainder_round_down_fmod_cuts() -> None:
     assert_array_equal(value(ops.fmod, x, y), [1, -1, 1, -1])
 
 
-@pytest.mark.parametrize("op", [ops.floor_divide, ops.remainder, ops.fmod], ids=str)
+@pytest.mark.parametrize("op", [ops.floor_divide, ops.trunc_divide, ops.remainder, ops.fmod], ids=str)
 def test_integer_division_by_zero_is_an_error(op: Op) -> None:
     with pytest.raises(KernelError, match="division by zero") as caught:
         value(op, np.array([1, 2]), np.array([1, 0]))

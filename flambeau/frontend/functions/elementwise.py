@@ -222,8 +222,8 @@ def div(input: TensorLike, other: TensorLike, *, rounding_mode: str | None = Non
     if x._type.dtype.is_floating_point:
         if keeps_digits(other, x._type.dtype):
             y = cast(other, dt.f32) if isinstance(other, Tensor) else tensor_of(other, dt.f32)
-        return _rounded_once(lambda x, y: dispatch(ops.trunc, dispatch(ops.div, x, y)), x, y)
-    return dispatch(ops.floor_divide, dispatch(ops.sub, x, dispatch(ops.fmod, x, y)), y)
+        return _rounded_once(lambda x, y: dispatch(ops.trunc_divide, x, y), x, y)
+    return dispatch(ops.trunc_divide, x, y)
 
 
 def floor_divide(input: TensorLike, other: TensorLike) -> Tensor:

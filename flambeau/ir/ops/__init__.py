@@ -74,6 +74,7 @@ from flambeau.ir.ops.elementwise import (
     tan,
     tanh,
     trunc,
+    trunc_divide,
 )
 from flambeau.ir.ops.families import Bilinear, Elementwise, Linear
 from flambeau.ir.ops.guarded import (

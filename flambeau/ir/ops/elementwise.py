@@ -187,6 +187,13 @@ def _np_remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(found == 0, np.copysign(found, x), found) if found.dtype.kind == "f" else found
 
 
+def _np_trunc_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x / y, rounded once (16-bit floats in f32), cut toward 0."""
+    if x.dtype.kind == "f":
+        return np.trunc(x / y if x.dtype.itemsize > 2 else x.astype(np.float32) / y.astype(np.float32))
+    return ((x - np.fmod(x, y)) // y).astype(x.dtype)
+
+
 def _np_maximum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     found = np.maximum(x, y)
     if found.dtype.kind != "f" or found.all():
@@ -201,9 +208,18 @@ def _np_minimum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where((x == 0) & (y == 0), -(-x - y), found)
 
 
+def _float_power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """C's pow. Where all exponents are one 0.5 in memory NumPy takes a root: not the same of -0 and -inf."""
+    found = np.power(x, y)
+    is_root = y.size > 0 and y.item(0) == 0.5 and (not y.ndim or 0 in y.strides)
+    return np.where((x == 0) | np.isinf(x), np.abs(x), found) if is_root else found
+
+
 def _np_pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Ints wrap, and a negative power of an int is 1/x**-y cut to an int: not 0 for x = 1 and -1 only."""
-    if x.dtype.kind != "i":
+    if x.dtype.kind == "f":
+        return _float_power(x, y)
+    if x.dtype.kind == "u":
         return np.power(x, y)
     of_unit = np.where((x == -1) & (y % 2 != 0), -1, (np.abs(x) == 1).astype(x.dtype))
     return np.where(y >= 0, np.power(x, np.where(y >= 0, y, 0)), of_unit).astype(x.dtype)
@@ -252,6 +268,8 @@ div = _declare("div", 2, np.divide, "div", lambda b, g, z, x, y: b.div(g, y),
                lambda b, g, z, x, y: b.neg(b.mul(b.div(g, y), z)), within=[ANYWHERE, AWAY_FROM_ZERO], exact=True)
 floor_divide = _declare("floor_divide", 2, _no_zero_divisor(np.floor_divide), "floordiv", _level, _level,
                         domain="number", within=[ANYWHERE, AWAY_FROM_ZERO])
+trunc_divide = _declare("trunc_divide", 2, _no_zero_divisor(_np_trunc_divide), lambda e, x, y: e("truncdiv", x, y),
+                        _level, _level, domain="number", within=[ANYWHERE, AWAY_FROM_ZERO], exact=True)
 remainder = _declare("remainder", 2, _no_zero_divisor(_np_remainder), "mod", lambda b, g, z, x, y: g,
                      _quotient_partial(lambda b, x, y: b.floor_divide(x, y)), domain="number",
                      within=[ANYWHERE, AWAY_FROM_ZERO])

@@ -29,6 +29,9 @@ DOMAINS: Final = {"float": FLOAT, "number": FLOAT | INT, "int": INT, "bool": BOO
 Partial = Callable[..., Any]
 
 
+_DIVISIONS: Final = ("floor_divide", "trunc_divide", "remainder", "fmod")           # of integers never by 0
+
+
 class ScalarExpression:
     """Writes scalar ops of one dtype: `e("mul", x, e.const(2))`."""
 
@@ -96,7 +99,8 @@ class Elementwise(Op):
 
     - `numpy`: the meaning, over whole arrays: floats come as f64, and the result is rounded once;
     - `exact`: the meaning is correctly rounded in every float dtype, so it is computed in the operands' own (the
-      bits are the same: f64 has more than twice the digits of f32, f32 more than twice those of f16 and bf16);
+      bits are the same: f64 has more than twice the digits of f32, f32 more than twice those of f16 and bf16), or is
+      defined by a rounding to it (trunc_divide);
     - `expression`: the name of a scalar op, or a function from (ScalarExpression, *values) to a value;
     - `partials`: one per operand, None where the derivative is zero or there is none;
     - `domain`: the dtypes it takes; `result`: "same", or "bool" for tests;
@@ -201,7 +205,7 @@ class Elementwise(Op):
     def _drawn(self, types: Sequence[str], within: Sequence[Sequence[Interval]]) -> Sample:
         parts = [drawn(self, *types, within=w) for w in within]
         arrays = tuple(part.operands[i] for i, part in enumerate(parts))
-        if len(arrays) == 2 and arrays[1].dtype.kind in "iu" and self.name in ("floor_divide", "remainder", "fmod"):
+        if len(arrays) == 2 and arrays[1].dtype.kind in "iu" and self.name in _DIVISIONS:
             arrays = (arrays[0], np.where(arrays[1] == 0, 3, arrays[1]).astype(arrays[1].dtype))
         return Sample(self, arrays, parts[0].types, tolerance=self.tolerance)
 
