@@ -61,7 +61,7 @@ class Call:
                 pointer = owner.ptr
                 if saved.index in self.visible:
                     storage = self.made[self.visible[saved.index]]._storage
-        if saved.is_live:
+        if not saved.is_checked:
             storage = None
         return pointer, owner, storage, 0 if storage is None else storage.version
 

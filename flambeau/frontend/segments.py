@@ -18,6 +18,7 @@ from flambeau.frontend.autograd import Hook, Record, key_of, origin_of, set_grad
 from flambeau.frontend.backward import TensorBuilder
 from flambeau.frontend.dispatch import up_to_date
 from flambeau.frontend.gradient_hooks import run_hooks, with_hooks
+from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, inline
@@ -37,11 +38,11 @@ FREE_VIEWS = (ops.Broadcast, ops.Reshape, ops.Permute)
 @dataclass(frozen=True)
 class Saved:
     """Where a value that the backward reads is found after a call: input number `index` of its kind ("arg", "state",
-    "scalar"), or output `index` ("out"). is_live: read as it is then, whatever it was during the call."""
+    "scalar"), or output `index` ("out"). is_checked: what operations had saved there, so it must not be changed."""
 
     kind: str
     index: int
-    is_live: bool = False
+    is_checked: bool = False
 
 
 @dataclass
@@ -68,11 +69,13 @@ class Differentiable:
     joint: Graph                            # forward and backward together, to be looked at
 
 
-def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor]) -> Differentiable:
+def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor],
+                  shown: Mapping[int, Storage]) -> Differentiable:
     """Trace the backward of the results `roots` (by position) of a finished trace, and move it to graphs of its own.
     The trace's graph gets what they read as further outputs.
 
-    shells: the stand-ins of the arguments, by leaf. Raises UnsupportedError when the backward changes something."""
+    shells: the stand-ins of the arguments, by leaf. shown: where the outputs lie that the user gets, by output number.
+    Raises UnsupportedError when the backward changes something."""
     graph = trace.graph
     first = graph._next_seq
     effects = trace.effects()
@@ -96,25 +99,30 @@ def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int
     gone = {v.node for v in graph.inputs if v.node.seq >= first and v.node.op.kind == "arg"}      # type: ignore[attr-defined]
     graph.inputs = [v for v in graph.inputs if v.node not in gone]
     graph.erase_all([*local, *gone])
-    source_of = _sources(graph, trace.read_live - trace.read_saved)
+    source_of = _sources(trace, shown)
     for segment, read in residuals:
         segment.saved = [source_of(value) for value in read]
     hooks = {id(hook) for w in walked for hook in w.segment.hooks.values()}
     return Differentiable([w.segment for w in walked if id(w.segment) not in hooks], joint)
 
 
-def _sources(graph: Graph, live: set[Value]) -> Callable[[Value], Saved]:
-    """Where each forward value can be read after a call; those that would be gone become outputs."""
+def _sources(trace: Trace, shown: Mapping[int, Storage]) -> Callable[[Value], Saved]:
+    """Where each forward value can be read after a call; those that would be gone become outputs. The memory of inputs
+    and results serves if that is where the value was saved, for then it can be told whether it was changed since."""
+    graph = trace.graph
     place_of: dict[Value, Saved] = {}
     counts: dict[str, int] = defaultdict(int)
     for value in graph.inputs:
         kind = value.node.op.kind                                               # type: ignore[attr-defined]
-        now = graph.writes.get(value, value)
-        if now is value or now in live:
-            place_of[now] = Saved(kind, counts[kind], now in live)
+        now, saved_in = graph.writes.get(value, value), trace.saved_in
+        if kind == "scalar" or now in trace.read_live and now not in saved_in:
+            place_of[now] = Saved(kind, counts[kind])
+        elif saved_in.get(now) == {trace.storage_of[value]}:
+            place_of[now] = Saved(kind, counts[kind], True)
         counts[kind] += 1
-    for index, value in enumerate(graph.outputs):
-        place_of.setdefault(value, Saved("out", index))
+    for index, storage in shown.items():
+        if trace.saved_in.get(graph.outputs[index]) == {storage}:
+            place_of.setdefault(graph.outputs[index], Saved("out", index, True))
 
     def source_of(value: Value) -> Saved:
         if value not in place_of:

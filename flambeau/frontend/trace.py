@@ -95,6 +95,7 @@ class Trace:
         self._versions: dict[Storage, int] = {}
         self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
         self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of what it is on the tape
+        self.stand_ins: dict[int, Tensor] = {}          # of arguments, by id
         self.hooks_of_argument: dict[int, tuple[Tensor, tuple[int, ...]]] = {}
         self.made: dict[int, Tensor] = {}               # tensors made here over memory from outside, by id
         self._strides: dict[Storage, tuple[int, ...]] = {}
@@ -107,8 +108,9 @@ class Trace:
         self._phase = "forward"
         self.name_of: dict[int, str] = {}
         self.saved_reads = 0                    # how often an operation's saved operands or results were read
-        self.read_saved: set[Value] = set()     # values read as an operation had saved them
+        self.saved_in: dict[Value, set[Storage]] = {}       # where values lie that were read as an operation had saved them
         self.read_live: set[Value] = set()      # values of tensors from outside that were read as they are
+        self.storage_of: dict[Value, Storage] = {}          # of each input
         self.failure: Exception | None = None           # the first error of this trace, whoever caught it
         self.autodiff_mark = 0          # how many nodes there were when the last backward had been traced
 
@@ -137,8 +139,8 @@ class Trace:
         base = x if x._base is None else x._base
         view = Tensor._make(x._storage, type, None, base, (*x._chain, op))
         view._history = base._history
+        self._base_value(x)
         if x._storage.trace is None:
-            self._base_value(x)
             self.made[id(view)] = view
         self.value_of(view)                 # appended here, at the user's line
         return view
@@ -252,8 +254,8 @@ class Trace:
             owner = origin_of(t)
             value = self._capture(owner if owner._base is None else owner._base)
         if t._saved_version >= 0:
-            self.read_saved.add(value)
-        elif id(t) in self.outside:
+            self.saved_in.setdefault(value, set()).add(storage)
+        elif id(t) in self.outside or id(t) in self.stand_ins:
             self.read_live.add(value)
         return value
 
@@ -274,6 +276,7 @@ class Trace:
         value = self.graph.add_input(base._type, label, "state")
         self.captured[base._storage] = Captured(base, value)
         self._current[base._storage] = value
+        self.storage_of[value] = base._storage
         return value
 
     def copied(self, t: Tensor) -> Tensor:
@@ -290,6 +293,8 @@ class Trace:
         """A traced stand-in for a tensor argument."""
         value = self.graph.add_input(like._type, label, "arg")
         shell = self._shell(value, None, like.__class__)
+        self.storage_of[value] = shell._storage
+        self.stand_ins[id(shell)] = shell
         shell._requires_grad = like._requires_grad
         if hasattr(like, "__dict__"):
             shell.__dict__.update(like.__dict__)

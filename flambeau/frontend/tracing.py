@@ -204,7 +204,8 @@ class Binder:
         written_args, written_states = self._writes()
         autodiff = _prefix(graph, trace.autodiff_mark) if trace.autodiff_mark else None
         if wants_grad:
-            differentiable = differentiate(trace, wants_grad, self.shell_of)
+            shown = {s.index: leaf._storage for s, leaf in zip(specs, leaves, strict=True) if s.kind == "out"}
+            differentiable = differentiate(trace, wants_grad, self.shell_of, shown)
             if any(segment.graph is not None for segment in differentiable.segments):
                 autodiff = differentiable.joint
         arg_leaves = list(self.shell_of)

@@ -383,6 +383,93 @@ def results_changed_in_place_on_the_tape(compiled):
         yield w
 
 
+@cases.same
+def a_state_written_and_saved(compiled):
+    w, c = leaf(1.0, 2.0), fb.tensor([1.0, 2.0])
+
+    @compiled
+    def f(x):
+        with fb.no_grad():
+            c.add_(1)
+        return (w * c * x).sum()
+
+    for change in (lambda: None, lambda: c.mul_(2)):
+        loss = f(fb.ones(2))
+        change()
+        yield error_of(loss.backward), w, c
+
+
+@cases.same
+def a_saved_value_copied_into_a_state(compiled):
+    w, last = leaf(1.0, 2.0), fb.zeros(2)
+
+    @compiled
+    def f(x):
+        h = (w * x).exp()
+        with fb.no_grad():
+            last.copy_(h)
+        return (h * h).sum()
+
+    first, second = f(fb.ones(2)), f(fb.ones(2) * 2)
+    (first + second).backward()
+    yield w, last
+
+
+@cases.same
+def a_saved_value_copied_into_a_result(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(x):
+        h, copy = (w * x).exp(), fb.zeros(2)
+        with fb.no_grad():
+            copy.copy_(h)
+        return (h * h).sum(), copy
+
+    loss, copy = f(fb.ones(2))
+    copy.mul_(100)
+    loss.backward()
+    yield w, copy
+
+
+@cases.same
+def an_argument_copied_into_what_is_saved(compiled):
+    w = leaf(1.0, 2.0)
+
+    @compiled
+    def f(x):
+        kept = fb.zeros(2)
+        kept.copy_(x)
+        return (w * kept).sum()
+
+    x = fb.ones(2)
+    loss = f(x)
+    x.mul_(100)
+    loss.backward()
+    yield w
+
+
+@cases.same
+def an_argument_read_by_a_backward(compiled):
+    class Scaled(fb.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, scale):
+            ctx.scale = scale
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * ctx.scale, None
+
+    w = leaf(1.0, 2.0)
+    f = compiled(lambda scale: Scaled.apply(w, scale).sum())
+    scale = fb.tensor([3.0, 4.0])
+    loss = f(scale)
+    scale.mul_(10)
+    loss.backward()
+    yield w
+
+
 # -- captured tensors read by a backward -------------------------------------------------------------------------------
 
 @cases.same
