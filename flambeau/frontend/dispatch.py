@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import UnsupportedError
+from flambeau.errors import UnsupportedError, VerificationError
 from flambeau.frontend.active import active, outside_trace
 from flambeau.frontend.autograd import FREED, Record, enable_grad, grad_mode, record_of
 from flambeau.frontend.storage import Storage
@@ -81,7 +81,8 @@ def write(target: Tensor, value: Tensor) -> None:
     """Overwrite the elements of `target` (and so of every view of its storage) by `value`, of the same type.
 
     Only the data: autograd's side of an in-place op is in `inplace.py`."""
-    assert target._type == value._type, f"write {value._type} into {target._type}"
+    if target._type != value._type:
+        raise VerificationError(f"write {value._type} into {target._type}")
     tracer = active.tracer
     if tracer is not None:
         tracer.write(target, value)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from sys import getrefcount
 
+from flambeau.errors import VerificationError
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -74,7 +75,8 @@ class Current:
     @property
     def grad(self) -> Tensor:
         grad = self.leaf._grad
-        assert grad is not None, "a gradient that a compiled function adds to is None: its guard failed"
+        if grad is None:
+            raise VerificationError("a gradient that a compiled function adds to is None: its guard failed")
         return grad
 
     @property

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flambeau.errors import UnsupportedError, VerificationError
+
 LEAF = None
+DEEPEST = 100           # containers within containers; one that contains itself is deeper than any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +27,30 @@ class Structure:
 
 
 def flatten(tree: Any, path: str = "") -> tuple[list[Any], list[str], Structure | None]:
-    """(leaves, their paths such as `[0].weight`, structure)."""
+    """(leaves, their paths such as `[0].weight`, structure). Raises UnsupportedError for containers that nest deeper than
+    DEEPEST or contain themselves."""
     leaves: list[Any] = []
     paths: list[str] = []
-    return leaves, paths, _flatten(tree, path, leaves, paths)
+    return leaves, paths, _flatten(tree, path, leaves, paths, DEEPEST)
 
 
-def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str]) -> Structure | None:
+def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str], room: int) -> Structure | None:
     entries = _entries(tree)
     if entries is None:
         leaves.append(tree)
         paths.append(path)
         return LEAF
+    if not room:
+        raise UnsupportedError(f"a {type(tree).__name__} among the arguments or results of a compiled function contains "
+                               f"itself, or nests more than {DEEPEST} deep",
+                               hint="pass the tensors it holds in a flat container")
     keys, values, steps = entries
     kind = type(tree)
     attributes: tuple[str, ...] = ()
     if kind not in _PLAIN and isinstance(tree, (tuple, dict)) and getattr(tree, "__dict__", None):
         attributes = tuple(tree.__dict__)
         values, steps = [*values, *tree.__dict__.values()], [*steps, *(f".{name}" for name in attributes)]
-    children = tuple([_flatten(v, path + step, leaves, paths) for v, step in zip(values, steps, strict=True)])
+    children = tuple([_flatten(v, path + step, leaves, paths, room - 1) for v, step in zip(values, steps, strict=True)])
     return Structure(kind, keys, children, getattr(tree, "default_factory", None) if isinstance(tree, dict) else None,
                      tuple(map(type, keys)), attributes)
 
@@ -66,7 +74,8 @@ def unflatten(structure: Structure | None, leaves: Sequence[Any]) -> Any:
     """Inverse of flatten."""
     remaining = iter(leaves)
     tree = _unflatten(structure, remaining)
-    assert next(remaining, _END) is _END, "more leaves than the structure holds"
+    if next(remaining, _END) is not _END:
+        raise VerificationError("more leaves than the structure holds")
     return tree
 
 

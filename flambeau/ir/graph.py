@@ -12,6 +12,7 @@ from typing import Literal
 
 import networkx as nx
 
+from flambeau.errors import VerificationError
 from flambeau.ir.location import Location
 from flambeau.ir.op import Op, register
 from flambeau.ir.text import print_graph
@@ -72,7 +73,8 @@ class Node:
     @property
     def result(self) -> Value:
         """The only result."""
-        assert len(self.results) == 1, f"{self.op.name} has {len(self.results)} results"
+        if len(self.results) != 1:
+            raise VerificationError(f"{self.op.name} has {len(self.results)} results")
         return self.results[0]
 
     def __repr__(self) -> str:
@@ -109,7 +111,8 @@ class Graph(nx.MultiDiGraph):
         self._next_seq += 1
         self.add_node(node)
         for position, value in enumerate(node.operands):
-            assert value.node in self._node, f"{op.name}: operand {position} ({value!r}) is not in this graph"
+            if value.node not in self._node:
+                raise VerificationError(f"{op.name}: operand {position} ({value!r}) is not in this graph")
             self.add_edge(value.node, node, position, result=value.index)
         if self._sorted is not None:
             self._sorted.append(node)
@@ -140,7 +143,8 @@ class Graph(nx.MultiDiGraph):
 
     def replace_uses(self, old: Value, new: Value) -> None:
         """Every use of `old` (operands, outputs, written values) becomes `new`. Types must agree."""
-        assert old.type == new.type, f"replace {old!r} by {new!r}: types differ"
+        if old.type != new.type:
+            raise VerificationError(f"replace {old!r} by {new!r}: types differ")
         for user, position in self.uses(old):
             self.set_operand(user, position, new)
         self.outputs = [new if v is old else v for v in self.outputs]
@@ -150,7 +154,8 @@ class Graph(nx.MultiDiGraph):
 
     def erase(self, node: Node) -> None:
         """Remove a node that nothing uses."""
-        assert not self._succ[node], f"{node!r} is still used by {next(iter(self._succ[node]))!r}"
+        if self._succ[node]:
+            raise VerificationError(f"{node!r} is still used by {next(iter(self._succ[node]))!r}")
         self.remove_node(node)
         self._has_holes = True
 
@@ -202,7 +207,8 @@ def _stable_toposort(graph: Graph) -> list[Node]:
             node, position = stack.pop()
             if node in done:
                 continue
-            assert len(stack) < len(graph._node), f"graph {graph.name} has a cycle through {node!r}"
+            if len(stack) >= len(graph._node):
+                raise VerificationError(f"graph {graph.name} has a cycle through {node!r}")
             operands = node.operands
             while position < len(operands) and operands[position].node in done:
                 position += 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flambeau.errors import VerificationError
 from flambeau.ir.dtypes import DType, bf16, to_compute, to_storage
 from flambeau.ir.op import Op
 from flambeau.ir.quiet import quietly
@@ -43,7 +44,8 @@ def evaluate_node(node: Node, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray,
 def interpret(graph: Graph, inputs: Sequence[np.ndarray]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """(outputs, written states in the order of `graph.writes`), as storage arrays. `inputs` are storage arrays in
     the order of `graph.inputs`; none is changed."""
-    assert len(inputs) == len(graph.inputs), f"{graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}"
+    if len(inputs) != len(graph.inputs):
+        raise VerificationError(f"{graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
     array_of = dict(zip(graph.inputs, inputs, strict=True))
     for node in graph.toposort():
         if node.op.name != "input":

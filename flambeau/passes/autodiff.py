@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from flambeau.errors import VerificationError
 from flambeau.ir.builder import Builder
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def backpropagate(b: Any, reversed_operations: Iterable[Any], seeds: Mapping[Any
         if all(ct is None for ct in cotangents) or not any(wants(key) for key in keys[:len(operands)]):
             continue
         contributions = operation.op.vjp(b, operands, results, cotangents)
-        assert len(contributions) == len(operands), f"{operation.op.name}: vjp gave {len(contributions)} cotangents"
+        if len(contributions) != len(operands):
+            raise VerificationError(f"{operation.op.name}: vjp gave {len(contributions)} cotangents")
         for key, ct in zip(keys, contributions, strict=False):
             if ct is not None and wants(key):
                 old = cotangent_of.get(key)

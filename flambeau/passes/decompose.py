@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
+from flambeau.errors import VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, inline
 from flambeau.ir.op import Op
@@ -36,7 +37,8 @@ class _Decomposer(Rewriter):
             self.made: list[Node] = []
             results = self._parts(node)
             if results is not None:
-                assert depth < _DEEPEST, f"{node.op.name} decomposes into itself: {depth} times"
+                if depth >= _DEEPEST:
+                    raise VerificationError(f"{node.op.name} decomposes into itself: {depth} times")
                 pending.extend((made, depth + 1) for made in self.made)
                 self.replace(node, results)
 

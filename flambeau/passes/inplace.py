@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flambeau.errors import VerificationError
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.kernel import Address, ContractionKernel, Kernel, LoopKernel
 from flambeau.passes.checks import early_checks, failing_calls
@@ -75,7 +76,8 @@ class _Before:
         self.ancestors = [0] * len(calls)
         for i, makers in enumerate(self.direct):            # the given order is one by data
             for m in makers:
-                assert m < i, f"call {i} reads what call {m} makes"
+                if m >= i:
+                    raise VerificationError(f"call {i} reads what call {m} makes")
                 self.ancestors[i] |= self.ancestors[m] | 1 << m
 
     def leads(self, source: int, target: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flambeau.errors import GraphError
+from flambeau.errors import GraphError, VerificationError
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
@@ -60,8 +60,8 @@ def matmul_dims(node: Node) -> Contraction:
 def conv2d_dims(node: Node) -> Contraction:
     """x[n, h, w, g*i], w[r, s, i, g*o] -> y[n, oh, ow, g*o], without padding."""
     op = node.op
-    assert isinstance(op, ops.Conv2d) and op.layout == "NHWC" and op.padding == ((0, 0), (0, 0)), \
-        f"{op} is not laid out"
+    if not isinstance(op, ops.Conv2d) or op.layout != "NHWC" or op.padding != ((0, 0), (0, 0)):
+        raise VerificationError(f"{op} is not laid out")
     (count, oh, ow, channels_out), (r, s, channels, _) = node.results[0].type.static_shape, \
         node.operands[1].type.static_shape
     dims = _Dims()
@@ -77,8 +77,8 @@ def conv2d_dims(node: Node) -> Contraction:
 def conv2d_weight_grad_dims(node: Node) -> Contraction:
     """x[n, h, w, g*i], ct[n, oh, ow, g*o] -> w[r, s, i, g*o]."""
     op = node.op
-    assert isinstance(op, ops.Conv2dWeightGrad) and op.layout == "NHWC" and op.padding == ((0, 0), (0, 0)), \
-        f"{op} is not laid out"
+    if not isinstance(op, ops.Conv2dWeightGrad) or op.layout != "NHWC" or op.padding != ((0, 0), (0, 0)):
+        raise VerificationError(f"{op} is not laid out")
     (r, s, channels, channels_out), (count, oh, ow, _) = node.results[0].type.static_shape, \
         node.operands[1].type.static_shape
     dims = _Dims()
@@ -150,7 +150,9 @@ class ContractionLowering(RegionLowering):
         """Strides of an operand, through the views that lead to it."""
         while is_view(value.node):
             pulled = pull(value.node, index)
-            assert pulled is not None, f"{value!r} has no affine address; fuse should have materialized it"
+            if pulled is None:
+                raise VerificationError(f"{value!r} has no affine address; fuse should have materialized it")
             index, value = pulled, value.node.operands[0]
-        assert value in self.param_of, f"{value!r} does not lie in memory"
+        if value not in self.param_of:
+            raise VerificationError(f"{value!r} does not lie in memory")
         return Body(self).address(self.param_of[value], value, index)

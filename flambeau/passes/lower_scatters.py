@@ -5,6 +5,7 @@ indices add up in one fixed order, or the last one is kept.
 """
 from __future__ import annotations
 
+from flambeau.errors import VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Node
 from flambeau.ir.index import Index
@@ -22,8 +23,8 @@ class ScatterLowering(RegionLowering):
     def lower(self) -> Lowered:
         (node,) = (n for n in self.region.toposort() if isinstance(n.op, _SCATTERED))
         assert isinstance(node.op, _SCATTERED)
-        assert len(self.region.outputs) == 1 and self.region.outputs[0] is node.results[0], \
-            "what is scattered is fused with what comes before it only"
+        if len(self.region.outputs) != 1 or self.region.outputs[0] is not node.results[0]:
+            raise VerificationError("what is scattered is fused with what comes before it only")
         result, dim = node.results[0].type.static_shape, node.op.dim
         columns = tuple([size for d, size in enumerate(result) if d != dim])
         moved = self._moved_shape(node)

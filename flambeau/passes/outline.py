@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from flambeau.errors import VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.passes.groups import Group
@@ -27,7 +28,8 @@ def outline(graph: Graph, group_of: Mapping[Node, Group]) -> Graph:
 def _materialized(value: Value, fused: Graph, new_of: dict[Value, Value]) -> Value:
     """The fused graph's value; array constants are copied over when they are first needed."""
     if value not in new_of:
-        assert isinstance(value.node.op, ops.Constant), f"{value!r} was computed by no group"
+        if not isinstance(value.node.op, ops.Constant):
+            raise VerificationError(f"{value!r} was computed by no group")
         new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
     return new_of[value]
 
@@ -82,7 +84,8 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
     outputs = [v for node in members if node in group.anchor for v in node.results
                if v in roots or _is_read_outside(graph, v, group, group_of)]
     region.outputs = [inner_of[v] for v in outputs]
-    assert outputs, f"a {group.kind} group of {[n.op.name for n in members]} computes nothing that is read"
+    if not outputs:
+        raise VerificationError(f"a {group.kind} group of {[n.op.name for n in members]} computes nothing that is read")
     anchors = tuple([_plain(group.anchor[v.node]) for v in outputs])
     reductions = [node for node in members if node in group.reads]
     rows = tuple([(_plain(group.anchor[node]), _plain(group.reads[node])) for node in reductions])

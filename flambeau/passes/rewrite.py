@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flambeau.errors import VerificationError
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.op import Effect, Op
@@ -77,7 +78,8 @@ class Rewriter(Builder):
     def replace(self, node: Node, values: Sequence[Value]) -> None:
         """Put `values` in the place of the node's results, and erase it."""
         for old, new in zip(node.results, values, strict=True):
-            assert old.type == new.type, f"{node!r}: a rewrite gives {new.type} for {old.type}"
+            if old.type != new.type:
+                raise VerificationError(f"{node!r}: a rewrite gives {new.type} for {old.type}")
             if old is not new:
                 self._replace(old, new)
         if is_removable(node) and not self.is_read(node):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau import config
-from flambeau.errors import UnsupportedError
+from flambeau.errors import UnsupportedError, VerificationError
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.native.builtin import builtins_possible, make_builtin
 from flambeau.runtime.native.layout import BufferSlots
@@ -132,11 +132,13 @@ def as_ndarray(
     offset_bytes: int = 0,
 ) -> NDArray[Any]:
     """A view of the buffer as an array, C-contiguous unless strides are given; it keeps the buffer alive."""
-    assert buffer.device == "cpu", f"memory on {buffer.device} is not NumPy's to look at"
+    if buffer.device != "cpu":
+        raise VerificationError(f"memory on {buffer.device} is not NumPy's to look at")
     dtype = np.dtype(dtype)
     low, high = _extent(dtype.itemsize, shape, strides_bytes, offset_bytes)
     fits = 0 <= low and high <= buffer.nbytes
-    assert fits, f"a view of bytes [{low}, {high}) leaves a buffer of {buffer.nbytes} bytes"
+    if not fits:
+        raise VerificationError(f"a view of bytes [{low}, {high}) leaves a buffer of {buffer.nbytes} bytes")
     span = _Span.from_address(buffer.ptr)
     span.buffer = buffer
     return np.ndarray(shape, dtype, span, offset_bytes, strides_bytes)

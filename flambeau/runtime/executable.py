@@ -8,6 +8,7 @@ from functools import cache
 from typing import Never
 
 from flambeau import config
+from flambeau.errors import VerificationError
 from flambeau.runtime.image import ProgramImage
 from flambeau.runtime.instances import CallMemory
 from flambeau.runtime.native.builtin import builtins_possible, make_builtin
@@ -75,7 +76,8 @@ class Executable:
     def bind_states(self, pointers: Sequence[int]) -> Executable:
         """The same code over these states, one pointer each; the caller keeps their memory alive."""
         expected = self.program.n_states
-        assert len(pointers) == expected, f"the program has {expected} states, not {len(pointers)}"
+        if len(pointers) != expected:
+            raise VerificationError(f"the program has {expected} states, not {len(pointers)}")
         bound = Executable.__new__(Executable)
         bound._poisons = self._poisons
         bound._setup(self._image, tuple(pointers), self._release_gil)

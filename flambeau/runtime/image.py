@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 
+from flambeau.errors import VerificationError
 from flambeau.runtime.buffer import Buffer, allocate
 from flambeau.runtime.native.layout import LaunchRecord
 from flambeau.runtime.program import Program, Slot
@@ -34,7 +35,8 @@ class ProgramImage:
         self._arrays: list[ctypes.Array[ctypes.c_int32] | ctypes.Array[ctypes.c_int64]] = []
         self.launches = (LaunchRecord * len(program.launches))()
         for number, launch in enumerate(program.launches):
-            assert launch.symbol in addresses, f"no address for kernel {launch.symbol}"
+            if launch.symbol not in addresses:
+                raise VerificationError(f"no address for kernel {launch.symbol}")
             slots = (ctypes.c_int32 * len(launch.slots))(*(self._table_index[slot] for slot in launch.slots))
             sizes = (ctypes.c_int64 * len(launch.sizes))(*launch.sizes)
             self._arrays += [slots, sizes]

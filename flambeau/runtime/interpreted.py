@@ -28,14 +28,16 @@ class InterpretedExecutable:
 
     def __init__(self, program: Program, kernels: Sequence[Kernel], states: Sequence[int] = ()):
         program.check()
-        assert len(kernels) == len(program.launches), "one kernel for each launch"
+        if len(kernels) != len(program.launches):
+            raise VerificationError("one kernel for each launch")
         self.program, self.kernels, self.states = program, tuple(kernels), tuple(states)
         self._lock = threading.Lock() if program.writes_state else nullcontext()
 
     def bind_states(self, pointers: Sequence[int]) -> InterpretedExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
         expected = self.program.n_states
-        assert len(pointers) == expected, f"the program has {expected} states, not {len(pointers)}"
+        if len(pointers) != expected:
+            raise VerificationError(f"the program has {expected} states, not {len(pointers)}")
         return type(self)(self.program, self.kernels, pointers)
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()) -> None:
@@ -46,7 +48,8 @@ class InterpretedExecutable:
         """Run the program on pointers (as ints) and numbers. Raises KernelError as native code would, TypeError for a
         wrong number of values."""
         program = self.program
-        assert len(self.states) == program.n_states, "the program has states: call what bind_states(pointers) returns"
+        if len(self.states) != program.n_states:
+            raise VerificationError("the program has states: call what bind_states(pointers) returns")
         first_out = program.n_args + program.n_scalars
         if len(values) != first_out + len(program.out_bytes):
             raise TypeError(f"the program takes {program.n_args} argument pointers, {program.n_scalars} scalars and "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from flambeau.errors import VerificationError
+
 __all__ = ["Launch", "Program", "Slot", "SlotKind"]
 
 SlotKind = Literal["arg", "state", "out", "scalar", "const", "arena"]
@@ -60,7 +62,7 @@ class Program:
     writes_state: bool = False
 
     def check(self) -> None:
-        """Assert that every number refers to something that exists and fits."""
+        """Every number refers to something that exists and fits. Raises VerificationError: native code looks no more."""
         counts = {
             "arg": self.n_args,
             "state": self.n_states,
@@ -69,14 +71,18 @@ class Program:
             "const": len(self.consts),
         }
         for number, slot in enumerate(self.slots):
-            assert slot.nbytes >= 0, f"slot {number} has a negative size: {slot}"
+            if slot.nbytes < 0:
+                raise VerificationError(f"slot {number} has a negative size: {slot}")
             if slot.kind == "arena":
                 fits = 0 <= slot.index and slot.index + slot.nbytes <= self.arena_bytes
-                assert fits, f"slot {number} leaves the arena of {self.arena_bytes} bytes: {slot}"
+                if not fits:
+                    raise VerificationError(f"slot {number} leaves the arena of {self.arena_bytes} bytes: {slot}")
             else:
-                assert slot.kind in counts, f"slot {number} has an unknown kind: {slot}"
+                if slot.kind not in counts:
+                    raise VerificationError(f"slot {number} has an unknown kind: {slot}")
                 known = 0 <= slot.index < counts[slot.kind]
-                assert known, f"slot {number} names a missing {slot.kind}, of {counts[slot.kind]}: {slot}"
+                if not known:
+                    raise VerificationError(f"slot {number} names a missing {slot.kind}, of {counts[slot.kind]}: {slot}")
             self._check_size(number, slot)
         for launch in self.launches:
             self._check_launch(launch)
@@ -90,12 +96,17 @@ class Program:
             size = 8
         else:
             return
-        assert slot.nbytes <= size, f"slot {number} is larger than its {slot.kind} of {size} bytes: {slot}"
+        if slot.nbytes > size:
+            raise VerificationError(f"slot {number} is larger than its {slot.kind} of {size} bytes: {slot}")
 
     def _check_launch(self, launch: Launch) -> None:
         name = launch.symbol
-        assert launch.tasks >= 0, f"{name}: negative tasks {launch.tasks}"
-        assert launch.grain >= 1, f"{name}: grain {launch.grain} is not at least 1"
-        assert -(-launch.tasks // launch.grain) < 2**32 - 1, f"{name}: too many chunks, {launch.tasks} tasks"
+        if launch.tasks < 0:
+            raise VerificationError(f"{name}: negative tasks {launch.tasks}")
+        if launch.grain < 1:
+            raise VerificationError(f"{name}: grain {launch.grain} is not at least 1")
+        if -(-launch.tasks // launch.grain) >= 2**32 - 1:
+            raise VerificationError(f"{name}: too many chunks, {launch.tasks} tasks")
         for slot in launch.slots:
-            assert 0 <= slot < len(self.slots), f"{name}: no slot {slot} among {len(self.slots)}"
+            if not 0 <= slot < len(self.slots):
+                raise VerificationError(f"{name}: no slot {slot} among {len(self.slots)}")

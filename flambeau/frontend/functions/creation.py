@@ -160,9 +160,13 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 # -- filled -----------------------------------------------------------------------------------------------------------
 
 
-def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = False, name: str = "full") -> Tensor:
+def _check_sizes(name: str, shape: Shape, dtype: DType) -> None:
     if mistake := TensorType(shape, dtype).size_mistake:
         raise ShapeError(f"{name}: {mistake}")
+
+
+def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = False, name: str = "full") -> Tensor:
+    _check_sizes(name, shape, dtype)
     if active.tracer is not None:
         return _finished(full_of(shape, value, dtype, name), requires_grad)
     number = stored(name, value, dtype)._data()
@@ -174,19 +178,19 @@ def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = Fal
 def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of a shape: `zeros(2, 3)` or `zeros((2, 3))`."""
     check_device(device)
-    return _filled(sizes_of(size, "zeros"), 0, dtype or get_default_dtype(), requires_grad)
+    return _filled(sizes_of(size, "zeros"), 0, dtype or get_default_dtype(), requires_grad, "zeros")
 
 
 def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of a shape."""
     check_device(device)
-    return _filled(sizes_of(size, "ones"), 1, dtype or get_default_dtype(), requires_grad)
+    return _filled(sizes_of(size, "ones"), 1, dtype or get_default_dtype(), requires_grad, "ones")
 
 
 def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor to be filled; it holds zeros, so that what is forgotten is at least the same in every run."""
     check_device(device)
-    return _filled(sizes_of(size, "empty"), 0, dtype or get_default_dtype(), requires_grad)
+    return _filled(sizes_of(size, "empty"), 0, dtype or get_default_dtype(), requires_grad, "empty")
 
 
 def full(size: Any, fill_value: Number, *, dtype: DType | None = None, device: Any = None,
@@ -271,8 +275,11 @@ def arange(start: Number = 0, end: Number | None = None, step: Number = 1, *, dt
     if by == 0 or (last - first) * by < 0:
         raise RuntimeError(f"arange: a step of {by} does not lead from {first} to {last}")
     whole = all(isinstance(n, (int, np.integer)) for n in (first, last, by))
+    if not whole and not math.isfinite((last - first) / by):
+        raise RuntimeError(f"arange: there is no end to counting from {first} to {last} by {by}")
     dtype = dtype or (dt.i64 if whole else get_default_dtype())
     count = -(-(last - first) // by) if whole else math.ceil((last - first) / by)
+    _check_sizes("arange", (int(count),), dt.f64)
     if active.tracer is not None and whole and dtype.is_integer:
         return _finished(_counted(int(count), int(first), int(by), dtype), requires_grad)
     values = np.arange(count) * by + first
@@ -292,6 +299,7 @@ def linspace(start: Number, end: Number, steps: int, *, dtype: DType | None = No
     """`steps` numbers from start to end, both included, evenly spaced."""
     check_device(device)
     dtype = dtype or get_default_dtype()
+    _check_sizes("linspace", (int(steps),), dt.f64)
     values = np.linspace(float(forced(start)), float(forced(end)), int(steps))
     return _finished(_converted(values, dt.f64, dtype), requires_grad)
 

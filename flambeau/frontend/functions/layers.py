@@ -286,6 +286,8 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
     factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
     new = pair(size, "size") if size is not None else tuple(
         [math.floor(o * f) for o, f in zip(old, factors, strict=True)])
+    if min(*old, *new) < 1:
+        raise ShapeError(f"interpolate: sizes must be positive, got {old} to {tuple(new)}")
     steps = [o / n if size is not None else 1 / f for o, n, f in zip(old, new, factors, strict=True)]
     if mode == "nearest":
         for dim, (o, n, step) in enumerate(zip(old, new, steps, strict=True), 2):

@@ -353,7 +353,7 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
     size = input._type.static_shape[dim]
     if isinstance(indices_or_sections, int):
         if indices_or_sections < 1:
-            raise RuntimeError(f"tensor_split: the number of sections must be positive, got {indices_or_sections}")
+            raise ShapeError(f"tensor_split: the number of sections must be positive, got {indices_or_sections}")
         least, longer = divmod(size, indices_or_sections)
         sizes = [least + (i < longer) for i in range(indices_or_sections)]
         cuts = [0, *itertools.accumulate(sizes)]

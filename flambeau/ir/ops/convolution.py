@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.ir import dtypes
 from flambeau.ir.op import Sample, register
 from flambeau.ir.ops import patches
-from flambeau.ir.ops.families import Bilinear, accumulating, check_arity, check_dtypes
+from flambeau.ir.ops.families import Bilinear, accumulating, check_arity, check_dtypes, check_sizes
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.windows import (
     Axis,
@@ -127,7 +127,9 @@ class Conv2d(_Convolution):
         self.check_channels(x.shape[self.channel_dim], outputs, per_group)  # type: ignore[arg-type]
         shape = list(with_spatial(x, self.layout, self.checked(size, kernel, x)).shape)
         shape[self.channel_dim] = outputs
-        return (x.with_shape(tuple(shape)),)
+        result = x.with_shape(tuple(shape))
+        check_sizes(self, result)
+        return (result,)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, w = to_nhwc(accumulating(operands[0]), self.layout), self.weight_in(accumulating(operands[1]))
