@@ -29,6 +29,7 @@ from flambeau.passes.pipeline import GRAPH_PASSES, Pass, PassReport, run
 from flambeau.passes.plan import Home, MemoryPlan, plan
 from flambeau.passes.schedule import schedule
 from flambeau.runtime.cache import Cache
+from flambeau.runtime.forking import no_forks
 from flambeau.runtime.program import Launch, Program, Slot
 from flambeau.verified import Step, VerifiedExecutable
 
@@ -102,6 +103,7 @@ class Compiled:
         return print_graph(graph)
 
 
+@no_forks
 @paused_collector()
 def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False, rules: bool = False,
                   backend: str | Backend = "cpu", passes: Sequence[Pass] = GRAPH_PASSES) -> Compiled:

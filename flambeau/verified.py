@@ -13,7 +13,6 @@ by comes from `ir.rounding`: it follows each number's own history, and is no tol
 """
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Never
@@ -30,6 +29,7 @@ from flambeau.passes.lower import Call
 from flambeau.passes.pipeline import Pass
 from flambeau.passes.plan import Home, MemoryPlan
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
+from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.program import Program
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class VerifiedExecutable:
                  program: Program, states: Sequence[int] = ()):
         self.source, self.fused, self.passes, self.memory = source, fused, tuple(passes), memory
         self.steps, self.program, self.states = tuple(steps), program, tuple(states)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def bind_states(self, pointers: Sequence[int]) -> VerifiedExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""

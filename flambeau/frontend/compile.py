@@ -5,10 +5,10 @@ import copy
 import functools
 import logging
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.tracing import Binder, TracedCall
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
+from flambeau.runtime.forking import ForkSafeLock, no_forks
 
 if TYPE_CHECKING:
     from flambeau.backends import Backend
@@ -102,7 +103,8 @@ class CompiledFunction(CompiledMarker):
         self.name = getattr(function, "__name__", type(function).__name__)
         self.signatures: list[Signature] = []
         self._entries: list[Entry] = []
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
+        self._compiling = False
         self._fast: Callable[[tuple[Any, ...]], Any] | None = None      # of the signature used last
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -137,9 +139,21 @@ class CompiledFunction(CompiledMarker):
 
     # -- compiling --------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _once_in_a_thread(self) -> Iterator[None]:
+        """Requires: the lock. Whoever holds it and asks again was called back while compiling."""
+        if self._compiling:
+            raise UnsupportedError(f"{self.name} was called while this thread compiles it, by a signal handler or a "
+                                   "finalizer", hint="call it once before it may be called from there")
+        self._compiling = True
+        try:
+            yield
+        finally:
+            self._compiling = False
+
     def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
-        from flambeau.compiler import compile_graph  # LLVM is loaded at the first compile, not at import
-        with self._lock, paused_collector():
+        with self._lock, self._once_in_a_thread(), no_forks, paused_collector():
+            from flambeau.compiler import compile_graph  # LLVM is loaded at the first compile, not at import
             known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
             if known is not None:
                 return known

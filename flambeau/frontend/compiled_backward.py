@@ -1,7 +1,6 @@
 """A compiled call on the tape: one record for each segment of its backward, with what that reads saved."""
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from flambeau.ir.graph import Graph
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, allocate
+from flambeau.runtime.forking import ForkSafeLock
 
 if TYPE_CHECKING:
     from flambeau.compiler import Compiled
@@ -72,7 +72,7 @@ class CompiledSegment:
     def __init__(self, name: str, segment: Segment, compile: Callable[[Graph], Compiled]):
         self.name, self.segment, self.compile = name, segment, compile
         self.compiled: Compiled | None = None
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self.hooks = {n: CompiledSegment(name, hook, compile) for n, hook in segment.hooks.items()}
         self.spent: SpentRecord | None = None       # the record of every call, where that is one
         if segment.error is not None and all(kind == "state" for kind, _ in segment.operands):

@@ -2,7 +2,6 @@
 use. Slow and plain: the reference that native executables are held to, and the example of a backend."""
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Never
@@ -14,6 +13,7 @@ from flambeau.errors import KernelError, VerificationError
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel_interpret import Watched, interpret
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
+from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.program import Launch, Program, Slot
 
 __all__ = ["InterpretedExecutable"]
@@ -31,7 +31,7 @@ class InterpretedExecutable:
         if len(kernels) != len(program.launches):
             raise VerificationError("one kernel for each launch")
         self.program, self.kernels, self.states = program, tuple(kernels), tuple(states)
-        self._lock = threading.Lock() if program.writes_state else nullcontext()
+        self._lock = ForkSafeLock() if program.writes_state else nullcontext()
 
     def bind_states(self, pointers: Sequence[int]) -> InterpretedExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""

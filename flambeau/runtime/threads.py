@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import math
 import os
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -52,8 +53,11 @@ def default_num_threads() -> int:
 
 
 def start_pool() -> None:
-    """Start the workers unless they run already. With one thread there are none: launches run inline."""
+    """Start the workers unless they run already. With one thread there are none: launches run inline, as they do while
+    Python ends, when a new thread would never be heard of."""
     global _pool
+    if sys.is_finalizing():
+        return
     with _lock:
         if _pool is not None:
             return

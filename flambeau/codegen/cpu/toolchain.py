@@ -81,7 +81,7 @@ def compile_modules(
 
     texts may be made on demand: with several threads, the others compile what is there while this one makes the next.
     """
-    if threads <= 1 or not can_compile_in_parallel():
+    if threads <= 1 or sys.is_finalizing() or not can_compile_in_parallel():     # when Python ends no thread starts
         return [emit_object(text, target, simplify) for text in texts]
     workshop = _Workshop(target, simplify)
     helpers = [threading.Thread(target=workshop.work, daemon=True) for _ in range(threads - 1)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from flambeau.errors import UnsupportedError
 from flambeau.runtime.disk_cache import disk_cache
-from flambeau.runtime.forking import ForkSafeLock
+from flambeau.runtime.forking import ForkSafeLock, no_forks
 from flambeau.runtime.loader import Library, binding, load
 
 __all__ = ["Support", "source", "support"]
@@ -100,7 +100,7 @@ def support() -> Support:
     """The process's support code; compiled by the first caller. Raises UnsupportedError if it cannot be."""
     if _made:
         return _made[0]
-    with _lock:
+    with _lock, no_forks:
         if not _made:
             _made.append(_build())
     return _made[0]
