@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 
 class Tracer(Protocol):
-    """What an active trace offers to eager code (see `trace.py`). name_of: labels of graph inputs by id(tensor)."""
+    """What an active trace offers to eager code (see `trace.py`). name_of: labels of graph inputs by id(tensor).
+    argument_of: the caller's tensors by id of what stands for them."""
 
     name_of: dict[int, str]
+    argument_of: dict[int, Tensor]
 
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]: ...
 
@@ -24,6 +26,10 @@ class Tracer(Protocol):
     def write(self, target: Tensor, value: Tensor) -> None: ...
 
     def version_of(self, t: Tensor) -> int: ...
+
+    def saved_version_of(self, t: Tensor) -> int: ...
+
+    def check_leaf(self, t: Tensor, what: str) -> None: ...
 
     def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None: ...
 

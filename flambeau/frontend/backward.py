@@ -137,6 +137,7 @@ def _refuse_outside(roots: Sequence[Tensor], wanted: Sequence[Tensor] | None) ->
     """A traced backward can't go on into a tape that was recorded before the compiled function ran, to all leaves or to
     what is wanted."""
     tracer = active.tracer
+    assert tracer is not None, "outside of a trace the whole tape is walked"
     for t in (*roots, *(t for record in tape_of(roots) for t in record.operands)):
         outside = t if t._record is not None else tracer.argument_of.get(id(origin_of(t)))
         if not t._requires_grad or outside is None or outside._record is None or outside._record.tracer is tracer:

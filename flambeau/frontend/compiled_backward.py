@@ -50,9 +50,11 @@ class Call:
                 pointer, owner = self.held[saved.index]
                 owner = owner if owner is not None else storage
             case "state":
-                owner = storage = self.states[saved.index]._storage
-                grad_epoch.bump()           # a gradient that is saved must not be written by the next call
+                state = self.states[saved.index]
+                owner = storage = state._storage
                 pointer = storage.buffer.ptr
+                if not isinstance(state, Tensor):
+                    grad_epoch.bump()       # a gradient that is saved must not be written by the next call
             case "scalar":
                 owner = np.array(self.scalars[saved.index], np.float64)
                 pointer = int(owner.__array_interface__["data"][0])
@@ -61,9 +63,9 @@ class Call:
                 pointer = owner.ptr
                 if saved.index in self.visible:
                     storage = self.made[self.visible[saved.index]]._storage
-        if not saved.is_checked:
-            storage = None
-        return pointer, owner, storage, 0 if storage is None else storage.version
+        if storage is None or not saved.is_checked:
+            return pointer, owner, None, 0
+        return pointer, owner, storage, storage.version
 
 
 class CompiledSegment:
@@ -94,7 +96,8 @@ class CompiledSegment:
                          for place, type in zip(segment.results, segment.types, strict=True)])
         operands = tuple([_tensor_at(place, call, inner) for place in segment.operands])
         for t in operands:
-            up_to_date(t)
+            if t._base is not None:
+                up_to_date(t)
         record: Record
         if segment.error is not None:
             record = self.spent or SpentRecord(self.name, segment.error, operands)

@@ -238,7 +238,7 @@ class Tensor(TensorMethods):
         """The gradient that backward() left, of the same type; None before."""
         tracer = active.tracer
         if tracer is not None:
-            return tracer.get_grad(self)            # type: ignore[no-any-return]
+            return tracer.get_grad(self)
         grad_epoch.bump()
         return self._grad
 
