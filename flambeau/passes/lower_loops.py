@@ -61,6 +61,15 @@ class Space:
         return not any(kind == "dim" and number in self.inner for kind, number in symbols(index))
 
 
+_Read = tuple[Value, IndexTuple, int | None]     # a value, where it is read, and under which guard
+_DEEPEST = 40               # ops that ask one another for their operands
+
+
+class _TooDeep(Exception):
+    def __init__(self, read: _Read):
+        self.read = read
+
+
 class Body:
     """Writes the SSA body of one stage: a ScalarContext for the op being lowered, with a memo of values by index."""
 
@@ -69,16 +78,20 @@ class Body:
         self.instrs: list[Instr] = []
         self._memo: dict[Any, int] = {}
         self._pure: dict[Any, int] = {}
+        self._depth = 0
         self.const_of: dict[int, float | int | bool] = {}       # the number of each const
 
     # -- reading values ---------------------------------------------------------------------------------------------
 
     def read(self, value: Value, index: IndexTuple, guard: int | None = None) -> int:
-        """The id of `value` at `index`. Chains of elementwise ops are walked with a stack, not by recursion."""
-        stack = [(value, index)]
+        """The id of `value` at `index`. Chains of elementwise ops are walked with a stack; other ops read their
+        operands by recursion, whose depth is bounded: what lies deeper is read first, from the outermost call."""
+        wanted = (value, index, guard)
+        if self._depth >= _DEEPEST and wanted not in self._memo:
+            raise _TooDeep(wanted)
+        stack: list[_Read] = [wanted]
         while stack:
-            current, at = stack[-1]
-            key = (current, at, guard)
+            key = current, at, under = stack[-1]
             if key in self._memo:
                 stack.pop()
                 continue
@@ -88,13 +101,21 @@ class Body:
                 continue
             node = current.node
             if isinstance(node.op, ops.Elementwise):
-                missing = [(o, at if o.type.shape else ()) for o in node.operands
-                           if (o, at if o.type.shape else (), guard) not in self._memo]
+                missing = [read for o in node.operands
+                           if (read := (o, at if o.type.shape else (), under)) not in self._memo]
                 if missing:
                     stack.extend(missing)
                     continue
-            self._memo[key] = self._compute(current, at, guard)
-        return self._memo[(value, index, guard)]
+            self._depth += 1
+            try:
+                self._memo[key] = self._compute(current, at, under)
+            except _TooDeep as deeper:
+                if self._depth > 1:
+                    raise
+                stack.append(deeper.read)
+            finally:
+                self._depth -= 1
+        return self._memo[wanted]
 
     def _compute(self, value: Value, index: IndexTuple, guard: int | None) -> int:
         node = value.node

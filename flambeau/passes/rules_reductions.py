@@ -29,9 +29,13 @@ def _fold(r: Rewriter, node: Node, x: Value, dims: tuple[int, ...]) -> Value:
 
 
 def _of_single_elements(r: Rewriter, node: Node) -> Value | None:
-    """Over no dims, or dims of size 1: the shape changes, the elements stay."""
+    """Over no dims, or dims of size 1: the shape changes, the elements stay; a sum starts from +0, so -0 becomes +0."""
     x = node.operands[0]
-    return r.reshape(x, node.results[0].type.shape) if all(x.shape[d] == 1 for d in _reduced(node)) else None
+    if not all(x.shape[d] == 1 for d in _reduced(node)):
+        return None
+    made = r.reshape(x, node.results[0].type.shape)
+    starts_from_zero = node.op.name == "sum" and x.dtype.is_floating_point and _reduced(node)
+    return r.add(made, r.scalar(0.0, made)) if starts_from_zero else made
 
 
 def _place_of_single(r: Rewriter, node: Node) -> Value | None:

@@ -353,3 +353,22 @@ def test_fuse_work_grows_with_the_graph_not_its_square() -> None:
         nodes = len(graph)
         calls.append(python_calls(functools.partial(fuse, graph)) / nodes)
     assert calls[1] < 1.5 * calls[0], f"{calls[0]:.0f} calls a node became {calls[1]:.0f}"
+
+
+@pytest.mark.parametrize("deep", ["pads", "reshapes", "gathers"])
+def test_long_chains_of_index_maps_lower_without_recursion(deep: str) -> None:
+    def build(p: Program) -> Value:
+        x = p.arg("f32[4,6]")
+        reversed_columns = p.arg("i64[6]", np.arange(6)[::-1])
+        for _ in range(150):
+            match deep:
+                case "pads":
+                    x = p.b.emit(ops.Pad((0, 1), (0, 0), (0, 0)), cut(p, x, (0, 0), (4, 5)))
+                case "reshapes":
+                    x = p.b.reshape(p.b.permute(p.b.reshape(x, (8, 3)), (1, 0)), (4, 6))
+                case _:
+                    x = p.b.emit(ops.Take(1), x, reversed_columns)
+        return p.b.neg(x)
+
+    made = program(build)
+    check(made.graph, made.arrays)

@@ -45,11 +45,11 @@ class Cumsum(Linear):
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         """Doubling: after step k each element holds the sum of the 2**k elements that end at it.
-        Hillis and Steele, "Data parallel algorithms", CACM 1986. Sums in f32 where the dtype is shorter."""
+        Hillis and Steele, "Data parallel algorithms", CACM 1986. Floats add up in f64: what is finite in the end may
+        not have been on the way."""
         (x,) = operands
         check_static(self, x.type)
-        is_short = x.dtype.is_floating_point and x.dtype.itemsize == 2
-        y, reach = b.cast(x, dtypes.f32) if is_short else x, 1
+        y, reach = b.cast(x, dtypes.f64) if x.dtype.is_floating_point else x, 1
         if x.dtype.is_floating_point:
             y = b.add(y, b.scalar(0.0, y))                              # a sum starts from +0
         while reach < x.shape[self.dim]:
