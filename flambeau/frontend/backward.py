@@ -128,9 +128,9 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
         wanted = _leaves(roots, order)
     for t in {id(t): t for t in wanted}.values():
         ct = found.get(final_key(t))
-        if ct is not None:
+        if ct is not None and (t._record is None or not t._retains_grad):      # _finish() does it otherwise
             _accumulate(t, ct, create_graph)
-    _finish(order, found, retain_graph, create_graph)
+    _finish(order, found, retain_graph, create_graph, wanted)
 
 
 def _refuse_outside(roots: Sequence[Tensor], wanted: Sequence[Tensor] | None) -> None:
@@ -196,13 +196,19 @@ def _owned(ct: Tensor) -> Tensor:
     return dispatch(ops.stop_gradient, ct)
 
 
-def _finish(order: Sequence[Record], found: dict[Any, Tensor], retain_graph: bool | None, create_graph: bool) -> None:
-    for record in order:
+def _finish(order: Sequence[Record], found: dict[Any, Tensor], retain_graph: bool | None, create_graph: bool,
+            wanted: Sequence[Tensor]) -> None:
+    """Leave the gradients that computed tensors retain (of wanted ones, also if the walk ended there), and free what
+    was walked."""
+    walked = {id(record) for record in order}
+    ends = {id(t._record): t._record for t in wanted if t._record is not None and id(t._record) not in walked}
+    reached = {key_of(t) for t in wanted}
+    for record in (*order, *ends.values()):
         for index, reference in (record.retained or {}).items():
             tensor, ct = reference(), found.get(result_key(record, index))
-            if tensor is not None and ct is not None:
+            if tensor is not None and ct is not None and (id(record) in walked or (id(record), index) in reached):
                 _accumulate(tensor, ct, create_graph, in_place=False)
-        if not (create_graph if retain_graph is None else retain_graph):
+        if id(record) in walked and not (create_graph if retain_graph is None else retain_graph):
             record.free()
 
 
@@ -226,7 +232,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     found, order = walk(roots, starts, create_graph, "grad", wanted, runs_leaf_hooks=True)
     if active.tracer is not None:
         _refuse_outside(roots, wanted)
-    _finish(order, found, retain_graph, create_graph)
+    _finish(order, found, retain_graph, create_graph, wanted)
     results: list[Tensor | None] = []
     for t in wanted:
         ct = found.get(final_key(t))

@@ -73,7 +73,7 @@ class Generator:
     def made(self, to_write: bool = False) -> str:
         """A tensor that the program made, mostly."""
         made = [n for n in self.program.shapes if n.startswith("h") and not (to_write and n in self.expanded)]
-        return self.random.choice(made) if self.chance(0.93) else self.any_name()
+        return self.random.choice(made if self.chance(0.93) else list(SHAPES))
 
     def fitting(self, shape: tuple[int, ...], target: str = "") -> str:
         """Something that broadcasts to `shape`: a tensor or a number. What overlaps the memory of `target`, which is

@@ -223,6 +223,19 @@ def test_retained_gradients_accumulate_and_are_owned() -> None:
     assert g.tolist() == [1.0, 1.0]
 
 
+def test_a_retained_gradient_is_left_by_grad_and_by_backward_to_it() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    y.retain_grad()
+    fb.autograd.grad((y * 3).sum(), y)
+    assert y.grad.tolist() == [3.0, 3.0]
+    y.sum().backward(inputs=[y], retain_graph=True)
+    assert y.grad.tolist() == [4.0, 4.0] and x.grad is None
+    z = x * 2
+    z.sum().backward(inputs=[z])
+    assert z.grad.tolist() == [1.0, 1.0]
+
+
 def test_a_retained_gradient_follows_its_tensor_through_writes() -> None:
     x = leaf(1.0, 2.0)
     y = x * 2
