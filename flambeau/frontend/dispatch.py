@@ -165,7 +165,7 @@ def up_to_date(t: Tensor) -> None:
         t._history = base._history
         return
     refuse_pinned(t, "has a base that was changed in place")
-    is_outside = tracer is not None and t._storage.trace is None and getattr(base._record, "tracer", None) is not tracer
+    is_outside = tracer is not None and tracer.was_there(t) and getattr(base._record, "tracer", None) is not tracer
     current = base
     with enable_grad(), outside_trace() if is_outside else nullcontext():
         for step in t._chain:

@@ -279,6 +279,10 @@ class Trace:
         self.storage_of[value] = base._storage
         return value
 
+    def was_there(self, t: Tensor) -> bool:
+        """True for tensors that are older than the trace, arguments aside."""
+        return t._storage.trace is None and id(t) not in self.made
+
     def copied(self, t: Tensor) -> Tensor:
         """What t holds now, in a storage of its own."""
         return self._shell(self.value_of(t), user_location())

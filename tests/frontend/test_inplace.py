@@ -356,6 +356,21 @@ def test_a_compiled_function_sees_what_a_views_base_became(captured: bool, warm:
     assert x.grad.tolist() == [6.0, 6.0, 6.0]
 
 
+def test_views_made_in_a_trace_stay_in_it_when_their_base_is_written() -> None:
+    p = fb.tensor([1.0, 2.0], requires_grad=True)
+
+    @fb.compile
+    def step() -> fb.Tensor:
+        view = p[1:]
+        with fb.no_grad():
+            p.mul_(3)
+        loss = (view * view).sum()
+        loss.backward()
+        return loss
+
+    assert step().item() == 36.0 and p.grad.tolist() == [0.0, 12.0]
+
+
 def test_turning_a_leaf_off_before_backward_leaves_it_without_gradient() -> None:
     x, w = leaf(), leaf()
     y = (x * w).sum()

@@ -256,7 +256,7 @@ class Diagonal(Linear):
     def embed(b: Builder, around: Value, diagonal: Value) -> Value:
         """`around` with `diagonal` in the place of its own."""
         size, rank = around.shape[-1], len(around.shape)
-        counted = b.iota(size, dtypes.i64)      # type: ignore[arg-type]
+        counted = b.iota(size, dtypes.i64)
         rows, columns = (b.broadcast(counted, around.shape, (d,)) for d in (rank - 2, rank - 1))
         kept = (*range(rank - 2), rank - 1)
         return b.where(b.eq(rows, columns), b.broadcast(diagonal, around.shape, kept), around)
