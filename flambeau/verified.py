@@ -127,7 +127,7 @@ class _Run:
             self.restore()
             if changed is not None:
                 raise VerificationError(f"{self.executable.fused.name}: a kernel found bad data after "
-                                        f"{changed.node.op.label} was written: the memory plan is wrong") from None
+                                        f"{changed!r} was written: the memory plan is wrong") from None
             raise
         except VerificationError:
             self.restore()

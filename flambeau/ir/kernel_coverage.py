@@ -206,9 +206,11 @@ def _shared_dims(kernel: LoopKernel, stage: Stage, store: Store) -> list[int]:
     stay below the next longer stride of a parallel dim, which its check sees to."""
     address = store.address
     parallel = {d: abs(address.stride_of(d)) for d in range(kernel.n_parallel) if kernel.extents[d] != 1}
-    terms = [(stride, kernel.extents[d], d) for d, stride in parallel.items()]
+    # (stride, how many points, the dim if it is parallel); a gathered index has as many as fit
+    terms: list[tuple[int, Extent | None, int | None]] = [
+        (stride, kernel.extents[d], d) for d, stride in parallel.items()]
     terms += [(abs(address.stride_of(d)), kernel.extents[d], None) for d in stage.dims if address.stride_of(d)]
-    terms += [(abs(stride), None, None) for _, stride in address.dynamic]       # type: ignore[list-item]
+    terms += [(abs(stride), None, None) for _, stride in address.dynamic]
     elements = kernel.params[address.buffer].elements
     reached: Extent = 1                                 # what shorter strides span
     shared = []

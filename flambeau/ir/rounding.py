@@ -149,7 +149,7 @@ def _inherited(op: Op, types: Sequence[TensorType], values: list[np.ndarray], er
     for shifts in _shifts(op, [values[n].shape for n in moving]):
         changed = list(values)
         for n, shift in zip(moving, shifts, strict=True):
-            changed[n] = _moved(values[n], shift * errors[n], types[n].dtype)       # type: ignore[operator]
+            changed[n] = _moved(values[n], shift * errors[n], types[n].dtype)
         now = np.asarray(quietly(op.evaluate, *changed)).astype(np.float64)
         step = np.where((now == base) | (np.isnan(now) & np.isnan(base)), 0.0, np.abs(now - base))
         largest = np.fmax(largest, np.where(np.isnan(step), np.inf, step))

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from contract import Cases, check_refused, check_same, name_of
 
 import flambeau as fb
 from flambeau import nn
-from flambeau.errors import CaptureError, TraceError
+from flambeau.errors import CaptureError, KernelError, TraceError
 
 cases = Cases()
 
@@ -535,3 +536,31 @@ def test_a_fast_call_notices_that_the_jit_was_switched_off() -> None:
     with fb.config.set(disable_jit=True):
         assert run(fb.ones(1)).item() == 2.0
     assert run.stats().calls == calls
+
+
+def test_errors_of_unused_work_are_dropped_with_it() -> None:
+    """docs/decisions/012: eager code raises wherever the bad index stands."""
+    table, bad = fb.ones(4, 2), fb.tensor([0, 7])
+
+    def unused(table: Any, i: Any) -> Any:
+        table[i]
+        return table.sum()
+
+    def partly_used(table: Any, i: Any) -> Any:
+        return table[i][:1]
+
+    def guarded(table: Any, i: Any) -> Any:
+        return fb.where(fb.tensor([[True], [False]]), table[i], 0.0)
+
+    def divided(table: Any, i: Any) -> Any:
+        i // (i - i)
+        return table.sum()
+
+    for f in (unused, partly_used, guarded, divided):
+        with pytest.raises((IndexError, ArithmeticError, RuntimeError)):
+            f(table, bad)
+    assert fb.compile(unused)(table, bad).item() == 8
+    assert fb.compile(divided)(table, bad).item() == 8
+    assert fb.compile(partly_used)(table, bad).tolist() == [[1, 1]]
+    with pytest.raises(KernelError):
+        fb.compile(guarded)(table, bad)
