@@ -38,6 +38,10 @@ UNARY = ["{a}.sin()", "{a}.exp()", "{a} * 2", "{a} + 1", "{a}.sigmoid()", "{a}.s
          "fb.cat([{a}[1:], {a}[:1]])", "({a} + 0).view(3)", "{a}.tanh()", "{a} / {a}.sum()", "{a}.softmax(0)"]
 BINARY = ["{a} * {b}", "{a} + {b}", "{a} - {b}", "fb.where({a} > 0, {a}, {b})", "fb.maximum({a}, {b})", "{a} * {b}.sum()",
           "fb.stack([{a}, {b}]).sum(0)"]
+OTHERS = ["(w0 * x * w1).sum().backward()", "w0.grad = w1.grad = None; (w0 * x * w1).sum().backward()",
+          "opt.zero_grad(); (w0 * w0 * x + w2).sum().backward(); opt.step()", "opt.step(); return w0.grad",
+          "h = w0 * x; h.sum().backward(); w1.grad = h.detach() * 1; return h", "return (w0 * x).sin() * w1",
+          "w0.grad, w1.grad = w1.grad, w0.grad", "w2.grad = w0.grad; return x * w0"]
 HOOKS = ["lambda g: g * 2", "lambda g: g.clamp(-0.5, 0.5)", "lambda g: None", "lambda g: g + c", "lambda g: c * 1"]
 
 
@@ -72,6 +76,9 @@ class Program:
             self.statement(n)
         self.put(self.result(), 2)
         plain = "fb.tensor([1.0, n + 1.0, 2.0], dtype=fb.float64)"
+        self.put("@compiled")
+        self.put("def other(x):")
+        self.put(self.pick(OTHERS), 2)
         x = self.pick([plain, plain, "leaf(1.0, n + 1.0, 2.0)", "v", "w0", "(v if n % 2 else w1)", "w0 * 2"])
         y = self.pick(["fb.tensor([0.5, -1.0, n], dtype=fb.float64)", "v", "fb.ones(3, dtype=fb.float64)", "x", "w0"])
         self.put(f"for n in range({r.choice([2, 3, 3, 4])}):")
@@ -81,6 +88,10 @@ class Program:
         self.put(f"y = {y}", 2)
         self.put("results = f(x, y)", 2)
         self.put("yield results", 2)
+        if self.chance(0.4):
+            self.put(self.pick(["yield attempt(lambda: made.append(other(c)))",
+                                "yield attempt(lambda: made.append(other(v)))",
+                                "if n != 1: yield attempt(lambda: made.append(other(v * 2)))"]), 2)
         for _ in range(r.choice([0, 1, 1, 2, 3])):
             self.after()
         self.put("yield w0, w1, w2, v, x, y, c, kept, flat, made, [r.grad for r in results if r.is_leaf]", 2)
