@@ -127,7 +127,7 @@ class Entry:
         self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value) for n, leaf in enumerate(leaves)]
         self.layouts = [(n, strides_of(leaves[n])) for n in traced.laid_out]
         self.repeated, self.distinct = _alike(leaves)
-        self.guards = GuardSet(traced.heap, is_current=not traced.flags)
+        self.guards = GuardSet(traced.heap)
         self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
         self._outside_of = {id(o.tensor): o for o in traced.outside}
@@ -145,7 +145,7 @@ class Entry:
         self._homes_epoch = self._reads_epoch = -1
         self._gives_grads = any(isinstance(w.value, (int, ReadGrad)) for w in traced.grads)
         self.bind()
-        self._epoch = -1 if traced.flags else epoch.value       # flags are no longer what they were at the start
+        self._epoch = -1                # the first call looks at everything: compiling took a while
         self.calls = 0
         self.segments = [] if traced.differentiable is None else \
             [CompiledSegment(traced.graph.name, s, compile_backward) for s in traced.differentiable.segments]

@@ -7,6 +7,7 @@ the end of the trace whatever changed is an effect that later calls would not re
 from __future__ import annotations
 
 import operator
+import os
 import sys
 import threading
 import types
@@ -18,12 +19,14 @@ from typing import Any
 from flambeau.errors import CaptureError, TraceError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.heap import Heap, Scope, functions_running, loaded_module
-from flambeau.frontend.reads import is_user_code
+from flambeau.frontend.reads import is_user_code, reads_of
 from flambeau.frontend.state import BY_VALUE, MISSING, Length, Node, TensorFacts
 from flambeau.frontend.where import describe, is_internal, user_location
 
 _ELSEWHERE = frozenset(id(function.__code__) for function in (
     threading.Thread.start, ThreadPoolExecutor.submit, BaseProcess.start))
+_READERS = frozenset([getattr, hasattr, setattr, delattr, vars, dir])
+_ENVIRONMENT = frozenset(["environ", "environb", "getenv"])
 _INLINED = 40               # nodes that a specialised call compares itself
 _GENERATED = 300            # nodes that are checked by generated code; the rest in a loop
 
@@ -38,6 +41,7 @@ class Watch:
         self._previous: Any = None
         self._late: list[str] = []      # modules that the function itself loads
         self._settled: dict[int, types.CodeType] = {}
+        self._opening: set[int] = set()       # codes that read attributes by computed names, by id
         self.heap.add_root(function, (getattr(function, "__name__", type(function).__name__), ""))
 
     def __enter__(self) -> Watch:
@@ -59,9 +63,12 @@ class Watch:
         self.heap.add_root(value, (name, ""))
 
     def _profile(self, frame: types.FrameType, event: str, argument: Any) -> None:
-        if event != "call" or id(frame.f_code) in self._settled:
+        if event != "call":
+            self._see(frame, event, argument)
             return
         code = frame.f_code
+        if id(code) in self._settled:
+            return
         if id(code) in self.scope.ran:
             self._open(frame)
         elif is_user_code(code, frame.f_globals) and code.co_name != "<module>":
@@ -72,6 +79,17 @@ class Watch:
         elif not is_internal(frame.f_back.f_code.co_filename if frame.f_back is not None else ""):
             TraceError("work was given to another thread or process while a function was traced, where it can't be traced",
                        where=describe(user_location()), hint="do it outside the compiled function")
+
+    def _see(self, frame: types.FrameType, event: str, argument: Any) -> None:
+        """More that code with computed names gets at hand: what it has when it reads, and results of calls."""
+        if event == "c_call" and argument in _READERS:
+            code = frame.f_code
+            if id(code) in self._opening or id(code) in self.scope.ran and argument.__name__ not in code.co_names:
+                self._open(frame)
+        elif event == "return" and argument is not None and frame.f_back is not None:
+            caller = frame.f_back.f_code
+            if id(caller) in self._opening:
+                self.heap.open_from([argument], _names_in(caller))
 
     def _settle(self, code: types.CodeType) -> None:
         """There is nothing to do when this code runs again."""
@@ -94,19 +112,18 @@ class Watch:
                 self._late.append(name)
         heap.start(code)
         heap.widen(fresh)
+        if not _ENVIRONMENT.isdisjoint((*reads.globals, *reads.attributes)):
+            heap.add_root(os.environ._data, ("os.environ", ""))         # type: ignore[attr-defined]
         if reads.is_open:
+            self._opening.add(id(code))
             self._open(frame)
         return reads.is_open
 
     def _open(self, frame: types.FrameType) -> None:
         """Code that reads attributes by computed names has these objects at hand, and what they hold."""
-        reads = [frame.f_globals.get(name) for name in frame.f_code.co_names]
-        for value in (*frame.f_locals.values(), *reads):
-            self.heap.open(value)
-            for name in frame.f_code.co_names:
-                held = getattr(value, "__dict__", None)
-                if isinstance(held, dict) and name in held:
-                    self.heap.open(held[name])
+        code = frame.f_code
+        values = [frame.f_globals.get(name) for name in code.co_names]
+        self.heap.open_from([*frame.f_locals.values(), *values], _names_in(code))
 
     def verify(self) -> None:
         """Raise CaptureError for state that the traced code itself changed, TraceError for iterators that it could
@@ -137,6 +154,11 @@ class Watch:
         self.heap.restore()
 
 
+def _names_in(code: types.CodeType) -> frozenset[str] | None:
+    """By which names code gets from one object to the next; None for those that go through all that there are."""
+    return None if reads_of(code).is_deep else frozenset(code.co_names)
+
+
 def place(path: tuple[str, str], step: str) -> str:
     """global 'config' at .model.width"""
     root, way = path[0] or step, path[1] + step if path[0] else ""
@@ -160,11 +182,11 @@ class GuardSet:
     """All guards of one compiled signature. `quick()` compares by identity what may change without notice;
     `holds()` decides. generation: how often something was replaced by its equal, which `tests` then compare with."""
 
-    def __init__(self, heap: Heap, is_current: bool = True):
+    def __init__(self, heap: Heap):
         self.generation = -1
+        self._misses = 0                # how often `quick` failed where all was equal
         self._adopt(heap)
-        if not is_current:
-            self._epoch = -1
+        self._epoch = -1                # the first call looks at everything: compiling took a while
 
     def _adopt(self, heap: Heap) -> None:
         self.heap = heap
@@ -185,13 +207,17 @@ class GuardSet:
 
     def holds(self) -> bool:
         """Everything is as it was when the function was traced, or equal to it."""
-        quick, now = self.quick, epoch.value
-        if quick() and (self._epoch == now or all(node.differing() is None for node in self._stable)):
+        now = epoch.value
+        stable = [] if self._epoch == now else self._stable
+        if self.quick() and all(node.differing() is None for node in stable):
             self._epoch = now
             return True
-        if not self.heap.holds():
+        if not self.heap.holds(self._volatile) or not self.heap.holds(stable):
             return False
-        self._adopt(self.heap.again())
+        self._epoch = now
+        self._misses += 1
+        if self._misses & (self._misses - 1) == 0:          # ever more seldom: it may be replaced at every call
+            self._adopt(self.heap.again())
         return True
 
     def broken(self) -> str | None:

@@ -7,9 +7,11 @@ through the contents of containers, to any depth. Each object met becomes a Node
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import gc
 import io
 import logging
+import operator
 import random
 import sys
 import threading
@@ -29,9 +31,11 @@ from flambeau.frontend.state import (
     CompiledMarker,
     Function,
     Instance,
+    Items,
     Namespace,
     Node,
     NoticedAttributes,
+    Parts,
     Plain,
     StableItems,
     Stated,
@@ -55,6 +59,7 @@ class Scope:
 
     def __init__(self) -> None:
         self.attributes: set[str] = set()
+        self.looked_at: set[str] = set()            # those that are not only called
         self.globals_of: defaultdict[int, dict[str, None]] = defaultdict(dict)      # names, by id of the namespace
         self.modules: set[int] = set()              # namespaces that are read as modules, by id
         self.ran: set[int] = set()                  # codes, by id
@@ -72,15 +77,21 @@ class Scope:
             self.defined_here.update(map(id, inner))
             stack += inner
         reads = reads_of(code)
-        fresh = reads.attributes - self.attributes
-        self.attributes |= fresh
+        fresh = (reads.attributes - self.attributes) | (reads.looked_at - self.looked_at)
+        self.attributes |= reads.attributes
+        self.looked_at |= reads.looked_at
         return reads, fresh
+
+    def may_read(self, name: str, value: Any) -> bool:
+        """True unless all that code does with this name is to call it, which this is not for: `optimizer.step()` does not
+        read the number `trainer.step`."""
+        return name in self.looked_at or callable(value)
 
     def names_in(self, namespace: dict[str, Any], names: Set[str]) -> Iterable[str]:
         """The names in a dict of globals, or of a module's, that code may read."""
         yield from self.globals_of.get(id(namespace), ())
         if id(namespace) in self.modules:
-            yield from names & namespace.keys()
+            yield from [name for name in names & namespace.keys() if self.may_read(name, namespace[name])]
 
 
 class Heap:
@@ -91,6 +102,7 @@ class Heap:
         self.nodes: dict[Any, Node] = {}            # by id of the object; attributes of containers apart
         self.roots: list[tuple[Any, Path]] = []     # objects to start from, kept alive
         self.iterators: list[tuple[Any, Path]] = []
+        self.caches: list[tuple[Any, int]] = []     # functions with an lru_cache, and how often they had run
         self._named: list[Node] = []                # those that another name may add to
         self._waiting: defaultdict[int, list[types.FunctionType]] = defaultdict(list)      # by id of their code
         self._passed: dict[int, Any] = {}           # walked through, without a node
@@ -136,6 +148,26 @@ class Heap:
     def has_met(self, value: Any) -> bool:
         return id(value) in self.nodes or id(value) in self._passed
 
+    def open_from(self, values: Iterable[Any], names: Set[str] | None) -> None:
+        """Open these objects, and what can be reached from them by `names` (None: by any) and through containers."""
+        waiting, done = list(values), set[int]()
+        while waiting:
+            value = waiting.pop()
+            if is_value(value) or id(value) in done:
+                continue
+            done.add(id(value))
+            self.open(value)
+            if isinstance(value, types.ModuleType):
+                value = value.__dict__
+            for key in (id(value), (id(value), "attributes"), id(type(value))):
+                node = self.nodes.get(key)
+                if isinstance(node, Parts):
+                    waiting += [part for name, part in node.held.items() if names is None or name in names or not name]
+                elif isinstance(node, Items):
+                    waiting += node.items or ()
+            if id(value) not in self.nodes and type(value) in (list, tuple, dict):      # made while tracing
+                waiting += value.values() if isinstance(value, dict) else value
+
     def open(self, value: Any) -> None:
         """Guard every attribute of an object that was met before, and its class's data."""
         for key in (id(value), (id(value), "attributes"), id(type(value))):
@@ -173,7 +205,12 @@ class Heap:
             return []
         if isinstance(value, types.FunctionType):
             return self._visit_function(value, path)
-        if isinstance(value, _OPAQUE):
+        if isinstance(value, _OPAQUE) and not is_user_class(type(value)):
+            return []
+        if isinstance(value, functools._lru_cache_wrapper):
+            self.caches.append((value, value.cache_info().misses))
+        if isinstance(value, (operator.attrgetter, operator.methodcaller)):
+            self._read_by(value)
             return []
         if isinstance(value, _BUILTIN_METHODS):
             owner = value.__self__
@@ -197,7 +234,7 @@ class Heap:
         found: list[tuple[Any, Path]] = []
         if kind is not None:
             found = self._add(kind(value, path))
-            if kind is not Plain and getattr(value, "__dict__", None):
+            if kind is not Plain and isinstance(getattr(value, "__dict__", None), dict):
                 found += self._add(Instance(value, path), (id(value), "attributes"))
             return found
         if hasattr(type(value), "__next__") and not _has_python_class(value):
@@ -210,6 +247,7 @@ class Heap:
         if not is_user_class(value) and not issubclass(value, Attributed):
             return []
         found = self._add(Class(value, (value.__name__, "")), id(value))
+        found += [(base, path) for base in value.__mro__[1:]]               # what `super()` finds
         if is_user_class(type(value)):
             found.append((type(value), (type(value).__name__, "")))
         return found
@@ -226,6 +264,14 @@ class Heap:
             return found + _cells_of(value)
         self._waiting[id(code)].append(value)
         return found
+
+    def _read_by(self, getter: operator.attrgetter[Any] | operator.methodcaller) -> None:
+        """A getter reads attributes whose names it holds."""
+        names = {part for text in getter.__reduce__()[1] if isinstance(text, str) for part in text.split(".")}
+        fresh = names - self.scope.looked_at
+        self.scope.attributes |= fresh
+        self.scope.looked_at |= fresh
+        self.widen(fresh)
 
     def _add_namespace(self, namespace: dict[str, Any], path: Path) -> None:
         self._walk(self._add(Namespace(namespace, path), id(namespace)))
@@ -254,9 +300,9 @@ class Heap:
         pairs = node.pairs(node.object)
         return pairs is not None and self._are_equal(pairs)
 
-    def holds(self) -> bool:
-        """Everything is the same, or was replaced by something equal. Walks over all nodes."""
-        return all(node.differing() is None or self._is_equal_node(node) for node in list(self.nodes.values()))
+    def holds(self, nodes: Iterable[Node]) -> bool:
+        """Everything in these is the same, or was replaced by something equal."""
+        return all(node.differing() is None or self._is_equal_node(node) for node in nodes)
 
     def _are_equal(self, pairs: list[tuple[Any, Any]]) -> bool:
         """Objects remembered beside objects now; structures are compared by what was remembered of them."""
@@ -280,6 +326,12 @@ class Heap:
         for node in list(self.nodes.values()):
             if node.differing() is not None:
                 node.restore()
+
+    def clear_caches(self) -> None:
+        """Caches forget what they got while the function was traced: it may be, or hold, a traced tensor."""
+        for function, misses in self.caches:
+            if function.cache_info().misses != misses:
+                function.cache_clear()
 
     def again(self) -> Heap:
         """A new walk from the same roots, over what is there now."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,7 @@ def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str], room: in
         attributes = tuple(tree.__dict__)
         values, steps = [*values, *tree.__dict__.values()], [*steps, *(f".{name}" for name in attributes)]
     children = tuple([_flatten(v, path + step, leaves, paths, room - 1) for v, step in zip(values, steps, strict=True)])
-    return Structure(kind, keys, children, getattr(tree, "default_factory", None) if isinstance(tree, dict) else None,
+    return Structure(kind, keys, children, tree.default_factory if isinstance(tree, defaultdict) else None,
                      tuple(map(type, keys)), attributes)
 
 

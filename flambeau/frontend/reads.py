@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dis
-import functools
 import os
 import re
 import site
@@ -12,6 +11,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from flambeau.frontend.where import is_internal
 
@@ -20,21 +20,25 @@ _LOCAL_OPS = frozenset(["STORE_NAME", "DELETE_NAME"])          # of class bodies
 _BY_NAME = frozenset(["getattr", "hasattr", "setattr", "delattr", "attrgetter", "methodcaller", "getattr_static",
                       "__getattribute__", "__setattr__", "__delattr__"])
 _OF_ALL = frozenset(["vars", "__dict__", "asdict", "astuple", "deepcopy", "copy", "replace", "dir", "getmembers",
-                     "__getstate__", "__slots__", "fields"])
+                     "__getstate__", "__slots__", "fields", "dumps"])
+_OF_ALL_DEEP = frozenset(["deepcopy", "asdict", "astuple", "dumps"])
 _OF_GLOBALS = frozenset(["globals", "eval", "exec"])
 _COMPUTING = ("BINARY_", "FORMAT_", "BUILD_STRING", "CALL_FUNCTION_EX", "CONVERT_VALUE")
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The names in one code object. modules: those that it imports or looks up in `sys.modules`. is_open: it also
-    reads attributes whose names it does not hold (`vars(x)`, `getattr(x, name)`), so that any attribute of what it has
-    at hand may be read."""
+    """The names in one code object. looked_at: attributes other than those that it only calls (`x.step()`). modules:
+    those that it imports or looks up in `sys.modules`. is_open: it also reads attributes whose names it does not hold
+    (`vars(x)`, `getattr(x, name)`), so that any attribute of what it has at hand may be read; is_deep: and of what that
+    holds (`deepcopy(x)`)."""
 
     globals: tuple[str, ...]
     attributes: frozenset[str]
+    looked_at: frozenset[str]
     modules: tuple[str, ...]
     is_open: bool
+    is_deep: bool
 
 
 _reads_of: dict[int, tuple[types.CodeType, Reads]] = {}
@@ -52,11 +56,15 @@ def reads_of(code: types.CodeType) -> Reads:
 
 def _found(code: types.CodeType) -> Reads:
     read_globals: dict[str, None] = {}
-    attributes: set[str] = set()
+    looked_at: set[str] = set()
+    called: set[str] = set()
     modules: dict[str, None] = {}
     instructions = list(dis.get_instructions(code))
     is_open = False
     for at, instruction in enumerate(instructions):
+        if instruction.opname == "MATCH_CLASS":         # `case Point(x=0)`; positions mean what the class says
+            looked_at.update(instructions[at - 1].argval)
+            is_open = is_open or bool(instruction.arg)
         if instruction.opcode not in _NAMED:
             continue
         name = instruction.argval
@@ -65,22 +73,38 @@ def _found(code: types.CodeType) -> Reads:
         elif instruction.opname == "IMPORT_NAME":
             modules[name] = None
         elif instruction.opname not in _LOCAL_OPS:
-            attributes.add(name)
+            (called if _is_call(instruction) else looked_at).add(name)
         if name in _OF_ALL:
             is_open = True
         elif name in _BY_NAME:
             names = _constant_names(instructions[at + 1:])
-            attributes.update(names or ())
+            looked_at.update(names or ())
             is_open = is_open or names is None
     if not _OF_GLOBALS.isdisjoint(read_globals):            # `globals()["factor"]`, `eval("factor * 2")`
         read_globals.update(dict.fromkeys(_words_in(code)))
+    if "format" in called:                                  # "{0.width}".format(x)
+        looked_at.update(name for text in _strings_in(code) for name in re.findall(r"\.(\w+)", text))
+    attributes = looked_at | called
     if "modules" in attributes or "import_module" in attributes or "import_module" in read_globals:
-        modules.update(dict.fromkeys(c for c in code.co_consts if isinstance(c, str)))
-    return Reads(tuple(read_globals), frozenset(attributes), tuple(modules), is_open)
+        modules.update(dict.fromkeys(_strings_in(code)))
+    used = attributes.union(read_globals)
+    return Reads(tuple(read_globals), frozenset(attributes), frozenset(looked_at), tuple(modules), is_open,
+                 not _OF_ALL_DEEP.isdisjoint(used))
+
+
+def _is_call(instruction: dis.Instruction) -> bool:
+    """True where an attribute is loaded to be called at once."""
+    return instruction.opname == "LOAD_METHOD" or \
+        instruction.opname in ("LOAD_ATTR", "LOAD_SUPER_ATTR") and sys.version_info >= (3, 12) and \
+        bool((instruction.arg or 0) & 1)
+
+
+def _strings_in(code: types.CodeType) -> list[str]:
+    return [text for text in code.co_consts if isinstance(text, str)]
 
 
 def _words_in(code: types.CodeType) -> list[str]:
-    return [word for text in code.co_consts if isinstance(text, str) for word in re.findall(r"[^\W\d]\w*", text)]
+    return [word for text in _strings_in(code) for word in re.findall(r"[^\W\d]\w*", text)]
 
 
 _NAMED = frozenset(dis.hasname)
@@ -100,10 +124,19 @@ def _constant_names(rest: list[dis.Instruction]) -> list[str] | None:
     return names or None
 
 
-@functools.lru_cache(maxsize=4096)
+_unwatched_names: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+
+
 def unwatched_names(kind: type) -> frozenset[str]:
     """Names that methods of `kind` read which are not watched as they run: those of the framework and of installed
     packages."""
+    known = _unwatched_names.get(kind)
+    if known is None:
+        known = _unwatched_names[kind] = _unwatched_names_now(kind)
+    return known
+
+
+def _unwatched_names_now(kind: type) -> frozenset[str]:
     found: set[str] = set()
     for base in kind.__mro__:
         if base is not object and not is_user_class(base):

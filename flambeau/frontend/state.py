@@ -20,8 +20,8 @@ import operator
 import pathlib
 import types
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -190,6 +190,10 @@ class Parts(Node):
     def step(self, key: str) -> str:
         return f".{key}"
 
+    def appeared(self) -> str | None:
+        """A part that code may read and that was not there."""
+        return None
+
     def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
         found = []
         for key in self.keys(scope, names):
@@ -204,10 +208,11 @@ class Parts(Node):
             now = self.read(key)
             if now is not then:
                 return self.step(key), then, now
-        return None
+        appeared = self.appeared()
+        return None if appeared is None else (self.step(appeared), MISSING, self.read(appeared))
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
-        if other is not self.object:
+        if other is not self.object or self.appeared() is not None:
             return None
         return [(then, self.read(key)) for key, then in self.held.items()]
 
@@ -215,12 +220,62 @@ class Parts(Node):
         for key, then in self.held.items():
             if self.read(key) is not then:
                 self.write(key, then)
+        while (appeared := self.appeared()) is not None:
+            self.write(appeared, MISSING)
 
 
-class Namespace(Parts):
+class Open(Parts):
+    """Parts that may come under any name. names: those that code may read, growing; fields: what was there when the
+    object was met."""
+
+    __slots__ = ("fields", "names", "scope")
+
+    def __init__(self, object: Any, path: tuple[str, str]):
+        super().__init__(object, path)
+        self.scope: Scope | None = None
+        self.names: Set[str] = frozenset()
+        self.fields: frozenset[str] = frozenset()
+
+    def there(self) -> Mapping[str, Any]:
+        """Everything that is there now, by name."""
+        raise NotImplementedError
+
+    def meet(self, scope: Scope) -> bool:
+        """Take down what is there; True the first time."""
+        if self.scope is not None:
+            return False
+        self.scope, self.names, self.fields = scope, scope.attributes, frozenset(self.there())
+        return True
+
+    def appeared(self) -> str | None:
+        now = self.there()
+        if now.keys() != self.fields and self.scope is not None:
+            for name in now.keys() - self.fields:
+                if self.concerns(name, now[name]):
+                    return name
+        return None
+
+    def concerns(self, name: str, value: Any) -> bool:
+        """Code may read a part that is there now under this name."""
+        assert self.scope is not None
+        return name in self.names and self.scope.may_read(name, value)
+
+    def absent(self) -> frozenset[str]:
+        """Names that code may read and that are not there."""
+        return frozenset(self.names - self.fields)
+
+
+class Namespace(Open):
     """A dict of globals, or of a module's attributes."""
 
     __slots__ = ()
+
+    def there(self) -> Mapping[str, Any]:
+        return self.object      # type: ignore[no-any-return]
+
+    def concerns(self, name: str, value: Any) -> bool:
+        assert self.scope is not None
+        return id(self.object) in self.scope.modules and super().concerns(name, value)
 
     def read(self, key: str) -> Any:
         return self.object.get(key, MISSING)
@@ -229,6 +284,7 @@ class Namespace(Parts):
         _put(self.object, key, value)
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
+        self.meet(scope)
         return scope.names_in(self.object, names)
 
     def step(self, key: str) -> str:
@@ -240,7 +296,10 @@ class Namespace(Parts):
         lines = [f"if {space}.get({key!r}, MISSING) is not {name(then)}: return False" for key, then in self.held.items()
                  if then is not MISSING and not isinstance(then, types.ModuleType)]      # imported modules stay
         hidden = " or ".join(f"{key!r} in {space}" for key in absent)
-        return lines + [f"if {hidden}: return False"] * bool(absent)
+        lines += [f"if {hidden}: return False"] * bool(absent)
+        if self.scope is not None and id(self.object) in self.scope.modules and self.absent():
+            lines.append(f"if not {space}.keys().isdisjoint({name(self.absent())}): return False")
+        return lines
 
 
 def _put(namespace: Any, key: str, value: Any) -> None:
@@ -297,10 +356,13 @@ class Variable(Parts):
         return ("get",)
 
 
-class Function(Parts):
+class Function(Open):
     """A function of the user's: its code, its defaults, and attributes set on it. Cells are nodes of their own."""
 
     __slots__ = ()
+
+    def there(self) -> Mapping[str, Any]:
+        return self.object.__dict__     # type: ignore[no-any-return]
 
     def read(self, key: str) -> Any:
         return getattr(self.object, key, MISSING)
@@ -309,6 +371,7 @@ class Function(Parts):
         _set(self.object, key, value)
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
+        self.meet(scope)
         if id(self.object.__code__) in scope.ran:
             yield "__code__"
             yield from [name for name in ("__defaults__", "__kwdefaults__") if getattr(self.object, name) is not None]
@@ -319,9 +382,12 @@ class Function(Parts):
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
         function = name(self.object)
-        return [f"if {function}.{key} is not {name(then)}: return False" if key.startswith("__") else
-                f"if {function}.__dict__.get({key!r}) is not {name(then)}: return False"
-                for key, then in self.held.items()]
+        lines = [f"if {function}.{key} is not {name(then)}: return False" if key.startswith("__") else
+                 f"if {function}.__dict__.get({key!r}) is not {name(then)}: return False"
+                 for key, then in self.held.items()]
+        if not self.fields:
+            return [*lines, f"if {function}.__dict__: return False"]
+        return [*lines, f"if not {function}.__dict__.keys().isdisjoint({name(self.absent())}): return False"]
 
 
 def _set(owner: Any, key: str, value: Any) -> None:
@@ -338,7 +404,7 @@ class Class(Parts):
     """What names mean on a class, its bases included; no descriptor is run. of_all: for objects whose every
     attribute may be read."""
 
-    __slots__ = ("mro", "names", "of_all", "sizes")
+    __slots__ = ("bases", "mro", "names", "of_all")
     _NEVER = frozenset(["__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__",
                         "__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__",
                         "__annotate__", "__annotate_func__", "__annotations_cache__"])
@@ -348,7 +414,7 @@ class Class(Parts):
         self.of_all = False
         self.names: Set[str] = frozenset()
         self.mro: tuple[type, ...] = object.__mro__
-        self.sizes: list[tuple[type, int]] = []
+        self.bases: list[tuple[type, frozenset[str]]] = []         # of the user's, and what names they had
 
     def read(self, key: str) -> Any:
         if key == "__subclasses__":
@@ -365,14 +431,14 @@ class Class(Parts):
             _set(self.object, key, value)
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
-        first, self.names = not self.sizes, scope.attributes
+        first, self.names = not self.bases, scope.attributes
         yield from names & {"__subclasses__"}
         derives = any(not is_user_class(base) for base in self.mro[:-1])
         for base in self.object.__mro__:
             fields = base.__dict__
             if is_user_class(base):
                 if first:
-                    self.sizes.append((base, len(fields)))
+                    self.bases.append((base, frozenset(fields)))
                     yield from [n for n in fields if n.startswith("__") and n.endswith("__") and n not in self._NEVER]
                     if derives:             # what the framework or a package may call
                         yield from [n for n, value in fields.items() if _is_method(value)]
@@ -383,30 +449,36 @@ class Class(Parts):
     def differing(self) -> tuple[str, Any, Any] | None:
         if self.object.__mro__ is not self.mro:
             return ".__bases__", self.mro, self.object.__mro__
-        found = super().differing()
-        if found is None and any(len(base.__dict__) != size for base, size in self.sizes):
-            appeared = self.appeared()
-            return (f".{appeared}", MISSING, self.read(appeared)) if appeared else ("", MISSING, MISSING)
-        return found
+        return super().differing()
 
     def appeared(self) -> str | None:
-        """An attribute that code may read and that was not there."""
-        for base, _ in self.sizes:
-            for name in base.__dict__:
-                if name not in self.held and name not in self._NEVER and (
-                        self.of_all or name in self.names or name.startswith("__") and name.endswith("__")):
-                    return name
-        return None
+        return next((name for _, name in self._appeared()), None)
+
+    def _appeared(self) -> Iterator[tuple[type, str]]:
+        for base, fields in self.bases:
+            if base.__dict__.keys() != fields:
+                for name in base.__dict__.keys() - fields:
+                    if name not in self._NEVER and (
+                            self.of_all or name in self.names or name.startswith("__") and name.endswith("__")):
+                        yield base, name
+
+    def restore(self) -> None:
+        for base, name in list(self._appeared()):
+            delattr(base, name)
+        super().restore()
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
-        if any(len(base.__dict__) != size for base, size in self.sizes) and self.appeared() \
-                or self.object.__mro__ is not self.mro:
-            return None
-        return super().pairs(other)
+        return None if self.object.__mro__ is not self.mro else super().pairs(other)
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
-        lines = [f"if len({name(base)}.__dict__) != {size}: return False" for base, size in self.sizes]
-        if self.sizes:
+        lines = []
+        for base, fields in self.bases:
+            lines.append(f"d = {name(base)}.__dict__")
+            lines.append(f"if len(d) != {len(fields)}: return False")
+            absent = frozenset(self.names - fields)
+            if absent:
+                lines.append(f"if not d.keys().isdisjoint({name(absent)}): return False")
+        if self.bases:
             lines.append(f"if {name(self.object)}.__mro__ is not {name(self.mro)}: return False")
         for key, then in self.held.items():
             holder = next((base for base in self.object.__mro__ if key in base.__dict__), None)
@@ -420,17 +492,15 @@ def _is_method(value: Any) -> bool:
     return isinstance(value, (types.FunctionType, staticmethod, classmethod, property))
 
 
-class Instance(Parts):
+class Instance(Open):
     """An object's attributes, in its __dict__ or in slots. of_all: every one may be read, not only those that code
     names."""
 
-    __slots__ = ("fields", "kind", "names", "of_all", "slots")
+    __slots__ = ("kind", "of_all", "slots")
 
     def __init__(self, object: Any, path: tuple[str, str]):
         super().__init__(object, path)
         self.kind, self.of_all = type(object), False
-        self.names: Set[str] = frozenset()          # that code may read, growing
-        self.fields: frozenset[str] | None = None   # in its __dict__ when it was met
         self.slots = {name: member for base in type(object).__mro__ for name, member in base.__dict__.items()
                       if isinstance(member, types.MemberDescriptorType)}
 
@@ -452,47 +522,45 @@ class Instance(Parts):
         else:
             member.__set__(self.object, value)
 
+    def there(self) -> Mapping[str, Any]:
+        return _fields(self.object)
+
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
-        fields = _fields(self.object)
-        if self.fields is None:
-            self.names, self.fields = scope.attributes, frozenset(fields)
-            names = names | unwatched_names(self.kind)
+        fields, unwatched = _fields(self.object), frozenset[str]()
+        if self.meet(scope):
+            unwatched = unwatched_names(self.kind)
         if self.of_all:
             return [*fields, *self.slots]
-        return [*names & fields.keys(), *names & self.slots.keys()]
+        return [*unwatched & fields.keys(), *unwatched & self.slots.keys(), *names & self.slots.keys(),
+                *[name for name in names & fields.keys() if scope.may_read(name, fields[name])]]
 
-    def appeared(self) -> str | None:
-        """An attribute that code may read and that was not there. What a cached_property kept is none."""
-        for name in _fields(self.object).keys() - (self.fields or ()):
-            if self.of_all or name in self.names or name in unwatched_names(self.kind):
-                cached = isinstance(getattr(self.kind, name, None), functools.cached_property)
-                if not (cached and is_value(self.read(name))):
-                    return name
-        return None
+    def concerns(self, name: str, value: Any) -> bool:
+        """What a cached_property kept is as good as not there."""
+        return (self.of_all or name in unwatched_names(self.kind) or super().concerns(name, value)) and not (
+            isinstance(getattr(self.kind, name, None), functools.cached_property) and _is_settled(value))
+
+    def absent(self) -> frozenset[str]:
+        return super().absent() | (unwatched_names(self.kind) - self.fields)
 
     def differing(self) -> tuple[str, Any, Any] | None:
         if type(self.object) is not self.kind:
             return ".__class__", self.kind, type(self.object)
-        found = super().differing()
-        if found is None and len(_fields(self.object)) != len(self.fields or ()):
-            appeared = self.appeared()
-            return (f".{appeared}", MISSING, self.read(appeared)) if appeared else ("", MISSING, MISSING)
-        return found
+        return super().differing()
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
         if type(self.object) is not self.kind or other is not self.object and not dataclasses.is_dataclass(other):
             return None
-        if other is self.object and len(_fields(other)) != len(self.fields or ()) and self.appeared():
+        beside = self if other is self.object else type(self)(other, self.path)
+        if beside is not self:
+            beside.of_all, beside.scope, beside.names, beside.fields = self.of_all, self.scope, self.names, self.fields
+        if beside.appeared() is not None:
             return None
-        beside = self if other is self.object else Instance(other, self.path)
         return [(then, beside.read(key)) for key, then in self.held.items()]
 
     def restore(self) -> None:
         if type(self.object) is not self.kind:
             self.object.__class__ = self.kind
         super().restore()
-        for name in _fields(self.object).keys() - (self.fields or ()):
-            del _fields(self.object)[name]
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
         it = name(self.object)
@@ -500,10 +568,20 @@ class Instance(Parts):
             return super().test(name)
         if not isinstance(getattr(self.object, "__dict__", None), dict):
             return [f"if type({it}) is not {name(self.kind)}: return False"]
-        lines = [f"if type({it}) is not {name(self.kind)}: return False", f"d = {it}.__dict__",
-                 f"if len(d) != {len(self.fields or ())}: return False"]
+        lines = [f"if type({it}) is not {name(self.kind)}: return False", f"d = {it}.__dict__"]
+        if self.of_all:
+            lines.append(f"if len(d) != {len(self.fields)}: return False")
+        elif self.absent():
+            lines.append(f"if not d.keys().isdisjoint({name(self.absent())}): return False")
         return lines + [f"if d.get({key!r}, MISSING) is not {name(then)}: return False"
                         for key, then in self.held.items()]
+
+
+def _is_settled(value: Any) -> bool:
+    """True for values and containers of values."""
+    if isinstance(value, dict):
+        return all(_is_settled(part) for part in value.values())
+    return is_value(value) or isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_settled, value))
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -532,7 +610,7 @@ class NoticedAttributes(Instance):
     stable = True
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
-        if self.fields is None:
+        if self.scope is None:
             yield from _MODULE_FIELDS & _fields(self.object).keys()
         yield from super().keys(scope, names)
 
@@ -658,6 +736,8 @@ class Length:
 
 
 def _contents(value: Any) -> tuple[list[Any] | None, list[Any]]:
+    if isinstance(value, OrderedDict):                  # has an order of its own
+        return list(OrderedDict.keys(value)), list(OrderedDict.values(value))
     if isinstance(value, dict):                         # of a subclass too: what it really holds
         return list(dict.keys(value)), list(dict.values(value))
     if isinstance(value, types.MappingProxyType):
@@ -743,9 +823,11 @@ def steps_through(value: Any) -> Iterator[Any]:
     """What a wrapper function of the framework or of a package closes over."""
     for cell in value.__closure__ or ():
         try:
-            yield cell.cell_contents
+            held = cell.cell_contents
         except ValueError:
             continue
+        if not isinstance(held, weakref.WeakKeyDictionary):     # what it keeps to be faster
+            yield held
     wrapped = getattr(value, "__wrapped__", None)
     if wrapped is not None:
         yield wrapped

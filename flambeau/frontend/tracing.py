@@ -106,6 +106,7 @@ class Binder:
             return traced
         finally:
             self.trace.closed = True
+            self.watch.heap.clear_caches()
             for outside in self.trace.outside.values():
                 outside.restore_tape(self.trace)
             if not is_done:

@@ -118,7 +118,7 @@ class OptimizerState(Instance):
         return [key for key in super().keys(scope, names) if key not in _OWN]
 
     def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
-        is_first = self.fields is None
+        is_first = self.scope is None
         found = list(super().extend(scope, names))
         if is_first:
             self.kept = [(group, dict(dict.items(group)), list(group["params"])) for group in self.object.param_groups]
