@@ -90,6 +90,8 @@ class Scope:
     def names_in(self, namespace: dict[str, Any], names: Set[str]) -> Iterable[str]:
         """The names in a dict of globals, or of a module's, that code may read."""
         yield from self.globals_of.get(id(namespace), ())
+        if id(namespace) in self.opened:
+            yield from [name for name in namespace if not name.startswith("__")]
         if id(namespace) in self.modules:
             yield from [name for name in names & namespace.keys() if self.may_read(name, namespace[name])]
 
@@ -170,6 +172,11 @@ class Heap:
 
     def open(self, value: Any) -> None:
         """Guard every attribute of an object that was met before, and its class's data."""
+        if isinstance(value, types.ModuleType) and id(value.__dict__) not in self.scope.opened:
+            node = self.nodes.get(id(value.__dict__))
+            if node is not None:
+                self.scope.opened.add(id(value.__dict__))
+                self._extend([node], frozenset())
         for key in (id(value), (id(value), "attributes"), id(type(value))):
             node = self.nodes.get(key)
             if isinstance(node, (Instance, Class)) and not node.of_all:
@@ -234,7 +241,8 @@ class Heap:
         found: list[tuple[Any, Path]] = []
         if kind is not None:
             found = self._add(kind(value, path))
-            if kind is not Plain and isinstance(getattr(value, "__dict__", None), dict):
+            has_fields = (kind is not Plain or isinstance(value, functools.partial)) and hasattr(value, "__dict__")
+            if has_fields and isinstance(value.__dict__, dict):
                 found += self._add(Instance(value, path), (id(value), "attributes"))
             return found
         if hasattr(type(value), "__next__") and not _has_python_class(value):

@@ -23,7 +23,11 @@ _OF_ALL = frozenset(["vars", "__dict__", "asdict", "astuple", "deepcopy", "copy"
                      "__getstate__", "__slots__", "fields", "dumps"])
 _OF_ALL_DEEP = frozenset(["deepcopy", "asdict", "astuple", "dumps"])
 _OF_GLOBALS = frozenset(["globals", "eval", "exec"])
-_COMPUTING = ("BINARY_", "FORMAT_", "BUILD_STRING", "CALL_FUNCTION_EX", "CONVERT_VALUE")
+_SECOND = frozenset(["getattr", "hasattr", "setattr", "delattr", "getattr_static"])       # the argument that is a name
+_OF_NAMES = frozenset(["attrgetter"])
+_SILENT = frozenset(["CACHE", "EXTENDED_ARG", "NOP"])
+_CALL = "PRECALL" if "PRECALL" in dis.opmap else "CALL"        # 3.11 has both
+_JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def _found(code: types.CodeType) -> Reads:
         if name in _OF_ALL:
             is_open = True
         elif name in _BY_NAME:
-            names = _constant_names(instructions[at + 1:])
+            names = _constant_names(name, instructions[at + 1:])
             looked_at.update(names or ())
             is_open = is_open or names is None
     if not _OF_GLOBALS.isdisjoint(read_globals):            # `globals()["factor"]`, `eval("factor * 2")`
@@ -110,18 +114,37 @@ def _words_in(code: types.CodeType) -> list[str]:
 _NAMED = frozenset(dis.hasname)
 
 
-def _constant_names(rest: list[dis.Instruction]) -> list[str] | None:
-    """The attribute names that a call of getattr or its like, whose arguments come next, is given; None where one is
-    computed."""
-    names: list[str] = []
-    for instruction in rest:
-        if instruction.opname.startswith(_COMPUTING):
+def _constant_names(function: str, rest: list[dis.Instruction]) -> list[str] | None:
+    """The attribute names that a call of getattr or its like is given, whose arguments come next; None where one is
+    computed, or where it is not called here."""
+    arguments = _arguments(rest)
+    if arguments is None:
+        return None
+    named = arguments if function in _OF_NAMES else arguments[1:2] if function in _SECOND else arguments[:2]
+    names = [code[0].argval for code in named
+             if len(code) == 1 and code[0].opname == "LOAD_CONST" and isinstance(code[0].argval, str)]
+    is_whole = len(names) == len(named) if function in _OF_NAMES | _SECOND else bool(names)
+    return [part for name in names for part in name.split(".")] if is_whole and names else None
+
+
+def _arguments(rest: list[dis.Instruction]) -> list[list[dis.Instruction]] | None:
+    """The code of each positional argument of the call that a function was loaded for; None if there is no such call."""
+    ends: list[int] = []                # of each argument as far as it goes: where the stack was last that high
+    depth = 0
+    for at, instruction in enumerate(rest):
+        if instruction.opname == _CALL and instruction.arg == depth:
+            starts = [0, *ends[:-1]]
+            return [[i for i in rest[start:end] if i.opname not in _SILENT]
+                    for start, end in zip(starts, ends, strict=True)]
+        if instruction.opcode in _JUMPS:
             return None
-        if instruction.opname == "LOAD_CONST" and isinstance(instruction.argval, str):
-            names += instruction.argval.split(".")
-        if instruction.opname in ("CALL", "CALL_KW", "CALL_FUNCTION", "CALL_FUNCTION_KW"):
-            break
-    return names or None
+        depth += dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
+        if depth < 0:
+            return None
+        ends = ends[:depth] + [at + 1] * (depth - len(ends[:depth]))
+        if depth:
+            ends[depth - 1] = at + 1
+    return None
 
 
 _unwatched_names: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()

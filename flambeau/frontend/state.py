@@ -218,7 +218,7 @@ class Parts(Node):
 
     def restore(self) -> None:
         for key, then in self.held.items():
-            if self.read(key) is not then:
+            if not is_same(then, self.read(key)):
                 self.write(key, then)
         while (appeared := self.appeared()) is not None:
             self.write(appeared, MISSING)
@@ -275,6 +275,8 @@ class Namespace(Open):
 
     def concerns(self, name: str, value: Any) -> bool:
         assert self.scope is not None
+        if id(self.object) in self.scope.opened:
+            return not name.startswith("__")
         return id(self.object) in self.scope.modules and super().concerns(name, value)
 
     def read(self, key: str) -> Any:
@@ -294,10 +296,12 @@ class Namespace(Open):
         space = name(self.object)
         absent = tuple([key for key, then in self.held.items() if then is MISSING])      # built-ins that nothing hides
         lines = [f"if {space}.get({key!r}, MISSING) is not {name(then)}: return False" for key, then in self.held.items()
-                 if then is not MISSING and not isinstance(then, types.ModuleType)]      # imported modules stay
+                 if then is not MISSING]
         hidden = " or ".join(f"{key!r} in {space}" for key in absent)
         lines += [f"if {hidden}: return False"] * bool(absent)
-        if self.scope is not None and id(self.object) in self.scope.modules and self.absent():
+        if self.scope is not None and id(self.object) in self.scope.opened:
+            lines.append(f"if len({space}) != {len(self.fields)}: return False")
+        elif self.scope is not None and id(self.object) in self.scope.modules and self.absent():
             lines.append(f"if not {space}.keys().isdisjoint({name(self.absent())}): return False")
         return lines
 
@@ -407,7 +411,7 @@ class Class(Parts):
     __slots__ = ("bases", "mro", "names", "of_all")
     _NEVER = frozenset(["__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__",
                         "__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__",
-                        "__annotate__", "__annotate_func__", "__annotations_cache__"])
+                        "__annotate__", "__annotate_func__", "__annotations_cache__", "__slotnames__"])
 
     def __init__(self, object: Any, path: tuple[str, str]):
         super().__init__(object, path)
@@ -502,7 +506,7 @@ class Instance(Open):
         super().__init__(object, path)
         self.kind, self.of_all = type(object), False
         self.slots = {name: member for base in type(object).__mro__ for name, member in base.__dict__.items()
-                      if isinstance(member, types.MemberDescriptorType)}
+                      if isinstance(member, types.MemberDescriptorType) and is_user_class(base)}
 
     def read(self, key: str) -> Any:
         member = self.slots.get(key)
