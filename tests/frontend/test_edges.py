@@ -253,3 +253,43 @@ def test_transposed_convolution_takes_any_output_padding_below_its_dilation() ->
     assert not wider.numpy()[..., 8:, :].any() and not wider.numpy()[..., 8:].any()
     cut = F.conv_transpose2d(x, w, dilation=2, padding=1, output_padding=1)
     np.testing.assert_array_equal(cut.numpy(), plain.numpy()[..., 1:, 1:])
+
+
+# -- counting and integers --------------------------------------------------------------------------------------------
+
+
+def test_ranges_are_exact_and_counted_as_pytorch_counts() -> None:
+    assert fb.arange(2**53, 2**53 + 3).tolist() == [2**53, 2**53 + 1, 2**53 + 2]
+    assert fb.arange(2**63 - 3, 2**63 - 1).tolist() == [2**63 - 3, 2**63 - 2]
+    assert fb.arange(5, 0, -2).tolist() == [5, 3, 1]
+    assert fb.arange(0.5, 5.5, 1.5, dtype=fb.int64).tolist() == [0, 1, 2, 3, 4]
+    assert fb.arange(0.0, 0.3, 0.1).shape == (3,)
+    for arguments in ((0, 5, -1), (0, 5, 0), (0, INF), (0, NAN)):
+        with pytest.raises(RuntimeError):
+            fb.arange(*arguments)
+
+
+def test_spaces_meet_both_ends_and_mirror_each_other() -> None:
+    assert fb.linspace(0.1, 0.7, 5, dtype=fb.float64).tolist() == [0.1, 0.25, 0.39999999999999997, 0.5499999999999999, 0.7]
+    for steps in (2, 3, 7, 10, 1001):
+        x = fb.linspace(-1, 1, steps)
+        assert (x + x.flip(0)).tolist() == [0.0] * steps and x[0].item() == -1.0 and x[-1].item() == 1.0
+    assert fb.linspace(3, 9, 1).tolist() == [3.0] and fb.linspace(3, 9, 0).tolist() == []
+    assert fb.linspace(-5, 10, 4, dtype=fb.int64).tolist() == [-5, 0, 5, 10]
+    with pytest.raises(RuntimeError):
+        fb.linspace(3, 9, -1)
+
+
+@both
+def test_integers_are_pooled_and_convolved(wrapped: Any) -> None:
+    x = fb.arange(16).reshape(1, 1, 4, 4)
+    assert wrapped(lambda x: F.avg_pool2d(x, 2))(x).tolist() == [[[[2, 4], [10, 12]]]]
+    assert wrapped(lambda x: F.avg_pool2d(-x - 1, 2))(x).tolist() == [[[[-3, -5], [-11, -13]]]]
+    y = wrapped(lambda x: F.conv2d(x, fb.ones(1, 1, 2, 2, dtype=fb.int64)))(x)
+    assert y.dtype is fb.int64 and y.tolist() == [[[[10, 14, 18], [26, 30, 34], [42, 46, 50]]]]
+    wide = wrapped(lambda x: F.conv2d(x.byte() * 9, fb.ones(1, 1, 2, 2, dtype=fb.uint8)))(x)
+    assert wide.tolist() == [[[[90, 126, 162], [234, 14, 50], [122, 158, 194]]]]
+    t = wrapped(lambda x: F.conv_transpose2d(x[..., :2, :2], fb.ones(1, 1, 2, 2, dtype=fb.int64)))(x)
+    assert t.tolist() == [[[[0, 1, 1], [4, 10, 6], [4, 9, 5]]]]
+    assert fb.sign(fb.tensor([True, False])).tolist() == [True, False]
+    assert fb.square(fb.tensor([True, False])).dtype is fb.int64

@@ -13,6 +13,7 @@ from flambeau.frontend.functions.views import padded
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.op import Op
 
 Pair = tuple[int, int]
 _LAYOUT = "NCHW"
@@ -98,6 +99,14 @@ def _check_weight(x: Tensor, weight: Tensor, groups: int, name: str) -> None:
         raise RuntimeError(f"{name}: input {x.dtype!r} and weight {weight.dtype!r} must have one dtype")
 
 
+def _product(op: Op, x: Tensor, weight: Tensor) -> Tensor:
+    """A convolution. That of integers is exact up to 2**53, and wraps as their sums do."""
+    dtype = x._type.dtype
+    if not dtype.is_integer:
+        return dispatch(op, x, weight)
+    return cast(cast(dispatch(op, cast(x, dt.f64), cast(weight, dt.f64)), dt.i64), dtype)
+
+
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
            dilation: Any = 1, groups: int = 1) -> Tensor:
     """Convolution (cross-correlation). input: [N, C, H, W]; weight: [O, C/groups, R, S]; bias: [O].
@@ -110,7 +119,7 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
                          f"{weight._type.static_shape[1] * groups} channels, input is {input._type}", where=user_line())
     strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
     pads = _paddings(padding, weight._type.static_shape[2:], strides, dilations)  # type: ignore[arg-type]
-    y = dispatch(ops.Conv2d(strides, pads, dilations, groups, _LAYOUT), x, weight)
+    y = _product(ops.Conv2d(strides, pads, dilations, groups, _LAYOUT), x, weight)
     return _unbatched(_with_bias(y, bias), single)
 
 
@@ -143,7 +152,7 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
     unreached = [0 if e < s else e - t for e, s, t in zip(extra, strides, taken, strict=True)]
     reached = (out[0] - unreached[0], out[1] - unreached[1])
     ends = ((pads[0], pads[0] - taken[0]), (pads[1], pads[1] - taken[1]))
-    y = dispatch(ops.Conv2dInputGrad(reached, strides, ends, dilations, groups, _LAYOUT), x, weight)
+    y = _product(ops.Conv2dInputGrad(reached, strides, ends, dilations, groups, _LAYOUT), x, weight)
     if any(unreached):
         y = padded(y, [(0, 0), (0, 0), (0, unreached[0]), (0, unreached[1])])
     return _unbatched(_with_bias(y, bias), single)
@@ -185,10 +194,12 @@ def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 
 def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
-    """The average of each window (stride: the kernel by default)."""
+    """The average of each window (stride: the kernel by default); of int64 cut toward 0."""
     x, single = _images(input, "avg_pool2d")
     kernel, steps, pads = _window(kernel_size, stride, padding)
     op = ops.AvgPool2d(kernel, steps, pads, ceil_mode, count_include_pad, divisor_override, _LAYOUT)
+    if x._type.dtype is dt.i64:
+        return _unbatched(cast(dispatch(op, cast(x, dt.f64)), dt.i64), single)
     return _unbatched(dispatch(op, x), single)
 
 
@@ -231,6 +242,8 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     x, single = _images(input, "adaptive_avg_pool2d")
     size = x._type.static_shape[2:]
     out = _output_size(output_size, size)
+    if 0 in size:
+        raise ShapeError(f"adaptive_avg_pool2d: {input._type} has no elements to average", where=user_line())
     if size[0] % out[0] == 0 and size[1] % out[1] == 0:
         kernel = (size[0] // out[0], size[1] // out[1])
         return _unbatched(avg_pool2d(x, kernel), single)

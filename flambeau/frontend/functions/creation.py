@@ -269,9 +269,14 @@ def arange(start: Number = 0, end: Number | None = None, step: Number = 1, *, dt
            device: Any = None, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... below end (above, for a negative step); `arange(end)` counts from 0.
 
-    dtype: int64 when all are ints, else the default float. Raises RuntimeError for a step of 0 or the wrong sign."""
+    dtype: int64 when all are ints, else the default float; an integer one cuts all three to integers first. Raises
+    RuntimeError for a step of 0 or the wrong sign, and for a range without end."""
     check_device(device)
     first, last, by = (forced(n) for n in ((0, start, step) if end is None else (start, end, step)))
+    if not all(isinstance(n, (int, np.integer)) or math.isfinite(n) for n in (first, last, by)):
+        raise RuntimeError(f"arange: there is no end to counting from {first} to {last} by {by}")
+    if dtype is not None and dtype.is_integer:
+        first, last, by = int(first), int(last), int(by)
     if by == 0 or (last - first) * by < 0:
         raise RuntimeError(f"arange: a step of {by} does not lead from {first} to {last}")
     whole = all(isinstance(n, (int, np.integer)) for n in (first, last, by))
@@ -300,8 +305,16 @@ def linspace(start: Number, end: Number, steps: int, *, dtype: DType | None = No
     check_device(device)
     dtype = dtype or get_default_dtype()
     _check_sizes("linspace", (int(steps),), dt.f64)
-    values = np.linspace(float(forced(start)), float(forced(end)), int(steps))
-    return _finished(_converted(values, dt.f64, dtype), requires_grad)
+    return _finished(_converted(_spaced(forced(start), forced(end), int(steps)), dt.f64, dtype), requires_grad)
+
+
+def _spaced(start: float, end: float, steps: int) -> np.ndarray:
+    """f64, counted from the nearer end, so that both are met and the halves mirror each other."""
+    first, last, places = float(start), float(end), np.arange(steps)
+    if steps == 1:
+        return np.array([first])
+    step = (last - first) / max(steps - 1, 1)
+    return np.where(places < steps // 2, first + step * places, last - step * (steps - 1 - places))
 
 
 def logspace(start: Number, end: Number, steps: int, base: float = 10.0, *, dtype: DType | None = None,
@@ -309,7 +322,7 @@ def logspace(start: Number, end: Number, steps: int, base: float = 10.0, *, dtyp
     """base ** linspace(start, end, steps)."""
     check_device(device)
     dtype = dtype or get_default_dtype()
-    values = base ** np.linspace(float(forced(start)), float(forced(end)), int(steps))
+    values = base ** _spaced(forced(start), forced(end), int(steps))
     return _finished(_converted(values, dt.f64, dtype), requires_grad)
 
 

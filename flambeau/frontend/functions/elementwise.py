@@ -104,8 +104,9 @@ def abs(input: Tensor) -> Tensor:
 
 
 def sign(input: Tensor) -> Tensor:
-    """-1, 0 or 1; 0 for NaN, as PyTorch has it."""
-    return dispatch(ops.sign, one_tensor("sign", input))
+    """-1, 0 or 1; 0 for NaN, as PyTorch has it. A bool is its own."""
+    x = one_tensor("sign", input)
+    return dispatch(ops.stop_gradient if x._type.dtype is dt.bool_ else ops.sign, x)
 
 
 def square(input: Tensor) -> Tensor:
