@@ -3,6 +3,7 @@ chain rule would multiply 0 by infinity. Each states the derivative itself, whic
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -60,7 +61,7 @@ def _np_clamp_max(x: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where((x > high) | np.isnan(high), high, x) if x.dtype.kind == "f" else np.where(x > high, high, x)
 
 
-def _bounded(beyond: str) -> object:
+def _bounded(beyond: str) -> Callable[..., int]:
     """The bound where x lies beyond it, or where it is NaN, else x: of equal zeros, x."""
 
     def expression(e: ScalarExpression, x: int, bound: int) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Resample(Linear):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         (x,), sources = operands, self.sources.array
-        along = (slice(None),) * self.dim
+        along: tuple[Any, ...] = (slice(None),) * self.dim
         total = np.zeros((*x.shape[:self.dim], len(sources), *x.shape[self.dim + 1:]))
         for source, weight in zip(sources.T, self.weights.array.T, strict=True):
             there = np.flatnonzero(source != NOTHING)
