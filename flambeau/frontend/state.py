@@ -271,7 +271,7 @@ class Namespace(Open):
     __slots__ = ()
 
     def there(self) -> Mapping[str, Any]:
-        return self.object      # type: ignore[no-any-return]
+        return self.object
 
     def concerns(self, name: str, value: Any) -> bool:
         assert self.scope is not None
@@ -366,7 +366,7 @@ class Function(Open):
     __slots__ = ()
 
     def there(self) -> Mapping[str, Any]:
-        return self.object.__dict__     # type: ignore[no-any-return]
+        return self.object.__dict__
 
     def read(self, key: str) -> Any:
         return getattr(self.object, key, MISSING)
