@@ -62,7 +62,6 @@ class Tensor(TensorMethods):
     _pinned: str | None                     # why a view can't follow an in-place change on the tape
     _origin: Tensor | None                  # of an alias on the tape: the leaf it stands for
     _saved_version: int                     # of an alias on the tape: the version it needs; -1 for other tensors
-
     _unwatched: bool                        # x.data: writes to it, and to views of it, leave the version as it is
 
     def __init__(self, *args: Any, **kwargs: Any):
