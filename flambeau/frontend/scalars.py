@@ -113,7 +113,7 @@ class Scalar:
 
     def __pow__(self, other: Any, modulus: Any = None) -> Any:
         if modulus is not None:
-            return pow(self.force(), forced(other), forced(modulus))    # type: ignore[arg-type]
+            return pow(self.force(), forced(other), forced(modulus))
         return self._binary(ops.pow, operator.pow, other, False)
 
     def __rpow__(self, other: Any) -> Any:

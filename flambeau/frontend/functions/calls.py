@@ -68,7 +68,7 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
         except FlambeauError:
             raise
         except Exception as error:
-            misused = _misused(function, name, args, kwargs) if type(error) in _STUMBLES else None
+            misused = _misused(function, name, args, kwargs) if isinstance(error, _STUMBLES) else None
             if misused is None:
                 raise
             raise TypeError(misused) from None
@@ -76,8 +76,8 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
     return call
 
 
-_STUMBLES: Final = frozenset([AttributeError, TypeError, ValueError, IndexError, KeyError, AssertionError, OverflowError,
-                              ZeroDivisionError, UnboundLocalError])
+_STUMBLES: Final = (AttributeError, TypeError, ValueError, IndexError, KeyError, AssertionError, OverflowError,
+                    ZeroDivisionError, UnboundLocalError)
 
 
 # -- arguments that don't fit -----------------------------------------------------------------------------------------
@@ -132,6 +132,9 @@ def _in_words(annotation: str) -> str:
 
 def _described(value: Any) -> str:
     if isinstance(value, (tuple, list)):
+        for v in value:
+            if hasattr(type(v), "__dlpack__") and not isinstance(v, Tensor):
+                return kind_of(v)
         return f"a {type(value).__name__} of {', '.join(sorted({type(v).__name__ for v in value})) or 'nothing'}"
     return repr(value) if isinstance(value, (str, float)) else kind_of(value)
 

@@ -97,12 +97,12 @@ def stored(name: str, number: Number, dtype: DType, may_overflow: bool = False) 
         if dtype.is_floating_point or dtype is dt.bool_ or number.is_whole and is_held(number.bound, dtype):
             return _of_scalar(number, dtype)
         number = number.force()
-    number = plain(number)
-    if type(number) not in (float, int, bool):
-        raise TypeError(f"{name}: expected a number, got {kind_of(number)}")
+    value: Any = plain(number)
+    if type(value) not in (float, int, bool):
+        raise TypeError(f"{name}: expected a number, got {kind_of(value)}")
     if not (may_overflow and dtype.is_floating_point and dtype.itemsize == 2):
-        check_held(name, number, dtype)
-    return tensor_of(number, dtype, name)
+        check_held(name, value, dtype)
+    return tensor_of(value, dtype, name)
 
 
 def check_held(name: str, number: float | int, dtype: DType) -> None:

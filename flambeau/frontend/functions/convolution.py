@@ -5,7 +5,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.errors import ShapeError
+from flambeau.errors import ShapeError, TypeInferenceError
 from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import cast, one_tensor, reshaped, spread, user_line
@@ -21,13 +21,10 @@ _LAYOUT = "NCHW"
 
 def pair(value: Any, name: str) -> Pair:
     """An int for both dims, or one for each."""
-    if isinstance(value, (tuple, list)):
-        if len(value) == 1:
-            value = (value[0], value[0])
-        if len(value) != 2:
-            raise RuntimeError(f"{name} must be an int or a pair of ints, got {value}")
-        return int(value[0]), int(value[1])
-    return int(value), int(value)
+    found = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(found) not in (1, 2) or not all(hasattr(type(v), "__index__") for v in found):
+        raise TypeInferenceError(f"{name} must be an int or a pair of ints, got {value!r}")
+    return operator.index(found[0]), operator.index(found[-1])
 
 
 def _single(value: Any) -> int:
@@ -171,7 +168,7 @@ def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 
 def _window(kernel_size: Any, stride: Any, padding: Any) -> tuple[Pair, Pair, tuple[Pair, Pair]]:
     kernel = pair(kernel_size, "kernel_size")
-    steps = kernel if stride is None or stride == [] else pair(stride, "stride")
+    steps = kernel if stride is None or isinstance(stride, (tuple, list)) and not stride else pair(stride, "stride")
     high, wide = pair(padding, "padding")
     if high > kernel[0] // 2 or wide > kernel[1] // 2:
         raise RuntimeError(f"pool: padding {(high, wide)} should be at most half of kernel size {kernel}")

@@ -417,7 +417,7 @@ def lerp(input: Tensor, end: Tensor, weight: TensorLike) -> Tensor:
     Raises RuntimeError unless all tensors have one floating-point dtype; a 0-d weight is converted."""
     x, y = one_tensor("lerp", input), one_tensor("lerp", end)
     dtype = x._type.dtype
-    shaped = [t for t in (x, y, weight) if t is not weight or isinstance(t, Tensor) and t.ndim]
+    shaped = [x, y, weight] if isinstance(weight, Tensor) and weight.ndim else [x, y]
     if not dtype.is_floating_point or any(t._type.dtype is not dtype for t in shaped):
         raise TypeInferenceError(f"lerp: takes tensors of one floating-point dtype, got "
                                  f"{', '.join(str(t._type) for t in shaped)}", where=user_line())

@@ -369,12 +369,20 @@ def _lifted(x: Tensor) -> Tensor:
 
 def _cropped(x: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
     """x cut to the index's sizes in the dims other than `dim`."""
+    _check_within(x, index, dim, name)
     for d, (have, want) in enumerate(zip(x._type.static_shape, index._type.static_shape, strict=True)):
-        if d != dim and want > have:
-            raise RuntimeError(f"{name}: index {index._type} exceeds {x._type} in dim {d}, which is not dim {dim}")
         if d != dim and want < have:
             x = sliced(x, d, 0, want)
     return x
+
+
+def _check_within(x: Tensor, index: Tensor, dim: int, name: str) -> None:
+    """Raise RuntimeError unless the index has x's dims, none but `dim` longer than x's."""
+    if index.ndim != x.ndim:
+        raise RuntimeError(f"{name}: index {index._type} must have as many dims as {x._type}")
+    for d, (have, want) in enumerate(zip(x._type.static_shape, index._type.static_shape, strict=True)):
+        if d != dim and want > have:
+            raise RuntimeError(f"{name}: index {index._type} exceeds {x._type} in dim {d}, which is not dim {dim}")
 
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
@@ -398,14 +406,15 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """input, where x[i, index[i, j, k], k] has gained src[i, j, k] for dim 1."""
     x = one_tensor("scatter_add", input)
     dim = wrap_dim(dim, x.ndim, "scatter_add")
-    updates = _source(x, index, src, "scatter_add")
+    updates = _source(x, index, src, dim, "scatter_add")
     found = _sum_with(_lifted(x), ops.ScatterAlongAdd(_lifted(x)._type.static_shape[dim], dim), _lifted(index), updates)
     return reshaped(found, x._type.static_shape)
 
 
-def _source(x: Tensor, index: Tensor, src: Any, name: str) -> Tensor:
+def _source(x: Tensor, index: Tensor, src: Any, dim: int, name: str) -> Tensor:
     """What is scattered: a number everywhere, or src cut to the index's shape."""
     index, x = _lifted(_index_tensor(index, name)), _lifted(x)
+    _check_within(x, index, dim, name)
     if is_number(src):
         return full_of(index._type.static_shape, src, x._type.dtype, name)
     src = _lifted(one_tensor(name, src))
@@ -431,9 +440,10 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
     if reduce is not None:
         if reduce != "add":
             raise RuntimeError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
-        return scatter_add(input, dim, index, _source(x, index, src, "scatter"))
+        dim = wrap_dim(dim, x.ndim, "scatter")
+        return scatter_add(input, dim, index, _source(x, index, src, dim, "scatter"))
     dim = wrap_dim(dim, x.ndim, "scatter")
-    updates = _source(x, index, src, "scatter")
+    updates = _source(x, index, src, dim, "scatter")
     if index.numel() == 0:
         return clone(x)
     found = _scattered(_lifted(x), dim, _lifted(index), updates)
@@ -573,7 +583,10 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each value occurs (or its summed weights); the length depends on data (eager only)."""
-    data = _index_tensor(input, "bincount")._data()
+    data, minlength = _index_tensor(input, "bincount")._data(), operator.index(minlength)
+    if data.ndim != 1 or minlength < 0 or data.size and data.min() < 0:
+        raise RuntimeError(f"bincount: takes a vector of integers >= 0 and a minlength >= 0, got {input._type} and "
+                           f"{minlength}")
     size = max(int(data.max()) + 1 if data.size else 0, minlength)
     updates = full_of(input._type.static_shape, 1, dt.i64) if weights is None else weights
     return dispatch(ops.ScatterAdd(size, 0), input, updates)

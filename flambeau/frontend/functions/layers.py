@@ -15,6 +15,7 @@ from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
     expanded,
+    is_number,
     one_tensor,
     permuted,
     reshaped,
@@ -25,7 +26,7 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.convolution import pair
 from flambeau.frontend.functions.creation import holding, positions
 from flambeau.frontend.functions.distributions import keep_mask, uniform
-from flambeau.frontend.functions.elementwise import add, choose, mul
+from flambeau.frontend.functions.elementwise import add, choose, div, mul
 from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.linalg import matmul
 from flambeau.frontend.functions.reductions import softmax
@@ -140,7 +141,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     if enable_gqa:
         times = query._type.static_shape[-3] // key._type.static_shape[-3]
         key, value = repeat_interleave(key, times, -3), repeat_interleave(value, times, -3)
-    factor = 1 / math.sqrt(query._type.static_shape[-1]) if scale is None else scale
+    factor = 1 / math.sqrt(max(query._type.static_shape[-1], 1)) if scale is None else scale
     scores = matmul(mul(query, factor), matrix_transposed(key))
     if is_causal:
         rows, columns = positions(*scores._type.static_shape[-2:])
@@ -283,7 +284,9 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: pass either size or scale_factor")
     old = x._type.static_shape[2:]
-    factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
+    factors = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
+    if size is None and (len(factors) != 2 or not all(is_number(f) and 0 < f < math.inf for f in factors)):
+        raise ValueError(f"interpolate: scale_factor must be a positive number or a pair, got {scale_factor!r}")
     new = pair(size, "size") if size is not None else tuple(
         [math.floor(o * f) for o, f in zip(old, factors, strict=True)])
     if min(*old, *new) < 1:
@@ -313,7 +316,7 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     u = uniform(logits._type.static_shape, dt.f64)
     waits = dispatch(ops.neg, dispatch(ops.log1p, dispatch(ops.neg, u)))
     noise = dispatch(ops.neg, dispatch(ops.log, dispatch(ops.maximum, waits, tensor_of(1e-300, dt.f64))))
-    soft = softmax(mul(add(logits, cast(noise, logits.dtype)), 1 / tau), dim)
+    soft = softmax(div(add(logits, cast(noise, logits.dtype)), tau), dim)
     if not hard:
         return soft
     rank = soft.ndim

@@ -159,6 +159,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias. input: [..., in]; weight: [out, in] or [in]; bias: [out] or a number."""
     _same_dtype("linear", input, weight)
     w = weight._type.static_shape
+    if not weight.ndim:
+        raise ShapeError(f"linear: weight must be [out, in] or [in], got {weight._type}", where=user_line())
     if not input.ndim or input._type.shape[-1] != w[-1]:
         raise ShapeError(f"linear: input {input._type} must end in {w[-1]}, the input features of weight "
                          f"{weight._type}", where=user_line())

@@ -66,6 +66,8 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_a
              ignore_index: int = -100, reduce: Any = None, reduction: str = "mean") -> Tensor:
     """-input[target], for log-probabilities along dim 1. As cross_entropy otherwise."""
     x = one_tensor("nll_loss", input)
+    if not x.dtype.is_floating_point:
+        raise RuntimeError(f"nll_loss: takes floating-point input, got {x._type}; pass input.float()")
     if not x.ndim:
         raise ShapeError(f"nll_loss: input needs a dim of classes, got {x._type}", where=user_line())
     dim = 0 if x.ndim == 1 else 1

@@ -279,7 +279,7 @@ def sliced(x: Tensor, dim: int, start: int, stop: int, step: int = 1) -> Tensor:
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` elements from `start` along dim, as a view. Raises IndexError, RuntimeError out of range."""
     x = one_tensor("narrow", input)
-    dim = wrap_dim(dim, x.ndim, "narrow")
+    dim = own_dim(x, dim, "narrow")
     size = x._type.static_shape[dim]
     if not -size <= start <= size:
         raise IndexOutOfRangeError(f"narrow: start {start} is out of range for size {size}", where=user_line())
@@ -522,7 +522,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if len(moves) != len(along):
         raise RuntimeError(f"roll: shifts {shifts} and dims {dims} must be as many")
     for shift, dim in zip(moves, along, strict=True):
-        dim = wrap_dim(dim, x.ndim, "roll")
+        dim = own_dim(x, dim, "roll")
         size = x._type.static_shape[dim]
         by = shift % size if size else 0
         if by:
@@ -532,9 +532,10 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Turned by k quarter turns from dims[0] toward dims[1]."""
-    if len(dims) != 2:
-        raise RuntimeError(f"rot90: takes two dims, got {tuple(dims)}")
-    a, b = dims
+    x = one_tensor("rot90", input)
+    a, b = (own_dim(x, d, "rot90") for d in dims) if len(dims) == 2 else (0, 0)
+    if a == b:
+        raise RuntimeError(f"rot90: takes two different dims, got {tuple(dims)}")
     match k % 4:
         case 0:
             return clone(input)
