@@ -64,7 +64,8 @@ class Watch:
 
     def _profile(self, frame: types.FrameType, event: str, argument: Any) -> None:
         if event != "call":
-            self._see(frame, event, argument)
+            if event == "c_call" and argument in _READERS or event == "return" and self._opening:
+                self._see(frame, event, argument)
             return
         code = frame.f_code
         if id(code) in self._settled:
@@ -82,11 +83,11 @@ class Watch:
 
     def _see(self, frame: types.FrameType, event: str, argument: Any) -> None:
         """More that code with computed names gets at hand: what it has when it reads, and results of calls."""
-        if event == "c_call" and argument in _READERS:
+        if event == "c_call":
             code = frame.f_code
             if id(code) in self._opening or id(code) in self.scope.ran and argument.__name__ not in code.co_names:
                 self._open(frame)
-        elif event == "return" and argument is not None and frame.f_back is not None:
+        elif argument is not None and frame.f_back is not None:
             caller = frame.f_back.f_code
             if id(caller) in self._opening:
                 self.heap.open_from([argument], _names_in(caller))
