@@ -70,7 +70,7 @@ def test_long_sums_in_f64_are_compensated() -> None:
 
 
 @pytest.mark.parametrize("terms", ["equal", "random"])
-@pytest.mark.parametrize(("m", "k", "n"), [(1, 1_000_000, 1), (16, 60_000, 16), (64, 5000, 64), (1, 200_000, 33),
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1_000_000, 1), (16, 60_000, 16), (64, 5000, 64), (1, 200_000, 20),
                                            (64, 1000, 64), (128, 20_000, 8), (7, 2049, 130)])
 def test_products_of_long_rows(m: int, k: int, n: int, terms: str) -> None:
     """However the operands lie in memory."""
@@ -80,3 +80,35 @@ def test_products_of_long_rows(m: int, k: int, n: int, terms: str) -> None:
     x, y = fb.from_numpy(lhs), fb.from_numpy(rhs)
     for found in fb.compile(lambda x, y, a, b: [x @ y, x @ b.t(), a.t() @ y])(x, y, across, beside):
         np.testing.assert_allclose(found.numpy(), expected, rtol=10 * 2.0**-23)
+
+
+LARGE = {fb.float32: 3e38, fb.bfloat16: 2.0**127}
+
+
+@pytest.mark.parametrize("dtype", LARGE, ids=str)
+@pytest.mark.parametrize("count", [1, 3, 64, 1000])
+def test_sums_that_overflow_on_the_way_are_finite(dtype: fb.dtype, count: int) -> None:
+    """As many large numbers as their negatives, and one more."""
+    large = LARGE[dtype]
+    numbers = np.array([large] * count + [-large] * count + [large], np.float32)
+
+    def sums(x: fb.Tensor) -> list[fb.Tensor]:
+        columns = fb.stack([x, x.flip(0)], 1)
+        return [x.sum(), columns.sum(0), columns.sum(1), (x * 0.5).sum(), x.amax()]
+
+    x = fb.from_numpy(numbers).to(dtype)
+    for found, expected in zip(fb.compile(sums)(x), sums(x), strict=True):
+        near = {"rtol": 4 * count * (2.0**-8 if dtype is fb.bfloat16 else 2.0**-23), "atol": 0.0}     # the parts round
+        np.testing.assert_allclose(found.to(fb.float64).numpy(), expected.to(fb.float64).numpy(), **near)
+    assert np.isfinite(fb.compile(sums)(x)[0].item())
+
+
+def test_sums_of_infinities_and_of_too_much() -> None:
+    total = fb.compile(lambda x: [x.sum(), x.sum(1)])
+    inf = float("inf")
+    for rows in ([[3e38, 3e38], [1.0, 2.0]], [[inf, 1.0], [2.0, 3.0]], [[inf, -inf], [0.0, 1.0]]):
+        whole, each = total(fb.tensor(rows))
+        exact = np.array(rows, np.float32).astype(np.float64)
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(whole.numpy(), exact.sum().astype(np.float32))
+            np.testing.assert_array_equal(each.numpy(), exact.sum(1).astype(np.float32))

@@ -18,7 +18,7 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.addressing import Memory
 from flambeau.codegen.cpu.artifact import Phase
-from flambeau.codegen.cpu.emitter import I1, I32, I64, constant, new_kernel
+from flambeau.codegen.cpu.emitter import F32, I1, I32, I64, constant, lanes_of, new_kernel
 from flambeau.codegen.cpu.loop_plan import (
     FUNCTION,
     STAGE,
@@ -26,7 +26,7 @@ from flambeau.codegen.cpu.loop_plan import (
     is_empty,
     plan_loops,
 )
-from flambeau.codegen.cpu.reductions import BLOCK, Accumulator
+from flambeau.codegen.cpu.reductions import BLOCK, SMALL, Accumulator
 from flambeau.codegen.cpu.scalars import emit_scalar
 from flambeau.codegen.cpu.scope import Scope
 from flambeau.codegen.cpu.strips import Carry, Strip, repeat, walk_rows, walk_strip
@@ -52,6 +52,9 @@ def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> 
     scope = Scope(emitter, plan, extents, buffers)
     _LoopEmitter(scope).emit()
     return [TaskSpace(plan).phase(symbol)]
+
+
+Result = tuple[int, int | None, ll.Value]       # a reduction's id, the copy (None: all of them), its value
 
 
 class _LoopEmitter:
@@ -164,13 +167,47 @@ class _LoopEmitter:
 
     def run_stage(self, stage: Stage) -> None:
         """Values known at its start, then its loops, then what its reductions came to."""
-        accumulators = [self.accumulator(stage, number) for number in range(len(stage.reductions))]
+        for name, copy, value in self.retried(stage) if self.may_overflow(stage) else self.reduced(stage, None):
+            self.scope.define(name, copy, value)
+
+    def reduced(self, stage: Stage, scale: ll.Value | None) -> list[Result]:
+        accumulators = [self.accumulator(stage, number, scale) for number in range(len(stage.reductions))]
         copies = self.carried_copies(stage)
         carry = [value for _ in range(copies) for acc in accumulators for value in acc.initial()]
         if not is_empty(self.kernel, stage):
             self.level(stage, STAGE)
             carry = self.nest(stage, accumulators, 0, carry)
-        self.finish(stage, accumulators, copies, carry)
+        return self.finish(stage, accumulators, copies, carry)
+
+    def may_overflow(self, stage: Stage) -> bool:
+        """Whether sums in f32 can be taken twice: a second run stores nothing."""
+        sums = any(r.combiner == "sum" and self.plan.dtype_of[r.value] is f32 for r in stage.reductions)
+        return sums and not stage.stores and not is_empty(self.kernel, stage)
+
+    def retried(self, stage: Stage) -> list[Result]:
+        """The stage's loops, and once more with its terms scaled down if a sum came out infinite or NaN: partial sums
+        may overflow where the whole sum does not."""
+        emitter, before = self.emitter, self.emitter.block
+        again, settled = emitter.append_basic_block("again"), emitter.append_basic_block("settled")
+        emitter.branch(again)
+        emitter.position_at_end(again)
+        scale = emitter.phi(F32)            # of sums in f32
+        scale.add_incoming(constant(F32, 1.0), before)
+        found = self.reduced(stage, scale)
+        sums = {r.id for r in stage.reductions if r.combiner == "sum" and self.plan.dtype_of[r.value] is f32}
+        is_fine: ll.Value | None = None
+        for name, _, value in found:
+            if name in sums:
+                small = emitter.fcmp_ordered("<", emitter.overloaded("fabs", value),
+                                             constant(F32, math.inf, lanes_of(value)))
+                fine = emitter.reduce("and", small)
+                is_fine = fine if is_fine is None else emitter.and_(is_fine, fine)
+        assert is_fine is not None, "some sum may overflow"
+        is_first = emitter.fcmp_ordered("==", scale, constant(F32, 1.0))
+        scale.add_incoming(constant(F32, SMALL), emitter.block)
+        emitter.cbranch(emitter.and_(emitter.not_(is_fine), is_first), again, settled)
+        emitter.position_at_end(settled)
+        return found
 
     # -- values ---------------------------------------------------------------------------------------------------
 
@@ -318,15 +355,19 @@ class _LoopEmitter:
 
     # -- reductions -----------------------------------------------------------------------------------------------
 
-    def accumulator(self, stage: Stage, number: int) -> Accumulator:
+    def accumulator(self, stage: Stage, number: int, scale: ll.Value | None) -> Accumulator:
         reduction = stage.reductions[number]
         known = [e for dim in stage.dims if isinstance(e := self.kernel.extents[dim], int)]
         points = math.prod(known) if len(known) == len(stage.dims) else None
         lanes = self.plan.lanes if self.plan.is_vectorised(stage) else 1
         dtype = self.plan.dtype_of[reduction.value]
         terms = math.prod([self.rounds(stage, depth) for depth in range(len(stage.dims))])
-        is_long = reduction.combiner == "sum" and dtype in (f32, f64) and terms > BLOCK
-        return Accumulator(self.emitter, reduction, dtype, lanes, points, is_long)
+        is_sum = reduction.combiner == "sum"
+        if is_sum and dtype is f32 and scale is None:               # it can't be taken again
+            return Accumulator(self.emitter, reduction, f64, lanes, points)
+        is_long = is_sum and dtype in (f32, f64) and terms > BLOCK
+        its_scale = scale if is_sum and dtype is f32 else None
+        return Accumulator(self.emitter, reduction, dtype, lanes, points, is_long, its_scale)
 
     def carried_copies(self, stage: Stage) -> int:
         """Independent accumulators of each reduction: one a copy."""
@@ -353,28 +394,28 @@ class _LoopEmitter:
             position = self.emitter.add(self.emitter.mul(position, extent), index)
         return constant(I64, 0, self.scope.lanes(copy)) if position is None else position
 
-    def finish(self, stage: Stage, accumulators: list[Accumulator], copies: int, carry: Carry) -> None:
-        """Bind the results: per copy in column mode, its rows merged, else all copies and lanes merged into one."""
+    def finish(self, stage: Stage, accumulators: list[Accumulator], copies: int, carry: Carry) -> list[Result]:
+        """The results: per copy in column mode, its rows merged, else all copies and lanes merged into one."""
         width = sum(acc.width for acc in accumulators)
-        at = 0
+        at, found = 0, list[Result]()
         for acc in accumulators:
             states = [carry[copy * width + at : copy * width + at + acc.width] for copy in range(copies)]
             at += acc.width
-            self.bind(stage, acc, states)
+            found += self.results(stage, acc, states)
+        return found
 
-    def bind(self, stage: Stage, acc: Accumulator, states: list[Carry]) -> None:
+    def results(self, stage: Stage, acc: Accumulator, states: list[Carry]) -> list[Result]:
         name, copies = acc.reduction.id, self.scope.copies
         settled = [acc.settled(state) for state in states]
         acc, states = settled[0][0], [state for _, state in settled]
         if self.plan.varies(name):
-            for copy in self.scope.copies_with(name):
-                self.scope.define(name, copy, acc.result(_merged(acc, states[copy::copies])))
-        elif self.plan.is_vectorised(stage) and self.plan.vector_dim not in stage.dims:
+            return [(name, copy, acc.result(_merged(acc, states[copy::copies])))
+                    for copy in self.scope.copies_with(name)]
+        if self.plan.is_vectorised(stage) and self.plan.vector_dim not in stage.dims:
             # The value is the same in every lane of a blocked dim, masked lanes aside, and lane 0 is never masked.
             rows = [[self.emitter.lane(value, 0) for value in state] for state in states[::copies]]
-            self.scope.define(name, None, acc.result(_merged(acc, rows)))
-        else:
-            self.scope.define(name, None, acc.result(acc.across_lanes(_merged(acc, states))))
+            return [(name, None, acc.result(_merged(acc, rows)))]
+        return [(name, None, acc.result(acc.across_lanes(_merged(acc, states))))]
 
 
 def _merged(acc: Accumulator, states: list[Carry]) -> Carry:

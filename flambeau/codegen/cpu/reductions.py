@@ -2,10 +2,11 @@
 
 Sums and products may be taken in any order (several accumulators, several lanes) but always in the same one for the
 same schedule. Long float sums go block by block: an accumulator takes BLOCK terms, then what it holds joins a total in
-f64 (for f64 itself, a compensated one), so that the error does not grow with the number of terms. max and min of floats
-are those of integers in the same order: one short instruction from point to point, -0 below +0, and a NaN beyond all.
-argmax and argmin carry the position beside the value; positions grow along each accumulator, so a strict comparison
-keeps the first.
+f64 (for f64 itself, a compensated one), so that the error does not grow with the number of terms. A sum in f32 that
+comes out infinite or NaN is taken again, its terms scaled down (loops.py), since only its parts may have been too large;
+where that can't be done it is kept in f64. max and min of floats are those of integers in the same order: one short
+instruction from point to point, -0 below +0, and a NaN beyond all. argmax and argmin carry the position beside the
+value; positions grow along each accumulator, so a strict comparison keeps the first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.emitter import (
+    F32,
     F64,
     I8,
     I32,
@@ -34,6 +36,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Reduction
 
 State = list[ll.Value]                  # [value], [value, position], or with totals [value, total, compensation]
+SMALL = 2.0**-64                        # the scale of a sum whose terms overflow on the way
 BLOCK = 32                              # terms that one lane of an accumulator adds up between two flushes
 
 
@@ -47,6 +50,7 @@ class Accumulator:
     lanes: int
     points: int | None
     has_total: bool = False             # the sum is flushed every BLOCK terms
+    scale: ll.Value | None = None       # f32: terms are multiplied by it, and the sum, merged in f64, divided
 
     @property
     def tracks_position(self) -> bool:
@@ -57,6 +61,11 @@ class Accumulator:
     def is_keyed(self) -> bool:
         """Whether the state is an integer that orders floats."""
         return self.reduction.combiner in ("max", "min") and is_float(self.dtype.name)
+
+    @property
+    def widens(self) -> bool:
+        """Whether a sum of f32 is kept in f64."""
+        return self.reduction.combiner == "sum" and self.dtype is dtypes.f64 and self.reduction.dtype is dtypes.f32
 
     @property
     def width(self) -> int:
@@ -88,13 +97,14 @@ class Accumulator:
 
     def settled(self, state: State) -> tuple[Accumulator, State]:
         """The totals alone, and the accumulator that merges them."""
+        wide = replace(self, dtype=dtypes.f64, has_total=False)
         if not self.has_total:
-            return self, state
+            return (self, state) if self.scale is None else (wide, [self._widened(state[0])])
         value, total, compensation = state
         known = self.emitter.fcmp_ordered("ord", compensation, compensation)       # of infinities it is a NaN
         compensation = self.emitter.select(known, compensation, constant(F64, 0.0, self.lanes))
         rest = self.emitter.fadd(self._widened(value), compensation)
-        return replace(self, dtype=dtypes.f64, has_total=False), [self.emitter.fadd(total, rest)]
+        return wide, [self.emitter.fadd(total, rest)]
 
     def _widened(self, value: ll.Value) -> ll.Value:
         return value if self.dtype.itemsize == 8 else self.emitter.fpext(value, vector_type(F64, self.lanes))
@@ -105,6 +115,9 @@ class Accumulator:
         if not self.tracks_position:
             if mask is not None:
                 value = self.emitter.select(mask, value, constant(self._element(), self._identity(), self.lanes))
+            if self.scale is not None:
+                scale = self.emitter.splat(self.scale, self.lanes) if self.lanes > 1 else self.scale
+                return [self.emitter.multiply_add(value, scale, state[0]), *state[1:]]
             return [self._combine(state[0], value), *state[1:]]
         assert position is not None, "argmax and argmin are told the position"
         better = self._is_better(value, state[0])
@@ -137,9 +150,14 @@ class Accumulator:
             return position if self.position_type == I64 else self.emitter.zext(position, kind)
         if self.is_keyed:
             return _magnitudes_mirrored(Vec(self.emitter, state[0])).as_float().value
-        if self.dtype is dtypes.f64 and self.reduction.dtype is not dtypes.f64:
-            kind = vector_type(compute_type(self.reduction.dtype.name), lanes_of(state[0]))
-            return self.emitter.round_to(self.emitter.fptrunc(state[0], kind), self.reduction.dtype.name)
+        if self.widens:
+            lanes, total = lanes_of(state[0]), state[0]
+            if self.scale is not None:
+                is_one = self.emitter.fcmp_ordered("==", self.scale, constant(F32, 1.0))
+                factor = self.emitter.select(is_one, constant(F64, 1.0), constant(F64, 1.0 / SMALL))
+                total = self.emitter.fmul(total, self.emitter.splat(factor, lanes) if lanes > 1 else factor)
+            kind = vector_type(compute_type(self.reduction.dtype.name), lanes)
+            return self.emitter.round_to(self.emitter.fptrunc(total, kind), self.reduction.dtype.name)
         return self.emitter.round_to(state[0], self.reduction.dtype.name)
 
     # -- one combination ------------------------------------------------------------------------------------------
@@ -151,6 +169,8 @@ class Accumulator:
         return I8 if self.tracks_position and self.dtype.kind == "bool" else compute_type(self.dtype.name)
 
     def _arranged(self, value: ll.Value) -> ll.Value:
+        if self.widens:
+            value = self.emitter.fpext(value, vector_type(F64, self.lanes))
         if self.is_keyed:
             return self._key(Vec(self.emitter, value)).value
         return value if value.type == vector_type(self._element(), self.lanes) else self.emitter.zext(
