@@ -213,7 +213,7 @@ def _shared_dims(kernel: LoopKernel, stage: Stage, store: Store) -> list[int]:
     terms += [(abs(stride), None, None) for _, stride in address.dynamic]
     elements = kernel.params[address.buffer].elements
     reached: Extent = 1                                 # what shorter strides span
-    shared = []
+    shared: list[int] = []
     ordered = sorted(terms, key=lambda term: (term[0], term[2] is not None))
     for place, (stride, extent, dim) in enumerate(ordered):
         if not isinstance(reached, int) or not isinstance(elements, int):

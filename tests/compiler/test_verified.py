@@ -1,7 +1,7 @@
 """fb.compile(verify=True): planted faults are found, named and put down to who made them; right programs pass."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from checked import run
 from programs import lenet, mlp, program
+from random_graphs import Generator
 
 import flambeau as fb
 import flambeau.compiler
@@ -240,3 +241,13 @@ def test_stale_state_is_seen_on_the_data_that_shows_it() -> None:
     assert compiled(fb.ones(3)).tolist() == [1, 1, 1]
     with pytest.raises(VerificationError, match="forget, changes output 0, where"):
         compiled(fb.tensor([1.0, float("nan"), 2.0]))
+
+
+def test_random_graphs_hold_under_verify(seeds: Iterator[int]) -> None:
+    """No false alarms: what rounding may differ by is wide enough, whatever the graph."""
+    for seed in seeds:
+        made = Generator(seed)
+        try:
+            run(compile_graph(made.graph, verify=True), made.arrays)
+        except VerificationError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
