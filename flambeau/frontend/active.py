@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flambeau.ir.op import Op
 
 if TYPE_CHECKING:
+    from flambeau.frontend.autograd import Record
     from flambeau.frontend.tensor import Tensor
 
 
@@ -46,6 +47,8 @@ class Tracer(Protocol):
     def meet(self, t: Tensor) -> None: ...
 
     def is_leaf(self, t: Tensor) -> bool: ...
+
+    def record_of(self, t: Tensor) -> Record | None: ...
 
     def is_from_outside(self, t: Tensor) -> bool: ...
 

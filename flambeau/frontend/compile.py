@@ -25,7 +25,7 @@ from flambeau.frontend.nn.module import Module
 from flambeau.frontend.pytree import Structure, flatten
 from flambeau.frontend.state import CompiledMarker
 from flambeau.frontend.tensor import Tensor
-from flambeau.frontend.tracing import Binder, TracedCall
+from flambeau.frontend.tracing import TracedCall, trace_call
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
 from flambeau.runtime.forking import ForkSafeLock, no_forks
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 RECOMPILE_LIMIT = 64
 config.watch("disable_jit", epoch.bump)         # what a fast call compares
+config.watch("num_threads", epoch.bump)
 log = logging.getLogger("flambeau")
 
 
@@ -165,7 +166,7 @@ class CompiledFunction(CompiledMarker):
                     f"{self.name} was compiled for {len(self._entries)} signatures, which is its limit; the last time "
                     f"because {reason}", hint=f"{self._entries[0].remedy(structure, leaves)}, or raise recompile_limit")
             started = time.perf_counter()
-            traced = Binder(self.function, self.name, leaves, paths, structure).run()
+            traced = trace_call(self.function, self.name, leaves, paths, structure)
             trace_seconds = time.perf_counter() - started
             compiled = compile_graph(traced.graph, **self.how)
             entry = Entry(traced, compiled.executable, leaves, [p or "argument" for p in map(_short, paths)], structure,

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,11 +41,13 @@ class LeafGuard:
 
     __slots__ = ("cls", "expected", "is_leaf", "kind", "name", "requires_grad")
 
-    def __init__(self, leaf: Any, name: str, by_value: bool):
+    def __init__(self, leaf: Any, name: str, by_value: bool, is_captured: bool = False):
         self.name, self.requires_grad = name, False
         self.cls = type(leaf)
         self.expected: Any
-        if isinstance(leaf, Tensor):
+        if is_captured:
+            self.kind, self.expected = "object", leaf
+        elif isinstance(leaf, Tensor):
             self.kind, self.expected, self.requires_grad = "tensor", leaf._type, leaf._requires_grad
             self.is_leaf = leaf._record is None
         elif is_runtime_number(leaf) and not by_value:
@@ -124,11 +126,14 @@ class Entry:
                  structure: Structure | None, compile_backward: Callable[[Graph], Compiled]):
         self.traced, self.structure, self.names = traced, structure, names
         by_value = {s.key for s in traced.scalars if s.owner is None and s.guarded}
-        self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value) for n, leaf in enumerate(leaves)]
+        self.leaf_guards = [LeafGuard(leaf, names[n], n in by_value, n in traced.captured) for n, leaf in enumerate(leaves)]
         self.layouts = [(n, strides_of(leaves[n])) for n in traced.laid_out]
         self.repeated, self.distinct = _alike(leaves)
+        self._known: Set[int] = frozenset()
+        self._known_generation = -1
         self.guards = GuardSet(traced.heap)
         self.grad_enabled, self.default_dtype = grad_mode.enabled, get_default_dtype()
+        self._threads = config.num_threads if traced.heap.scope.names("get_num_threads") else None
         self.fixed_items = [s for s in traced.scalars if s.owner is not None and s.guarded]
         self._outside_of = {id(o.tensor): o for o in traced.outside}
         self._leaves_on_tape = [n for n in traced.arg_leaves if leaves[n]._requires_grad and
@@ -195,8 +200,19 @@ class Entry:
         return [id(leaves[n]) if id(leaves[n]) in self._outside_of else int(leaves[n]._record is not None)
                 for n in self._leaves_on_tape]
 
+    @property
+    def known(self) -> Set[int]:
+        """The tensors from outside that are no arguments, by id."""
+        if self._known_generation != self.guards.generation:
+            self._known_generation = self.guards.generation
+            self._known = self.guards.heap.tensors() | self._outside_of.keys()
+        return self._known
+
     def repeats_hold(self, leaves: Sequence[Any]) -> bool:
-        """The same tensors are given twice."""
+        """The same tensors are given twice, and none that the code also reaches by name."""
+        known = self.known
+        if known and any(id(leaves[n]) in known for n in self.traced.arg_leaves):
+            return False
         return all(leaves[n] is leaves[first] for n, first in self.repeated) and \
             all(len({id(leaves[n]) for n in group}) == len(group) for group in self.distinct)
 
@@ -212,7 +228,7 @@ class Entry:
             if not is_same(item.value, plain(item.owner[item.key])):      # type: ignore[index]
                 return False
         if self._epoch != epoch.value:
-            if not self.guards.holds() or not self._outside_holds():
+            if not self.guards.holds() or not self._outside_holds() or self._threads not in (None, config.num_threads):
                 return False
             self._epoch = epoch.value
             return True
@@ -273,7 +289,7 @@ class Entry:
             if not guard.holds(leaf):
                 return guard.difference(leaf)
         if not self.repeats_hold(leaves):
-            return "other arguments are one and the same tensor"
+            return "other arguments are one and the same tensor, or one that is captured"
         if grad_mode.enabled is not self.grad_enabled:
             return f"grad mode is {'on' if grad_mode.enabled else 'off'}"
         if get_default_dtype() is not self.default_dtype:

@@ -34,7 +34,7 @@ class Noticed(dict[Any, Any]):
         super().__delitem__(key)
         epoch.bump()
 
-    def __ior__(self, other: Any) -> Noticed:               # type: ignore[misc, override]
+    def __ior__(self, other: Any) -> Noticed:               # type: ignore[misc]
         self.update(other)
         return self
 

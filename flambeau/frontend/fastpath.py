@@ -132,6 +132,9 @@ class _Writer:
 
     def aliases(self) -> None:
         entry = self.entry
+        if entry.known and entry.traced.arg_leaves:
+            known = self.constant("known", entry.known)
+            self.put(f"if {' or '.join(f'id(a{n}) in {known}' for n in entry.traced.arg_leaves)}: return MISS")
         for n, first in entry.repeated:
             self.put(f"if a{n} is not a{first}: return MISS")
         for group in entry.distinct:

@@ -11,15 +11,15 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from flambeau.errors import CaptureError, TraceError
 from flambeau.frontend.epoch import epoch
-from flambeau.frontend.heap import Heap, Scope, functions_running, loaded_module
-from flambeau.frontend.reads import is_user_code, reads_of
+from flambeau.frontend.heap import Heap, Scope, functions_running
+from flambeau.frontend.reads import Reads, is_user_code, is_user_module, reads_of
 from flambeau.frontend.state import BY_VALUE, MISSING, Length, Node, TensorFacts
 from flambeau.frontend.where import describe, is_internal, user_location
 
@@ -39,7 +39,7 @@ class Watch:
         self.heap = Heap(self.scope)
         self.hook: Any = None           # what the framework's own entry points switch off and restore
         self._previous: Any = None
-        self._late: list[str] = []      # modules that the function itself loads
+        self._importing: types.FrameType | None = None          # a module that is being loaded
         self._settled: dict[int, types.CodeType] = {}
         self._opening: set[int] = set()       # codes that read attributes by computed names, by id
         self.heap.add_root(function, (getattr(function, "__name__", type(function).__name__), ""))
@@ -64,15 +64,18 @@ class Watch:
 
     def _profile(self, frame: types.FrameType, event: str, argument: Any) -> None:
         if event != "call":
-            if event == "c_call" and argument in _READERS or event == "return" and self._opening:
+            if event == "c_call" and argument in _READERS or \
+                    event == "return" and (self._opening or frame is self._importing):
                 self._see(frame, event, argument)
             return
         code = frame.f_code
-        if id(code) in self._settled:
+        if id(code) in self._settled or self._importing is not None:
             return
         if id(code) in self.scope.ran:
             self._open(frame)
-        elif is_user_code(code, frame.f_globals) and code.co_name != "<module>":
+        elif code.co_name == "<module>":
+            self._importing = frame             # what it defines is there when it has run
+        elif is_user_code(code, frame.f_globals):
             if not self._start(frame):
                 self._settle(code)
         elif id(code) not in _ELSEWHERE:
@@ -87,6 +90,8 @@ class Watch:
             code = frame.f_code
             if id(code) in self._opening or id(code) in self.scope.ran and argument.__name__ not in code.co_names:
                 self._open(frame)
+        elif frame is self._importing:
+            self._importing = None
         elif argument is not None and frame.f_back is not None:
             caller = frame.f_back.f_code
             if id(caller) in self._opening:
@@ -104,13 +109,7 @@ class Watch:
                 heap.add_root(function, (function.__name__, ""))
         reads, fresh = self.scope.add(code)
         heap.add_globals(frame.f_globals, reads.globals)
-        own = (frame.f_globals.get("__name__"),) if "__name__" in reads.globals else ()
-        for name in (*reads.modules, *own):
-            module = loaded_module(name)
-            if module is not None:
-                heap.add_module(module)
-            else:
-                self._late.append(name)
+        heap.add_globals(sys.modules, _module_names(reads, frame.f_globals))
         heap.start(code)
         heap.widen(fresh)
         if not _ENVIRONMENT.isdisjoint((*reads.globals, *reads.attributes)):
@@ -129,6 +128,7 @@ class Watch:
     def verify(self) -> None:
         """Raise CaptureError for state that the traced code itself changed, TraceError for iterators that it could
         use up only once."""
+        self.heap.adopt_modules()
         for node, step, then, now in self.heap.changes():
             if isinstance(node, TensorFacts) and step == ".requires_grad":
                 continue                # repeated after every call
@@ -139,12 +139,16 @@ class Watch:
         for value, path in self.heap.iterators:
             raise TraceError(f"{place(path, '')} is an iterator ({type(value).__name__}): what it gives would be frozen "
                              "into the compiled function", hint="pass what it gives as an argument")
+        if self.heap.was_drawn_from():
+            raise TraceError("a random number was drawn from Python's or NumPy's generator while a function was traced: it "
+                             "would be the same at every call",
+                             hint="draw with fb.rand and its like, or draw outside and pass the number as an argument")
         for node in self.heap.nodes.values():
             node.settle()
-        for name in self._late:
-            module = loaded_module(name)
-            if module is not None:
-                self.heap.add_module(module)
+
+    def tensors(self) -> Set[int]:
+        """The tensors that code reaches by name, by id."""
+        return self.heap.tensors()
 
     def knows(self, value: Any) -> bool:
         """True for an object that was there before the trace."""
@@ -158,6 +162,15 @@ class Watch:
 def _names_in(code: types.CodeType) -> frozenset[str] | None:
     """By which names code gets from one object to the next; None for those that go through all that there are."""
     return None if reads_of(code).is_deep else frozenset(code.co_names)
+
+
+def _module_names(reads: Reads, namespace: dict[str, Any]) -> list[str]:
+    """The modules of the user's that code imports or looks up, under the names they are loaded by."""
+    package = namespace.get("__package__") or ""
+    names = [name for name in reads.modules for name in (name, f"{package}.{name}".strip("."))]
+    if "__name__" in reads.globals:
+        names.append(namespace.get("__name__", ""))
+    return [name for name in names if name and is_user_module(name)]
 
 
 def place(path: tuple[str, str], step: str) -> str:

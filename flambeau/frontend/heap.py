@@ -12,6 +12,7 @@ import gc
 import io
 import logging
 import operator
+import pickle
 import random
 import sys
 import threading
@@ -26,6 +27,7 @@ import numpy as np
 from flambeau.frontend.epoch import Noticed
 from flambeau.frontend.reads import Reads, is_user_class, is_user_code, is_user_module, reads_of
 from flambeau.frontend.state import (
+    MISSING,
     Attributed,
     Class,
     CompiledMarker,
@@ -39,6 +41,7 @@ from flambeau.frontend.state import (
     Plain,
     StableItems,
     Stated,
+    TensorFacts,
     is_same,
     is_value,
     node_of,
@@ -46,8 +49,9 @@ from flambeau.frontend.state import (
 )
 
 _OPAQUE = (logging.Filterer, logging.Manager, io.IOBase, threading.Thread, threading.Event, threading.Condition,
-           threading.Semaphore, concurrent.futures.Executor, concurrent.futures.Future, random.Random,
-           np.random.Generator, np.random.RandomState, type(threading.Lock()), type(threading.RLock()), np.ufunc)
+           threading.Semaphore, concurrent.futures.Executor, concurrent.futures.Future, type(threading.Lock()),
+           type(threading.RLock()), np.ufunc)
+_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 _DATA_LIKE = (UserDict, UserList, UserString, ChainMap, types.SimpleNamespace, WeakKeyDictionary, WeakValueDictionary,
               WeakSet)
 _BUILTIN_METHODS = (types.BuiltinFunctionType, types.MethodWrapperType)
@@ -87,6 +91,10 @@ class Scope:
         read the number `trainer.step`."""
         return name in self.looked_at or callable(value)
 
+    def names(self, name: str) -> bool:
+        """True when code holds this name, for an attribute or a global."""
+        return name in self.attributes or any(name in found for found in self.globals_of.values())
+
     def names_in(self, namespace: dict[str, Any], names: Set[str]) -> Iterable[str]:
         """The names in a dict of globals, or of a module's, that code may read."""
         yield from self.globals_of.get(id(namespace), ())
@@ -99,7 +107,7 @@ class Scope:
 class Heap:
     """The nodes of everything that code in `scope` can reach from the roots."""
 
-    def __init__(self, scope: Scope):
+    def __init__(self, scope: Scope, is_tracing: bool = True):
         self.scope = scope
         self.nodes: dict[Any, Node] = {}            # by id of the object; attributes of containers apart
         self.roots: list[tuple[Any, Path]] = []     # objects to start from, kept alive
@@ -108,6 +116,10 @@ class Heap:
         self._named: list[Node] = []                # those that another name may add to
         self._waiting: defaultdict[int, list[types.FunctionType]] = defaultdict(list)      # by id of their code
         self._passed: dict[int, Any] = {}           # walked through, without a node
+        self._generators: list[tuple[Any, bytes]] = []          # of random numbers, and their state when they were met
+        if is_tracing:
+            self._meet_generator(getattr(random.random, "__self__", None))
+            self._meet_generator(getattr(np.random.rand, "__self__", None))
 
     # -- growing ----------------------------------------------------------------------------------------------------
 
@@ -125,13 +137,9 @@ class Heap:
         known.update(dict.fromkeys(fresh))
         node = self.nodes.get(id(namespace))
         if node is None:
-            self._add_namespace(namespace, ("", ""))
+            self._add_namespace(namespace, ("module", "") if namespace is sys.modules else ("", ""))
         else:
             self._extend([node], frozenset())
-
-    def add_module(self, module: types.ModuleType) -> None:
-        """Guard what a module holds under names that code uses, as `import` inside the function reaches it."""
-        self.add_root(module, (f"module {module.__name__!r}", ""))
 
     def widen(self, fresh: Set[str]) -> None:
         """Guard the attributes of these names, of all objects met so far."""
@@ -146,6 +154,10 @@ class Heap:
 
     def knows_function(self, code: types.CodeType) -> bool:
         return id(code) in self._waiting
+
+    def tensors(self) -> set[int]:
+        """Those met, by id."""
+        return {id(node.object) for node in self.nodes.values() if isinstance(node, TensorFacts)}
 
     def has_met(self, value: Any) -> bool:
         return id(value) in self.nodes or id(value) in self._passed
@@ -205,14 +217,16 @@ class Heap:
         if isinstance(value, type):
             return self._visit_class(value, path)
         if isinstance(value, types.ModuleType):
-            if is_user_module(value.__name__):
-                self.scope.modules.add(id(value.__dict__))
+            if is_user_module(value.__name__) or value.__name__.partition(".")[0] == "flambeau":
                 self._passed[id(value)] = value
-                self._add_namespace(value.__dict__, (path[0], path[1]))
+                return self._visit_namespace(value.__dict__, path)
             return []
         if isinstance(value, types.FunctionType):
             return self._visit_function(value, path)
         if isinstance(value, _OPAQUE) and not is_user_class(type(value)):
+            return []
+        if isinstance(value, _GENERATORS):
+            self._meet_generator(value)
             return []
         if isinstance(value, functools._lru_cache_wrapper):
             self.caches.append((value, value.cache_info().misses))
@@ -235,6 +249,14 @@ class Heap:
         else:
             found = self._visit_data(value, path)
         return found + ([(type(value), (type(value).__name__, ""))] if _has_python_class(value) else [])
+
+    def _visit_namespace(self, namespace: dict[str, Any], path: Path) -> list[tuple[Any, Path]]:
+        """A module's attributes; some may have been met as globals."""
+        self.scope.modules.add(id(namespace))
+        node = self.nodes.get(id(namespace))
+        if node is None:
+            return self._add(Namespace(namespace, path), id(namespace))
+        return _below(node, node.extend(self.scope, self.scope.attributes))
 
     def _visit_data(self, value: Any, path: Path) -> list[tuple[Any, Path]]:
         kind = node_of(value)
@@ -329,11 +351,31 @@ class Heap:
                 pairs += inner
         return True
 
+    def adopt_modules(self) -> None:
+        """Take modules that were loaded meanwhile as if they had been there, also as attributes of their packages."""
+        for node in list(self.nodes.values()):
+            if not isinstance(node, Namespace):
+                continue
+            if node.object is sys.modules:
+                node.held = {name: node.read(name) for name in node.held}
+                self._walk(_below(node, [("", module) for module in node.held.values() if module is not MISSING]))
+            elif id(node.object) in self.scope.modules:
+                loaded = {name for name in self.scope.attributes & node.object.keys() - node.held.keys()
+                          if isinstance(node.object[name], types.ModuleType)}
+                self._walk(_below(node, node.extend(self.scope, loaded)))
+
+    def _meet_generator(self, generator: Any) -> None:
+        self._passed[id(generator)] = generator
+        self._generators.append((generator, pickle.dumps(generator)))
+
+    def was_drawn_from(self) -> bool:
+        """True when a generator of Python's or NumPy's has moved on."""
+        return any(pickle.dumps(generator) != state for generator, state in self._generators)
+
     def restore(self) -> None:
         """Put back everything as it was."""
         for node in list(self.nodes.values()):
-            if node.differing() is not None:
-                node.restore()
+            node.restore()
 
     def clear_caches(self) -> None:
         """Caches forget what they got while the function was traced: it may be, or hold, a traced tensor."""
@@ -343,7 +385,7 @@ class Heap:
 
     def again(self) -> Heap:
         """A new walk from the same roots, over what is there now."""
-        made = Heap(self.scope)
+        made = Heap(self.scope, is_tracing=False)
         for key, node in self.nodes.items():
             if type(node) is Namespace and key in self.scope.globals_of:
                 made._add_namespace(node.object, node.path)
@@ -381,11 +423,3 @@ def _holds(cell: types.CellType, value: Any) -> bool:
         return cell.cell_contents is value
     except ValueError:
         return False
-
-
-def loaded_module(name: Any) -> types.ModuleType | None:
-    """A module of the user's that is loaded under that name."""
-    module = sys.modules.get(name)
-    return module if isinstance(module, types.ModuleType) and is_user_module(name) else None
-
-

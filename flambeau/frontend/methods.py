@@ -277,6 +277,9 @@ def _set_data(self: Tensor, value: Tensor) -> None:
 
 
 def _is_view(self: Tensor) -> bool:
+    if active.tracer is not None and self._storage.trace is not None and active.tracer.is_from_outside(self):
+        raise TraceError("whether an argument is a view was asked for in a compiled function", where=describe(
+            user_location()), hint="ask outside and pass the answer")
     return self._base is not None
 
 

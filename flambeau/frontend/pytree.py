@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,14 +103,24 @@ def _unflatten(structure: Structure | None, leaves: Any) -> Any:
     return record
 
 
+def with_keys(structure: Structure | None, function: Callable[[Any], Any]) -> Structure | None:
+    """The same structure with `function` applied to the keys of dicts."""
+    if structure is None:
+        return None
+    keys = tuple(map(function, structure.keys))
+    return dataclasses.replace(structure, keys=keys, key_kinds=tuple(map(type, keys)),
+                               children=tuple([with_keys(child, function) for child in structure.children]))
+
+
 def _remade(kind: type, structure: Structure, values: list[Any]) -> Any:
     if issubclass(kind, tuple):
         return tuple.__new__(kind, values)          # a namedtuple, or a Size
-    made = kind.__new__(kind)                       # a dict; its __init__ may want other arguments
+    made: Any = kind.__new__(kind)                  # a dict; its __init__ may want other arguments
     if structure.factory is not None:
         made.default_factory = structure.factory
+    put = OrderedDict.__setitem__ if isinstance(made, OrderedDict) else dict.__setitem__       # not the subclass's own
     for key, value in zip(structure.keys, values, strict=True):
-        dict.__setitem__(made, key, value)
+        put(made, key, value)
     return made
 
 

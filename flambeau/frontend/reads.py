@@ -23,6 +23,7 @@ _OF_ALL = frozenset(["vars", "__dict__", "asdict", "astuple", "deepcopy", "copy"
                      "__getstate__", "__slots__", "fields", "dumps"])
 _OF_ALL_DEEP = frozenset(["deepcopy", "asdict", "astuple", "dumps"])
 _OF_GLOBALS = frozenset(["globals", "eval", "exec"])
+_OF_MODULES = frozenset(["modules", "import_module", "__import__"])
 _SECOND = frozenset(["getattr", "hasattr", "setattr", "delattr", "getattr_static"])       # the argument that is a name
 _OF_NAMES = frozenset(["attrgetter"])
 _SILENT = frozenset(["CACHE", "EXTENDED_ARG", "NOP"])
@@ -89,7 +90,7 @@ def _found(code: types.CodeType) -> Reads:
     if "format" in called:                                  # "{0.width}".format(x)
         looked_at.update(name for text in _strings_in(code) for name in re.findall(r"\.(\w+)", text))
     attributes = looked_at | called
-    if "modules" in attributes or "import_module" in attributes or "import_module" in read_globals:
+    if not _OF_MODULES.isdisjoint((*attributes, *read_globals)):
         modules.update(dict.fromkeys(_strings_in(code)))
     used = attributes.union(read_globals)
     return Reads(tuple(read_globals), frozenset(attributes), frozenset(looked_at), tuple(modules), is_open,
@@ -219,7 +220,9 @@ def is_user_module(name: Any) -> bool:
         return True
     known = _is_user_module.get(name)
     if known is None:
-        known = _is_user_module[name] = _is_user_module_now(name)
+        known = _is_user_module_now(name)
+        if name in sys.modules:             # another may be loaded under this name later
+            _is_user_module[name] = known
     return known
 
 

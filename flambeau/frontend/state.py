@@ -6,6 +6,7 @@ and a part that was replaced by an equal one (another list with the same content
 """
 from __future__ import annotations
 
+import abc
 import array
 import contextvars
 import dataclasses
@@ -20,13 +21,13 @@ import operator
 import pathlib
 import types
 import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from flambeau.frontend.epoch import epoch
+from flambeau.frontend.epoch import Noticed, epoch
 from flambeau.frontend.reads import is_user_class, unwatched_names
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir.dtypes import DType
@@ -275,6 +276,8 @@ class Namespace(Open):
 
     def concerns(self, name: str, value: Any) -> bool:
         assert self.scope is not None
+        if isinstance(value, types.ModuleType):
+            return False                    # that was loaded
         if id(self.object) in self.scope.opened:
             return not name.startswith("__")
         return id(self.object) in self.scope.modules and super().concerns(name, value)
@@ -421,8 +424,8 @@ class Class(Parts):
         self.bases: list[tuple[type, frozenset[str]]] = []         # of the user's, and what names they had
 
     def read(self, key: str) -> Any:
-        if key == "__subclasses__":
-            now = tuple(self.object.__subclasses__())
+        if key in ("__subclasses__", "register"):
+            now: Any = tuple(self.object.__subclasses__()) if key != "register" else abc.get_cache_token()
             then = self.held.get(key)
             return then if then == now else now
         for base in self.object.__mro__:
@@ -437,6 +440,8 @@ class Class(Parts):
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         first, self.names = not self.bases, scope.attributes
         yield from names & {"__subclasses__"}
+        if first and isinstance(self.object, abc.ABCMeta):
+            yield "register"
         derives = any(not is_user_class(base) for base in self.mro[:-1])
         for base in self.object.__mro__:
             fields = base.__dict__
@@ -666,12 +671,13 @@ class TensorFacts(Parts):
 class Items(Node):
     """The contents of a list, tuple, deque or dict."""
 
-    __slots__ = ("items", "keys")
+    __slots__ = ("factory", "items", "keys")
 
     def __init__(self, object: Any, path: tuple[str, str]):
         super().__init__(object, path)
         self.items: list[Any] | None = None
         self.keys: list[Any] | None = None
+        self.factory = object.default_factory if isinstance(object, defaultdict) else None
 
     def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
         if self.items is not None:
@@ -680,7 +686,8 @@ class Items(Node):
         if self.keys is None:
             return [(f"[{n}]", value) for n, value in enumerate(self.items)]
         return [(self.label(key), value) for key, value in zip(self.keys, self.items, strict=True)] + \
-            [(" in a key", key) for key in self.keys if type(key) not in BY_VALUE]
+            [(" in a key", key) for key in self.keys if type(key) not in BY_VALUE] + \
+            [(".default_factory", self.factory)] * (self.factory is not None)
 
     def label(self, key: Any) -> str:
         return f"[{key!r}]" if type(key) in BY_VALUE else "[...]"
@@ -688,6 +695,8 @@ class Items(Node):
     def differing(self) -> tuple[str, Any, Any] | None:
         assert self.items is not None
         keys, items = _contents(self.object)
+        if self.factory is not None and self.object.default_factory is not self.factory:
+            return ".default_factory", self.factory, self.object.default_factory
         if len(items) != len(self.items):
             return "", Length(len(self.items)), Length(len(items))
         if keys is not None and self.keys is not None and not all_are(keys, self.keys):
@@ -705,12 +714,19 @@ class Items(Node):
         if type(other) is not type(self.object) or len(items) != len(self.items):
             return None
         found = list(zip(self.items, items, strict=True))
+        if self.factory is not None:
+            found.append((self.factory, other.default_factory))
         return found if keys is None or self.keys is None else [*zip(self.keys, keys, strict=True), *found]
 
     def restore(self) -> None:
         assert self.items is not None
         if isinstance(self.object, (tuple, types.MappingProxyType)) or self.differing() is None:
             return
+        if isinstance(self.object, np.ndarray):
+            self.object.flat[:] = self.items
+            return
+        if self.factory is not None:
+            self.object.default_factory = self.factory
         self.object.clear()
         if self.keys is None:
             self.object.extend(self.items)
@@ -722,6 +738,8 @@ class Items(Node):
         assert self.items is not None
         if isinstance(self.object, tuple):
             return []
+        if type(self.object) not in _PLAIN_CONTAINERS:
+            return super().test(name)
         it, count = name(self.object), len(self.items)
         if not count:
             return [f"if {it}: return False"]
@@ -739,6 +757,9 @@ class Length:
         self.value = value
 
 
+_PLAIN_CONTAINERS = (list, dict, deque, OrderedDict, Noticed)
+
+
 def _contents(value: Any) -> tuple[list[Any] | None, list[Any]]:
     if isinstance(value, OrderedDict):                  # has an order of its own
         return list(OrderedDict.keys(value)), list(OrderedDict.values(value))
@@ -746,6 +767,8 @@ def _contents(value: Any) -> tuple[list[Any] | None, list[Any]]:
         return list(dict.keys(value)), list(dict.values(value))
     if isinstance(value, types.MappingProxyType):
         return list(value), list(value.values())
+    if isinstance(value, np.ndarray):
+        return None, list(value.flat)
     return None, list(tuple.__iter__(value) if isinstance(value, tuple) else
                       list.__iter__(value) if isinstance(value, list) else value)
 
@@ -813,7 +836,7 @@ def node_of(value: Any) -> type[Node] | None:
     if isinstance(value, (set, frozenset, bytearray, array.array)):
         return Bits
     if isinstance(value, np.ndarray):
-        return Bits if value.nbytes <= LARGEST_ARRAY and not value.dtype.hasobject else Plain
+        return Items if value.dtype == object else Bits if value.nbytes <= LARGEST_ARRAY else Plain
     if isinstance(value, Tensor):
         return TensorFacts
     if isinstance(value, types.CellType):

@@ -264,7 +264,7 @@ class Tensor(TensorMethods):
     def grad_fn(self) -> Record | None:
         """The record of the operation that made this tensor; None for leaves."""
         self._up_to_date()
-        return self._record
+        return self._record if active.tracer is None else active.tracer.record_of(self)
 
     # -- Python protocol --------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import TraceError, UnsupportedError
-from flambeau.frontend.autograd import grad_mode, origin_of
+from flambeau.frontend.autograd import Record, grad_mode, origin_of
 from flambeau.frontend.dispatch import is_watched, up_to_date
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.inplace import through_views
@@ -84,7 +84,8 @@ class ScalarInput:
 class Trace:
     """The state of one trace; installed as `active.tracer` while the user's function runs."""
 
-    def __init__(self, name: str, watch: Watch):
+    def __init__(self, name: str, watch: Watch, numbers_are_fixed: bool = False):
+        self.numbers_are_fixed = numbers_are_fixed      # guarded by value, every one
         self.graph = Graph(name=name)
         self.watch = watch
         self.closed = False
@@ -335,9 +336,14 @@ class Trace:
         """True for all but arguments that lie in memory in another order."""
         return storage not in self._strides
 
+    def record_of(self, t: Tensor) -> Record | None:
+        """The operation that made this tensor, outside or in here."""
+        like = self.argument_of.get(id(t), t)
+        return t._record if t._record is not None else like._record
+
     def is_from_outside(self, t: Tensor) -> bool:
         """True for captured tensors and arguments."""
-        return t._storage.trace is None or id(t) in self.argument_of
+        return t._storage.trace is None or id(origin_of(t)) in self.argument_of
 
     def is_leaf(self, t: Tensor) -> bool:
         """True when no operation made this tensor, outside or in here."""
@@ -365,11 +371,11 @@ class Trace:
             return plain(value)
         return self._number(("item", id(owner), key), owner, key, plain(value), str(key))
 
-    def argument_number(self, value: float | int, leaf: int, label: str, kind: type | None = None) -> Scalar:
+    def argument_number(self, value: float | int, leaf: int, label: str, kind: type | None = None) -> Any:
         return self._number(("arg", leaf), None, leaf, value, label, kind)
 
     def _number(self, source: Any, owner: dict[str, Any] | None, key: Any, value: float | int, label: str,
-                kind: type | None = None) -> Scalar:
+                kind: type | None = None) -> Any:
         known = self._scalar_of.get(source)
         if known is None:
             graph_input = self.graph.add_input(SCALAR_TYPE, label, "scalar")
@@ -377,7 +383,7 @@ class Trace:
             known = Scalar(self._shell(graph_input, None), value, isinstance(value, int), frozenset([source]),
                            self._force, stands_for=kind)
             self._scalar_of[source] = known
-        return known
+        return known.force() if self.numbers_are_fixed else known
 
     def _force(self, sources: frozenset[Any]) -> None:
         for source in sources:

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import CaptureError, TraceError, UnsupportedError, listening
+from flambeau.errors import CaptureError, FlambeauError, TraceError, UnsupportedError, listening
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import grad_mode, origin_of
 from flambeau.frontend.gradients import Current, GradWrite, Home, ReadGrad, home_of
 from flambeau.frontend.guards import Watch
 from flambeau.frontend.heap import Heap
 from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
-from flambeau.frontend.pytree import Structure, flatten, unflatten
-from flambeau.frontend.scalars import Scalar, is_runtime_number, plain, settled
+from flambeau.frontend.pytree import Structure, flatten, unflatten, with_keys
+from flambeau.frontend.scalars import Scalar, forced, is_runtime_number, plain, settled
 from flambeau.frontend.segments import Differentiable, differentiate
 from flambeau.frontend.state import is_value
 from flambeau.frontend.storage import Storage
@@ -65,19 +65,41 @@ class TracedCall:
     read_grads: list[ReadGrad]
     outside: list[Outside]                  # every tensor from outside, gradients aside
     flags: list[tuple[Tensor, bool]]        # requires_grad of tensors from outside, as the function leaves it
+    captured: frozenset[int]                # leaves that are captured tensors
     heap: Heap                              # the Python state that the trace depends on
     differentiable: Differentiable | None = None
     autodiff: Graph | None = None
+
+
+def trace_call(function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
+               structure: Structure | None) -> TracedCall:
+    """Trace `function` on arguments that were flattened to `leaves`."""
+    binder = Binder(function, name, leaves, paths, structure)
+    try:
+        traced = binder.run()
+    except FlambeauError:
+        raise
+    except Exception:                       # perhaps of code that takes nothing but real numbers: json, decimal
+        if not binder.trace.scalars:
+            raise
+        binder = Binder(function, name, leaves, paths, structure, numbers_are_fixed=True)
+        traced = binder.run()
+    captured = binder.arguments_that_are_captured()
+    if captured:
+        binder = Binder(function, name, leaves, paths, structure, binder.trace.numbers_are_fixed, captured)
+        traced = binder.run()
+    return traced
 
 
 class Binder:
     """Runs `function` once under a Trace."""
 
     def __init__(self, function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
-                 structure: Structure | None):
+                 structure: Structure | None, numbers_are_fixed: bool = False, captured: frozenset[int] = frozenset()):
         self.function, self.leaves, self.paths, self.structure = function, leaves, paths, structure
+        self.captured = captured            # leaves that stand for themselves: captured tensors given as arguments
         self.watch = Watch(function)
-        self.trace = Trace(name, self.watch)
+        self.trace = Trace(name, self.watch, numbers_are_fixed)
         self.shell_of: dict[int, Tensor] = {}
         self.input_of: dict[Storage, Value] = {}
         self.read_of: dict[int, ReadGrad] = {}
@@ -92,6 +114,10 @@ class Binder:
                 active.tracer, listening.tell = self.trace, self.trace.fail
                 try:
                     result = self.function(*args, **kwargs)
+                except Exception as error:
+                    if self.trace.failure in (None, error):
+                        raise
+                    raise self.trace.failure from error         # caught, and told as something else
                 finally:
                     active.tracer = listening.tell = None
                     self._take_back_modes(*modes)
@@ -112,10 +138,17 @@ class Binder:
             if not is_done:
                 self.watch.restore()
 
+    def arguments_that_are_captured(self) -> frozenset[int]:
+        """Tensor arguments that the code also reaches by name: `is` would take them for others."""
+        met = self.watch.tensors() | self.trace.outside.keys()
+        return frozenset(n for n in self.shell_of if id(self.leaves[n]) in met)
+
     # -- going in ---------------------------------------------------------------------------------------------------
 
     def _bind(self, number: int, leaf: Any) -> Any:
         label = _label(self.paths[number])
+        if number in self.captured:
+            return leaf
         if isinstance(leaf, Tensor):
             for earlier, like in enumerate(self.leaves[:number]):
                 if like is leaf:
@@ -193,6 +226,7 @@ class Binder:
     def _finish(self, result: Any) -> TracedCall:
         trace, graph = self.trace, self.trace.graph
         leaves, _, structure = flatten(result)
+        structure = with_keys(structure, forced)
         grads, homes = self._grad_writes()
         specs, values = self._outputs(leaves, grads)
         differentiable = None
@@ -223,7 +257,7 @@ class Binder:
             [(o.tensor, o.tensor._requires_grad) for o in trace.outside.values()
              if o.tensor._requires_grad is not o.requires_grad
              and (o.tensor._record is None or o.tensor._record.tracer is not trace)],
-            self.watch.heap, differentiable, autodiff)
+            self.captured, self.watch.heap, differentiable, autodiff)
 
     def _states(self, homes: dict[int, Home]) -> list[Tensor | Home | Current]:
         """What each state is: gradients by the leaf they belong to, everything else as it is."""
