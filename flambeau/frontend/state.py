@@ -594,7 +594,8 @@ def _is_settled(value: Any) -> bool:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return getattr(value, "__dict__", None) or {}
+    found = getattr(value, "__dict__", None)
+    return found if isinstance(found, dict) else {}         # a class may call anything by that name
 
 
 class Attributed:
