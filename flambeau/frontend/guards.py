@@ -18,9 +18,9 @@ from typing import Any
 
 from flambeau.errors import CaptureError, TraceError
 from flambeau.frontend.epoch import epoch
-from flambeau.frontend.heap import Heap, Scope, functions_running
+from flambeau.frontend.heap import Heap, Path, Scope, functions_running
 from flambeau.frontend.reads import Reads, is_user_code, is_user_module, reads_of
-from flambeau.frontend.state import BY_VALUE, MISSING, Length, Node, TensorFacts
+from flambeau.frontend.state import BY_VALUE, MISSING, Length, Node, TensorFacts, spelled
 from flambeau.frontend.where import describe, is_internal, user_location
 
 _ELSEWHERE = frozenset(id(function.__code__) for function in (
@@ -173,15 +173,15 @@ def _module_names(reads: Reads, namespace: dict[str, Any]) -> list[str]:
     return [name for name in names if name and is_user_module(name)]
 
 
-def place(path: tuple[str, str], step: str) -> str:
+def place(path: Path, step: str) -> str:
     """global 'config' at .model.width"""
-    root, way = path[0] or step, path[1] + step if path[0] else ""
+    root, way = path[0] or step, spelled((path[1], step)) if path[0] else ""
     return f"{root} at {way}" if way else root
 
 
 def difference(node: Node, step: str, then: Any, now: Any) -> str:
     """In words: what changed."""
-    root, way = (node.path[0], node.path[1] + step) if node.path[0] else (step, "")
+    root, way = (node.path[0], spelled((node.path[1], step))) if node.path[0] else (step, "")
     at = f" at {way}" if way else ""
     if isinstance(then, Length):
         return f"{root} changed{at} in length from {then.value} to {now.value}"

@@ -42,6 +42,7 @@ from flambeau.frontend.state import (
     StableItems,
     Stated,
     TensorFacts,
+    Way,
     is_same,
     is_value,
     node_of,
@@ -55,7 +56,7 @@ _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 _DATA_LIKE = (UserDict, UserList, UserString, ChainMap, types.SimpleNamespace, WeakKeyDictionary, WeakValueDictionary,
               WeakSet)
 _BUILTIN_METHODS = (types.BuiltinFunctionType, types.MethodWrapperType)
-Path = tuple[str, str]                  # (root, way from there), for messages
+Path = tuple[str, Way]                  # (root, way from there), for messages
 
 
 class Scope:
@@ -396,7 +397,7 @@ class Heap:
 
 def _below(node: Node, steps: Iterable[tuple[str, Any]]) -> list[tuple[Any, Path]]:
     root, way = node.path
-    return [(value, (root, way + step) if root else (step, "")) for step, value in steps]
+    return [(value, (root, (way, step)) if root else (step, "")) for step, value in steps]
 
 
 def _cells_of(function: types.FunctionType) -> list[tuple[Any, Path]]:

@@ -86,7 +86,18 @@ def is_same(then: Any, now: Any) -> bool | None:
 
 _STRUCTURAL = (list, tuple, dict, set, frozenset, deque, bytearray, array.array, np.ndarray, types.MethodType,
                functools.partial, types.MappingProxyType)
+Way = str | tuple[Any, str]             # "", or (the way up to there, a step): spelled out only for messages
 Step = tuple[str, Any]                  # where a part is found below its object (".scale", "[3]"), and the part
+
+
+def spelled(way: Way) -> str:
+    """`.model.layers[3]`; the middle of a very long way is left out."""
+    steps = []
+    while isinstance(way, tuple):
+        way, step = way
+        steps.append(step)
+    steps.reverse()
+    return "".join(steps if len(steps) <= 24 else [*steps[:12], " ... ", *steps[-12:]])
 
 
 def all_are(now: Iterable[Any], then: Iterable[Any]) -> bool:
@@ -102,7 +113,7 @@ class Node:
     __slots__ = ("object", "path")
     stable: ClassVar[bool] = False          # it bumps the epoch when it changes
 
-    def __init__(self, object: Any, path: tuple[str, str]):
+    def __init__(self, object: Any, path: tuple[str, Way]):
         self.object, self.path = object, path
 
     def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
@@ -172,7 +183,7 @@ class Parts(Node):
 
     __slots__ = ("held",)
 
-    def __init__(self, object: Any, path: tuple[str, str]):
+    def __init__(self, object: Any, path: tuple[str, Way]):
         super().__init__(object, path)
         self.held: dict[str, Any] = {}
 
@@ -231,7 +242,7 @@ class Open(Parts):
 
     __slots__ = ("fields", "names", "scope")
 
-    def __init__(self, object: Any, path: tuple[str, str]):
+    def __init__(self, object: Any, path: tuple[str, Way]):
         super().__init__(object, path)
         self.scope: Scope | None = None
         self.names: Set[str] = frozenset()
@@ -416,7 +427,7 @@ class Class(Parts):
                         "__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__",
                         "__annotate__", "__annotate_func__", "__annotations_cache__", "__slotnames__"])
 
-    def __init__(self, object: Any, path: tuple[str, str]):
+    def __init__(self, object: Any, path: tuple[str, Way]):
         super().__init__(object, path)
         self.of_all = False
         self.names: Set[str] = frozenset()
@@ -507,7 +518,7 @@ class Instance(Open):
 
     __slots__ = ("kind", "of_all", "slots")
 
-    def __init__(self, object: Any, path: tuple[str, str]):
+    def __init__(self, object: Any, path: tuple[str, Way]):
         super().__init__(object, path)
         self.kind, self.of_all = type(object), False
         self.slots = {name: member for base in type(object).__mro__ for name, member in base.__dict__.items()
@@ -605,7 +616,7 @@ class Attributed:
 class Stated:
     """Mixed into classes that say themselves what is guarded of them (Optimizer)."""
 
-    def _state_node(self, path: tuple[str, str]) -> Node:
+    def _state_node(self, path: tuple[str, Way]) -> Node:
         raise NotImplementedError("Stated: define _state_node")
 
 
@@ -674,7 +685,7 @@ class Items(Node):
 
     __slots__ = ("factory", "items", "keys")
 
-    def __init__(self, object: Any, path: tuple[str, str]):
+    def __init__(self, object: Any, path: tuple[str, Way]):
         super().__init__(object, path)
         self.items: list[Any] | None = None
         self.keys: list[Any] | None = None

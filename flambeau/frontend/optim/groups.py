@@ -9,7 +9,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.heap import Scope
 from flambeau.frontend.reads import is_user_class
 from flambeau.frontend.scalars import is_runtime_number, plain
-from flambeau.frontend.state import Instance, Node, Stated, Step, all_are, is_same
+from flambeau.frontend.state import Instance, Node, Stated, Step, Way, all_are, is_same
 from flambeau.frontend.tensor import Tensor
 
 _OWN = frozenset(["state", "param_groups"])
@@ -49,7 +49,7 @@ class Group(dict[str, Any], Stated):
     def copy(self) -> dict[str, Any]:
         return dict(self.items())
 
-    def _state_node(self, path: tuple[str, str]) -> Node:
+    def _state_node(self, path: tuple[str, Way]) -> Node:
         return GroupState(self, path)
 
 

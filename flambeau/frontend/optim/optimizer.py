@@ -19,7 +19,7 @@ from flambeau.frontend.functions.coerce import tensor_of
 from flambeau.frontend.nn.conversion import clear_grad
 from flambeau.frontend.optim.groups import Group, OptimizerState, Part, decisive
 from flambeau.frontend.scalars import Scalar, plain
-from flambeau.frontend.state import Node, Stated
+from flambeau.frontend.state import Node, Stated, Way
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
@@ -236,7 +236,7 @@ class Optimizer(Stated):
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
 
-    def _state_node(self, path: tuple[str, str]) -> Node:
+    def _state_node(self, path: tuple[str, Way]) -> Node:
         return OptimizerState(self, path)
 
 
