@@ -51,7 +51,7 @@ class LeafGuard:
             self.kind, self.expected, self.requires_grad = "tensor", leaf._type, leaf._requires_grad
             self.is_leaf = leaf._record is None
         elif is_runtime_number(leaf) and not by_value:
-            self.kind, self.expected = "number", type(leaf)
+            self.kind, self.expected = "number", type(settled(leaf))
         elif isinstance(settled(leaf), (int, float, str, bytes, type(None), complex, np.generic, frozenset)):
             self.kind, self.expected = "value", settled(leaf)
         else:
@@ -69,7 +69,7 @@ class LeafGuard:
                     self.expected = leaf._type          # the same object next time, in all likelihood
                 return True
             case "number":
-                return type(leaf) is self.expected and is_runtime_number(leaf)
+                return type(settled(leaf)) is self.expected and is_runtime_number(leaf)
             case "value":
                 return bool(is_same(self.expected, settled(leaf)))
             case _:
@@ -88,9 +88,9 @@ class LeafGuard:
                 return f"{self.name} is {'a leaf' if leaf._record is None else 'no leaf'} of autograd"
             return f"{self.name} {'requires' if leaf._requires_grad else 'does not require'} grad"
         if self.kind == "number":
-            if type(leaf) is self.expected:
+            if type(settled(leaf)) is self.expected:
                 return f"{self.name} is {leaf}, an integer beyond 2**31, which is guarded by value"
-            return f"{self.name} is {type(leaf).__name__}, was {self.expected.__name__}"
+            return f"{self.name} is {type(settled(leaf)).__name__}, was {self.expected.__name__}"
         if self.kind == "value":
             return f"{self.name} is {leaf!r}, was {self.expected!r}"
         return f"{self.name} is another {type(leaf).__name__}"

@@ -108,8 +108,8 @@ class _Writer:
                 self.put(f"if (a{n}._record is None) is not {guard.is_leaf}: return MISS")
             self.put(f"if a{n}._type is not {known}.expected and not {known}.holds(a{n}): return MISS")
         elif guard.kind == "number":
-            self.put(f"if type(a{n}) is not {self.constant('kind', guard.expected)}: return MISS")
-            if guard.expected is np.ndarray:
+            self.put(f"if type(a{n}) is not {self.constant('kind', guard.cls)}: return MISS")
+            if guard.cls is np.ndarray:
                 self.put(f"if not {known}.holds(a{n}): return MISS")
             elif not issubclass(guard.expected, (float, np.floating)):
                 self.put(f"if not {-INTEGER_LIMIT} <= a{n} <= {INTEGER_LIMIT}: return MISS")

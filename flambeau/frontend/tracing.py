@@ -20,7 +20,7 @@ from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.pytree import Structure, flatten, unflatten, with_keys
 from flambeau.frontend.scalars import Scalar, forced, is_runtime_number, plain, settled
 from flambeau.frontend.segments import Differentiable, differentiate
-from flambeau.frontend.state import is_value
+from flambeau.frontend.state import is_same, is_value
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.trace import Outside, ScalarInput, Trace
@@ -218,7 +218,7 @@ class Binder:
 
     def _check_hyperparameters(self) -> None:
         for scalar in self.trace.scalars.values():
-            if scalar.owner is not None and scalar.owner[scalar.key] != scalar.value:
+            if scalar.owner is not None and not is_same(scalar.value, plain(scalar.owner[scalar.key])):
                 raise CaptureError(f"{scalar.key!r} changed from {scalar.value!r} to {scalar.owner[scalar.key]!r} while it "
                                    "was traced: a compiled function can't repeat such a side effect",
                                    hint="step the scheduler outside the compiled function")

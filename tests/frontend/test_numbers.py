@@ -20,6 +20,7 @@ from number_cases import CASES, DTYPES, UNDEFINED, ask, numbers, recorded, same,
 
 import flambeau as fb
 import flambeau.nn.functional as F
+from flambeau import optim
 
 
 def _ours(dtype: str) -> fb.Tensor:
@@ -297,6 +298,38 @@ def test_a_0d_array_is_read_at_every_call() -> None:
     n[()] = 5.0
     assert (scaled(x, n).item(), branched(x, n).item()) == (5.0, 1.0)
     assert (len(scaled.signatures), len(branched.signatures)) == (1, 2)
+
+
+@pytest.mark.parametrize("values", [(2, 2.5), (2.5, 2)])
+def test_a_0d_array_of_another_dtype_is_another_number(values: tuple[float, float]) -> None:
+    def scaled(x: Any, n: Any) -> Any:
+        return x * n
+
+    compiled, x = fb.compile(scaled), fb.arange(3)
+    for value in map(np.array, values):
+        found, right = compiled(x, value), scaled(x, value)
+        assert (found.dtype, found.tolist()) == (right.dtype, right.tolist())
+
+
+def test_a_hyperparameter_that_is_a_0d_array_of_another_dtype_is_another_number() -> None:
+    optimizer, x = optim.SGD([fb.ones(1)], lr=np.array(1)), fb.arange(3)
+    scaled = fb.compile(lambda x: x * optimizer.param_groups[0]["lr"])
+    assert scaled(x).tolist() == [0, 1, 2]
+    optimizer.param_groups[0]["lr"] = np.array(0.5)
+    assert scaled(x).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_a_learning_rate_that_is_nan_is_no_change_of_it() -> None:
+    weight = fb.ones(1, requires_grad=True)
+    optimizer = optim.SGD([weight], lr=math.nan)
+
+    @fb.compile
+    def step() -> None:
+        weight.sum().backward()
+        optimizer.step()
+
+    step()
+    assert math.isnan(weight.item())
 
 
 LEAKS: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 from flambeau.frontend.active import active
 from flambeau.frontend.heap import Scope
 from flambeau.frontend.reads import is_user_class
-from flambeau.frontend.scalars import is_runtime_number, plain
+from flambeau.frontend.scalars import is_runtime_number, plain, settled
 from flambeau.frontend.state import Instance, Node, Stated, Step, Way, all_are, is_same
 from flambeau.frontend.tensor import Tensor
 
@@ -76,9 +76,9 @@ def facts_of(group: dict[str, Any], with_numbers: bool) -> list[Any]:
         elif with_numbers:
             found.append(value)
         elif is_runtime_number(value):
-            found += (type(value), bool(value == 0))
+            found += (type(settled(value)), bool(value == 0))
         elif type(value) is tuple and all(map(is_runtime_number, value)):
-            found += map(type, value)
+            found += [type(settled(number)) for number in value]
         elif key not in _HINTS:
             found.append(value)
     return found
