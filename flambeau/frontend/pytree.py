@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import UnsupportedError, VerificationError
+from flambeau.ir.dtypes import DType
 
 LEAF = None
 DEEPEST = 100           # containers within containers; one that contains itself is deeper than any number
@@ -64,7 +65,7 @@ def _entries(tree: Any) -> tuple[tuple[Any, ...], Sequence[Any], Sequence[str]] 
     if isinstance(tree, dict):
         keys = tuple(tree)
         return keys, list(tree.values()), [f"[{k!r}]" for k in keys]
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, (type, DType)):      # there is one object of each dtype
         names = (*(f.name for f in dataclasses.fields(tree) if hasattr(tree, f.name)),
                  *(n for n in getattr(tree, "__dict__", {}) if n not in tree.__dataclass_fields__))
         return names, [getattr(tree, n) for n in names], [f".{n}" for n in names]

@@ -141,7 +141,7 @@ class Binder:
     def arguments_that_are_captured(self) -> frozenset[int]:
         """Tensor arguments that the code also reaches by name: `is` would take them for others."""
         met = self.watch.tensors() | self.trace.outside.keys()
-        return frozenset(n for n in self.shell_of if id(self.leaves[n]) in met)
+        return frozenset(n for n, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor) and id(leaf) in met)
 
     # -- going in ---------------------------------------------------------------------------------------------------
 

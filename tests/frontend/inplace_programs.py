@@ -324,7 +324,8 @@ def as_function(program: Program, lib: Any, f64: Any, tensors: dict[str, Any]) -
     made."""
     names = [n for n in program.shapes if n.startswith("h")]
     body = "\n".join(f"    {line}" for line in program.lines)
-    source = f"def program(d, e):\n{body}\n    return {', '.join(names)},\n"
-    scope = {"lib": lib, "f64": f64, **{n: t for n, t in tensors.items() if n in LEAVES}}
+    captured = {n: t for n, t in tensors.items() if n in LEAVES}
+    source = f"def program(d, e):\n    global {', '.join(captured)}\n{body}\n    return {', '.join(names)},\n"
+    scope = {"lib": lib, "f64": f64, **captured}
     exec(compile(source, "<program>", "exec"), scope)
     return scope["program"]

@@ -133,6 +133,19 @@ def test_appending_to_a_list_raises() -> None:
         f(fb.ones(1))
 
 
+def test_a_dtype_is_an_argument_and_a_result_like_any_object() -> None:
+    f = fb.compile(lambda x, dtype: (x.to(dtype), fb.full_like(x, 3, dtype=dtype), [dtype], x.dtype))
+    x = fb.tensor([1, 2], dtype=fb.int32)
+    for dtype in (fb.float64, fb.int64, fb.bfloat16, fb.float64):
+        cast, filled, same, own = f(x, dtype)
+        assert (cast.dtype, filled.dtype, own) == (dtype, dtype, fb.int32)
+        assert same[0] is dtype
+        assert cast.tolist() == [1, 2]
+        assert filled.tolist() == [3, 3]
+    assert len(f.signatures) == 3
+    assert "argument 1" in f.signatures[1].reason
+
+
 def test_changing_an_argument_container_raises() -> None:
     @fb.compile
     def f(items):

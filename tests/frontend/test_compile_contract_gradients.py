@@ -749,6 +749,15 @@ def an_argument_that_is_captured_too(compiled):
 
 
 @cases.same
+def a_captured_tensor_as_two_arguments(compiled):
+    w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    f = compiled(lambda a, b: (a * b + w * 3).sum().backward())
+    for a, b in ((w, w), (w, v), (v, w), (v, v), (w, w)):
+        f(a, b)
+        yield w, v
+
+
+@cases.same
 def an_argument_that_is_captured_too_outside(compiled):
     w, v = leaf(1.0, 2.0), leaf(3.0, 4.0)
     f = compiled(lambda a: (a * a + w * 3).sum())
