@@ -246,6 +246,19 @@ def changed_and_used(saved: Callable[[fb.Tensor], fb.Tensor], change: Callable[[
     y.sum().backward()
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_quotient_may_be_changed(compiled: bool) -> None:
+    def step(x: Any, w: Any) -> Any:
+        h = x / w
+        h += 1
+        h.mul_(2)
+        return h.sum()
+
+    x, w = (fb.tensor([n, 1.0], requires_grad=True) for n in (3.0, 2.0))
+    (fb.compile(step) if compiled else step)(x, w).backward()
+    assert (x.grad.tolist(), w.grad.tolist()) == ([1.0, 2.0], [-1.5, -2.0])
+
+
 @pytest.mark.parametrize(
     ("saved", "change"),
     [

@@ -265,7 +265,8 @@ sub = _declare("sub", 2, np.subtract, "sub", lambda b, g, z, x, y: g, lambda b, 
 mul = _declare("mul", 2, np.multiply, "mul", lambda b, g, z, x, y: b.mul(g, y), lambda b, g, z, x, y: b.mul(g, x),
                domain="number", exact=True)
 div = _declare("div", 2, np.divide, "div", lambda b, g, z, x, y: b.div(g, y),
-               lambda b, g, z, x, y: b.neg(b.mul(b.div(g, y), z)), within=[ANYWHERE, AWAY_FROM_ZERO], exact=True)
+               # not z, which may be changed in place, as PyTorch lets it be
+               lambda b, g, z, x, y: b.neg(b.mul(b.div(g, y), b.div(x, y))), within=[ANYWHERE, AWAY_FROM_ZERO], exact=True)
 floor_divide = _declare("floor_divide", 2, _no_zero_divisor(np.floor_divide), "floordiv", _level, _level,
                         domain="number", within=[ANYWHERE, AWAY_FROM_ZERO])
 trunc_divide = _declare("trunc_divide", 2, _no_zero_divisor(_np_trunc_divide), lambda e, x, y: e("truncdiv", x, y),
