@@ -61,7 +61,7 @@ class Cursor:
     def fail(self, wanted: str, token: Token | None = None) -> NoReturn:
         """Raise ParseError: `wanted` was expected at `token`, by default the next one."""
         token = token or self.token
-        found = "the end of the text" if token.kind == "end" else repr(token.text)
+        found = "the end of the text" if token.kind == "end" else repr(token.text[:80])
         self.error(f"expected {wanted}, found {found}", token)
 
     def error(self, message: str, token: Token | None = None) -> NoReturn:

@@ -30,7 +30,7 @@ def test_subtraction_from_an_int() -> None:
     assert (5 - B).evaluate({"B": 2}) == 3  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("size", [0, 7, -2, B, -B, B + 1, 2 * B * T + B - 4, B * B * B, 3 - T, Dim("_x1") * 10])
+@pytest.mark.parametrize("size", [0, 7, 2**63 - 1, B, -B, B + 1, 2 * B * T + B - 4, B * B * B, 3 - T, Dim("_x1") * 10])
 def test_text_comes_back(size: object) -> None:
     assert parse_size(str(size)) == size
 
@@ -48,6 +48,12 @@ def test_an_unbound_name_is_a_key_error() -> None:
 @pytest.mark.parametrize("text", ["", "2B", "B-1", "B**2", "a b", "1.5", "+", "B+"])
 def test_what_is_no_size_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="identifier|invalid literal"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["-2", "9223372036854775808", "2*B + -2*B + -1"])
+def test_sizes_lie_between_0_and_2_to_the_63(text: str) -> None:
+    with pytest.raises(ValueError, match="is no size: sizes lie between 0 and 2"):
         parse_size(text)
 
 

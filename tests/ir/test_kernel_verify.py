@@ -5,7 +5,7 @@ import kernel_samples as samples
 import numpy as np
 import pytest
 
-from flambeau.errors import GraphError
+from flambeau.errors import GraphError, ParseError
 from flambeau.ir.dtypes import bf16, f32, f64, i8
 from flambeau.ir.kernel import (
     SCALAR_OPS,
@@ -155,7 +155,7 @@ def test_inner_dims_are_not_walked_outside_their_stage():
 @pytest.mark.parametrize(("schedule", "message"), [
     ("vector_dim=2", "vector_dim %i2 is neither parallel nor walked by a stage"),
     ("unroll=0", "unroll=0 is not a positive int"),
-    ("grain=true", "grain=True is not a positive int"),
+    ("grain=-1", "grain=-1 is not a positive int"),
     ("vector_dim=1, block=64", "block=64 needs a parallel vector_dim"),
 ])
 def test_mistakes_in_a_loop_schedule(schedule, message):
@@ -165,6 +165,11 @@ def test_mistakes_in_a_loop_schedule(schedule, message):
 def test_good_schedules():
     for schedule in (LoopSchedule(0, 4, 1024, 2), LoopSchedule(1, 4), LoopSchedule()):
         verify_kernel(replace(loop_of(), schedule=schedule))
+
+
+def test_a_setting_of_a_schedule_has_its_type():
+    with pytest.raises(ParseError, match="expected a value of type int for grain, found 'true'"):
+        loop_of(schedule="schedule grain=true")
 
 
 def test_mistakes_in_the_frame_of_a_loop():
