@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +105,14 @@ DTYPES = ["float64", "float32", "bfloat16", "float16"]
 COMPILED = [name for name in CASES if not name.startswith(UNSUPPORTED_COMPILED)]
 
 
-def assert_compiled_edges_are_the_eager_ones(names: Iterable[str], dtype: str) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_compiled_edges_are_the_eager_ones(dtype: str, request: pytest.FixtureRequest) -> None:
+    """A draw of the functions; with --seeds, all of them (minutes)."""
+    every = request.config.getoption("--seeds") is not None
     wrong: list[str] = []
-    for name in names:
+    for name in COMPILED if every else random.Random(dtype).sample(COMPILED, 8):
         wrong += mismatches(name, dtype, results(ours, name, dtype, compiled=True), results(ours, name, dtype))
     assert not wrong, "\n".join(wrong)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_some_compiled_edges_are_the_eager_ones(dtype: str) -> None:
-    assert_compiled_edges_are_the_eager_ones(random.Random(dtype).sample(COMPILED, 8), dtype)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_all_compiled_edges_are_the_eager_ones(dtype: str) -> None:
-    assert_compiled_edges_are_the_eager_ones(COMPILED, dtype)
 
 
 @pytest.mark.torch
