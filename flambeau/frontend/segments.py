@@ -89,7 +89,7 @@ def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int
         raise UnsupportedError(f"the backward of {graph.name} (a gradient hook, or a Function's backward) changes a tensor "
                                "in place or sets .grad, which a backward() outside of it can't repeat",
                                hint="call backward() inside the compiled function")
-    joint = graph.copy()
+    joint = graph.copy() if any(w.segment.error is None for w in walked) else graph
     local = {node for node in graph.toposort() if node.seq >= first and node.op.name != "input"}
     residuals: list[tuple[Segment, list[Value]]] = []
     for w in walked:
