@@ -446,3 +446,27 @@ def test_remainder_has_the_gradient_of_its_parts() -> None:
     x, w = fb.tensor([5.5, -5.5], requires_grad=True), fb.tensor([2.0, 2.0], requires_grad=True)
     (x % w).sum().backward()
     assert (x.grad.tolist(), w.grad.tolist()) == ([1.0, 1.0], [-2.0, 3.0])
+
+
+@pytest.mark.parametrize("made", [
+    lambda x, w: F.batch_norm(x, None, None, training=True), lambda x, w: F.layer_norm(x, (4,)),
+    lambda x, w: F.group_norm(x, 2), lambda x, w: F.instance_norm(x), lambda x, w: F.normalize(x),
+    lambda x, w: F.softsign(x), lambda x, w: x / w, lambda x, w: F.cosine_similarity(x, w, dim=2),
+], ids=["batch_norm", "layer_norm", "group_norm", "instance_norm", "normalize", "softsign", "div", "cosine_similarity"])
+def test_results_that_pytorch_does_not_save_may_be_changed_in_place(made: Any) -> None:
+    def gradients(in_place: bool, compiled: bool) -> list[np.ndarray]:
+        x = fb.linspace(0.1, 2.5, 24, dtype=fb.float64).reshape(2, 2, 6)[..., :4].square().requires_grad_()
+        w = fb.linspace(0.5, 1.5, 16, dtype=fb.float64).reshape(2, 2, 4).requires_grad_()
+
+        def step() -> None:
+            y = made(x, w)
+            y = F.leaky_relu(y.mul_(3), 0.5, inplace=True) if in_place else F.leaky_relu(y * 3, 0.5)
+            (y * y).sum().backward()
+
+        (fb.compile(step) if compiled else step)()
+        return [t.grad.numpy() for t in (x, w) if t.grad is not None]
+
+    expected = gradients(False, False)
+    for compiled in (False, True):
+        for found, due in zip(gradients(True, compiled), expected, strict=True):
+            np.testing.assert_allclose(found, due, rtol=1e-12, atol=1e-15)

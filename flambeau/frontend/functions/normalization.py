@@ -14,6 +14,7 @@ from flambeau.frontend.functions.coerce import Number, cast, one_tensor, reshape
 from flambeau.frontend.functions.elementwise import add, clamp, div, mul
 from flambeau.frontend.functions.inplace import overwrite
 from flambeau.frontend.functions.reductions import mean, norm, over, var_mean
+from flambeau.frontend.functions.views import clone
 from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -21,10 +22,12 @@ from flambeau.ir import ops
 
 
 def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, dims: Sequence[int]) -> Tensor:
-    """y * weight + bias, both spread along `dims`."""
+    """y * weight + bias, both spread along `dims`. Never y itself where a gradient needs it: users may change theirs."""
     shape = y._type.static_shape
     if weight is not None:
         y = mul(y, spread(weight, shape, dims))
+    elif bias is None and y._requires_grad:
+        return clone(y)
     return y if bias is None else add(y, spread(bias, shape, dims))
 
 
