@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
@@ -330,7 +329,7 @@ class Entry:
                     return guard.remedy(leaf)
             if any(not is_same(s.value, plain(s.owner[s.key])) for s in self.fixed_items):      # type: ignore[index]
                 return "the function looks at a hyperparameter (if, int(), printing): compute with it instead"
-            if re.search(r"changed from -?[\d.]+(e-?\d+)? to ", self.why_not(structure, leaves)):
+            if self.guards.number_changed():
                 return "pass what changes as an argument: numbers among the arguments may be others at every call"
         return "keep what changes out of the function, or pass it as a tensor (explain() lists what changed each time)"
 

@@ -13,6 +13,7 @@ import threading
 import types
 from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -20,6 +21,7 @@ from flambeau.errors import CaptureError, TraceError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.heap import Heap, Path, Scope, functions_running
 from flambeau.frontend.reads import Reads, is_user_code, is_user_module, reads_of
+from flambeau.frontend.scalars import is_runtime_number
 from flambeau.frontend.state import BY_VALUE, MISSING, Length, Node, TensorFacts, spelled
 from flambeau.frontend.where import describe, is_internal, user_location
 
@@ -207,7 +209,7 @@ class GuardSet:
         self.generation += 1
         nodes = list(heap.nodes.values())
         self._stable = [node for node in nodes if node.stable]
-        volatile = [node for node in nodes if not node.stable]
+        volatile = [node for node in nodes if not node.stable and node.test(str)]       # tuples can't change
         self._epoch = epoch.value
         self.quick = _generated(volatile)
         self._volatile = volatile
@@ -237,6 +239,10 @@ class GuardSet:
     def broken(self) -> str | None:
         """The first thing that does not hold, in words."""
         return next((difference(*change) for change in self.heap.changes()), None)
+
+    def number_changed(self) -> bool:
+        """True when that is a number."""
+        return any(is_runtime_number(then) and is_runtime_number(now) for _, _, then, now in islice(self.heap.changes(), 1))
 
 
 def _generated(nodes: list[Node]) -> Callable[[], bool]:

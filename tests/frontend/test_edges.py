@@ -247,6 +247,13 @@ def test_transposed_convolution_takes_any_output_padding_below_its_dilation() ->
     np.testing.assert_array_equal(cut.numpy(), plain.numpy()[..., 1:, 1:])
 
 
+def test_equal_middles_share_the_gradient_of_a_median() -> None:
+    assert gradient(lambda x: x.median(), [2.0, 1.0, 1.0, 2.0]) == [0.0, 0.5, 0.5, 0.0]
+    assert gradient(lambda x: x.median(), [-INF, -INF, 1.0]) == [0.5, 0.5, 0.0]
+    assert gradient(lambda x: x.median(), [NAN, 1.0, NAN]) == [0.5, 0.0, 0.5]
+    assert gradient(lambda x: x.median(), [3.0, 1.0, 2.0]) == [0.0, 0.0, 1.0]
+
+
 # -- counting and integers --------------------------------------------------------------------------------------------
 
 

@@ -232,6 +232,13 @@ def test_the_limit_names_what_changed_last() -> None:
             scale = float(n)
             named(fb.ones(1))
     assert "as an argument" in caught.value.hint
+    config = {"scale": 0.0}
+    held = fb.compile(lambda t: t * config["scale"], recompile_limit=3)
+    with pytest.raises(fb.errors.UnsupportedError) as caught:
+        for n in range(5):
+            config["scale"] = -float(n)
+            held(fb.ones(1))
+    assert "as an argument" in caught.value.hint
 
 
 # -- signatures -------------------------------------------------------------------------------------------------------

@@ -90,11 +90,11 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
 
 
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The median (the lower of two), NaN if there is one: of all elements, or (values, indices) along dim."""
+    """The median (the lower of two), NaN if there is one: of all elements, equal ones sharing its gradient, or (values,
+    indices) along dim."""
     x = one_tensor("median", input)
     if dim is None:
-        flat = reshaped(x, (x.numel(),))
-        return median(flat, 0).values
+        return _median_of_all(reshaped(x, (x.numel(),)))
     dim = wrap_dim(dim, x.ndim, "median")
     size = x._type.static_shape[dim] if x.ndim else 1
     if size == 0:
@@ -105,6 +105,13 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
         is_nan = dispatch(ops.isnan, greatest.values)
         return ValuesAndIndices(*[dispatch(ops.where, is_nan, a, b) for a, b in zip(greatest, found, strict=True)])
     return found
+
+
+def _median_of_all(x: Tensor) -> Tensor:
+    found = median(x, 0).values
+    values, middle = _values(x, "median"), _values(found, "median")
+    ties = np.flatnonzero((values == middle) | (values != values) & (middle != middle))
+    return found if len(ties) == 1 else max_(dispatch(ops.Take(0), x, holding(ties, dt.i64)))
 
 
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,

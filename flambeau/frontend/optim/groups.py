@@ -174,8 +174,8 @@ class OptimizerState(Instance):
     def _has_same_state(self) -> bool:
         """Entry for entry the same objects, in the same order."""
         states = self.object.state
-        return (len(states) == len(self.states) and sum(map(len, states.values())) == len(self.state_values)
-                and all_are(states, self.states) and all_are(chain.from_iterable(states.values()), self.state_keys)
+        return (len(states) == len(self.states) and list(chain.from_iterable(states.values())) == self.state_keys
+                and all_are(states, self.states)
                 and all_are(chain.from_iterable(map(dict.values, states.values())), self.state_values))
 
     def _only_grew(self) -> bool:
