@@ -170,7 +170,8 @@ class _LoopEmitter:
         for name, copy, value in self.retried(stage) if self.may_overflow(stage) else self.reduced(stage, None):
             self.scope.define(name, copy, value)
 
-    def reduced(self, stage: Stage, scale: ll.Value | None) -> list[Result]:
+    def reduced(self, stage: Stage, scale: float | None) -> list[Result]:
+        """The stage's loops. scale: of terms of sums in f32; None where an infinite one can't be taken again."""
         accumulators = [self.accumulator(stage, number, scale) for number in range(len(stage.reductions))]
         copies = self.carried_copies(stage)
         carry = [value for _ in range(copies) for acc in accumulators for value in acc.initial()]
@@ -185,29 +186,38 @@ class _LoopEmitter:
         return sums and not stage.stores and not is_empty(self.kernel, stage)
 
     def retried(self, stage: Stage) -> list[Result]:
-        """The stage's loops, and once more with its terms scaled down if a sum came out infinite or NaN: partial sums
+        """The stage's loops, and if a sum came out infinite or NaN other ones, whose terms are scaled down: partial sums
         may overflow where the whole sum does not."""
-        emitter, before = self.emitter, self.emitter.block
+        emitter = self.emitter
+        found = self.reduced(stage, 1.0)
+        first = emitter.block
         again, settled = emitter.append_basic_block("again"), emitter.append_basic_block("settled")
-        emitter.branch(again)
+        emitter.cbranch(self.are_finite(stage, found), settled, again)
         emitter.position_at_end(again)
-        scale = emitter.phi(F32)            # of sums in f32
-        scale.add_incoming(constant(F32, 1.0), before)
-        found = self.reduced(stage, scale)
+        scaled = self.reduced(stage, SMALL)
+        last = emitter.block
+        emitter.branch(settled)
+        emitter.position_at_end(settled)
+        made = list[Result]()
+        for (name, copy, value), (_, _, other) in zip(found, scaled, strict=True):
+            either = emitter.phi(value.type)
+            either.add_incoming(value, first)
+            either.add_incoming(other, last)
+            made.append((name, copy, either))
+        return made
+
+    def are_finite(self, stage: Stage, found: list[Result]) -> ll.Value:
+        """Whether all sums in f32 are numbers."""
+        emitter = self.emitter
         sums = {r.id for r in stage.reductions if r.combiner == "sum" and self.plan.dtype_of[r.value] is f32}
-        is_fine: ll.Value | None = None
+        fine: ll.Value | None = None
         for name, _, value in found:
             if name in sums:
-                small = emitter.fcmp_ordered("<", emitter.overloaded("fabs", value),
-                                             constant(F32, math.inf, lanes_of(value)))
-                fine = emitter.reduce("and", small)
-                is_fine = fine if is_fine is None else emitter.and_(is_fine, fine)
-        assert is_fine is not None, "some sum may overflow"
-        is_first = emitter.fcmp_ordered("==", scale, constant(F32, 1.0))
-        scale.add_incoming(constant(F32, SMALL), emitter.block)
-        emitter.cbranch(emitter.and_(emitter.not_(is_fine), is_first), again, settled)
-        emitter.position_at_end(settled)
-        return found
+                small = emitter.reduce("and", emitter.fcmp_ordered("<", emitter.overloaded("fabs", value),
+                                                                   constant(F32, math.inf, lanes_of(value))))
+                fine = small if fine is None else emitter.and_(fine, small)
+        assert fine is not None, "some sum may overflow"
+        return fine
 
     # -- values ---------------------------------------------------------------------------------------------------
 
@@ -355,7 +365,7 @@ class _LoopEmitter:
 
     # -- reductions -----------------------------------------------------------------------------------------------
 
-    def accumulator(self, stage: Stage, number: int, scale: ll.Value | None) -> Accumulator:
+    def accumulator(self, stage: Stage, number: int, scale: float | None) -> Accumulator:
         reduction = stage.reductions[number]
         known = [e for dim in stage.dims if isinstance(e := self.kernel.extents[dim], int)]
         points = math.prod(known) if len(known) == len(stage.dims) else None
@@ -366,7 +376,7 @@ class _LoopEmitter:
         if is_sum and dtype is f32 and scale is None:               # it can't be taken again
             return Accumulator(self.emitter, reduction, f64, lanes, points)
         is_long = is_sum and dtype in (f32, f64) and terms > BLOCK
-        its_scale = scale if is_sum and dtype is f32 else None
+        its_scale = scale if is_sum and dtype is f32 and scale is not None else 1.0
         return Accumulator(self.emitter, reduction, dtype, lanes, points, is_long, its_scale)
 
     def carried_copies(self, stage: Stage) -> int:

@@ -50,7 +50,7 @@ class Accumulator:
     lanes: int
     points: int | None
     has_total: bool = False             # the sum is flushed every BLOCK terms
-    scale: ll.Value | None = None       # f32: terms are multiplied by it, and the sum, merged in f64, divided
+    scale: float = 1.0                  # f32: terms are multiplied by it, and the sum, merged in f64, divided
 
     @property
     def tracks_position(self) -> bool:
@@ -99,7 +99,7 @@ class Accumulator:
         """The totals alone, and the accumulator that merges them."""
         wide = replace(self, dtype=dtypes.f64, has_total=False)
         if not self.has_total:
-            return (self, state) if self.scale is None else (wide, [self._widened(state[0])])
+            return (self, state) if self.scale == 1.0 else (wide, [self._widened(state[0])])
         value, total, compensation = state
         known = self.emitter.fcmp_ordered("ord", compensation, compensation)       # of infinities it is a NaN
         compensation = self.emitter.select(known, compensation, constant(F64, 0.0, self.lanes))
@@ -115,9 +115,8 @@ class Accumulator:
         if not self.tracks_position:
             if mask is not None:
                 value = self.emitter.select(mask, value, constant(self._element(), self._identity(), self.lanes))
-            if self.scale is not None:
-                scale = self.emitter.splat(self.scale, self.lanes) if self.lanes > 1 else self.scale
-                return [self.emitter.multiply_add(value, scale, state[0]), *state[1:]]
+            if self.scale != 1.0:
+                value = self.emitter.fmul(value, constant(F32, self.scale, self.lanes))
             return [self._combine(state[0], value), *state[1:]]
         assert position is not None, "argmax and argmin are told the position"
         better = self._is_better(value, state[0])
@@ -152,10 +151,8 @@ class Accumulator:
             return _magnitudes_mirrored(Vec(self.emitter, state[0])).as_float().value
         if self.widens:
             lanes, total = lanes_of(state[0]), state[0]
-            if self.scale is not None:
-                is_one = self.emitter.fcmp_ordered("==", self.scale, constant(F32, 1.0))
-                factor = self.emitter.select(is_one, constant(F64, 1.0), constant(F64, 1.0 / SMALL))
-                total = self.emitter.fmul(total, self.emitter.splat(factor, lanes) if lanes > 1 else factor)
+            if self.scale != 1.0:
+                total = self.emitter.fmul(total, constant(F64, 1.0 / self.scale, lanes))
             kind = vector_type(compute_type(self.reduction.dtype.name), lanes)
             return self.emitter.round_to(self.emitter.fptrunc(total, kind), self.reduction.dtype.name)
         return self.emitter.round_to(state[0], self.reduction.dtype.name)
