@@ -292,3 +292,29 @@ def test_integers_are_pooled_and_convolved(wrapped: Any) -> None:
     assert t.tolist() == [[[[0, 1, 1], [4, 10, 6], [4, 9, 5]]]]
     assert fb.sign(fb.tensor([True, False])).tolist() == [True, False]
     assert fb.square(fb.tensor([True, False])).dtype is fb.int64
+
+
+@both
+@pytest.mark.parametrize(("make", "least", "value", "gradient"), [
+    (lambda x: x.std(), 20.0, 492.75, [-0.52783203125, 0.060882568359375, 0.466796875]),
+    (lambda x: fb.std_mean(x)[0], 20.0, 492.75, [-0.52783203125, 0.060882568359375, 0.466796875]),
+    (lambda x: F.gelu(x, approximate="tanh").sum(), -700.0, 1600.0, [0.0, 1.0, 1.0]),
+    (lambda x: F.scaled_dot_product_attention(*[x[:, None]] * 3).sum(), 20.0, 3000.0, [0.0, 0.0, 3.0]),
+    (lambda x: F.cosine_similarity(x[1:], x[1:] * 2, dim=0), 20.0, 1.0, [0.0, 0.0, 0.0]),
+], ids=["std", "std_mean", "gelu_tanh", "attention", "cosine_similarity"])
+def test_steps_beyond_float16_do_not_show_in_float16_results(wrapped: Any, make: Any, least: float, value: float,
+                                                              gradient: list[float]) -> None:
+    x = fb.tensor([least, 600.0, 1000.0], dtype=fb.float16, requires_grad=True)
+    y = wrapped(make)(x)
+    y.backward()
+    assert y.dtype is fb.float16
+    np.testing.assert_allclose([y.item(), *x.grad.tolist()], [value, *gradient], rtol=1e-3, atol=1e-6)
+
+
+@both
+def test_cosine_embedding_loss_adds_its_epsilon_to_squared_norms(wrapped: Any) -> None:
+    x = fb.tensor([[3e-7, 4e-7]], dtype=fb.float64, requires_grad=True)
+    y = fb.tensor([[1.0, 0.0]], dtype=fb.float64)
+    loss = wrapped(lambda x: F.cosine_embedding_loss(x, y, fb.tensor([1])))(x)
+    loss.backward()
+    np.testing.assert_allclose([loss.item(), *x.grad.tolist()[0]], [0.73167184227, -830028.434, 85865.0107], rtol=1e-7)

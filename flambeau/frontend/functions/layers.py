@@ -142,6 +142,9 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
         times = query._type.static_shape[-3] // key._type.static_shape[-3]
         key, value = repeat_interleave(key, times, -3), repeat_interleave(value, times, -3)
     factor = 1 / math.sqrt(max(query._type.static_shape[-1], 1)) if scale is None else scale
+    dtype = query._type.dtype
+    if dtype.itemsize == 2:                 # scores and their gradients may be beyond f16 where the result is not
+        query, key, value = (cast(t, dt.f32) for t in (query, key, value))
     scores = matmul(mul(query, factor), matrix_transposed(key))
     if is_causal:
         rows, columns = positions(*scores._type.static_shape[-2:])
@@ -151,7 +154,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     weights = safe_softmax(scores)
     if dropout_p > 0.0:
         weights = dropout(weights, dropout_p)
-    return matmul(weights, value)
+    return cast(matmul(weights, value), dtype)
 
 
 def safe_softmax(scores: Tensor) -> Tensor:

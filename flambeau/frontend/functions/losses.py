@@ -18,7 +18,19 @@ from flambeau.frontend.functions.coerce import (
     tensor_of,
     user_line,
 )
-from flambeau.frontend.functions.elementwise import add, choose, clamp, div, exp, log, mul, neg, sub, xlogy
+from flambeau.frontend.functions.elementwise import (
+    add,
+    choose,
+    clamp,
+    div,
+    exp,
+    hypot,
+    log,
+    mul,
+    neg,
+    sub,
+    xlogy,
+)
 from flambeau.frontend.functions.reductions import mean, norm
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.tensor import Tensor
@@ -315,8 +327,10 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
 
 def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: Any = None,
                           reduce: Any = None, reduction: str = "mean") -> Tensor:
-    """1 - cos where the target is 1, max(0, cos - margin) where it is -1."""
-    cosine = cosine_similarity(input1, input2, dim=-1, eps=1e-12)
+    """1 - cos where the target is 1, max(0, cos - margin) where it is -1. In cos, 1e-12 is added to squared norms."""
+    x, y = floating("cosine_embedding_loss", input1, input2)
+    x, y = (div(v, hypot(norm(v, 2, -1, keepdim=True), tensor_of(1e-6, v.dtype))) for v in (x, y))
+    cosine = sum_(mul(x, y), -1)
     positive = dispatch(ops.gt, target, tensor_of(0, target.dtype))
     return reduced(dispatch(ops.where, expanded(positive, cosine._type.static_shape), sub(1.0, cosine),
                             clamp(sub(cosine, margin), min=0.0)), reduction)
@@ -330,8 +344,8 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (|x1| |x2|) along dim, each norm being at least eps."""
     x, y = floating("cosine_similarity", x1, x2)
-    lengths = mul(clamp(norm(x, 2, dim), min=eps), clamp(norm(y, 2, dim), min=eps))
-    return div(sum_(mul(x, y), dim), lengths)
+    x, y = (div(v, clamp(norm(v, 2, dim, keepdim=True), min=eps)) for v in (x, y))       # |x| |y| itself may overflow
+    return sum_(mul(x, y), dim)
 
 
 __all__ = [

@@ -115,22 +115,28 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
 # -- moments ----------------------------------------------------------------------------------------------------------
 
 
-def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
-             correction: int | float | None = None) -> tuple[Tensor, Tensor]:
-    """(variance, mean) over `dim`; the variance divides by n - correction (1 by default: unbiased)."""
+def _moments(input: Tensor, dim: Any, unbiased: bool | None, correction: int | float | None, name: str
+             ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
+    """(x, variance, mean, dims): the moments of x over `dim`, float32 for 16-bit floats."""
     if isinstance(dim, bool):               # var(x, False) is var(x, unbiased=False)
         dim, unbiased = None, dim
     if correction is None:
         correction = 1 if unbiased is None or unbiased else 0
-    x = one_tensor("var", input)
-    _check_float(x, "var")
-    dims = wrap_dims(dim, x.ndim, "var")
+    x = one_tensor(name, input)
+    _check_float(x, name)
+    dims = wrap_dims(dim, x.ndim, name)
     wide = _wide(x)
     average = _mean(wide, dims)
     centred = dispatch(ops.sub, wide, over(average, x, dims))
     squares = dispatch(ops.Sum(dims), dispatch(ops.mul, centred, centred))
     divisor = builtins.max(count(x, dims) - correction, 0)
-    variance = dispatch(ops.div, squares, tensor_of(float(divisor), wide._type.dtype))
+    return x, dispatch(ops.div, squares, tensor_of(float(divisor), wide._type.dtype)), average, dims
+
+
+def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+             correction: int | float | None = None) -> tuple[Tensor, Tensor]:
+    """(variance, mean) over `dim`; the variance divides by n - correction (1 by default: unbiased)."""
+    x, variance, average, dims = _moments(input, dim, unbiased, correction, "var")
     dtype = x._type.dtype
     return kept(cast(variance, dtype), x, dims, keepdim), kept(cast(average, dtype), x, dims, keepdim)
 
@@ -144,14 +150,15 @@ def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
 def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
         correction: int | float | None = None) -> Tensor:
     """The square root of the variance. The gradient of a constant is 0."""
-    return dispatch(ops.root, var(input, dim, unbiased, keepdim, correction=correction))
+    return std_mean(input, dim, unbiased, keepdim, correction=correction)[0]
 
 
 def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
              correction: int | float | None = None) -> tuple[Tensor, Tensor]:
     """(standard deviation, mean) over `dim`."""
-    variance, average = var_mean(input, dim, unbiased, keepdim, correction=correction)
-    return dispatch(ops.root, variance), average
+    x, variance, average, dims = _moments(input, dim, unbiased, correction, "std")
+    deviation, dtype = dispatch(ops.root, variance), x._type.dtype      # a variance may be beyond f16 where its root is not
+    return kept(cast(deviation, dtype), x, dims, keepdim), kept(cast(average, dtype), x, dims, keepdim)
 
 
 # -- extremes ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from flambeau.errors import KernelError
 from flambeau.ir.op import OPS
 from flambeau.ir.ops.families import ScalarExpression
 from flambeau.ir.ops.families import declare as _declare
+from flambeau.ir.ops.normalization import widened
 from flambeau.ir.ops.sampling import ANYWHERE, AWAY_FROM_ZERO, BETWEEN_STEPS, POSITIVE
 
 if TYPE_CHECKING:
@@ -131,12 +132,13 @@ def _gelu_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
 
 def _gelu_tanh_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
     """With t = tanh(u(x)): 0.5*(1 + t) + 0.5*x*(1 - t*t)*u'(x)"""
+    dtype, g, x = x.dtype, widened(b, g), widened(b, x)           # u' is beyond f16 from x = 700 on
     square = _square(b, x)
     u = b.mul(_scaled(b, x, _SQRT_2_OVER_PI), _plus(b, _scaled(b, square, _GELU_CUBIC), 1.0))
     slope = _scaled(b, _plus(b, _scaled(b, square, 3 * _GELU_CUBIC), 1.0), _SQRT_2_OVER_PI)
     t = b.tanh(u)
     curved = b.mul(b.mul(x, _one_minus(b, _square(b, t))), slope)
-    return b.mul(g, _scaled(b, b.add(_plus(b, t, 1.0), curved), 0.5))
+    return b.cast(b.mul(g, _scaled(b, b.add(_plus(b, t, 1.0), curved), 0.5)), dtype)
 
 
 def _silu_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
