@@ -145,7 +145,8 @@ def origin_of(t: Tensor) -> Tensor:
 
 
 class set_grad_enabled:
-    """Turn recording on or off: `set_grad_enabled(False)` at once, or `with set_grad_enabled(False):` for a block."""
+    """Turn recording on or off: `set_grad_enabled(False)` at once, `with set_grad_enabled(False):` for a block, or
+    `@set_grad_enabled(False)` for a function."""
 
     def __init__(self, mode: bool):
         self.mode, self.saved = bool(mode), grad_mode.enabled
@@ -156,6 +157,16 @@ class set_grad_enabled:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         grad_mode.enabled = self.saved
+
+    def __call__(self, function: F) -> F:
+        grad_mode.enabled = self.saved
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with set_grad_enabled(self.mode):
+                return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
 
 
 class _Mode:

@@ -750,3 +750,13 @@ def test_results_with_nothing_to_do_are_copies_too(function: Any) -> None:
     with fb.no_grad():
         copy.add_(1)
     assert x.tolist() == [3.0]
+
+
+def test_set_grad_enabled_decorates_functions() -> None:
+    @fb.set_grad_enabled(False)
+    def f(x):
+        return x * 2
+
+    assert fb.is_grad_enabled()
+    x = fb.ones(1, requires_grad=True)
+    assert not f(x).requires_grad and not fb.compile(f)(x).requires_grad and (x * 2).requires_grad
