@@ -91,7 +91,10 @@ def write(target: Tensor, value: Tensor) -> None:
     if not array.flags.writeable:
         raise UnsupportedError("in-place write to a tensor whose elements share memory (made by expand), or whose "
                                "memory is read-only", hint="clone() it first")
-    np.copyto(array, value._data())
+    source = value._data()
+    if value._storage is target._storage:
+        source = source.copy()          # NumPy copies in one pass where both have one dim, whatever their strides
+    np.copyto(array, source)
     if is_watched(target):
         target._storage.version += 1
 

@@ -470,3 +470,23 @@ def test_results_that_pytorch_does_not_save_may_be_changed_in_place(made: Any) -
     for compiled in (False, True):
         for found, due in zip(gradients(True, compiled), expected, strict=True):
             np.testing.assert_allclose(found, due, rtol=1e-12, atol=1e-15)
+
+
+def test_a_source_that_overlaps_its_target_is_read_before_it_is_written() -> None:
+    def strided(x):
+        x[::2] = x[0:3]
+        return x
+
+    def column(x):
+        x[:, 1] = x[1, :]
+        return x
+
+    def shifted(x):
+        x[1:] = x[:-1]
+        return x
+
+    for f in (strided, shifted):
+        for g in (f, fb.compile(f)):
+            assert g(fb.arange(5.0)).tolist() == ([0, 1, 1, 3, 2] if f is strided else [0, 0, 1, 2, 3])
+    for g in (column, fb.compile(column)):
+        assert g(fb.arange(9.0).reshape(3, 3)).tolist() == [[0, 3, 2], [3, 4, 5], [6, 5, 8]]
