@@ -21,9 +21,9 @@ from flambeau.frontend.entry import Entry
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.explain import explain
 from flambeau.frontend.fastpath import MISS
+from flambeau.frontend.guards.markers import CompiledMarker
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.pytree import Structure, flatten
-from flambeau.frontend.state import CompiledMarker
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.tracing import TracedCall, trace_call
 from flambeau.ir.collector import paused_collector

@@ -16,12 +16,12 @@ from flambeau.frontend.dispatch import dispatch, write
 from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.fastpath import make_fast_call
 from flambeau.frontend.gradients import Home, ReadGrad
-from flambeau.frontend.guards import GuardSet
+from flambeau.frontend.guards.values import is_same
+from flambeau.frontend.guards.watch import GuardSet
 from flambeau.frontend.layout import strides_of
 from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.pytree import Structure, unflatten
 from flambeau.frontend.scalars import is_runtime_number, plain, settled
-from flambeau.frontend.state import is_same
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.tracing import TracedCall, hooks_of

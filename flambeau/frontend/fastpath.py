@@ -16,9 +16,9 @@ from flambeau.frontend.autograd import grad_mode
 from flambeau.frontend.dispatch import is_stale
 from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.gradients import Home
+from flambeau.frontend.guards.values import MISSING
 from flambeau.frontend.layout import is_row_major
 from flambeau.frontend.scalars import INTEGER_LIMIT
-from flambeau.frontend.state import MISSING
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.runtime.buffer import allocator

@@ -15,7 +15,7 @@ from typing import Any
 from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.autograd import Record, grad_mode, origin_of
 from flambeau.frontend.dispatch import is_watched, up_to_date
-from flambeau.frontend.guards import Watch
+from flambeau.frontend.guards.watch import Watch
 from flambeau.frontend.inplace import through_views
 from flambeau.frontend.layout import is_row_major, strides_of
 from flambeau.frontend.scalars import Scalar, is_runtime_number, plain

@@ -14,13 +14,13 @@ from flambeau.errors import CaptureError, FlambeauError, TraceError, Unsupported
 from flambeau.frontend.active import active
 from flambeau.frontend.autograd import grad_mode, origin_of
 from flambeau.frontend.gradients import Current, GradWrite, Home, ReadGrad, home_of
-from flambeau.frontend.guards import Watch
-from flambeau.frontend.heap import Heap
+from flambeau.frontend.guards.heap import Heap
+from flambeau.frontend.guards.values import is_same, is_value
+from flambeau.frontend.guards.watch import Watch
 from flambeau.frontend.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.pytree import Structure, flatten, unflatten, with_keys
 from flambeau.frontend.scalars import Scalar, forced, is_runtime_number, plain, settled
 from flambeau.frontend.segments import Differentiable, differentiate
-from flambeau.frontend.state import is_same, is_value
 from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.frontend.trace import Outside, ScalarInput, Trace

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import Noticed, epoch
+from flambeau.frontend.guards.markers import Attributed
 from flambeau.frontend.nn import conversion, state, tree
 from flambeau.frontend.nn.hooks import Hook, RemovableHandle, call_with_hooks
 from flambeau.frontend.nn.parameter import Parameter
-from flambeau.frontend.state import Attributed
 from flambeau.frontend.tensor import Tensor
 
 M = TypeVar("M", bound="Module")

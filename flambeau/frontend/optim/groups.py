@@ -6,10 +6,13 @@ from itertools import chain, islice
 from typing import Any
 
 from flambeau.frontend.active import active
-from flambeau.frontend.heap import Scope
-from flambeau.frontend.reads import is_user_class
+from flambeau.frontend.guards.attributes import Instance
+from flambeau.frontend.guards.heap import Scope
+from flambeau.frontend.guards.markers import Stated
+from flambeau.frontend.guards.node import Node
+from flambeau.frontend.guards.reads import is_user_class
+from flambeau.frontend.guards.values import Step, Way, all_are, is_same
 from flambeau.frontend.scalars import is_runtime_number, plain, settled
-from flambeau.frontend.state import Instance, Node, Stated, Step, Way, all_are, is_same
 from flambeau.frontend.tensor import Tensor
 
 _OWN = frozenset(["state", "param_groups"])

@@ -6,7 +6,9 @@ through the contents of containers, to any depth. Each object met becomes a Node
 """
 from __future__ import annotations
 
+import array
 import concurrent.futures
+import contextvars
 import functools
 import gc
 import io
@@ -17,7 +19,8 @@ import random
 import sys
 import threading
 import types
-from collections import ChainMap, UserDict, UserList, UserString, defaultdict
+import weakref
+from collections import ChainMap, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Iterable, Iterator, Set
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
@@ -25,29 +28,14 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import numpy as np
 
 from flambeau.frontend.epoch import Noticed
-from flambeau.frontend.reads import Reads, is_user_class, is_user_code, is_user_module, reads_of
-from flambeau.frontend.state import (
-    MISSING,
-    Attributed,
-    Class,
-    CompiledMarker,
-    Function,
-    Instance,
-    Items,
-    Namespace,
-    Node,
-    NoticedAttributes,
-    Parts,
-    Plain,
-    StableItems,
-    Stated,
-    TensorFacts,
-    Way,
-    is_same,
-    is_value,
-    node_of,
-    steps_through,
-)
+from flambeau.frontend.guards.attributes import Class, Instance, NoticedAttributes, TensorFacts
+from flambeau.frontend.guards.contents import LARGEST_ARRAY, Bits, Items, StableItems
+from flambeau.frontend.guards.markers import Attributed, CompiledMarker, Stated
+from flambeau.frontend.guards.names import Cell, Function, Namespace, Variable
+from flambeau.frontend.guards.node import WRAPPERS, Node, Parts, Plain
+from flambeau.frontend.guards.reads import Reads, is_user_class, is_user_code, is_user_module, reads_of
+from flambeau.frontend.guards.values import MISSING, Way, is_same, is_value
+from flambeau.frontend.tensor import Tensor
 
 _OPAQUE = (logging.Filterer, logging.Manager, io.IOBase, threading.Thread, threading.Event, threading.Condition,
            threading.Semaphore, concurrent.futures.Executor, concurrent.futures.Future, type(threading.Lock()),
@@ -424,3 +412,38 @@ def _holds(cell: types.CellType, value: Any) -> bool:
         return cell.cell_contents is value
     except ValueError:
         return False
+
+
+def node_of(value: Any) -> type[Node] | None:
+    """The kind of node that an object of no special kind gets; None: nothing in it can change or be reached."""
+    if isinstance(value, WRAPPERS):
+        return Plain
+    if isinstance(value, dict):
+        return Items
+    if isinstance(value, (list, tuple, deque, types.MappingProxyType)):
+        return Items
+    if isinstance(value, (set, frozenset, bytearray, array.array)):
+        return Bits
+    if isinstance(value, np.ndarray):
+        return Items if value.dtype == object else Bits if value.nbytes <= LARGEST_ARRAY else Plain
+    if isinstance(value, Tensor):
+        return TensorFacts
+    if isinstance(value, types.CellType):
+        return Cell
+    if isinstance(value, contextvars.ContextVar):
+        return Variable
+    return None
+
+
+def steps_through(value: Any) -> Iterator[Any]:
+    """What a wrapper function of the framework or of a package closes over."""
+    for cell in value.__closure__ or ():
+        try:
+            held = cell.cell_contents
+        except ValueError:
+            continue
+        if not isinstance(held, weakref.WeakKeyDictionary):     # what it keeps to be faster
+            yield held
+    wrapped = getattr(value, "__wrapped__", None)
+    if wrapped is not None:
+        yield wrapped

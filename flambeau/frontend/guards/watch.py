@@ -19,10 +19,13 @@ from typing import Any
 
 from flambeau.errors import CaptureError, TraceError
 from flambeau.frontend.epoch import epoch
-from flambeau.frontend.heap import Heap, Path, Scope, functions_running
-from flambeau.frontend.reads import Reads, is_user_code, is_user_module, reads_of
+from flambeau.frontend.guards.attributes import TensorFacts
+from flambeau.frontend.guards.contents import Length
+from flambeau.frontend.guards.heap import Heap, Path, Scope, functions_running
+from flambeau.frontend.guards.node import Node
+from flambeau.frontend.guards.reads import Reads, is_user_code, is_user_module, reads_of
+from flambeau.frontend.guards.values import BY_VALUE, MISSING, spelled
 from flambeau.frontend.scalars import is_runtime_number
-from flambeau.frontend.state import BY_VALUE, MISSING, Length, Node, TensorFacts, spelled
 from flambeau.frontend.where import describe, is_internal, user_location
 
 _ELSEWHERE = frozenset(id(function.__code__) for function in (
