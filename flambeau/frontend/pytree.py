@@ -123,9 +123,3 @@ def _remade(kind: type, structure: Structure, values: list[Any]) -> Any:
     for key, value in zip(structure.keys, values, strict=True):
         put(made, key, value)
     return made
-
-
-def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The same containers with `function` applied to each leaf."""
-    leaves, _, structure = flatten(tree)
-    return unflatten(structure, [function(leaf) for leaf in leaves])

@@ -2,6 +2,7 @@
 recompile."""
 from __future__ import annotations
 
+import builtins
 import collections
 import copy
 import dataclasses
@@ -1120,6 +1121,15 @@ def test_is_compiled_once(program):
     found = program(20)
     assert len(getattr(found, "_compiled", found).signatures) == 1
 
+
+
+def test_what_was_put_among_the_builtins_is_read(monkeypatch):
+    monkeypatch.setattr(builtins, "guards_scale", lambda: 2.0, raising=False)
+    scaled = fb.compile(lambda x: x * guards_scale() + len([x]))        # noqa: F821
+    assert scaled(fb.ones(1)).item() == 3.0
+    monkeypatch.setattr(builtins, "guards_scale", lambda: 4.0)
+    assert scaled(fb.ones(1)).item() == 5.0
+    assert "guards_scale" in scaled.signatures[1].reason
 
 
 def test_a_global_that_is_a_module_is_replaced():

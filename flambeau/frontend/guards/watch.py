@@ -6,6 +6,7 @@ the end of the trace whatever changed is an effect that later calls would not re
 """
 from __future__ import annotations
 
+import builtins
 import operator
 import os
 import sys
@@ -114,6 +115,7 @@ class Watch:
                 heap.add_root(function, (function.__name__, ""))
         reads, fresh = self.scope.add(code)
         heap.add_globals(frame.f_globals, reads.globals)
+        heap.add_globals(_BUILTINS, _own_builtins(reads, frame.f_globals))
         heap.add_globals(sys.modules, _module_names(reads, frame.f_globals))
         heap.start(code)
         heap.widen(fresh)
@@ -167,6 +169,17 @@ class Watch:
 def _names_in(code: types.CodeType) -> frozenset[str] | None:
     """By which names code gets from one object to the next; None for those that go through all that there are."""
     return None if reads_of(code).is_deep else frozenset(code.co_names)
+
+
+def _own_builtins(reads: Reads, namespace: dict[str, Any]) -> list[str]:
+    """The names that code finds among the built-ins, where somebody put them (gettext's `_`)."""
+    return [name for name in reads.globals if name not in namespace and name in _BUILTINS and name not in _PYTHONS]
+
+
+_BUILTINS = vars(builtins)
+_PYTHONS = frozenset(["Ellipsis", "NotImplemented"]).union(
+    name for name, value in _BUILTINS.items()
+    if name.startswith("__") or getattr(value, "__module__", None) in ("builtins", "io", "_io", "_sitebuiltins"))
 
 
 def _module_names(reads: Reads, namespace: dict[str, Any]) -> list[str]:
