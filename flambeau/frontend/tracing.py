@@ -79,11 +79,14 @@ def trace_call(function: Callable[..., Any], name: str, leaves: Sequence[Any], p
         traced = binder.run()
     except FlambeauError:
         raise
-    except Exception:                       # perhaps of code that takes nothing but real numbers: json, decimal
+    except Exception as error:              # perhaps of code that takes nothing but real numbers: json, decimal
         if not binder.trace.scalars:
             raise
         binder = Binder(function, name, leaves, paths, structure, numbers_are_fixed=True)
-        traced = binder.run()
+        try:
+            traced = binder.run()
+        except Exception:                   # or of none, or of code that takes nothing but runtime numbers
+            raise error from None
     captured = binder.arguments_that_are_captured()
     if captured:
         binder = Binder(function, name, leaves, paths, structure, binder.trace.numbers_are_fixed, captured)

@@ -48,7 +48,7 @@ class Watch:
         self._importing: types.FrameType | None = None          # a module that is being loaded
         self._settled: dict[int, types.CodeType] = {}
         self._opening: set[int] = set()       # codes that read attributes by computed names, by id
-        self.heap.add_root(function, (getattr(function, "__name__", type(function).__name__), ""))
+        self.heap.add_root(function, (_name_of(function), ""))
 
     def __enter__(self) -> Watch:
         self._previous = sys.getprofile()
@@ -164,6 +164,13 @@ class Watch:
     def restore(self) -> None:
         """Put back whatever the traced code changed."""
         self.heap.restore()
+
+
+def _name_of(function: Any) -> str:
+    """What messages call a function, or the object that a method is of."""
+    owner = getattr(function, "__self__", None)
+    named = type(owner) if owner is not None and not isinstance(owner, types.ModuleType) else function
+    return getattr(named, "__name__", type(function).__name__)
 
 
 def _names_in(code: types.CodeType) -> frozenset[str] | None:
