@@ -130,6 +130,8 @@ class Function(Open):
         lines = [f"if {function}.{key} is not {name(then)}: return False" if key.startswith("__") else
                  f"if {function}.__dict__.get({key!r}) is not {name(then)}: return False"
                  for key, then in self.held.items()]
+        if not self.absent():
+            return lines
         if not self.fields:
             return [*lines, f"if {function}.__dict__: return False"]
         return [*lines, f"if not {function}.__dict__.keys().isdisjoint({name(self.absent())}): return False"]
