@@ -130,6 +130,31 @@ def test_what_an_equal_object_replaces_is_compared_by_identity_again() -> None:
     assert compiled(fb.ones(1)).item() == 3.0 and len(compiled.signatures) == 2
 
 
+FACTOR = 2.0
+
+
+def scaled(x):
+    return x * FACTOR
+
+
+def by_eval(x):
+    return eval("scaled(x)")
+
+
+def by_exec(x):
+    space = {"scaled": scaled, "x": x}
+    exec("y = scaled(x)", space)
+    return space["y"]
+
+
+@pytest.mark.parametrize("function", [by_eval, by_exec])
+def test_what_runs_inside_eval_and_exec_is_watched(monkeypatch, function) -> None:
+    compiled = fb.compile(function)
+    assert compiled(fb.ones(1)).item() == 2.0
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    assert compiled(fb.ones(1)).item() == 3.0
+
+
 class Wanted(Exception):
     pass
 

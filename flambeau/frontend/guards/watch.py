@@ -79,7 +79,7 @@ class Watch:
             return
         if id(code) in self.scope.ran:
             self._open(frame)
-        elif code.co_name == "<module>":
+        elif _is_import(frame):
             self._importing = frame             # what it defines is there when it has run
         elif is_user_code(code, frame.f_globals):
             if not self._start(frame):
@@ -87,6 +87,7 @@ class Watch:
         elif id(code) not in _ELSEWHERE:
             self._settle(code)
         elif not is_internal(frame.f_back.f_code.co_filename if frame.f_back is not None else ""):
+            # made, it tells the trace (errors.listening); raised, it would come out of a call that did nothing wrong
             TraceError("work was given to another thread or process while a function was traced, where it can't be traced",
                        where=describe(user_location()), hint="do it outside the compiled function")
 
@@ -266,6 +267,12 @@ class GuardSet:
     def number_changed(self) -> bool:
         """True when that is a number."""
         return any(is_runtime_number(then) and is_runtime_number(now) for _, _, then, now in islice(self.heap.changes(), 1))
+
+
+def _is_import(frame: types.FrameType) -> bool:
+    """A module's own code runs, as `import` runs it; what eval and exec run is called the same."""
+    return (frame.f_code.co_name == "<module>" and frame.f_back is not None
+            and frame.f_back.f_code.co_filename.startswith("<frozen importlib"))
 
 
 def _unnamed(value: Any) -> str:
