@@ -18,7 +18,7 @@ from flambeau.frontend.storage import Storage
 from flambeau.frontend.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
-from flambeau.ir.interpret import apply
+from flambeau.ir.evaluation import apply
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
 

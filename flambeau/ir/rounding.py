@@ -21,7 +21,7 @@ from flambeau.ir import dtypes, ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import DType, to_compute
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.ir.interpret import apply
+from flambeau.ir.evaluation import apply
 from flambeau.ir.op import Op
 from flambeau.ir.ops.reductions import ArgMax, ArgMin
 from flambeau.ir.quiet import quietly
