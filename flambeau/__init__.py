@@ -10,13 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau import autograd, config, errors
 from flambeau.frontend import methods as _methods
-from flambeau.frontend.autograd import (
-    enable_grad,
-    inference_mode,
-    is_grad_enabled,
-    no_grad,
-    set_grad_enabled,
-)
 from flambeau.frontend.functions.activations import celu, prelu, relu, selu, threshold
 from flambeau.frontend.functions.calls import called
 from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
@@ -35,9 +28,16 @@ from flambeau.frontend.functions.reductions import *  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403
 from flambeau.frontend.methods import detach as _detach
-from flambeau.frontend.promotion import get_default_dtype, promote_types, set_default_dtype
 from flambeau.frontend.random import *  # noqa: F403
-from flambeau.frontend.tensor import Size, Tensor
+from flambeau.frontend.tape.autograd import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from flambeau.frontend.tensor.promotion import get_default_dtype, promote_types, set_default_dtype
+from flambeau.frontend.tensor.tensor import Size, Tensor
 from flambeau.ir.dtypes import DType as dtype
 from flambeau.ir.dtypes import bf16 as bfloat16
 from flambeau.ir.dtypes import bool_ as bool
@@ -56,7 +56,7 @@ from flambeau.runtime.threads import get_num_threads, set_num_threads
 if TYPE_CHECKING:
     from flambeau import ir, nn, optim
     from flambeau.frontend import data, random
-    from flambeau.frontend.compile import compile
+    from flambeau.frontend.call.compile import compile
 
 __version__ = "0.1.0.dev0"
 
@@ -65,7 +65,7 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
 _LAZY = {                                   # name -> (module, attribute; "" for the module itself)
-    "compile": ("flambeau.frontend.compile", "compile"),
+    "compile": ("flambeau.frontend.call.compile", "compile"),
     "nn": ("flambeau.nn", ""),
     "optim": ("flambeau.optim", ""),
     "ir": ("flambeau.ir", ""),

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from flambeau.codegen.cpu.artifact import STATUS_MESSAGES, Phase
+from flambeau.codegen.artifact import STATUS_MESSAGES, Phase
 from flambeau.codegen.cpu.backend import compile_kernels
 from flambeau.errors import UnsupportedError
 from flambeau.ir.kernel import Kernel
-from flambeau.ir.kernel_hash import kernel_key
+from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.target import Target
 from flambeau.runtime.executable import Executable
 from flambeau.runtime.interpreted import InterpretedExecutable

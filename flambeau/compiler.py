@@ -18,16 +18,16 @@ from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir import ops
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph, Value, clone
+from flambeau.ir.graph.text import print_graph
 from flambeau.ir.kernel import Kernel
-from flambeau.ir.kernel_hash import kernel_key
-from flambeau.ir.kernel_text import print_kernel
-from flambeau.ir.kernel_verify import verify_kernel
+from flambeau.ir.kernel.hash import kernel_key
+from flambeau.ir.kernel.text import print_kernel
+from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.target import Target, host_target
-from flambeau.ir.text import print_graph
-from flambeau.passes.lower import Call, lower
+from flambeau.passes.cpu.schedule import schedule
+from flambeau.passes.lowering.lower import Call, lower
+from flambeau.passes.memory.plan import Home, MemoryPlan, plan
 from flambeau.passes.pipeline import GRAPH_PASSES, Pass, PassReport, run
-from flambeau.passes.plan import Home, MemoryPlan, plan
-from flambeau.passes.schedule import schedule
 from flambeau.runtime.cache import Cache
 from flambeau.runtime.forking import no_forks
 from flambeau.runtime.program import Launch, Program, Slot

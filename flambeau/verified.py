@@ -22,12 +22,12 @@ import numpy as np
 from flambeau.errors import FlambeauError, KernelError, VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, clone
-from flambeau.ir.interpret import interpret
-from flambeau.ir.kernel_interpret import interpret as interpret_kernel
-from flambeau.ir.rounding import Bounded, bounded, difference
-from flambeau.passes.lower import Call
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.rounding import Bounded, bounded, difference
+from flambeau.ir.kernel.interpreter import interpret as interpret_kernel
+from flambeau.passes.lowering.lower import Call
+from flambeau.passes.memory.plan import Home, MemoryPlan
 from flambeau.passes.pipeline import Pass
-from flambeau.passes.plan import Home, MemoryPlan
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.program import Program

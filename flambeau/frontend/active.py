@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flambeau.ir.op import Op
 
 if TYPE_CHECKING:
-    from flambeau.frontend.autograd import Record
-    from flambeau.frontend.tensor import Tensor
+    from flambeau.frontend.tape.autograd import Record
+    from flambeau.frontend.tensor.tensor import Tensor
 
 
 class Tracer(Protocol):

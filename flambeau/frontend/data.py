@@ -16,7 +16,7 @@ import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend import random
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
 __all__ = [

@@ -4,11 +4,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flambeau.frontend.autograd import Hook
 from flambeau.frontend.functions.coerce import Dims, Number, TensorLike
-from flambeau.frontend.gradient_hooks import HookHandle
 from flambeau.frontend.random import Generator
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import Hook
+from flambeau.frontend.tape.gradient_hooks import HookHandle
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 
 _float = float

@@ -8,9 +8,6 @@ import numpy as np
 
 from flambeau.errors import TraceError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import record_of
-from flambeau.frontend.backward import backward, register_hook, retain_grad
-from flambeau.frontend.dispatch import up_to_date
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions import (
     activations,
@@ -27,9 +24,12 @@ from flambeau.frontend.functions import (
 )
 from flambeau.frontend.functions.coerce import cast, one_tensor
 from flambeau.frontend.functions.creation import check_device
-from flambeau.frontend.promotion import as_dtype
-from flambeau.frontend.storage import Storage
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import record_of
+from flambeau.frontend.tape.backward import backward, register_hook, retain_grad
+from flambeau.frontend.tape.dispatch import up_to_date
+from flambeau.frontend.tensor.promotion import as_dtype
+from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DTYPES, DType

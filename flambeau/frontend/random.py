@@ -13,9 +13,9 @@ import numpy as np
 
 from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import set_grad_enabled
-from flambeau.frontend.dispatch import constant, dispatch, write
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import set_grad_enabled
+from flambeau.frontend.tape.dispatch import constant, dispatch, write
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.frontend.dispatch import dispatch
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.op import Op

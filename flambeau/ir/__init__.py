@@ -9,23 +9,21 @@ The names below load on first use, since most of them load networkx.
 """
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
     from flambeau.ir.dims import Dim
-    from flambeau.ir.draw import to_dot, to_mermaid
     from flambeau.ir.graph import Graph, Location, Node, Value
-    from flambeau.ir.hash import structural_hash
-    from flambeau.ir.interpret import interpret
-    from flambeau.ir.kernel_text import parse_kernel, parse_kernels, print_kernel, print_kernels
-    from flambeau.ir.parse import parse
-    from flambeau.ir.text import print_graph
+    from flambeau.ir.graph.draw import to_dot, to_mermaid
+    from flambeau.ir.graph.hash import structural_hash
+    from flambeau.ir.graph.interpreter import interpret
+    from flambeau.ir.graph.parser import parse
+    from flambeau.ir.graph.text import print_graph
+    from flambeau.ir.graph.verifier import verify
+    from flambeau.ir.kernel.text import parse_kernel, parse_kernels, print_kernel, print_kernels
     from flambeau.ir.types import TensorType, parse_type
-    from flambeau.ir.verify import verify
 
 __all__ = [
     "Builder",
@@ -51,16 +49,16 @@ __all__ = [
 
 _HOME: Final = {
     **dict.fromkeys(("Graph", "Location", "Node", "Value"), "graph"),
-    **dict.fromkeys(("parse_kernel", "parse_kernels", "print_kernel", "print_kernels"), "kernel_text"),
+    **dict.fromkeys(("parse_kernel", "parse_kernels", "print_kernel", "print_kernels"), "kernel.text"),
     **dict.fromkeys(("TensorType", "parse_type"), "types"),
-    **dict.fromkeys(("to_dot", "to_mermaid"), "draw"),
+    **dict.fromkeys(("to_dot", "to_mermaid"), "graph.draw"),
     "Builder": "builder",
     "Dim": "dims",
-    "interpret": "interpret",
-    "parse": "parse",
-    "print_graph": "text",
-    "structural_hash": "hash",
-    "verify": "verify",
+    "interpret": "graph.interpreter",
+    "parse": "graph.parser",
+    "print_graph": "graph.text",
+    "structural_hash": "graph.hash",
+    "verify": "graph.verifier",
 }
 
 
@@ -74,14 +72,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Face(ModuleType):
-    """Importing the submodule `parse` must not hide the function `parse`."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face

@@ -17,16 +17,16 @@ import numpy as np
 from flambeau.errors import GraphError
 from flambeau.ir.dtypes import DType, to_compute
 from flambeau.ir.graph import Graph, clone
-from flambeau.ir.interpret import interpret
-from flambeau.ir.text import print_graph
-from flambeau.ir.verify import verify as verify_graph
-from flambeau.passes.cse import cse
-from flambeau.passes.dce import dce
-from flambeau.passes.decompose import decompose
-from flambeau.passes.fold import fold
-from flambeau.passes.fuse import fuse
-from flambeau.passes.layout import layout
-from flambeau.passes.simplify import simplify
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.graph.verifier import verify as verify_graph
+from flambeau.passes.cpu.channels_last import layout
+from flambeau.passes.fusion.fuse import fuse
+from flambeau.passes.graph.cse import cse
+from flambeau.passes.graph.dce import dce
+from flambeau.passes.graph.decompose import decompose
+from flambeau.passes.graph.fold import fold
+from flambeau.passes.graph.simplify import simplify
 
 __all__ = ["GRAPH_PASSES", "Culprit", "Pass", "PassRecord", "PassReport", "bisect", "run"]
 

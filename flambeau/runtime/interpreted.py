@@ -11,7 +11,7 @@ import numpy as np
 from flambeau import config
 from flambeau.errors import KernelError, VerificationError
 from flambeau.ir.kernel import Kernel
-from flambeau.ir.kernel_interpret import Watched, interpret
+from flambeau.ir.kernel.interpreter import Watched, interpret
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.program import Launch, Program, Slot

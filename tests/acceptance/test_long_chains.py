@@ -13,11 +13,11 @@ from flambeau.compiler import compile_graph
 from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import f64
 from flambeau.ir.graph import Graph
-from flambeau.ir.interpret import interpret
-from flambeau.ir.parse import parse
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.verifier import verify
 from flambeau.ir.types import TensorType
-from flambeau.ir.verify import verify
-from flambeau.passes.autodiff import vjp
+from flambeau.passes.graph.autodiff import vjp
 
 LENGTH = 10_000
 COMPILED_LENGTH = 400         # in the default run; every op of one kernel goes through LLVM

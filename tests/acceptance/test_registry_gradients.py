@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flambeau as fb
-from flambeau.frontend.dispatch import dispatch
+from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.ir.dtypes import to_compute, to_storage
 from flambeau.ir.op import Sample
 from flambeau.ir.types import TensorType

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import llvmlite.binding as llvm
 import numpy as np
 
-from flambeau.codegen.cpu import contraction, toolchain
-from flambeau.codegen.cpu.emitter import new_module
+from flambeau.codegen.cpu import toolchain
+from flambeau.codegen.cpu.contraction import functions as contraction
+from flambeau.codegen.cpu.llvm.emitter import new_module
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Instr, Param, Stage, Store
 from flambeau.ir.target import Target, avx2, generic_x86_64, host_target
-from flambeau.passes.schedule_contraction import schedule_contraction
+from flambeau.passes.cpu.schedule_contraction import schedule_contraction
 
 HOST = host_target()
 RUNNABLE = [

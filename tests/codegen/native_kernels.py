@@ -11,8 +11,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from flambeau.codegen.cpu import emitter as em
 from flambeau.codegen.cpu import toolchain, vmath
+from flambeau.codegen.cpu.llvm import emitter as em
 from flambeau.ir.dtypes import DTYPES, DType
 from flambeau.ir.target import Target, avx2, generic_x86_64, host_target
 

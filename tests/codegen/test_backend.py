@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from loop_kernels import HOST, Script, at, filled, load_phase
 
+from flambeau.codegen.artifact import TaskDim
 from flambeau.codegen.cpu import backend, toolchain
-from flambeau.codegen.cpu.artifact import TaskDim
 from flambeau.ir.kernel import LoopSchedule, Param
 from flambeau.ir.target import generic_x86_64
 

@@ -12,8 +12,8 @@ from loop_kernels import HOST, RUNNABLE, Compiled, Script, at, draw
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DTYPES, DType, bool_, f32, f64, i64
 from flambeau.ir.kernel import LoopKernel, LoopSchedule
-from flambeau.ir.kernel_interpret import interpret
-from flambeau.ir.kernel_verify import verify_kernel
+from flambeau.ir.kernel.interpreter import interpret
+from flambeau.ir.kernel.verifier import verify_kernel
 
 SEEDS = range(150)
 _EXTENTS = [1, 2, 3, 5, 16, 17, 33, 40]

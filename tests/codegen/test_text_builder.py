@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from native_kernels import HOST, build
 
-from flambeau.codegen.cpu import emitter as em
 from flambeau.codegen.cpu import toolchain
+from flambeau.codegen.cpu.llvm import emitter as em
 
 
 def text_of(body):

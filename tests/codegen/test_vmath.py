@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from native_kernels import HOST, RUNNABLE, LoadedObject, Op, OpLibrary, build, dtype, op_module
 
-from flambeau.codegen.cpu import emitter as em
 from flambeau.codegen.cpu import toolchain, vmath
+from flambeau.codegen.cpu.llvm import emitter as em
 from flambeau.ir.dtypes import DTYPES, bf16_to_f32, f32_to_bf16
 from flambeau.ir.kernel import SCALAR_OPS
 from flambeau.ir.philox import philox_4x32

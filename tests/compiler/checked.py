@@ -11,7 +11,7 @@ from plan_replay import replay
 from flambeau.compiler import Compiled, compile_graph
 from flambeau.ir.dtypes import DType, to_compute
 from flambeau.ir.graph import Graph, Value
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.types import TensorType
 
 MARGIN = 128                    # bytes around each buffer that no kernel may touch

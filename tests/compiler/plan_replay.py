@@ -4,9 +4,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flambeau.ir.graph import Graph, Value
-from flambeau.passes.inplace import may_share
-from flambeau.passes.lower import Call
-from flambeau.passes.plan import Home, MemoryPlan
+from flambeau.passes.lowering.lower import Call
+from flambeau.passes.memory.plan import Home, MemoryPlan
+from flambeau.passes.memory.state_writes import may_share
 
 Content = tuple[int, int]                       # a value, by node and result
 

@@ -11,7 +11,7 @@ from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.types import parse_type
-from flambeau.passes.autodiff import vjp
+from flambeau.passes.graph.autodiff import vjp
 
 NO_PAD = ((0, 0), (0, 0))
 

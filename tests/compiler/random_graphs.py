@@ -16,9 +16,9 @@ from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Value, clone, inline
-from flambeau.ir.interpret import evaluate_node
+from flambeau.ir.graph.interpreter import evaluate_node
 from flambeau.ir.types import TensorType
-from flambeau.passes.autodiff import vjp
+from flambeau.passes.graph.autodiff import vjp
 
 UNARY = ("neg", "relu", "tanh", "sigmoid", "abs", "sin", "gelu", "cos", "erf")
 BINARY = ("add", "sub", "mul", "maximum", "minimum")

@@ -14,7 +14,7 @@ from checked import EPS
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType, to_compute, to_storage
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.ir.interpret import evaluate_node
+from flambeau.ir.graph.interpreter import evaluate_node
 
 RUNS = 4
 SPREAD = 8.0            # times the largest spread seen

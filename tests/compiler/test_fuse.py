@@ -25,9 +25,9 @@ from programs import (
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, clone
-from flambeau.ir.verify import verify
-from flambeau.passes.autodiff import vjp
-from flambeau.passes.fuse import fuse
+from flambeau.ir.graph.verifier import verify
+from flambeau.passes.fusion.fuse import fuse
+from flambeau.passes.graph.autodiff import vjp
 from flambeau.passes.pipeline import GRAPH_PASSES
 from flambeau.passes.pipeline import run as run_passes
 

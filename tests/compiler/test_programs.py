@@ -23,7 +23,7 @@ from programs import (
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.passes.autodiff import vjp
+from flambeau.passes.graph.autodiff import vjp
 
 
 @pytest.mark.parametrize("model", [mlp, lenet, residual_net, transformer])

@@ -11,8 +11,8 @@ from rounding import bounds
 
 from flambeau.ir.dtypes import to_compute
 from flambeau.ir.graph import Graph
-from flambeau.ir.interpret import interpret
-from flambeau.ir.text import print_graph
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.text import print_graph
 
 
 def agrees(graph: Graph, arrays: Sequence[np.ndarray]) -> None:

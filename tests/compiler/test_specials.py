@@ -11,7 +11,7 @@ from checked import compiled, run
 from flambeau.ir import dtypes, ops
 from flambeau.ir.dtypes import DType, to_compute, to_storage
 from flambeau.ir.graph import Graph
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.op import OPS, Op
 from flambeau.ir.types import TensorType
 

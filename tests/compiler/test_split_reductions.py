@@ -13,8 +13,8 @@ from flambeau.compiler import Compiled
 from flambeau.ir import ops
 from flambeau.ir.graph import Value
 from flambeau.ir.target import host_target
-from flambeau.passes import split_reductions as split
-from flambeau.passes.lower import lower
+from flambeau.passes.cpu import split_reductions as split
+from flambeau.passes.lowering.lower import lower
 from flambeau.passes.pipeline import GRAPH_PASSES
 from flambeau.passes.pipeline import run as run_passes
 

@@ -22,9 +22,9 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Graph
 from flambeau.ir.kernel import Address, ContractionKernel, Kernel, LoopKernel, Stage
 from flambeau.ir.target import Target
-from flambeau.passes.lower import Call
+from flambeau.passes.lowering.lower import Call
+from flambeau.passes.memory.plan import MemoryPlan
 from flambeau.passes.pipeline import GRAPH_PASSES, Pass
-from flambeau.passes.plan import MemoryPlan
 from flambeau.runtime import Executable
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import flambeau
 from flambeau.frontend import methods
 from flambeau.frontend.functions import inplace
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 
 STUB = Path(flambeau.__file__).parent / "frontend" / "method_types.pyi"
 HEAD = '''"""The methods of Tensor, for type checkers. Written by tests/frontend/method_types.py; see methods.py."""
@@ -21,11 +21,11 @@ HEAD = '''"""The methods of Tensor, for type checkers. Written by tests/frontend
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flambeau.frontend.autograd import Hook
 from flambeau.frontend.functions.coerce import Dims, Number, TensorLike
-from flambeau.frontend.gradient_hooks import HookHandle
 from flambeau.frontend.random import Generator
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import Hook
+from flambeau.frontend.tape.gradient_hooks import HookHandle
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 
 _float = float

@@ -20,7 +20,7 @@ from flambeau.frontend.data import (
     default_collate,
     random_split,
 )
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
 

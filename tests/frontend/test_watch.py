@@ -12,7 +12,7 @@ import pytest
 import flambeau as fb
 from flambeau import nn, optim
 from flambeau.errors import CaptureError, TraceError
-from flambeau.frontend.guards import reads
+from flambeau.frontend.trace.guards import reads
 
 
 def test_what_code_reads_by_name() -> None:

@@ -14,7 +14,7 @@ from flambeau.ir.dims import Dim
 from flambeau.ir.graph import Graph, Location
 from flambeau.ir.op import OPS, Sample
 from flambeau.ir.types import TensorType, parse_type
-from flambeau.passes.autodiff import vjp
+from flambeau.passes.graph.autodiff import vjp
 
 ODD_NAN = struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_0123))[0]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 from flambeau.errors import GraphError, ParseError
 from flambeau.ir.graph import Graph
-from flambeau.ir.kernel_text import parse_kernel, parse_kernels, print_kernel
-from flambeau.ir.kernel_verify import verify_kernel
-from flambeau.ir.parse import parse
-from flambeau.ir.text import print_graph
-from flambeau.ir.verify import verify
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.graph.verifier import verify
+from flambeau.ir.kernel.text import parse_kernel, parse_kernels, print_kernel
+from flambeau.ir.kernel.verifier import verify_kernel
 
 LONGEST_READ_S = 60.0           # beyond it, it hangs
 _TOKEN = re.compile(r"\s+|[%#]?[A-Za-z_0-9.]+|.", re.DOTALL)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ir import dtypes, kernel_scalar, ops, philox
+from flambeau.ir import dtypes, ops, philox
 from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import DType, to_compute
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.ir.index import Index
+from flambeau.ir.index_maps import Index
+from flambeau.ir.kernel import scalar as kernel_scalar
 from flambeau.ir.op import OPS, Op, Sample
 from flambeau.ir.types import TensorType
 

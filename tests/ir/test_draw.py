@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from flambeau.ir.draw import to_dot, to_mermaid
 from flambeau.ir.graph import Graph
+from flambeau.ir.graph.draw import to_dot, to_mermaid
 from tests.ir.graph_samples import BY_HAND, literals, regions, training_step, typed
 
 

@@ -15,7 +15,7 @@ from flambeau.ir.attributes import attribute_key
 from flambeau.ir.builder import Builder
 from flambeau.ir.dims import Dim
 from flambeau.ir.graph import Graph, Location, clone
-from flambeau.ir.hash import node_key, structural_hash
+from flambeau.ir.graph.hash import node_key, structural_hash
 from tests.ir.graph_samples import BY_HAND, ODD_NAN, custom_square, training_step, typed
 
 
@@ -122,7 +122,7 @@ def test_a_copy_has_the_same_hash(make) -> None:  # type: ignore[no-untyped-def]
 
 def test_the_hash_is_the_same_in_every_process() -> None:
     code = ("from tests.ir.graph_samples import training_step, literals\n"
-            "from flambeau.ir.hash import structural_hash\n"
+            "from flambeau.ir.graph.hash import structural_hash\n"
             "print(structural_hash(training_step()), structural_hash(literals()))")
     found = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}).stdout

@@ -8,8 +8,8 @@ import kernel_samples
 import pytest
 
 from flambeau.errors import ParseError
-from flambeau.ir.kernel_text import print_kernel
-from flambeau.ir.text import print_graph
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.kernel.text import print_kernel
 from tests.ir.graph_samples import BY_HAND, training_step
 from tests.ir.hostile import LONGEST_READ_S, NESTED, mutated, read_graph, read_kernel, truncations
 

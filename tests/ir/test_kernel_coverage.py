@@ -9,9 +9,9 @@ import pytest
 from flambeau.errors import GraphError
 from flambeau.ir.dtypes import f32
 from flambeau.ir.kernel import Address, Instr, LoopKernel, Param, Stage, Store
-from flambeau.ir.kernel_coverage import coverage_mistake
-from flambeau.ir.kernel_text import parse_kernel
-from flambeau.ir.kernel_verify import verify_kernel
+from flambeau.ir.kernel.coverage import coverage_mistake
+from flambeau.ir.kernel.text import parse_kernel
+from flambeau.ir.kernel.verifier import verify_kernel
 
 
 def kernel_of(body: str, dims: str = "parallel %i0 = 3", out: str = "f32[12]"):

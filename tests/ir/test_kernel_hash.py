@@ -6,7 +6,7 @@ import pytest
 
 from flambeau.ir.dtypes import DType, bf16, f32, i64
 from flambeau.ir.kernel import Address, LoopKernel, Param, Store
-from flambeau.ir.kernel_hash import kernel_key
+from flambeau.ir.kernel.hash import kernel_key
 
 
 def constant_kernel(value, dtype=f32):

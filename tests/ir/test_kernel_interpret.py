@@ -8,8 +8,8 @@ from flambeau.errors import GraphError, KernelError
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import bf16, bool_, f16, f32, f64, i8, i16, i32, i64, u8, u32, u64
 from flambeau.ir.kernel import SCALAR_OPS, Address, LoopKernel, Param, Store
-from flambeau.ir.kernel_interpret import interpret
-from flambeau.ir.kernel_scalar import COMPUTED_OPS
+from flambeau.ir.kernel.interpreter import interpret
+from flambeau.ir.kernel.scalar import COMPUTED_OPS
 
 EPS = np.finfo(np.float32).eps
 

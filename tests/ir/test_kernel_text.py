@@ -22,8 +22,8 @@ from flambeau.ir.kernel import (
     Stage,
     Store,
 )
-from flambeau.ir.kernel_hash import kernel_key
-from flambeau.ir.kernel_text import parse_kernel, parse_kernels, print_kernel, print_kernels
+from flambeau.ir.kernel.hash import kernel_key
+from flambeau.ir.kernel.text import parse_kernel, parse_kernels, print_kernel, print_kernels
 
 SOFTMAX = """\
 loop @softmax {

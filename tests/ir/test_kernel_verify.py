@@ -17,10 +17,10 @@ from flambeau.ir.kernel import (
     Param,
     Stage,
 )
-from flambeau.ir.kernel_bounds import span_outside
-from flambeau.ir.kernel_text import parse_kernel, print_kernel
-from flambeau.ir.kernel_types import _OPERAND_KINDS, instr_mistake
-from flambeau.ir.kernel_verify import verify_kernel
+from flambeau.ir.kernel.bounds import span_outside
+from flambeau.ir.kernel.text import parse_kernel, print_kernel
+from flambeau.ir.kernel.types import _OPERAND_KINDS, instr_mistake
+from flambeau.ir.kernel.verifier import verify_kernel
 
 LOOP = """
 loop @k {{

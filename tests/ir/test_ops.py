@@ -26,7 +26,7 @@ from flambeau.errors import TypeInferenceError
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import to_compute, to_storage
 from flambeau.ir.graph import Graph
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.op import OPS, Sample
 from flambeau.ir.types import TensorType
 

@@ -8,7 +8,7 @@ import pytest
 from op_harness import gradients, new_graph
 
 from flambeau.ir import dtypes, ops
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.op import OPS, Op
 from flambeau.ir.types import TensorType
 

@@ -10,8 +10,8 @@ from flambeau.errors import KernelError
 from flambeau.ir import dtypes, ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph
-from flambeau.ir.index import Index
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op
 from flambeau.ir.ops.views import divmod_index, reshape_groups
 from flambeau.ir.philox import philox_4x32

@@ -7,9 +7,9 @@ import pytest
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.rounding import Bounded, bounded, difference
 from flambeau.ir.op import OPS, Sample
-from flambeau.ir.rounding import Bounded, bounded, difference
 from flambeau.ir.types import parse_type
 
 SAMPLES = [(name, sample) for name, entry in OPS.items() for sample in entry.samples()]

@@ -17,13 +17,13 @@ from flambeau.ir.attributes import op_key
 from flambeau.ir.builder import Builder
 from flambeau.ir.dims import Dim
 from flambeau.ir.graph import Graph, Location
-from flambeau.ir.hash import structural_hash
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.hash import structural_hash
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.text import print_graph, print_node
+from flambeau.ir.graph.verifier import verify
 from flambeau.ir.op import OPS, Op, register
-from flambeau.ir.parse import parse
-from flambeau.ir.text import print_graph, print_node
 from flambeau.ir.types import TensorType
-from flambeau.ir.verify import verify
 from tests.ir.graph_samples import BY_HAND, ODD_NAN, of_registry, training_step, typed
 
 

@@ -14,8 +14,8 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Location, clone
-from flambeau.ir.parse import parse
-from flambeau.ir.verify import verify
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.verifier import verify
 from tests.ir.graph_samples import BY_HAND, of_registry, typed
 
 INVALID = sorted((Path(__file__).parent / "invalid").glob("*.txt"))

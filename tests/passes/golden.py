@@ -23,9 +23,9 @@ from flambeau.errors import KernelError
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import to_compute, to_storage
 from flambeau.ir.graph import Graph
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.parser import parse
 from flambeau.ir.ops.sampling import SPECIAL, draw
-from flambeau.ir.parse import parse
 from flambeau.ir.types import TensorType
 from flambeau.passes.pipeline import GRAPH_PASSES, Pass
 

@@ -11,13 +11,13 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Location, Value
-from flambeau.ir.interpret import interpret
-from flambeau.ir.parse import parse
-from flambeau.ir.text import print_graph
-from flambeau.ir.verify import verify
-from flambeau.passes.autodiff import vjp
-from flambeau.passes.decompose import decompose
-from flambeau.passes.simplify import simplify
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.graph.verifier import verify
+from flambeau.passes.graph.autodiff import vjp
+from flambeau.passes.graph.decompose import decompose
+from flambeau.passes.graph.simplify import simplify
 from tests.ir.graph_samples import custom_square, typed
 
 STEP = 1e-5

@@ -11,11 +11,11 @@ import pytest
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Location, Value, clone
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.verifier import verify
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
-from flambeau.ir.verify import verify
-from flambeau.passes.decompose import decompose
+from flambeau.passes.graph.decompose import decompose
 from tests.ir.graph_samples import custom_square, of_registry, typed
 
 

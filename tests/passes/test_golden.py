@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from flambeau.ir.graph import clone
-from flambeau.ir.parse import parse
-from flambeau.ir.text import print_graph
-from flambeau.ir.verify import verify
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.graph.verifier import verify
+from flambeau.passes.graph.simplify import RULES, apply_rules
 from flambeau.passes.pipeline import run
-from flambeau.passes.simplify import RULES, apply_rules
 from tests.passes.golden import Case, GoldenFile, assert_same_results, golden_files, with_numbers
 
 CASES = [(file, case) for file in golden_files() for case in file.cases]

@@ -13,16 +13,16 @@ from flambeau.errors import GraphError
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, clone
-from flambeau.ir.hash import structural_hash
-from flambeau.ir.interpret import interpret
+from flambeau.ir.graph.hash import structural_hash
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.graph.verifier import verify
 from flambeau.ir.ops.sampling import draw
-from flambeau.ir.parse import parse
-from flambeau.ir.text import print_graph
-from flambeau.ir.verify import verify
-from flambeau.passes.autodiff import vjp
-from flambeau.passes.dce import dce
+from flambeau.passes.graph.autodiff import vjp
+from flambeau.passes.graph.dce import dce
+from flambeau.passes.graph.simplify import simplify
 from flambeau.passes.pipeline import GRAPH_PASSES, Pass, bisect, run
-from flambeau.passes.simplify import simplify
 from tests.ir.graph_samples import training_step, typed
 
 

@@ -11,10 +11,10 @@ from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.kernel import Address, Instr, LoopKernel, Param, Reduction, Stage, Store
 from flambeau.ir.types import parse_type
-from flambeau.passes.arena import ALIGNMENT, Block, _place, lay_out
-from flambeau.passes.checks import check_call, failing_calls
-from flambeau.passes.inplace import in_place_writes, may_share
-from flambeau.passes.lower import Call, copy_call
+from flambeau.passes.lowering.lower import Call, copy_call
+from flambeau.passes.memory.arena import ALIGNMENT, Block, _place, lay_out
+from flambeau.passes.memory.checks import check_call, failing_calls
+from flambeau.passes.memory.state_writes import in_place_writes, may_share
 
 
 def value(graph: Graph, type: str, kind: str = "arg") -> Value:

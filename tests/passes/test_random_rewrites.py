@@ -15,11 +15,11 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Value, clone
-from flambeau.ir.interpret import interpret
-from flambeau.ir.text import print_graph
-from flambeau.ir.verify import verify
+from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.graph.verifier import verify
+from flambeau.passes.graph.simplify import apply_rules, simplify
 from flambeau.passes.pipeline import GRAPH_PASSES, run
-from flambeau.passes.simplify import apply_rules, simplify
 from tests.ir.graph_samples import typed
 
 IN_PLACE = [p for p in GRAPH_PASSES if p.name not in ("layout", "fuse")]

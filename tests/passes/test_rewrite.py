@@ -9,16 +9,16 @@ import pytest
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Location, Value
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.graph.verifier import verify
 from flambeau.ir.op import Effect, Op
-from flambeau.ir.parse import parse
-from flambeau.ir.text import print_graph
 from flambeau.ir.types import TensorType
-from flambeau.ir.verify import verify
-from flambeau.passes.cse import cse
-from flambeau.passes.dce import dce
-from flambeau.passes.fold import fold
-from flambeau.passes.rewrite import Rule, graphs_within
-from flambeau.passes.simplify import RULES, apply_rules, simplify
+from flambeau.passes.graph.cse import cse
+from flambeau.passes.graph.dce import dce
+from flambeau.passes.graph.fold import fold
+from flambeau.passes.graph.rewrite import Rule, graphs_within
+from flambeau.passes.graph.simplify import RULES, apply_rules, simplify
 from tests.ir.graph_samples import training_step, typed
 
 

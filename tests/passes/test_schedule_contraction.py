@@ -19,10 +19,10 @@ from codegen.contraction_kernels import (
 )
 
 from flambeau.ir import dtypes
-from flambeau.ir.contraction import canonicalize, merge_strides, swap_roles
 from flambeau.ir.kernel import ContractionKernel, Instr, Param, Store
+from flambeau.ir.kernel.contraction_dims import canonicalize, merge_strides, swap_roles
 from flambeau.ir.target import Target, avx2, generic_aarch64, generic_x86_64
-from flambeau.passes.schedule_contraction import choose_schedule, schedule_contraction
+from flambeau.passes.cpu.schedule_contraction import choose_schedule, schedule_contraction
 
 
 def avx512() -> Target:

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from flambeau.ir import dtypes as dt
 from flambeau.ir.kernel import Address, Instr, Stage, Store
-from flambeau.passes.lower_loops import AFFINE
-from flambeau.passes.undivide import undivide
+from flambeau.passes.lowering.loops import AFFINE
+from flambeau.passes.lowering.undivide import undivide
 
 
 def divided(divisor: int, strides: tuple[int, int]) -> Stage:

@@ -8,7 +8,7 @@ from small_kernels import executable, visits
 import flambeau as fb
 from flambeau import config
 from flambeau.errors import VerificationError
-from flambeau.ir.kernel_text import parse_kernel
+from flambeau.ir.kernel.text import parse_kernel
 from flambeau.runtime import Launch, Program, Slot, allocate, as_ndarray
 from flambeau.runtime.interpreted import InterpretedExecutable
 

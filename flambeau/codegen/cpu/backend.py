@@ -10,11 +10,13 @@ from typing import Final, assert_never
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu import contraction, loops, toolchain
-from flambeau.codegen.cpu.artifact import Artifact, Phase
-from flambeau.codegen.cpu.emitter import new_module
+from flambeau.codegen.artifact import Artifact, Phase
+from flambeau.codegen.cpu import toolchain
+from flambeau.codegen.cpu.contraction import functions as contraction
+from flambeau.codegen.cpu.llvm.emitter import new_module
+from flambeau.codegen.cpu.loops import functions as loops
 from flambeau.ir.kernel import ContractionKernel, Kernel, LoopKernel
-from flambeau.ir.kernel_hash import kernel_key
+from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.target import Target
 
 # LLVM's mid-level passes gain nothing here: kernels need no inlining and keep their variables in SSA from the start.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu import vmath
-from flambeau.codegen.cpu.emitter import Emitter, lanes_of
+from flambeau.codegen.cpu.llvm.emitter import Emitter, lanes_of
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Instr
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 
 from flambeau.errors import TypeInferenceError
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
@@ -22,9 +21,10 @@ from flambeau.frontend.functions.creation import full_like
 from flambeau.frontend.functions.elementwise import sigmoid, tanh
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.functions.views import chunk
-from flambeau.frontend.inplace import before, update_
 from flambeau.frontend.scalars import Scalar
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.writes import before, update_
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from flambeau.errors import FlambeauError
 from flambeau.frontend.functions.coerce import is_number, kind_of
-from flambeau.frontend.promotion import as_dtype
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.promotion import as_dtype
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 
 _NUMPYS: Final = {"axis": "dim", "keepdims": "keepdim"}

@@ -14,16 +14,16 @@ import numpy as np
 
 from flambeau.errors import IndexOutOfRangeError, ShapeError, TypeInferenceError
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import constant, dispatch, dispatch_view
-from flambeau.frontend.layout import strides_of, strides_through
-from flambeau.frontend.promotion import (
+from flambeau.frontend.scalars import Scalar, plain
+from flambeau.frontend.tape.dispatch import constant, dispatch, dispatch_view
+from flambeau.frontend.tensor.promotion import (
     category,
     get_default_dtype,
     number_dtype,
     result_type_of,
 )
-from flambeau.frontend.scalars import Scalar, plain
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.strides import strides_of, strides_through
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops

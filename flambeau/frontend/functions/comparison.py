@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flambeau.errors import TypeInferenceError
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     TensorLike,
@@ -16,7 +15,8 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.functions.elementwise import abs, add, mul, sub
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.op import Op

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.errors import ShapeError, TypeInferenceError
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import cast, one_tensor, reshaped, spread, user_line
 from flambeau.frontend.functions.views import padded
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.op import Op

@@ -10,7 +10,6 @@ import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import constant, dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
@@ -25,9 +24,10 @@ from flambeau.frontend.functions.coerce import (
     stored,
     tensor_of,
 )
-from flambeau.frontend.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.scalars import Scalar, forced
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import constant, dispatch
+from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType, from_numpy_dtype

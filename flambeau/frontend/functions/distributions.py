@@ -16,8 +16,6 @@ import numpy as np
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import set_grad_enabled
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
@@ -37,10 +35,12 @@ from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.inplace import overwrite
 from flambeau.frontend.functions.views import sliced
-from flambeau.frontend.promotion import get_default_dtype
 from flambeau.frontend.random import Generator, default_generator
 from flambeau.frontend.scalars import forced
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import set_grad_enabled
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.promotion import get_default_dtype
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType

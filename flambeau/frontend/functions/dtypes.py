@@ -8,8 +8,8 @@ import numpy as np
 
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.creation import check_device
-from flambeau.frontend.promotion import category, get_default_dtype
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.promotion import category, get_default_dtype
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 

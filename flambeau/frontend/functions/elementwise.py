@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from flambeau.errors import TypeInferenceError
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     GREATEST,
@@ -30,7 +29,8 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.scalars import Scalar, forced, plain
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType

@@ -11,7 +11,6 @@ import numpy as np
 
 from flambeau.errors import IndexOutOfRangeError, ShapeError, TraceError
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import dispatch, dispatch_view
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     broadcast_shapes,
@@ -31,8 +30,9 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.creation import holding, tensor
 from flambeau.frontend.functions.elementwise import choose, mul
 from flambeau.frontend.functions.views import clone, sliced
-from flambeau.frontend.inplace import assign_, update_
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
+from flambeau.frontend.tape.writes import assign_, update_
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.op import Op

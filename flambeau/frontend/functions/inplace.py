@@ -24,8 +24,8 @@ from flambeau.frontend.functions.coerce import (
     stored,
     user_line,
 )
-from flambeau.frontend.inplace import assign_, before, update_
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.writes import assign_, before, update_
+from flambeau.frontend.tensor.tensor import Tensor
 
 
 def overwrite(target: Tensor, value: Tensor, name: str) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.activations import applied, floats
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
@@ -39,7 +38,8 @@ from flambeau.frontend.functions.views import (
     sliced,
 )
 from flambeau.frontend.random import Generator
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 

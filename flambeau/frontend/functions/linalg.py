@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.errors import ShapeError
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
@@ -23,7 +22,8 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.functions.views import diagonal
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 
 

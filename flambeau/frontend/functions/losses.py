@@ -5,7 +5,6 @@ from typing import Any
 
 from flambeau.errors import IndexOutOfRangeError, ShapeError
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.activations import logsigmoid, softplus_one
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
@@ -33,7 +32,8 @@ from flambeau.frontend.functions.elementwise import (
 )
 from flambeau.frontend.functions.reductions import mean, norm
 from flambeau.frontend.functions.reductions import sum as sum_
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.errors import ShapeError
-from flambeau.frontend.autograd import set_grad_enabled
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import Number, cast, one_tensor, reshaped, sizes_of, spread, user_line
 from flambeau.frontend.functions.elementwise import add, clamp, div, mul
@@ -16,7 +14,9 @@ from flambeau.frontend.functions.inplace import overwrite
 from flambeau.frontend.functions.reductions import mean, norm, over, var_mean
 from flambeau.frontend.functions.views import clone
 from flambeau.frontend.scalars import Scalar
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import set_grad_enabled
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 

@@ -5,7 +5,6 @@ import builtins
 import math
 from typing import Any, NamedTuple
 
-from flambeau.frontend.dispatch import constant, dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Dims,
@@ -25,7 +24,8 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.elementwise import abs as abs_
 from flambeau.frontend.functions.elementwise import maximum, minimum, sub
 from flambeau.frontend.functions.views import clone
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import constant, dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType

@@ -8,14 +8,14 @@ import numpy as np
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import dispatch
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor, own_dim, reshaped, user_line, wrap_dim
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.reductions import ValuesAndIndices
 from flambeau.frontend.functions.reductions import max as max_
 from flambeau.frontend.functions.views import clone, sliced
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 

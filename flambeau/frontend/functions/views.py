@@ -10,7 +10,6 @@ from typing import Any
 
 from flambeau.errors import IndexOutOfRangeError, ShapeError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import dispatch, dispatch_view
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Shape,
@@ -30,8 +29,9 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import positions
 from flambeau.frontend.functions.elementwise import choose
-from flambeau.frontend.promotion import as_dtype
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
+from flambeau.frontend.tensor.promotion import as_dtype
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
 

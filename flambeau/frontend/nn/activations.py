@@ -5,7 +5,7 @@ from flambeau.frontend.functions import activations as F
 from flambeau.frontend.functions.elementwise import sigmoid, tanh
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.nn.module import Module
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 
 
 class _MaybeInplace(Module):

@@ -13,7 +13,7 @@ from flambeau.frontend.nn.init import xavier_uniform_, zeros_
 from flambeau.frontend.nn.linear import Linear
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.frontend.autograd import no_grad
 from flambeau.frontend.functions.coerce import sizes_of
 from flambeau.frontend.functions.normalization import batch_norm
 from flambeau.frontend.nn.init import ones_, zeros_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import empty_parameter
-from flambeau.frontend.promotion import get_default_dtype
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tensor.promotion import get_default_dtype
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 

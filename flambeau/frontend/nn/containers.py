@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 
 S = TypeVar("S", bound="_Indexed")
 

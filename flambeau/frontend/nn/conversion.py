@@ -4,9 +4,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.autograd import no_grad
-from flambeau.frontend.promotion import as_dtype
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tensor.promotion import as_dtype
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType, bf16, f16, f32, f64
 
 if TYPE_CHECKING:

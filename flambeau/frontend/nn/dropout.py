@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from flambeau.frontend.functions.layers import dropout
 from flambeau.frontend.nn.module import Module
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 
 
 class Dropout(Module):

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.frontend.autograd import no_grad
 from flambeau.frontend.functions.layers import embedding
 from flambeau.frontend.nn.init import normal_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 
 

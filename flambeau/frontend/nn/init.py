@@ -6,9 +6,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from flambeau.frontend.autograd import no_grad
 from flambeau.frontend.nn.state import tensor_of
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tensor.tensor import Tensor
 
 _GAINS = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",

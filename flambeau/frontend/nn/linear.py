@@ -8,7 +8,7 @@ from flambeau.frontend.functions.linalg import linear
 from flambeau.frontend.nn.init import default_weights_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from flambeau.frontend.functions import losses as F
 from flambeau.frontend.nn.module import Module
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 
 _REDUCTIONS = ("none", "mean", "sum")
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import Noticed, epoch
-from flambeau.frontend.guards.markers import Attributed
 from flambeau.frontend.nn import conversion, state, tree
 from flambeau.frontend.nn.hooks import Hook, RemovableHandle, call_with_hooks
 from flambeau.frontend.nn.parameter import Parameter
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.guards.markers import Attributed
 
 M = TypeVar("M", bound="Module")
 _REGISTRIES = ("_parameters", "_buffers", "_modules")

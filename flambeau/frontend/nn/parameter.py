@@ -6,8 +6,8 @@ import numpy as np
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions.coerce import sizes_of
-from flambeau.frontend.promotion import as_dtype, get_default_dtype
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 from flambeau.ir.types import TensorType
 

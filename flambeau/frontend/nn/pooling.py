@@ -5,7 +5,7 @@ from typing import Any
 
 from flambeau.frontend.functions import convolution as F
 from flambeau.frontend.nn.module import Module
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
 
 Pair = int | tuple[int, int]
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flambeau.frontend.autograd import no_grad
 from flambeau.frontend.nn.tree import joined
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from flambeau.frontend.autograd import no_grad
 from flambeau.frontend.functions.creation import zeros
 from flambeau.frontend.functions.views import cat, stack
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tensor.tensor import Tensor
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

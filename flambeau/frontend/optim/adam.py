@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.active import active
-from flambeau.frontend.dispatch import number
 from flambeau.frontend.functions.elementwise import maximum
-from flambeau.frontend.inplace import assign_
 from flambeau.frontend.optim.groups import decisive
 from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, hyper_pair, new_step
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.dispatch import number
+from flambeau.frontend.tape.writes import assign_
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 

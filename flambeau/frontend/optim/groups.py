@@ -6,14 +6,14 @@ from itertools import chain, islice
 from typing import Any
 
 from flambeau.frontend.active import active
-from flambeau.frontend.guards.attributes import Instance
-from flambeau.frontend.guards.heap import Scope
-from flambeau.frontend.guards.markers import Stated
-from flambeau.frontend.guards.node import Node
-from flambeau.frontend.guards.reads import is_user_class
-from flambeau.frontend.guards.values import Step, Way, all_are, is_same
 from flambeau.frontend.scalars import is_runtime_number, plain, settled
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.guards.attributes import Instance
+from flambeau.frontend.trace.guards.heap import Scope
+from flambeau.frontend.trace.guards.markers import Stated
+from flambeau.frontend.trace.guards.node import Node
+from flambeau.frontend.trace.guards.reads import is_user_class
+from flambeau.frontend.trace.guards.values import Step, Way, all_are, is_same
 
 _OWN = frozenset(["state", "param_groups"])
 

@@ -13,16 +13,16 @@ import numpy as np
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.autograd import enable_grad, no_grad
 from flambeau.frontend.functions import creation
 from flambeau.frontend.functions.coerce import tensor_of
-from flambeau.frontend.guards.markers import Stated
-from flambeau.frontend.guards.node import Node
-from flambeau.frontend.guards.values import Way
 from flambeau.frontend.nn.conversion import clear_grad
 from flambeau.frontend.optim.groups import Group, OptimizerState, Part, decisive
 from flambeau.frontend.scalars import Scalar, plain
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.autograd import enable_grad, no_grad
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.guards.markers import Stated
+from flambeau.frontend.trace.guards.node import Node
+from flambeau.frontend.trace.guards.values import Way
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.frontend.functions.elementwise import where
-from flambeau.frontend.inplace import assign_
 from flambeau.frontend.optim.groups import decisive
 from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, new_step
-from flambeau.frontend.tensor import Tensor
+from flambeau.frontend.tape.writes import assign_
+from flambeau.frontend.tensor.tensor import Tensor
 
 
 class SGD(Optimizer):

@@ -17,7 +17,7 @@ from flambeau.ir.types import TensorType
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
     from flambeau.ir.graph import Value
-    from flambeau.ir.index import Index
+    from flambeau.ir.index_maps import Index
 
 
 class _Where(Elementwise):

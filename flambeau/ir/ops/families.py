@@ -16,7 +16,7 @@ from flambeau.ir.types import TensorType
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
     from flambeau.ir.graph import Value
-    from flambeau.ir.index import Index
+    from flambeau.ir.index_maps import Index
 
 FLOAT: Final = frozenset(d for d in dtypes.DTYPES.values() if d.kind == "float")
 INT: Final = frozenset(d for d in dtypes.DTYPES.values() if d.is_integer)

@@ -10,7 +10,7 @@ import numpy as np
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes
 from flambeau.ir.dims import Dim, Size
-from flambeau.ir.index import Index
+from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity
 from flambeau.ir.ops.sampling import draw, drawn

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flambeau.ir import dtypes
-from flambeau.ir.index import Index
+from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dtypes
 from flambeau.ir.ops.indexing import ScatterAlongAdd, checked_index

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from flambeau.ir import dtypes
-from flambeau.ir.index import Index
+from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext
 from flambeau.ir.ops.views import divmod_index
 from flambeau.ir.ops.windows import Axis, Padding, Pair, check_geometry, spatial, with_spatial

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.ir.dims import Dim, Size
-from flambeau.ir.index import Index
+from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dtypes, check_sizes, check_static
 from flambeau.ir.ops.sampling import drawn

@@ -10,7 +10,7 @@ import numpy as np
 from flambeau.ir import dtypes
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.dtypes import DType, to_compute
-from flambeau.ir.index import Index, linearize
+from flambeau.ir.index_maps import Index, linearize
 from flambeau.ir.literal import Literal, literal
 from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.families import check_arity, check_sizes

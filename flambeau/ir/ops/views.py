@@ -12,7 +12,7 @@ import numpy as np
 
 from flambeau.ir import dtypes
 from flambeau.ir.dims import Size
-from flambeau.ir.index import Index, delinearize, linearize
+from flambeau.ir.index_maps import Index, delinearize, linearize
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_sizes
 from flambeau.ir.ops.sampling import drawn

@@ -11,7 +11,7 @@ from typing import Any
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.emitter import (
+from flambeau.codegen.cpu.llvm.emitter import (
     Emitter,
     compute_type,
     constant,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.emitter import F32, F64, I32, I64, Emitter
+from flambeau.codegen.cpu.llvm.emitter import F32, F64, I32, I64, Emitter
 from flambeau.codegen.cpu.vmath.vec import Vec, if_any, magnitude, product_error, where
 
 TWO_OVER_PI = 0.6366197723675814

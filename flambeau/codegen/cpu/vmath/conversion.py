@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.emitter import (
+from flambeau.codegen.cpu.llvm.emitter import (
     F32,
     F64,
     Emitter,

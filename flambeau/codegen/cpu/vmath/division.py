@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 
-from flambeau.codegen.cpu.emitter import F32, F64
+from flambeau.codegen.cpu.llvm.emitter import F32, F64
 from flambeau.codegen.cpu.vmath.rounding import floor, is_finite, trunc
 from flambeau.codegen.cpu.vmath.vec import (
     Vec,

@@ -7,7 +7,7 @@ Laframboise, Math. Comp. 36, 1981). Bounds: erf 2 ulp (f32), 3 (f64); erfc 2 (f3
 
 from __future__ import annotations
 
-from flambeau.codegen.cpu.emitter import F32, F64
+from flambeau.codegen.cpu.llvm.emitter import F32, F64
 from flambeau.codegen.cpu.vmath.exponential import exp, exp_parts, scale
 from flambeau.codegen.cpu.vmath.vec import (
     Vec,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flambeau.codegen.cpu.emitter import I8, I16, I32, constant
+from flambeau.codegen.cpu.llvm.emitter import I8, I16, I32, constant
 from flambeau.codegen.cpu.vmath.vec import (
     Vec,
     clamp,

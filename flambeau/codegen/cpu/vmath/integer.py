@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.emitter import F32, F64, Emitter, vector_type
+from flambeau.codegen.cpu.llvm.emitter import F32, F64, Emitter, vector_type
 from flambeau.codegen.cpu.vmath.vec import Vec, known_number, where, while_any
 
 _LONGEST_CHAIN = 64  # a constant exponent up to this is a chain of products

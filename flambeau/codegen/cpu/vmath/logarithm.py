@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from flambeau.codegen.cpu.emitter import F32, F64
+from flambeau.codegen.cpu.llvm.emitter import F32, F64
 from flambeau.codegen.cpu.vmath.exponential import LN2_F32, LN2_F64
 from flambeau.codegen.cpu.vmath.vec import (
     Vec,

@@ -5,7 +5,7 @@ Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
 
 from __future__ import annotations
 
-from flambeau.codegen.cpu.emitter import I32
+from flambeau.codegen.cpu.llvm.emitter import I32
 from flambeau.codegen.cpu.vmath.vec import Vec
 from flambeau.ir.philox import KEY_STEPS, MULTIPLIERS, ROUNDS
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from flambeau.codegen.cpu.emitter import F32, F64
+from flambeau.codegen.cpu.llvm.emitter import F32, F64
 from flambeau.codegen.cpu.vmath.exponential import EXP2_F64, EXP2_MID, round_to_exponent, scale
 from flambeau.codegen.cpu.vmath.logarithm import log_short, split_any_float, split_float
 from flambeau.codegen.cpu.vmath.rounding import trunc

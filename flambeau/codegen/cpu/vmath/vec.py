@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.emitter import (
+from flambeau.codegen.cpu.llvm.emitter import (
     F32,
     F64,
     I32,

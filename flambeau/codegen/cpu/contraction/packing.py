@@ -1,0 +1,297 @@
+"""Phases that copy an operand into panels, the order the microkernels read it in, widened to the accumulators' type.
+
+A panel holds all k points of one tile of the innermost n dim (rhs) or m dim (lhs): [k][width]. Where the operand is
+contiguous along that dim rows are copied, where it is contiguous along a k dim square blocks of vectors are
+transposed, and anything else goes element by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import llvmlite.ir as ll
+
+from flambeau.codegen.cpu.contraction.microkernel import internal_function
+from flambeau.codegen.cpu.contraction.panels import Panels, row_major
+from flambeau.codegen.cpu.contraction.plan import Plan
+from flambeau.codegen.cpu.contraction.tile_sums import widen
+from flambeau.codegen.cpu.llvm.emitter import (
+    I64,
+    PTR,
+    Emitter,
+    lanes_of,
+    new_kernel,
+    storage_bytes,
+)
+from flambeau.codegen.cpu.llvm.lltypes import lane_order
+
+__all__ = ["emit_packing", "offset_of", "panel_offset", "unflatten"]
+
+_ELEMENTS_PER_TASK = 16 << 10
+# A transposed block is this wide: its shuffles stay inside 128-bit parts of the vectors, which is what every
+# instruction set does fast, and each part is then stored as it is.
+_GROUP_BYTES = 16
+
+
+def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[int]) -> list[ll.Value]:
+    """Row-major coordinates of position `flat` (not negative) in a box."""
+    coordinates: list[ll.Value] = []
+    for position, extent in reversed(list(enumerate(extents))):
+        if extent == 1:
+            coordinates.append(b.index(0))
+        elif all(outer == 1 for outer in extents[:position]):
+            coordinates.append(flat)
+        else:
+            coordinates.append(b.urem(flat, b.index(extent)))
+            flat = b.udiv(flat, b.index(extent))
+    return coordinates[::-1]
+
+
+def offset_of(b: Emitter, coordinates: Sequence[ll.Value], strides: Sequence[int]) -> ll.Value:
+    """sum(coordinate * stride) as an i64."""
+    total = b.index(0)
+    for coordinate, stride in zip(coordinates, strides, strict=True):
+        if stride:
+            total = b.add(total, b.mul(coordinate, b.index(stride), flags=("nsw",)), flags=("nsw",))
+    return total
+
+
+def panel_offset(b: Emitter, panels: Panels, outer: Sequence[ll.Value], first: ll.Value) -> ll.Value:
+    """Where the panel starts that holds element `first` (a multiple of the width) of the inner dim."""
+    return offset_of(b, [*outer, b.udiv(first, b.index(panels.width))], panels.strides)
+
+
+def emit_packing(module: ll.Module, name: str, plan: Plan, panels: Panels) -> int:
+    """Emit the phase `name`; returns its number of tasks."""
+    b = new_kernel(module, name, plan.target)
+    packing = _Packing(b, plan, panels)
+    b.loop(b.kernel.begin, b.kernel.end, 1, packing.task, name="task")
+    b.succeed()
+    return packing.tasks
+
+
+class _Packing:
+    """A task copies a chunk of the outermost k dim: of one panel by transposing it, or else of all panels of an outer
+    point, row by row, so that rows are read from end to end."""
+
+    def __init__(self, b: Emitter, plan: Plan, panels: Panels) -> None:
+        self.b, self.plan, self.panels, self.source = b, plan, panels, panels.source
+        self.itemsize = storage_bytes(plan.acc)
+        # Elements of the source from one element of a panel's row to the next.
+        self.stride = 0 if panels.inner is None else self.source.stride_of(panels.inner)
+        to_panel = row_major(plan.kernel.k, plan.extents(plan.kernel.k))
+        self.k_rows = [
+            (plan.kernel.extents[d], self.source.stride_of(d), to_panel[d] * panels.width)
+            for d in plan.kernel.k
+        ] or [(1, 0, panels.width)]
+        run = next((level for level, row in enumerate(self.k_rows) if row[1] == 1 and row[0] > 1), None)
+        too_narrow = plan.lanes * self.itemsize < _GROUP_BYTES
+        self.run = None if self.stride in (0, 1) or too_narrow else run
+        outermost = self.k_rows[0][0]
+        width = panels.inner_extent if self.run is None else panels.width
+        per_point = max(1, plan.k_points // max(1, outermost) * width)
+        self.chunk = max(1, min(outermost, _ELEMENTS_PER_TASK // per_point))
+        self.chunks = -(-outermost // self.chunk)
+        self.tiles_at_once = panels.tiles if self.run is None else 1
+
+    @property
+    def tasks(self) -> int:
+        return self.panels.count // self.tiles_at_once * self.chunks
+
+    def task(self, number: ll.Value) -> None:
+        b, panels = self.b, self.panels
+        tasks = [*panels.outer_extents, panels.tiles // self.tiles_at_once, self.chunks]
+        *outer, tile, chunk = unflatten(b, b.opaque(number), tasks)
+        start = offset_of(b, outer, [self.source.stride_of(d) for d in panels.outer_dims])
+        start = b.add(start, b.mul(tile, b.index(panels.width * self.stride)))
+        source = b.element(
+            b.buffer(self.source.buffer), b.add(start, b.index(self.source.offset)), self.source.dtype
+        )
+        target = b.element(
+            b.buffer(panels.buffer), offset_of(b, [*outer, tile], panels.strides), self.plan.acc
+        )
+        first = b.mul(chunk, b.index(self.chunk))
+        last = _minimum(b, b.add(first, b.index(self.chunk)), b.index(self.k_rows[0][0]))
+        if self.run is None:
+            self.walk_k(source, target, first, last, None, self.copy_point)
+            return
+        width = b.index(panels.width)
+        if panels.width_of_last < panels.width:
+            is_last = b.icmp_signed("==", tile, b.index(panels.tiles - 1))
+            width = b.select(is_last, b.index(panels.width_of_last), width)
+
+        def transpose(source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int) -> None:
+            self.transpose_run(source, target, start, stop, step, width)
+
+        self.walk_k(source, target, first, last, self.run, transpose)
+
+    def walk_k(
+        self,
+        source: ll.Value,
+        target: ll.Value,
+        first: ll.Value,
+        last: ll.Value,
+        run: int | None,
+        copy: Callable[..., None],
+    ) -> None:
+        """All k points of the chunk: copy(source, target) at each, or with the k dim `run` walked innermost
+        copy(source, target, start, stop, panel elements per point) for each run."""
+        rows, b = self.k_rows, self.b
+        order = [level for level in range(len(rows)) if level != run]
+
+        def bounds(level: int) -> tuple[ll.Value, ll.Value]:
+            return (first, last) if level == 0 else (b.index(0), b.index(rows[level][0]))
+
+        def nest(position: int, source: ll.Value, target: ll.Value) -> None:
+            if position == len(order):
+                copy(source, target, *(() if run is None else (*bounds(run), rows[run][2])))
+                return
+            _, source_step, target_step = rows[order[position]]
+
+            def body(i: ll.Value) -> None:
+                i = b.opaque(i)
+                there = b.element(target, b.mul(i, b.index(target_step)), self.plan.acc)
+                nest(
+                    position + 1, b.element(source, b.mul(i, b.index(source_step)), self.source.dtype), there
+                )
+
+            b.loop(*bounds(order[position]), 1, body, name="k")
+
+        nest(0, source, target)
+
+    def copy_point(self, source: ll.Value, target: ll.Value) -> None:
+        """One k point of every panel."""
+        b, panels = self.b, self.panels
+        whole = panels.tiles if panels.width_of_last == panels.width else panels.tiles - 1
+
+        def copy_row(tile: ll.Value, width: int) -> None:
+            tile = tile if isinstance(tile, ll.Constant) else b.opaque(tile)
+            here = b.element(source, b.mul(tile, b.index(panels.width * self.stride)), self.source.dtype)
+            there = b.element(target, b.mul(tile, b.index(panels.panel_elements)), self.plan.acc)
+            self.copy_elements(here, there, width)
+
+        b.loop(0, whole, 1, lambda tile: copy_row(tile, panels.width), name="tile")
+        if whole < panels.tiles:
+            copy_row(b.index(whole), panels.width_of_last)
+
+    def copy_elements(self, source: ll.Value, target: ll.Value, width: int) -> None:
+        b, plan, lanes = self.b, self.plan, self.plan.lanes
+        for at in range(0, width, lanes):
+            active = min(lanes, width - at)
+            value = b.load_strided(source, at * self.stride, self.stride, self.source.dtype, lanes, active)
+            # A short last tile leaves the rest of its rows as they are: nobody stores what is summed from them.
+            fits = min(lanes, self.panels.width - at)
+            b.store_vector(widen(b, value, self.source.dtype, plan.acc), target, at, plan.acc, fits)
+
+    def transpose_run(
+        self, source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int, width: ll.Value
+    ) -> None:
+        """Points [start, stop) of the k loop along which the source is contiguous: blocks of some elements x a
+        vector of points."""
+        b, panels, lanes = self.b, self.panels, self.plan.lanes
+        group = _GROUP_BYTES // self.itemsize
+        whole = panels.width - panels.width % group
+
+        def block(k: ll.Value) -> None:
+            k = b.opaque(k)
+            points = _minimum(b, b.sub(stop, k), b.index(lanes))
+            here = b.element(source, k, self.source.dtype)
+            there = b.element(target, b.mul(k, b.index(step)), self.plan.acc)
+
+            def transpose(first: ll.Value, count: int) -> None:
+                from_here = b.element(here, b.mul(first, b.index(self.stride)), self.source.dtype)
+                # A group beyond the last element of a short tile repeats that one: nobody stores its sums.
+                last = b.sub(b.sub(width, first), b.index(1))
+                b.call(
+                    self.block_function(step, count),
+                    [from_here, b.element(there, first, self.plan.acc), points, last],
+                    cconv="fastcc",
+                )
+
+            b.loop(
+                0,
+                _minimum(b, width, b.index(whole)),
+                group,
+                lambda first: transpose(b.opaque(first), group),
+                name="group",
+            )
+            if whole < panels.width:
+                with b.if_then(b.icmp_signed(">", width, b.index(whole))):
+                    transpose(b.index(whole), panels.width - whole)
+
+        b.loop(start, stop, lanes, block, name="block")
+
+    def block_function(self, step: int, count: int) -> ll.Function:
+        """`void (source, target, points, last)`: `count` elements x `points` k points (at most a vector of them),
+        transposed. Elements after `last` repeat it."""
+        name = f"{self.b.function.name}_transpose{count}"
+        if name in self.b.module.globals:
+            return self.b.module.globals[name]
+        plan, dtype = self.plan, self.source.dtype
+        b = internal_function(self.b.module, name, ll.VoidType(), [PTR, PTR, I64, I64], plan)
+        source, target, points, last = b.function.args
+        columns = [
+            b.element(source, b.mul(_minimum(b, b.index(number), last), b.index(self.stride)), dtype)
+            for number in range(count)
+        ]
+        with b.if_else(b.icmp_signed("==", points, b.index(plan.lanes))) as (whole, rest):
+            with whole:
+                loaded = [
+                    widen(b, b.load_vector(pointer, 0, dtype, plan.lanes), dtype, plan.acc)
+                    for pointer in columns
+                ]
+                self.store_transposed(b, loaded, target, step)
+            with rest:
+                self.copy_points(b, columns, target, points, step)
+        b.ret_void()
+        return b.function
+
+    def store_transposed(self, b: Emitter, columns: list[ll.Value], target: ll.Value, step: int) -> None:
+        """Lane k of every column to point k of the panel."""
+        group, lanes = _GROUP_BYTES // self.itemsize, self.plan.lanes
+        padded = [*columns, *[columns[-1]] * (group - len(columns))]
+        rows = _transposed_groups(b, padded)
+        for k in range(lanes):
+            row = b.slice_lanes(rows[k % group], k // group * group, group)
+            if len(columns) == group:
+                b.store_vector(row, target, k * step, self.plan.acc)
+                continue
+            for number in range(len(columns)):
+                b.store_vector(b.lane(row, number), target, k * step + number, self.plan.acc)
+
+    def copy_points(
+        self, b: Emitter, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: int
+    ) -> None:
+        """A block of fewer points, element by element."""
+        acc, dtype = self.plan.acc, self.source.dtype
+
+        def point(k: ll.Value) -> None:
+            k = b.opaque(k)
+            there = b.element(target, b.mul(k, b.index(step)), acc)
+            for number, pointer in enumerate(columns):
+                b.store_vector(widen(b, b.load_scalar(pointer, k, dtype), dtype, acc), there, number, acc)
+
+        b.loop(0, points, 1, point, name="point")
+
+
+def _minimum(b: Emitter, x: ll.Value, y: ll.Value) -> ll.Value:
+    return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+def _transposed_groups(b: Emitter, rows: list[ll.Value]) -> list[ll.Value]:
+    """len(rows) vectors, each cut into groups of len(rows) lanes: lane j of group g of row i goes to lane i of group
+    g of row j. Exchanges ever smaller halves."""
+    lanes, half = lanes_of(rows[0]), len(rows) // 2
+
+    def shuffle(x: ll.Value, y: ll.Value, order: list[int]) -> ll.Value:
+        return b.shuffle_vector(x, y, lane_order(tuple(order)))
+
+    while half:
+        low = [lanes + k - half if k & half else k for k in range(lanes)]
+        high = [lanes + k if k & half else k + half for k in range(lanes)]
+        for i in range(len(rows)):
+            if not i & half:
+                x, y = rows[i], rows[i + half]
+                rows[i], rows[i + half] = shuffle(x, y, low), shuffle(x, y, high)
+        half //= 2
+    return rows

@@ -1,0 +1,1 @@
+"""Compiled functions: how one is called again."""

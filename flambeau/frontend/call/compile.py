@@ -1,0 +1,373 @@
+"""`@fb.compile`: trace once per signature, then one native call per step."""
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from flambeau import config
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.active import active
+from flambeau.frontend.call.entry import Entry
+from flambeau.frontend.call.explain import explain
+from flambeau.frontend.call.fastpath import MISS
+from flambeau.frontend.epoch import epoch
+from flambeau.frontend.nn.module import Module
+from flambeau.frontend.pytree import Structure, flatten
+from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tape.dispatch import up_to_date
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.binder import TracedCall, trace_call
+from flambeau.frontend.trace.guards.markers import CompiledMarker
+from flambeau.ir.collector import paused_collector
+from flambeau.ir.graph import Graph
+from flambeau.runtime.forking import ForkSafeLock, no_forks
+
+if TYPE_CHECKING:
+    from flambeau.backends import Backend
+    from flambeau.compiler import Compiled
+    from flambeau.passes.pipeline import Pass
+
+RECOMPILE_LIMIT = 64
+config.watch("disable_jit", epoch.bump)         # what a fast call compares
+config.watch("num_threads", epoch.bump)
+log = logging.getLogger("flambeau")
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What compiling took and gave, of the newest signature; counts in ops and kernels, times in seconds, sizes in
+    bytes. Fields can be read as attributes or items."""
+
+    n_signatures: int
+    recompiles: int
+    n_ops_traced: int
+    n_backward_ops: int
+    n_kernels: int                  # different pieces of machine code
+    n_launches: int                 # kernel calls in one step
+    n_new_kernels: int              # compiled for this signature; the others were known
+    trace_seconds: float
+    passes_seconds: float
+    lower_seconds: float
+    codegen_seconds: float
+    load_seconds: float
+    compile_seconds: float          # everything, trace included
+    arena_bytes: int                # scratch memory of one call
+    unshared_bytes: int             # what it would be without reuse
+    state_bytes: int                # captured tensors
+    in_place_writes: int
+    calls: int
+
+    def keys(self) -> list[str]:
+        """The names of all fields, so that `dict(stats)` works."""
+        return list(asdict(self))
+
+    def __getitem__(self, name: str) -> Any:
+        return asdict(self)[name]
+
+
+@dataclass
+class Signature:
+    """One compiled signature and the records of how it came to be."""
+
+    entry: Entry
+    compiled: Compiled
+    traced: TracedCall
+    trace_seconds: float
+    reason: str | None              # why it was not one of the earlier signatures
+
+    @property
+    def parts(self) -> list[Compiled]:
+        """Everything that was compiled: the function, and the backward of its results as far as it was needed."""
+        return [self.compiled, *(s.compiled for s in self.entry.segments if s.compiled is not None)]
+
+
+class CompiledFunction(CompiledMarker):
+    """A function that is traced at its first call with each signature, and runs as machine code after that.
+
+    Works as a method too. Inside another compiled function it is traced as part of it."""
+
+    def __init__(self, function: Callable[..., Any], *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
+                 backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None):
+        functools.update_wrapper(self, function)
+        self.function, self.recompile_limit = function, recompile_limit
+        self.how: dict[str, Any] = {"verify": verify, "backend": backend}       # given to compile_graph
+        if passes is not None:
+            self.how["passes"] = tuple(passes)
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self.signatures: list[Signature] = []
+        self._entries: list[Entry] = []
+        self._lock = ForkSafeLock()
+        self._compiling = False
+        self._fast: Callable[[tuple[Any, ...]], Any] | None = None      # of the signature used last
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else BoundFunction(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._fast is not None and not kwargs:
+            result = self._fast(args)
+            if result is not MISS:
+                return result
+        if active.tracer is not None or config.disable_jit:
+            return self.function(*args, **kwargs)
+        leaves, paths, structure = flatten((args, kwargs))
+        if grad_mode.enabled:
+            for leaf in leaves:
+                if isinstance(leaf, Tensor):
+                    up_to_date(leaf)
+        entry = self._known(leaves, structure)
+        return (entry or self._compile(leaves, paths, structure)).run(leaves)
+
+    def _known(self, leaves: list[Any], structure: Structure | None) -> Entry | None:
+        """The entry of this signature, which becomes the first to be tried. Entries are replaced as a whole: another
+        thread may be going through them."""
+        for position, entry in enumerate(self._entries):
+            if entry.matches(structure, leaves):
+                if position:
+                    with self._lock:
+                        self._entries = [entry, *(e for e in self._entries if e is not entry)]
+                self._fast = entry.fast_call
+                return entry
+        return None
+
+    # -- compiling --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _once_in_a_thread(self) -> Iterator[None]:
+        """Requires: the lock. Whoever holds it and asks again was called back while compiling."""
+        if self._compiling:
+            raise UnsupportedError(f"{self.name} was called while this thread compiles it, by a signal handler or a "
+                                   "finalizer", hint="call it once before it may be called from there")
+        self._compiling = True
+        try:
+            yield
+        finally:
+            self._compiling = False
+
+    def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
+        with self._lock, self._once_in_a_thread(), no_forks, paused_collector():
+            from flambeau.compiler import compile_graph  # LLVM is loaded at the first compile, not at import
+            known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
+            if known is not None:
+                return known
+            reason = self._entries[0].why_not(structure, leaves) if self._entries else None
+            if reason is not None:
+                _log("recompiles", f"{self.name}: recompiles because {reason}")
+            if len(self._entries) >= self.recompile_limit:
+                raise UnsupportedError(
+                    f"{self.name} was compiled for {len(self._entries)} signatures, which is its limit; the last time "
+                    f"because {reason}", hint=f"{self._entries[0].remedy(structure, leaves)}, or raise recompile_limit")
+            started = time.perf_counter()
+            traced = trace_call(self.function, self.name, leaves, paths, structure)
+            trace_seconds = time.perf_counter() - started
+            compiled = compile_graph(traced.graph, **self.how)
+            entry = Entry(traced, compiled.executable, leaves, [p or "argument" for p in map(_short, paths)], structure,
+                          functools.partial(compile_graph, **self.how))
+            self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
+            self._entries = [entry, *self._entries]
+            self._fast = entry.fast_call
+            _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches of "
+                           f"{len(compiled.kernels)} kernels")
+            return entry
+
+    # -- copies -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"recompile_limit": self.recompile_limit, **self.how}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
+        """Compiled anew: a bound method's object is copied."""
+        return CompiledFunction(copy.deepcopy(self.function, memo), **self._options)
+
+    def __reduce__(self) -> Any:
+        """Pickled by name where it took the place of its function, else as what it compiles."""
+        found: Any = sys.modules.get(self.__module__)
+        for name in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, name, None)
+        return self.__qualname__ if found is self else (_recompiled, (self.function, self._options))
+
+    # -- looking in -------------------------------------------------------------------------------------------------
+
+    def _newest(self) -> Signature:
+        if not self.signatures:
+            raise RuntimeError(f"{self.name} was not called yet: there is nothing compiled to look at")
+        return self.signatures[-1]
+
+    def ir(self, level: str = "graph") -> str:
+        """The newest signature as text. level: "graph" (as traced), "autodiff" (up to and with the derivatives),
+        "fused", "kernels", "llvm", "asm", or the name of a pass. Raises ValueError for anything else."""
+        newest = self._newest()
+        if level == "autodiff":
+            return str(self.graph("autodiff"))
+        parts = newest.parts if level in ("kernels", "llvm", "asm") else [newest.compiled]
+        return "\n".join(part.text(level) for part in parts)
+
+    def graph(self, level: str = "graph") -> Graph:
+        """The newest signature's graph: "graph", "autodiff" or "fused"."""
+        newest = self._newest()
+        match level:
+            case "graph":
+                return newest.traced.graph
+            case "autodiff":
+                return newest.traced.autodiff or newest.traced.graph
+            case "fused":
+                return newest.compiled.fused
+            case _:
+                raise ValueError(f"there is no graph called {level!r}; choose from graph, autodiff, fused")
+
+    def explain(self) -> str:
+        """In words: what was traced and fused, what memory it takes, and why it was compiled again."""
+        return explain(self.name, self.signatures, self.stats()) if self.signatures else f"{self.name}: not called yet"
+
+    def stats(self) -> Stats:
+        """Numbers about the newest signature."""
+        newest = self._newest()
+        parts = newest.parts
+        nodes = [n for p in parts for n in p.source.nodes if n.op.name != "input"]
+        return Stats(
+            n_signatures=len(self.signatures), recompiles=len(self.signatures) - 1, n_ops_traced=len(nodes),
+            n_backward_ops=sum(n.phase == "backward" for n in nodes),
+            n_kernels=sum(len(p.kernels) for p in parts), n_launches=sum(len(p.program.launches) for p in parts),
+            n_new_kernels=sum(p.new_kernels for p in parts), trace_seconds=newest.trace_seconds,
+            passes_seconds=sum(p.times.passes for p in parts), lower_seconds=sum(p.times.lower for p in parts),
+            codegen_seconds=sum(p.times.codegen for p in parts), load_seconds=sum(p.times.load for p in parts),
+            compile_seconds=newest.trace_seconds + sum(p.times.total for p in parts),
+            arena_bytes=sum(p.memory.arena_bytes for p in parts),
+            unshared_bytes=sum(p.memory.unshared_bytes for p in parts),
+            state_bytes=sum(t.nbytes for t in newest.traced.states),
+            in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.entry.calls)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.name}, {len(self.signatures)} signatures>"
+
+
+class BoundFunction(CompiledMarker):
+    """A compiled method of one object."""
+
+    __slots__ = ("__wrapped__", "instance")
+
+    def __init__(self, compiled: CompiledFunction, instance: Any):
+        self.__wrapped__, self.instance = compiled, instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__(self.instance, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+
+def compile(function: Any = None, *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
+            backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None, model: Any = None,
+            fullgraph: bool = False, dynamic: bool | None = None, mode: str | None = None,
+            options: Mapping[str, Any] | None = None, disable: bool = False) -> Any:
+    """Compile a function, a method or a Module: `@fb.compile`, `@fb.compile(...)`, `fb.compile(module)`.
+
+    The function is traced at its first call with each signature (argument types, and the Python state it reads) and
+    from then on runs as one piece of machine code. Tensors that it changes in place, parameters, optimizer state,
+    gradients, BatchNorm statistics and the random generator are part of what is compiled. Numbers passed as
+    arguments, and optimizer hyperparameters, may change freely.
+
+    verify: check the IR after every pass, and at every call hold each kernel's results against the interpreter, on the
+    live data; VerificationError names the first pass or kernel that is wrong (slow). recompile_limit: how many
+    signatures are allowed; one more raises UnsupportedError. backend: "cpu" (machine code), "interpret" (NumPy, slow:
+    for debugging), a name given to `compiler.register_backend`, or an object like those. passes: what runs over the
+    graph, in place of `passes.pipeline.GRAPH_PASSES`; `passes=(Pass("mine", function), *GRAPH_PASSES)` adds one.
+
+    The others are torch.compile's. fullgraph is always so, disable gives the function back as it is, and what means
+    nothing here (mode, dynamic=True, options, PyTorch's backends) warns.
+
+    A Module comes back as a Module that shares everything with the original."""
+    function = model if function is None else function
+    backend = _without_torchs_options(backend, mode, dynamic, options)
+    if disable:
+        return function if function is not None else lambda function: function
+    how: dict[str, Any] = {"verify": verify, "recompile_limit": recompile_limit, "backend": backend, "passes": passes}
+    if function is None:
+        return functools.partial(compile, **how)
+    if isinstance(function, CompiledFunction):      # other options: compiled anew beside the original
+        return function if how == _DEFAULTS else CompiledFunction(function.function, **how)
+    if isinstance(function, Module):
+        return _compile_module(function, how)
+    if not callable(function):
+        raise TypeError(f"compile: expected a function or a Module, got {type(function).__name__}")
+    return CompiledFunction(function, **how)
+
+
+_TORCHS_BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
+
+
+def _without_torchs_options(backend: str | Backend, mode: str | None, dynamic: bool | None,
+                            options: Mapping[str, Any] | None) -> str | Backend:
+    """The backend to use. Warns of what torch.compile's users may pass and means nothing here."""
+    idle = []
+    if mode not in (None, "default"):
+        idle.append(f"mode={mode!r}")
+    if dynamic:
+        idle.append("dynamic=True (every shape is compiled for itself)")
+    if options:
+        idle.append(f"options={dict(options)!r}")
+    if isinstance(backend, str) and backend in _TORCHS_BACKENDS:
+        idle.append(f"backend={backend!r}")
+        backend = "cpu"
+    if idle:
+        warnings.warn(f"compile: {', '.join(idle)} means nothing here and is left out", UserWarning, stacklevel=3)
+    return backend
+
+
+def _recompiled(function: Any, options: dict[str, Any]) -> Any:
+    return compile(function, **options)
+
+
+_DEFAULTS: dict[str, Any] = {"verify": False, "recompile_limit": RECOMPILE_LIMIT, "backend": "cpu", "passes": None}
+
+
+def _compile_module(module: Module, options: dict[str, Any]) -> Module:
+    """A module of a subclass whose calls are compiled; it shares the attributes of the original."""
+    kind = type(module)
+    compiled_call = CompiledFunction(module.__call__, **options)
+    compiled_call.name = kind.__name__
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return compiled_call(*args, **kwargs)
+
+    def plain() -> Module:
+        original = object.__new__(kind)
+        object.__setattr__(original, "__dict__", module.__dict__)
+        return original
+
+    def deepcopied(self: Any, memo: dict[int, Any]) -> Any:
+        made = memo[id(self)] = _compile_module(copy.deepcopy(plain(), memo), options)
+        return made
+
+    namespace = {"__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "_compiled": compiled_call,
+                 "ir": compiled_call.ir, "explain": compiled_call.explain, "stats": compiled_call.stats,
+                 "__deepcopy__": deepcopied, "__copy__": lambda self: _compile_module(copy.copy(plain()), options),
+                 "__reduce_ex__": lambda self, protocol: (_recompiled, (plain(), options))}
+    subclass = type(kind.__name__, (kind,), namespace)
+    compiled: Module = object.__new__(subclass)
+    object.__setattr__(compiled, "__dict__", module.__dict__)
+    return compiled
+
+
+def _short(path: str) -> str:
+    """`[0][1].x` -> `argument 1.x`; `[1]['key']` -> `argument 'key'`."""
+    if path.startswith("[0]["):
+        position, _, rest = path[4:].partition("]")
+        return f"argument {position}{rest}"
+    return f"argument {path[4:-1]}" if path.startswith("[1][") else path
+
+
+def _log(channel: str, message: str) -> None:
+    """A line on stderr when FLAMBEAU_LOGS names the channel, and always to the `flambeau` logger."""
+    log.debug(message)
+    if channel in config.logs or "all" in config.logs:
+        print(f"[flambeau {channel}] {message}", file=sys.stderr)

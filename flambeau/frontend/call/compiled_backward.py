@@ -1,0 +1,206 @@
+"""A compiled call on the tape: one record for each segment of its backward, with what that reads saved."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.epoch import grad_epoch
+from flambeau.frontend.tape.autograd import Record, SpentRecord, grad_mode
+from flambeau.frontend.tape.dispatch import up_to_date
+from flambeau.frontend.tape.segments import Differentiable, Place, Saved, Segment
+from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir.graph import Graph
+from flambeau.ir.op import Op
+from flambeau.ir.types import TensorType
+from flambeau.runtime.buffer import Buffer, allocate
+from flambeau.runtime.forking import ForkSafeLock
+
+if TYPE_CHECKING:
+    from flambeau.compiler import Compiled
+
+_NOWHERE = Storage()
+
+
+@dataclass
+class Call:
+    """What one call read and made. `held`: (address, owner) of each tensor argument; `visible`: the positions among
+    `made` of the outputs that the user was given, by output number."""
+
+    leaves: Sequence[Any]
+    arg_leaves: Sequence[int]
+    held: Sequence[tuple[int, Any]]
+    states: Sequence[Any]
+    scalars: Sequence[float]
+    buffers: Sequence[Buffer]
+    made: Sequence[Any]
+    visible: dict[int, int]
+
+    def read(self, saved: Saved) -> tuple[int, Any, Storage | None, int]:
+        """(address, what keeps it alive, storage that must not change, its version)"""
+        storage: Storage | None = None      # not its tensor, which may be given other memory
+        owner: Any
+        match saved.kind:
+            case "arg":
+                storage = self.leaves[self.arg_leaves[saved.index]]._storage
+                pointer, owner = self.held[saved.index]
+                owner = owner if owner is not None else storage
+            case "state":
+                state = self.states[saved.index]
+                owner = storage = state._storage
+                pointer = storage.buffer.ptr
+                if not isinstance(state, Tensor):
+                    grad_epoch.bump()       # a gradient that is saved must not be written by the next call
+            case "scalar":
+                owner = np.array(self.scalars[saved.index], np.float64)
+                pointer = int(owner.__array_interface__["data"][0])
+            case _:
+                owner = self.buffers[saved.index]
+                pointer = owner.ptr
+                if saved.index in self.visible:
+                    storage = self.made[self.visible[saved.index]]._storage
+        if storage is None or not saved.is_checked:
+            return pointer, owner, None, 0
+        return pointer, owner, storage, storage.version
+
+
+class CompiledSegment:
+    """The backward graph of one segment, compiled when it is first needed."""
+
+    def __init__(self, name: str, segment: Segment, compile: Callable[[Graph], Compiled]):
+        self.name, self.segment, self.compile = name, segment, compile
+        self.compiled: Compiled | None = None
+        self._lock = ForkSafeLock()
+        self.hooks = {n: CompiledSegment(name, hook, compile) for n, hook in segment.hooks.items()}
+        self.spent: SpentRecord | None = None       # the record of every call, where that is one
+        if segment.error is not None and all(kind == "state" for kind, _ in segment.operands):
+            self.spent = SpentRecord(name, segment.error, tuple([what for _, what in segment.operands]))
+
+    def ready(self) -> Compiled:
+        """Compiled now, if it wasn't."""
+        if self.compiled is None:
+            assert self.segment.graph is not None
+            with self._lock:
+                if self.compiled is None:
+                    self.compiled = self.compile(self.segment.graph)
+        return self.compiled
+
+    def record(self, call: Call, inner: dict[int, Tensor]) -> None:
+        """Put this part of a call on the tape; `inner` are the tensors between its segments, by number."""
+        segment = self.segment
+        results = tuple([self._result(place, type, call, inner)
+                         for place, type in zip(segment.results, segment.types, strict=True)])
+        operands = tuple([_tensor_at(place, call, inner) for place in segment.operands])
+        for t in operands:
+            if t._base is not None:
+                up_to_date(t)
+        record: Record
+        if segment.error is not None:
+            record = self.spent or SpentRecord(self.name, segment.error, operands)
+        else:
+            record = CompiledRecord(self.backward(call), operands, results)
+            if self.hooks:
+                record.hooks = {n: {-1: CompiledHook(hook.backward(call))} for n, hook in self.hooks.items()}
+        for index, result in enumerate(results):
+            result._requires_grad, result._record, result._index = True, record, index
+
+    def backward(self, call: Call) -> CompiledBackward:
+        """The derivative of this part of a call."""
+        return CompiledBackward(self, [call.read(saved) for saved in self.segment.saved])
+
+    @staticmethod
+    def _result(place: Place, type: TensorType, call: Call, inner: dict[int, Tensor]) -> Tensor:
+        if place[0] == "inner":
+            inner[place[1]] = Tensor._make(_NOWHERE, type)
+        return _tensor_at(place, call, inner)
+
+
+def _tensor_at(place: Place, call: Call, inner: dict[int, Tensor]) -> Tensor:
+    kind, what = place
+    match kind:
+        case "out":
+            found = call.made[what]
+        case "inner":
+            found = inner[what]
+        case "arg":
+            found = call.leaves[what]
+        case _:
+            found = what
+    assert isinstance(found, Tensor)
+    return found
+
+
+def spent_results(differentiable: Differentiable | None, segments: Iterable[CompiledSegment]) -> dict[int, SpentRecord]:
+    """The results (by position) that can't be differentiated any more, if that is all there is; else none."""
+    if differentiable is None or any(s.spent is None for s in segments):
+        return {}
+    return {place[1]: s.spent for s in segments for place in s.segment.results
+            if place[0] == "out" and s.spent is not None}
+
+
+class CompiledRecord(Record):
+    """A part of a compiled call on the tape. Freed, it lets go of what the call saved; one that reads nothing that is
+    freed can be walked again, as in eager code."""
+
+    __slots__ = ()
+
+    def free(self) -> None:
+        super().free()
+        if self.op.segment.segment.reads_saved:         # type: ignore[attr-defined]
+            self.op.saved = None            # type: ignore[attr-defined]
+
+
+class CompiledBackward(Op):
+    """The tape's op for one segment: its derivative is the compiled backward, run on what the call saved."""
+
+    name = "CompiledBackward"
+
+    def __init__(self, segment: CompiledSegment, saved: list[tuple[int, Any, Storage | None, int]]):
+        self.segment = segment
+        self.saved: list[tuple[int, Any, Storage | None, int]] | None = saved
+
+    def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any],
+            cotangents: Sequence[Any]) -> Sequence[Any]:
+        saved = self.saved
+        if saved is None:
+            raise RuntimeError("backward a second time through a compiled function whose saved tensors were already "
+                               "freed; use retain_graph=True in the first backward")
+        if grad_mode.enabled:
+            raise UnsupportedError("second derivatives through a compiled function's backward are not recorded",
+                                   hint="take both derivatives inside the compiled function")
+        compiled = self.segment.ready()
+        graph = compiled.source
+        for (_, _, storage, version), value in zip(saved, graph.inputs, strict=False):
+            if storage is not None and storage.version != version:
+                raise RuntimeError("one of the tensors needed for gradient computation has been modified by an inplace "
+                                   f"operation: {value.type}, saved by the compiled function {self.segment.name}")
+        filled = [np.zeros(r._type.static_shape, r.dtype.storage) if ct is None else np.ascontiguousarray(ct._data())
+                  for ct, r in zip(cotangents, results, strict=True)]
+        buffers = [allocate(v.type.nbytes) for v in graph.outputs]
+        pointers = [int(a.__array_interface__["data"][0]) for a in filled]
+        compiled.executable.fast_call(*[s[0] for s in saved], *pointers, *[out.ptr for out in buffers])
+        return [wrap(buffer, v.type) for buffer, v in zip(buffers, graph.outputs, strict=True)]
+
+
+class CompiledHook:
+    """The gradient hooks that a compiled function registered on one of its results."""
+
+    def __init__(self, op: CompiledBackward):
+        self.op = op
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        (changed,) = self.op.vjp(None, (), (gradient,), (gradient,))
+        assert isinstance(changed, Tensor)
+        return changed
+
+
+def wrap(buffer: Buffer, type: TensorType) -> Tensor:
+    """A tensor over memory that a kernel wrote."""
+    return Tensor._make(Storage(None, buffer, (type.dtype.storage, type.shape)), type)      # type: ignore[arg-type]
+
+
+__all__ = ["Call", "CompiledBackward", "CompiledSegment", "spent_results", "wrap"]

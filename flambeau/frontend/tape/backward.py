@@ -1,0 +1,261 @@
+"""`backward()` and `grad()`: the walk over the tape, eager or under trace."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.active import active
+from flambeau.frontend.tape.autograd import (
+    Record,
+    is_grad_enabled,
+    key_of,
+    origin_of,
+    set_grad_enabled,
+    tape_of,
+)
+from flambeau.frontend.tape.dispatch import constant, dispatch, dispatch_view, number, up_to_date, write
+from flambeau.frontend.tape.gradient_hooks import Hooked, final_key, register_hook, result_key, with_hooks
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir import ops
+from flambeau.ir.builder import Builder
+from flambeau.ir.dtypes import DType
+from flambeau.ir.op import Op
+from flambeau.passes.graph.autodiff import backpropagate
+
+if TYPE_CHECKING:
+    from flambeau.ir.graph import Graph
+
+VIEW_OPS = (ops.Broadcast, ops.Diagonal, ops.Reshape, ops.Permute, ops.Slice)
+
+
+class TensorBuilder(Builder):
+    """A Builder whose values are tensors: derivative rules written for graphs run on the tape through it."""
+
+    def __init__(self) -> None:
+        self.loc, self.phase = None, "backward"
+        self._wanted: Sequence[Any] | None = None
+
+    def wants(self, position: int) -> bool:
+        return self._wanted is None or self._wanted[position] is not None
+
+    def parts_of(self, record: Any) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+        """What `backpropagate` asks of a record; its derivative rule then computes only what is wanted."""
+        if isinstance(record, Hooked):
+            return (record.tensor,), (record.tensor,), record.keys
+        keys = self._wanted = [key_of(t) if t._requires_grad else None for t in record.operands]
+        result_keys = [result_key(record, index) for index in range(len(record._saved_results))]
+        return record.operands, record.saved_results(), (*keys, *result_keys)
+
+    def scalar(self, value: float | int | bool, like: Any) -> Any:
+        return number(value, like if isinstance(like, DType) else like.dtype)
+
+    def emit(self, op: Op, *operands: Any, regions: tuple[Graph, ...] = ()) -> Any:
+        assert not regions, f"{op.name}: regions are for graphs"
+        return dispatch_view(op, operands[0]) if isinstance(op, VIEW_OPS) and _is_viewable(op, operands[0]) \
+            else dispatch(op, *operands)
+
+
+def _is_viewable(op: Op, x: Tensor) -> bool:
+    return not isinstance(op, ops.Reshape) or x.is_contiguous()
+
+
+def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: str) -> dict[Any, Tensor]:
+    seeds: dict[Any, Tensor] = {}
+    for root, ct in zip(roots, cotangents, strict=True):
+        if not root._requires_grad:
+            raise RuntimeError(f"{who}: a tensor does not require grad and has no grad_fn; nothing to differentiate")
+        if ct is None:
+            if root.numel() != 1:
+                raise RuntimeError(f"{who}: grad can be implicitly created only for scalar outputs, this one is "
+                                   f"{root._type}; pass the gradient")
+            one = constant(1, root.dtype)
+            ct = dispatch(ops.Reshape(tuple(root.shape)), one) if root.shape else one
+        elif ct._type.shape == root._type.shape and ct._type.dtype.is_floating_point:
+            ct = ct if ct._type.dtype is root._type.dtype else dispatch(ops.Cast(root._type.dtype), ct)
+        else:
+            raise RuntimeError(f"{who}: the gradient given is {ct._type}, the output is {root._type}")
+        key = key_of(root)
+        seeds[key] = dispatch(ops.add, seeds[key], ct) if key in seeds else ct
+    return seeds
+
+
+def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_graph: bool, who: str,
+         wanted: Sequence[Tensor] | None = None, runs_leaf_hooks: bool = False) -> tuple[dict[Any, Tensor], list[Record]]:
+    """Cotangents by key, and the records walked: all, or those on the way to what is wanted."""
+    for t in (*roots, *(wanted or ())):
+        up_to_date(t)
+    order, tracer = tape_of(roots), active.tracer
+    if wanted is not None:
+        order = _leading_to(wanted, order)
+        for t in wanted:
+            if tracer is not None:
+                tracer.meet(t)
+    with set_grad_enabled(create_graph), (tracer.backward_phase() if tracer is not None else nullcontext()):
+        b = TensorBuilder()
+        operations = with_hooks(roots, order, wanted, runs_leaf_hooks)
+        found = backpropagate(b, operations, _seeds(roots, cotangents, who), b.parts_of, lambda key: key is not None)
+    return found, order
+
+
+def _leading_to(wanted: Sequence[Tensor], order: Sequence[Record]) -> list[Record]:
+    """The records through which cotangents reach one of the wanted tensors."""
+    keys = {key_of(t) for t in wanted}
+    leading: set[int] = set()
+    for record in reversed(order):
+        if any(t._requires_grad and (key_of(t) in keys or id(t._record) in leading) for t in record.operands):
+            leading.add(id(record))
+    return [record for record in order if id(record) in leading]
+
+
+def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retain_graph: bool | None = None,
+             create_graph: bool = False, inputs: Tensor | Sequence[Tensor] | None = None) -> None:
+    """Add the gradients of `tensors` to `.grad` of the leaves they depend on (only `inputs`, when given).
+
+    grad_tensors: the gradients to start from, of the same types; None for 0-d (or one-element) tensors.
+    Raises RuntimeError when nothing requires grad, or a saved tensor was changed in place or already freed."""
+    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    starts = [None] * len(roots) if grad_tensors is None else \
+        [grad_tensors] if isinstance(grad_tensors, Tensor) else list(grad_tensors)
+    wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if wanted is not None and not wanted:
+        raise RuntimeError("backward: inputs can't be empty; leave it out for all leaves")
+    found, order = walk(roots, starts, create_graph, "backward", wanted, runs_leaf_hooks=True)
+    if active.tracer is not None:
+        _refuse_outside(roots, wanted)
+    if wanted is None:
+        wanted = _leaves(roots, order)
+    for t in {id(t): t for t in wanted}.values():
+        ct = found.get(final_key(t))
+        if ct is not None and (t._record is None or not t._retains_grad):      # _finish() does it otherwise
+            _accumulate(t, ct, create_graph)
+    _finish(order, found, retain_graph, create_graph, wanted)
+
+
+def _refuse_outside(roots: Sequence[Tensor], wanted: Sequence[Tensor] | None) -> None:
+    """A traced backward can't go on into a tape that was recorded before the compiled function ran, to all leaves or to
+    what is wanted."""
+    tracer = active.tracer
+    assert tracer is not None, "outside of a trace the whole tape is walked"
+    for t in (*roots, *(t for record in tape_of(roots) for t in record.operands)):
+        outside = t if t._record is not None else tracer.argument_of.get(id(origin_of(t)))
+        if not t._requires_grad or outside is None or outside._record is None or outside._record.tracer is tracer:
+            continue
+        if wanted is None and t._record is not None or wanted is not None and _leads_to(outside._record, wanted):
+            raise UnsupportedError(
+                f"backward() in a compiled function reached a tensor {t._type} that {outside._record.name} had computed "
+                "outside of it, whose gradients would be lost",
+                hint="compute it inside too, call backward() outside, or detach() it")
+
+
+def _leads_to(record: Record, wanted: Sequence[Tensor]) -> bool:
+    """True when a tape from outside starts at a tensor that is wanted."""
+    keys = {key_of(t) for t in wanted}
+    found, stack = {id(record)}, [record]
+    while stack:
+        for t in stack.pop().operands:
+            if t._requires_grad and key_of(t) in keys:
+                return True
+            if t._record is not None and id(t._record) not in found:
+                found.add(id(t._record))
+                stack.append(t._record)
+    return False
+
+
+def _leaves(roots: Sequence[Tensor], order: Sequence[Record]) -> list[Tensor]:
+    candidates = [*roots, *(t for record in order for t in record.operands)]
+    origins = [origin_of(t) for t in candidates if t._record is None and t._requires_grad]
+    return [leaf for leaf in origins if leaf._requires_grad]        # it may have been turned off since
+
+
+def _accumulate(t: Tensor, ct: Tensor, create_graph: bool, in_place: bool = True) -> None:
+    """Add a cotangent to `t.grad`, which shares memory with nothing."""
+    if t._type != ct._type:
+        raise RuntimeError(f"a derivative rule gave {ct._type} for a tensor of type {t._type}")
+    tracer = active.tracer
+    old = t._grad if tracer is None else tracer.get_grad(t, adding=True)
+    with set_grad_enabled(create_graph):
+        if old is not None and in_place and not create_graph:
+            write(old, dispatch(ops.add, old, ct))
+            return
+        new = dispatch(ops.add, old, ct) if old is not None else _copy(ct) if create_graph else _owned(ct)
+    if tracer is not None:
+        tracer.set_grad(t, new, adding=True)
+    else:
+        t.grad = new
+
+
+def _copy(ct: Tensor) -> Tensor:
+    """A gradient of its own storage, on the tape."""
+    return dispatch(ops.Reshape(ct._type.shape), ct)
+
+
+def _owned(ct: Tensor) -> Tensor:
+    """A gradient of its own storage, off the tape: the user may change it in place."""
+    return dispatch(ops.stop_gradient, ct)
+
+
+def _finish(order: Sequence[Record], found: dict[Any, Tensor], retain_graph: bool | None, create_graph: bool,
+            wanted: Sequence[Tensor]) -> None:
+    """Leave the gradients that computed tensors retain (of wanted ones, also if the walk ended there), and free what
+    was walked."""
+    walked = {id(record) for record in order}
+    ends = {id(t._record): t._record for t in wanted if t._record is not None and id(t._record) not in walked}
+    reached = {key_of(t) for t in wanted}
+    for record in (*order, *ends.values()):
+        for index, reference in (record.retained or {}).items():
+            tensor, ct = reference(), found.get(result_key(record, index))
+            if tensor is not None and ct is not None and (id(record) in walked or (id(record), index) in reached):
+                _accumulate(tensor, ct, create_graph, in_place=False)
+        if id(record) in walked and not (create_graph if retain_graph is None else retain_graph):
+            record.free()
+
+
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
+         retain_graph: bool | None = None, create_graph: bool = False, allow_unused: bool | None = None,
+         materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
+    """Gradients of `outputs` with respect to `inputs`, without touching `.grad`.
+
+    Raises RuntimeError when an input is not part of the graph, unless allow_unused (then None) or
+    materialize_grads (then zeros)."""
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    starts = [None] * len(roots) if grad_outputs is None else \
+        [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    if materialize_grads and allow_unused is False:
+        raise ValueError("grad: materialize_grads gives zeros for unused inputs, which allow_unused=False forbids")
+    for t in wanted:
+        up_to_date(t)
+        if not t._requires_grad:
+            raise RuntimeError("grad: one of the inputs does not require grad")
+    found, order = walk(roots, starts, create_graph, "grad", wanted, runs_leaf_hooks=True)
+    if active.tracer is not None:
+        _refuse_outside(roots, wanted)
+    _finish(order, found, retain_graph, create_graph, wanted)
+    results: list[Tensor | None] = []
+    for t in wanted:
+        ct = found.get(final_key(t))
+        if ct is None and materialize_grads:
+            ct = dispatch(ops.Broadcast(tuple(t.shape), ()), constant(0, t.dtype)) if t.shape else constant(0, t.dtype)
+            ct._requires_grad = create_graph            # as in PyTorch
+        if ct is None and not allow_unused:
+            raise RuntimeError("grad: one of the inputs was not used to compute the outputs; "
+                               "set allow_unused=True if that is intended")
+        results.append(ct)
+    return tuple(results)
+
+
+def retain_grad(tensor: Tensor) -> None:
+    """Add this computed tensor's gradient to its `.grad` at every backward, as for leaves."""
+    up_to_date(tensor)
+    if not tensor._requires_grad:
+        raise RuntimeError("can't retain_grad on a tensor that does not require grad")
+    if active.tracer is not None:
+        active.tracer.check_leaf(tensor, "retain_grad()")
+    if tensor._record is not None:
+        tensor._record.retain(tensor._index, tensor)
+        tensor._retains_grad = True
+
+
+__all__ = ["backward", "grad", "is_grad_enabled", "register_hook", "retain_grad"]

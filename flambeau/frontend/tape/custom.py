@@ -1,0 +1,180 @@
+"""autograd.Function: a user's own forward and backward, in PyTorch's form and in MiniTorch's."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.frontend.tape.autograd import grad_mode, set_grad_enabled
+from flambeau.frontend.tape.dispatch import attach_record, constant, dispatch, up_to_date
+from flambeau.frontend.tape.writes import rebase_, refuse_leaf
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir import ops
+from flambeau.ir.op import Op
+
+
+class FunctionContext:
+    """What `forward` leaves for `backward`: saved tensors, and any attribute set on it."""
+
+    def __init__(self) -> None:
+        self._saved: tuple[Any, ...] = ()
+        self._result_of: dict[int, int] = {}
+        self._op: _UserOp | None = None
+        self._non_differentiable: set[int] = set()
+        self._dirty: tuple[Tensor, ...] = ()
+        self._materialize = True
+        self.needs_input_grad: tuple[bool, ...] = ()
+
+    def save_for_backward(self, *values: Any) -> None:
+        """Keep tensors (or any values) for backward, where `saved_tensors` gives them back in this order."""
+        self._saved = values
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]:
+        """What was saved. A saved tensor changed in place since then raises when it is used."""
+        assert self._op is not None
+        return self._op.restore(self._saved)
+
+    saved_values = saved_tensors          # MiniTorch's name
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        """These outputs get no gradient."""
+        self._non_differentiable.update(id(t) for t in tensors)
+
+    def mark_dirty(self, *tensors: Tensor) -> None:
+        """These inputs were changed in place by forward."""
+        self._dirty = tensors
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """False: backward gets None, not zeros, for outputs that nothing used."""
+        self._materialize = value
+
+
+class _UserOp(Op):
+    """The tape's op for one application of a Function."""
+
+    def __init__(self, function: type[Function], ctx: FunctionContext, positions: tuple[int, ...], n_inputs: int):
+        self.name = f"{function.__name__}Backward"
+        self.function, self.ctx, self.positions, self.n_inputs = function, ctx, positions, n_inputs
+        self.operands: Sequence[Any] = ()
+        self.results: Sequence[Any] = ()
+        self.saved_as: list[tuple[str, Any]] = []
+
+    def restore(self, saved: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not self.saved_as or not self.operands:       # not under backward: as they were saved
+            return saved
+        sources = {"operand": self.operands, "result": self.results}
+        return tuple([value if kind == "value" else sources[kind][value] for kind, value in self.saved_as])
+
+    def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any],
+            cotangents: Sequence[Any]) -> Sequence[Any]:
+        self.operands, self.results = operands, results
+        cts = [_zeros_like(r) if ct is None and self.ctx._materialize and r.dtype.is_floating_point else ct
+               for ct, r in zip(cotangents, results, strict=True)]
+        try:
+            given = self.function.backward(self.ctx, *cts)
+        finally:
+            self.operands = self.results = ()
+        grads = list(given) if isinstance(given, (tuple, list)) else [given]
+        if len(grads) != self.n_inputs and len(grads) < self.n_inputs:
+            raise RuntimeError(f"{self.name}: backward returned {len(grads)} gradients for {self.n_inputs} inputs "
+                               "of forward; return one for each (None where there is none)")
+        if any(g is not None for g in grads[self.n_inputs:]):
+            raise RuntimeError(f"{self.name}: backward returned {len(grads)} gradients for {self.n_inputs} inputs")
+        return [_fitted(grads[position], operand, self.name)
+                for position, operand in zip(self.positions, operands, strict=True)]
+
+
+def _zeros_like(t: Tensor) -> Tensor:
+    zero = constant(0, t.dtype)
+    return dispatch(ops.Broadcast(tuple(t.shape), ()), zero) if t.shape else zero
+
+
+def _fitted(gradient: Any, operand: Tensor, name: str) -> Tensor | None:
+    """A gradient given by the user, as a tensor of the operand's type (numbers allowed for 0-d inputs)."""
+    if gradient is None or not operand._requires_grad:
+        return None
+    if not isinstance(gradient, Tensor):
+        gradient = constant(gradient, operand.dtype)
+    if gradient.dtype is not operand.dtype:
+        gradient = dispatch(ops.Cast(operand.dtype), gradient)
+    if tuple(gradient.shape) != tuple(operand.shape):
+        raise RuntimeError(f"{name}: backward gave a gradient of shape {tuple(gradient.shape)} for an input of shape "
+                           f"{tuple(operand.shape)}")
+    return gradient
+
+
+class Function:
+    """Subclass with static methods `forward(ctx, ...)` and `backward(ctx, *gradients)`; call `MyFunction.apply(...)`.
+
+    forward runs unrecorded; backward gets one gradient per output and returns one per input of forward."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("Function: define forward(ctx, ...)")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise NotImplementedError("Function: define backward(ctx, ...)")
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """forward(ctx, *args), recorded so that backward(ctx, ...) is its derivative."""
+        ctx = FunctionContext()
+        positions = tuple(i for i, a in enumerate(args) if isinstance(a, Tensor))
+        tensors = tuple(args[i] for i in positions)
+        for t in tensors:
+            up_to_date(t)
+        recording = grad_mode.enabled and any(t._requires_grad for t in tensors)
+        ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._requires_grad for a in args)
+        op = ctx._op = _UserOp(cls, ctx, positions, len(args))
+        with set_grad_enabled(False):
+            outputs = cls.forward(ctx, *args)
+        flat = outputs if isinstance(outputs, tuple) else (outputs,)
+        flat = tuple([_fresh(o, tensors, ctx) if isinstance(o, Tensor) else o for o in flat])
+        results = tuple(o for o in flat if isinstance(o, Tensor))
+        dirty = _written(ctx, results) if recording else {}
+        op.saved_as = [_describe(value, tensors, results) for value in ctx._saved]
+        ctx._saved = tuple([None if kind == "result" else value
+                            for (kind, _), value in zip(op.saved_as, ctx._saved, strict=True)])
+        if recording:
+            attach_record(op, tensors, tuple([dirty.get(id(o), o) for o in results]))
+            for o in results:
+                if id(o) in ctx._non_differentiable:
+                    o._requires_grad, o._record = False, None
+                elif id(o) in dirty:
+                    rebase_(o, dirty[id(o)])
+        return flat if isinstance(outputs, tuple) else flat[0]
+
+
+def _written(ctx: FunctionContext, results: tuple[Tensor, ...]) -> dict[int, Tensor]:
+    """For the results that are inputs changed in place, by id: an alias that the tape can take as the new result.
+
+    Raises RuntimeError if one is a leaf that requires grad, or was marked dirty and not returned."""
+    for t in ctx._dirty:
+        if not any(t is o for o in results):
+            raise RuntimeError("a tensor that forward marked dirty was not returned: what is changed in place must be "
+                               "among the outputs of the Function")
+        refuse_leaf(t)
+    return {id(t): t.detach() for t in ctx._dirty}
+
+
+def _fresh(output: Tensor, inputs: tuple[Tensor, ...], ctx: FunctionContext) -> Tensor:
+    """An output that is one of the inputs becomes a tensor of its own, unless it was marked dirty."""
+    if any(output is t for t in inputs) and not any(output is t for t in ctx._dirty):
+        return dispatch(ops.stop_gradient, output)
+    return output
+
+
+def _describe(value: Any, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> tuple[str, Any]:
+    """Saved tensors that are operands or results are found again through the tape, so that they are linked to it
+    (second derivatives), checked for in-place changes, and form no reference cycle."""
+    for position, operand in enumerate(operands):
+        if value is operand:
+            return "operand", position
+    for position, result in enumerate(results):
+        if value is result:
+            return "result", position
+    return "value", value
+
+
+__all__ = ["Function", "FunctionContext"]

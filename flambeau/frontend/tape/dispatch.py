@@ -1,0 +1,184 @@
+"""One door for every op: `dispatch(op, *tensors)` evaluates at once, or appends to the graph being traced.
+
+Either way the autograd tape is kept here, so that `backward()` is the same walk in both.
+"""
+from __future__ import annotations
+
+import functools
+import math
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from flambeau.errors import UnsupportedError, VerificationError
+from flambeau.frontend.active import active, outside_trace
+from flambeau.frontend.tape.autograd import FREED, Record, enable_grad, grad_mode, record_of
+from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir import ops
+from flambeau.ir.dtypes import DType
+from flambeau.ir.evaluation import apply
+from flambeau.ir.op import Op
+from flambeau.ir.types import TensorType
+
+
+def dispatch(op: Op, *operands: Tensor) -> Any:
+    """Apply `op`; a Tensor, or a tuple of them for ops with several results.
+
+    Operands must already be promoted and broadcast (ops are strict). Raises TypeInferenceError otherwise."""
+    requires_grad = False
+    for t in operands:
+        if t._saved_version != -1 or t._base is not None:
+            _prepare(t, op)
+        requires_grad = requires_grad or t._requires_grad
+    tracer = active.tracer
+    results = tracer.record(op, operands) if tracer is not None else _evaluate(op, operands)
+    if requires_grad and grad_mode.enabled:
+        attach_record(op, operands, results)
+    return results[0] if len(results) == 1 else results
+
+
+def dispatch_view(op: Op, x: Tensor) -> Tensor:
+    """Apply a view op whose result shares memory with x (Reshape of a contiguous tensor, Permute, Slice, Broadcast)."""
+    if x._saved_version != -1 or x._base is not None:
+        _prepare(x, op)
+    tracer = active.tracer
+    if tracer is not None:
+        result = tracer.record_view(op, x)
+    else:
+        (type,) = op.infer(x._type)
+        array = op.evaluate(x._data())
+        assert isinstance(array, np.ndarray), f"{op.name} gave no array"
+        base = x if x._base is None else x._base
+        result = Tensor._make(x._storage, type, array, base, (*x._chain, op))
+        result._history = base._history
+    result._pinned = x._pinned if grad_mode.enabled or x._pinned is not None else "made under no_grad()"
+    if grad_mode.enabled and x._requires_grad:
+        attach_record(op, (x,), (result,))
+    return result
+
+
+def constant(value: Any, dtype: DType) -> Tensor:
+    """A tensor of fixed contents: value is a number, or an ndarray in `dtype`'s storage layout."""
+    return dispatch(ops.Constant(ops.literal(value, dtype)))
+
+
+def number(value: float | int, dtype: DType) -> Tensor:
+    """A rank-0 constant to compute with. Not for users' hands: in eager mode it is kept, and can't be written."""
+    if active.tracer is not None:
+        return constant(value, dtype)
+    return _kept_number(value, dtype, value == 0 and math.copysign(1.0, value) < 0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _kept_number(value: float | int, dtype: DType, is_negative_zero: bool) -> Tensor:
+    literal = ops.literal(value, dtype)
+    return Tensor._make(Storage(literal.array), literal.type, literal.array)
+
+
+def write(target: Tensor, value: Tensor) -> None:
+    """Overwrite the elements of `target` (and so of every view of its storage) by `value`, of the same type.
+
+    Only the data: autograd's side of an in-place op is in `inplace.py`."""
+    if target._type != value._type:
+        raise VerificationError(f"write {value._type} into {target._type}")
+    tracer = active.tracer
+    if tracer is not None:
+        tracer.write(target, value)
+        return
+    array = target._data()
+    if not array.flags.writeable:
+        raise UnsupportedError("in-place write to a tensor whose elements share memory (made by expand), or whose "
+                               "memory is read-only", hint="clone() it first")
+    source = value._data()
+    if value._storage is target._storage:
+        source = source.copy()          # NumPy copies in one pass where both have one dim, whatever their strides
+    np.copyto(array, source)
+    if is_watched(target):
+        target._storage.version += 1
+
+
+def is_watched(target: Tensor) -> bool:
+    """False for x.data and its views, whose writes the tape is not to know of."""
+    return not (target if target._base is None else target._base)._unwatched
+
+
+def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    types = [t._type for t in operands]
+    results = op.infer(*types)
+    given = [t._data() if t._array is None else t._array for t in operands]
+    arrays = apply(op, given, types, results)
+    if len(arrays) == 1:
+        return (_own(arrays[0], results[0], given),)
+    return tuple([_own(array, type, given) for array, type in zip(arrays, results, strict=True)])
+
+
+def _own(array: np.ndarray, type: TensorType, given: list[np.ndarray]) -> Tensor:
+    """A result tensor, in row-major order. NumPy may have given (a view of) an operand, which an op that is no view
+    must not share, or a read-only constant."""
+    if array.base is not None or not array.flags.carray:
+        array = array.copy()
+    else:
+        for operand in given:
+            if array is operand:
+                array = array.copy()
+    return Tensor._make(Storage(array), type, array)
+
+
+def attach_record(op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
+    """Put `op` on the tape: its floating-point results require grad and remember how they were made."""
+    if op.name == "stop_gradient" or not any(r._type.dtype.is_floating_point for r in results):
+        return
+    record = Record(op, operands, results)
+    for index, result in enumerate(results):
+        if result._type.dtype.is_floating_point:
+            result._requires_grad = True
+            result._record, result._index = record, index
+
+
+def _prepare(t: Tensor, op: Op) -> None:
+    """Checks on tensors that are not plain: saved ones must be unchanged, views follow their base's history."""
+    if t._saved_version == FREED:
+        raise RuntimeError("backward a second time through a graph whose saved tensors were already freed; "
+                           "use retain_graph=True in the first backward")
+    if t._saved_version >= 0:
+        version = t._storage.version if active.tracer is None else active.tracer.saved_version_of(t)
+        if version != t._saved_version:
+            raise RuntimeError(
+                f"one of the tensors needed for gradient computation has been modified by an inplace operation: "
+                f"{t._type} is at version {version}, the derivative of {op.name} expected version {t._saved_version}. "
+                "Use an out-of-place operation, or clone() the tensor first")
+    elif grad_mode.enabled:
+        up_to_date(t)
+
+
+def is_stale(t: Tensor) -> bool:
+    """True for a view whose base's tape was rewritten since it was made."""
+    return t._base is not None and t._history != t._base._history
+
+
+def up_to_date(t: Tensor) -> None:
+    """Derive a view's tape again from its base, if that was changed in place since the view was made."""
+    if not is_stale(t):
+        return
+    base, tracer = t._base, active.tracer
+    assert base is not None
+    if not base._requires_grad:             # taken off the tape by detach_(): the view stays where it was
+        t._history = base._history
+        return
+    refuse_pinned(t, "has a base that was changed in place")
+    is_outside = tracer is not None and tracer.was_there(t) and getattr(base._record, "tracer", None) is not tracer
+    current = base
+    with enable_grad(), outside_trace() if is_outside else nullcontext():
+        for step in t._chain:
+            current = dispatch_view(step, current)
+    record_of(t, current._record, current._index, current._requires_grad)
+    t._history = base._history
+
+
+def refuse_pinned(view: Tensor, what: str) -> None:
+    """Raise RuntimeError for a view whose place on the tape can't be told after an in-place change."""
+    if view._pinned is not None:
+        raise RuntimeError(f"a view {view._pinned} {what} by something that requires grad, which its gradients "
+                           "can't follow; use an out-of-place operation, clone() the view, or change it under no_grad()")

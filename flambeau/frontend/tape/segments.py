@@ -1,0 +1,288 @@
+"""The tape of a trace -> backward graphs, for `backward()` on a compiled function's results.
+
+The tape is cut into segments. Records that the same results depend on form one segment: whichever results are
+differentiated later, a segment is walked as a whole or not at all. So a result that is not differentiated contributes
+nothing (not zeros), a result that another one was computed from has its own gradient, and what `backward()` frees, or
+can't walk any more, is known by segment.
+"""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flambeau.errors import FlambeauError, UnsupportedError
+from flambeau.frontend.active import active
+from flambeau.frontend.tape.autograd import Hook, Record, key_of, origin_of, set_grad_enabled, tape_of
+from flambeau.frontend.tape.backward import TensorBuilder
+from flambeau.frontend.tape.dispatch import up_to_date
+from flambeau.frontend.tape.gradient_hooks import run_hooks, with_hooks
+from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir import ops
+from flambeau.ir.graph import Graph, Node, Value, inline
+from flambeau.ir.types import TensorType
+from flambeau.passes.graph.autodiff import backpropagate
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.trace import Trace
+
+Place = tuple[str, Any]
+"""Where a gradient comes from or goes to: ("out", position among the result's leaves), ("inner", number of a tensor
+between two segments), ("arg", leaf), ("state", tensor)."""
+Key = tuple[Any, ...]
+FREE_VIEWS = (ops.Broadcast, ops.Reshape, ops.Permute)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a value that the backward reads is found after a call: input number `index` of its kind ("arg", "state",
+    "scalar"), or output `index` ("out"). is_checked: what operations had saved there, so it must not be changed."""
+
+    kind: str
+    index: int
+    is_checked: bool = False
+
+
+@dataclass
+class Segment:
+    """`graph` takes what `saved` names, then the cotangents of `results`, and gives those of `operands`. `error`: what
+    walking this part of the tape raises instead. `hooks`: those registered on results, each as a segment from the
+    gradient that arrives to the one that takes its place: hooks registered later, outside, come after them."""
+
+    results: list[Place]
+    types: list[TensorType]
+    operands: list[Place] = field(default_factory=list)
+    saved: list[Saved] = field(default_factory=list)
+    graph: Graph | None = None
+    error: RuntimeError | None = None
+    hooks: dict[int, Segment] = field(default_factory=dict)         # by number of the result
+    reads_saved: bool = False               # reads what backward() frees
+
+
+@dataclass
+class Differentiable:
+    """The backward half of a function whose results require grad. Segments come after those they get operands from."""
+
+    segments: list[Segment]
+    joint: Graph                            # forward and backward together, to be looked at
+
+
+def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor],
+                  shown: Mapping[int, Storage]) -> Differentiable:
+    """Trace the backward of the results `roots` (by position) of a finished trace, and move it to graphs of its own.
+    The trace's graph gets what they read as further outputs.
+
+    shells: the stand-ins of the arguments, by leaf. shown: where the outputs lie that the user gets, by output number.
+    Raises UnsupportedError when the backward changes something."""
+    graph = trace.graph
+    first = graph._next_seq
+    effects = trace.effects()
+    active.tracer = trace
+    try:
+        with set_grad_enabled(False), trace.backward_phase():
+            walked = _Cutter(trace, roots, shells).walk()
+    finally:
+        active.tracer = None
+    if trace.effects() != effects:
+        raise UnsupportedError(f"the backward of {graph.name} (a gradient hook, or a Function's backward) changes a tensor "
+                               "in place or sets .grad, which a backward() outside of it can't repeat",
+                               hint="call backward() inside the compiled function")
+    joint = graph.copy() if any(w.segment.error is None for w in walked) else graph
+    local = {node for node in graph.toposort() if node.seq >= first and node.op.name != "input"}
+    residuals: list[tuple[Segment, list[Value]]] = []
+    for w in walked:
+        if w.segment.error is None:
+            w.segment.graph, read = _cut(graph, w.seeds, w.gradients, local)
+            residuals.append((w.segment, read))
+    gone = {v.node for v in graph.inputs if v.node.seq >= first and v.node.op.kind == "arg"}      # type: ignore[attr-defined]
+    graph.inputs = [v for v in graph.inputs if v.node not in gone]
+    graph.erase_all([*local, *gone])
+    source_of = _sources(trace, shown)
+    for segment, read in residuals:
+        segment.saved = [source_of(value) for value in read]
+    hooks = {id(hook) for w in walked for hook in w.segment.hooks.values()}
+    return Differentiable([w.segment for w in walked if id(w.segment) not in hooks], joint)
+
+
+def _sources(trace: Trace, shown: Mapping[int, Storage]) -> Callable[[Value], Saved]:
+    """Where each forward value can be read after a call; those that would be gone become outputs. The memory of inputs
+    and results serves if that is where the value was saved, for then it can be told whether it was changed since."""
+    graph = trace.graph
+    place_of: dict[Value, Saved] = {}
+    counts: dict[str, int] = defaultdict(int)
+    for value in graph.inputs:
+        kind = value.node.op.kind                                               # type: ignore[attr-defined]
+        now, saved_in = graph.writes.get(value, value), trace.saved_in
+        if kind == "scalar" or now in trace.read_live and now not in saved_in:
+            place_of[now] = Saved(kind, counts[kind])
+        elif saved_in.get(now) == {trace.storage_of[value]}:
+            place_of[now] = Saved(kind, counts[kind], True)
+        counts[kind] += 1
+    for index, storage in shown.items():
+        if trace.saved_in.get(graph.outputs[index]) == {storage}:
+            place_of.setdefault(graph.outputs[index], Saved("out", index, True))
+
+    def source_of(value: Value) -> Saved:
+        if value not in place_of:
+            place_of[value] = Saved("out", len(graph.outputs))
+            graph.outputs = [*graph.outputs, value]
+        return place_of[value]
+
+    return source_of
+
+
+@dataclass
+class _Walked:
+    """A segment, its cotangents and its gradients, values of the trace's graph."""
+
+    segment: Segment
+    seeds: list[Value] = field(default_factory=list)
+    gradients: list[Value] = field(default_factory=list)
+
+
+class _Cutter:
+    """Finds the segments, and walks each."""
+
+    def __init__(self, trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor]):
+        self.trace = trace
+        self.leaf_of = {id(origin_of(shell)): number for number, shell in shells.items()}
+        for root in roots.values():
+            up_to_date(root)
+        self.order = tape_of(list(roots.values()))
+        self.reach = _reach(list(roots.values()), self.order)
+        self.place_of: dict[Key, Place] = {key_of(root): ("out", position) for position, root in roots.items()}
+        self.entries: dict[int, dict[Key, TensorType]] = defaultdict(dict)     # by reach: where gradients come in
+        for root in roots.values():
+            if root._record is not None:
+                self.entries[self.reach[id(root._record)]][key_of(root)] = root._type
+        for record in self.order:
+            for t in self._recorded(record):
+                reach = self.reach[id(t._record)]
+                if reach != self.reach[id(record)]:
+                    self.entries[reach].setdefault(key_of(t), t._type)
+                    self.place_of.setdefault(key_of(t), ("inner", len(self.place_of)))
+
+    def walk(self) -> list[_Walked]:
+        """All segments, and those of hooks. What an operand is computed by reaches more results than its user does, and
+        comes before it."""
+        records_of: dict[int, list[Record]] = defaultdict(list)
+        for record in self.order:
+            records_of[self.reach[id(record)]].append(record)
+        order = sorted(records_of, key=int.bit_count, reverse=True)
+        return [walked for reach in order for walked in self._segment(reach, records_of[reach])]
+
+    def _segment(self, reach: int, records: Sequence[Record]) -> list[_Walked]:
+        trace, entries = self.trace, self.entries[reach]
+        segment = Segment([self.place_of[key] for key in entries], list(entries.values()))
+        hooks_of = {(id(record), index): hooks for record in records
+                    for index, hooks in (record.hooks or {}).items() if hooks}
+        hooked: list[_Walked] = []
+        cotangents: dict[Key, Tensor] = {}
+        builder = TensorBuilder()
+        try:
+            for n, (key, type) in enumerate(entries.items()):
+                if key in hooks_of and self.place_of[key][0] == "out":
+                    hooked.append(self._hooks(segment, n, hooks_of[key]))
+                    key = (*key, "hooked")              # where the gradient is after its hooks
+                cotangents[key] = trace.input_tensor(type, f"grad{n}")
+            seeds = [trace.value_of(ct) for ct in cotangents.values()]
+            reads = trace.saved_reads
+            found = backpropagate(builder, with_hooks((), records, None, False), cotangents, builder.parts_of,
+                                  lambda key: key is not None)
+        except RuntimeError as error:
+            if isinstance(error, FlambeauError):
+                raise
+            segment.error, segment.hooks = error.with_traceback(None), {}
+            segment.operands = list(self._starts(records).values())
+            return [_Walked(segment)]
+        segment.reads_saved = trace.saved_reads > reads
+        gradients = []
+        for key, place in self._starts(records).items():
+            if key in found:
+                segment.operands.append(place)
+                gradients.append(trace.value_of(found[key]))
+        return [_Walked(segment, seeds, gradients), *hooked]
+
+    def _hooks(self, segment: Segment, number: int, hooks: dict[int, Hook]) -> _Walked:
+        """The hooks of a segment's result as a segment of their own."""
+        gradient = self.trace.input_tensor(segment.types[number], "grad")
+        place = segment.results[number]
+        made = segment.hooks[number] = Segment([place], [segment.types[number]], [place])
+        return _Walked(made, [self.trace.value_of(gradient)], [self.trace.value_of(run_hooks(hooks, gradient))])
+
+    def _recorded(self, record: Record) -> Iterable[Tensor]:
+        """The operands that this trace computed."""
+        return (t for t in record.operands if t._record is not None and t._record.tracer is self.trace)
+
+    def _starts(self, records: Sequence[Record]) -> dict[Key, Place]:
+        """Where a segment's gradients go, by the keys they are added up under."""
+        inside = {id(record) for record in records}
+        computed = {key_of(o.tensor): o.tensor for o in self.trace.outside.values() if o.tensor._record is not None}
+        found: dict[Key, Place] = {}
+        for t in (t for record in records for t in record.operands if t._requires_grad):
+            key, start = key_of(t), origin_of(t)
+            if t._record is not None and t._record.tracer is self.trace:
+                if id(t._record) not in inside:
+                    found[key] = self.place_of[key]
+            elif id(start) in self.leaf_of:
+                found[key] = ("arg", self.leaf_of[id(start)])
+            elif t._record is not None:
+                found[key] = ("state", computed.get(key, t))
+            elif start._storage.trace is None:
+                found[key] = ("state", start)
+            elif key in self.place_of:                          # a leaf made inside, and returned
+                found[key] = self.place_of[key]
+        return found
+
+
+def _reach(roots: Sequence[Tensor], order: Sequence[Record]) -> dict[int, int]:
+    """By id of record, the set of roots (as bits) that depend on it."""
+    reach: dict[int, int] = defaultdict(int)
+    bit_of: dict[Key, int] = {}
+    for root in roots:
+        if root._record is not None:
+            reach[id(root._record)] |= bit_of.setdefault(key_of(root), 1 << len(bit_of))
+    for record in order:
+        for t in record.operands:
+            if t._record is not None:
+                reach[id(t._record)] |= reach[id(record)]
+    return reach
+
+
+def _cut(graph: Graph, seeds: Sequence[Value], gradients: Sequence[Value],
+         local: set[Node]) -> tuple[Graph, list[Value]]:
+    """A graph of what computes `gradients` from `seeds`; (it, the forward values it reads). Constants and views are
+    taken along: what they are made of is saved, if anything."""
+    backward = Graph(name=f"{graph.name}_backward")
+    found: set[Node] = set()
+    saved: dict[Value, None] = {}
+    stack = list(gradients)
+    is_seed = set(seeds)
+    while stack:
+        value = stack.pop()
+        if value in is_seed or value.node in found:
+            continue
+        if value.node in local or isinstance(value.node.op, (ops.Constant, *FREE_VIEWS)) or _is_part_of_input(value):
+            found.add(value.node)
+            stack.extend(value.node.operands)
+        else:
+            saved[value] = None
+    residuals = sorted(saved, key=lambda v: (v.node.seq, v.index))
+    binding = {value: backward.add_input(value.type, f"saved{n}") for n, value in enumerate(residuals)}
+    binding.update({seed: backward.add_input(seed.type, f"grad{n}") for n, seed in enumerate(seeds)})
+    new_of = inline(graph, backward, binding, nodes=sorted(found, key=lambda node: node.seq))
+    backward.outputs = [new_of[v] for v in gradients]
+    return backward, residuals
+
+
+def _is_part_of_input(value: Value) -> bool:
+    """True of a slice of an input, which need not be copied to be saved."""
+    is_slice = isinstance(value.node.op, ops.Slice)
+    while isinstance(value.node.op, (ops.Slice, *FREE_VIEWS)):
+        (value,) = value.node.operands
+    return is_slice and value.node.op.name == "input"
+
+
+__all__ = ["Differentiable", "Place", "Saved", "Segment", "differentiate"]

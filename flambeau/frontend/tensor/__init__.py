@@ -1,0 +1,1 @@
+"""Tensors over memory: storage, strides, types."""

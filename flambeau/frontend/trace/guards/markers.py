@@ -1,0 +1,20 @@
+"""What classes of the framework say about how they are guarded."""
+from __future__ import annotations
+
+from flambeau.frontend.trace.guards.node import Node
+from flambeau.frontend.trace.guards.values import Way
+
+
+class Attributed:
+    """Mixed into classes that bump the epoch when an attribute changes (Module)."""
+
+
+class Stated:
+    """Mixed into classes that say themselves what is guarded of them (Optimizer)."""
+
+    def _state_node(self, path: tuple[str, Way]) -> Node:
+        raise NotImplementedError("Stated: define _state_node")
+
+
+class CompiledMarker:
+    """Base of compiled functions: their own caches are no user state."""

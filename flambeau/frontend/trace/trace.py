@@ -1,0 +1,427 @@
+"""Function -> Graph. Runs the user's function once on traced tensors and writes down every op.
+
+Tensors from outside become captured state: inputs that the graph reads and, when the function changed them in
+place, writes back. Each storage has one current value of its base's shape; views are derived from it, so an in-place
+write through any view is seen through all of them.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flambeau.errors import TraceError, UnsupportedError
+from flambeau.frontend.scalars import Scalar, is_runtime_number, plain
+from flambeau.frontend.tape.autograd import Record, grad_mode, origin_of
+from flambeau.frontend.tape.dispatch import is_watched, up_to_date
+from flambeau.frontend.tape.writes import through_views
+from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.strides import is_row_major, strides_of
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.guards.watch import Watch
+from flambeau.frontend.where import describe, user_location
+from flambeau.ir import dtypes as dt
+from flambeau.ir.builder import Builder
+from flambeau.ir.graph import Graph, Location, Value
+from flambeau.ir.op import Op
+from flambeau.ir.types import TensorType
+
+SCALAR_TYPE = TensorType((), dt.f64)
+
+
+@dataclass
+class Captured:
+    """A tensor from outside: `tensor` owns the storage's layout, `input` is its value when the graph starts."""
+
+    tensor: Tensor
+    input: Value
+
+
+class Outside:
+    """A tensor from outside as it was when the trace met it: memory, type and tape."""
+
+    __slots__ = ("chain", "hooks", "record", "requires_grad", "storage", "tensor", "type")
+
+    def __init__(self, t: Tensor):
+        self.tensor, self.storage, self.type, self.chain = t, t._storage, t._type, t._chain
+        self.requires_grad, self.record, self.hooks = t._requires_grad, (t._record, t._index, t._history), _hooks_of(t)
+
+    def is_same_kind(self) -> bool:
+        """True unless its type, its place in its storage, or what autograd does with it changed."""
+        t = self.tensor
+        if grad_mode.enabled:
+            up_to_date(t)
+        return (t._requires_grad is self.requires_grad and (t._type is self.type or t._type == self.type)
+                and t._chain == self.chain and _hooks_of(t) == self.hooks)
+
+    def restore_tape(self, trace: Trace) -> bool:
+        """Take back what the trace did to the tape of this tensor; True if there was something."""
+        t = self.tensor
+        if t._record is None or t._record.tracer is not trace:
+            return False
+        t._requires_grad, (t._record, t._index, t._history) = self.requires_grad, self.record
+        return True
+
+
+def _hooks_of(t: Tensor) -> tuple[int, ...]:
+    of_result = None if t._record is None or t._record.hooks is None else t._record.hooks.get(t._index)
+    return (*(t._hooks or ()), *(of_result or ()))
+
+
+@dataclass
+class ScalarInput:
+    """A runtime number: where it is read at each call. owner None: argument leaf number `key`."""
+
+    owner: dict[str, Any] | None
+    key: Any
+    input: Value
+    value: float | int
+    guarded: bool = False
+
+
+class Trace:
+    """The state of one trace; installed as `active.tracer` while the user's function runs."""
+
+    def __init__(self, name: str, watch: Watch, numbers_are_fixed: bool = False):
+        self.numbers_are_fixed = numbers_are_fixed      # guarded by value, every one
+        self.graph = Graph(name=name)
+        self.watch = watch
+        self.closed = False
+        self.captured: dict[Storage, Captured] = {}
+        self.scalars: dict[Any, ScalarInput] = {}
+        self.read_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._current: dict[Storage, Value] = {}
+        self._versions: dict[Storage, int] = {}
+        self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
+        self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of what it is on the tape
+        self.stand_ins: dict[int, Tensor] = {}          # of arguments, by id
+        self.hooks_of_argument: dict[int, tuple[Tensor, tuple[int, ...]]] = {}
+        self.made: dict[int, Tensor] = {}               # tensors made here over memory from outside, by id
+        self._strides: dict[Storage, tuple[int, ...]] = {}
+        self.asked_strides: set[Storage] = set()        # where the function depends on how a tensor lies in memory
+        self.added_grads: set[int] = set()              # arguments whose .grad was added to, whatever it was
+        self.unset_grads: set[int] = set()              # arguments whose .grad must be None at the start
+        self._views: dict[tuple[Storage, tuple[Op, ...]], tuple[Value, Value]] = {}
+        self._grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._scalar_of: dict[Any, Scalar] = {}
+        self._phase = "forward"
+        self.name_of: dict[int, str] = {}
+        self.saved_reads = 0                    # how often an operation's saved operands or results were read
+        self.saved_in: dict[Value, set[Storage]] = {}       # where values lie that were read as an operation had saved them
+        self.read_live: set[Value] = set()      # values of tensors from outside that were read as they are
+        self.storage_of: dict[Value, Storage] = {}          # of each input
+        self.failure: Exception | None = None           # the first error of this trace, whoever caught it
+        self.autodiff_mark = 0          # how many nodes there were when the last backward had been traced
+
+    # -- what dispatch asks for -------------------------------------------------------------------------------------
+
+    def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if self.watch.hook is not None:
+            sys.setprofile(None)            # no user code runs in here
+        loc = user_location()
+        try:
+            values = [self.value_of(t) for t in operands]
+            node = self.graph.append(op, values, loc=loc, phase=self._phase)
+            return tuple([self._shell(v, loc) for v in node.results])
+        except Exception as error:
+            raise self._located(error, loc) from None
+        finally:
+            if self.watch.hook is not None:
+                sys.setprofile(self.watch.hook)
+
+    def record_view(self, op: Op, x: Tensor) -> Tensor:
+        loc = user_location()
+        try:
+            (type,) = op.infer(x._type)
+        except Exception as error:
+            raise self._located(error, loc) from None
+        base = x if x._base is None else x._base
+        view = Tensor._make(x._storage, type, None, base, (*x._chain, op))
+        view._history = base._history
+        self._base_value(x)
+        if x._storage.trace is None:
+            self.made[id(view)] = view
+        self.value_of(view)                 # appended here, at the user's line
+        return view
+
+    def write(self, target: Tensor, value: Tensor) -> None:
+        storage = target._storage
+        new = self.value_of(value)
+        base_value = self._base_value(target)
+        b = Builder(self.graph, user_location(), self._phase)
+        self._current[storage] = through_views(b, base_value, target._chain, new, b.emit)
+        self._versions[storage] = self._versions.get(storage, 0) + is_watched(target)
+
+    def version_of(self, t: Tensor) -> int:
+        return self._versions.get(t._storage, 0)
+
+    def saved_version_of(self, t: Tensor) -> int:
+        """version_of() what an operation had saved, which is about to be read."""
+        self.saved_reads += 1
+        return self.version_of(t)
+
+    def effects(self) -> tuple[object, object]:
+        """What was changed so far, to be compared: storages and gradients."""
+        return dict(self._versions), {key: id(grad) for key, (_, grad) in self._grads.items()}
+
+    def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None:
+        """`t.grad` as far as it is known; adding: to add another gradient to it. A leaf that is an argument and captured
+        as well has one."""
+        if not adding:
+            self.meet(t)
+        t = origin_of(t)
+        if id(t) in self._grads:
+            if id(t) in self.added_grads and not adding:
+                self._expect_no_grad(t)
+            return self._grads[id(t)][1]
+        if id(t) in self.argument_of:
+            if adding:
+                self.added_grads.add(id(t))
+            else:
+                self._expect_no_grad(t)
+            return None
+        if t._storage.trace is None:
+            self.read_grads.setdefault(id(t), (t, t._grad))
+        return t._grad
+
+    def set_grad(self, t: Tensor, grad: Tensor | None, adding: bool = False) -> None:
+        if not adding:
+            self.meet(t)
+        t = origin_of(t)
+        if not adding and id(t) in self.added_grads:
+            self._expect_no_grad(t)         # else the old gradient was added to, before it is replaced
+            self.added_grads.discard(id(t))
+        self._grads[id(t)] = (t, grad)
+
+    def check_leaf(self, t: Tensor, what: str) -> None:
+        """Raise UnsupportedError for an argument that was computed outside, where `what` would have to go on working."""
+        like = self.argument_of.get(id(origin_of(t)))
+        if like is not None and like._record is not None:
+            raise UnsupportedError(f"{what} of an argument that was computed outside of the compiled function",
+                                   where=describe(user_location()), hint=f"call {what} outside")
+
+    def _expect_no_grad(self, t: Tensor) -> None:
+        if self.argument_of[id(t)]._grad is not None:
+            raise UnsupportedError(".grad of an argument was read, which has one from before the call",
+                                   where=describe(user_location()),
+                                   hint="set it to None before the call, or capture the tensor instead of passing it")
+        self.unset_grads.add(id(t))
+
+    def grads(self) -> list[tuple[Tensor, Tensor | None]]:
+        """(tensor, its .grad at the end) for every tensor whose .grad was set."""
+        return list(self._grads.values())
+
+    @contextmanager
+    def backward_phase(self) -> Iterator[None]:
+        """Nodes appended inside are marked as derivatives."""
+        saved, self._phase = self._phase, "backward"
+        try:
+            yield
+        finally:
+            self._phase = saved
+            self.autodiff_mark = self.graph._next_seq
+
+    # -- values -----------------------------------------------------------------------------------------------------
+
+    def value_of(self, t: Tensor) -> Value:
+        """The graph value of a tensor now (views follow their base)."""
+        value = self._base_value(t)
+        if not t._chain:
+            return value
+        key = (t._storage, t._chain)
+        cached = self._views.get(key)
+        if cached is not None and cached[0] is value:
+            return cached[1]
+        loc = user_location()
+        view = value
+        for step, op in enumerate(t._chain, 1):
+            prefix = (t._storage, t._chain[:step])
+            cached = self._views.get(prefix)
+            if cached is None or cached[0] is not value:
+                made = self.graph.append(op, (view,), loc=loc, phase=self._phase).result
+                cached = self._views[prefix] = (value, made)
+            view = cached[1]
+        return view
+
+    def _base_value(self, t: Tensor) -> Value:
+        storage = t._storage
+        self.meet(t)
+        value = self._current.get(storage)
+        if value is None:
+            if storage.trace is not None:
+                raise self.no_data_error(t) if storage.trace is self else storage.trace.no_data_error(t)
+            owner = origin_of(t)
+            value = self._capture(owner if owner._base is None else owner._base)
+        if t._saved_version >= 0:
+            self.saved_in.setdefault(value, set()).add(storage)
+        elif id(t) in self.outside or id(t) in self.stand_ins:
+            self.read_live.add(value)
+        return value
+
+    def meet(self, t: Tensor) -> None:
+        """Remember a tensor from outside as it is now, if it is one."""
+        if t._storage.trace is None and id(t) not in self.outside and id(t) not in self.made:
+            met = origin_of(t)
+            if met._saved_version == -1:
+                self.outside.setdefault(id(met), Outside(met))
+
+    def hooks_changed(self) -> bool:
+        """True when gradient hooks of tensors from outside are others than before."""
+        return (any(_hooks_of(o.tensor) != o.hooks for o in self.outside.values())
+                or any(_hooks_of(t) != hooks for t, hooks in self.hooks_of_argument.values()))
+
+    def _capture(self, base: Tensor) -> Value:
+        label = self.name_of.get(id(base)) or f"captured{len(self.captured)}"
+        value = self.graph.add_input(base._type, label, "state")
+        self.captured[base._storage] = Captured(base, value)
+        self._current[base._storage] = value
+        self.storage_of[value] = base._storage
+        return value
+
+    def was_there(self, t: Tensor) -> bool:
+        """True for tensors that are older than the trace, arguments aside."""
+        return t._storage.trace is None and id(t) not in self.made
+
+    def copied(self, t: Tensor) -> Tensor:
+        """What t holds now, in a storage of its own."""
+        return self._shell(self.value_of(t), user_location())
+
+    def capture(self, tensor: Tensor) -> Value:
+        """The state input of a concrete tensor that owns its storage."""
+        if tensor._storage not in self.captured:
+            self._capture(tensor)
+        return self.captured[tensor._storage].input
+
+    def argument(self, like: Tensor, label: str) -> Tensor:
+        """A traced stand-in for a tensor argument."""
+        value = self.graph.add_input(like._type, label, "arg")
+        shell = self._shell(value, None, like.__class__)
+        self.storage_of[value] = shell._storage
+        self.stand_ins[id(shell)] = shell
+        shell._requires_grad = like._requires_grad
+        if hasattr(like, "__dict__"):
+            shell.__dict__.update(like.__dict__)
+        if like._record is None:
+            shell._origin = like            # its gradients and hooks are this leaf's
+        self.argument_of[id(origin_of(shell))] = like
+        self.hooks_of_argument[id(like)] = like, _hooks_of(like)
+        strides = strides_of(like)
+        if not is_row_major(like._type.static_shape, strides):
+            self._strides[shell._storage] = strides
+        return shell
+
+    def keep(self, made: Tensor, source: Tensor) -> None:
+        """`made` is another tensor over the memory of `source`, off its tape."""
+        if source._storage.trace is None:
+            self._base_value(source)
+            self.made[id(made)] = made
+
+    def input_tensor(self, type: TensorType, label: str) -> Tensor:
+        """A new traced argument of the given type."""
+        return self._shell(self.graph.add_input(type, label, "arg"), None)
+
+    @property
+    def has_writes(self) -> bool:
+        """True when something was changed in place."""
+        return bool(self._versions)
+
+    def strides_in(self, storage: Storage) -> tuple[int, ...] | None:
+        """How an argument that is not contiguous lies in memory; None for other storages."""
+        self.asked_strides.add(storage)
+        return self._strides.get(storage)
+
+    def is_row_major(self, storage: Storage) -> bool:
+        """True for all but arguments that lie in memory in another order."""
+        return storage not in self._strides
+
+    def record_of(self, t: Tensor) -> Record | None:
+        """The operation that made this tensor, outside or in here."""
+        like = self.argument_of.get(id(t), t)
+        return t._record if t._record is not None else like._record
+
+    def is_from_outside(self, t: Tensor) -> bool:
+        """True for captured tensors and arguments."""
+        return t._storage.trace is None or id(origin_of(t)) in self.argument_of
+
+    def is_leaf(self, t: Tensor) -> bool:
+        """True when no operation made this tensor, outside or in here."""
+        like = self.argument_of.get(id(t), t)
+        return t._record is None and like._record is None
+
+    def current_value(self, storage: Storage) -> Value:
+        return self._current[storage]
+
+    def set_value(self, tensor: Tensor, value: Value) -> None:
+        """From now on the storage that `tensor` owns holds `value`."""
+        self._current[tensor._storage] = value
+
+    def _shell(self, value: Value, loc: Location | None, cls: type[Tensor] | None = None) -> Tensor:
+        storage = Storage(trace=self, origin=loc)       # type: ignore[arg-type]
+        self._current[storage] = value
+        return Tensor._make(storage, value.type, cls=cls)
+
+    # -- numbers ----------------------------------------------------------------------------------------------------
+
+    def scalar(self, owner: dict[str, Any], key: str) -> Any:
+        """The number `owner[key]` as a runtime scalar; anything that is no plain number is given as it is."""
+        value = dict.__getitem__(owner, key) if isinstance(owner, dict) else owner[key]      # a Group would ask us
+        if not is_runtime_number(value):
+            return plain(value)
+        return self._number(("item", id(owner), key), owner, key, plain(value), str(key))
+
+    def argument_number(self, value: float | int, leaf: int, label: str, kind: type | None = None) -> Any:
+        return self._number(("arg", leaf), None, leaf, value, label, kind)
+
+    def _number(self, source: Any, owner: dict[str, Any] | None, key: Any, value: float | int, label: str,
+                kind: type | None = None) -> Any:
+        known = self._scalar_of.get(source)
+        if known is None:
+            graph_input = self.graph.add_input(SCALAR_TYPE, label, "scalar")
+            self.scalars[source] = ScalarInput(owner, key, graph_input, value)
+            known = Scalar(self._shell(graph_input, None), value, isinstance(value, int), frozenset([source]),
+                           self._force, stands_for=kind)
+            self._scalar_of[source] = known
+        return known.force() if self.numbers_are_fixed else known
+
+    def _force(self, sources: frozenset[Any]) -> None:
+        for source in sources:
+            self.scalars[source].guarded = True
+
+    # -- errors -----------------------------------------------------------------------------------------------------
+
+    def no_data_error(self, t: Tensor) -> Exception:
+        """Why a traced tensor can't be looked at: it leaked, or Python asked it for a value."""
+        where = describe(user_location())
+        origin = t._storage.origin
+        if self.closed:
+            return TraceError(
+                f"a traced tensor ({t._type}) was kept after its compiled function ({self.graph.name}) had returned; "
+                f"it was made at {describe(origin) or 'an argument'}",  # type: ignore[arg-type]
+                where=where, hint="return it from the compiled function instead of storing it outside")
+        return TraceError(
+            f"the value of a traced tensor ({t._type}) was asked for in {self.graph.name}, but a traced tensor has no "
+            "value until the compiled function runs: if/while on a tensor, bool(), int(), float(), item(), numpy() "
+            "and print need one", where=where,
+            hint="use fb.where(cond, a, b) for a choice, return the tensor to look at it outside, or take this part "
+                 "out of the compiled function")
+
+    def concrete_data_error(self, t: Tensor) -> Exception:
+        """A captured tensor's value would be baked into the trace."""
+        return TraceError(
+            f"the value of a tensor from outside ({t._type}) was asked for while {self.graph.name} was traced; it would "
+            "be frozen into the compiled function", where=describe(user_location()),
+            hint="use the tensor in ops, or pass the number as an argument")
+
+    def fail(self, error: Exception) -> None:
+        """Remember the first refusal, which ends the trace even if the user's code goes on."""
+        self.failure = self.failure or error
+
+    def _located(self, error: Exception, loc: Location | None) -> Exception:
+        if hasattr(error, "where") and error.where is None:
+            error.where = describe(loc)
+        return error
+
+
+__all__ = ["Captured", "ScalarInput", "Trace"]

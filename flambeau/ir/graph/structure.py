@@ -1,0 +1,250 @@
+"""The graph level: typed SSA as a networkx.MultiDiGraph whose nodes are operations and whose edges are values.
+
+The operand tuple on a node is the truth; edges (producer -> consumer, key = operand position, data = result index)
+follow it through this file's mutation API, so networkx's own algorithms (ancestors, condensation, cycle checks,
+drawing) work on the same object.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import networkx as nx
+
+from flambeau.errors import VerificationError
+from flambeau.ir.graph.text import print_graph
+from flambeau.ir.location import Location
+from flambeau.ir.op import Op, register
+from flambeau.ir.types import TensorType
+
+InputKind = Literal["arg", "state", "scalar"]
+
+
+@register("input")
+@dataclass(frozen=True)
+class Input(Op):
+    """A value that comes from outside. kind: "arg" (call argument), "state" (captured tensor that the graph may
+    write back), "scalar" (a Python number, f64[], that never recompiles)."""
+
+    label: str
+    kind: InputKind
+    type: TensorType
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        return (self.type,)
+
+    @classmethod
+    def samples(cls) -> Iterator[object]:  # type: ignore[override]
+        return iter(())
+
+
+class Value:
+    """One result of one node."""
+
+    __slots__ = ("index", "node", "type")
+
+    def __init__(self, node: Node, index: int, type: TensorType):
+        self.node, self.index, self.type = node, index, type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape  # type: ignore[return-value]
+
+    @property
+    def dtype(self):  # type: ignore[no-untyped-def]
+        return self.type.dtype
+
+    def __repr__(self) -> str:
+        return f"<{self.node.op.name}#{self.node.seq}.{self.index} : {self.type}>"
+
+
+class Node:
+    """One operation. `phase` is "forward" or "backward"; `regions` are Graphs isolated from this one: their inputs
+    are bound to operands by position."""
+
+    __slots__ = ("loc", "op", "operands", "phase", "regions", "results", "seq")
+
+    def __init__(self, op: Op, operands: tuple[Value, ...], types: Sequence[TensorType], loc: Location | None,
+                 phase: str, regions: tuple[Graph, ...], seq: int):
+        self.op, self.operands, self.loc, self.phase, self.regions, self.seq = op, operands, loc, phase, regions, seq
+        self.results = tuple(Value(self, i, t) for i, t in enumerate(types))
+
+    @property
+    def result(self) -> Value:
+        """The only result."""
+        if len(self.results) != 1:
+            raise VerificationError(f"{self.op.name} has {len(self.results)} results")
+        return self.results[0]
+
+    def __repr__(self) -> str:
+        return f"<node {self.op.name}#{self.seq}>"
+
+
+class Graph(nx.MultiDiGraph):
+    """A function in SSA form: `inputs`, nodes, `outputs`, and `writes` (state input -> the value it holds after).
+
+    Mutate only through append / set_operand / replace_uses / erase. Nodes are kept acyclic by construction:
+    an operand must already be in the graph."""
+
+    def __init__(self, incoming_graph_data: None = None, name: str = "main", **attributes: object):
+        super().__init__(incoming_graph_data, name=name, **attributes)
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+        self.writes: dict[Value, Value] = {}
+        self._next_seq = 0
+        self._sorted: list[Node] | None = []
+        self._has_holes = False             # _sorted still lists nodes that were erased
+
+    def __str__(self) -> str:
+        """The text form; `flambeau.ir.graph.parser` gives the graph back."""
+        return print_graph(self)
+
+    # -- building ---------------------------------------------------------------------------------------------------
+
+    def append(self, op: Op, operands: Sequence[Value] = (), *, loc: Location | None = None, phase: str = "forward",
+               regions: tuple[Graph, ...] = (), types: Sequence[TensorType] | None = None) -> Node:
+        """Add one operation after its operands; `types` overrides inference (ops with regions, the parser)."""
+        if types is None:
+            types = op.infer(*[v.type for v in operands]) if not regions else [v.type for v in regions[0].outputs]
+        node = Node(op, tuple(operands), types, loc, phase, regions, self._next_seq)
+        self._next_seq += 1
+        self.add_node(node)
+        for position, value in enumerate(node.operands):
+            if value.node not in self._node:
+                raise VerificationError(f"{op.name}: operand {position} ({value!r}) is not in this graph")
+            self.add_edge(value.node, node, position, result=value.index)
+        if self._sorted is not None:
+            self._sorted.append(node)
+        return node
+
+    def add_input(self, type: TensorType, label: str = "", kind: InputKind = "arg",
+                  loc: Location | None = None) -> Value:
+        value = self.append(Input(label, kind, type), loc=loc).result
+        self.inputs.append(value)
+        return value
+
+    def inline(self, source: Graph, binding: Mapping[Value, Value], loc: Location | None = None,
+               phase: str | None = None) -> dict[Value, Value]:
+        """Append the nodes of `source`, as the function `inline` does."""
+        return inline(source, self, binding, loc=loc, phase=phase)
+
+    # -- changing ---------------------------------------------------------------------------------------------------
+
+    def set_operand(self, node: Node, position: int, value: Value) -> None:
+        old = node.operands[position]
+        if old is value:
+            return
+        self.remove_edge(old.node, node, position)
+        node.operands = (*node.operands[:position], value, *node.operands[position + 1:])
+        self.add_edge(value.node, node, position, result=value.index)
+        if value.node.seq > node.seq:
+            self._sorted = None
+
+    def replace_uses(self, old: Value, new: Value) -> None:
+        """Every use of `old` (operands, outputs, written values) becomes `new`. Types must agree."""
+        if old.type != new.type:
+            raise VerificationError(f"replace {old!r} by {new!r}: types differ")
+        for user, position in self.uses(old):
+            self.set_operand(user, position, new)
+        self.outputs = [new if v is old else v for v in self.outputs]
+        for state, value in self.writes.items():
+            if value is old:
+                self.writes[state] = new
+
+    def erase(self, node: Node) -> None:
+        """Remove a node that nothing uses."""
+        if self._succ[node]:
+            raise VerificationError(f"{node!r} is still used by {next(iter(self._succ[node]))!r}")
+        self.remove_node(node)
+        self._has_holes = True
+
+    def erase_all(self, nodes: Iterable[Node]) -> None:
+        """Remove nodes whose results are only used among themselves."""
+        self.remove_nodes_from(list(nodes))
+        self._has_holes = True
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def uses(self, value: Value) -> list[tuple[Node, int]]:
+        """(consumer, operand position) of every use by a node, in consumer order."""
+        found = [(user, position) for user, edges in self._succ[value.node].items()
+                 for position, data in edges.items() if data["result"] == value.index]
+        found.sort(key=lambda use: (use[0].seq, use[1]))
+        return found
+
+    def has_uses(self, value: Value) -> bool:
+        """True when a node, an output or a write reads `value`."""
+        return (any(data["result"] == value.index for edges in self._succ[value.node].values()
+                    for data in edges.values())
+                or any(v is value for v in self.outputs) or any(v is value for v in self.writes.values()))
+
+    def roots(self) -> list[Value]:
+        """The values that must be computed: outputs and written state."""
+        return [*self.outputs, *self.writes.values()]
+
+    def toposort(self) -> list[Node]:
+        """All nodes, operands before users; stable (creation order wherever that is an order). Kept between calls."""
+        if self._sorted is None:
+            self._sorted = _stable_toposort(self)
+        elif self._has_holes:
+            self._sorted = [node for node in self._sorted if node in self._node]
+        self._has_holes = False
+        return self._sorted
+
+    def copy(self, as_view: bool = False) -> Graph:
+        """An independent graph with the same nodes in the same order (ops, types and locations are shared)."""
+        return clone(self)[0]
+
+
+def _stable_toposort(graph: Graph) -> list[Node]:
+    """Depth-first over operands from nodes in creation order, iteratively."""
+    done: set[Node] = set()
+    order: list[Node] = []
+    for start in sorted(graph._node, key=lambda node: node.seq):
+        stack: list[tuple[Node, int]] = [(start, 0)]
+        while stack:
+            node, position = stack.pop()
+            if node in done:
+                continue
+            if len(stack) >= len(graph._node):
+                raise VerificationError(f"graph {graph.name} has a cycle through {node!r}")
+            operands = node.operands
+            while position < len(operands) and operands[position].node in done:
+                position += 1
+            if position < len(operands):
+                stack.append((node, position + 1))
+                stack.append((operands[position].node, 0))
+            else:
+                done.add(node)
+                order.append(node)
+    for seq, node in enumerate(order):
+        node.seq = seq
+    graph._next_seq = len(order)
+    return order
+
+
+def clone(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
+    """A copy of `graph` (regions included) and the map from old values to new ones."""
+    copy = Graph(name=graph.name)
+    new_of = inline(graph, copy, {})
+    copy.inputs = [new_of[v] for v in graph.inputs]
+    copy.outputs = [new_of[v] for v in graph.outputs]
+    copy.writes = {new_of[state]: new_of[value] for state, value in graph.writes.items()}
+    return copy, new_of
+
+
+def inline(source: Graph, target: Graph, binding: Mapping[Value, Value],
+           nodes: Iterable[Node] | None = None, loc: Location | None = None,
+           phase: str | None = None) -> dict[Value, Value]:
+    """Append the nodes of `source` (or those given, in order) to `target`; values in `binding` are not copied but
+    stand for the target values given. Returns the map from source values to target values."""
+    new_of = dict(binding)
+    for node in source.toposort() if nodes is None else nodes:
+        if node.results and all(v in new_of for v in node.results):
+            continue
+        regions = tuple(clone(region)[0] for region in node.regions)
+        made = target.append(node.op, [new_of[v] for v in node.operands], loc=node.loc or loc,
+                             phase=phase or node.phase, regions=regions, types=[v.type for v in node.results])
+        new_of.update(zip(node.results, made.results, strict=True))
+    return new_of

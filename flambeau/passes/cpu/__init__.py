@@ -1,0 +1,1 @@
+"""Decisions that depend on a CPU: memory layouts, schedules, splitting."""

@@ -1,0 +1,245 @@
+"""Graph -> Graph. Groups ops into kernels: each group becomes one `fusion` node whose region is what it computes.
+
+    %3 = matmul(%x, %w); %4 = add(%3, broadcast(%b)); %5 = relu(%4)
+    ->  %5 = fusion(%x, %w, %b) "contraction" { matmul, broadcast, add, relu }
+
+Every op starts as a group of its own. Groups are merged along uses, producers first, as `merges` allows; then
+reductions that read the same values alike share their loads.
+
+Requires: decomposed ops. Ensures: every node is an input, an array constant, or a fusion.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+
+from flambeau.ir import ops
+from flambeau.ir.graph import Graph, Node, Value
+from flambeau.ir.index_maps import Index, Symbol
+from flambeau.passes.fusion.groups import CONTRACTIONS, Group, Place, Precedence, is_free, is_leaf, kind_of
+from flambeau.passes.fusion.merges import Binding, SameSpace, Use, may_inline, operand_index, row, same_space
+from flambeau.passes.fusion.outline import outline
+from flambeau.passes.fusion.repeats import STORED, Places, Reads, moved, places_of, places_read, spread
+from flambeau.passes.fusion.spaces import IndexTuple, identity, is_view, pull, substitute
+
+MAX_OPS = 192           # computed by one group: LLVM's time grows faster than the kernel
+
+
+def fuse(graph: Graph) -> Graph:
+    """The pass: group, merge, and outline every group into a region."""
+    planner = _Planner(graph)
+    planner.merge_along_uses()
+    planner.merge_siblings()
+    return outline(graph, planner.group_of)
+
+
+class _Planner:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.nodes = graph.toposort()
+        materialized = _views_to_materialize(graph)
+        self.floats = {node for node in self.nodes if is_leaf(node) or (is_free(node) and node not in materialized)}
+        self.order = Precedence(self.nodes, self.floats)
+        self.roots = 0
+        for value in graph.roots():
+            self.roots |= self.order.bit_of[value.node]
+        self.group_of = {node: self._seed(node) for node in self.nodes if node not in self.floats}
+        self.fresh = [0]
+        self.reads = Reads()
+        self._uses_of: dict[Node, list[Use]] = {}
+
+    def _seed(self, node: Node) -> Group:
+        """A group of one op, in its own space."""
+        shape, bit = node.results[0].type.static_shape, self.order.bit_of[node]
+        if isinstance(node.op, ops.Reduction):
+            shape = node.operands[0].type.static_shape
+            full, dims = identity(shape), frozenset(node.op.reduced)
+            at = tuple([i for d, i in enumerate(full) if d not in dims])
+            group = Group("loop", shape, dims, {node: at}, {node: full})
+        else:
+            group = Group(kind_of(node), shape, frozenset(), {node: identity(shape)})
+        group.members, group.readers, group.cost = bit, self.order.readers_of[node], getattr(node.op, "cost", 1)
+        if group.kind == "contraction":
+            group.contracted = bit
+        if group.kind == "contraction" or group.has_reduction:
+            self.order.pin(group, bit)
+        return group
+
+    # -- along uses -------------------------------------------------------------------------------------------------
+
+    def merge_along_uses(self) -> None:
+        for node in self.nodes:
+            if node not in self.group_of:
+                continue
+            uses = self._uses(node)
+            self.order.enter(self.group_of[node], [self.group_of[use.value.node] for use in uses])
+            if kind_of(node) == "contraction":
+                continue
+            for use in uses:
+                producer, consumer = self.group_of[use.value.node], self.group_of[node]
+                if producer is not consumer:
+                    self._try_merge(producer, consumer, use)
+
+    def _uses(self, node: Node) -> list[Use]:
+        """How a node reads the groups it depends on."""
+        found = self._uses_of.get(node)
+        if found is None:
+            found = self._uses_of[node] = []
+            for position, operand in enumerate(node.operands):
+                path: list[Node] = []
+                while operand.node in self.floats and is_view(operand.node):
+                    path.append(operand.node)
+                    operand = operand.node.operands[0]
+                if operand.node in self.group_of:
+                    found.append(Use(operand, tuple(reversed(path)), node, position))
+        return found
+
+    def _try_merge(self, producer: Group, consumer: Group, use: Use) -> None:
+        if producer.kind == "scatter" or producer.emitted + consumer.emitted > MAX_OPS:
+            return
+        if self.order.makes_cycle(producer, consumer):
+            return
+        crossing = self._crossing(producer, consumer)
+        found = same_space(producer, consumer, use, self.fresh, crossing)
+        if found is not None:
+            self._join_space(producer, consumer, found)
+        elif may_inline(producer, consumer, self.order, self.roots):
+            self._inline(producer, consumer)
+        else:
+            binding = row(producer, consumer, use)
+            if binding is not None:
+                self._join_row(producer, consumer, binding)
+
+    def _crossing(self, producer: Group, consumer: Group) -> list[Use]:
+        """Every use by the consumer of a value that is pinned once the two are one: the producer's pinned values, and
+        all that they lead to in the consumer."""
+        readers = producer.pinned_readers & consumer.members
+        if not readers:
+            return []
+        found, more = self.order.reached(readers, consumer.members)
+        pinned = producer.pinned | found
+        return [use for node in self.order.nodes_in((readers | more) & consumer.members) for use in self._uses(node)
+                if self.order.bit_of[use.value.node] & pinned]
+
+    def _join_space(self, producer: Group, consumer: Group, found: SameSpace) -> None:
+        places = self._spread(producer, consumer, lambda node: places_of(producer, node), STORED, found.binding)
+        if places is None:
+            return
+        crossing = producer.pinned_readers & consumer.members
+        consumer.places = moved(consumer.places, found.binding)
+        _add_places(producer, places)
+        kept, gone = producer, consumer
+        if found.binding is not None:
+            _anchor(kept, gone, found.binding)
+        else:
+            if producer.size < consumer.size:
+                kept, gone = consumer, producer
+            kept.kind = producer.kind
+            kept.anchor.update(gone.anchor)
+            kept.reads.update(gone.reads)
+        kept.reduced = found.reduced
+        kept.inlined |= gone.inlined
+        self._absorb(kept, gone)
+        self.order.pin(kept, crossing)
+
+    def _inline(self, producer: Group, consumer: Group) -> None:
+        larger = max(1, prod(producer.extents) // max(1, prod(consumer.extents)))
+        places = self._spread(producer, consumer, lambda node: frozenset(), (producer.emitted + STORED) * larger)
+        if places is not None:
+            producer.places = places
+            consumer.inlined.update(producer.nodes())
+            self._absorb(consumer, producer)
+
+    def _join_row(self, producer: Group, consumer: Group, binding: Binding) -> None:
+        own = moved({node: places_of(producer, node) for node in producer.nodes()}, binding)
+        places = self._spread(producer, consumer, own.__getitem__, STORED)
+        if places is not None:
+            producer.places = moved(producer.places, binding)
+            _add_places(producer, places)
+            _anchor(consumer, producer, binding)
+            self._absorb(consumer, producer)
+
+    def _spread(self, producer: Group, consumer: Group, own: Callable[[Node], frozenset[Place]], limit: int,
+                binding: Binding | None = None) -> Places | None:
+        """The places where the producer's values have to be computed for the consumer, besides their own; None where
+        that takes more than it spares."""
+        boundary = self.order.nodes_in(producer.readers & consumer.members)
+        uses = [use for node in boundary for use in self._uses(node) if self.group_of[use.value.node] is producer]
+        start = places_read(self.reads, consumer, uses, binding)
+        return spread(self.reads, producer.nodes(), start, own, self._uses, min(limit, MAX_OPS - consumer.emitted))
+
+    def _absorb(self, kept: Group, gone: Group) -> None:
+        for node in gone.nodes():
+            self.group_of[node] = kept
+        self.order.merged(kept, gone)
+
+    # -- siblings ---------------------------------------------------------------------------------------------------
+
+    def merge_siblings(self) -> None:
+        """Reductions over one value in one space share its loads."""
+        for node in self.nodes:
+            if sum(self._reduces(user) for user in self.graph._succ[node]) < 2:
+                continue
+            for value in node.results:
+                readers = [use for use in self.graph.uses(value) if self._reduces(use[0])]
+                for number, (user, position) in enumerate(readers):
+                    for other, other_position in readers[number + 1:]:
+                        self._try_merge_siblings(user, position, other, other_position)
+
+    def _reduces(self, node: Node) -> bool:
+        """Whether a node's group is a loop with a reduction."""
+        group = self.group_of.get(node)
+        return group is not None and group.kind == "loop" and group.has_reduction
+
+    def _try_merge_siblings(self, user: Node, position: int, other: Node, other_position: int) -> None:
+        a, b = self.group_of[user], self.group_of[other]
+        if a is b or a.extents != b.extents or a.reduced != b.reduced or a.emitted + b.emitted > MAX_OPS:
+            return
+        index = operand_index(a, user, position)
+        if index is None or index != operand_index(b, other, other_position) or self.order.are_connected(a, b):
+            return
+        a.anchor.update(b.anchor)
+        a.reads.update(b.reads)
+        a.inlined |= b.inlined
+        self._absorb(a, b)
+
+
+def _add_places(group: Group, places: Places) -> None:
+    for node, more in places.items():
+        group.places[node] = group.places.get(node, frozenset()) | more
+
+
+def _views_to_materialize(graph: Graph) -> set[Node]:
+    """Free nodes whose values must lie in memory: graph results, and operands that a contraction can't address."""
+    chosen = {value.node for value in graph.roots() if is_free(value.node)}
+    for node in graph.toposort():
+        if node.op.name in CONTRACTIONS:
+            for operand in node.operands:
+                if is_free(operand.node) and not _is_addressable(operand):
+                    chosen.add(operand.node)
+    return chosen
+
+
+def _is_addressable(operand: Value) -> bool:
+    """Whether affine strides lead from a contraction's operand to memory."""
+    index: IndexTuple | None = identity(operand.type.static_shape)
+    while is_view(operand.node):
+        assert index is not None
+        index = pull(operand.node, index)
+        if index is None:
+            return False
+        operand = operand.node.operands[0]
+    return not isinstance(operand.node.op, (ops.Constant, ops.Iota)) or is_leaf(operand.node)
+
+
+def _anchor(target: Group, source: Group, binding: Mapping[Symbol, Index]) -> None:
+    """The source's nodes get their place in the target's space. Many share one index."""
+    moved: dict[IndexTuple, IndexTuple] = {}
+
+    def move(index: IndexTuple) -> IndexTuple:
+        if index not in moved:
+            moved[index] = substitute(index, binding)
+        return moved[index]
+
+    target.anchor.update([(node, move(index)) for node, index in source.anchor.items()])
+    target.reads.update([(node, move(index)) for node, index in source.reads.items()])

@@ -1,0 +1,130 @@
+"""Groups -> fusion nodes: each group's ops move into a region, isolated from the graph around it."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from flambeau.errors import VerificationError
+from flambeau.ir import ops
+from flambeau.ir.graph import Graph, Node, Value
+from flambeau.passes.fusion.groups import Group
+from flambeau.passes.fusion.spaces import IndexTuple
+
+
+def outline(graph: Graph, group_of: Mapping[Node, Group]) -> Graph:
+    """A graph in which every group is one `fusion` node; `graph` is left as it was."""
+    fused = Graph(name=graph.name)
+    new_of: dict[Value, Value] = {}
+    for value in graph.inputs:
+        new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
+    fused.inputs = [new_of[value] for value in graph.inputs]
+    roots = set(graph.roots())
+    for group in _ordered(graph, group_of):
+        _outline_group(graph, fused, group, group_of, new_of, roots)
+    fused.outputs = [_materialized(value, fused, new_of) for value in graph.outputs]
+    fused.writes = {new_of[state]: _materialized(value, fused, new_of) for state, value in graph.writes.items()}
+    return fused
+
+
+def _materialized(value: Value, fused: Graph, new_of: dict[Value, Value]) -> Value:
+    """The fused graph's value; array constants are copied over when they are first needed."""
+    if value not in new_of:
+        if not isinstance(value.node.op, ops.Constant):
+            raise VerificationError(f"{value!r} was computed by no group")
+        new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
+    return new_of[value]
+
+
+def _ordered(graph: Graph, group_of: Mapping[Node, Group]) -> list[Group]:
+    """Groups, each after the groups whose values it reads."""
+    done: set[int] = set()
+    order: list[Group] = []
+    for start in graph.toposort():
+        if start not in group_of or id(group_of[start]) in done:
+            continue
+        stack: list[tuple[Group, bool]] = [(group_of[start], False)]
+        while stack:
+            group, ready = stack.pop()
+            if id(group) in done:
+                continue
+            if ready:
+                done.add(id(group))
+                order.append(group)
+                continue
+            stack.append((group, True))
+            for node in sorted(group.nodes(), key=lambda n: n.seq):
+                stack.extend((g, False) for g in _read_groups(node, group_of) if g is not group and id(g) not in done)
+    return order
+
+
+def _read_groups(node: Node, group_of: Mapping[Node, Group]) -> Iterable[Group]:
+    stack = [v.node for v in node.operands]
+    while stack:
+        current = stack.pop()
+        if current in group_of:
+            yield group_of[current]
+        else:
+            stack.extend(v.node for v in current.operands)
+
+
+def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[Node, Group],
+                   new_of: dict[Value, Value], roots: set[Value]) -> None:
+    region = Graph(name=f"{group.kind}_region")
+    members = _members(group, group_of)
+    inner_of: dict[Value, Value] = {}
+    operands: list[Value] = []
+    for node in members:
+        for value in node.operands:
+            if value not in inner_of:                      # from another group, or from memory
+                outer = _materialized(value, fused, new_of)
+                inner_of[value] = region.add_input(value.type, f"in{len(operands)}")
+                operands.append(outer)
+        made = region.append(node.op, [inner_of[v] for v in node.operands], loc=node.loc, phase=node.phase,
+                             regions=node.regions, types=[v.type for v in node.results])
+        inner_of.update(zip(node.results, made.results, strict=True))
+    outputs = [v for node in members if node in group.anchor for v in node.results
+               if v in roots or _is_read_outside(graph, v, group, group_of)]
+    region.outputs = [inner_of[v] for v in outputs]
+    if not outputs:
+        raise VerificationError(f"a {group.kind} group of {[n.op.name for n in members]} computes nothing that is read")
+    anchors = tuple([_plain(group.anchor[v.node]) for v in outputs])
+    reductions = [node for node in members if node in group.reads]
+    rows = tuple([(_plain(group.anchor[node]), _plain(group.reads[node])) for node in reductions])
+    op = ops.Fusion(group.kind, group.extents, tuple(sorted(group.reduced)), anchors, rows)
+    first = max(group.anchor, key=lambda node: node.seq)
+    made = fused.append(op, operands, loc=first.loc, phase=first.phase, regions=(region,))
+    new_of.update(zip(outputs, made.results, strict=True))
+
+
+def _plain(index: IndexTuple) -> tuple[tuple[int, tuple[tuple[int, int], ...]], ...]:
+    """An index as an attribute: per part (offset, ((dim, coefficient), ...))."""
+    return tuple([(part.offset, tuple([(dim, c) for (_, dim), c, _ in part.terms])) for part in index])
+
+
+def _members(group: Group, group_of: Mapping[Node, Group]) -> list[Node]:
+    """The group's nodes and the free nodes they read through, operands first."""
+    found: set[Node] = set()
+    stack = list(group.nodes())
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        found.add(node)
+        for value in node.operands:
+            owner = group_of.get(value.node)
+            is_memory = value.node.op.name == "input" or (owner is None and not value.node.operands
+                                                          and not value.node.op.is_pointwise)
+            if not is_memory and (owner is None or owner is group):
+                stack.append(value.node)
+    return sorted(found, key=lambda node: node.seq)
+
+
+def _is_read_outside(graph: Graph, value: Value, group: Group, group_of: Mapping[Node, Group]) -> bool:
+    stack = [value]
+    while stack:
+        for user, _ in graph.uses(stack.pop()):
+            owner = group_of.get(user)
+            if owner is None:
+                stack.extend(user.results)
+            elif owner is not group:
+                return True
+    return False

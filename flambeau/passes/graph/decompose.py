@@ -1,0 +1,62 @@
+"""Graph -> Graph, in place. Ops that say how they are made of simpler ones become those; custom ops become their
+forward region.
+
+    %1 = softmax(%0, dim=1)  ->  %1 = amax(%0); %2 = sub(%0, broadcast(%1)); %3 = exp(%2); ...
+
+New ops keep the location and phase of the op they came from. Ensures: no op that is left has a decomposition.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from flambeau.errors import VerificationError
+from flambeau.ir import ops
+from flambeau.ir.graph import Graph, Node, Value, inline
+from flambeau.ir.op import Op
+from flambeau.passes.graph.rewrite import Rewriter, graphs_within
+
+__all__ = ["decompose"]
+
+_DEEPEST: Final = 64                        # decompositions of decompositions
+
+
+def decompose(graph: Graph) -> Graph:
+    """Decompose the ops of `graph`, and of regions that stay, in place; the same graph."""
+    for current in reversed(graphs_within(graph)):        # inner regions first: inlining copies them
+        _Decomposer(current).run()
+    return graph
+
+
+class _Decomposer(Rewriter):
+    def run(self) -> None:
+        pending = deque((node, 0) for node in self.graph.toposort())
+        while pending:
+            node, depth = pending.popleft()
+            self.made: list[Node] = []
+            results = self._parts(node)
+            if results is not None:
+                if depth >= _DEEPEST:
+                    raise VerificationError(f"{node.op.name} decomposes into itself: {depth} times")
+                pending.extend((made, depth + 1) for made in self.made)
+                self.replace(node, results)
+
+    def _parts(self, node: Node) -> Sequence[Value] | None:
+        self.loc, self.phase = node.loc, node.phase
+        if isinstance(node.op, ops.Custom):
+            return self._inlined(node)
+        return None if type(node.op).decompose is Op.decompose else node.op.decompose(self, node.operands)
+
+    def _inlined(self, node: Node) -> Sequence[Value]:
+        region = node.regions[0]
+        new_of = inline(region, self.graph, dict(zip(region.inputs, node.operands, strict=True)), loc=node.loc,
+                        phase=node.phase)
+        outside = {value.node for value in node.operands}
+        self.made = list({value.node: None for value in new_of.values() if value.node not in outside})
+        return [new_of[value] for value in region.outputs]
+
+    def emit(self, op: Op, *operands: Value, regions: tuple[Graph, ...] = ()) -> Any:
+        node = self.graph.append(op, operands, loc=self.loc, phase=self.phase, regions=regions)
+        self.made.append(node)
+        return node.results[0] if len(node.results) == 1 else node.results

@@ -1,0 +1,65 @@
+"""Graph -> Graph, in place. Evaluates ops on constants by their NumPy meaning, where the result is small.
+
+    %0 = constant(2.0); %1 = constant(3.0); %2 = mul(%0, %1)  ->  %2 = constant(6.0)
+
+A result that is larger than its operands stays unevaluated: a broadcast constant is cheaper than an array in memory.
+"""
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from flambeau.errors import KernelError
+from flambeau.ir import ops
+from flambeau.ir.dtypes import DType, to_compute, to_storage
+from flambeau.ir.graph import Graph, Node
+from flambeau.ir.graph.interpreter import evaluate_node
+from flambeau.ir.literal import Literal
+from flambeau.passes.graph.rewrite import Rewriter, graphs_within, is_removable
+
+__all__ = ["fold"]
+
+_MOST_ELEMENTS: Final = 1024                # of an operand or a result
+
+
+def fold(graph: Graph) -> Graph:
+    """Evaluate what is constant in `graph` and in the regions in it, in place; the same graph."""
+    for current in reversed(graphs_within(graph)):
+        _fold_constants(current)
+    return graph
+
+
+def _fold_constants(graph: Graph) -> None:
+    rewriter = Rewriter(graph)
+    for node in list(graph.toposort()):
+        if node.operands and all(type(v.node.op) is ops.Constant for v in node.operands) and _is_small(node):
+            arrays = _evaluated(node)
+            if arrays is not None:
+                with rewriter.at(node.loc, node.phase):
+                    literals = [_literal(array, v.dtype) for array, v in zip(arrays, node.results, strict=True)]
+                    rewriter.replace(node, [rewriter.emit(ops.Constant(value)) for value in literals])
+
+
+def _is_small(node: Node) -> bool:
+    if not is_removable(node) or not all(value.type.is_static for value in node.results):
+        return False
+    read = max(value.type.numel for value in node.operands)
+    return read <= _MOST_ELEMENTS and all(value.type.numel <= max(1, read) for value in node.results)
+
+
+def _evaluated(node: Node) -> tuple[np.ndarray, ...] | None:
+    """The results as storage arrays; None where evaluation is an error, which is then reported at run time."""
+    arrays = [value.node.op.value.array for value in node.operands]  # type: ignore[attr-defined]
+    try:
+        return evaluate_node(node, arrays)
+    except KernelError:
+        return None
+
+
+def _literal(array: np.ndarray, dtype: DType) -> Literal:
+    """With NaNs of the usual bits: which ones arithmetic gives differs between machines."""
+    if dtype.is_floating_point:
+        numbers = to_compute(array, dtype)
+        array = to_storage(np.where(np.isnan(numbers), numbers.dtype.type(np.nan), numbers), dtype)
+    return Literal(array, dtype)

@@ -1,0 +1,1 @@
+"""Where values lie, and in which order calls run."""

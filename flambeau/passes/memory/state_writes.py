@@ -1,0 +1,148 @@
+"""Which written values a call may store straight into captured state, and the order of calls that makes it safe."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flambeau.errors import VerificationError
+from flambeau.ir.graph import Graph, Value
+from flambeau.ir.kernel import Address, ContractionKernel, Kernel, LoopKernel
+from flambeau.passes.lowering.lower import Call
+from flambeau.passes.memory.checks import early_checks, failing_calls
+
+
+def results_of(call: Call) -> list[Value]:
+    return [v for v, p in zip(call.buffers, call.kernel.params, strict=True) if p.role in ("out", "inout")]
+
+
+def operands_of(call: Call) -> list[Value]:
+    return [v for v, p in zip(call.buffers, call.kernel.params, strict=True) if p.role in ("in", "inout")]
+
+
+@dataclass
+class Writes:
+    """direct: state -> the value that is stored straight into it. order: the calls, by number, as they must run."""
+
+    direct: dict[Value, Value] = field(default_factory=dict)
+    order: list[int] = field(default_factory=list)
+
+
+def with_early_checks(graph: Graph, calls: Sequence[Call]) -> list[Call]:
+    """The calls, after checks of their own for those that would only fail once a state is written."""
+    failing = failing_calls(calls)
+    if not failing:
+        return list(calls)
+    maker = {v: i for i, call in enumerate(calls) for v in results_of(call)}
+    before = _Before(calls, maker)
+    writers = {maker[v] for v in graph.writes.values() if v in maker}
+    late = [f for f in failing if any(w == f or before.leads(w, f) for w in writers)]
+    return early_checks(calls, late) + list(calls)
+
+
+def in_place_writes(graph: Graph, calls: Sequence[Call]) -> Writes:
+    """A write goes straight into its state where every other reader of the old value can run first, and every call
+    that may fail too: a call that raises leaves all state as it was."""
+    maker = {v: i for i, call in enumerate(calls) for v in results_of(call)}
+    readers: dict[Value, list[int]] = {}
+    for i, call in enumerate(calls):
+        for value in operands_of(call):
+            readers.setdefault(value, []).append(i)
+    failing = failing_calls(calls)
+    before = _Before(calls, maker)
+    found, taken = Writes(), set(graph.outputs)             # an output has a home of its own
+    kept_old = {v for s, v in graph.writes.items() if v is not s} | set(graph.outputs)
+    for state, value in graph.writes.items():
+        writer = maker.get(value)
+        if writer is None or value in taken or state in kept_old:
+            continue
+        if writer in readers.get(state, ()) and not may_share(calls[writer], state, value):
+            continue
+        earlier = [r for r in readers.get(state, ()) if r != writer] + failing
+        if writer in failing or any(before.leads(writer, r) for r in earlier):
+            continue
+        found.direct[state] = value
+        taken.add(value)
+        for reader in earlier:
+            before.add(reader, writer)
+    found.order = before.order()
+    return found
+
+
+class _Before:
+    """Which calls must run before which, by data and by what `add` says. Sets of calls are bit masks."""
+
+    def __init__(self, calls: Sequence[Call], maker: Mapping[Value, int]):
+        self.direct = [sorted({maker[v] for v in operands_of(call) if v in maker}) for call in calls]
+        self.ancestors = [0] * len(calls)
+        for i, makers in enumerate(self.direct):            # the given order is one by data
+            for m in makers:
+                if m >= i:
+                    raise VerificationError(f"call {i} reads what call {m} makes")
+                self.ancestors[i] |= self.ancestors[m] | 1 << m
+
+    def leads(self, source: int, target: int) -> bool:
+        return bool(self.ancestors[target] >> source & 1)
+
+    def add(self, first: int, second: int) -> None:
+        """`first` runs before `second`, which must not lead to it."""
+        if self.leads(first, second):
+            return
+        self.direct[second].append(first)
+        gained = self.ancestors[first] | 1 << first
+        for i, known in enumerate(self.ancestors):
+            if i == second or known >> second & 1:
+                self.ancestors[i] = known | gained
+
+    def order(self) -> list[int]:
+        """All calls, each after those it needs, near the given order."""
+        done = [False] * len(self.direct)
+        order: list[int] = []
+        for start in range(len(self.direct)):
+            stack = [(start, 0)]
+            while stack:
+                number, position = stack.pop()
+                if done[number]:
+                    continue
+                needed = self.direct[number]
+                while position < len(needed) and done[needed[position]]:
+                    position += 1
+                if position < len(needed):
+                    stack += [(number, position + 1), (needed[position], 0)]
+                else:
+                    done[number] = True
+                    order.append(number)
+        return order
+
+
+# -- sharing ----------------------------------------------------------------------------------------------------------
+
+
+def may_share(call: Call, read: Value, written: Value) -> bool:
+    """Whether `written` may lie in the memory of `read`: each element is stored where it was loaded, and no later
+    stage loads it again."""
+    kernel = call.kernel
+    ins = [n for n, v in enumerate(call.buffers) if v is read and kernel.params[n].role == "in"]
+    outs = [n for n, v in enumerate(call.buffers) if v is written and kernel.params[n].role == "out"]
+    if len(ins) != 1 or len(outs) != 1 or kernel.params[ins[0]].elements != kernel.params[outs[0]].elements:
+        return False
+    if isinstance(kernel, ContractionKernel) and ins[0] in (kernel.lhs.buffer, kernel.rhs.buffer):
+        return False
+    return _stored_where_loaded(kernel, ins[0], outs[0])
+
+
+def _stored_where_loaded(kernel: Kernel, read: int, written: int) -> bool:
+    stages = kernel.stages if isinstance(kernel, LoopKernel) else (kernel.epilogue,)
+    stored = [(number, store) for number, stage in enumerate(stages) for store in stage.stores
+              if store.address.buffer == written]
+    if len(stored) != 1 or stored[0][1].combine != "set":
+        return False
+    last, place = stored[0][0], stored[0][1].address
+    if place.dynamic or place.guard is not None:
+        return False
+    for number, stage in enumerate(stages):
+        for instr in stage.body:
+            if isinstance(instr.attr, Address) and instr.attr.buffer == read:
+                same = (instr.attr.offset, instr.attr.strides) == (place.offset, place.strides)
+                if not same or instr.attr.dynamic or instr.attr.guard is not None or number > last:
+                    return False
+    return True
