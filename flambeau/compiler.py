@@ -17,21 +17,22 @@ from flambeau.backends import Backend, BuiltKernel, Runnable, backend_of, regist
 from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir import ops
 from flambeau.ir.collector import paused_collector
-from flambeau.ir.graph import Graph, Value, clone
+from flambeau.ir.graph import Graph, clone
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.text import print_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.target import Target, host_target
+from flambeau.linking import link, separate_steps
 from flambeau.passes.cpu.schedule import schedule
 from flambeau.passes.lowering.lower import Call, lower
-from flambeau.passes.memory.plan import Home, MemoryPlan, plan
+from flambeau.passes.memory.plan import MemoryPlan, plan
 from flambeau.passes.pipeline import GRAPH_PASSES, Pass, PassReport, run
 from flambeau.runtime.cache import Cache
 from flambeau.runtime.forking import no_forks
-from flambeau.runtime.program import Launch, Program, Slot
-from flambeau.verified import Step, VerifiedExecutable
+from flambeau.runtime.program import Program
+from flambeau.verified import VerifiedExecutable
 
 __all__ = ["CompileTimes", "Compiled", "compile_graph", "register_backend"]
 
@@ -135,10 +136,10 @@ def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = 
     built = [built_of[id(call.kernel)] for call in memory.calls]
     if rules:
         _verify_kernels(memory.calls)
-    program, launch_calls = _program(fused, memory, built)
+    program, launch_calls = link(fused, memory, built)
     executable: Runnable = backend.executable(program, [built[number] for number in launch_calls])
     if verify:
-        executable = VerifiedExecutable(graph, fused, passes, memory, _steps(memory, built, backend), program)
+        executable = VerifiedExecutable(graph, fused, passes, memory, separate_steps(memory, built, backend), program)
     finished = time.perf_counter()
     codegen = _codegen_seconds[0] - codegen_before
     times = CompileTimes(passed - started, lowered - passed, codegen, finished - lowered - codegen)
@@ -212,7 +213,6 @@ def _scheduled(call: Call, target: Target, backend: Backend) -> Call:
 # what was chosen for each backend, by kernel and by everything that is known of the target
 _schedules: WeakKeyDictionary[Backend, Cache[Kernel]] = WeakKeyDictionary()
 _codegen_seconds = [0.0]
-_MOST_CHUNKS = 1 << 31              # of one launch: the thread pool counts them in 32 bits
 
 
 def _kernels_of(calls: Sequence[Call], target: Target, backend: Backend) -> tuple[list[BuiltKernel], int]:
@@ -231,59 +231,3 @@ def _kernels_of(calls: Sequence[Call], target: Target, backend: Backend) -> tupl
 
 # what each backend built, by kernel and target; it goes when the backend goes
 _built: WeakKeyDictionary[Backend, dict[tuple[str, str], BuiltKernel]] = WeakKeyDictionary()
-
-
-def _program(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel]) -> tuple[Program, list[int]]:
-    """The plan as data for the runtime, and the call behind each launch."""
-    slots: dict[tuple[str, int, int], int] = {}
-
-    def slot(home: Home) -> int:
-        return slots.setdefault((home.kind, home.index, home.nbytes), len(slots))
-
-    launches: list[Launch] = []
-    launch_calls: list[int] = []
-    for number, (call, kernel, scratch) in enumerate(zip(memory.calls, built, memory.scratch, strict=True)):
-        buffers = [slot(memory.home_of[v]) for v in call.buffers] + [slot(home) for home in scratch]
-        launches += _launches(call, kernel, buffers)
-        launch_calls += [number] * len(kernel.phases)
-    kinds = [v.node.op.kind for v in graph.inputs]              # type: ignore[attr-defined]
-    program = Program(
-        tuple([Slot(kind, index, nbytes) for kind, index, nbytes in slots]),      # type: ignore[arg-type]
-        tuple(launches), memory.arena_bytes, kinds.count("arg"), kinds.count("state"), kinds.count("scalar"),
-        tuple([v.type.nbytes for v in graph.outputs]), tuple([_bytes(v) for v in memory.constants]),
-        writes_state=bool(graph.writes))
-    program.check()
-    return program, launch_calls
-
-
-def _launches(call: Call, kernel: BuiltKernel, slots: Sequence[int]) -> list[Launch]:
-    """One launch for each phase of the call's kernel. slots: those of its buffers, then of its scratch."""
-    made = []
-    for phase in kernel.phases:
-        tasks = phase.task_count(call.sizes)
-        errors = tuple([(status, _located(message, call.kernel)) for status, message in phase.errors])
-        grain = max(phase.grain, tasks // _MOST_CHUNKS + 1)
-        made.append(Launch(phase.symbol, tasks, grain, phase.parallel and tasks > grain,
-                           tuple([slots[p] for p in phase.params]), call.sizes, errors))
-    return made
-
-
-def _steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Backend) -> list[Step]:
-    """Each call as a program of its own, over the addresses of its buffers and scratch."""
-    made = []
-    for call, kernel, scratch in zip(memory.calls, built, memory.scratch, strict=True):
-        sizes = [v.type.nbytes for v in call.buffers] + [home.nbytes for home in scratch]
-        launches = _launches(call, kernel, range(len(sizes)))
-        slots = tuple([Slot("arg", number, nbytes) for number, nbytes in enumerate(sizes)])
-        program = Program(slots, tuple(launches), n_args=len(sizes))
-        made.append(Step(call, backend.executable(program, [kernel] * len(launches))))
-    return made
-
-
-def _located(message: str, kernel: Kernel) -> str:
-    where = ", ".join(kernel.locations[:3])
-    return f"{message} (in the kernel of {where})" if where else message
-
-
-def _bytes(constant: Value) -> bytes:
-    return bytes(constant.node.op.value.array.tobytes())       # type: ignore[attr-defined]

@@ -24,7 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": GROUND | {"ir"},
     "backends": GROUND | {"ir", "codegen", "runtime"},
     "verified": GROUND | {"ir", "passes", "runtime", "backends"},
-    "compiler": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified"},
+    "linking": GROUND | {"ir", "passes", "runtime", "backends", "verified"},
+    "compiler": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified", "linking"},
     "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "compiler"},
 }
 FACE = "flambeau"
