@@ -11,9 +11,9 @@ from flambeau.errors import UnsupportedError
 from flambeau.frontend.epoch import grad_epoch
 from flambeau.frontend.tape.autograd import Record, SpentRecord, grad_mode
 from flambeau.frontend.tape.dispatch import up_to_date
-from flambeau.frontend.tape.segments import Differentiable, Place, Saved, Segment
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.segments import Differentiable, Place, Saved, Segment
 from flambeau.ir.graph import Graph
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType

@@ -17,12 +17,12 @@ from flambeau.frontend.scalars import is_runtime_number, plain, settled
 from flambeau.frontend.tape.autograd import grad_mode, set_grad_enabled
 from flambeau.frontend.tape.backward import retain_grad
 from flambeau.frontend.tape.dispatch import dispatch, write
-from flambeau.frontend.tape.gradients import Home, ReadGrad
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.binder import TracedCall, hooks_of
+from flambeau.frontend.trace.gradients import Home, ReadGrad
 from flambeau.frontend.trace.guards.values import is_same
 from flambeau.frontend.trace.guards.watch import GuardSet
 from flambeau.ir import ops

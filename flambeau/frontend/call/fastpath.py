@@ -16,10 +16,10 @@ from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.scalars import INTEGER_LIMIT
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.dispatch import is_stale
-from flambeau.frontend.tape.gradients import Home
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import is_row_major
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.gradients import Home
 from flambeau.frontend.trace.guards.values import MISSING
 from flambeau.runtime.buffer import allocator
 

@@ -15,14 +15,14 @@ from flambeau.frontend.active import active
 from flambeau.frontend.pytree import Structure, flatten, unflatten, with_keys
 from flambeau.frontend.scalars import Scalar, forced, is_runtime_number, plain, settled
 from flambeau.frontend.tape.autograd import grad_mode, origin_of
-from flambeau.frontend.tape.gradients import Current, GradWrite, Home, ReadGrad, home_of
-from flambeau.frontend.tape.segments import Differentiable, differentiate
 from flambeau.frontend.tensor.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.gradients import Current, GradWrite, Home, ReadGrad, home_of
 from flambeau.frontend.trace.guards.heap import Heap
 from flambeau.frontend.trace.guards.values import is_same, is_value
 from flambeau.frontend.trace.guards.watch import Watch
+from flambeau.frontend.trace.segments import Differentiable, differentiate
 from flambeau.frontend.trace.trace import Outside, ScalarInput, Trace
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Node, Value, inline

@@ -20,7 +20,7 @@ from flambeau.passes.fusion.groups import CONTRACTIONS, Group, Place, Precedence
 from flambeau.passes.fusion.merges import Binding, SameSpace, Use, may_inline, operand_index, row, same_space
 from flambeau.passes.fusion.outline import outline
 from flambeau.passes.fusion.repeats import STORED, Places, Reads, moved, places_of, places_read, spread
-from flambeau.passes.fusion.spaces import IndexTuple, identity, is_view, pull, substitute
+from flambeau.passes.lowering.spaces import IndexTuple, identity, is_view, pull, substitute
 
 MAX_OPS = 192           # computed by one group: LLVM's time grows faster than the kernel
 

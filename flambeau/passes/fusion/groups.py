@@ -12,7 +12,7 @@ from typing import Literal
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Node
-from flambeau.passes.fusion.spaces import IndexTuple, is_view
+from flambeau.passes.lowering.spaces import IndexTuple, is_view
 
 Kind = Literal["loop", "contraction", "scatter"]
 Place = tuple[IndexTuple, int | None]           # an index, and the guard under which it is read

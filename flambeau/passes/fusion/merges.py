@@ -15,7 +15,7 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index_maps import Index, Symbol, linearize
 from flambeau.passes.fusion.groups import Group, Precedence
-from flambeau.passes.fusion.spaces import (
+from flambeau.passes.lowering.spaces import (
     FREE,
     IndexTuple,
     identity,

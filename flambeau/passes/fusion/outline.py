@@ -7,7 +7,7 @@ from flambeau.errors import VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.passes.fusion.groups import Group
-from flambeau.passes.fusion.spaces import IndexTuple
+from flambeau.passes.lowering.spaces import IndexTuple
 
 
 def outline(graph: Graph, group_of: Mapping[Node, Group]) -> Graph:

@@ -14,8 +14,8 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Node
 from flambeau.passes.fusion.groups import Group, Place
 from flambeau.passes.fusion.merges import Binding, Use
-from flambeau.passes.fusion.spaces import IndexTuple, identity, substitute
 from flambeau.passes.lowering.loops import Body
+from flambeau.passes.lowering.spaces import IndexTuple, identity, substitute
 
 STORED: Final = 32      # ops a point that may be repeated to spare storing a value and loading it again
 

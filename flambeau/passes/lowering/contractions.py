@@ -15,8 +15,8 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index_maps import Index
 from flambeau.ir.kernel import Address, ContractionKernel, Param
-from flambeau.passes.fusion.spaces import IndexTuple, is_view, pull
 from flambeau.passes.lowering.loops import Body, Lowered, RegionLowering, locations
+from flambeau.passes.lowering.spaces import IndexTuple, is_view, pull
 
 
 @dataclass(frozen=True)

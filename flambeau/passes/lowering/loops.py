@@ -18,7 +18,7 @@ from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, linearize
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Reduction, Stage, Store
 from flambeau.ir.ops.elementwise import INT_DIVISION
-from flambeau.passes.fusion.spaces import IndexTuple, symbols
+from flambeau.passes.lowering.spaces import IndexTuple, symbols
 
 _DIVISIONS = frozenset({"floordiv", "mod", "fmod", "truncdiv"})
 AFFINE = "affine"           # pseudo-instruction: the i64 value of an Address without a buffer; see dims.expand_affine

@@ -11,8 +11,8 @@ from flambeau.ir.graph import Node
 from flambeau.ir.index_maps import Index
 from flambeau.ir.kernel import LoopKernel, Param, Stage, Store
 from flambeau.ir.ops.indexing import checked_index
-from flambeau.passes.fusion.spaces import IndexTuple, identity
 from flambeau.passes.lowering.loops import Body, Lowered, RegionLowering, locations
+from flambeau.passes.lowering.spaces import IndexTuple, identity
 
 _SCATTERED = ops.ScatterAdd | ops.ScatterAlongAdd | ops.LastAlong
 
