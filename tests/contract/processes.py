@@ -494,6 +494,20 @@ def interrupted_by_a_signal_while_running():
 
 
 @script
+def interrupted_by_a_signal_while_traced():
+    return program("""
+        import signal
+        rang = []
+        signal.signal(signal.SIGALRM, lambda *a: rang.append(1))
+        while not rang:
+            f = fb.compile(lambda x: sum((x @ x).sum() * i for i in range(200)))
+            signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+            f(fb.ones(5, 5))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    """)
+
+
+@script
 def code_below_the_prefix_of_python():
     """A prefix that is a prefix of the path: /usr and /usr/src/app, or PREFIX and PREFIX-project."""
     return program("""

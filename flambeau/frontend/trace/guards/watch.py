@@ -45,7 +45,7 @@ class Watch:
         self.heap = Heap(self.scope)
         self.hook: Any = None           # what the framework's own entry points switch off and restore
         self._previous: Any = None
-        self._importing: types.FrameType | None = None          # a module that is being loaded
+        self._aside: types.FrameType | None = None      # what runs now is not the function's: an import, a signal handler
         self._settled: dict[int, types.CodeType] = {}
         self._opening: set[int] = set()       # codes that read attributes by computed names, by id
         self.heap.add_root(function, (_name_of(function), ""))
@@ -71,16 +71,16 @@ class Watch:
     def _profile(self, frame: types.FrameType, event: str, argument: Any) -> None:
         if event != "call":
             if event == "c_call" and argument in _READERS or \
-                    event == "return" and (self._opening or frame is self._importing):
+                    event == "return" and (self._opening or frame is self._aside):
                 self._see(frame, event, argument)
             return
         code = frame.f_code
-        if id(code) in self._settled or self._importing is not None:
+        if id(code) in self._settled or self._aside is not None:
             return
         if id(code) in self.scope.ran:
             self._open(frame)
-        elif _is_import(frame):
-            self._importing = frame             # what it defines is there when it has run
+        elif _is_import(frame) or _is_signal_handler(frame):
+            self._aside = frame                 # what a module defines is there when it has run
         elif is_user_code(code, frame.f_globals):
             if not self._start(frame):
                 self._settle(code)
@@ -97,8 +97,8 @@ class Watch:
             code = frame.f_code
             if id(code) in self._opening or id(code) in self.scope.ran and argument.__name__ not in code.co_names:
                 self._open(frame)
-        elif frame is self._importing:
-            self._importing = None
+        elif frame is self._aside:
+            self._aside = None
         elif argument is not None and frame.f_back is not None:
             caller = frame.f_back.f_code
             if id(caller) in self._opening:
@@ -273,6 +273,14 @@ def _is_import(frame: types.FrameType) -> bool:
     """A module's own code runs, as `import` runs it; what eval and exec run is called the same."""
     return (frame.f_code.co_name == "<module>" and frame.f_back is not None
             and frame.f_back.f_code.co_filename.startswith("<frozen importlib"))
+
+
+def _is_signal_handler(frame: types.FrameType) -> bool:
+    """Python calls one between two steps of any code, with the frame that it interrupts."""
+    interrupted = frame.f_back
+    return interrupted is not None and any(
+        value is interrupted or type(value) is tuple and any(part is interrupted for part in value)
+        for value in frame.f_locals.values())
 
 
 def _unnamed(value: Any) -> str:
