@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from flambeau import config
 from flambeau.backends import Backend, BuiltKernel, Runnable, backend_of, register_backend
+from flambeau.codegen.cpu.host import host_target
 from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir import ops
 from flambeau.ir.collector import paused_collector
@@ -23,7 +24,7 @@ from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.text import print_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
-from flambeau.ir.target import Target, host_target
+from flambeau.ir.target import Target
 from flambeau.linking import link, separate_steps
 from flambeau.passes.cpu.schedule import schedule
 from flambeau.passes.lowering.lower import Call, lower

@@ -17,7 +17,8 @@ import numpy as np
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import config, nn, optim
-from flambeau.ir.target import Target, host_target
+from flambeau.codegen.cpu.host import host_target
+from flambeau.ir.target import Target
 
 REQUIRED = ("numpy", "networkx", "llvmlite", "numba")
 OPTIONAL = ("scikit-learn", "matplotlib", "torch", "jax", "numba-cuda")

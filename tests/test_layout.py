@@ -160,3 +160,15 @@ def test_base_dependencies_are_all_that_the_package_imports_at_once() -> None:
             if {name.split(".")[0] for name in names} & optional:
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {names}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_llvm_is_known_to_code_generation_and_the_loader_only() -> None:
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if part_of(module_of(path, PACKAGE)) in ("codegen", "runtime", FACE):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
+                [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+            wrong += [f"{path.relative_to(ROOT)}:{node.lineno}: {n}" for n in names if n.split(".")[0] == "llvmlite"]
+    assert not wrong, "\n".join(wrong)

@@ -10,10 +10,11 @@ import numpy as np
 
 from flambeau.codegen.artifact import Phase
 from flambeau.codegen.cpu import backend, toolchain
+from flambeau.codegen.cpu.host import host_target
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType, bool_, f32, i64
 from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Param, Reduction, Stage, Store
-from flambeau.ir.target import Target, avx2, generic_x86_64, host_target
+from flambeau.ir.target import Target, avx2, generic_x86_64
 from flambeau.passes.cpu.schedule import schedule
 
 HOST = host_target()

@@ -12,12 +12,13 @@ from programs import lenet, mlp, program
 
 import flambeau as fb
 from flambeau.backends import BuiltKernel, Runnable, backend_of, register_backend, whole_kernel
+from flambeau.codegen.cpu.host import host_target
 from flambeau.compiler import compile_graph
 from flambeau.errors import GraphError, KernelError, UnsupportedError
 from flambeau.ir import parse
 from flambeau.ir.graph import Graph
 from flambeau.ir.kernel import Kernel
-from flambeau.ir.target import Target, generic_aarch64, generic_x86_64, host_target
+from flambeau.ir.target import Target, generic_aarch64, generic_x86_64
 from flambeau.passes.pipeline import GRAPH_PASSES, Pass
 from flambeau.runtime.interpreted import InterpretedExecutable
 from flambeau.runtime.program import Program

@@ -9,10 +9,10 @@ import pytest
 from checked import check, compiled, run
 from programs import Program, program
 
+from flambeau.codegen.cpu.host import host_target
 from flambeau.compiler import Compiled
 from flambeau.ir import ops
 from flambeau.ir.graph import Value
-from flambeau.ir.target import host_target
 from flambeau.passes.cpu import split_reductions as split
 from flambeau.passes.lowering.lower import lower
 from flambeau.passes.pipeline import GRAPH_PASSES

@@ -7,8 +7,8 @@ import pytest
 
 from flambeau.ir import dtypes as dt
 from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Param, Reduction, Stage, Store
-from flambeau.ir.kernel.cost import Cost
 from flambeau.ir.target import generic_x86_64
+from flambeau.passes.cpu.loop_cost import Cost
 from flambeau.passes.cpu.schedule_loops import schedule_loops
 
 MACHINE = replace(generic_x86_64(), vector_bytes=64, n_vector_registers=32, l2_bytes=2 << 20, cores=8)

@@ -1,6 +1,6 @@
 """LoopKernel -> LoopSchedule: which dim runs in vectors, what goes side by side, how the work is cut into tasks.
 
-Everything follows from what the kernel costs (ir/kernel/cost.py): the vector dim is the cheapest one; a kernel of less
+Everything follows from what the kernel costs (loop_cost.py): the vector dim is the cheapest one; a kernel of less
 than PARALLEL_NS stays on one thread; otherwise chunks take a fair share of the cores' time, within CHUNK_NS.
 """
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from flambeau.ir.kernel import Extent, LoopKernel, LoopSchedule, Stage
-from flambeau.ir.kernel.cost import Cost, count
 from flambeau.ir.target import Target
+from flambeau.passes.cpu.loop_cost import Cost, count
 from flambeau.passes.lowering.dims import addresses
 
 PARALLEL_NS: Final = 5000.0             # waking a thread and waiting for it costs about 1 us

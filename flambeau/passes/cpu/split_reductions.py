@@ -17,9 +17,10 @@ from typing import Final
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Value
 from flambeau.ir.kernel import Address, Instr, LoopKernel, Param, Stage, Store
-from flambeau.ir.kernel.cost import Cost, address_values, count, dims_of_values, values_read
+from flambeau.ir.kernel.dataflow import address_values, dims_of_values, values_read
 from flambeau.ir.target import Target
 from flambeau.ir.types import TensorType
+from flambeau.passes.cpu.loop_cost import Cost, count
 from flambeau.passes.cpu.schedule_loops import vector_dim_of
 
 LAUNCH_NS: Final = 2500.0               # one more kernel: launching it, and waiting for the slowest thread

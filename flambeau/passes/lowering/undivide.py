@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flambeau.ir.kernel import Address, Instr, Stage
-from flambeau.ir.kernel.cost import address_values, values_read
+from flambeau.ir.kernel.dataflow import address_values, values_read
 from flambeau.passes.lowering.loops import AFFINE
 
 __all__ = ["undivide"]

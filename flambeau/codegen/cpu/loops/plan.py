@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from flambeau.codegen.cpu.llvm.emitter import compute_type, storage_bytes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Address, Extent, Instr, LoopKernel, LoopSchedule, Stage
-from flambeau.ir.kernel.cost import WEIGHTS, dims_of_values, own_dims, values_read
+from flambeau.ir.kernel.dataflow import WEIGHTS, dims_of_values, own_dims, values_read
 from flambeau.ir.target import Target
 
 FUNCTION, TASK, STAGE = 0, 1, 2

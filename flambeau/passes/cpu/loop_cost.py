@@ -6,20 +6,13 @@ kernel is worth more than one thread, and how large its tasks are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
-from flambeau.ir.kernel import Address, Instr, LoopKernel, Stage
+from flambeau.ir.kernel import Address, LoopKernel, Stage
+from flambeau.ir.kernel.dataflow import WEIGHTS, dims_of_values
 from flambeau.ir.target import Target
 
-# Vector instructions that one scalar op takes; 1 where nothing is said.
-WEIGHTS: Final[dict[str, int]] = {
-    **dict.fromkeys(("exp", "exp2", "log", "log2", "log10", "sigmoid", "tanh", "sinh", "cosh", "erf", "erfc"), 16),
-    **dict.fromkeys(("expm1", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2"), 24),
-    **dict.fromkeys(("asinh", "acosh", "atanh", "pow", "philox", "floordiv", "mod", "fmod", "truncdiv"), 32),
-    **dict.fromkeys(("div", "sqrt", "rsqrt"), 4),
-    "const": 0,
-}
 RUNTIME_EXTENT: Final = 4096            # what a size known only at run time counts as
 
 _NS_PER_INSTR: Final = 0.2              # of a vector: two a cycle, and rarely without a wait
@@ -34,41 +27,6 @@ _TILED: Final = 4.0                     # instructions a vector that a square ti
 def count(kernel: LoopKernel, dims: Iterable[int]) -> int:
     """Points of the dims, at least 1."""
     return math.prod(RUNTIME_EXTENT if isinstance(e := kernel.extents[dim], str) else max(1, e) for dim in dims)
-
-
-def dims_of_values(kernel: LoopKernel) -> dict[int, frozenset[int]]:
-    """The dims each value depends on; a reduced one no longer on those it was reduced over."""
-    dims_of: dict[int, frozenset[int]] = {}
-    for stage in kernel.stages:
-        for instr in stage.body:
-            own = set(own_dims(instr))
-            dims_of[instr.id] = frozenset(own.union(*[dims_of[value] for value in values_read(instr)]))
-        for reduction in stage.reductions:
-            dims_of[reduction.id] = dims_of[reduction.value] - frozenset(stage.dims)
-    return dims_of
-
-
-def values_read(instr: Instr) -> Iterator[int]:
-    """Ids of the operands, and of the values in a load's address."""
-    yield from instr.operands
-    if isinstance(instr.attr, Address):
-        yield from address_values(instr.attr)
-
-
-def address_values(address: Address) -> Iterator[int]:
-    """Ids of the values an address reads."""
-    yield from (value for value, _ in address.dynamic)
-    if address.guard is not None:
-        yield address.guard
-
-
-def own_dims(instr: Instr) -> Iterator[int]:
-    """The dims an instruction reads itself."""
-    if instr.op == "index":
-        assert isinstance(instr.attr, int), f"%{instr.id}: index needs a dim number"
-        yield instr.attr
-    elif isinstance(instr.attr, Address):
-        yield from (dim for dim, _ in instr.attr.strides)
 
 
 class Cost:

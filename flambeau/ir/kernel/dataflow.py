@@ -1,0 +1,51 @@
+"""What reads what in a loop kernel, along which dims each value varies, how large each op is: true on every device."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from flambeau.ir.kernel import Address, Instr, LoopKernel
+
+# About how many vector instructions one scalar op becomes; 1 where nothing is said.
+WEIGHTS: Final[dict[str, int]] = {
+    **dict.fromkeys(("exp", "exp2", "log", "log2", "log10", "sigmoid", "tanh", "sinh", "cosh", "erf", "erfc"), 16),
+    **dict.fromkeys(("expm1", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2"), 24),
+    **dict.fromkeys(("asinh", "acosh", "atanh", "pow", "philox", "floordiv", "mod", "fmod", "truncdiv"), 32),
+    **dict.fromkeys(("div", "sqrt", "rsqrt"), 4),
+    "const": 0,
+}
+
+
+def dims_of_values(kernel: LoopKernel) -> dict[int, frozenset[int]]:
+    """The dims each value depends on; a reduced one no longer on those it was reduced over."""
+    dims_of: dict[int, frozenset[int]] = {}
+    for stage in kernel.stages:
+        for instr in stage.body:
+            own = set(own_dims(instr))
+            dims_of[instr.id] = frozenset(own.union(*[dims_of[value] for value in values_read(instr)]))
+        for reduction in stage.reductions:
+            dims_of[reduction.id] = dims_of[reduction.value] - frozenset(stage.dims)
+    return dims_of
+
+
+def values_read(instr: Instr) -> Iterator[int]:
+    """Ids of the operands, and of the values in a load's address."""
+    yield from instr.operands
+    if isinstance(instr.attr, Address):
+        yield from address_values(instr.attr)
+
+
+def address_values(address: Address) -> Iterator[int]:
+    """Ids of the values an address reads."""
+    yield from (value for value, _ in address.dynamic)
+    if address.guard is not None:
+        yield address.guard
+
+
+def own_dims(instr: Instr) -> Iterator[int]:
+    """The dims an instruction reads itself."""
+    if instr.op == "index":
+        assert isinstance(instr.attr, int), f"%{instr.id}: index needs a dim number"
+        yield instr.attr
+    elif isinstance(instr.attr, Address):
+        yield from (dim for dim, _ in instr.attr.strides)
