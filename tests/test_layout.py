@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,45 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 FACE = "flambeau"
 
+# Rooms of a part, from the ground up: a room (a folder, or a file beside them) may import those of the lines above its
+# own, at run time. The part's __init__ is its face and is not held.
+ROOMS: dict[str, list[str]] = {
+    "ir": [
+        "collector dims dtypes index_maps location philox quiet target tokens",
+        "types",
+        "literal op",
+        "attributes evaluation ops",
+        "builder kernel",
+        "graph",
+    ],
+    "passes": ["graph lowering", "cpu fusion memory", "pipeline"],
+    "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "contraction loops", "backend"],
+    "frontend": [
+        "active epoch method_types pytree where",
+        "tensor",
+        "tape",
+        "random scalars",
+        "data functions trace",
+        "methods nn",
+        "call optim",
+    ],
+}
+# What looks up for types alone: an op's rules are given values and a builder of graphs, a tensor has the record that
+# made it, and whoever traces is told of both.
+TYPES_ONLY = {
+    ("ir", "op", "builder"),
+    ("ir", "op", "graph"),
+    ("ir", "ops", "builder"),
+    ("ir", "ops", "graph"),
+    ("ir", "ops", "kernel"),
+    ("ir", "builder", "graph"),
+    ("frontend", "active", "tensor"),
+    ("frontend", "active", "tape"),
+    ("frontend", "tensor", "tape"),
+}
+# What still points the wrong way. Whoever untangles one takes it out.
+TANGLED = {("flambeau.passes.lowering.lower", "flambeau.passes.cpu.split_reductions")}
+
 
 def part_of(module: str) -> str:
     """flambeau.passes.fusion.fuse -> passes; anything not in the table -> flambeau, the face."""
@@ -42,11 +82,16 @@ def module_of(path: Path, package: Path) -> str:
     return ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
 def imports_of(path: Path, package: Path) -> Iterator[tuple[int, str]]:
     """(line, flambeau module) for every import statement of the file, wherever it stands."""
     module = module_of(path, package)
     home = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names if is_ours(alias.name))
         elif isinstance(node, ast.ImportFrom):
@@ -88,6 +133,133 @@ def violations(package: Path) -> list[str]:
                 where = path.relative_to(package.parent)
                 found.append(f"{where}:{line}: {importer} imports {module}; it may import {allowed}")
     return found
+
+
+def room_of(module: str, part: str) -> str | None:
+    """flambeau.frontend.tape.dispatch in frontend -> tape; None outside of the part, and for its __init__."""
+    prefix = f"flambeau.{part}."
+    return module.removeprefix(prefix).split(".")[0] if module.startswith(prefix) else None
+
+
+def for_types(path: Path) -> set[int]:
+    """The lines under `if TYPE_CHECKING:`."""
+    blocks = [
+        node
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    return {line for node in blocks for part in node.body for line in range(part.lineno, part.end_lineno + 1)}
+
+
+def modules_imported(path: Path, package: Path) -> Iterator[tuple[int, str]]:
+    """Like imports_of, with `from flambeau.ir import dtypes` as flambeau.ir.dtypes: names that are modules."""
+    named = {
+        (node.lineno, node.module): [alias.name for alias in node.names]
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ImportFrom)
+    }
+    for line, module in imports_of(path, package):
+        folder = package.parent.joinpath(*module.split("."))
+        names = named.get((line, module), [])
+        inner = [name for name in names if (folder / name).is_dir() or list(folder.glob(f"{name}.py*"))]
+        yield from ((line, f"{module}.{name}") for name in inner)
+        if len(inner) < len(names) or not names:
+            yield line, module
+
+
+def wrong_rooms(package: Path, part: str, tangled: set[tuple[str, str]]) -> list[str]:
+    """`file:line: which room imports which` for imports within a part that do not point down."""
+    level_of = {room: level for level, rooms in enumerate(ROOMS[part]) for room in rooms.split()}
+    found = []
+    for path in sorted(package.joinpath(*part.split(".")).rglob("*.py")):
+        importer = module_of(path, package)
+        room = room_of(importer, part)
+        if room is None:
+            continue
+        where = path.relative_to(package.parent)
+        if room not in level_of:
+            found.append(f"{where}:1: {room} is no room of {part}: give it a line in ROOMS")
+            continue
+        type_lines = for_types(path)
+        for line, module in modules_imported(path, package):
+            other = room_of(module, part)
+            if other in (None, room) or level_of.get(other, len(ROOMS[part])) < level_of[room]:
+                continue
+            if line in type_lines and (part, room, other) in TYPES_ONLY or (importer, module) in tangled:
+                continue
+            found.append(f"{where}:{line}: {room} imports {module}, which lies above it or beside it")
+    return found
+
+
+@pytest.mark.parametrize("part", ROOMS)
+def test_rooms_import_what_lies_below_them(part: str) -> None:
+    assert not (wrong := wrong_rooms(PACKAGE, part, TANGLED)), "\n".join(wrong)
+
+
+def test_what_is_called_tangled_is() -> None:
+    wrong = [line for part in ROOMS for line in wrong_rooms(PACKAGE, part, set())]
+    assert len(wrong) == len(TANGLED), "take what was untangled out of TANGLED"
+
+
+def test_rooms_in_the_table_exist() -> None:
+    missing = [
+        f"{part}.{room}"
+        for part, levels in ROOMS.items()
+        for room in " ".join(levels).split()
+        if not list(PACKAGE.joinpath(*part.split(".")).glob(f"{room}*"))
+    ]
+    assert not missing, f"rooms in the table that the package lacks: {missing}"
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "line"),
+    [
+        ("frontend/tape/dispatch.py", "from flambeau.frontend.trace.trace import Trace\n", 1),
+        ("frontend/functions/views.py", "import os\nfrom flambeau.frontend import methods\n", 2),
+        ("frontend/tape/walk.py", "if TYPE_CHECKING:\n    from flambeau.frontend.trace import trace\n", 2),
+        ("frontend/tensor/size.py", "from flambeau.frontend.tape.autograd import Record\n", 1),
+        ("frontend/cellar/wine.py", "import os\n", 1),
+        ("ir/dtypes.py", "from flambeau.ir import ops\n", 1),
+        ("ir/kernel/text.py", "from flambeau.ir.graph import Graph\n", 1),
+        ("passes/lowering/loops.py", "from flambeau.passes.fusion.fuse import fuse\n", 1),
+        ("codegen/cpu/loops/tasks.py", "from flambeau.codegen.cpu.contraction.plan import Plan\n", 1),
+    ],
+)
+def test_wrong_room_is_found_with_file_and_line(tmp_path: Path, path: str, source: str, line: int) -> None:
+    package = tmp_path / "flambeau"
+    for folder in ("frontend/tape", "frontend/trace", "ir/ops"):
+        (package / folder).mkdir(parents=True)
+    (package / "frontend/methods.py").touch()
+    (package / path).parent.mkdir(parents=True, exist_ok=True)
+    (package / path).write_text(source, encoding="utf-8")
+    found = [line for part in ROOMS for line in wrong_rooms(package, part, set())]
+    assert len(found) == 1, found
+    assert found[0].startswith(f"flambeau/{path}:{line}: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        (
+            "frontend/call/entry.py",
+            "from flambeau.frontend.trace import trace\nfrom flambeau.frontend import active\n",
+        ),
+        (
+            "frontend/tensor/size.py",
+            "if TYPE_CHECKING:\n    from flambeau.frontend.tape.autograd import Record\n",
+        ),
+        ("frontend/__init__.py", "from flambeau.frontend.call.compile import compile\n"),
+        (
+            "ir/graph/text.py",
+            "from flambeau.ir import ops, Graph\nfrom flambeau.ir.graph.structure import Node\n",
+        ),
+    ],
+)
+def test_right_room_is_allowed(tmp_path: Path, path: str, source: str) -> None:
+    file = tmp_path / "flambeau" / path
+    file.parent.mkdir(parents=True)
+    file.write_text(source, encoding="utf-8")
+    assert [line for part in ROOMS for line in wrong_rooms(tmp_path / "flambeau", part, set())] == []
 
 
 def test_imports_point_from_the_face_to_the_ground() -> None:
@@ -149,7 +321,7 @@ def test_base_dependencies_are_all_that_the_package_imports_at_once() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path.is_relative_to(PACKAGE / "demo"):
             continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree_of(path).body:
             match node:
                 case ast.Import(names=aliases):
                     names = [alias.name for alias in aliases]
