@@ -55,10 +55,10 @@ def address(rng: random.Random, n_params: int, n_dims: int, values: list[int]) -
 def stage(rng: random.Random, n_params: int, n_dims: int, dims: tuple[int, ...], values: list[int]) -> Stage:
     body, reductions, dtypes = [], [], list(DTYPES.values())
     for _ in range(rng.randint(0, 6)):
-        op = rng.choice(sorted(o for o, n in SCALAR_OPS.items() if n <= len(values)))
+        op = rng.choice(sorted(o for o, row in SCALAR_OPS.items() if row.arity <= len(values)))
         attr = {"const": lambda: number(rng), "index": lambda: rng.randrange(n_dims + 1),
                 "load": lambda: address(rng, n_params, n_dims, values), "philox": lambda: rng.randrange(4)}.get(op)
-        operands = tuple(rng.choice(values) for _ in range(SCALAR_OPS[op]))
+        operands = tuple(rng.choice(values) for _ in range(SCALAR_OPS[op].arity))
         values.append(len(values) * 2)
         body.append(Instr(values[-1], op, rng.choice(dtypes), operands, attr and attr()))
     for _ in range(rng.randint(0, 2) if values else 0):

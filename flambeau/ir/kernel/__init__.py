@@ -1,7 +1,6 @@
 """The loop level: kernels (`grammar.py`), their text both ways, their rules and their meaning."""
 from flambeau.ir.kernel.grammar import (
     IDENTITY_FREE,
-    SCALAR_OPS,
     Address,
     Attr,
     Combiner,
@@ -18,6 +17,7 @@ from flambeau.ir.kernel.grammar import (
     Stage,
     Store,
 )
+from flambeau.ir.kernel.scalar import SCALAR_OPS, ScalarOp
 
 __all__ = [
     "IDENTITY_FREE",
@@ -35,6 +35,7 @@ __all__ = [
     "Param",
     "Reduction",
     "Role",
+    "ScalarOp",
     "Stage",
     "Store",
 ]

@@ -1,19 +1,9 @@
-"""What reads what in a loop kernel, along which dims each value varies, how large each op is: true on every device."""
+"""What reads what in a loop kernel, along which dims each value varies: true on every device."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from flambeau.ir.kernel import Address, Instr, LoopKernel
-
-# About how many vector instructions one scalar op becomes; 1 where nothing is said.
-WEIGHTS: Final[dict[str, int]] = {
-    **dict.fromkeys(("exp", "exp2", "log", "log2", "log10", "sigmoid", "tanh", "sinh", "cosh", "erf", "erfc"), 16),
-    **dict.fromkeys(("expm1", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2"), 24),
-    **dict.fromkeys(("asinh", "acosh", "atanh", "pow", "philox", "floordiv", "mod", "fmod", "truncdiv"), 32),
-    **dict.fromkeys(("div", "sqrt", "rsqrt"), 4),
-    "const": 0,
-}
 
 
 def dims_of_values(kernel: LoopKernel) -> dict[int, frozenset[int]]:

@@ -22,38 +22,6 @@ from flambeau.ir.dtypes import DType
 
 Extent = int | str                      # a str names a runtime size: its number is `Kernel.sizes.index(name)`
 
-# op -> number of operands. Comparison results are bool; `select` is (bool, a, b); everything else keeps its dtype.
-SCALAR_OPS: Final[dict[str, int]] = {
-    # leaves
-    "const": 0,       # attr: Python float | int | bool
-    "index": 0,       # attr: dim number; the i64 value of that iteration dim
-    "load": 0,        # attr: Address
-    "acc": 0,         # contraction epilogue only: the accumulator at this point
-    "cast": 1,        # to Instr.dtype: saturating float -> int, NaN -> 0; int -> int wraps; to bool is != 0
-    # arithmetic (int: two's complement wrap; float: IEEE)
-    "add": 2, "sub": 2, "mul": 2, "div": 2,            # div: floats only
-    "floordiv": 2, "mod": 2,                          # Python's (floor) semantics, ints and floats; a zero rest has
-                                                      # the sign of the dividend
-    "fmod": 2, "truncdiv": 2,                         # C's (truncating) semantics
-    "neg": 1, "abs": 1, "sign": 1,
-    "min": 2, "max": 2,                               # propagate NaN
-    "fma": 3, "pow": 2,
-    "sqrt": 1, "rsqrt": 1, "exp": 1, "exp2": 1, "expm1": 1, "log": 1, "log2": 1, "log10": 1, "log1p": 1,
-    "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1, "atan2": 2,
-    "sinh": 1, "cosh": 1, "tanh": 1, "asinh": 1, "acosh": 1, "atanh": 1, "erf": 1, "erfc": 1, "sigmoid": 1,
-    "floor": 1, "ceil": 1, "trunc": 1, "round": 1,    # round half to even
-    # comparisons and logic; and/or/xor/not are bitwise on ints, logical on bool; shifts >= bits give 0 (shr: sign)
-    "eq": 2, "ne": 2, "lt": 2, "le": 2, "gt": 2, "ge": 2,
-    "and": 2, "or": 2, "xor": 2, "not": 1, "shl": 2, "shr": 2,
-    "isnan": 1, "isinf": 1, "isfinite": 1,
-    "select": 3,
-    # operands (bool, i64), attr: nonzero status; where the bool is false the kernel ends with that status, the i64 as
-    # its detail. No value. A check is made before the loads and stores that come after it and read what it reads.
-    "check": 2,
-    # Philox-4x32-10, operands (counter_lo u64, counter_hi u64, key u64); attr: which u32 word, 0..3
-    "philox": 3,
-}
-
 Combiner = Literal["sum", "prod", "max", "min", "argmax", "argmin", "any", "all"]
 IDENTITY_FREE: Final = frozenset({"argmax", "argmin"})
 

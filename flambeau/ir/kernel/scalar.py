@@ -1,4 +1,5 @@
-"""The NumPy meaning of the loop level's scalar ops, one row per op, over whole arrays of operands.
+"""The loop level's scalar ops, one row per op: what it takes and gives, its NumPy meaning over whole arrays of operands,
+what it costs. A backend adds how it is computed, in one table of its own; nothing else lists these ops.
 
 Operands and results are in the dtype's compute type (`dtypes.to_compute`): a bf16 value is a float32 array whose
 numbers are all bf16 numbers. Functions that no hardware rounds correctly are taken in f64 and rounded once, so an
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -149,34 +151,126 @@ def _elementwise(function: Callable[[float], float]) -> Callable[[Array], Array]
     return lambda x: np.asarray(ufunc(x), np.float64)
 
 
-# In the operands' own type: IEEE, or exact.
-_PLAIN: Final[dict[str, Callable[..., Array]]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
-    "floordiv": _nonzero_divisor(np.floor_divide), "mod": _nonzero_divisor(_mod),
-    "fmod": _nonzero_divisor(np.fmod), "truncdiv": _nonzero_divisor(_truncdiv),
-    "neg": np.negative, "abs": np.abs, "sign": np.sign, "min": _extremum(np.minimum, -1), "max": _extremum(np.maximum, 1),
-    "fma": _fma, "pow": _pow, "sqrt": np.sqrt,
-    "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.rint,
-    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-    "ge": np.greater_equal,
-    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
-    "shl": np.left_shift, "shr": np.right_shift,        # NumPy's already give 0 or the sign past the width
-    "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite,
-    "select": np.where,
-}
+# -- the table --------------------------------------------------------------------------------------------------------
 
-# In f64, rounded once.
-_WIDE: Final[dict[str, Callable[..., Array]]] = {
-    "rsqrt": lambda x: 1.0 / np.sqrt(x),
-    "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
-    "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p,
-    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "atan2": np.arctan2, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh,
-    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "erf": _elementwise(math.erf), "erfc": _elementwise(math.erfc), "sigmoid": _sigmoid,
-}
+FLOAT: Final = frozenset({"float"})
+INTEGER: Final = frozenset({"int", "uint"})
+BOOL: Final = frozenset({"bool"})
+NUMBER: Final = FLOAT | INTEGER
+BITS: Final = INTEGER | BOOL
+ANY: Final = NUMBER | BOOL
 
-COMPUTED_OPS: Final = frozenset(_PLAIN) | frozenset(_WIDE)      # what `evaluate` knows
+
+@dataclass(frozen=True)
+class ScalarOp:
+    """One op of the scalar language.
+
+    - `kinds`: the kinds of dtype it takes; operands have one dtype, and so has the result. Empty where the rule is the
+      op's own (`ir.kernel.types`).
+    - `meaning`: over arrays of operands; None for what needs more than its operands.
+    - `is_wide`: no hardware rounds it correctly, so the meaning is taken in f64 and rounded once.
+    - `is_test`: gives bool.
+    - `weight`: about how many vector instructions it takes.
+    """
+
+    arity: int
+    kinds: frozenset[str] = frozenset()
+    meaning: Callable[..., Array] | None = None
+    is_wide: bool = False
+    is_test: bool = False
+    weight: int = 1
+
+
+def _wide(arity: int, weight: int, meaning: Callable[..., Array]) -> ScalarOp:
+    return ScalarOp(arity, FLOAT, meaning, is_wide=True, weight=weight)
+
+
+def _test(arity: int, kinds: frozenset[str], meaning: Callable[..., Array]) -> ScalarOp:
+    return ScalarOp(arity, kinds, meaning, is_test=True)
+
+
+SCALAR_OPS: Final[dict[str, ScalarOp]] = {
+    # leaves
+    "const": ScalarOp(0, weight=0),         # attr: Python float | int | bool
+    "index": ScalarOp(0),                   # attr: dim number; the i64 value of that iteration dim
+    "load": ScalarOp(0),                    # attr: Address
+    "acc": ScalarOp(0),                     # contraction epilogue only: the accumulator at this point
+    "cast": ScalarOp(1),                    # to Instr.dtype: saturating float -> int, NaN -> 0; int -> int wraps; to
+                                            # bool is != 0
+    # arithmetic (int: two's complement wrap; float: IEEE)
+    "add": ScalarOp(2, NUMBER, np.add),
+    "sub": ScalarOp(2, NUMBER, np.subtract),
+    "mul": ScalarOp(2, NUMBER, np.multiply),
+    "div": ScalarOp(2, FLOAT, np.divide, weight=4),
+    "floordiv": ScalarOp(2, NUMBER, _nonzero_divisor(np.floor_divide), weight=32),  # Python's (floor) semantics
+    "mod": ScalarOp(2, NUMBER, _nonzero_divisor(_mod), weight=32),      # too; a zero rest has the dividend's sign
+    "fmod": ScalarOp(2, NUMBER, _nonzero_divisor(np.fmod), weight=32),  # C's (truncating) semantics
+    "truncdiv": ScalarOp(2, NUMBER, _nonzero_divisor(_truncdiv), weight=32),
+    "neg": ScalarOp(1, NUMBER, np.negative),
+    "abs": ScalarOp(1, NUMBER, np.abs),
+    "sign": ScalarOp(1, NUMBER, np.sign),
+    "min": ScalarOp(2, ANY, _extremum(np.minimum, -1)),                 # propagate NaN
+    "max": ScalarOp(2, ANY, _extremum(np.maximum, 1)),
+    "fma": ScalarOp(3, NUMBER, _fma),
+    "pow": ScalarOp(2, NUMBER, _pow, weight=32),
+    # roots, exponentials, logarithms
+    "sqrt": ScalarOp(1, FLOAT, np.sqrt, weight=4),
+    "rsqrt": _wide(1, 4, lambda x: 1.0 / np.sqrt(x)),
+    "exp": _wide(1, 16, np.exp),
+    "exp2": _wide(1, 16, np.exp2),
+    "expm1": _wide(1, 24, np.expm1),
+    "log": _wide(1, 16, np.log),
+    "log2": _wide(1, 16, np.log2),
+    "log10": _wide(1, 16, np.log10),
+    "log1p": _wide(1, 24, np.log1p),
+    # angles
+    "sin": _wide(1, 24, np.sin),
+    "cos": _wide(1, 24, np.cos),
+    "tan": _wide(1, 24, np.tan),
+    "asin": _wide(1, 24, np.arcsin),
+    "acos": _wide(1, 24, np.arccos),
+    "atan": _wide(1, 24, np.arctan),
+    "atan2": _wide(2, 24, np.arctan2),
+    "sinh": _wide(1, 16, np.sinh),
+    "cosh": _wide(1, 16, np.cosh),
+    "tanh": _wide(1, 16, np.tanh),
+    "asinh": _wide(1, 32, np.arcsinh),
+    "acosh": _wide(1, 32, np.arccosh),
+    "atanh": _wide(1, 32, np.arctanh),
+    # the error function
+    "erf": _wide(1, 16, _elementwise(math.erf)),
+    "erfc": _wide(1, 16, _elementwise(math.erfc)),
+    "sigmoid": _wide(1, 16, _sigmoid),
+    # rounding
+    "floor": ScalarOp(1, FLOAT, np.floor),
+    "ceil": ScalarOp(1, FLOAT, np.ceil),
+    "trunc": ScalarOp(1, FLOAT, np.trunc),
+    "round": ScalarOp(1, FLOAT, np.rint),                               # half to even
+    # tests
+    "eq": _test(2, ANY, np.equal),
+    "ne": _test(2, ANY, np.not_equal),
+    "lt": _test(2, ANY, np.less),
+    "le": _test(2, ANY, np.less_equal),
+    "gt": _test(2, ANY, np.greater),
+    "ge": _test(2, ANY, np.greater_equal),
+    "isnan": _test(1, FLOAT, np.isnan),
+    "isinf": _test(1, FLOAT, np.isinf),
+    "isfinite": _test(1, FLOAT, np.isfinite),
+    # bitwise on ints, logical on bool
+    "and": ScalarOp(2, BITS, np.bitwise_and),
+    "or": ScalarOp(2, BITS, np.bitwise_or),
+    "xor": ScalarOp(2, BITS, np.bitwise_xor),
+    "not": ScalarOp(1, BITS, np.invert),
+    "shl": ScalarOp(2, INTEGER, np.left_shift),                         # shifts past the width give 0 (shr: the sign),
+    "shr": ScalarOp(2, INTEGER, np.right_shift),                        # as NumPy's do
+    # a choice: (bool, a, b)
+    "select": ScalarOp(3, meaning=np.where),
+    # operands (bool, i64), attr: nonzero status; where the bool is false the kernel ends with that status, the i64 as
+    # its detail. No value. A check is made before the loads and stores that come after it and read what it reads.
+    "check": ScalarOp(2),
+    # Philox-4x32-10, operands (counter_lo u64, counter_hi u64, key u64); attr: which u32 word, 0..3
+    "philox": ScalarOp(3, weight=32),
+}
 
 
 def evaluate(op: str, operands: Sequence[Array], dtype: DType) -> Array:
@@ -184,6 +278,7 @@ def evaluate(op: str, operands: Sequence[Array], dtype: DType) -> Array:
 
     Raises KernelError with status 2 if an integer divisor is 0, KeyError if `op` needs more than its operands.
     """
-    if op in _WIDE:
-        return rounded(_WIDE[op](*(x.astype(np.float64) for x in operands)), dtype)
-    return rounded(_PLAIN[op](*operands), dtype)
+    row = SCALAR_OPS[op]
+    if row.meaning is None:
+        raise KeyError(op)
+    return rounded(row.meaning(*[x.astype(np.float64) for x in operands] if row.is_wide else operands), dtype)

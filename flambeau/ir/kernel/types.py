@@ -1,4 +1,4 @@
-"""What types each scalar op and each reduction takes: one table, read by the verifier."""
+"""What types each scalar op and each reduction takes, by the rows of `SCALAR_OPS`; read by the verifier."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,32 +8,13 @@ import numpy as np
 
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
-from flambeau.ir.kernel import IDENTITY_FREE, SCALAR_OPS, Address, Instr, Reduction
+from flambeau.ir.kernel import IDENTITY_FREE, SCALAR_OPS, Address, Instr, Reduction, ScalarOp
+from flambeau.ir.kernel.scalar import ANY, BOOL, NUMBER
 
 __all__ = ["instr_mistake", "reduction_mistake"]
 
-_FLOAT: Final = frozenset({"float"})
-_INTEGER: Final = frozenset({"int", "uint"})
-_NUMBER: Final = _FLOAT | _INTEGER
-_BITS: Final = _INTEGER | {"bool"}
-_ANY: Final = _NUMBER | {"bool"}
-
-# op -> the kinds of its operands, which all have one dtype. Leaves, cast, select, check and philox are not in it.
-_OPERAND_KINDS: Final[dict[str, frozenset[str]]] = {
-    **dict.fromkeys(["add", "sub", "mul", "floordiv", "mod", "fmod", "truncdiv", "fma", "pow"], _NUMBER),
-    **dict.fromkeys(["neg", "abs", "sign"], _NUMBER),
-    **dict.fromkeys(["min", "max", "eq", "ne", "lt", "le", "gt", "ge"], _ANY),
-    **dict.fromkeys(["and", "or", "xor", "not"], _BITS),
-    **dict.fromkeys(["shl", "shr"], _INTEGER),
-    **dict.fromkeys(["div", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p"], _FLOAT),
-    **dict.fromkeys(["sin", "cos", "tan", "asin", "acos", "atan", "atan2"], _FLOAT),
-    **dict.fromkeys(["sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid"], _FLOAT),
-    **dict.fromkeys(["floor", "ceil", "trunc", "round", "isnan", "isinf", "isfinite"], _FLOAT),
-}
-_PREDICATES: Final = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"})
 _REDUCED_KINDS: Final = {
-    "sum": _NUMBER, "prod": _NUMBER, "max": _ANY, "min": _ANY, "argmax": _ANY, "argmin": _ANY,
-    "any": frozenset({"bool"}), "all": frozenset({"bool"}),
+    "sum": NUMBER, "prod": NUMBER, "max": ANY, "min": ANY, "argmax": ANY, "argmin": ANY, "any": BOOL, "all": BOOL,
 }
 
 Operand = tuple[int, DType]
@@ -41,11 +22,11 @@ Operand = tuple[int, DType]
 
 def instr_mistake(instr: Instr, operands: Sequence[Operand]) -> str:
     """What is wrong with the op, the number and types of its operands (id, dtype), its attr or its dtype; or ""."""
-    wanted = SCALAR_OPS.get(instr.op)
-    if wanted is None:
+    row = SCALAR_OPS.get(instr.op)
+    if row is None:
         return "no such scalar op"
-    if len(operands) != wanted:
-        return f"takes {wanted} operands, has {len(operands)}"
+    if len(operands) != row.arity:
+        return f"takes {row.arity} operands, has {len(operands)}"
     match instr.op:
         case "const":
             return _const_mistake(instr)
@@ -61,8 +42,8 @@ def instr_mistake(instr: Instr, operands: Sequence[Operand]) -> str:
             return _check_mistake(instr, operands)
         case "philox":
             return _philox_mistake(instr, operands)
-        case op:
-            return _computed_mistake(op, instr.dtype, operands)
+        case _:
+            return _computed_mistake(row, instr.dtype, operands)
 
 
 def reduction_mistake(reduction: Reduction, value: DType) -> str:
@@ -76,12 +57,12 @@ def reduction_mistake(reduction: Reduction, value: DType) -> str:
     return "" if reduction.dtype is wanted else f"gives {wanted}, not {reduction.dtype}"
 
 
-def _computed_mistake(op: str, dtype: DType, operands: Sequence[Operand]) -> str:
+def _computed_mistake(row: ScalarOp, dtype: DType, operands: Sequence[Operand]) -> str:
     shared = operands[0][1]
-    wanted = dtypes.bool_ if op in _PREDICATES else shared
+    wanted = dtypes.bool_ if row.is_test else shared
     if mistake := _dtype_mistake(operands[1:], shared):
         return mistake
-    if shared.kind not in _OPERAND_KINDS[op]:
+    if shared.kind not in row.kinds:
         return f"is not defined on {shared}"
     return "" if dtype is wanted else f"gives {wanted}, not {dtype}"
 

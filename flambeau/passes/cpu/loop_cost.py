@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from flambeau.ir.kernel import Address, LoopKernel, Stage
-from flambeau.ir.kernel.dataflow import WEIGHTS, dims_of_values
+from flambeau.ir.kernel import SCALAR_OPS, Address, LoopKernel, Stage
+from flambeau.ir.kernel.dataflow import dims_of_values
 from flambeau.ir.target import Target
 
 RUNTIME_EXTENT: Final = 4096            # what a size known only at run time counts as
@@ -69,7 +69,8 @@ class Cost:
         rounds = self._rounds(stage, vector_dim, lanes)
         total = rounds[-1] + rounds[0]              # the loops themselves
         for instr in stage.body:
-            weight: float = WEIGHTS.get(instr.op, 1)
+            row = SCALAR_OPS.get(instr.op)          # none: an index that lowering has yet to write out
+            weight: float = 1 if row is None else row.weight
             if isinstance(instr.attr, Address):
                 weight = self._access(instr.attr, vector_dim, tiled, lanes, _GATHERED)
             total += weight * rounds[self._depth(stage, self.dims_of[instr.id])]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from flambeau.codegen.cpu.llvm.emitter import compute_type, storage_bytes
 from flambeau.ir.dtypes import DType
-from flambeau.ir.kernel import Address, Extent, Instr, LoopKernel, LoopSchedule, Stage
-from flambeau.ir.kernel.dataflow import WEIGHTS, dims_of_values, own_dims, values_read
+from flambeau.ir.kernel import SCALAR_OPS, Address, Extent, Instr, LoopKernel, LoopSchedule, Stage
+from flambeau.ir.kernel.dataflow import dims_of_values, own_dims, values_read
 from flambeau.ir.target import Target
 
 FUNCTION, TASK, STAGE = 0, 1, 2
@@ -132,7 +132,7 @@ def _with_rows(plan: LoopPlan, row_dim: int, rows: int) -> LoopPlan:
 def _step_vectors(kernel: LoopKernel, stages: Sequence[Stage], wanted: int, vector_dim: int, lanes: int) -> int:
     """Vectors a step: at most `wanted` and what the dim has, fewer where the body alone keeps the machine busy, and
     if that costs at most half of them, a number that leaves no single vectors behind: a loop less to compile."""
-    weight = sum(WEIGHTS.get(instr.op, 1) for stage in stages for instr in stage.body)
+    weight = sum(SCALAR_OPS[instr.op].weight for stage in stages for instr in stage.body)
     most = max(1, min(wanted, _STEP_WEIGHT // max(1, weight)))
     extent = kernel.extents[vector_dim]
     if isinstance(extent, str):

@@ -7,7 +7,7 @@ results are rounded to their dtype; bool is i1. Special values (NaN, infinities,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.ir as ll
 
@@ -30,45 +30,98 @@ from flambeau.codegen.cpu.vmath.power import pow_, rsqrt
 from flambeau.codegen.cpu.vmath.trigonometric import acos, asin, atan, atan2, cos, sin, tan
 from flambeau.codegen.cpu.vmath.vec import Vec, fma, magnitude, square_root, where
 
-__all__ = ["Vec", "cast", "emit", "emit_philox", "safe_divisor"]
+__all__ = ["FORMS", "Vec", "cast", "emit", "emit_philox", "safe_divisor"]
 
-_COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+Form = Callable[..., Vec]
 
-# Float ops whose result needs no rounding to f16 or bf16, being one of the operands or a small integer.
-_EXACT = {"neg", "abs", "sign", "min", "max", "floor", "ceil", "trunc", "round"}
 
-_FLOAT: dict[str, Callable[..., Vec]] = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
-    "neg": lambda a: -a, "abs": magnitude, "sign": rounding.sign, "fma": fma,
-    "min": rounding.minimum, "max": rounding.maximum,
-    "floordiv": division.floordiv, "mod": division.mod, "fmod": division.fmod, "truncdiv": division.truncdiv,
-    "pow": pow_, "sqrt": square_root, "rsqrt": rsqrt,
-    "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log10": log10, "log1p": log1p,
-    "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos, "atan": atan, "atan2": atan2,
-    "sinh": sinh, "cosh": cosh, "tanh": tanh, "asinh": asinh, "acosh": acosh, "atanh": atanh,
-    "erf": erf, "erfc": erfc, "sigmoid": sigmoid,
-    "floor": rounding.floor, "ceil": rounding.ceil, "trunc": rounding.trunc, "round": rounding.round_half_even,
-    "isnan": Vec.is_nan, "isinf": rounding.is_infinite, "isfinite": rounding.is_finite,
-}  # fmt: skip
+class Forms(NamedTuple):
+    """How one scalar op is computed: on floats, on integers (a last argument says whether they are signed) and on
+    bools, each where the op's row in `SCALAR_OPS` takes it. is_exact: a float result needs no rounding to f16 or bf16,
+    being one of the operands or a small integer."""
 
-# Each takes (*operands, signed).
-_INTEGER: dict[str, Callable[..., Vec]] = {
-    "add": lambda a, b, s: a + b, "sub": lambda a, b, s: a - b, "mul": lambda a, b, s: a * b,
-    "fma": lambda a, b, c, s: a * b + c, "neg": lambda a, s: -a,
-    "abs": lambda a, s: where(a < 0, -a, a) if s else a,
-    "sign": lambda a, s: where(a.equals(0), a, where(a < 0, a.constant(-1), 1) if s else a.constant(1)),
-    "min": lambda a, b, s: integer.extreme(a, b, "min", s), "max": lambda a, b, s: integer.extreme(a, b, "max", s),
-    "floordiv": integer.floordiv, "mod": integer.mod, "fmod": integer.fmod, "truncdiv": integer.truncdiv,
-    "pow": integer.power, "shl": lambda a, b, s: integer.shift_left(a, b), "shr": integer.shift_right,
-    "floor": lambda a, s: a, "ceil": lambda a, s: a, "trunc": lambda a, s: a, "round": lambda a, s: a,
-    "and": lambda a, b, s: a & b, "or": lambda a, b, s: a | b, "xor": lambda a, b, s: a ^ b, "not": lambda a, s: ~a,
-}  # fmt: skip
+    floats: Form | None = None
+    integers: Form | None = None
+    bools: Form | None = None
+    is_exact: bool = False
 
-# bool: arithmetic is logic, as in NumPy.
-_LOGIC: dict[str, Callable[..., Vec]] = {
-    "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b, "not": lambda a: ~a,
-    "min": lambda a, b: a & b, "max": lambda a, b: a | b, "mul": lambda a, b: a & b, "add": lambda a, b: a | b,
-    "abs": lambda a: a, "sign": lambda a: a,
+
+def _sign(a: Vec, signed: bool) -> Vec:
+    return where(a.equals(0), a, where(a < 0, a.constant(-1), 1) if signed else a.constant(1))
+
+
+def _compares(symbol: str) -> Forms:
+    def floats(a: Vec, b: Vec) -> Vec:
+        build = a.emitter.fcmp_unordered if symbol == "!=" else a.emitter.fcmp_ordered
+        return a.of(build(symbol, a.value, b.value))
+
+    def integers(a: Vec, b: Vec, signed: bool) -> Vec:
+        return integer.compare(a.emitter, symbol, a, b, signed)
+
+    return Forms(floats, integers, lambda a, b: integers(a, b, False), is_exact=True)
+
+
+# One row per scalar op of `ir.kernel.scalar`, but for those of `emit` that need more than their operands.
+FORMS: dict[str, Forms] = {
+    "add": Forms(lambda a, b: a + b, lambda a, b, s: a + b),
+    "sub": Forms(lambda a, b: a - b, lambda a, b, s: a - b),
+    "mul": Forms(lambda a, b: a * b, lambda a, b, s: a * b),
+    "div": Forms(lambda a, b: a / b),
+    "floordiv": Forms(division.floordiv, integer.floordiv),
+    "mod": Forms(division.mod, integer.mod),
+    "fmod": Forms(division.fmod, integer.fmod),
+    "truncdiv": Forms(division.truncdiv, integer.truncdiv),
+    "neg": Forms(lambda a: -a, lambda a, s: -a, is_exact=True),
+    "abs": Forms(magnitude, lambda a, s: where(a < 0, -a, a) if s else a, is_exact=True),
+    "sign": Forms(rounding.sign, _sign, is_exact=True),
+    "min": Forms(rounding.minimum, lambda a, b, s: integer.extreme(a, b, "min", s), lambda a, b: a & b, is_exact=True),
+    "max": Forms(rounding.maximum, lambda a, b, s: integer.extreme(a, b, "max", s), lambda a, b: a | b, is_exact=True),
+    "fma": Forms(fma, lambda a, b, c, s: a * b + c),
+    "pow": Forms(pow_, integer.power),
+    "sqrt": Forms(square_root),
+    "rsqrt": Forms(rsqrt),
+    "exp": Forms(exp),
+    "exp2": Forms(exp2),
+    "expm1": Forms(expm1),
+    "log": Forms(log),
+    "log2": Forms(log2),
+    "log10": Forms(log10),
+    "log1p": Forms(log1p),
+    "sin": Forms(sin),
+    "cos": Forms(cos),
+    "tan": Forms(tan),
+    "asin": Forms(asin),
+    "acos": Forms(acos),
+    "atan": Forms(atan),
+    "atan2": Forms(atan2),
+    "sinh": Forms(sinh),
+    "cosh": Forms(cosh),
+    "tanh": Forms(tanh),
+    "asinh": Forms(asinh),
+    "acosh": Forms(acosh),
+    "atanh": Forms(atanh),
+    "erf": Forms(erf),
+    "erfc": Forms(erfc),
+    "sigmoid": Forms(sigmoid),
+    "floor": Forms(rounding.floor, is_exact=True),
+    "ceil": Forms(rounding.ceil, is_exact=True),
+    "trunc": Forms(rounding.trunc, is_exact=True),
+    "round": Forms(rounding.round_half_even, is_exact=True),
+    "eq": _compares("=="),
+    "ne": _compares("!="),
+    "lt": _compares("<"),
+    "le": _compares("<="),
+    "gt": _compares(">"),
+    "ge": _compares(">="),
+    "isnan": Forms(Vec.is_nan, is_exact=True),
+    "isinf": Forms(rounding.is_infinite, is_exact=True),
+    "isfinite": Forms(rounding.is_finite, is_exact=True),
+    "and": Forms(None, lambda a, b, s: a & b, lambda a, b: a & b),
+    "or": Forms(None, lambda a, b, s: a | b, lambda a, b: a | b),
+    "xor": Forms(None, lambda a, b, s: a ^ b, lambda a, b: a ^ b),
+    "not": Forms(None, lambda a, s: ~a, lambda a: ~a),
+    "shl": Forms(None, lambda a, b, s: integer.shift_left(a, b)),
+    "shr": Forms(None, integer.shift_right),
 }  # fmt: skip
 
 
@@ -94,19 +147,16 @@ def emit(
             return emit_philox(emitter, *operands)[attr]
     values = [Vec(emitter, operand) for operand in operands]
     assert all(value.lanes == lanes for value in values), f"{op}: operands must have {lanes} lanes"
-    if op in _COMPARISONS:
-        return _compare(op, name, *values).value
+    forms = FORMS[op]
     if is_float(name):
-        assert op in _FLOAT, f"{op} has no meaning for {name}"
-        result = _FLOAT[op](*values).value
-        return result if op in _EXACT or op.startswith("is") else emitter.round_to(result, name)
-    if op in ("isnan", "isinf", "isfinite"):
-        return constant(compute_type("bool"), op == "isfinite", lanes)
+        assert forms.floats is not None, f"{op} has no meaning for {name}"
+        result = forms.floats(*values).value
+        return result if forms.is_exact else emitter.round_to(result, name)
     if name == "bool":
-        assert op in _LOGIC, f"{op} has no meaning for bool"
-        return _LOGIC[op](*values).value
-    assert op in _INTEGER, f"{op} has no meaning for {name}"
-    return _INTEGER[op](*values, is_signed(name)).value
+        assert forms.bools is not None, f"{op} has no meaning for bool"
+        return forms.bools(*values).value
+    assert forms.integers is not None, f"{op} has no meaning for {name}"
+    return forms.integers(*values, is_signed(name)).value
 
 
 def safe_divisor(emitter: Emitter, divisor: ll.Value) -> tuple[ll.Value, ll.Value]:
@@ -125,13 +175,6 @@ def emit_philox(
         # The operands are kept beside the words, or their ids could be reused.
         emitter.memo[where_built] = (tuple(word.value for word in words), (counter_lo, counter_hi, key))
     return emitter.memo[where_built][0]
-
-
-def _compare(op: str, name: str, a: Vec, b: Vec) -> Vec:
-    if not is_float(name):
-        return integer.compare(a.emitter, _COMPARISONS[op], a, b, is_signed(name))
-    build = a.emitter.fcmp_unordered if op == "ne" else a.emitter.fcmp_ordered
-    return a.of(build(_COMPARISONS[op], a.value, b.value))
 
 
 def _name(dtype: Any) -> str:
