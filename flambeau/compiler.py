@@ -26,10 +26,11 @@ from flambeau.ir.kernel.text import print_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.target import Target
 from flambeau.linking import link, separate_steps
+from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.cpu.schedule import schedule
 from flambeau.passes.lowering.lower import Call, lower
 from flambeau.passes.memory.plan import MemoryPlan, plan
-from flambeau.passes.pipeline import GRAPH_PASSES, Pass, PassReport, run
+from flambeau.passes.pipeline import Pass, PassReport, run
 from flambeau.runtime.cache import Cache
 from flambeau.runtime.forking import no_forks
 from flambeau.runtime.program import Program
@@ -67,7 +68,7 @@ class Compiled:
     times: CompileTimes
     new_kernels: int                        # compiled now; the others were known from before
     launch_calls: list[int] = field(default_factory=list)       # which call each launch belongs to
-    passes: tuple[Pass, ...] = GRAPH_PASSES
+    passes: tuple[Pass, ...] = CPU_PASSES
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -108,16 +109,16 @@ class Compiled:
 @no_forks
 @paused_collector()
 def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False, rules: bool = False,
-                  backend: str | Backend = "cpu", passes: Sequence[Pass] = GRAPH_PASSES) -> Compiled:
+                  backend: str | Backend = "cpu", passes: Sequence[Pass] = CPU_PASSES) -> Compiled:
     """Compile `graph`, which is left as it was.
 
     rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
     executable that checks all results at every call (see `verified`; hundreds of times slower). backend: a registered
-    name, or an object with the two functions of `backends.Backend`. passes: what runs instead of GRAPH_PASSES; the rules
+    name, or an object with the two functions of `backends.Backend`. passes: what runs instead of CPU_PASSES; the rules
     are always checked after others. Raises GraphError when a pass breaks a rule or changes the graph's signature, or a
     kernel does, for example by not storing its results whole."""
     target, backend, passes = target or host_target(), backend_of(backend), tuple(passes)
-    rules = rules or verify or passes != GRAPH_PASSES
+    rules = rules or verify or passes != CPU_PASSES
     started = time.perf_counter()
     dump_dir = _new_dump_dir(graph)
     fused, report = run(clone(graph)[0], passes, verify=rules, dump_dir=dump_dir)
@@ -189,7 +190,7 @@ def _check_signature(graph: Graph, fused: Graph) -> None:
     loose = [n for n in fused.toposort() if not isinstance(n.op, ops.Fusion | ops.Constant) and n.op.name != "input"]
     if loose:
         raise GraphError(f"the passes left {loose[0]!r} of {graph.name} outside any fusion, so that no kernel would "
-                         "compute it", hint="the last pass must be fuse, as in GRAPH_PASSES")
+                         "compute it", hint="the last pass must be fuse, as in CPU_PASSES")
 
 
 def _verify_kernels(calls: Sequence[Call]) -> None:

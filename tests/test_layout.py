@@ -42,7 +42,7 @@ ROOMS: dict[str, list[str]] = {
         "builder kernel",
         "graph",
     ],
-    "passes": ["graph lowering", "cpu fusion memory", "pipeline"],
+    "passes": ["graph lowering", "fusion memory", "pipeline", "cpu"],
     "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "contraction loops", "backend"],
     "frontend": [
         "active epoch method_types pytree where",

@@ -1,4 +1,5 @@
-"""Graph -> Graph. The order of all graph passes, and the runner that verifies, times and dumps them.
+"""Graph -> Graph. The order of all graph passes, and the runner that verifies, times and dumps them. A device says how
+images lie in memory and how far to fuse; the rest is the same for all.
 
     fused, report = run(graph, verify=True, dump_dir=Path("dumps"))
 
@@ -20,15 +21,15 @@ from flambeau.ir.graph import Graph, clone
 from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.graph.verifier import verify as verify_graph
-from flambeau.passes.cpu.channels_last import layout
 from flambeau.passes.fusion.fuse import fuse
+from flambeau.passes.graph.convolutions import plain_convolutions
 from flambeau.passes.graph.cse import cse
 from flambeau.passes.graph.dce import dce
 from flambeau.passes.graph.decompose import decompose
 from flambeau.passes.graph.fold import fold
 from flambeau.passes.graph.simplify import simplify
 
-__all__ = ["GRAPH_PASSES", "Culprit", "Pass", "PassRecord", "PassReport", "bisect", "run"]
+__all__ = ["GRAPH_PASSES", "Culprit", "Pass", "PassRecord", "PassReport", "bisect", "graph_passes", "run"]
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,24 @@ class Pass:
     function: Callable[[Graph], Graph]
 
 
-GRAPH_PASSES: Final[tuple[Pass, ...]] = (
-    Pass("simplify", simplify),
-    Pass("fold", fold),
-    Pass("cse", cse),
-    Pass("dce", dce),
-    Pass("layout", layout),                 # before decompose: pooling and normalize sink through permutes as one op
-    Pass("decompose", decompose),
-    Pass("simplify", simplify),             # what layouts and decompositions left
-    Pass("cse", cse),
-    Pass("dce", dce),
-    Pass("fuse", fuse),
-)
+def graph_passes(layout: Pass, fuse: Pass) -> tuple[Pass, ...]:
+    """The whole order. layout: leaves convolutions as `plain_convolutions` does; fuse: groups ops into kernels."""
+    return (
+        Pass("simplify", simplify),
+        Pass("fold", fold),
+        Pass("cse", cse),
+        Pass("dce", dce),
+        layout,                             # before decompose: pooling and normalize sink through permutes as one op
+        Pass("decompose", decompose),
+        Pass("simplify", simplify),         # what layouts and decompositions left
+        Pass("cse", cse),
+        Pass("dce", dce),
+        fuse,
+    )
+
+
+GRAPH_PASSES: Final = graph_passes(Pass("layout", plain_convolutions), Pass("fuse", fuse))
+"""What a backend runs that has no passes of its own. Those of the CPU are `passes.cpu.pipeline.CPU_PASSES`."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from flambeau.ir import parse
 from flambeau.ir.graph import Graph
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.target import Target, generic_aarch64, generic_x86_64
-from flambeau.passes.pipeline import GRAPH_PASSES, Pass
+from flambeau.passes.cpu.pipeline import CPU_PASSES
+from flambeau.passes.pipeline import Pass
 from flambeau.runtime.interpreted import InterpretedExecutable
 from flambeau.runtime.program import Program
 
@@ -104,7 +105,7 @@ def test_own_pass_is_part_of_every_pass_list() -> None:
     def seven(graph: Graph) -> Graph:
         return parse(DOUBLE.replace("add", "sub"))
 
-    made = compile_graph(parse(DOUBLE), passes=(Pass("seven", seven), *GRAPH_PASSES))
+    made = compile_graph(parse(DOUBLE), passes=(Pass("seven", seven), *CPU_PASSES))
     assert "sub(" in made.text("seven")
     assert run(made, [np.arange(6, dtype=np.float32)]).outputs[0].tolist() == [0] * 6
 
@@ -114,7 +115,7 @@ def test_pass_that_changes_the_signature_is_an_error() -> None:
         return parse(DOUBLE.replace("f32[6]", "f32[5]"))
 
     with pytest.raises(GraphError, match="changed the inputs, outputs or writes"):
-        compile_graph(parse(DOUBLE), passes=(Pass("shorter", shorter), *GRAPH_PASSES))
+        compile_graph(parse(DOUBLE), passes=(Pass("shorter", shorter), *CPU_PASSES))
 
 
 def test_pass_that_breaks_the_ir_is_named() -> None:
@@ -124,12 +125,12 @@ def test_pass_that_breaks_the_ir_is_named() -> None:
         return graph
 
     with pytest.raises(GraphError, match="after pass 1, broken"):
-        compile_graph(parse(DOUBLE), passes=(Pass("broken", broken), *GRAPH_PASSES))
+        compile_graph(parse(DOUBLE), passes=(Pass("broken", broken), *CPU_PASSES))
 
 
 def test_passes_without_fusion_are_an_error() -> None:
     with pytest.raises(GraphError, match="outside any fusion"):
-        compile_graph(parse(DOUBLE), passes=GRAPH_PASSES[:-1])
+        compile_graph(parse(DOUBLE), passes=CPU_PASSES[:-1])
 
 
 def test_compile_takes_backend_and_passes() -> None:
@@ -143,7 +144,7 @@ def test_compile_takes_backend_and_passes() -> None:
         return x + x
 
     native = fb.compile(double)
-    watched = fb.compile(native, backend="interpret", passes=(Pass("look", look), *GRAPH_PASSES))
+    watched = fb.compile(native, backend="interpret", passes=(Pass("look", look), *CPU_PASSES))
     assert fb.compile(native) is native and watched is not native
     assert watched(fb.ones(3)).tolist() == native(fb.ones(3)).tolist() == [2.0] * 3
     assert seen == ["double"]

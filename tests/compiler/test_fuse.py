@@ -26,16 +26,16 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, clone
 from flambeau.ir.graph.verifier import verify
+from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.fusion.fuse import fuse
 from flambeau.passes.graph.autodiff import vjp
-from flambeau.passes.pipeline import GRAPH_PASSES
 from flambeau.passes.pipeline import run as run_passes
 
 Build = Callable[[Program], Sequence[Value] | Value | None]
 
 
 def fusions(build: Build) -> list[Node]:
-    graph, _ = run_passes(clone(program(build).graph)[0], GRAPH_PASSES, verify=True)
+    graph, _ = run_passes(clone(program(build).graph)[0], CPU_PASSES, verify=True)
     return [node for node in graph.toposort() if isinstance(node.op, ops.Fusion)]
 
 
@@ -323,7 +323,7 @@ def test_fused_groups_are_small_enough_to_compile() -> None:
 
 
 def test_fuse_leaves_its_graph_as_it_was() -> None:
-    graph, _ = run_passes(program(cross_entropy_step).graph, GRAPH_PASSES[:-1])
+    graph, _ = run_passes(program(cross_entropy_step).graph, CPU_PASSES[:-1])
     before = str(graph)
     fused = fuse(graph)
     verify(fused)

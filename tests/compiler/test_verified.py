@@ -22,9 +22,10 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Graph
 from flambeau.ir.kernel import Address, ContractionKernel, Kernel, LoopKernel, Stage
 from flambeau.ir.target import Target
+from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.lowering.lower import Call
 from flambeau.passes.memory.plan import MemoryPlan
-from flambeau.passes.pipeline import GRAPH_PASSES, Pass
+from flambeau.passes.pipeline import Pass
 from flambeau.runtime import Executable
 
 
@@ -127,7 +128,7 @@ def swap_exp_and_log(graph: Graph) -> Graph:
 
 
 def test_a_wrong_pass_is_named_with_the_users_line() -> None:
-    passes = (*GRAPH_PASSES[:7], Pass("swap", swap_exp_and_log), *GRAPH_PASSES[7:])
+    passes = (*CPU_PASSES[:7], Pass("swap", swap_exp_and_log), *CPU_PASSES[7:])
     compiled = fb.compile(soft, verify=True, passes=passes)
     message = r"soft: pass 8, swap, changes output 0, add : f32\[4,5\]: element \[0, 0\]"
     with pytest.raises(VerificationError, match=message) as e:
@@ -237,7 +238,7 @@ def test_stale_state_is_seen_on_the_data_that_shows_it() -> None:
         return graph
 
     compiled = fb.compile(lambda x: fb.where(fb.isnan(x), 0.0, x), verify=True,
-                          passes=(*GRAPH_PASSES[:-1], Pass("forget", forget_nan), GRAPH_PASSES[-1]))
+                          passes=(*CPU_PASSES[:-1], Pass("forget", forget_nan), CPU_PASSES[-1]))
     assert compiled(fb.ones(3)).tolist() == [1, 1, 1]
     with pytest.raises(VerificationError, match="forget, changes output 0, where"):
         compiled(fb.tensor([1.0, float("nan"), 2.0]))

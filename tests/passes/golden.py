@@ -30,7 +30,8 @@ from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.graph.parser import parse
 from flambeau.ir.ops.sampling import SPECIAL, draw
 from flambeau.ir.types import TensorType
-from flambeau.passes.pipeline import GRAPH_PASSES, Pass
+from flambeau.passes.cpu.pipeline import CPU_PASSES
+from flambeau.passes.pipeline import Pass
 
 DIRECTORY = Path(__file__).parent.parent / "golden"
 BECOMES, NEXT = "// becomes\n", "// ----\n"
@@ -52,7 +53,7 @@ class GoldenFile:
     @property
     def passes(self) -> list[Pass]:
         (names,) = re.findall(r"^// passes: (.*)$", self.head, re.MULTILINE)
-        known = {p.name: p for p in GRAPH_PASSES}
+        known = {p.name: p for p in CPU_PASSES}
         return [known[name.strip()] for name in names.split(",")]
 
     @property

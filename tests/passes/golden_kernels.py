@@ -31,9 +31,10 @@ from flambeau.ir.graph.parser import parse
 from flambeau.ir.kernel.interpreter import interpret
 from flambeau.ir.kernel.text import parse_kernels, print_kernel, print_kernels
 from flambeau.ir.target import Target
+from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.cpu.schedule import schedule
 from flambeau.passes.lowering.lower import Call, lower
-from flambeau.passes.pipeline import GRAPH_PASSES, run
+from flambeau.passes.pipeline import run
 from tests.passes.golden import GoldenFile
 
 _TRIPLE: Final = "x86_64-unknown-linux-gnu"
@@ -56,7 +57,7 @@ def starts_from_kernels(file: GoldenFile) -> bool:
 
 def lowered(text: str, target: Target) -> tuple[Graph, list[Call]]:
     """The graph, fused, and its kernel calls."""
-    (fuse,) = [p for p in GRAPH_PASSES if p.name == "fuse"]
+    (fuse,) = [p for p in CPU_PASSES if p.name == "fuse"]
     fused, _ = run(parse(text), [fuse], verify=True)
     return fused, lower(fused, target)
 

@@ -280,7 +280,7 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     live data; VerificationError names the first pass or kernel that is wrong (slow). recompile_limit: how many
     signatures are allowed; one more raises UnsupportedError. backend: "cpu" (machine code), "interpret" (NumPy, slow:
     for debugging), a name given to `compiler.register_backend`, or an object like those. passes: what runs over the
-    graph, in place of `passes.pipeline.GRAPH_PASSES`; `passes=(Pass("mine", function), *GRAPH_PASSES)` adds one.
+    graph, in place of the backend's own; `passes=(Pass("mine", function), *CPU_PASSES)` adds one to those of the CPU.
 
     The others are torch.compile's. fullgraph is always so, disable gives the function back as it is, and what means
     nothing here (mode, dynamic=True, options, PyTorch's backends) warns.

@@ -17,25 +17,26 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, Symbol
 from flambeau.passes.fusion.groups import CONTRACTIONS, Group, Place, Precedence, is_free, is_leaf, kind_of
+from flambeau.passes.fusion.limits import Limits
 from flambeau.passes.fusion.merges import Binding, SameSpace, Use, may_inline, operand_index, row, same_space
 from flambeau.passes.fusion.outline import outline
-from flambeau.passes.fusion.repeats import STORED, Places, Reads, moved, places_of, places_read, spread
+from flambeau.passes.fusion.repeats import Places, Reads, moved, places_of, places_read, spread
 from flambeau.passes.lowering.spaces import IndexTuple, identity, is_view, pull, substitute
 
-MAX_OPS = 192           # computed by one group: LLVM's time grows faster than the kernel
+_MODERATE = Limits()
 
 
-def fuse(graph: Graph) -> Graph:
+def fuse(graph: Graph, limits: Limits = _MODERATE) -> Graph:
     """The pass: group, merge, and outline every group into a region."""
-    planner = _Planner(graph)
+    planner = _Planner(graph, limits)
     planner.merge_along_uses()
     planner.merge_siblings()
     return outline(graph, planner.group_of)
 
 
 class _Planner:
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, limits: Limits):
+        self.graph, self.limits = graph, limits
         self.nodes = graph.toposort()
         materialized = _views_to_materialize(graph)
         self.floats = {node for node in self.nodes if is_leaf(node) or (is_free(node) and node not in materialized)}
@@ -95,7 +96,7 @@ class _Planner:
         return found
 
     def _try_merge(self, producer: Group, consumer: Group, use: Use) -> None:
-        if producer.kind == "scatter" or producer.emitted + consumer.emitted > MAX_OPS:
+        if producer.kind == "scatter" or producer.emitted + consumer.emitted > self.limits.ops:
             return
         if self.order.makes_cycle(producer, consumer):
             return
@@ -103,7 +104,7 @@ class _Planner:
         found = same_space(producer, consumer, use, self.fresh, crossing)
         if found is not None:
             self._join_space(producer, consumer, found)
-        elif may_inline(producer, consumer, self.order, self.roots):
+        elif may_inline(producer, consumer, self.roots, self.limits):
             self._inline(producer, consumer)
         else:
             binding = row(producer, consumer, use)
@@ -122,7 +123,7 @@ class _Planner:
                 if self.order.bit_of[use.value.node] & pinned]
 
     def _join_space(self, producer: Group, consumer: Group, found: SameSpace) -> None:
-        places = self._spread(producer, consumer, lambda node: places_of(producer, node), STORED, found.binding)
+        places = self._spread(producer, consumer, lambda node: places_of(producer, node), self.limits.stored, found.binding)
         if places is None:
             return
         crossing = producer.pinned_readers & consumer.members
@@ -144,7 +145,8 @@ class _Planner:
 
     def _inline(self, producer: Group, consumer: Group) -> None:
         larger = max(1, prod(producer.extents) // max(1, prod(consumer.extents)))
-        places = self._spread(producer, consumer, lambda node: frozenset(), (producer.emitted + STORED) * larger)
+        limit = (producer.emitted + self.limits.stored) * larger
+        places = self._spread(producer, consumer, lambda node: frozenset(), limit)
         if places is not None:
             producer.places = places
             consumer.inlined.update(producer.nodes())
@@ -152,7 +154,7 @@ class _Planner:
 
     def _join_row(self, producer: Group, consumer: Group, binding: Binding) -> None:
         own = moved({node: places_of(producer, node) for node in producer.nodes()}, binding)
-        places = self._spread(producer, consumer, own.__getitem__, STORED)
+        places = self._spread(producer, consumer, own.__getitem__, self.limits.stored)
         if places is not None:
             producer.places = moved(producer.places, binding)
             _add_places(producer, places)
@@ -166,7 +168,7 @@ class _Planner:
         boundary = self.order.nodes_in(producer.readers & consumer.members)
         uses = [use for node in boundary for use in self._uses(node) if self.group_of[use.value.node] is producer]
         start = places_read(self.reads, consumer, uses, binding)
-        return spread(self.reads, producer.nodes(), start, own, self._uses, min(limit, MAX_OPS - consumer.emitted))
+        return spread(self.reads, producer.nodes(), start, own, self._uses, min(limit, self.limits.ops - consumer.emitted))
 
     def _absorb(self, kept: Group, gone: Group) -> None:
         for node in gone.nodes():
@@ -193,7 +195,7 @@ class _Planner:
 
     def _try_merge_siblings(self, user: Node, position: int, other: Node, other_position: int) -> None:
         a, b = self.group_of[user], self.group_of[other]
-        if a is b or a.extents != b.extents or a.reduced != b.reduced or a.emitted + b.emitted > MAX_OPS:
+        if a is b or a.extents != b.extents or a.reduced != b.reduced or a.emitted + b.emitted > self.limits.ops:
             return
         index = operand_index(a, user, position)
         if index is None or index != operand_index(b, other, other_position) or self.order.are_connected(a, b):

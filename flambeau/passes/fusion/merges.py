@@ -14,7 +14,8 @@ from math import prod
 from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index_maps import Index, Symbol, linearize
-from flambeau.passes.fusion.groups import Group, Precedence
+from flambeau.passes.fusion.groups import Group
+from flambeau.passes.fusion.limits import Limits
 from flambeau.passes.lowering.spaces import (
     FREE,
     IndexTuple,
@@ -27,9 +28,6 @@ from flambeau.passes.lowering.spaces import (
     substitute,
     symbols,
 )
-
-CHEAP = 8               # an elementwise producer that costs less is repeated in any larger space
-REPEATS = 4             # a costly one at most this often
 
 Binding = Mapping[Symbol, Index]
 
@@ -188,14 +186,14 @@ def _reads_at_anchor(producer: Group, consumer: Group, use: Use, binding: Bindin
 # -- inline and row ---------------------------------------------------------------------------------------------------
 
 
-def may_inline(producer: Group, consumer: Group, order: Precedence, roots: int) -> bool:
+def may_inline(producer: Group, consumer: Group, roots: int, limits: Limits) -> bool:
     """Whether the producer may be recomputed wherever the consumer reads it. roots: what must lie in memory."""
     if not producer.is_elementwise or producer.members & roots or producer.readers & consumer.contracted:
         return False
     if producer.readers & ~producer.members & ~consumer.members:
         return False
     points, original = prod(consumer.extents), prod(producer.extents)
-    return not (producer.cost > CHEAP and points > REPEATS * original and original > 1)
+    return not (producer.cost > limits.cheap and points > limits.repeats * original and original > 1)
 
 
 def row(producer: Group, consumer: Group, use: Use) -> Binding | None:

@@ -8,7 +8,6 @@ asked of its own `scalar` rule, so that the count is what lowering will emit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Node
@@ -16,8 +15,6 @@ from flambeau.passes.fusion.groups import Group, Place
 from flambeau.passes.fusion.merges import Binding, Use
 from flambeau.passes.lowering.loops import Body
 from flambeau.passes.lowering.spaces import IndexTuple, identity, substitute
-
-STORED: Final = 32      # ops a point that may be repeated to spare storing a value and loading it again
 
 Places = dict[Node, frozenset[Place]]
 

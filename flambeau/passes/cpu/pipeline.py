@@ -1,0 +1,19 @@
+"""The graph passes of a CPU: images go channels-last, and kernels stay small enough for LLVM."""
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from flambeau.passes.cpu.channels_last import layout
+from flambeau.passes.fusion.fuse import fuse
+from flambeau.passes.fusion.limits import Limits
+from flambeau.passes.pipeline import Pass, graph_passes
+
+__all__ = ["CPU_LIMITS", "CPU_PASSES"]
+
+CPU_LIMITS: Final = Limits(
+    ops=192,            # LLVM's time grows faster than the kernel
+    stored=32,
+    cheap=8,
+    repeats=4)
+CPU_PASSES: Final = graph_passes(Pass("layout", layout), Pass("fuse", partial(fuse, limits=CPU_LIMITS)))
