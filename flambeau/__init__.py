@@ -9,6 +9,7 @@ from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
 from flambeau import autograd, config, errors
+from flambeau import kinds as _kinds
 from flambeau.frontend import methods as _methods
 from flambeau.frontend.functions.activations import celu, prelu, relu, selu, threshold
 from flambeau.frontend.functions.calls import called

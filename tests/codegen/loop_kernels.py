@@ -64,7 +64,7 @@ class Script:
 
     def kernel(self, extents, n_parallel: int, schedule: LoopSchedule | None = None) -> LoopKernel:
         assert not self.body, "close the last stage"
-        return LoopKernel("test", tuple(self.params), tuple(extents), n_parallel, tuple(self.stages), schedule)
+        return LoopKernel("test", tuple(self.params), tuple(extents), n_parallel, tuple(self.stages), schedule=schedule)
 
     def _name(self, dtype: DType) -> int:
         self._last = dtype

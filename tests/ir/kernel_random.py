@@ -88,7 +88,7 @@ def kernel(seed: int) -> Kernel:
                        for _ in range(rng.randint(0, 3)))
         schedule = rng.choice([None, LoopSchedule(), LoopSchedule(rng.randrange(5), 4, 1024, 8, False),
                                LoopSchedule(0, 1, 64, 8, True, rng.randrange(5), 16)])
-        return LoopKernel(rng.choice(NAMES), bufs, extents, n_parallel, stages, schedule, locations)
+        return LoopKernel(rng.choice(NAMES), bufs, extents, n_parallel, stages, schedule=schedule, locations=locations)
     cuts = sorted(rng.randint(0, n_dims) for _ in range(3))
     dims = rng.sample(range(n_dims), n_dims)
     roles = [tuple(dims[a:b]) for a, b in zip([0, *cuts], [*cuts, n_dims], strict=True)]
@@ -97,4 +97,5 @@ def kernel(seed: int) -> Kernel:
     schedule = rng.choice([None, ContractionSchedule(m_tile, 2, pack_rhs=True, k_block=480)])
     return ContractionKernel(
         rng.choice(NAMES), bufs, tuple(rng.choice([0, 1, 17]) for _ in range(n_dims)), *roles, lhs, rhs,
-        rng.choice(list(DTYPES.values())), stage(rng, len(bufs), n_dims, (), values), schedule, locations)
+        rng.choice(list(DTYPES.values())), stage(rng, len(bufs), n_dims, (), values),
+        schedule=schedule, locations=locations)

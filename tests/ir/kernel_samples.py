@@ -75,7 +75,8 @@ def softmax(rows: int = 5, columns: int = 7) -> LoopKernel:
     third, _ = b.stage([1], stores=[Store(Address(1, strides=tuple(at)), quotient)])
     params = (Param("x", f32, rows * columns, "in"), Param("y", f32, rows * columns, "out"))
     return LoopKernel("softmax", params, (rows, columns), 1, (first, second, third),
-                      LoopSchedule(vector_dim=1, unroll=4, grain=8), ("train.py:12: p = logits.softmax(-1)",))
+                      schedule=LoopSchedule(vector_dim=1, unroll=4, grain=8),
+                      locations=("train.py:12: p = logits.softmax(-1)",))
 
 
 def layernorm(rows: int = 4, columns: int = 9) -> LoopKernel:
@@ -138,7 +139,7 @@ def scale_rows(size: str = "n") -> LoopKernel:
     doubled = b.add("mul", b.load(0, [(0, 1)]), b.const(2.0))
     stage, _ = b.stage(stores=[Store(Address(1, strides=((0, 1),)), doubled)])
     params = (Param("x", f32, size, "in"), Param("y", f32, size, "out"))
-    return LoopKernel("scale", params, (size,), 1, (stage,), LoopSchedule(vector_dim=0, block=1024))
+    return LoopKernel("scale", params, (size,), 1, (stage,), schedule=LoopSchedule(vector_dim=0, block=1024))
 
 
 def matmul(batch: int = 2, m: int = 3, n: int = 4, k: int = 5, dtype: DType = f32, bias: bool = True,

@@ -127,7 +127,7 @@ def test_constants_round_trip(value):
 def test_names_round_trip(name, other):
     stage = Stage((), (Instr(0, "load", f32, (), Address(1)),))
     assert_round_trip(LoopKernel(name, (Param(name, f32, name or "n", "in"), Param(other, f32, 1, "in")), (other,), 1,
-                                 (stage,), None, (name,)))
+                                 (stage,), locations=(name,)))
 
 
 @pytest.mark.parametrize(("value", "text"), [
@@ -191,8 +191,8 @@ def test_locations_survive():
 def test_printing_knows_every_field():
     """A field that the text form does not show would be lost: whoever adds one extends the text."""
     known = {
-        LoopKernel: "name params extents n_parallel stages schedule locations",
-        ContractionKernel: "name params extents batch m n k lhs rhs acc_dtype epilogue schedule locations",
+        LoopKernel: "name params extents schedule locations n_parallel stages",
+        ContractionKernel: "name params extents schedule locations batch m n k lhs rhs acc_dtype epilogue",
         Param: "name dtype elements role", Stage: "dims body reductions stores",
         Instr: "id op dtype operands attr", Reduction: "id combiner value dtype",
         Store: "address value combine", Address: "buffer offset strides dynamic guard",

@@ -6,17 +6,16 @@ import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final
 
 import llvmlite.ir as ll
 
 from flambeau.codegen.artifact import Artifact, Phase
 from flambeau.codegen.cpu import toolchain
-from flambeau.codegen.cpu.contraction import functions as contraction
 from flambeau.codegen.cpu.llvm.emitter import new_module
-from flambeau.codegen.cpu.loops import functions as loops
-from flambeau.ir.kernel import ContractionKernel, Kernel, LoopKernel
+from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
+from flambeau.ir.kinds import kind_of
 from flambeau.ir.target import Target
 
 # LLVM's mid-level passes gain nothing here: kernels need no inlining and keep their variables in SSA from the start.
@@ -36,8 +35,8 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]
     """The artifact of each kernel, in order; kernels that compute the same share one."""
     keys = [kernel_key(kernel) for kernel in kernels]
     distinct = dict(zip(keys, kernels, strict=True))
-    # Contractions take longest, so they come first: no thread is left with one at the end.
-    order = sorted(distinct, key=lambda key: not isinstance(distinct[key], ContractionKernel))
+    # What takes longest comes first: no thread is left with it at the end.
+    order = sorted(distinct, key=lambda key: -kind_of(distinct[key]).implementation("cpu").weight)
     emissions: list[Emission] = []
     texts: list[str] = []
 
@@ -56,16 +55,11 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]
 
 
 def emit_kernel(kernel: Kernel, symbol: str, target: Target) -> Emission:
-    """The kernel's own module; the names of its functions begin with `symbol`."""
+    """The kernel's own module; the names of its functions begin with `symbol`. Raises UnsupportedError for a kind of
+    kernel that has no code for CPUs."""
     module = new_module(symbol, target)
-    match kernel:
-        case LoopKernel():
-            return Emission(module, tuple(loops.emit(kernel, module, symbol, target)), ())
-        case ContractionKernel():
-            phases, scratch_bytes = contraction.emit(kernel, module, symbol, target)
-            return Emission(module, tuple(phases), tuple(scratch_bytes))
-        case _:
-            assert_never(kernel)
+    phases, scratch_bytes = kind_of(kernel).implementation("cpu").emit(kernel, module, symbol, target)
+    return Emission(module, tuple(phases), tuple(scratch_bytes))
 
 
 def symbol_of(key: str, target: Target) -> str:

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.ir.kernel import ContractionKernel
-
 
 def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
     """A page about a compiled function: what was traced, fused and planned, and why it was compiled again."""
@@ -39,10 +37,9 @@ def _inputs(signature: Any) -> list[str]:
 def _calls(compiled: Any) -> list[str]:
     lines = ["  steps, in order:"]
     for number, call in enumerate(compiled.memory.calls):
-        kind = "contraction" if isinstance(call.kernel, ContractionKernel) else "loops"
         where = ", ".join(call.kernel.locations[:2]) + (", ..." if len(call.kernel.locations) > 2 else "")
         space = " x ".join(str(e) for e in (call.sizes if call.sizes else call.kernel.extents)) or "1"
-        lines.append(f"    {number:3d} {call.phase:8s} {kind:11s} over {space:24s} {where}")
+        lines.append(f"    {number:3d} {call.phase:8s} {call.kernel.keyword:11s} over {space:24s} {where}")
     return lines
 
 

@@ -1,22 +1,20 @@
-"""The loop level: kernels (`grammar.py`), their text both ways, their rules and their meaning."""
+"""The loop level: kernels, what they are written in (`grammar.py`), their text both ways, their rules and their meaning."""
+from flambeau.ir.kernel.base import Kernel
+from flambeau.ir.kernel.contraction_kernel import ContractionKernel, ContractionSchedule
 from flambeau.ir.kernel.grammar import (
     IDENTITY_FREE,
     Address,
     Attr,
     Combiner,
-    ContractionKernel,
-    ContractionSchedule,
     Extent,
     Instr,
-    Kernel,
-    LoopKernel,
-    LoopSchedule,
     Param,
     Reduction,
     Role,
     Stage,
     Store,
 )
+from flambeau.ir.kernel.loop_kernel import LoopKernel, LoopSchedule
 from flambeau.ir.kernel.scalar import SCALAR_OPS, ScalarOp
 
 __all__ = [

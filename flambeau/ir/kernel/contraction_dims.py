@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from flambeau.ir.kernel import Address, ContractionKernel, Instr
+from flambeau.ir.kernel import ContractionKernel
 
-__all__ = ["addresses", "canonicalize", "extent_product", "merge_strides", "swap_roles"]
-
-
-def addresses(kernel: ContractionKernel) -> Iterator[Address]:
-    """Every address of the kernel: lhs, rhs, then the epilogue's loads and stores in order."""
-    yield from (kernel.lhs, kernel.rhs)
-    yield from (i.attr for i in kernel.epilogue.body if isinstance(i.attr, Address))
-    yield from (store.address for store in kernel.epilogue.stores)
+__all__ = ["canonicalize", "extent_product", "merge_strides", "swap_roles"]
 
 
 def extent_product(kernel: ContractionKernel, dims: Sequence[int]) -> int:
@@ -64,11 +57,11 @@ def merge_strides(dims: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...
     return tuple(merged) or ((1, *(0 for _ in dims[0][1:])),) if dims else ()
 
 
-def _without_unit_dims(kernel: ContractionKernel, also: int | None = None) -> ContractionKernel:
-    """Roles without their dims of extent 1, and without dim `also`."""
+def _without_unit_dims(kernel: ContractionKernel) -> ContractionKernel:
+    """Roles without their dims of extent 1."""
 
     def long(dims: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(d for d in dims if kernel.extents[d] != 1 and d != also)
+        return tuple(d for d in dims if kernel.extents[d] != 1)
 
     return replace(kernel, batch=long(kernel.batch), m=long(kernel.m), n=long(kernel.n), k=long(kernel.k))
 
@@ -99,29 +92,18 @@ def _with_merged_role(kernel: ContractionKernel, role: str) -> ContractionKernel
         extents = list(kernel.extents)
         extents[inner] *= extents[outer]
         extents[outer] = 1
-        kernel = replace(_without_unit_dims(_without_strides(kernel, outer), outer), extents=tuple(extents))
+        kernel = replace(_without_dim(kernel, outer), extents=tuple(extents))
     return kernel
+
+
+def _without_dim(kernel: ContractionKernel, dim: int) -> ContractionKernel:
+    return kernel.map(dim=lambda d: None if d == dim else d)
 
 
 def _composing_pair(kernel: ContractionKernel, dims: Sequence[int]) -> tuple[int, int] | None:
     """(outer, inner) such that every address steps over all of inner where it steps once along outer."""
     for outer, inner in itertools.permutations(dims, 2):
         extent = kernel.extents[inner]
-        if all(a.stride_of(outer) == extent * a.stride_of(inner) for a in addresses(kernel)):
+        if all(a.stride_of(outer) == extent * a.stride_of(inner) for a in kernel.addresses()):
             return outer, inner
     return None
-
-
-def _without_strides(kernel: ContractionKernel, dim: int) -> ContractionKernel:
-    """The kernel with every stride of `dim` gone."""
-
-    def strip(address: Address) -> Address:
-        return replace(address, strides=tuple((d, s) for d, s in address.strides if d != dim))
-
-    def strip_load(instr: Instr) -> Instr:
-        return replace(instr, attr=strip(instr.attr)) if isinstance(instr.attr, Address) else instr
-
-    body = tuple(map(strip_load, kernel.epilogue.body))
-    stores = tuple(replace(store, address=strip(store.address)) for store in kernel.epilogue.stores)
-    epilogue = replace(kernel.epilogue, body=body, stores=stores)
-    return replace(kernel, lhs=strip(kernel.lhs), rhs=strip(kernel.rhs), epilogue=epilogue)

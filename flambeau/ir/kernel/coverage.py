@@ -14,10 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flambeau.ir.kernel import ContractionKernel, Extent, Kernel, LoopKernel, Stage, Store
+from flambeau.ir.kernel.grammar import Extent, Stage, Store
+
+if TYPE_CHECKING:
+    from flambeau.ir.kernel.base import Kernel
 
 __all__ = ["coverage_mistake"]
 
@@ -28,7 +32,7 @@ def coverage_mistake(kernel: Kernel, number: int) -> str:
     """What is wrong with the stores to param `number`: elements that none reaches or that several do, results
     accumulated into before they hold anything; or "". An inout param need not be stored whole."""
     param = kernel.params[number]
-    stores = [(stage, store) for stage in _stages(kernel) for store in stage.stores if store.address.buffer == number]
+    stores = [(stage, store) for stage in kernel.code for store in stage.stores if store.address.buffer == number]
     if param.role != "inout":
         first = next((stage for stage, store in stores if _is_update(store)), None)
         boxes = [_box(kernel, stage, store) for stage, store in _last_stores(stores) if not _is_update(store)]
@@ -39,13 +43,9 @@ def coverage_mistake(kernel: Kernel, number: int) -> str:
         if first is not None and _fills_after(kernel, first, stores):
             return "it is stored at computed places before it is filled"
     for stage, store in stores:
-        if _is_update(store) and isinstance(kernel, LoopKernel) and (dims := _shared_dims(kernel, stage, store)):
+        if _is_update(store) and (dims := _shared_dims(kernel, stage, store)):
             return f"points of %i{dims[0]}, which are parallel, may store to one element"
     return ""
-
-
-def _stages(kernel: Kernel) -> tuple[Stage, ...]:
-    return kernel.stages if isinstance(kernel, LoopKernel) else (kernel.epilogue,)
 
 
 def _last_stores(stores: Sequence[tuple[Stage, Store]]) -> list[tuple[Stage, Store]]:
@@ -61,9 +61,8 @@ def _is_update(store: Store) -> bool:
 
 def _fills_after(kernel: Kernel, first: Stage, stores: Sequence[tuple[Stage, Store]]) -> bool:
     """Whether a stage after `first` still fills."""
-    stages = _stages(kernel)
-    place = next(n for n, stage in enumerate(stages) if stage is first)
-    return any(stage is later for later in stages[place:] for stage, store in stores if not _is_update(store))
+    place = next(n for n, stage in enumerate(kernel.code) if stage is first)
+    return any(stage is later for later in kernel.code[place:] for stage, store in stores if not _is_update(store))
 
 
 # -- boxes ------------------------------------------------------------------------------------------------------------
@@ -101,11 +100,8 @@ class _Box:
 
 
 def _box(kernel: Kernel, stage: Stage, store: Store) -> _Box:
-    if isinstance(kernel, ContractionKernel):
-        walked: Sequence[int] = (*kernel.batch, *kernel.m, *kernel.n)
-    else:
-        walked = (*range(kernel.n_parallel), *stage.dims)
-    return _Box(store.address.offset, tuple((kernel.extents[d], store.address.stride_of(d)) for d in walked))
+    dims = kernel.walked(stage)
+    return _Box(store.address.offset, tuple((kernel.extents[d], store.address.stride_of(d)) for d in dims))
 
 
 def _filling_mistake(boxes: Sequence[_Box], elements: Extent) -> str:
@@ -201,11 +197,11 @@ def _counted_mistake(boxes: Sequence[_Box], elements: int) -> str:
 # -- updates ----------------------------------------------------------------------------------------------------------
 
 
-def _shared_dims(kernel: LoopKernel, stage: Stage, store: Store) -> list[int]:
+def _shared_dims(kernel: Kernel, stage: Stage, store: Store) -> list[int]:
     """Parallel dims that do not keep their points' updates apart, as far as strides tell. A gathered index is taken to
     stay below the next longer stride of a parallel dim, which its check sees to."""
     address = store.address
-    parallel = {d: abs(address.stride_of(d)) for d in range(kernel.n_parallel) if kernel.extents[d] != 1}
+    parallel = {d: abs(address.stride_of(d)) for d in kernel.parallel if kernel.extents[d] != 1}
     # (stride, how many points, the dim if it is parallel); a gathered index has as many as fit
     terms: list[tuple[int, Extent | None, int | None]] = [
         (stride, kernel.extents[d], d) for d, stride in parallel.items()]

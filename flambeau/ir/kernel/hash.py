@@ -14,34 +14,39 @@ from functools import cache
 from typing import Final, cast
 
 from flambeau.ir.dtypes import DType
-from flambeau.ir.kernel import Kernel, LoopKernel, Stage
+from flambeau.ir.kernel.base import Kernel
+from flambeau.ir.kernel.grammar import Address, Instr, Reduction, Stage, Store
 
 __all__ = ["kernel_key"]
 
-_VERSION: Final = "flambeau kernel 1"      # changes whenever the encoding, or the meaning of a kernel, does
+_VERSION: Final = "flambeau kernel 2"      # changes whenever the encoding, or the meaning of a kernel, does
 _UNCOUNTED: Final = frozenset({"name", "locations"})
-_VALUE_FIELDS: Final = frozenset({"id", "operands", "guard", "value"})      # hold value ids
+_SCALAR_CODE: Final = frozenset({Instr, Reduction, Store, Address})
+_VALUE_FIELDS: Final = frozenset({"id", "operands", "guard", "value"})      # of those: hold value ids
 _SIZE_FIELDS: Final = frozenset({"extents", "elements"})                    # hold ints and names of runtime sizes
 _PLAIN: Final = frozenset({int, bool, str, type(None)})     # whose repr tells type and value
 
 
 def kernel_key(kernel: Kernel) -> str:
     """64 hex digits: sha256 of the kernel's structure. `kernel` must be valid: see `verify_kernel`."""
-    structure = repr((_VERSION, _Canonical(kernel).form(kernel)))
+    structure = repr((_VERSION, kernel.keyword, _Canonical(kernel).form(kernel)))
     return hashlib.sha256(structure.encode()).hexdigest()
 
 
 @cache
-def _counted_fields(kind: type) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind) if f.name not in _UNCOUNTED)
+def _counted_fields(kind: type) -> tuple[tuple[str, str], ...]:
+    """(name, what it holds: "values", "dynamic", "sizes" or "") of each field that counts."""
+    holds = dict.fromkeys(_SIZE_FIELDS, "sizes")
+    if kind in _SCALAR_CODE:
+        holds |= {**dict.fromkeys(_VALUE_FIELDS, "values"), "dynamic": "dynamic"}
+    return tuple((f.name, holds.get(f.name, "")) for f in fields(kind) if f.name not in _UNCOUNTED)
 
 
 class _Canonical:
     """Numbers the values and the runtime sizes of a kernel in the order of definition."""
 
     def __init__(self, kernel: Kernel) -> None:
-        stages: tuple[Stage, ...] = kernel.stages if isinstance(kernel, LoopKernel) else (kernel.epilogue,)
-        defined = [value for stage in stages for value in _defined(stage)]
+        defined = [value for stage in kernel.code for value in _defined(stage)]
         self.number_of_value: dict[object, int] = {value: number for number, value in enumerate(defined)}
         sizes = (*kernel.sizes, *(p.elements for p in kernel.params if isinstance(p.elements, str)))
         self.number_of_size: dict[object, int] = {s: number for number, s in enumerate(dict.fromkeys(sizes))}
@@ -57,14 +62,14 @@ class _Canonical:
             return item.name
         if isinstance(item, float):
             return struct.pack("<d", item)
-        return (kind.__name__, *[self.field_form(name, getattr(item, name)) for name in _counted_fields(kind)])
+        return (kind.__name__, *[self.field_form(holds, getattr(item, name)) for name, holds in _counted_fields(kind)])
 
-    def field_form(self, name: str, value: object) -> object:
-        if name in _VALUE_FIELDS:
+    def field_form(self, holds: str, value: object) -> object:
+        if holds == "values":
             return self.renumbered(value)
-        if name == "dynamic":
+        if holds == "dynamic":
             return tuple([(self.number_of_value[v], stride) for v, stride in cast(tuple[tuple[int, int], ...], value)])
-        return self.resized(value) if name in _SIZE_FIELDS else self.form(value)
+        return self.resized(value) if holds == "sizes" else self.form(value)
 
     def renumbered(self, value: object) -> object:
         if isinstance(value, tuple):

@@ -17,22 +17,12 @@ import numpy as np
 from flambeau.errors import GraphError, KernelError, VerificationError
 from flambeau.ir import dtypes, philox
 from flambeau.ir.dtypes import DType
-from flambeau.ir.kernel import (
-    Address,
-    ContractionKernel,
-    Extent,
-    Instr,
-    Kernel,
-    LoopKernel,
-    Param,
-    Reduction,
-    Stage,
-    Store,
-)
 from flambeau.ir.kernel import scalar as kernel_scalar
+from flambeau.ir.kernel.base import Kernel
+from flambeau.ir.kernel.grammar import Address, Extent, Instr, Param, Reduction, Stage, Store
 from flambeau.ir.kernel.scalar import Array
 
-__all__ = ["Watched", "interpret"]
+__all__ = ["Machine", "Watched", "interpret"]
 
 Sizes = Mapping[str, int] | Sequence[int]
 
@@ -65,13 +55,7 @@ def interpret(kernel: Kernel, buffers: Sequence[Array], sizes: Sizes = ()) -> No
     named = dict(sizes) if isinstance(sizes, Mapping) else dict(zip(kernel.sizes, sizes, strict=True))
     _check_buffers(kernel, buffers, named)
     with np.errstate(all="ignore"):
-        match kernel:
-            case LoopKernel():
-                _run_loop(kernel, buffers, named)
-            case ContractionKernel():
-                _run_contraction(kernel, buffers)
-            case _:
-                assert_never(kernel)
+        kernel.run(Machine(kernel, buffers, named))
 
 
 def _check_buffers(kernel: Kernel, buffers: Sequence[Array], sizes: Mapping[str, int]) -> None:
@@ -107,43 +91,46 @@ class _Grid:
         return value.reshape(value.shape + (1,) * (len(self.dims) - value.ndim))
 
 
-def _run_loop(kernel: LoopKernel, buffers: Sequence[Array], sizes: Mapping[str, int]) -> None:
-    extents = tuple(_extent(e, sizes) for e in kernel.extents)
-    parallel = tuple(range(kernel.n_parallel))
-    if 0 in extents[: kernel.n_parallel]:
-        return
-    visible: dict[int, Array] = {}          # what later stages may read
-    for stage in kernel.stages:
-        dims = parallel + stage.dims
-        run = _StageRun(kernel.params, buffers, _Grid(dims, tuple(extents[d] for d in dims)), dict(visible))
-        run.run(stage, len(parallel))
-        names = [r.id for r in stage.reductions] + ([i.id for i in stage.body] if not stage.dims else [])
-        visible |= {name: run.values[name] for name in names}
+@dataclass(frozen=True)
+class Machine:
+    """The memory that one kernel runs on, and what is done there."""
 
+    kernel: Kernel
+    buffers: Sequence[Array]
+    sizes: Mapping[str, int]
 
-def _run_contraction(kernel: ContractionKernel, buffers: Sequence[Array]) -> None:
-    def grid(*roles: tuple[int, ...]) -> _Grid:
-        dims = tuple(d for role in roles for d in role)
-        return _Grid(dims, tuple(kernel.extents[d] for d in dims))
+    def shape(self, dims: Sequence[int]) -> tuple[int, ...]:
+        """How many points each of the dims has in this run."""
+        return tuple([_extent(self.kernel.extents[d], self.sizes) for d in dims])
 
-    batch, m, n, k = ((int(np.prod(grid(dims).shape)), dims) for dims in (kernel.batch, kernel.m, kernel.n, kernel.k))
-    points = grid(batch[1], m[1], n[1])
-    if 0 in points.shape:
-        return
-    lhs = _operand(kernel, buffers, kernel.lhs, grid(batch[1], m[1], k[1])).reshape(batch[0], m[0], k[0])
-    rhs = _operand(kernel, buffers, kernel.rhs, grid(batch[1], k[1], n[1])).reshape(batch[0], k[0], n[0])
-    acc = kernel_scalar.rounded(np.matmul(lhs, rhs).reshape(points.shape), kernel.acc_dtype)
-    run = _StageRun(kernel.params, buffers, points, {}, acc)
-    run.run(kernel.epilogue, len(points.dims))
+    def run_stage(self, stage: Stage, dims: tuple[int, ...], n_parallel: int, visible: Mapping[int, Array],
+                  acc: Array | None = None) -> dict[int, Array]:
+        """One stage at every point of `dims`, of which those from `n_parallel` on are its own: loads, then reductions
+        over its own dims, then stores. visible: values of earlier stages. Gives all values, by id."""
+        run = _StageRun(self.kernel.params, self.buffers, self._grid(dims), dict(visible), acc)
+        run.run(stage, n_parallel)
+        return run.values
 
+    def loaded(self, address: Address, dims: tuple[int, ...]) -> Array:
+        """What lies at an address at every point of `dims`, one axis for each."""
+        grid = self._grid(dims)
+        return np.broadcast_to(_StageRun(self.kernel.params, self.buffers, grid, {}).load(address), grid.shape)
 
-def _operand(kernel: ContractionKernel, buffers: Sequence[Array], address: Address, grid: _Grid) -> Array:
-    """The operand at every point of `grid`, in the type its products are summed in."""
-    run = _StageRun(kernel.params, buffers, grid, {})
-    loaded = np.broadcast_to(run.load(address), grid.shape)
-    acc_dtype = kernel.acc_dtype
-    cast = kernel_scalar.cast(loaded, acc_dtype)
-    return cast.astype(np.float64) if acc_dtype.kind == "float" else cast
+    def load(self, number: int) -> Array:
+        """The whole of param `number`, flat, in its compute type."""
+        run = _StageRun(self.kernel.params, self.buffers, _Grid((), ()), {})
+        run.require_defined(number, np.arange(len(self.buffers[number])), None)
+        return dtypes.to_compute(np.array(self.buffers[number]), self.kernel.params[number].dtype)
+
+    def store(self, number: int, values: Array) -> None:
+        """`values`, flat or not, as the whole of param `number`, rounded to its dtype."""
+        buffer = self.buffers[number]
+        if isinstance(buffer, Watched) and buffer.defined is not None:
+            buffer.defined[...] = True
+        np.asarray(buffer)[...] = dtypes.to_storage(np.ravel(values), self.kernel.params[number].dtype)
+
+    def _grid(self, dims: tuple[int, ...]) -> _Grid:
+        return _Grid(dims, self.shape(dims))
 
 
 @dataclass

@@ -5,32 +5,29 @@ used before its definition is for `verify_kernel`.
 """
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any, Final, get_args
 
 from flambeau.ir.attributes import has_type, type_of_attribute
 from flambeau.ir.dtypes import DTYPES, DType
-from flambeau.ir.kernel import (
-    SCALAR_OPS,
+from flambeau.ir.kernel.base import Kernel
+from flambeau.ir.kernel.grammar import (
     Address,
     Attr,
     Combiner,
-    ContractionKernel,
-    ContractionSchedule,
     Extent,
     Instr,
-    Kernel,
-    LoopKernel,
-    LoopSchedule,
     Param,
     Reduction,
     Role,
     Stage,
     Store,
 )
+from flambeau.ir.kernel.scalar import SCALAR_OPS
+from flambeau.ir.kinds import kernel_classes, kernel_named
 from flambeau.ir.tokens import Cursor
 
-__all__ = ["parse_kernel", "parse_kernels"]
+__all__ = ["Parser", "parse_kernel", "parse_kernels"]
 
 _ROLES: Final = get_args(Role)
 _COMBINERS: Final = get_args(Combiner)
@@ -39,7 +36,7 @@ _COMBINERS: Final = get_args(Combiner)
 def parse_kernel(text: str) -> Kernel:
     """The one kernel in `text`. Raises ParseError, with line and column, if there is not exactly one."""
     cursor = Cursor(text)
-    kernel = _KernelParser(cursor).kernel()
+    kernel = Parser(cursor).kernel()
     cursor.expect("end", "the end of the text")
     return kernel
 
@@ -48,11 +45,11 @@ def parse_kernels(text: str) -> tuple[Kernel, ...]:
     """All kernels in `text`. Raises ParseError, with line and column."""
     cursor, kernels = Cursor(text), []
     while cursor.token.kind != "end":
-        kernels.append(_KernelParser(cursor).kernel())
+        kernels.append(Parser(cursor).kernel())
     return tuple(kernels)
 
 
-class _KernelParser:
+class Parser:
     """Reads one kernel from `cursor`; knows the params read so far."""
 
     def __init__(self, cursor: Cursor) -> None:
@@ -61,13 +58,18 @@ class _KernelParser:
 
     def kernel(self) -> Kernel:
         cursor = self.cursor
-        keyword = cursor.choice("'loop' or 'contraction'", ("loop", "contraction"))
-        cursor.require("@")
+        kind = kernel_named(cursor.token.text) if cursor.token.kind == "word" else None
+        if kind is None:
+            *others, last = [f"'{keyword}'" for keyword in kernel_classes()]
+            cursor.fail(" or ".join(filter(None, [", ".join(others), last])))
+        cursor.require(kind.keyword, "@")
         name = cursor.name("the kernel's name")
         cursor.require("{")
         while cursor.token.text in _ROLES:
             self.params.append(self.param())
-        return self.loop(name) if keyword == "loop" else self.contraction(name)
+        kernel = kind.read(self, name)
+        schedule = None if kind.schedule_type is None else self.schedule(kind.schedule_type)
+        return replace(kernel, schedule=schedule, locations=self.end())
 
     def param(self) -> Param:
         role: Any = self.cursor.expect("word", "a role")
@@ -78,30 +80,6 @@ class _KernelParser:
         elements = self.extent()
         self.cursor.require("]")
         return Param(name, dtype, elements, role)
-
-    def loop(self, name: str) -> LoopKernel:
-        cursor = self.cursor
-        parallel = cursor.optional("parallel", lambda: self.extents(0))
-        inner = cursor.optional("inner", lambda: self.extents(len(parallel)))
-        stages = []
-        while cursor.is_next("stage"):
-            stages.append(self.stage("stage"))
-        schedule, locations = self.schedule(LoopSchedule), self.end()
-        return LoopKernel(name, tuple(self.params), parallel + inner, len(parallel), tuple(stages), schedule, locations)
-
-    def contraction(self, name: str) -> ContractionKernel:
-        cursor = self.cursor
-        extents: Any = cursor.optional("dims", lambda: self.extents(0, static=True))
-        batch, m, n, k = (cursor.optional(role, lambda: cursor.listed(cursor.dim)) for role in ("batch", "m", "n", "k"))
-        cursor.require("sum")
-        lhs = self.address()
-        cursor.require("*")
-        rhs = self.address()
-        acc_dtype = self.result_dtype()
-        epilogue = self.stage("epilogue")
-        schedule, locations = self.schedule(ContractionSchedule), self.end()
-        return ContractionKernel(name, tuple(self.params), extents, batch, m, n, k, lhs, rhs, acc_dtype, epilogue,
-                                 schedule, locations)
 
     def extents(self, first: int, static: bool = False) -> tuple[Extent, ...]:
         """`%i0 = 4, %i1 = n`, the dims counted from `first`."""

@@ -45,27 +45,16 @@ import math
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from typing import Final, assert_never
+from typing import Any, Final
 
-from flambeau.ir.kernel import (
-    Address,
-    ContractionKernel,
-    ContractionSchedule,
-    Extent,
-    Instr,
-    Kernel,
-    LoopKernel,
-    LoopSchedule,
-    Param,
-    Stage,
-    Store,
-)
+from flambeau.ir.kernel.base import Kernel
+from flambeau.ir.kernel.grammar import Address, Extent, Instr, Param, Stage, Store
 from flambeau.ir.kernel.parser import parse_kernel, parse_kernels
 from flambeau.ir.tokens import CANONICAL_NAN_BITS
 
-__all__ = ["parse_kernel", "parse_kernels", "print_kernel", "print_kernels"]
+__all__ = ["Printer", "parse_kernel", "parse_kernels", "print_kernel", "print_kernels"]
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 
@@ -77,51 +66,34 @@ def print_kernels(kernels: Iterable[Kernel]) -> str:
 
 def print_kernel(kernel: Kernel) -> str:
     """The text of `kernel`, ending in a newline. An invalid kernel prints too, so that errors can show it."""
-    keyword = "loop" if isinstance(kernel, LoopKernel) else "contraction"
-    return "\n".join([f"{keyword} @{_name(kernel.name)} {{", *_Printer(kernel).lines(), "}"]) + "\n"
+    lines = [f"{kernel.keyword} @{_name(kernel.name)} {{", *(_param(p) for p in kernel.params)]
+    lines += kernel.lines(Printer(kernel.params))
+    if kernel.schedule is not None:
+        lines.append(_schedule(kernel.schedule))
+    lines += [f"  loc {json.dumps(location)}" for location in kernel.locations]
+    return "\n".join([*lines, "}"]) + "\n"
 
 
-class _Printer:
-    """Lines of one kernel; params are named, or numbered where a name is not unique."""
+class Printer:
+    """The parts of a kernel's text; params are named, or numbered where a name is not unique."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        times = Counter(p.name for p in kernel.params)
-        self.buffers = [_name(p.name) if times[p.name] == 1 else f"#{i}" for i, p in enumerate(kernel.params)]
+    def __init__(self, params: Sequence[Param]) -> None:
+        times = Counter(p.name for p in params)
+        self.buffers = [_name(p.name) if times[p.name] == 1 else f"#{i}" for i, p in enumerate(params)]
 
-    def lines(self) -> Iterator[str]:
-        kernel = self.kernel
-        yield from (_param(p) for p in kernel.params)
-        match kernel:
-            case LoopKernel():
-                yield from self.loop_lines(kernel)
-            case ContractionKernel():
-                yield from self.contraction_lines(kernel)
-            case _:
-                assert_never(kernel)
-        if kernel.schedule is not None:
-            yield _schedule(kernel.schedule)
-        yield from (f"  loc {json.dumps(location)}" for location in kernel.locations)
+    def extents(self, extents: Iterable[Extent]) -> list[str]:
+        """`%i0 = 4` for each."""
+        return [f"%i{d} = {_extent(extent)}" for d, extent in enumerate(extents)]
 
-    def loop_lines(self, kernel: LoopKernel) -> Iterator[str]:
-        dims = [f"%i{d} = {_extent(extent)}" for d, extent in enumerate(kernel.extents)]
-        for keyword, some in (("parallel", dims[: kernel.n_parallel]), ("inner", dims[kernel.n_parallel :])):
-            if some:
-                yield f"  {keyword} {', '.join(some)}"
-        for stage in kernel.stages:
-            yield from self.stage_lines("stage", stage)
+    def dims(self, dims: Iterable[int]) -> str:
+        return ", ".join(f"%i{d}" for d in dims)
 
-    def contraction_lines(self, kernel: ContractionKernel) -> Iterator[str]:
-        if kernel.extents:
-            yield "  dims " + ", ".join(f"%i{d} = {extent}" for d, extent in enumerate(kernel.extents))
-        for keyword, dims in (("batch", kernel.batch), ("m", kernel.m), ("n", kernel.n), ("k", kernel.k)):
-            if dims:
-                yield f"  {keyword} {_dims(dims)}"
-        yield f"  sum {self.address(kernel.lhs)} * {self.address(kernel.rhs)} : {kernel.acc_dtype}"
-        yield from self.stage_lines("epilogue", kernel.epilogue)
+    def param(self, number: int) -> str:
+        """The name of a param."""
+        return self.buffers[number] if 0 <= number < len(self.buffers) else f"#{number}"
 
-    def stage_lines(self, keyword: str, stage: Stage) -> Iterator[str]:
-        yield f"  {keyword} ({_dims(stage.dims)}) {{"
+    def stage(self, keyword: str, stage: Stage) -> Iterator[str]:
+        yield f"  {keyword} ({self.dims(stage.dims)}) {{"
         yield from (f"    {self.instr(instr)}" for instr in stage.body)
         for r in stage.reductions:
             yield f"    %{r.id} = reduce {r.combiner} %{r.value} : {r.dtype}"
@@ -145,10 +117,8 @@ class _Printer:
     def address(self, address: Address) -> str:
         terms = [(f"%i{dim}", stride) for dim, stride in address.strides]
         terms += [(f"%{value}", stride) for value, stride in address.dynamic]
-        known = 0 <= address.buffer < len(self.buffers)
-        buffer = self.buffers[address.buffer] if known else f"#{address.buffer}"
         guard = "" if address.guard is None else f" if %{address.guard}"
-        return f"{buffer}[{_linear(terms, address.offset)}]{guard}"
+        return f"{self.param(address.buffer)}[{_linear(terms, address.offset)}]{guard}"
 
 
 def _linear(terms: list[tuple[str, int]], offset: int) -> str:
@@ -164,10 +134,6 @@ def _param(param: Param) -> str:
     return f"  {param.role} {_name(param.name)}: {param.dtype}[{_extent(param.elements)}]"
 
 
-def _dims(dims: Iterable[int]) -> str:
-    return ", ".join(f"%i{d}" for d in dims)
-
-
 def _extent(extent: Extent) -> str:
     return _name(extent) if isinstance(extent, str) else str(extent)
 
@@ -176,7 +142,7 @@ def _name(name: str) -> str:
     return name if _IDENTIFIER.match(name) else json.dumps(name)
 
 
-def _schedule(schedule: LoopSchedule | ContractionSchedule) -> str:
+def _schedule(schedule: Any) -> str:
     """Fields in order; rows only where there are some."""
     left_out = ("row_dim", "rows") if getattr(schedule, "row_dim", None) is None else ()
     shown = [f.name for f in fields(schedule) if f.name not in left_out]

@@ -12,54 +12,40 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn, assert_never
+from typing import NoReturn
 
 from flambeau.errors import GraphError
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
-from flambeau.ir.kernel import (
-    Address,
-    ContractionKernel,
-    Extent,
-    Instr,
-    Kernel,
-    LoopKernel,
-    LoopSchedule,
-    Reduction,
-    Stage,
-    Store,
-)
+from flambeau.ir.kernel.base import Kernel
 from flambeau.ir.kernel.bounds import span_outside
-from flambeau.ir.kernel.coverage import coverage_mistake
+from flambeau.ir.kernel.grammar import Address, Extent, Instr, Reduction, Stage, Store
 from flambeau.ir.kernel.types import instr_mistake, reduction_mistake
 
-__all__ = ["verify_kernel"]
+__all__ = ["Checker", "verify_kernel"]
 
 
 def verify_kernel(kernel: Kernel) -> None:
     """Raises GraphError, for example
     `kernel softmax, stage 1, %3 = sub: operand %1 is f64, not f32`."""
-    checker = _Checker(kernel)
+    checker = Checker(kernel)
     checker.check_params()
     checker.check_extents()
-    match kernel:
-        case LoopKernel():
-            checker.check_loop(kernel)
-        case ContractionKernel():
-            checker.check_contraction(kernel)
-        case _:
-            assert_never(kernel)
+    kernel.check(checker)
     checker.check_results()
 
 
 @dataclass
-class _Checker:
+class Checker:
+    """What holds for every kernel, and for the stages of those that have scalar code; kinds add rules of their own."""
+
     kernel: Kernel
     place: str = ""                                                 # the stage at hand, for messages
     dtype_of: dict[int, DType] = field(default_factory=dict)        # of every value so far
     checks: set[int] = field(default_factory=set)                   # ids of checks, which have no value
     visible: set[int] = field(default_factory=set)                  # those that the place at hand may use
     stored: set[int] = field(default_factory=set)                   # params that earlier stages stored to
+    reads_nothing: bool = False                                     # and stores nothing, having no points
 
     def fail(self, message: str, item: str = "") -> NoReturn:
         where = [f"kernel {self.kernel.name}", self.place, item]
@@ -74,14 +60,14 @@ class _Checker:
                 self.fail(f"{times} params are called {name!r}")
         for param in self.kernel.params:
             known = isinstance(param.elements, str) and param.elements in self.kernel.sizes
-            if not known and not _is_count(param.elements):
+            if not known and not self.is_count(param.elements):
                 self.fail(f"its elements are {param.elements!r}, neither a number nor the size of a dim",
                           f"param {param.name}")
 
     def check_extents(self) -> None:
         for dim, extent in enumerate(self.kernel.extents):
-            named = isinstance(extent, str) and extent and isinstance(self.kernel, LoopKernel)
-            if not named and not _is_count(extent):
+            named = isinstance(extent, str) and extent and self.kernel.takes_sizes
+            if not named and not self.is_count(extent):
                 self.fail(f"the extent of dim %i{dim} is {extent!r}")
 
     def check_results(self) -> None:
@@ -89,24 +75,10 @@ class _Checker:
         for number, param in enumerate(self.kernel.params):
             if param.role == "out" and number not in self.stored:
                 self.fail("an out param that nothing stores to", f"param {param.name}")
-            if param.role in ("out", "inout") and (mistake := coverage_mistake(self.kernel, number)):
+            if param.role in ("out", "inout") and (mistake := self.kernel.storing_mistake(number)):
                 self.fail(mistake, f"param {param.name}")
 
-    # Loops
-
-    def check_loop(self, kernel: LoopKernel) -> None:
-        if not 0 <= kernel.n_parallel <= len(kernel.extents):
-            self.fail(f"{kernel.n_parallel} of its {len(kernel.extents)} dims are said to be parallel")
-        for number, stage in enumerate(kernel.stages):
-            self.place = f"stage {number}"
-            for dim in stage.dims:
-                if not kernel.n_parallel <= dim < len(kernel.extents):
-                    self.fail(f"walks dim %i{dim}, which is not an inner dim")
-            if len(set(stage.dims)) < len(stage.dims):
-                self.fail(f"walks a dim twice: {_dims(stage.dims)}")
-            self.check_stage(stage, {*range(kernel.n_parallel), *stage.dims})
-        self.place = "schedule"
-        self.check_loop_schedule(kernel)
+    # Stages
 
     def check_stage(self, stage: Stage, dims: set[int], acc_dtype: DType | None = None) -> None:
         before = set(self.visible)
@@ -211,95 +183,22 @@ class _Checker:
 
     def check_bounds(self, address: Address, dims: Iterable[int], item: str) -> None:
         param = self.kernel.params[address.buffer]
-        if isinstance(self.kernel, ContractionKernel) and 0 in self.kernel.extents:
-            return                          # an operand without the empty dim in its strides is not read either
-        if address.guard is None and not address.dynamic:
+        if address.guard is None and not address.dynamic and not self.reads_nothing:
             outside = span_outside(address, {d: self.kernel.extents[d] for d in dims}, param.elements)
             if outside:
                 self.fail(f"reaches {outside} of param {param.name}, which has {param.elements}", item)
 
-    # Contractions
-
-    def check_contraction(self, kernel: ContractionKernel) -> None:
-        roles = (*kernel.batch, *kernel.m, *kernel.n, *kernel.k)
-        for dim, times in Counter(roles).items():
-            if not 0 <= dim < len(kernel.extents):
-                self.fail(f"there is no dim %i{dim}")
-            if times > 1:
-                self.fail(f"dim %i{dim} has {times} roles")
-        for dim in set(range(len(kernel.extents))) - set(roles):
-            if kernel.extents[dim] != 1:
-                self.fail(f"dim %i{dim}, of extent {kernel.extents[dim]}, has no role")
-        if not (kernel.acc_dtype.is_floating_point or kernel.acc_dtype.is_integer):
-            self.fail(f"{kernel.acc_dtype} has no sum")
-        self.check_operand("lhs", kernel.lhs, (*kernel.batch, *kernel.m, *kernel.k), kernel.acc_dtype)
-        self.check_operand("rhs", kernel.rhs, (*kernel.batch, *kernel.k, *kernel.n), kernel.acc_dtype)
-        self.check_epilogue(kernel)
-        self.place = "schedule"
-        self.check_contraction_schedule(kernel)
-
-    def check_operand(self, side: str, address: Address, dims: Sequence[int], acc_dtype: DType) -> None:
-        if address.dynamic or address.guard is not None:
-            self.fail("an operand has neither gathered indices nor a guard", side)
-        self.check_address(address, set(dims), side)
-        self.check_read(address.buffer, side)
-        dtype = self.kernel.params[address.buffer].dtype
-        if dtype.kind != acc_dtype.kind or dtype.itemsize > acc_dtype.itemsize:
-            self.fail(f"{dtype} products cannot be summed in {acc_dtype}", side)
-
-    def check_epilogue(self, kernel: ContractionKernel) -> None:
-        self.place = "epilogue"
-        if kernel.epilogue.dims or kernel.epilogue.reductions:
-            self.fail("it walks no dims of its own and reduces nothing")
-        self.check_stage(kernel.epilogue, {*kernel.batch, *kernel.m, *kernel.n}, kernel.acc_dtype)
-        for side, address in (("lhs", kernel.lhs), ("rhs", kernel.rhs)):
-            if address.buffer in self.stored:
-                self.fail(f"stores to param {kernel.params[address.buffer].name}, which is the {side}")
-
-    # Schedules
-
-    def check_loop_schedule(self, kernel: LoopKernel) -> None:
-        schedule = kernel.schedule
-        if schedule is None:
-            return
-        self.require_positive(schedule, ("unroll", "block", "grain", "rows"))
-        vector_dim, walked = schedule.vector_dim, {d for stage in kernel.stages for d in stage.dims}
-        if vector_dim is not None and vector_dim not in walked and not 0 <= vector_dim < kernel.n_parallel:
-            self.fail(f"vector_dim %i{vector_dim} is neither parallel nor walked by a stage")
-        if schedule.block > 1 and (vector_dim is None or vector_dim >= kernel.n_parallel):
-            self.fail(f"block={schedule.block} needs a parallel vector_dim")
-        if schedule.row_dim is not None:
-            self.check_rows(kernel, schedule, schedule.row_dim)
-
-    def check_rows(self, kernel: LoopKernel, schedule: LoopSchedule, row_dim: int) -> None:
-        if not 0 <= row_dim < len(kernel.extents) or row_dim == schedule.vector_dim:
-            self.fail(f"row_dim %i{row_dim} is not another dim than vector_dim")
-        if not isinstance(kernel.extents[row_dim], int):
-            self.fail(f"row_dim %i{row_dim} has a runtime size")
-        if schedule.vector_dim is None or schedule.vector_dim >= kernel.n_parallel:
-            self.fail(f"row_dim %i{row_dim} needs a parallel vector_dim")
-
-    def check_contraction_schedule(self, kernel: ContractionKernel) -> None:
-        schedule = kernel.schedule
-        if schedule is None:
-            return
-        self.require_positive(schedule, ("n_vectors", "split_k", "m_block", "n_block", "grain"))
-        if len(schedule.m_tile) != len(kernel.m) or not all(_is_count(tile) and tile for tile in schedule.m_tile):
-            self.fail(f"m_tile={schedule.m_tile} does not give a positive size for each of the {len(kernel.m)} m dims")
-        if not _is_count(schedule.k_block):
-            self.fail(f"k_block={schedule.k_block!r} is no number of points")
-        if schedule.vectors == "k" and not kernel.k:         # without n dims there is one column, which "n" allows
-            self.fail("vectors='k', but there are no k dims")
+    # For the rules of a kind
 
     def require_positive(self, schedule: object, names: Sequence[str]) -> None:
         for name in names:
             value = getattr(schedule, name)
-            if not _is_count(value) or value < 1:
+            if not self.is_count(value) or value < 1:
                 self.fail(f"{name}={value!r} is not a positive int")
 
-
-def _is_count(value: Extent) -> bool:
-    return type(value) is int and value >= 0
+    @staticmethod
+    def is_count(value: Extent) -> bool:
+        return type(value) is int and value >= 0
 
 
 def _reduction_name(reduction: Reduction) -> str:

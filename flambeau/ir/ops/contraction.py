@@ -20,6 +20,7 @@ class _Matmul(Bilinear):
     """lhs: [B..., M, K], rhs: [B..., K, N] -> [B..., M, N], with equal batch dims. f16 and bf16 add up in f32."""
 
     name = "matmul"
+    kernel_kind = "contraction"
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 2)

@@ -48,6 +48,7 @@ _CASES = (
 class _Convolution(Bilinear):
     """What the three share. Attributes: stride, padding, dilation, groups, layout."""
 
+    kernel_kind = "contraction"
     stride: Pair
     padding: Padding
     dilation: Pair

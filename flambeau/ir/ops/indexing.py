@@ -96,6 +96,7 @@ class ScatterAdd(Linear):
     """(indices, updates) -> zeros with dim `dim` of `size`, to whose rows at `indices` the updates are added.
     updates: shape pre + indices.shape + post; result: pre + (size,) + post. Equal indices add up."""
 
+    kernel_kind = "scatter"
     size: int
     dim: int
 
@@ -180,6 +181,7 @@ class ScatterAlongAdd(Linear):
     """(indices, updates) of one shape -> zeros with dim `dim` of `size`, where y[i, indices[i, j, k], k] has gained
     updates[i, j, k] for dim 1."""
 
+    kernel_kind = "scatter"
     size: int
     dim: int
 
@@ -237,6 +239,7 @@ class LastAlong(Op):
     """indices -> i64 y, with dim `dim` of `size`: y[i, p, k] is the greatest j with indices[i, j, k] = p, for dim 1, and
     -1 where there is none. Of several updates to one place the last one is kept."""
 
+    kernel_kind = "scatter"
     size: int
     dim: int
 

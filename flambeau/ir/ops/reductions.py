@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class Reduction(Op):
     """x folded over `reduced` dims with `combiner`, as a kernel stage does it."""
 
+    kernel_kind = "loop"
     combiner: ClassVar[Combiner]
     domain: ClassVar[str] = "number"
     needs_elements: ClassVar[bool] = False      # an empty maximum has no value

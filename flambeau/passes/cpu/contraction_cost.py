@@ -24,7 +24,6 @@ from functools import cached_property
 from typing import Final
 
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
-from flambeau.ir.kernel.contraction_dims import addresses
 from flambeau.ir.target import Target
 
 __all__ = ["Choice", "Shape", "dot_choice", "lhs_is_far", "row_choice"]
@@ -236,7 +235,7 @@ def _tile_overhead(shape: Shape) -> float:
 def _epilogue_cycles(shape: Shape, lanes: int) -> float:
     """Per vector of sums: the body, and each access by its stride along the vector dim."""
     cycles = len(shape.kernel.epilogue.body) * 0.5
-    for address in list(addresses(shape.kernel))[2:]:
+    for address in list(shape.kernel.addresses())[2:]:
         contiguous = lanes == 1 or shape.n_extent == 1 or shape.n_stride(address) in (0, 1)
         cycles += 1.0 if contiguous and not address.dynamic else lanes * _STRIDED_CYCLES
     return cycles

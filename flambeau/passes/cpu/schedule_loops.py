@@ -10,7 +10,6 @@ from typing import Final
 from flambeau.ir.kernel import Extent, LoopKernel, LoopSchedule, Stage
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.loop_cost import Cost, count
-from flambeau.passes.lowering.dims import addresses
 
 PARALLEL_NS: Final = 5000.0             # waking a thread and waiting for it costs about 1 us
 CHUNK_NS: Final = (3000.0, 20000.0)     # claiming a chunk costs under 0.1 us; a late thread waits for one at most
@@ -61,10 +60,10 @@ def _companion(cost: Cost, dim: int) -> int | None:
     for stage in kernel.stages:
         if stage.dims:
             return None                 # tiles of whole loops would be far too much code
-    found = {other for address in addresses(kernel) if address.stride_of(dim) not in (-1, 0, 1)
+    found = {other for address in kernel.addresses() if address.stride_of(dim) not in (-1, 0, 1)
              for other, stride in address.strides if stride == 1 and other < kernel.n_parallel}
     fitting = [other for other in sorted(found) if _points(kernel.extents[other]) >= width]
-    if not fitting or min(kernel.params[a.buffer].dtype.itemsize for a in addresses(kernel)) < 2:
+    if not fitting or min(kernel.params[a.buffer].dtype.itemsize for a in kernel.addresses()) < 2:
         return None
     return fitting[-1]
 
@@ -115,7 +114,7 @@ def _row_dim(kernel: LoopKernel, vector_dim: int) -> int | None:
     if len(dims) != 1 or vector_dim in dims or any(stage.stores for stage in reducing):
         return None
     (dim,) = dims
-    plain = all(not a.dynamic and a.guard is None for a in addresses(kernel))
+    plain = all(not a.dynamic and a.guard is None for a in kernel.addresses())
     return dim if plain and isinstance(kernel.extents[dim], int) else None
 
 

@@ -16,7 +16,7 @@ from math import prod
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, Symbol
-from flambeau.passes.fusion.groups import CONTRACTIONS, Group, Place, Precedence, is_free, is_leaf, kind_of
+from flambeau.passes.fusion.groups import LOOP, Group, Place, Precedence, is_free, is_leaf, kind_of
 from flambeau.passes.fusion.limits import Limits
 from flambeau.passes.fusion.merges import Binding, SameSpace, Use, may_inline, operand_index, row, same_space
 from flambeau.passes.fusion.outline import outline
@@ -56,13 +56,15 @@ class _Planner:
             shape = node.operands[0].type.static_shape
             full, dims = identity(shape), frozenset(node.op.reduced)
             at = tuple([i for d, i in enumerate(full) if d not in dims])
-            group = Group("loop", shape, dims, {node: at}, {node: full})
+            group = Group(kind_of(node), shape, dims, {node: at}, {node: full})
+        elif kind_of(node).is_alone:
+            group = Group(kind_of(node), (), frozenset(), {node: ()})
         else:
             group = Group(kind_of(node), shape, frozenset(), {node: identity(shape)})
         group.members, group.readers, group.cost = bit, self.order.readers_of[node], getattr(node.op, "cost", 1)
-        if group.kind == "contraction":
-            group.contracted = bit
-        if group.kind == "contraction" or group.has_reduction:
+        if group.kind.reads != "computed":
+            group.of_memory = bit
+        if group.kind.reads != "computed" or group.has_reduction:
             self.order.pin(group, bit)
         return group
 
@@ -74,7 +76,7 @@ class _Planner:
                 continue
             uses = self._uses(node)
             self.order.enter(self.group_of[node], [self.group_of[use.value.node] for use in uses])
-            if kind_of(node) == "contraction":
+            if kind_of(node).reads != "computed":
                 continue
             for use in uses:
                 producer, consumer = self.group_of[use.value.node], self.group_of[node]
@@ -96,7 +98,7 @@ class _Planner:
         return found
 
     def _try_merge(self, producer: Group, consumer: Group, use: Use) -> None:
-        if producer.kind == "scatter" or producer.emitted + consumer.emitted > self.limits.ops:
+        if not producer.kind.has_epilogue or producer.emitted + consumer.emitted > self.limits.ops:
             return
         if self.order.makes_cycle(producer, consumer):
             return
@@ -191,7 +193,7 @@ class _Planner:
     def _reduces(self, node: Node) -> bool:
         """Whether a node's group is a loop with a reduction."""
         group = self.group_of.get(node)
-        return group is not None and group.kind == "loop" and group.has_reduction
+        return group is not None and group.kind.name == LOOP and group.has_reduction
 
     def _try_merge_siblings(self, user: Node, position: int, other: Node, other_position: int) -> None:
         a, b = self.group_of[user], self.group_of[other]
@@ -212,18 +214,19 @@ def _add_places(group: Group, places: Places) -> None:
 
 
 def _views_to_materialize(graph: Graph) -> set[Node]:
-    """Free nodes whose values must lie in memory: graph results, and operands that a contraction can't address."""
+    """Free nodes whose values must lie in memory: graph results, and operands that a kernel can't address."""
     chosen = {value.node for value in graph.roots() if is_free(value.node)}
     for node in graph.toposort():
-        if node.op.name in CONTRACTIONS:
-            for operand in node.operands:
-                if is_free(operand.node) and not _is_addressable(operand):
-                    chosen.add(operand.node)
+        if node.op.kernel_kind is None or (reads := kind_of(node).reads) == "computed":
+            continue
+        for operand in node.operands:
+            if is_free(operand.node) and not (is_leaf(operand.node) or reads == "strided" and _is_addressable(operand)):
+                chosen.add(operand.node)
     return chosen
 
 
 def _is_addressable(operand: Value) -> bool:
-    """Whether affine strides lead from a contraction's operand to memory."""
+    """Whether affine strides lead from a kernel's operand to memory."""
     index: IndexTuple | None = identity(operand.type.static_shape)
     while is_view(operand.node):
         assert index is not None

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final
 
+from flambeau.errors import GraphError
 from flambeau.ir import ops
 from flambeau.ir.graph import Node
+from flambeau.ir.kinds import Kind, kind_named
 from flambeau.passes.lowering.spaces import IndexTuple, is_view
 
-Kind = Literal["loop", "contraction", "scatter"]
 Place = tuple[IndexTuple, int | None]           # an index, and the guard under which it is read
-CONTRACTIONS = ("matmul", "conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+LOOP: Final = "loop"                            # the kind that this pass makes larger; others it may add loops to
 
 
 def kind_of(node: Node) -> Kind:
-    if node.op.name in CONTRACTIONS:
-        return "contraction"
-    return "loop" if node.op.is_pointwise or isinstance(node.op, ops.Reduction) else "scatter"
+    """The kind of kernel that computes a node. Raises GraphError if none does."""
+    name = node.op.kernel_kind
+    if name is None:
+        raise GraphError(f"{node.op.name} is computed by no kernel, and is still there after decompose",
+                         where=str(node.loc) if node.loc else None)
+    return kind_named(name)
 
 
 def is_leaf(node: Node) -> bool:
@@ -50,7 +54,7 @@ class Group:
     inlined: set[Node] = field(default_factory=set)
     pinned: int = 0                     # masks of nodes:
     members: int = 0
-    contracted: int = 0                 # matmuls and convolutions
+    of_memory: int = 0                  # whose operands must lie in memory: matmuls, convolutions
     readers: int = 0                    # what reads a member, members included
     pinned_readers: int = 0             # what reads a pinned member
     before: int = 0                     # every node of every group that must come first
@@ -72,7 +76,7 @@ class Group:
 
     @property
     def is_elementwise(self) -> bool:
-        return self.kind == "loop" and not self.reads
+        return self.kind.name == LOOP and not self.reads
 
     def nodes(self) -> Iterator[Node]:
         yield from self.anchor
@@ -81,7 +85,7 @@ class Group:
     def join(self, other: Group) -> None:
         """Take over the other group's nodes, as far as masks and costs tell."""
         self.pinned |= other.pinned
-        self.contracted |= other.contracted
+        self.of_memory |= other.of_memory
         self.readers |= other.readers
         self.pinned_readers |= other.pinned_readers
         self.members |= other.members

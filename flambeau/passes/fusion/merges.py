@@ -14,7 +14,7 @@ from math import prod
 from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index_maps import Index, Symbol, linearize
-from flambeau.passes.fusion.groups import Group
+from flambeau.passes.fusion.groups import LOOP, Group
 from flambeau.passes.fusion.limits import Limits
 from flambeau.passes.lowering.spaces import (
     FREE,
@@ -83,7 +83,7 @@ class SameSpace:
 def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
                crossing: Sequence[Use]) -> SameSpace | None:
     """crossing: every use by the consumer of a value that is pinned if the two are merged."""
-    if consumer.kind != "loop" or (producer.kind == "contraction" and consumer.has_reduction):
+    if consumer.kind.name != LOOP or (producer.kind.name != LOOP and consumer.has_reduction):
         return None
     target = operand_index(consumer, use.user, use.position)
     pushed = producer.anchor.get(use.value.node)
@@ -188,7 +188,7 @@ def _reads_at_anchor(producer: Group, consumer: Group, use: Use, binding: Bindin
 
 def may_inline(producer: Group, consumer: Group, roots: int, limits: Limits) -> bool:
     """Whether the producer may be recomputed wherever the consumer reads it. roots: what must lie in memory."""
-    if not producer.is_elementwise or producer.members & roots or producer.readers & consumer.contracted:
+    if not producer.is_elementwise or producer.members & roots or producer.readers & consumer.of_memory:
         return False
     if producer.readers & ~producer.members & ~consumer.members:
         return False

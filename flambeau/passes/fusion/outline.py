@@ -68,7 +68,7 @@ def _read_groups(node: Node, group_of: Mapping[Node, Group]) -> Iterable[Group]:
 
 def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[Node, Group],
                    new_of: dict[Value, Value], roots: set[Value]) -> None:
-    region = Graph(name=f"{group.kind}_region")
+    region = Graph(name=f"{group.kind.name}_region")
     members = _members(group, group_of)
     inner_of: dict[Value, Value] = {}
     operands: list[Value] = []
@@ -85,11 +85,12 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
                if v in roots or _is_read_outside(graph, v, group, group_of)]
     region.outputs = [inner_of[v] for v in outputs]
     if not outputs:
-        raise VerificationError(f"a {group.kind} group of {[n.op.name for n in members]} computes nothing that is read")
+        raise VerificationError(f"a {group.kind.name} group of {[n.op.name for n in members]} computes nothing that is "
+                                "read")
     anchors = tuple([_plain(group.anchor[v.node]) for v in outputs])
     reductions = [node for node in members if node in group.reads]
     rows = tuple([(_plain(group.anchor[node]), _plain(group.reads[node])) for node in reductions])
-    op = ops.Fusion(group.kind, group.extents, tuple(sorted(group.reduced)), anchors, rows)
+    op = ops.Fusion(group.kind.name, group.extents, tuple(sorted(group.reduced)), anchors, rows)
     first = max(group.anchor, key=lambda node: node.seq)
     made = fused.append(op, operands, loc=first.loc, phase=first.phase, regions=(region,))
     new_of.update(zip(outputs, made.results, strict=True))

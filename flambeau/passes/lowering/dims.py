@@ -7,34 +7,14 @@ updates of differently shaped parameters are one piece of machine code.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
 from flambeau.ir import dtypes as dt
-from flambeau.ir.kernel import Address, ContractionKernel, Instr, LoopKernel, Stage
+from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel
 from flambeau.passes.lowering.loops import AFFINE
 
-K = TypeVar("K", LoopKernel, ContractionKernel)
-
-
-def addresses(kernel: LoopKernel) -> Iterator[Address]:
-    """Every address of the kernel, those of `affine` index values included."""
-    for stage in kernel.stages:
-        for instr in stage.body:
-            if isinstance(instr.attr, Address):
-                yield instr.attr
-        for store in stage.stores:
-            yield store.address
-
-
-def map_addresses(kernel: LoopKernel, function: Callable[[Address], Address]) -> LoopKernel:
-    stages = []
-    for stage in kernel.stages:
-        body = tuple([replace(i, attr=function(i.attr)) if isinstance(i.attr, Address) else i for i in stage.body])
-        stores = tuple([replace(s, address=function(s.address)) for s in stage.stores])
-        stages.append(replace(stage, body=body, stores=stores))
-    return replace(kernel, stages=tuple(stages))
+K = TypeVar("K", bound=Kernel)
 
 
 def collapse(kernel: LoopKernel) -> LoopKernel:
@@ -53,7 +33,7 @@ def _composes(kernel: LoopKernel, outer: int, inner: int) -> bool:
         return False
     extent = kernel.extents[inner]
     assert isinstance(extent, int), "sizes become symbolic after dims are merged"
-    return all(a.stride_of(outer) == extent * a.stride_of(inner) for a in addresses(kernel))
+    return all(a.stride_of(outer) == extent * a.stride_of(inner) for a in kernel.addresses())
 
 
 def _merge(kernel: LoopKernel, outer: int) -> LoopKernel:
@@ -62,23 +42,18 @@ def _merge(kernel: LoopKernel, outer: int) -> LoopKernel:
     extents = kernel.extents
     merged = (*extents[:outer], extents[outer] * extents[inner], *extents[inner + 1:])  # type: ignore[operator]
 
-    def renumber(address: Address) -> Address:
-        strides = tuple([(d - (d >= inner), s) for d, s in address.strides if d != outer])
-        return replace(address, strides=strides)
-
-    stages = tuple([replace(s, dims=tuple([d - (d >= inner) for d in s.dims if d != outer])) for s in kernel.stages])
     n_parallel = kernel.n_parallel - (outer < kernel.n_parallel)
-    return map_addresses(replace(kernel, extents=merged, n_parallel=n_parallel, stages=stages), renumber)
+    moved = kernel.map(dim=lambda d: None if d == outer else d - (d >= inner))
+    return replace(moved, extents=merged, n_parallel=n_parallel)
 
 
 def expand_affine(kernel: K) -> K:
     """Turn `affine` pseudo-instructions into index, mul and add."""
-    stages = kernel.stages if isinstance(kernel, LoopKernel) else (kernel.epilogue,)
-    if all(instr.op != AFFINE for stage in stages for instr in stage.body):
+    if all(instr.op != AFFINE for instr in kernel.instrs()):
         return kernel
-    next_id = 1 + max([i.id for i in kernel.instrs()] + [r.id for s in stages for r in s.reductions], default=0)
+    next_id = 1 + max([i.id for i in kernel.instrs()] + [r.id for s in kernel.code for r in s.reductions], default=0)
     made = []
-    for stage in stages:
+    for stage in kernel.code:
         body: list[Instr] = []
         for instr in stage.body:
             if instr.op != AFFINE:
@@ -86,7 +61,7 @@ def expand_affine(kernel: K) -> K:
                 continue
             next_id = _expand(instr, body, next_id)
         made.append(replace(stage, body=tuple(body)))
-    return replace(kernel, stages=tuple(made)) if isinstance(kernel, LoopKernel) else replace(kernel, epilogue=made[0])
+    return kernel.with_code(made)
 
 
 def _expand(instr: Instr, body: list[Instr], next_id: int) -> int:
@@ -118,7 +93,7 @@ def with_runtime_size(kernel: LoopKernel) -> tuple[LoopKernel, tuple[int, ...]]:
     (size,) = kernel.extents
     assert isinstance(size, int)
     walked, pointed_at = set(), set()
-    for address in addresses(kernel):
+    for address in kernel.addresses():
         if address.dynamic or address.guard is not None:
             return kernel, ()
         if address.strides == ((0, 1),) and address.offset == 0:
@@ -137,25 +112,7 @@ def with_runtime_size(kernel: LoopKernel) -> tuple[LoopKernel, tuple[int, ...]]:
     return replace(kernel, params=tuple(params), extents=("n",)), (size,)
 
 
-def canonical_stages(kernel: LoopKernel) -> tuple[Stage, ...]:
-    """The stages with ids renumbered from 0 in order, so that equal kernels have equal text."""
+def renumbered(kernel: K) -> K:
+    """The kernel with ids from 0 in the order of its code, so that equal kernels have equal text."""
     number: dict[int, int] = {}
-
-    def of(id: int) -> int:
-        return number.setdefault(id, len(number))
-
-    def address(a: Address) -> Address:
-        return replace(a, dynamic=tuple([(of(v), s) for v, s in a.dynamic]),
-                       guard=None if a.guard is None else of(a.guard))
-
-    stages = []
-    for stage in kernel.stages:
-        body = []
-        for i in stage.body:
-            operands = tuple([of(o) for o in i.operands])
-            attr = address(i.attr) if isinstance(i.attr, Address) else i.attr
-            body.append(Instr(of(i.id), i.op, i.dtype, operands, attr))
-        stores = tuple([replace(s, address=address(s.address), value=of(s.value)) for s in stage.stores])
-        reductions = tuple([replace(r, value=of(r.value), id=of(r.id)) for r in stage.reductions])
-        stages.append(Stage(stage.dims, tuple(body), reductions, stores))
-    return tuple(stages)
+    return kernel.map(value=lambda id: number.setdefault(id, len(number)))

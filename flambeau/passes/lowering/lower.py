@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage, Store
+from flambeau.ir.kinds import kind_named
 from flambeau.ir.target import Target
 from flambeau.ir.types import TensorType
 from flambeau.passes.cpu.split_reductions import split_reductions
-from flambeau.passes.lowering.contractions import ContractionLowering
-from flambeau.passes.lowering.dims import canonical_stages, collapse, expand_affine, with_runtime_size
-from flambeau.passes.lowering.loops import Lowered, RegionLowering
-from flambeau.passes.lowering.scatters import ScatterLowering
+from flambeau.passes.lowering.dims import collapse, expand_affine, renumbered, with_runtime_size
+from flambeau.passes.lowering.loops import Lowered
 from flambeau.passes.lowering.undivide import undivide
-
-_LOWERING = {"loop": RegionLowering, "contraction": ContractionLowering, "scatter": ScatterLowering}
 
 
 @dataclass(frozen=True)
@@ -35,42 +32,39 @@ def lower(graph: Graph, target: Target) -> list[Call]:
 
 
 def lower_fusion(node: Node, name: str, target: Target) -> list[Call]:
-    """One fusion as a kernel, or as several where that gives the target's cores more to do."""
-    assert isinstance(node.op, ops.Fusion)
-    lowered = _LOWERING[node.op.kind](node, name).lower()
-    if not isinstance(lowered.kernel, LoopKernel):
-        (epilogue,) = undivide((lowered.kernel.epilogue,))
-        return [Call(expand_affine(replace(lowered.kernel, epilogue=epilogue)), lowered.buffers, (), node.phase)]
-    whole = collapse(replace(lowered.kernel, stages=undivide(lowered.kernel.stages)))
-    return [_finished(kernel, buffers, node.phase)
-            for kernel, buffers in split_reductions(whole, lowered.buffers, target)]
+    """One fusion as its kind lowers it: a call, or several where that gives the target's cores more to do."""
+    assert isinstance(node.op, ops.Fusion), f"{node!r} is no fusion"
+    calls: list[Call] = kind_named(node.op.kind).lower(node, name, target)
+    return calls
+
+
+def lower_loops(lowered: Lowered, phase: str, target: Target) -> list[Call]:
+    """What a region is in loops, with few and long dims, as one call or several."""
+    assert isinstance(lowered.kernel, LoopKernel)
+    whole = collapse(lowered.kernel.with_code(undivide(lowered.kernel.code)))
+    return [_finished(kernel, buffers, phase) for kernel, buffers in split_reductions(whole, lowered.buffers, target)]
+
+
+def lower_contraction(lowered: Lowered, phase: str) -> list[Call]:
+    """A contraction and its epilogue."""
+    kernel = lowered.kernel.with_code(undivide(lowered.kernel.code))
+    return [Call(expand_affine(kernel), lowered.buffers, (), phase)]
 
 
 def _finished(kernel: LoopKernel, buffers: tuple[Value, ...], phase: str) -> Call:
     kernel, sizes = with_runtime_size(expand_affine(collapse(kernel)))
-    return _without_unread(Call(replace(kernel, stages=canonical_stages(kernel)), buffers, sizes, phase))
+    return _without_unread(Call(renumbered(kernel), buffers, sizes, phase))
 
 
 def _without_unread(call: Call) -> Call:
     """Drop params that nothing in the kernel addresses (operands whose elements folded away)."""
     kernel = call.kernel
-    if not isinstance(kernel, LoopKernel):
+    kept = sorted({address.buffer for address in kernel.addresses()})
+    if len(kept) == len(kernel.params):
         return call
-    used = {i.attr.buffer for i in kernel.instrs() if isinstance(i.attr, Address)}
-    used |= {s.address.buffer for stage in kernel.stages for s in stage.stores}
-    if len(used) == len(kernel.params):
-        return call
-    kept = sorted(used)
     number = {old: new for new, old in enumerate(kept)}
-
-    def moved(address: Address) -> Address:
-        return replace(address, buffer=number[address.buffer])
-
-    stages = tuple([replace(
-        s, body=tuple([replace(i, attr=moved(i.attr)) if isinstance(i.attr, Address) else i for i in s.body]),
-        stores=tuple([replace(t, address=moved(t.address)) for t in s.stores])) for s in kernel.stages])
-    params = tuple([kernel.params[n] for n in kept])
-    return replace(call, kernel=replace(kernel, params=params, stages=stages),
+    moved = kernel.map(address=lambda a: replace(a, buffer=number[a.buffer]))
+    return replace(call, kernel=replace(moved, params=tuple([kernel.params[n] for n in kept])),
                    buffers=tuple([call.buffers[n] for n in kept]))
 
 
@@ -83,4 +77,4 @@ def copy_call(source: Value, target: Value) -> Call:
     return Call(LoopKernel("copy", params, ("n",), 1, (stage,)), (source, target), (source.type.numel,))
 
 
-__all__ = ["Call", "Lowered", "TensorType", "copy_call", "lower", "lower_fusion"]
+__all__ = ["Call", "Lowered", "TensorType", "copy_call", "lower", "lower_contraction", "lower_fusion", "lower_loops"]

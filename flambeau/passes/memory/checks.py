@@ -31,7 +31,7 @@ def failing_calls(calls: Sequence[Call]) -> list[int]:
     found: list[int] = []
     checked: dict[Value, int] = {}              # indices known to be in range -> for what size
     for number, call in enumerate(calls):
-        if not any(instr.op == "check" for instr in call.kernel.instrs()):
+        if not call.kernel.can_fail:
             continue
         bounds = _bounds(call)
         if any(b is None or checked.get(b.indices, b.size + 1) > b.size for b in bounds):
@@ -68,7 +68,8 @@ def early_checks(calls: Sequence[Call], late: Sequence[int]) -> list[Call]:
 def _bounds(call: Call) -> list[_Bound | None]:
     """What each check of the call asks; None for anything but a range of loaded indices."""
     made: dict[int, Instr] = {instr.id: instr for instr in call.kernel.instrs()}
-    return [_bound(call, made, instr) for instr in made.values() if instr.op == "check"]
+    found = [_bound(call, made, instr) for instr in made.values() if instr.op == "check"]
+    return found or [None]                      # whatever it is that a kernel without code checks
 
 
 def _bound(call: Call, made: dict[int, Instr], check: Instr) -> _Bound | None:
@@ -91,7 +92,7 @@ def _bound(call: Call, made: dict[int, Instr], check: Instr) -> _Bound | None:
 def _walks_whole_buffer(kernel: Kernel, address: Address) -> bool:
     """Whether the address meets every element of its buffer, as far as nested strides tell."""
     elements = kernel.params[address.buffer].elements
-    if isinstance(kernel, LoopKernel) and kernel.sizes:
+    if kernel.sizes:
         return address.strides == ((0, 1),) and address.offset == 0 and elements == kernel.extents[0]
     reached = 1
     for dim, stride in sorted(address.strides, key=lambda pair: pair[1]):

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from flambeau.errors import VerificationError
 from flambeau.ir.graph import Graph, Value
-from flambeau.ir.kernel import Address, ContractionKernel, Kernel, LoopKernel
 from flambeau.passes.lowering.lower import Call
 from flambeau.passes.memory.checks import early_checks, failing_calls
 
@@ -125,24 +124,4 @@ def may_share(call: Call, read: Value, written: Value) -> bool:
     outs = [n for n, v in enumerate(call.buffers) if v is written and kernel.params[n].role == "out"]
     if len(ins) != 1 or len(outs) != 1 or kernel.params[ins[0]].elements != kernel.params[outs[0]].elements:
         return False
-    if isinstance(kernel, ContractionKernel) and ins[0] in (kernel.lhs.buffer, kernel.rhs.buffer):
-        return False
-    return _stored_where_loaded(kernel, ins[0], outs[0])
-
-
-def _stored_where_loaded(kernel: Kernel, read: int, written: int) -> bool:
-    stages = kernel.stages if isinstance(kernel, LoopKernel) else (kernel.epilogue,)
-    stored = [(number, store) for number, stage in enumerate(stages) for store in stage.stores
-              if store.address.buffer == written]
-    if len(stored) != 1 or stored[0][1].combine != "set":
-        return False
-    last, place = stored[0][0], stored[0][1].address
-    if place.dynamic or place.guard is not None:
-        return False
-    for number, stage in enumerate(stages):
-        for instr in stage.body:
-            if isinstance(instr.attr, Address) and instr.attr.buffer == read:
-                same = (instr.attr.offset, instr.attr.strides) == (place.offset, place.strides)
-                if not same or instr.attr.dynamic or instr.attr.guard is not None or number > last:
-                    return False
-    return True
+    return kernel.may_share(ins[0], outs[0])

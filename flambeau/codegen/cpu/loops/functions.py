@@ -39,8 +39,8 @@ _UNROLLED_POINTS = 4                    # sequential loops this short are writte
 _UNROLLED_INSTRS = 64                   # unless that is more code than this
 
 
-def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> list[Phase]:
-    """Add the kernel's function to `module` and say how to launch it."""
+def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> tuple[list[Phase], tuple[int, ...]]:
+    """Add the kernel's function to `module` and say how to launch it; it needs no scratch buffers."""
     assert kernel.schedule is not None, f"kernel {kernel.name} came without a schedule: passes.schedule makes one"
     plan = plan_loops(kernel, kernel.schedule, target)
     emitter = new_kernel(module, symbol, target)
@@ -51,7 +51,7 @@ def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> 
     buffers = tuple(emitter.buffer(number) for number in range(len(kernel.params)))
     scope = Scope(emitter, plan, extents, buffers)
     _LoopEmitter(scope).emit()
-    return [TaskSpace(plan).phase(symbol)]
+    return [TaskSpace(plan).phase(symbol)], ()
 
 
 Result = tuple[int, int | None, ll.Value]       # a reduction's id, the copy (None: all of them), its value

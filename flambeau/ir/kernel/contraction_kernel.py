@@ -1,0 +1,193 @@
+"""The kernel of sums of products: acc[b, m, n] = sum over k of lhs[b, m, k] * rhs[b, k, n].
+
+Every role is a list of dims with static strides, so GEMM, batched GEMM, convolution on a padded image and both its
+gradients are one thing. Then comes an epilogue, an SSA body at every (b, m, n) that reads `acc` and stores.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from flambeau.ir.dtypes import DType
+from flambeau.ir.kernel import scalar
+from flambeau.ir.kernel.base import Kernel, map_address
+from flambeau.ir.kernel.grammar import Address, Stage
+
+if TYPE_CHECKING:
+    from flambeau.ir.kernel.interpreter import Array, Machine
+    from flambeau.ir.kernel.parser import Parser
+    from flambeau.ir.kernel.text import Printer
+    from flambeau.ir.kernel.verifier import Checker
+
+__all__ = ["ContractionKernel", "ContractionSchedule"]
+
+
+@dataclass(frozen=True, slots=True)
+class ContractionSchedule:
+    """m_tile: how many points of each m dim (outer to inner) one register tile takes; n_vectors: vectors of the
+    innermost n dim in a tile; pack_rhs / pack_lhs: copy the operand into tile order in scratch first; k_block:
+    points of the flattened k dims per pass (0: all at once); split_k: partial sums over so many slices of k, added in order
+    by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes;
+    vectors: the role whose innermost dim is walked in vectors. With "k" (dot products; both operands contiguous
+    along the innermost k dim) n_vectors counts columns of the tile; prefetch: ask for rhs that many points of k
+    ahead (0: do not); grain, parallel as in LoopSchedule."""
+
+    m_tile: tuple[int, ...]
+    n_vectors: int
+    pack_rhs: bool = False
+    pack_lhs: bool = False
+    k_block: int = 0
+    split_k: int = 1
+    m_block: int = 1
+    n_block: int = 1
+    vectors: Literal["n", "k"] = "n"
+    prefetch: int = 0
+    grain: int = 1
+    parallel: bool = True
+
+
+@dataclass(frozen=True)
+class ContractionKernel(Kernel):
+    """acc = sum over k of lhs * rhs in `acc_dtype`, then `epilogue` (a Stage with dims ()) at every (batch, m, n).
+
+    Address strides are keyed by dim number: lhs over batch+m+k, rhs over batch+k+n, epilogue over batch+m+n. Lists of
+    dims run outer to inner. The innermost n dim is the vector dim."""
+
+    keyword: ClassVar[str] = "contraction"
+    schedule_type: ClassVar[type | None] = ContractionSchedule
+
+    extents: tuple[int, ...]
+    batch: tuple[int, ...]
+    m: tuple[int, ...]
+    n: tuple[int, ...]
+    k: tuple[int, ...]
+    lhs: Address
+    rhs: Address
+    acc_dtype: DType
+    epilogue: Stage
+    schedule: ContractionSchedule | None = field(default=None, kw_only=True)
+
+    @property
+    def code(self) -> tuple[Stage, ...]:
+        return (self.epilogue,)
+
+    def with_code(self, code: Sequence[Stage]) -> Self:
+        (epilogue,) = code
+        return replace(self, epilogue=epilogue)
+
+    def walked(self, stage: Stage) -> tuple[int, ...]:
+        return (*self.batch, *self.m, *self.n)
+
+    def addresses(self) -> Iterator[Address]:
+        yield from (self.lhs, self.rhs)
+        yield from super().addresses()
+
+    def map(self, *, address: Callable[[Address], Address] | None = None, value: Callable[[int], int] | None = None,
+            dim: Callable[[int], int | None] | None = None) -> Self:
+        lhs, rhs = (map_address(operand, address=address, dim=dim) for operand in (self.lhs, self.rhs))
+        kernel = replace(super().map(address=address, value=value, dim=dim), lhs=lhs, rhs=rhs)
+        if dim is None:
+            return kernel
+        batch, m, n, k = (tuple([new for d in role if (new := dim(d)) is not None])
+                          for role in (self.batch, self.m, self.n, self.k))
+        return replace(kernel, batch=batch, m=m, n=n, k=k)
+
+    def may_share(self, read: int, written: int) -> bool:
+        return read not in (self.lhs.buffer, self.rhs.buffer) and super().may_share(read, written)
+
+    # Text
+
+    def lines(self, printer: Printer) -> Iterator[str]:
+        if self.extents:
+            yield f"  dims {', '.join(printer.extents(self.extents))}"
+        for keyword, dims in (("batch", self.batch), ("m", self.m), ("n", self.n), ("k", self.k)):
+            if dims:
+                yield f"  {keyword} {printer.dims(dims)}"
+        yield f"  sum {printer.address(self.lhs)} * {printer.address(self.rhs)} : {self.acc_dtype}"
+        yield from printer.stage("epilogue", self.epilogue)
+
+    @classmethod
+    def read(cls, parser: Parser, name: str) -> Self:
+        cursor = parser.cursor
+        extents: Any = cursor.optional("dims", lambda: parser.extents(0, static=True))
+        batch, m, n, k = (cursor.optional(role, lambda: cursor.listed(cursor.dim)) for role in ("batch", "m", "n", "k"))
+        cursor.require("sum")
+        lhs = parser.address()
+        cursor.require("*")
+        rhs = parser.address()
+        acc_dtype = parser.result_dtype()
+        epilogue = parser.stage("epilogue")
+        return cls(name, tuple(parser.params), extents, batch, m, n, k, lhs, rhs, acc_dtype, epilogue)
+
+    # Rules
+
+    def check(self, checker: Checker) -> None:
+        roles = (*self.batch, *self.m, *self.n, *self.k)
+        for dim, times in Counter(roles).items():
+            if not 0 <= dim < len(self.extents):
+                checker.fail(f"there is no dim %i{dim}")
+            if times > 1:
+                checker.fail(f"dim %i{dim} has {times} roles")
+        for dim in set(range(len(self.extents))) - set(roles):
+            if self.extents[dim] != 1:
+                checker.fail(f"dim %i{dim}, of extent {self.extents[dim]}, has no role")
+        if not (self.acc_dtype.is_floating_point or self.acc_dtype.is_integer):
+            checker.fail(f"{self.acc_dtype} has no sum")
+        # an operand without the empty dim in its strides is not read either
+        checker.reads_nothing = 0 in self.extents
+        self._check_operand(checker, "lhs", self.lhs, (*self.batch, *self.m, *self.k))
+        self._check_operand(checker, "rhs", self.rhs, (*self.batch, *self.k, *self.n))
+        self._check_epilogue(checker)
+        if self.schedule is not None:
+            checker.place = "schedule"
+            self._check_schedule(checker, self.schedule)
+
+    def _check_operand(self, checker: Checker, side: str, address: Address, dims: Sequence[int]) -> None:
+        if address.dynamic or address.guard is not None:
+            checker.fail("an operand has neither gathered indices nor a guard", side)
+        checker.check_address(address, set(dims), side)
+        checker.check_read(address.buffer, side)
+        dtype = self.params[address.buffer].dtype
+        if dtype.kind != self.acc_dtype.kind or dtype.itemsize > self.acc_dtype.itemsize:
+            checker.fail(f"{dtype} products cannot be summed in {self.acc_dtype}", side)
+
+    def _check_epilogue(self, checker: Checker) -> None:
+        checker.place = "epilogue"
+        if self.epilogue.dims or self.epilogue.reductions:
+            checker.fail("it walks no dims of its own and reduces nothing")
+        checker.check_stage(self.epilogue, set(self.walked(self.epilogue)), self.acc_dtype)
+        for side, address in (("lhs", self.lhs), ("rhs", self.rhs)):
+            if address.buffer in checker.stored:
+                checker.fail(f"stores to param {self.params[address.buffer].name}, which is the {side}")
+
+    def _check_schedule(self, checker: Checker, schedule: ContractionSchedule) -> None:
+        checker.require_positive(schedule, ("n_vectors", "split_k", "m_block", "n_block", "grain"))
+        tile = schedule.m_tile
+        if len(tile) != len(self.m) or not all(checker.is_count(rows) and rows for rows in tile):
+            checker.fail(f"m_tile={tile} does not give a positive size for each of the {len(self.m)} m dims")
+        if not checker.is_count(schedule.k_block):
+            checker.fail(f"k_block={schedule.k_block!r} is no number of points")
+        if schedule.vectors == "k" and not self.k:          # without n dims there is one column, which "n" allows
+            checker.fail("vectors='k', but there are no k dims")
+
+    # Meaning
+
+    def run(self, machine: Machine) -> None:
+        points = self.walked(self.epilogue)
+        if 0 in machine.shape(points):
+            return
+        batch, m, n, k = (prod(machine.shape(dims)) for dims in (self.batch, self.m, self.n, self.k))
+        lhs = self._operand(machine, self.lhs, (*self.batch, *self.m, *self.k)).reshape(batch, m, k)
+        rhs = self._operand(machine, self.rhs, (*self.batch, *self.k, *self.n)).reshape(batch, k, n)
+        acc = scalar.rounded(np.matmul(lhs, rhs).reshape(machine.shape(points)), self.acc_dtype)
+        machine.run_stage(self.epilogue, points, len(points), {}, acc)
+
+    def _operand(self, machine: Machine, address: Address, dims: tuple[int, ...]) -> Array:
+        """The operand at every point of `dims`, in the type its products are summed in."""
+        cast = scalar.cast(machine.loaded(address, dims), self.acc_dtype)
+        return cast.astype(np.float64) if self.acc_dtype.kind == "float" else cast

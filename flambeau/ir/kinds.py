@@ -1,0 +1,95 @@
+"""Kinds of kernel, by name. An op names the kind that computes it (`Op.kernel_kind`), a kernel's text starts with it.
+
+A `Kind` is all that the stages of compilation need to know: how fusion treats the op, what a fused group is lowered to,
+and how each backend schedules and emits the kernel. `flambeau.kinds` lists those there are and fills this table; each is
+loaded when it is first asked for.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from flambeau.errors import GraphError, UnsupportedError
+
+if TYPE_CHECKING:
+    from flambeau.ir.kernel import Kernel
+    from flambeau.ir.target import Target
+
+__all__ = ["Implementation", "Kind", "kernel_classes", "kernel_named", "kind_named", "kind_of", "register_kind"]
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """How one backend runs the kernels of a kind.
+
+    emit: makes code, in the backend's own terms; for "cpu" `emit(kernel, module, symbol, target)` adds functions to an
+    LLVM module, their names beginning with `symbol`, and gives (phases, bytes of each scratch buffer). schedule: the
+    kernel with its schedule chosen. weight: those that take longest to compile have the greatest, and go first."""
+
+    emit: Callable[..., Any]
+    schedule: Callable[[Any, Target], Kernel] | None = None
+    weight: int = 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """kernel: the class of its kernels; its `keyword` is `name`, but for a kind that lowers to kernels of another.
+
+    lower: a fused group, as a fusion node, to kernel calls; see `passes.lowering.lower`.
+    reads: what its operands are once fused. "whole": values in memory, row-major. "strided": memory seen through views
+    with strides. "computed": anything that has a value at an index, so that cheap ops are computed where it reads them.
+    has_epilogue: elementwise ops that read its result may join it. A kind that reads whole values and has no epilogue
+    is fused with nothing: its group is the op alone.
+    implementations: by the name of the backend. The backend "interpret" needs none, since a kernel has a meaning."""
+
+    name: str
+    kernel: type[Kernel]
+    lower: Callable[..., Any]
+    reads: Literal["whole", "strided", "computed"] = "whole"
+    has_epilogue: bool = False
+    implementations: Mapping[str, Implementation] = field(default_factory=dict)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether its op is fused with no other."""
+        return self.reads == "whole" and not self.has_epilogue
+
+    def implementation(self, backend: str) -> Implementation:
+        """Raises UnsupportedError where there is none."""
+        if backend not in self.implementations:
+            known = ", ".join(sorted(self.implementations)) or "interpret"
+            raise UnsupportedError(f"there is no code for {self.name} kernels on the backend {backend!r}",
+                                   hint=f"backends that have it: {known}")
+        return self.implementations[backend]
+
+
+_KINDS: Final[dict[str, Callable[[], Kind]]] = {}
+
+
+def register_kind(name: str, load: Callable[[], Kind]) -> None:
+    """Add a kind, made when it is first asked for. A name can be taken over, so that a notebook cell runs twice."""
+    _KINDS[name] = load
+
+
+def kind_named(name: str) -> Kind:
+    """Raises GraphError if there is no such kind."""
+    if name not in _KINDS:
+        raise GraphError(f"there is no kind of kernel called {name!r}; known are {', '.join(_KINDS)}")
+    return _KINDS[name]()
+
+
+def kind_of(kernel: Kernel) -> Kind:
+    """The kind whose kernels these are."""
+    return kind_named(kernel.keyword)
+
+
+def kernel_named(keyword: str) -> type[Kernel] | None:
+    """The class of kernels whose text starts with `keyword`."""
+    kernel = _KINDS[keyword]().kernel if keyword in _KINDS else None
+    return kernel if kernel is not None and kernel.keyword == keyword else None
+
+
+def kernel_classes() -> dict[str, type[Kernel]]:
+    """Every class of kernels, by its keyword."""
+    return {load().kernel.keyword: load().kernel for load in _KINDS.values()}
