@@ -65,7 +65,8 @@ NAMES: Final = {
     linalg: (
         "addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "ger", "inner", "matmul", "mm", "mv", "outer", "trace",
         "vdot"),
-    sorting: ("argsort", "kthvalue", "median", "msort", "sort", "topk", "unique"),
+    sorting: ("argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "nanquantile", "quantile", "sort", "topk",
+              "unique"),
     creation: ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"),
     activations: ("prelu", "relu"),
 }

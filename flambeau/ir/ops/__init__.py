@@ -94,6 +94,7 @@ from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Pro
 from flambeau.ir.ops.resampling import Resample, weighted_sums
 from flambeau.ir.ops.scans import Cumsum
 from flambeau.ir.ops.slices import Concat, Pad, Slice, UpdateSlice
+from flambeau.ir.ops.sorting import Median, Sort
 from flambeau.ir.ops.sources import Constant, Iota, Literal, RandomBits, literal
 from flambeau.ir.ops.structural import Custom, Fusion
 from flambeau.ir.ops.views import Broadcast, Diagonal, Flip, Permute, Reshape
