@@ -1,71 +1,142 @@
-"""Planned calls and built kernels -> Program: every value's home becomes a slot, every phase of a call a launch."""
+"""Planned calls and built kernels -> Program: every value's home becomes a slot, every phase of a call a launch, and the
+plan's order a tree of steps (`passes.memory.order`, `runtime.program`)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from flambeau.backends import Backend, BuiltKernel
+from flambeau.codegen.artifact import Phase, TaskDim
+from flambeau.ir import dtypes as dt
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.kernel import Kernel
-from flambeau.passes.lowering.lower import Call
+from flambeau.ir.types import TensorType
+from flambeau.passes.memory.order import Chosen, Order, Repeated
 from flambeau.passes.memory.plan import Home, MemoryPlan
-from flambeau.runtime.program import Launch, Program, Slot
-from flambeau.verified import Step
+from flambeau.runtime.program import (
+    Blocks,
+    Branch,
+    Extent,
+    HostCall,
+    Launch,
+    Loop,
+    Program,
+    Signature,
+    Slot,
+    Step,
+    TensorSpec,
+)
+from flambeau.runtime.program_check import check_program
+from flambeau.verified import Step as VerifiedStep
 
-__all__ = ["link", "separate_steps"]
+__all__ = ["launches_of", "link", "separate_steps"]
 
 _MOST_CHUNKS = 1 << 31              # of one launch: the thread pool counts them in 32 bits
 
 
 def link(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel]) -> tuple[Program, list[int]]:
-    """The plan as data for the runtime, and the call behind each launch."""
-    slots: dict[tuple[str, int, int], int] = {}
-
-    def slot(home: Home) -> int:
-        return slots.setdefault((home.kind, home.index, home.nbytes), len(slots))
-
-    launches: list[Launch] = []
-    launch_calls: list[int] = []
-    for number, (call, kernel, scratch) in enumerate(zip(memory.calls, built, memory.scratch, strict=True)):
-        buffers = [slot(memory.home_of[v]) for v in call.buffers] + [slot(home) for home in scratch]
-        launches += _launches(call, kernel, buffers)
-        launch_calls += [number] * len(kernel.phases)
-    kinds = [v.node.op.kind for v in graph.inputs]              # type: ignore[attr-defined]
+    """The plan as data for the runtime, and the call behind each launch. built: the kernel of each call."""
+    linked = _Linked(memory, built)
+    steps = linked.steps(tuple(range(len(memory.calls))) if memory.order is None else memory.order)
     program = Program(
-        tuple([Slot(kind, index, nbytes) for kind, index, nbytes in slots]),      # type: ignore[arg-type]
-        tuple(launches), memory.arena_bytes, kinds.count("arg"), kinds.count("state"), kinds.count("scalar"),
-        tuple([v.type.nbytes for v in graph.outputs]), tuple([_bytes(v) for v in memory.constants]),
-        writes_state=bool(graph.writes))
-    program.check()
-    return program, launch_calls
+        tuple([Slot(kind, index, nbytes) for kind, index, nbytes in linked.slots]),      # type: ignore[arg-type]
+        steps, _signature(graph), memory.arena_bytes, tuple([_bytes(v) for v in memory.constants]),
+        writes_state=bool(graph.writes), locations=tuple(linked.locations))
+    check_program(program)
+    return program, linked.launch_calls
 
 
-def _launches(call: Call, kernel: BuiltKernel, slots: Sequence[int]) -> list[Launch]:
-    """One launch for each phase of the call's kernel. slots: those of its buffers, then of its scratch."""
-    made = []
-    for phase in kernel.phases:
-        tasks = phase.task_count(call.sizes)
-        errors = tuple([(status, _located(message, call.kernel)) for status, message in phase.errors])
-        grain = max(phase.grain, tasks // _MOST_CHUNKS + 1)
-        made.append(Launch(phase.symbol, tasks, grain, phase.parallel and tasks > grain,
-                           tuple([slots[p] for p in phase.params]), call.sizes, errors))
+class _Linked:
+    """Slots, locations, and the call behind each launch, as steps are made."""
+
+    def __init__(self, memory: MemoryPlan, built: Sequence[BuiltKernel]) -> None:
+        self.memory, self.built = memory, built
+        self.slots: dict[tuple[str, int, int], int] = {}
+        self.locations: dict[str, int] = {}
+        self.launch_calls: list[int] = []
+
+    def steps(self, order: Order) -> tuple[Step, ...]:
+        made: list[Step] = []
+        for item in order:
+            match item:
+                case Repeated(condition, body):
+                    made.append(Loop(self.slot(self.memory.home_of[condition]), self.steps(body)))
+                case Chosen(condition, then, otherwise):
+                    slot = self.slot(self.memory.home_of[condition])
+                    made.append(Branch(slot, self.steps(then), self.steps(otherwise)))
+                case number:
+                    made += self.launches(number)
+        return tuple(made)
+
+    def launches(self, number: int) -> list[Launch | HostCall]:
+        call, kernel = self.memory.calls[number], self.built[number]
+        homes = [*[self.memory.home_of[v] for v in call.buffers], *self.memory.scratch[number]]
+        where = _where(call.kernel)
+        location = self.locations.setdefault(where, len(self.locations)) if where else None
+        self.launch_calls += [number] * len(kernel.phases)
+        return launches_of(kernel.phases, [self.slot(home) for home in homes], call.sizes, location)
+
+    def slot(self, home: Home) -> int:
+        return self.slots.setdefault((home.kind, home.index, home.nbytes), len(self.slots))
+
+
+def launches_of(phases: Sequence[Phase], slots: Sequence[int], sizes: Sequence[Extent] = (),
+                location: int | None = None) -> list[Launch | HostCall]:
+    """One launch for each phase of a built kernel. slots: those of its buffers, then of its scratch. sizes: its runtime
+    extents; those that come with each call leave the task counts open."""
+    made: list[Launch | HostCall] = []
+    for phase in phases:
+        params = tuple([slots[p] for p in phase.params])
+        if phase.host:
+            made.append(HostCall(phase.symbol, params, tuple(sizes), phase.errors, location))
+            continue
+        known = [size for size in sizes if isinstance(size, int)]
+        if len(known) == len(sizes):
+            count = phase.task_count(known)
+            grain = max(phase.grain, count // _MOST_CHUNKS + 1)
+            made.append(Launch(phase.symbol, count, grain, phase.parallel and count > grain, params, tuple(known),
+                               phase.errors, location))
+        else:
+            tasks = tuple([_blocks(dim, sizes) for dim in phase.task_dims]) if phase.tasks is None else phase.tasks
+            made.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel, params, tuple(sizes), phase.errors,
+                               location))
     return made
 
 
-def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Backend) -> list[Step]:
+def _blocks(dim: TaskDim, sizes: Sequence[Extent]) -> Blocks:
+    return Blocks(dim.extent if dim.size_index is None else sizes[dim.size_index], dim.block)    # type: ignore[arg-type]
+
+
+def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Backend) -> list[VerifiedStep]:
     """Each call as a program of its own, over the addresses of its buffers and scratch."""
     made = []
     for call, kernel, scratch in zip(memory.calls, built, memory.scratch, strict=True):
-        sizes = [v.type.nbytes for v in call.buffers] + [home.nbytes for home in scratch]
-        launches = _launches(call, kernel, range(len(sizes)))
-        slots = tuple([Slot("arg", number, nbytes) for number, nbytes in enumerate(sizes)])
-        program = Program(slots, tuple(launches), n_args=len(sizes))
-        made.append(Step(call, backend.executable(program, [kernel] * len(launches))))
+        types = [v.type for v in call.buffers] + [_bytes_type(home.nbytes) for home in scratch]
+        where = _where(call.kernel)
+        launches = launches_of(kernel.phases, range(len(types)), call.sizes, 0 if where else None)
+        program = Program(tuple([Slot("arg", number, type.nbytes) for number, type in enumerate(types)]),
+                          tuple(launches), Signature(tuple([TensorSpec(f"buffer[{n}]", t) for n, t in enumerate(types)])),
+                          locations=(where,) if where else ())
+        made.append(VerifiedStep(call, backend.executable(program, [kernel] * len(launches))))
     return made
 
 
-def _located(message: str, kernel: Kernel) -> str:
-    where = ", ".join(kernel.locations[:3])
-    return f"{message} (in the kernel of {where})" if where else message
+def _signature(graph: Graph) -> Signature:
+    """Names and types of what a call brings."""
+    inputs: dict[str, list[TensorSpec]] = {"arg": [], "state": [], "scalar": []}
+    for value in graph.inputs:
+        op = value.node.op
+        inputs[op.kind].append(TensorSpec(op.label, value.type))                    # type: ignore[attr-defined]
+    outs = tuple([TensorSpec(f"result[{number}]", value.type) for number, value in enumerate(graph.outputs)])
+    return Signature(tuple(inputs["arg"]), tuple(inputs["state"]), tuple(inputs["scalar"]), outs)
+
+
+def _bytes_type(nbytes: int) -> TensorType:
+    return TensorType((nbytes,), dt.u8)
+
+
+def _where(kernel: Kernel) -> str:
+    """The user's lines that a kernel computes, the first of them."""
+    return ", ".join(kernel.locations[:3])
 
 
 def _bytes(constant: Value) -> bytes:

@@ -78,9 +78,9 @@ class _Memory:
     def __init__(self, executable: VerifiedExecutable, values: Sequence[float]):
         program = executable.program
         first_out = program.n_args + program.n_scalars
-        if len(values) != first_out + len(program.out_bytes) or len(executable.states) != program.n_states:
+        if len(values) != first_out + program.n_outs or len(executable.states) != program.n_states:
             raise TypeError(f"the program takes {program.n_args} argument pointers, {program.n_scalars} scalars, "
-                            f"{len(program.out_bytes)} output pointers and {program.n_states} bound states")
+                            f"{program.n_outs} output pointers and {program.n_states} bound states")
         self._scalars = [np.array(value, np.float64) for value in values[program.n_args:first_out]]
         self._consts = [np.frombuffer(data, np.uint8) for data in program.consts]
         self._arena = allocate(program.arena_bytes)

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kinds": GROUND | {"ir", "passes", "codegen"},
     "backends": GROUND | {"ir", "codegen", "runtime"},
     "verified": GROUND | {"ir", "passes", "runtime", "backends"},
-    "linking": GROUND | {"ir", "passes", "runtime", "backends", "verified"},
+    "linking": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified"},
     "compiler": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified", "linking"},
     "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "compiler"},
 }

@@ -39,7 +39,8 @@ class Phase:
     """One function of a kernel, run over tasks [0, count); phases of a kernel run one after another.
 
     tasks is None where the count depends on runtime sizes; `task_count` answers in both cases. params are the
-    buffers to pass, as kernel param numbers (scratch the backend asked for is numbered on from them).
+    buffers to pass, as kernel param numbers (scratch the backend asked for is numbered on from them). host: no code of
+    the artifact, but a function of the host under that name.
     """
 
     symbol: str
@@ -49,6 +50,7 @@ class Phase:
     parallel: bool = True
     task_dims: tuple[TaskDim, ...] = ()
     errors: tuple[tuple[int, str], ...] = ()
+    host: bool = False
 
     def task_count(self, sizes: Sequence[int] = ()) -> int:
         """How many tasks there are for these runtime sizes (in the order of `Kernel.sizes`)."""

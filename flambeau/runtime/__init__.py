@@ -26,20 +26,40 @@ if TYPE_CHECKING:
     from flambeau.runtime.cache import Cache, executables, objects
     from flambeau.runtime.executable import Executable
     from flambeau.runtime.loader import Library, LoadError, load
-    from flambeau.runtime.program import Launch, Program, Slot
+    from flambeau.runtime.program import (
+        Blocks,
+        Branch,
+        HostCall,
+        Launch,
+        Loop,
+        Program,
+        Signature,
+        SizeOf,
+        SizeSpec,
+        Slot,
+        TensorSpec,
+    )
     from flambeau.runtime.threads import default_num_threads, get_num_threads, set_num_threads
 
 __all__ = [
+    "Blocks",
+    "Branch",
     "Buffer",
     "Cache",
     "DiskCache",
     "Executable",
+    "HostCall",
     "Launch",
     "Library",
     "LoadError",
+    "Loop",
     "MemoryStats",
     "Program",
+    "Signature",
+    "SizeOf",
+    "SizeSpec",
     "Slot",
+    "TensorSpec",
     "allocate",
     "allocator",
     "as_ndarray",
@@ -63,7 +83,8 @@ _HOME: Final = {
     **dict.fromkeys(("Cache", "executables", "objects"), "cache"),
     "Executable": "executable",
     **dict.fromkeys(("Library", "LoadError", "load"), "loader"),
-    **dict.fromkeys(("Launch", "Program", "Slot"), "program"),
+    **dict.fromkeys(("Blocks", "Branch", "HostCall", "Launch", "Loop", "Program", "Signature", "SizeOf", "SizeSpec",
+                     "Slot", "TensorSpec"), "program"),
     **dict.fromkeys(("default_num_threads", "get_num_threads", "set_num_threads"), "threads"),
 }
 

@@ -24,11 +24,15 @@ class Executable:
     addresses: where each kernel symbol of the program is; keep: what holds that code alive. A program with
     states must be bound first: `bound = executable.bind_states(pointers)`.
 
-    `fast_call(*arg_pointers, *scalars, *out_pointers)` is the hot path: a native builtin that takes pointers
-    as integers (`buffer.ptr`, plus an offset for a view) and scalars as floats, runs the program and gives
-    None. It raises KernelError if a kernel fails, and TypeError, before anything runs, for a wrong number or
-    type of arguments. It does not check what the pointers point at: the caller vouches for sizes, and holds a
-    reference to every buffer until the call returns, since the GIL may be released meanwhile.
+    `fast_call(*arg_pointers, *scalars, *out_pointers, *sizes)` is the hot path: a native builtin that takes
+    pointers as integers (`buffer.ptr`, plus an offset for a view) and scalars as floats, runs the program and
+    gives None. It raises KernelError if a kernel or a host function fails, and TypeError, before anything runs,
+    for a wrong number or type of arguments and a size beyond the program's. It does not check what the pointers
+    point at: the caller vouches for sizes, and holds a reference to every buffer until the call returns, since
+    the GIL may be released meanwhile.
+
+    Signals are seen to after the call, and between two turns of a loop that runs for more than 50 ms: Ctrl-C then
+    ends the call, with outputs and states as far as they have come.
     """
 
     def __init__(
@@ -39,11 +43,11 @@ class Executable:
         keep: object = None,
         release_gil: bool | None = None,
     ) -> None:
-        """release_gil: let other Python threads run during a call; None lets the program's size decide. With
-        `config.poison` the arena is filled before each call."""
+        """release_gil: let other Python threads run during a call; None lets the program's size decide, and programs
+        that loop or call the host always do. With `config.poison` the arena is filled before each call."""
         image = ProgramImage(program, addresses, keep)
         self._poisons = config.poison and bool(program.arena_bytes)
-        self._setup(image, (), image.is_long if release_gil is None else release_gil)
+        self._setup(image, (), image.waits or (image.is_long if release_gil is None else release_gil))
 
     def _setup(self, image: ProgramImage, states: tuple[int, ...], release_gil: bool) -> None:
         self._image = image
@@ -83,24 +87,26 @@ class Executable:
         bound._setup(self._image, tuple(pointers), self._release_gil)
         return bound
 
-    def call(
-        self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()
-    ) -> None:
-        """Run the program. The outputs' memory is the caller's: program.out_bytes says how much."""
-        self.fast_call(*arg_ptrs, *scalars, *out_ptrs)
+    def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
+             sizes: Sequence[int] = ()) -> None:
+        """Run the program. The outputs' memory is the caller's: program.out_bytes says how much. sizes: those that the
+        program's signature leaves open, in its order; calls with different ones may overlap."""
+        self.fast_call(*arg_ptrs, *scalars, *out_ptrs, *sizes)
 
     def profile(
         self,
         arg_ptrs: Sequence[int],
         scalars: Sequence[float] = (),
         out_ptrs: Sequence[int] = (),
+        sizes: Sequence[int] = (),
         *,
         repeats: int = 10,
     ) -> tuple[float, ...]:
-        """Run the program `repeats` times, writing states each time; the median seconds of each launch."""
+        """Run the program `repeats` times, writing states each time; the median seconds of each of its launches, in
+        the order of `program.launches`: of all turns of one in a loop, 0 for one that did not run."""
         if self.fast_call is _raise_unbound:
             _raise_unbound()
-        values = (*arg_ptrs, *scalars, *out_ptrs)
+        values = (*arg_ptrs, *scalars, *out_ptrs, *sizes)
         runs = [self._memory.run_through_ctypes(values, timed=True) for _ in range(repeats)]
         return tuple(statistics.median(times) * 1e-9 for times in zip(*runs, strict=True))
 

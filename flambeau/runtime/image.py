@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final, assert_never
 
 from flambeau.errors import VerificationError
 from flambeau.runtime.buffer import Buffer, allocate
-from flambeau.runtime.native.layout import LaunchRecord
-from flambeau.runtime.program import Program, Slot
+from flambeau.runtime.native.layout import LaunchRecord, StepRecord
+from flambeau.runtime.program import Blocks, Branch, Extent, HostCall, Launch, Loop, Program, Slot, Step
+from flambeau.runtime.program_check import check_program
 
 __all__ = ["ProgramImage"]
 
@@ -16,40 +18,44 @@ __all__ = ["ProgramImage"]
 _SHORT_CALL_BYTES = 64 * 1024
 _SHORT_CALL_LAUNCHES = 64
 
+_LAUNCH: Final = 0                  # the kinds of StepRecord
+_GO_ON_IF_FALSE: Final = 1
+_GO_ON: Final = 2
+_REPEAT: Final = 3
+
 
 class ProgramImage:
     """Launch records, constants and the order of the pointer table: arguments, outputs, then everything else.
 
-    Immutable once made. `keep` is whatever holds the kernels' code, such as loaded libraries.
+    The tree of steps becomes one list, in which a loop or a branch is a jump; a program that is launches in order has
+    none (steps is None). Immutable once made. `keep` is whatever holds the code, such as loaded libraries.
     """
 
     def __init__(self, program: Program, addresses: Mapping[str, int], keep: object = None) -> None:
-        program.check()
+        check_program(program)
         self.program = program
         self.keep = keep
         self.consts = tuple(_constant(data) for data in program.consts)
         self.fixed_slots: dict[tuple[str, int], int] = {}
         self._table_index = [self._place(slot) for slot in program.slots]
-        self.table_length = program.n_args + len(program.out_bytes) + len(self.fixed_slots)
-        self.most_parameters = max((len(launch.slots) for launch in program.launches), default=0)
+        self.table_length = program.n_args + program.n_outs + len(self.fixed_slots)
+        launches = program.launches
+        self.most_parameters = max((len(launch.slots) for launch in launches), default=0)
+        self.most_extents = max((len(launch.sizes) for launch in launches), default=0)
         self._arrays: list[ctypes.Array[ctypes.c_int32] | ctypes.Array[ctypes.c_int64]] = []
-        self.launches = (LaunchRecord * len(program.launches))()
-        for number, launch in enumerate(program.launches):
+        self.launches = (LaunchRecord * len(launches))()
+        for number, launch in enumerate(launches):
             if launch.symbol not in addresses:
-                raise VerificationError(f"no address for kernel {launch.symbol}")
-            slots = (ctypes.c_int32 * len(launch.slots))(*(self._table_index[slot] for slot in launch.slots))
-            sizes = (ctypes.c_int64 * len(launch.sizes))(*launch.sizes)
-            self._arrays += [slots, sizes]
-            self.launches[number] = LaunchRecord(
-                addresses[launch.symbol],
-                launch.tasks,
-                launch.grain,
-                len(launch.slots),
-                int(launch.parallel and launch.tasks > launch.grain),
-                ctypes.addressof(slots),
-                ctypes.addressof(sizes),
-            )
+                what = "kernel" if isinstance(launch, Launch) else "host function"
+                raise VerificationError(f"no address for {what} {launch.symbol}")
+            self.launches[number] = self._launch_record(launch, addresses[launch.symbol])
         self.parallel = any(record.parallel for record in self.launches)
+        self.largest_sizes = (ctypes.c_int64 * program.n_sizes)(*[size.most for size in program.signature.sizes])
+        self.steps: ctypes.Array[StepRecord] | None = None
+        if not program.is_flat:
+            records: list[StepRecord] = []
+            self._add_steps(program.steps, records, 0)
+            self.steps = (StepRecord * len(records))(*records)
 
     @property
     def is_long(self) -> bool:
@@ -58,14 +64,81 @@ class ProgramImage:
         touched = sum(self.program.slots[slot].nbytes for launch in launches for slot in launch.slots)
         return self.parallel or touched > _SHORT_CALL_BYTES or len(launches) > _SHORT_CALL_LAUNCHES
 
+    @property
+    def waits(self) -> bool:
+        """Whether a call may wait for the GIL: a host function for itself, a loop for Python to see to signals."""
+        return any(isinstance(step, HostCall | Loop) for step in self.program.walk())
+
     def _place(self, slot: Slot) -> int:
         """The slot's index in the pointer table; equal buffers share one."""
         if slot.kind == "arg":
             return slot.index
         if slot.kind == "out":
             return self.program.n_args + slot.index
-        first = self.program.n_args + len(self.program.out_bytes)
+        first = self.program.n_args + self.program.n_outs
         return first + self.fixed_slots.setdefault((slot.kind, slot.index), len(self.fixed_slots))
+
+    def _launch_record(self, launch: Launch | HostCall, address: int) -> LaunchRecord:
+        """Sizes and tasks that wait for the call are 0 here, and in the extents of its step."""
+        slots = (ctypes.c_int32 * len(launch.slots))(*[self._table_index[slot] for slot in launch.slots])
+        sizes = self._words([extent if isinstance(extent, int) else 0 for extent in launch.sizes])
+        self._arrays.append(slots)
+        tasks, grain, parallel = 1, 1, False
+        if isinstance(launch, Launch):
+            tasks, grain = launch.tasks if isinstance(launch.tasks, int) else 0, launch.grain
+            parallel = launch.parallel and (not isinstance(launch.tasks, int) or tasks > grain)
+        return LaunchRecord(address, tasks, grain, len(launch.slots), int(parallel), ctypes.addressof(slots), sizes)
+
+    def _words(self, numbers: Sequence[int]) -> int:
+        """The address of an array of these, which lives as long as the image."""
+        array = (ctypes.c_int64 * len(numbers))(*numbers)
+        self._arrays.append(array)
+        return ctypes.addressof(array)
+
+    def _add_steps(self, steps: Sequence[Step], records: list[StepRecord], launches: int) -> int:
+        """Append the records of `steps`, whose first launch is number `launches`; the number of the next one."""
+        for step in steps:
+            match step:
+                case Launch() | HostCall():
+                    records.append(StepRecord(_LAUNCH, 0, launches, self._extents(step)))
+                    launches += 1
+                case Loop(condition, body):
+                    test = self._test(condition, records)
+                    launches = self._add_steps(body, records, launches)
+                    records.append(StepRecord(_REPEAT, 0, test, None))
+                    records[test].target = len(records)
+                case Branch(condition, then, otherwise):
+                    test = self._test(condition, records)
+                    launches = self._add_steps(then, records, launches)
+                    end = len(records)
+                    records.append(StepRecord(_GO_ON, 0, 0, None))
+                    records[test].target = len(records)
+                    launches = self._add_steps(otherwise, records, launches)
+                    records[end].target = len(records)
+                case _:
+                    assert_never(step)
+        return launches
+
+    def _test(self, condition: int, records: list[StepRecord]) -> int:
+        records.append(StepRecord(_GO_ON_IF_FALSE, self._table_index[condition], 0, None))
+        return len(records) - 1
+
+    def _extents(self, launch: Launch | HostCall) -> int | None:
+        """What run_sized (runner.ll) reads, or None if the launch's own record says all."""
+        tasks = launch.tasks if isinstance(launch, Launch) else 1
+        if isinstance(tasks, int) and all(isinstance(extent, int) for extent in launch.sizes):
+            return None
+        factors = (Blocks(tasks),) if isinstance(tasks, int) else tasks
+        words = [len(launch.sizes), len(factors)]
+        for extent in launch.sizes:
+            words += _pair(extent)
+        for factor in factors:
+            words += [*_pair(factor.extent), factor.block]
+        return self._words(words)
+
+
+def _pair(extent: Extent) -> tuple[int, int]:
+    return (extent, -1) if isinstance(extent, int) else (extent.times, extent.number)
 
 
 def _constant(data: bytes) -> Buffer:

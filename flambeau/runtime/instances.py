@@ -1,4 +1,4 @@
-"""Memory of calls in flight: a call takes an instance (pointer table, scalars, arena) and gives it back."""
+"""Memory of calls in flight: a call takes an instance (pointer table, scalars, sizes, arena) and gives it back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Never
 
-from flambeau.errors import KernelError
+from flambeau.errors import KernelError, UnsupportedError
 from flambeau.runtime.buffer import Buffer, allocate, poison
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
 from flambeau.runtime.image import ProgramImage
@@ -39,10 +39,14 @@ class CallMemory:
             n_launches=len(program.launches),
             n_args=program.n_args,
             n_scalars=program.n_scalars,
-            n_outs=len(program.out_bytes),
+            n_outs=program.n_outs,
             serialised=int(program.writes_state),
             release_gil=int(release_gil),
             parallel=int(image.parallel),
+            steps=None if image.steps is None else ctypes.addressof(image.steps),
+            n_steps=0 if image.steps is None else len(image.steps),
+            n_sizes=program.n_sizes,
+            largest_sizes=ctypes.addressof(image.largest_sizes),
         )
         self.address = ctypes.addressof(self.record)
         _live.add(self)
@@ -68,8 +72,8 @@ class CallMemory:
         self.run_through_ctypes(values, timed=False)
 
     def run_through_ctypes(self, values: Sequence[Any], timed: bool) -> list[int]:
-        """One run; the nanoseconds of each launch if `timed`."""
-        times = (ctypes.c_int64 * (len(self._image.program.launches) if timed else 0))()
+        """One run; the nanoseconds of each launch if `timed`, those of all its turns together."""
+        times = (ctypes.c_int64 * (len(self._image.launches) if timed else 0))()
         instance = self._take()
         record = InstanceRecord.from_address(instance)
         try:
@@ -80,8 +84,17 @@ class CallMemory:
         if self._image.parallel:
             start_pool()
         record.times = ctypes.addressof(times) if timed else None
-        status = support().execute(instance)
-        record.times = None
+        try:
+            status = support().execute(instance)
+            while record.resume:                # paused in a loop, so that Python sees to signals
+                status = support().execute(instance)
+        except BaseException:
+            if record.resume:
+                support().abandon(instance)
+            self._give_back(instance)
+            raise
+        finally:
+            record.times = None
         if status:
             self._fail(instance)
         self._give_back(instance)
@@ -90,12 +103,18 @@ class CallMemory:
     def _fill(self, record: InstanceRecord, values: Sequence[Any]) -> None:
         program = self._image.program
         first_out = program.n_args + program.n_scalars
-        if len(values) != first_out + len(program.out_bytes):
+        first_size = first_out + program.n_outs
+        if len(values) != first_size + program.n_sizes:
             self.event(1, len(values))
         table = (ctypes.c_size_t * self._image.table_length).from_address(record.table)
         scalars = (ctypes.c_double * program.n_scalars).from_address(record.scalars)
+        sizes = (ctypes.c_int64 * program.n_sizes).from_address(record.sizes)
         for i, value in enumerate(values):
-            if program.n_args <= i < first_out:
+            if i >= first_size:
+                if not isinstance(value, int) or not 0 <= value <= program.signature.sizes[i - first_size].most:
+                    self.event(2, i)
+                sizes[i - first_size] = value
+            elif program.n_args <= i < first_out:
                 if not hasattr(value, "__float__"):
                     self.event(2, i)
                 scalars[i - program.n_args] = float(value)
@@ -122,9 +141,9 @@ class CallMemory:
             support().give_back(instance)
 
     def _new_instance(self) -> int:
-        """Lay out an instance: record, pointer table, gathered pointers, scalars; and its arena apart."""
+        """Lay out an instance: record, pointer table, gathered pointers, scalars, sizes; and its arena apart."""
         image, program = self._image, self._image.program
-        words = image.table_length + image.most_parameters + program.n_scalars
+        words = image.table_length + image.most_parameters + program.n_scalars + program.n_sizes + image.most_extents
         memory = allocate(ctypes.sizeof(InstanceRecord) + 8 * words)
         arena = allocate(program.arena_bytes) if program.arena_bytes else None
         record = InstanceRecord.from_address(memory.ptr)
@@ -132,9 +151,12 @@ class CallMemory:
         record.table = memory.ptr + ctypes.sizeof(InstanceRecord)
         record.gathered = record.table + 8 * image.table_length
         record.scalars = record.gathered + 8 * image.most_parameters
+        record.sizes = record.scalars + 8 * program.n_scalars
+        record.launch_sizes = record.sizes + 8 * program.n_sizes
         record.times = None
+        record.resume = 0
         table = (ctypes.c_size_t * image.table_length).from_address(record.table)
-        first = program.n_args + len(program.out_bytes)
+        first = program.n_args + program.n_outs
         for (kind, index), place in image.fixed_slots.items():
             if kind == "state":
                 table[first + place] = self._states[index]
@@ -151,19 +173,20 @@ class CallMemory:
     def _fail(self, instance: int) -> Never:
         """Read what the failed launch left, return the instance, and raise."""
         record = InstanceRecord.from_address(instance)
-        launch = self._image.program.launches[record.failed_launch]
+        failed = record.failed_launch
         status = record.context.status
         details = (record.context.detail0, record.context.detail1)
         self._give_back(instance)
-        message = dict(launch.errors).get(status, f"kernel {launch.symbol} failed with status {status}")
-        for number, detail in enumerate(details):
-            message = message.replace(f"{{{number}}}", str(detail))
-        raise KernelError(message, status=status, details=details)
+        if failed < 0:
+            raise UnsupportedError("a signal handler called the compiled function that it interrupted, which updates "
+                                   "captured state and has done so in part")
+        program = self._image.program
+        raise KernelError(program.message(program.launches[failed], status, details), status=status, details=details)
 
     def _signature(self) -> str:
         program = self._image.program
-        counts = (program.n_args, program.n_scalars, len(program.out_bytes))
-        return "{} argument pointers, {} scalars and {} output pointers".format(*counts)
+        wanted = f"{program.n_args} argument pointers, {program.n_scalars} scalars and {program.n_outs} output pointers"
+        return f"{wanted}, then {program.n_sizes} sizes" if program.n_sizes else wanted
 
     def _wrong_value(self, position: int) -> str:
         program = self._image.program
@@ -172,13 +195,16 @@ class CallMemory:
             return f"argument {position} of the program is not a pointer (an int)"
         if position < first_out:
             return f"scalar {position - program.n_args} of the program is not a number"
-        return f"output {position - first_out} of the program is not a pointer (an int)"
+        if position < first_out + program.n_outs:
+            return f"output {position - first_out} of the program is not a pointer (an int)"
+        size = program.signature.sizes[position - first_out - program.n_outs]
+        return f"size {size.name} of the program is not an int from 0 to {size.most}"
 
 
 def _unlock_all() -> None:
     """In a forked child: the thread that held a state lock is not here to give it back."""
     for memory in list(_live):
-        memory.record.lock = 0
+        memory.record.lock = memory.record.paused = 0
 
 
 _live: weakref.WeakSet[CallMemory] = weakref.WeakSet()

@@ -2,9 +2,11 @@
 use. Slow and plain: the reference that native executables are held to, and the example of a backend."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Never
+from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
@@ -14,23 +16,34 @@ from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.interpreter import Watched, interpret
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
 from flambeau.runtime.forking import ForkSafeLock
-from flambeau.runtime.program import Launch, Program, Slot
+from flambeau.runtime.native.layout import ContextRecord
+from flambeau.runtime.program import Branch, HostCall, Launch, Loop, Program, Slot, Step
+from flambeau.runtime.program_check import check_program
 
 __all__ = ["InterpretedExecutable"]
+
+_HostFunction = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
 
 
 class InterpretedExecutable:
     """Runs a program whose every launch is a whole kernel (one task, one slot for each param).
 
-    kernels: that of each launch. Called as `runtime.Executable` is: `fast_call(*arg_pointers, *scalars,
-    *out_pointers)`; a program with states must be bound first. A subclass may watch `run_kernel`. With `config.poison`
-    results and scratch are filled before the launch that makes them, and reading what nothing stored is an error."""
+    kernels: that of each launch; where it is None, of a host call, `addresses` has the function. Called as
+    `runtime.Executable` is: `fast_call(*arg_pointers, *scalars, *out_pointers, *sizes)`; a program with states must be
+    bound first. A subclass may watch `run_kernel`. With `config.poison` results and scratch are filled before the launch
+    that makes them, and reading what nothing stored is an error."""
 
-    def __init__(self, program: Program, kernels: Sequence[Kernel], states: Sequence[int] = ()):
-        program.check()
-        if len(kernels) != len(program.launches):
-            raise VerificationError("one kernel for each launch")
+    def __init__(self, program: Program, kernels: Sequence[Kernel | None], states: Sequence[int] = (),
+                 addresses: Mapping[str, int] | None = None):
+        check_program(program)
         self.program, self.kernels, self.states = program, tuple(kernels), tuple(states)
+        self.addresses = addresses or {}
+        if len(self.kernels) != len(program.launches):
+            raise VerificationError("one kernel for each launch")
+        for launch, kernel in zip(program.launches, self.kernels, strict=True):
+            if kernel is None and launch.symbol not in self.addresses:
+                raise VerificationError(f"no address for host function {launch.symbol}")
+        self._steps = _ready(program.steps, iter(self.kernels))
         self._lock = ForkSafeLock() if program.writes_state else nullcontext()
 
     def bind_states(self, pointers: Sequence[int]) -> InterpretedExecutable:
@@ -38,57 +51,136 @@ class InterpretedExecutable:
         expected = self.program.n_states
         if len(pointers) != expected:
             raise VerificationError(f"the program has {expected} states, not {len(pointers)}")
-        return type(self)(self.program, self.kernels, pointers)
+        return type(self)(self.program, self.kernels, pointers, self.addresses)
 
-    def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()) -> None:
+    def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
+             sizes: Sequence[int] = ()) -> None:
         """Run the program. The outputs' memory is the caller's: program.out_bytes says how much."""
-        self.fast_call(*arg_ptrs, *scalars, *out_ptrs)
+        self.fast_call(*arg_ptrs, *scalars, *out_ptrs, *sizes)
 
     def fast_call(self, *values: float) -> None:
         """Run the program on pointers (as ints) and numbers. Raises KernelError as native code would, TypeError for a
         wrong number of values."""
-        program = self.program
-        if len(self.states) != program.n_states:
-            raise VerificationError("the program has states: call what bind_states(pointers) returns")
-        first_out = program.n_args + program.n_scalars
-        if len(values) != first_out + len(program.out_bytes):
-            raise TypeError(f"the program takes {program.n_args} argument pointers, {program.n_scalars} scalars and "
-                            f"{len(program.out_bytes)} output pointers; {len(values)} values came")
-        scalars = np.array(values[program.n_args:first_out], np.float64)
-        consts = [np.frombuffer(data, np.uint8) for data in program.consts]
-        arena = allocate(program.arena_bytes)
-        table = {"arg": values[:program.n_args], "out": values[first_out:], "state": self.states,
-                 "scalar": [scalars.ctypes.data + 8 * n for n in range(len(scalars))],
-                 "const": [array.ctypes.data for array in consts]}
-
-        def pointer(slot: Slot) -> int:
-            return arena.ptr + slot.index if slot.kind == "arena" else int(table[slot.kind][slot.index])
-
-        stored = _Stored(program) if config.poison else None
         with self._lock:
-            for launch, kernel in zip(program.launches, self.kernels, strict=True):
-                self._run(launch, kernel, [pointer(program.slots[number]) for number in launch.slots], stored)
+            _Call(self, values).run(self._steps)
 
     def run_kernel(self, kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Mapping[str, int]) -> None:
         """One launch. arrays: flat views of the memory behind each param, in its storage dtype."""
         interpret(kernel, arrays, sizes)
 
-    def _run(self, launch: Launch, kernel: Kernel, pointers: Sequence[int], stored: _Stored | None) -> None:
-        sizes = dict(zip(kernel.sizes, launch.sizes, strict=True))
+
+@dataclass(frozen=True)
+class _Ready:
+    """A step with the kernel that it launches, and its bodies."""
+
+    step: Step
+    kernel: Kernel | None
+    bodies: tuple[tuple[_Ready, ...], ...] = ()
+
+
+def _ready(steps: Sequence[Step], kernels: Iterator[Kernel | None]) -> tuple[_Ready, ...]:
+    """kernels: those of the launches to come."""
+    made = []
+    for step in steps:
+        match step:
+            case Launch() | HostCall():
+                made.append(_Ready(step, next(kernels)))
+            case Loop(_, body):
+                made.append(_Ready(step, None, (_ready(body, kernels),)))
+            case Branch(_, then, otherwise):
+                made.append(_Ready(step, None, (_ready(then, kernels), _ready(otherwise, kernels))))
+            case _:
+                assert_never(step)
+    return tuple(made)
+
+
+class _Call:
+    """One call: its memory, and the walk over the steps."""
+
+    def __init__(self, executable: InterpretedExecutable, values: Sequence[float]):
+        program = executable.program
+        if len(executable.states) != program.n_states:
+            raise VerificationError("the program has states: call what bind_states(pointers) returns")
+        first_out = program.n_args + program.n_scalars
+        first_size = first_out + program.n_outs
+        if len(values) != first_size + program.n_sizes:
+            raise TypeError(f"the program takes {program.n_args} argument pointers, {program.n_scalars} scalars and "
+                            f"{program.n_outs} output pointers, then {program.n_sizes} sizes; {len(values)} values came")
+        self.executable, self.program = executable, program
+        self.sizes = [int(value) for value in values[first_size:]]
+        for size, value in zip(program.signature.sizes, self.sizes, strict=True):
+            if not 0 <= value <= size.most:
+                raise TypeError(f"size {size.name} of the program is not an int from 0 to {size.most}")
+        self.scalars = np.array(values[program.n_args:first_out], np.float64)
+        self.consts = [np.frombuffer(data, np.uint8) for data in program.consts]
+        self.arena = allocate(program.arena_bytes)
+        self.table: dict[str, Sequence[float]] = {
+            "arg": values[:program.n_args], "out": values[first_out:first_size], "state": executable.states,
+            "scalar": [self.scalars.ctypes.data + 8 * n for n in range(len(self.scalars))],
+            "const": [array.ctypes.data for array in self.consts]}
+        self.stored = _Stored(program) if config.poison else None
+
+    def run(self, steps: Sequence[_Ready]) -> None:
+        for ready in steps:
+            match ready.step:
+                case Launch() | HostCall():
+                    self.launch(ready.step, ready.kernel)
+                case Loop(condition):
+                    while self.is_true(condition):
+                        self.run(ready.bodies[0])
+                case Branch(condition):
+                    self.run(ready.bodies[0 if self.is_true(condition) else 1])
+                case _:
+                    assert_never(ready.step)
+
+    def pointer(self, number: int) -> int:
+        slot = self.program.slots[number]
+        return self.arena.ptr + slot.index if slot.kind == "arena" else int(self.table[slot.kind][slot.index])
+
+    def is_true(self, condition: int) -> bool:
+        if self.stored is not None and not self.stored.holds(self.program.slots[condition]):
+            raise VerificationError("a loop or a branch asks for a bool that nothing stored")
+        return ctypes.c_uint8.from_address(self.pointer(condition)).value != 0
+
+    def launch(self, launch: Launch | HostCall, kernel: Kernel | None) -> None:
+        pointers = [self.pointer(number) for number in launch.slots]
+        sizes = [extent if isinstance(extent, int) else extent.times * self.sizes[extent.number]
+                 for extent in launch.sizes]
+        try:
+            if kernel is None:
+                self.call_host(launch, pointers, sizes)
+            else:
+                self.run_kernel(launch, kernel, pointers, sizes)
+        except KernelError as error:
+            message = self.program.message(launch, error.status, error.details, error.message)
+            raise KernelError(message, status=error.status, details=error.details) from None
+
+    def run_kernel(self, launch: Launch | HostCall, kernel: Kernel, pointers: Sequence[int],
+                   sizes: Sequence[int]) -> None:
+        size_of = dict(zip(kernel.sizes, sizes, strict=True))
         arrays = []
         for param, address in zip(kernel.params, pointers, strict=True):
-            elements = sizes[param.elements] if isinstance(param.elements, str) else param.elements
+            elements = size_of[param.elements] if isinstance(param.elements, str) else param.elements
             memory = Buffer(address, elements * param.dtype.itemsize, "cpu", None)
             arrays.append(as_ndarray(memory, param.dtype.storage, (elements,)))
-        if stored is not None:
-            arrays = stored.watched(launch, kernel, arrays)
+        if self.stored is not None:
+            arrays = self.stored.watched(launch, kernel, arrays)
         try:
-            self.run_kernel(kernel, arrays, sizes)
-        except KernelError as error:
-            _raise_as_native(error, launch)
+            self.executable.run_kernel(kernel, arrays, size_of)
         except VerificationError as error:
             where = kernel.locations[0] if kernel.locations else None
             raise VerificationError(f"kernel {kernel.name} {error.message}", where=where) from None
+
+    def call_host(self, launch: Launch | HostCall, pointers: Sequence[int], sizes: Sequence[int]) -> None:
+        context = ContextRecord()
+        function = _HostFunction(self.executable.addresses[launch.symbol])
+        status = function(ctypes.addressof(context), (ctypes.c_void_p * len(pointers))(*pointers),
+                          (ctypes.c_int64 * len(sizes))(*sizes), 0, 1)
+        if status:
+            details = (context.detail0, context.detail1)
+            raise KernelError(self.program.message(launch, status, details), status=status, details=details)
+        if self.stored is not None:
+            self.stored.trust([self.program.slots[number] for number in launch.slots])
 
 
 class _Stored:
@@ -99,7 +191,20 @@ class _Stored:
         self.arena = np.zeros(program.arena_bytes, np.bool_)
         self.outs = [np.zeros(nbytes, np.bool_) for nbytes in program.out_bytes]
 
-    def watched(self, launch: Launch, kernel: Kernel, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def of(self, slot: Slot) -> np.ndarray:
+        return self.outs[slot.index] if slot.kind == "out" else self.arena[slot.index:slot.index + slot.nbytes]
+
+    def holds(self, slot: Slot) -> bool:
+        """Whether all of the slot was stored."""
+        return slot.kind not in ("arena", "out") or bool(self.of(slot)[:slot.nbytes].all())
+
+    def trust(self, slots: Sequence[Slot]) -> None:
+        """A host function ran on these: whatever they are, they hold something now."""
+        for slot in slots:
+            if slot.kind in ("arena", "out"):
+                self.of(slot)[:slot.nbytes] = True
+
+    def watched(self, launch: Launch | HostCall, kernel: Kernel, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The arrays of a launch as buffers that know what was stored to them; those of its results hold nothing,
         unless they lie in the memory of an operand."""
         slots = [self.slots[number] for number in launch.slots]
@@ -109,18 +214,9 @@ class _Stored:
             if slot.kind not in ("arena", "out"):
                 made.append(array)
                 continue
-            memory = self.outs[slot.index] if slot.kind == "out" else self.arena[slot.index:slot.index + slot.nbytes]
-            defined = memory[:array.nbytes]
+            defined = self.of(slot)[:array.nbytes]
             if param.role in ("out", "scratch") and not any(np.may_share_memory(array, other) for other in held):
                 defined[...] = False
                 poison(array.ctypes.data, array.nbytes)
             made.append(Watched.over(array, defined))
         return made
-
-
-def _raise_as_native(error: KernelError, launch: Launch) -> Never:
-    """The same status and details with the launch's own message."""
-    message = dict(launch.errors).get(error.status, error.message)
-    for number, detail in enumerate(error.details):
-        message = message.replace(f"{{{number}}}", str(detail))
-    raise KernelError(message, status=error.status, details=error.details) from None

@@ -2,7 +2,8 @@
 
 from functools import cache
 
-from flambeau.runtime import Executable, Launch, Library, Program, Slot, load
+from flambeau.ir.types import parse_type
+from flambeau.runtime import Executable, Launch, Library, Program, Signature, Slot, TensorSpec, load
 from flambeau.runtime.loader import binding
 
 # All have the kernel signature i32(ctx, buffers, sizes, begin, end). Elements are f64 unless said otherwise.
@@ -164,6 +165,23 @@ def library() -> Library:
     return load([compile_text(TEXT)], SYMBOLS)
 
 
+def program_of(slots, steps=(), *, n_args=0, n_states=0, n_scalars=0, out_bytes=(), sizes=(), **rest) -> Program:
+    """A program whose arguments and states are as many bytes as the largest slot on them."""
+
+    def specs(kind, count):
+        return tuple(bytes_spec(f"{kind}{n}", max([s.nbytes for s in slots if (s.kind, s.index) == (kind, n)], default=0))
+                     for n in range(count))
+
+    scalars = tuple(TensorSpec(f"scalar{n}", parse_type("f64[]")) for n in range(n_scalars))
+    outs = tuple(bytes_spec(f"out{n}", nbytes) for n, nbytes in enumerate(out_bytes))
+    signature = Signature(specs("arg", n_args), specs("state", n_states), scalars, outs, tuple(sizes))
+    return Program(tuple(slots), tuple(steps), signature, **rest)
+
+
+def bytes_spec(name: str, nbytes: int) -> TensorSpec:
+    return TensorSpec(name, parse_type(f"u8[{nbytes}]"))
+
+
 def executable(program: Program, **options) -> Executable:
     return Executable(program, library().addresses, keep=library(), **options)
 
@@ -171,4 +189,4 @@ def executable(program: Program, **options) -> Executable:
 def visits(tasks: int, grain: int = 1, parallel: bool = True, launches: int = 1) -> Program:
     """A program that counts in its one argument, i64[tasks], how often each task was done."""
     launch = Launch("visit", tasks, grain, parallel, (0,))
-    return Program((Slot("arg", 0, 8 * tasks),), (launch,) * launches, n_args=1)
+    return program_of((Slot("arg", 0, 8 * tasks),), (launch,) * launches, n_args=1)

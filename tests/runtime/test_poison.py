@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_kernels import executable, visits
+from small_kernels import executable, program_of, visits
 
 import flambeau as fb
 from flambeau import config
@@ -40,7 +40,7 @@ loop @copy {
 
 def half_program(*launches: Launch) -> Program:
     slots = (Slot("arg", 0, 16), Slot("arena", 0, 16), Slot("out", 0, 16))
-    return Program(slots, launches, arena_bytes=64, n_args=1, out_bytes=(16,))
+    return program_of(slots, launches, arena_bytes=64, n_args=1, out_bytes=(16,))
 
 
 def test_the_reference_backend_names_who_reads_what_nothing_stored() -> None:
@@ -63,7 +63,7 @@ def test_the_reference_backend_leaves_nan_in_what_nothing_stored() -> None:
 
 def test_arenas_are_filled_before_each_call() -> None:
     """The kernel counts up what lies in the arena: without poison the second call would see the first one's count."""
-    program = Program((Slot("arena", 0, 8),), (Launch("visit", 1, 1, False, (0,)),), arena_bytes=64)
+    program = program_of((Slot("arena", 0, 8),), (Launch("visit", 1, 1, False, (0,)),), arena_bytes=64)
     with config.set(poison=True):
         ready = executable(program)
         ready.fast_call()

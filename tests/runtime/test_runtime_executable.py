@@ -4,15 +4,15 @@ import weakref
 
 import numpy as np
 import pytest
-from small_kernels import executable, library, visits
+from small_kernels import executable, library, program_of, visits
 
 from flambeau.errors import KernelError
-from flambeau.runtime import Executable, Launch, Program, Slot, allocate, as_ndarray, from_ndarray, zeros
+from flambeau.runtime import Executable, Launch, Slot, allocate, as_ndarray, from_ndarray, zeros
 from flambeau.runtime.native.builtin import builtins_possible
 
-ADD = Program(
+ADD = program_of(
     slots=(Slot("arg", 0, 24), Slot("out", 0, 24), Slot("scalar", 0, 8)),
-    launches=(Launch("add_scalar", 1, 1, False, (0, 1, 2), sizes=(3,)),),
+    steps=(Launch("add_scalar", 1, 1, False, (0, 1, 2), sizes=(3,)),),
     n_args=1,
     n_scalars=1,
     out_bytes=(24,),
@@ -85,12 +85,12 @@ def test_a_rejected_call_gives_its_instance_back(call_of):
 
 
 def test_program_without_launches_does_nothing(call_of):
-    call_of(executable(Program((), ())))()
+    call_of(executable(program_of((), ())))()
 
 
 def test_launches_run_in_order_through_the_arena_and_constants():
     """out = (x + 1.0) + constant 10.0, with the sum in between at byte 64 of the arena."""
-    program = Program(
+    program = program_of(
         slots=(
             Slot("arg", 0, 16),
             Slot("arena", 64, 16),
@@ -98,7 +98,7 @@ def test_launches_run_in_order_through_the_arena_and_constants():
             Slot("scalar", 0, 8),
             Slot("const", 0, 8),
         ),
-        launches=(
+        steps=(
             Launch("add_scalar", 1, 1, False, (0, 1, 3), sizes=(2,)),
             Launch("add_scalar", 1, 1, False, (1, 2, 4), sizes=(2,)),
         ),
@@ -116,7 +116,7 @@ def test_launches_run_in_order_through_the_arena_and_constants():
 
 
 def test_states_are_bound_and_updated_in_place():
-    program = Program(
+    program = program_of(
         (Slot("state", 0, 8),), (Launch("visit", 1, 1, False, (0,)),), n_states=1, writes_state=True
     )
     ready = executable(program)
@@ -129,7 +129,7 @@ def test_states_are_bound_and_updated_in_place():
 
 
 def test_unbound_states_are_our_mistake():
-    program = Program((Slot("state", 0, 8),), (), n_states=1)
+    program = program_of((Slot("state", 0, 8),), (), n_states=1)
     with pytest.raises(AssertionError, match="bind_states"):
         executable(program).fast_call()
     with pytest.raises(AssertionError, match="1 states, not 2"):
@@ -141,21 +141,21 @@ def test_failed_kernel_raises_its_message_and_details(call_of, parallel):
     launch = Launch("bounded", 8, 1, parallel, (), sizes=(7,), errors=INDEX_ERRORS)
     begin = 7 if parallel else 0
     with pytest.raises(KernelError, match=f"index {begin} is out of range for size 7") as caught:
-        call_of(executable(Program((), (launch,))))()
+        call_of(executable(program_of((), (launch,))))()
     assert (caught.value.status, caught.value.details) == (1, (begin, 7))
     assert isinstance(caught.value, IndexError)
 
 
 def test_failure_without_a_message_names_the_kernel():
     with pytest.raises(KernelError, match="kernel bounded failed with status 1"):
-        executable(Program((), (Launch("bounded", 2, 1, False, (), sizes=(1,)),))).call([])
+        executable(program_of((), (Launch("bounded", 2, 1, False, (), sizes=(1,)),))).call([])
 
 
 def test_launches_after_a_failure_do_not_run(call_of):
     fail = Launch("bounded", 2, 1, False, (), sizes=(1,))
     visit = Launch("visit", 1, 1, False, (0,))
     counts = zeros(8)
-    ready = executable(Program((Slot("arg", 0, 8),), (visit, fail, visit), n_args=1))
+    ready = executable(program_of((Slot("arg", 0, 8),), (visit, fail, visit), n_args=1))
     for _ in range(3):
         with pytest.raises(KernelError):
             call_of(ready)(counts.ptr)
@@ -166,7 +166,7 @@ def test_launches_after_a_failure_do_not_run(call_of):
 def test_a_failure_leaves_no_trace_on_the_next_call():
     limit = np.array([1.0])
     ready = executable(ADD)
-    failing = executable(Program((), (Launch("bounded", 4, 1, True, (), sizes=(3,)),)))
+    failing = executable(program_of((), (Launch("bounded", 4, 1, True, (), sizes=(3,)),)))
     for _ in range(20):
         with pytest.raises(KernelError):
             failing.call([])
@@ -191,7 +191,7 @@ def test_calls_in_flight_have_their_own_arenas():
     meet = Launch("meet", 1, 1, False, (0,), sizes=(2, 2_000_000_000))
     visit = Launch("visit", 1, 1, False, (1,))
     slots = (Slot("arg", 0, 8), Slot("arena", 0, 8))
-    ready = executable(Program(slots, (meet, visit), arena_bytes=64, n_args=1), release_gil=True)
+    ready = executable(program_of(slots, (meet, visit), arena_bytes=64, n_args=1), release_gil=True)
     met = zeros(8)
     run_all([lambda: ready.fast_call(met.ptr)] * 2)
     assert as_ndarray(met, np.int64, ()) == 2 and ready.allocated_arena_bytes == 128
@@ -200,7 +200,7 @@ def test_calls_in_flight_have_their_own_arenas():
 def test_state_writes_are_serialised(call_of):
     """The kernel fails if it finds another call in flight over its state, and loses counts."""
     launch = Launch("alone", 1, 1, False, (0,), sizes=(20_000,))
-    program = Program((Slot("state", 0, 16),), (launch,), n_states=1, writes_state=True)
+    program = program_of((Slot("state", 0, 16),), (launch,), n_states=1, writes_state=True)
     state = zeros(16)
     call = call_of(executable(program, release_gil=True).bind_states([state.ptr]))
     run_all([lambda: [call() for _ in range(500)]] * 4)
@@ -210,7 +210,7 @@ def test_state_writes_are_serialised(call_of):
 def test_calls_that_write_no_state_do_overlap():
     """The proof that the test above can fail."""
     launch = Launch("alone", 1, 1, False, (0,), sizes=(20_000,))
-    ready = executable(Program((Slot("arg", 0, 16),), (launch,), n_args=1), release_gil=True)
+    ready = executable(program_of((Slot("arg", 0, 16),), (launch,), n_args=1), release_gil=True)
     shared, overlapped = zeros(16), threading.Event()
 
     def work():
@@ -228,7 +228,7 @@ def test_calls_that_write_no_state_do_overlap():
 
 def test_other_threads_run_during_a_long_call():
     launch = Launch("count_slowly", 1, 1, False, (0,), sizes=(300_000_000,))
-    ready = executable(Program((Slot("arg", 0, 8),), (launch,), n_args=1), release_gil=True)
+    ready = executable(program_of((Slot("arg", 0, 8),), (launch,), n_args=1), release_gil=True)
     count, seen = zeros(8), set()
     thread = threading.Thread(target=ready.fast_call, args=(count.ptr,))
     thread.start()
@@ -241,7 +241,7 @@ def test_other_threads_run_during_a_long_call():
 def test_profile_gives_the_seconds_of_each_launch():
     slow = Launch("count_slowly", 1, 1, False, (0,), sizes=(1_000_000,))
     quick = Launch("visit", 1, 1, False, (0,))
-    ready = executable(Program((Slot("arg", 0, 8),), (slow, quick), n_args=1))
+    ready = executable(program_of((Slot("arg", 0, 8),), (slow, quick), n_args=1))
     count = zeros(8)
     times = ready.profile([count.ptr], repeats=3)
     assert as_ndarray(count, np.int64, ()) == 1_000_001
@@ -250,7 +250,7 @@ def test_profile_gives_the_seconds_of_each_launch():
 
 def test_profile_reports_failures():
     with pytest.raises(KernelError):
-        executable(Program((), (Launch("bounded", 2, 1, False, (), sizes=(1,)),))).profile([])
+        executable(program_of((), (Launch("bounded", 2, 1, False, (), sizes=(1,)),))).profile([])
 
 
 def test_executable_frees_its_memory_and_keeps_its_code():
@@ -271,12 +271,12 @@ def test_executable_frees_its_memory_and_keeps_its_code():
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (Program((Slot("arg", 1, 8),), (), n_args=1), "missing arg, of 1"),
-        (Program((Slot("arena", 60, 8),), (), arena_bytes=64), "leaves the arena of 64 bytes"),
-        (Program((Slot("out", 0, 9),), (), out_bytes=(8,)), "larger than its out of 8 bytes"),
-        (Program((), (Launch("nothing", 1, 1, False, (0,)),)), "no slot 0 among 0"),
-        (Program((), (Launch("nothing", 1, 0, False, ()),)), "grain 0"),
-        (Program((), (Launch("missing", 1, 1, False, ()),)), "no address for kernel missing"),
+        (program_of((Slot("arg", 1, 8),), (), n_args=1), "missing arg, of 1"),
+        (program_of((Slot("arena", 60, 8),), (), arena_bytes=64), "leaves the arena of 64 bytes"),
+        (program_of((Slot("out", 0, 9),), (), out_bytes=(8,)), "larger than its out of 8 bytes"),
+        (program_of((), (Launch("nothing", 1, 1, False, (0,)),)), "no slot 0 among 0"),
+        (program_of((), (Launch("nothing", 1, 0, False, ()),)), "grain 0"),
+        (program_of((), (Launch("missing", 1, 1, False, ()),)), "no address for kernel missing"),
     ],
 )
 def test_a_program_that_fits_nothing_is_refused(program, message):
@@ -285,7 +285,7 @@ def test_a_program_that_fits_nothing_is_refused(program, message):
 
 
 def test_equal_slots_share_one_pointer():
-    program = Program(
+    program = program_of(
         (Slot("arg", 0, 8), Slot("arg", 0, 8)), (Launch("nothing", 1, 1, False, (0, 1)),), n_args=1
     )
     assert executable(program)._image.table_length == 1

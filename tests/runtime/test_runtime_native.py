@@ -3,15 +3,16 @@ import time
 
 import numpy as np
 import pytest
-from small_kernels import TEXT, compile_text, executable, library
+from small_kernels import TEXT, compile_text, executable, library, program_of
 
-from flambeau.runtime import Launch, LoadError, Program, Slot, allocate, as_ndarray, from_ndarray, load
+from flambeau.runtime import Launch, LoadError, Slot, allocate, as_ndarray, from_ndarray, load
 from flambeau.runtime.loader import binding
 from flambeau.runtime.native import layout
 from flambeau.runtime.native.support import source, support
 
 RECORDS = {
     "Launch": layout.LaunchRecord,
+    "Step": layout.StepRecord,
     "Executable": layout.ExecutableRecord,
     "Context": layout.ContextRecord,
     "Instance": layout.InstanceRecord,
@@ -55,7 +56,7 @@ def test_native_clock_is_pythons_monotonic_clock():
 
 
 def test_kernels_reach_libm_and_libc():
-    program = Program(
+    program = program_of(
         (Slot("arg", 0, 8), Slot("out", 0, 80)),
         (Launch("libm_exp", 1, 1, False, (0, 1), sizes=(72,)),),
         n_args=1,

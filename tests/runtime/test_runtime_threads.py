@@ -7,13 +7,12 @@ import time
 
 import numpy as np
 import pytest
-from small_kernels import executable, visits
+from small_kernels import executable, program_of, visits
 
 from flambeau import config
 from flambeau.errors import KernelError
 from flambeau.runtime import (
     Launch,
-    Program,
     Slot,
     as_ndarray,
     default_num_threads,
@@ -45,7 +44,7 @@ def test_every_task_is_done_once(workers, tasks, grain):
 
 
 def test_no_tasks_is_no_work(workers):
-    program = Program((Slot("arg", 0, 8),), (Launch("nothing", 0, 1, True, (0,)),), n_args=1)
+    program = program_of((Slot("arg", 0, 8),), (Launch("nothing", 0, 1, True, (0,)),), n_args=1)
     buffer = zeros(8)
     executable(program).fast_call(buffer.ptr)
 
@@ -67,7 +66,7 @@ def test_chunks_run_on_two_threads_at_once(workers):
     """Each of two tasks waits for the other: only two threads can finish this."""
     launch = Launch("meet", 2, 1, True, (0,), sizes=(2, 2_000_000_000))
     met = zeros(8)
-    executable(Program((Slot("arg", 0, 8),), (launch,), n_args=1)).fast_call(met.ptr)
+    executable(program_of((Slot("arg", 0, 8),), (launch,), n_args=1)).fast_call(met.ptr)
     assert as_ndarray(met, np.int64, ()) == 2
 
 
@@ -91,7 +90,7 @@ def test_two_python_threads_launch_at_once(workers):
 def test_a_busy_pool_is_not_waited_for(workers):
     """While one call holds the pool until a second one comes, the second one runs inline and frees it."""
     holding = Launch("meet", 2, 1, True, (0,), sizes=(3, 2_000_000_000))
-    one = executable(Program((Slot("arg", 0, 8),), (holding,), n_args=1))
+    one = executable(program_of((Slot("arg", 0, 8),), (holding,), n_args=1))
     met = zeros(8)
     holder = threading.Thread(target=one.fast_call, args=(met.ptr,))
     holder.start()
@@ -107,7 +106,7 @@ def test_a_busy_pool_is_not_waited_for(workers):
 def test_a_failing_chunk_stops_the_launch(workers):
     """Chunks below the limit are fine; the first one above it fails, whoever runs it."""
     launch = Launch("bounded", 1000, 1, True, (), sizes=(10,), errors=((1, "stopped at {0} of {1}"),))
-    ready = executable(Program((), (launch,)))
+    ready = executable(program_of((), (launch,)))
     for _ in range(200):
         with pytest.raises(KernelError) as caught:
             ready.call([])
@@ -237,10 +236,10 @@ def test_a_child_forked_during_another_threads_call_is_not_stuck():
     """The state lock and the pool are held by a thread that the child does not have."""
     out = run_script(
         """
-        from small_kernels import executable
-        from flambeau.runtime import Launch, Program, Slot, as_ndarray, zeros
+        from small_kernels import executable, program_of
+        from flambeau.runtime import Launch, Slot, as_ndarray, zeros
         launch = Launch("meet", 2, 1, True, (0,), sizes=(3, 4_000_000_000))
-        program = Program((Slot("state", 0, 8),), (launch,), n_states=1, writes_state=True)
+        program = program_of((Slot("state", 0, 8),), (launch,), n_states=1, writes_state=True)
         state = zeros(8)
         ready = executable(program).bind_states([state.ptr])
         other = threading.Thread(target=ready.fast_call)

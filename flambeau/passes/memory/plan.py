@@ -10,6 +10,7 @@ from typing import Literal
 from flambeau.ir.graph import Graph, Value
 from flambeau.passes.lowering.lower import Call, copy_call
 from flambeau.passes.memory.arena import ALIGNMENT, lay_out
+from flambeau.passes.memory.order import Order
 from flambeau.passes.memory.state_writes import in_place_writes, may_share, results_of, with_early_checks
 
 __all__ = ["ALIGNMENT", "Home", "MemoryPlan", "may_share", "plan"]
@@ -26,8 +27,8 @@ class Home:
 
 @dataclass
 class MemoryPlan:
-    """Calls in execution order (the last `copies` move whole values to states and outputs), the home of every value
-    they touch, scratch homes per call, and the arena's size."""
+    """Calls in the order of their first execution (the last `copies` move whole values to states and outputs), the home
+    of every value they touch, scratch homes per call, and the arena's size."""
 
     calls: list[Call]
     home_of: dict[Value, Home]
@@ -39,6 +40,7 @@ class MemoryPlan:
     copied_writes: int
     copies: int
     unshared_bytes: int                     # what the arena would take without sharing
+    order: Order | None = None              # None: one call after another
 
 
 def plan(graph: Graph, calls: Sequence[Call], scratch_bytes: Sequence[Sequence[int]]) -> MemoryPlan:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
-__all__ = ["BufferSlots", "ContextRecord", "ExecutableRecord", "InstanceRecord", "LaunchRecord", "PoolRecord"]
+__all__ = ["BufferSlots", "ContextRecord", "ExecutableRecord", "InstanceRecord", "LaunchRecord", "PoolRecord",
+           "StepRecord"]
 
 
 class LaunchRecord(ctypes.Structure):
@@ -18,6 +19,17 @@ class LaunchRecord(ctypes.Structure):
         ("parallel", ctypes.c_int32),
         ("slots", ctypes.c_void_p),
         ("sizes", ctypes.c_void_p),
+    ]
+
+
+class StepRecord(ctypes.Structure):
+    """One step of a program with loops, branches or sizes of the call; types.ll lists the kinds."""
+
+    _fields_ = [
+        ("kind", ctypes.c_int32),
+        ("slot", ctypes.c_int32),
+        ("target", ctypes.c_int64),
+        ("extents", ctypes.c_void_p),
     ]
 
 
@@ -35,6 +47,11 @@ class ExecutableRecord(ctypes.Structure):
         ("serialised", ctypes.c_int32),
         ("release_gil", ctypes.c_int32),
         ("parallel", ctypes.c_int32),
+        ("steps", ctypes.c_void_p),
+        ("n_steps", ctypes.c_int64),
+        ("n_sizes", ctypes.c_int64),
+        ("largest_sizes", ctypes.c_void_p),
+        ("paused", ctypes.c_int64),
     ]
 
 
@@ -51,7 +68,7 @@ class ContextRecord(ctypes.Structure):
 
 
 class InstanceRecord(ctypes.Structure):
-    """The memory of one call: pointer table, gathered pointers of one launch, scalars, context."""
+    """The memory of one call: pointer table, gathered pointers of one launch, scalars, context, sizes."""
 
     _fields_ = [
         ("next", ctypes.c_void_p),
@@ -61,8 +78,10 @@ class InstanceRecord(ctypes.Structure):
         ("scalars", ctypes.c_void_p),
         ("times", ctypes.c_void_p),
         ("failed_launch", ctypes.c_int64),
-        ("unused", ctypes.c_int64),
+        ("resume", ctypes.c_int64),
         ("context", ContextRecord),
+        ("sizes", ctypes.c_void_p),
+        ("launch_sizes", ctypes.c_void_p),
     ]
 
 

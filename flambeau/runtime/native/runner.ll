@@ -1,4 +1,4 @@
-; The program runner: walk the launches of an executable with the memory of one instance.
+; The program runner: walk the launches of an executable, or its steps, with the memory of one instance.
 
 ; Gather the launch's buffer pointers from the instance's table, then run it inline or through the pool.
 define internal i32 @run_launch(ptr %launch, ptr %instance) nounwind {
@@ -105,6 +105,186 @@ good:
   ret i32 0
 }
 
+; One of the extents of a launch: factor, and the number of the call's size that it multiplies, or -1.
+define internal i64 @extent(ptr %pair, ptr %instance) nounwind {
+entry:
+  %number.p = getelementptr i64, ptr %pair, i64 1
+  %factor = load i64, ptr %pair
+  %number = load i64, ptr %number.p
+  %fixed = icmp slt i64 %number, 0
+  br i1 %fixed, label %out, label %given
+given:
+  %sizes.p = getelementptr %Instance, ptr %instance, i64 0, i32 9
+  %sizes = load ptr, ptr %sizes.p
+  %size.p = getelementptr i64, ptr %sizes, i64 %number
+  %size = load i64, ptr %size.p
+  %product = mul i64 %factor, %size
+  br label %out
+out:
+  %value = phi i64 [ %factor, %entry ], [ %product, %given ]
+  ret i64 %value
+}
+
+; run_launch with the sizes of this call. words: how many extents, how many factors of the task count, the extents
+; (two words each), the factors (an extent and a block, three words each).
+define internal i32 @run_sized(ptr %launch, ptr %words, ptr %instance) nounwind {
+entry:
+  %own = alloca %Launch, align 8
+  call void @llvm.memcpy.p0.p0.i64(ptr %own, ptr %launch, i64 48, i1 false)
+  %extents = load i64, ptr %words
+  %factors.p = getelementptr i64, ptr %words, i64 1
+  %factors = load i64, ptr %factors.p
+  %first.extent = getelementptr i64, ptr %words, i64 2
+  %pairs = shl i64 %extents, 1
+  %first.factor = getelementptr i64, ptr %first.extent, i64 %pairs
+  %room.p = getelementptr %Instance, ptr %instance, i64 0, i32 10
+  %room = load ptr, ptr %room.p
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %one ]
+  %more = icmp ult i64 %i, %extents
+  br i1 %more, label %one, label %count
+one:
+  %at = shl i64 %i, 1
+  %pair = getelementptr i64, ptr %first.extent, i64 %at
+  %value = call i64 @extent(ptr %pair, ptr %instance)
+  %to = getelementptr i64, ptr %room, i64 %i
+  store i64 %value, ptr %to
+  %i.next = add i64 %i, 1
+  br label %next
+count:
+  %j = phi i64 [ 0, %next ], [ %j.next, %blocks ]
+  %tasks = phi i64 [ 1, %next ], [ %tasks.next, %blocks ]
+  %another = icmp ult i64 %j, %factors
+  br i1 %another, label %factor, label %run
+factor:
+  %at.factor = mul i64 %j, 3
+  %triple = getelementptr i64, ptr %first.factor, i64 %at.factor
+  %points = call i64 @extent(ptr %triple, ptr %instance)
+  %none = icmp eq i64 %points, 0
+  br i1 %none, label %blocks, label %some
+some:
+  %block.p = getelementptr i64, ptr %triple, i64 2
+  %block = load i64, ptr %block.p
+  %before = sub i64 %points, 1
+  %full = udiv i64 %before, %block
+  %all = add i64 %full, 1
+  br label %blocks
+blocks:
+  %number = phi i64 [ 0, %factor ], [ %all, %some ]
+  %tasks.next = mul i64 %tasks, %number
+  %j.next = add i64 %j, 1
+  br label %count
+run:
+  %tasks.p = getelementptr %Launch, ptr %own, i64 0, i32 1
+  store i64 %tasks, ptr %tasks.p
+  %sizes.p = getelementptr %Launch, ptr %own, i64 0, i32 6
+  store ptr %room, ptr %sizes.p
+  %status = call i32 @run_launch(ptr %own, ptr %instance)
+  ret i32 %status
+}
+
+; How long a loop runs before it lets Python see to signals: 50 ms.
+@slice = internal constant i64 50000000
+
+; The steps of a program that is more than launches in order, from where the instance says. Gives the first failure's
+; status, or 0, or the least i32 for a call that is not over: it pauses at the end of a loop's body, and goes on when it
+; is run again.
+define internal i32 @run_steps(ptr %instance, ptr %executable, ptr %steps) nounwind {
+entry:
+  %launches = load ptr, ptr %executable
+  %count.p = getelementptr %Executable, ptr %executable, i64 0, i32 11
+  %count = load i64, ptr %count.p
+  %table.p = getelementptr %Instance, ptr %instance, i64 0, i32 2
+  %table = load ptr, ptr %table.p
+  %times.p = getelementptr %Instance, ptr %instance, i64 0, i32 5
+  %times = load ptr, ptr %times.p
+  %timed = icmp ne ptr %times, null
+  %resume.p = getelementptr %Instance, ptr %instance, i64 0, i32 7
+  %resume = load i64, ptr %resume.p
+  store i64 0, ptr %resume.p
+  %fresh = icmp eq i64 %resume, 0
+  %after.pause = sub i64 %resume, 1
+  %first = select i1 %fresh, i64 0, i64 %after.pause
+  %context = getelementptr %Instance, ptr %instance, i64 0, i32 8
+  call void @llvm.memset.p0.i64(ptr %context, i8 0, i64 64, i1 false)
+  %started = call i64 @flambeau_clock_ns()
+  br label %next
+next:
+  %i = phi i64 [ %first, %entry ], [ %following, %after ], [ %chosen, %test ], [ %target, %jump ], [ %target, %repeat ]
+  %more = icmp ult i64 %i, %count
+  br i1 %more, label %begin, label %good
+begin:
+  %step = getelementptr %Step, ptr %steps, i64 %i
+  %kind = load i32, ptr %step
+  %slot.p = getelementptr %Step, ptr %step, i64 0, i32 1
+  %slot = load i32, ptr %slot.p
+  %target.p = getelementptr %Step, ptr %step, i64 0, i32 2
+  %target = load i64, ptr %target.p
+  %following = add i64 %i, 1
+  switch i32 %kind, label %launching [ i32 1, label %test
+                                       i32 2, label %jump
+                                       i32 3, label %repeat ]
+jump:
+  br label %next
+test:
+  %slot.wide = zext i32 %slot to i64
+  %bool.p.p = getelementptr ptr, ptr %table, i64 %slot.wide
+  %bool.p = load ptr, ptr %bool.p.p
+  %bool = load i8, ptr %bool.p
+  %true = icmp ne i8 %bool, 0
+  %chosen = select i1 %true, i64 %following, i64 %target
+  br label %next
+repeat:
+  %now = call i64 @flambeau_clock_ns()
+  %elapsed = sub i64 %now, %started
+  %slice = load i64, ptr @slice
+  %long = icmp sgt i64 %elapsed, %slice
+  br i1 %long, label %pause, label %next
+pause:
+  %resume.at = add i64 %target, 1
+  store i64 %resume.at, ptr %resume.p
+  ret i32 -2147483648
+launching:
+  %launch = getelementptr %Launch, ptr %launches, i64 %target
+  %extents.p = getelementptr %Step, ptr %step, i64 0, i32 3
+  %extents = load ptr, ptr %extents.p
+  br i1 %timed, label %clock, label %run
+clock:
+  %start = call i64 @flambeau_clock_ns()
+  br label %run
+run:
+  %begun = phi i64 [ 0, %launching ], [ %start, %clock ]
+  %sized = icmp ne ptr %extents, null
+  br i1 %sized, label %by.call, label %plain
+plain:
+  %status.plain = call i32 @run_launch(ptr %launch, ptr %instance)
+  br label %ran
+by.call:
+  %status.sized = call i32 @run_sized(ptr %launch, ptr %extents, ptr %instance)
+  br label %ran
+ran:
+  %status = phi i32 [ %status.plain, %plain ], [ %status.sized, %by.call ]
+  br i1 %timed, label %clock.again, label %after
+clock.again:
+  %stop = call i64 @flambeau_clock_ns()
+  %time = sub i64 %stop, %begun
+  %total.p = getelementptr i64, ptr %times, i64 %target
+  %total = load i64, ptr %total.p
+  %total.new = add i64 %total, %time
+  store i64 %total.new, ptr %total.p
+  br label %after
+after:
+  %fine = icmp eq i32 %status, 0
+  br i1 %fine, label %next, label %bad
+bad:
+  %failed.p = getelementptr %Instance, ptr %instance, i64 0, i32 6
+  store i64 %target, ptr %failed.p
+  ret i32 %status
+good:
+  ret i32 0
+}
+
 ; The lock of an executable that writes state: 0 free, 1 taken, 2 taken and someone sleeps on it.
 define internal void @lock(ptr %word) nounwind {
 entry:
@@ -133,11 +313,90 @@ out:
   ret void
 }
 
-; Run the instance's program; one at a time if its executable is serialised. Needs no GIL, touches no Python.
+; run_steps, one call at a time if the executable is serialised. A paused call keeps the lock: only the thread that
+; runs it could then call the program again, from a signal handler, and would wait for itself. It is refused: the least
+; i32 as the status, of no launch (-1).
+define internal i32 @execute_steps(ptr %instance, ptr %executable, ptr %steps) nounwind {
+entry:
+  %serialised.p = getelementptr %Executable, ptr %executable, i64 0, i32 7
+  %serialised = load i32, ptr %serialised.p
+  %one = icmp ne i32 %serialised, 0
+  br i1 %one, label %look, label %free
+free:
+  %status.free = call i32 @run_steps(ptr %instance, ptr %executable, ptr %steps)
+  ret i32 %status.free
+look:
+  %thread = call i64 @PyThread_get_thread_ident()
+  %paused.p = getelementptr %Executable, ptr %executable, i64 0, i32 14
+  %resume.p = getelementptr %Instance, ptr %instance, i64 0, i32 7
+  %resume = load i64, ptr %resume.p
+  %resumed = icmp ne i64 %resume, 0
+  br i1 %resumed, label %go.on, label %ask
+ask:
+  %holder = load atomic i64, ptr %paused.p monotonic, align 8
+  %own = icmp eq i64 %holder, %thread
+  br i1 %own, label %refuse, label %wait
+refuse:
+  %failed.p = getelementptr %Instance, ptr %instance, i64 0, i32 6
+  store i64 -1, ptr %failed.p
+  ret i32 -2147483648
+wait:
+  %lock.p = getelementptr %Executable, ptr %executable, i64 0, i32 6
+  call void @lock(ptr %lock.p)
+  br label %run
+go.on:
+  store atomic i64 0, ptr %paused.p monotonic, align 8
+  br label %run
+run:
+  %status = call i32 @run_steps(ptr %instance, ptr %executable, ptr %steps)
+  %at = load i64, ptr %resume.p
+  %over = icmp eq i64 %at, 0
+  br i1 %over, label %release, label %pause
+pause:
+  store atomic i64 %thread, ptr %paused.p monotonic, align 8
+  ret i32 %status
+release:
+  %held.p = getelementptr %Executable, ptr %executable, i64 0, i32 6
+  call void @unlock(ptr %held.p)
+  ret i32 %status
+}
+
+; End a paused call where it is.
+define void @flambeau_abandon(ptr %instance) nounwind {
+entry:
+  %resume.p = getelementptr %Instance, ptr %instance, i64 0, i32 7
+  store i64 0, ptr %resume.p
+  %executable.p = getelementptr %Instance, ptr %instance, i64 0, i32 1
+  %executable = load ptr, ptr %executable.p
+  %serialised.p = getelementptr %Executable, ptr %executable, i64 0, i32 7
+  %serialised = load i32, ptr %serialised.p
+  %one = icmp ne i32 %serialised, 0
+  br i1 %one, label %release, label %out
+release:
+  %paused.p = getelementptr %Executable, ptr %executable, i64 0, i32 14
+  store atomic i64 0, ptr %paused.p monotonic, align 8
+  %lock.p = getelementptr %Executable, ptr %executable, i64 0, i32 6
+  call void @unlock(ptr %lock.p)
+  br label %out
+out:
+  ret void
+}
+
+declare i64 @PyThread_get_thread_ident()
+
+; Run the instance's program; one at a time if its executable is serialised. Needs no GIL.
 define i32 @flambeau_execute(ptr %instance) nounwind {
 entry:
   %executable.p = getelementptr %Instance, ptr %instance, i64 0, i32 1
   %executable = load ptr, ptr %executable.p
+  %steps.p = getelementptr %Executable, ptr %executable, i64 0, i32 10
+  %steps = load ptr, ptr %steps.p
+  %flat = icmp eq ptr %steps, null
+  br i1 %flat, label %launches, label %tree
+tree:
+  %status.tree = call i32 @execute_steps(ptr %instance, ptr %executable, ptr %steps)
+  ret i32 %status.tree
+launches:
   %serialised.p = getelementptr %Executable, ptr %executable, i64 0, i32 7
   %serialised = load i32, ptr %serialised.p
   %one = icmp ne i32 %serialised, 0

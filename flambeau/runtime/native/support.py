@@ -19,6 +19,7 @@ __all__ = ["Support", "source", "support"]
 
 _FUTEX_NUMBERS = {"x86": 202, "aarch64": 98}
 _FUNCTIONS = (
+    "flambeau_abandon",
     "flambeau_allocate",
     "flambeau_call",
     "flambeau_clock_ns",
@@ -38,6 +39,7 @@ _PYTHON_SYMBOLS = (
     "PyCapsule_GetPointer",
     "PyCapsule_New",
     "PyCapsule_SetContext",
+    "PyErr_CheckSignals",
     "PyErr_Clear",
     "PyErr_Format",
     "PyErr_Occurred",
@@ -49,6 +51,7 @@ _PYTHON_SYMBOLS = (
     "PyLong_AsVoidPtr",
     "PyLong_FromVoidPtr",
     "PyObject_CallFunction",
+    "PyThread_get_thread_ident",
     "PyTuple_GetItem",
     "PyType_GenericAlloc",
     "Py_DecRef",
@@ -84,6 +87,7 @@ class Support:
         self.library = library
         pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.execute = ctypes.CFUNCTYPE(i32, pointer)(library["flambeau_execute"])
+        self.abandon = ctypes.PYFUNCTYPE(None, pointer)(library["flambeau_abandon"])
         self.worker = ctypes.CFUNCTYPE(None, pointer)(library["flambeau_worker"])
         self.stop_pool = ctypes.CFUNCTYPE(None, pointer)(library["flambeau_stop_pool"])
         self.set_pool = ctypes.PYFUNCTYPE(None, pointer, i32)(library["flambeau_set_pool"])

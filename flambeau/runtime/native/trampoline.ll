@@ -8,6 +8,7 @@ declare ptr @PyLong_FromVoidPtr(ptr)
 declare double @PyFloat_AsDouble(ptr)
 declare ptr @PyErr_Occurred()
 declare void @PyErr_Clear()
+declare i32 @PyErr_CheckSignals()
 declare ptr @PyObject_CallFunction(ptr, ptr, ...)
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
@@ -102,7 +103,33 @@ out:
   ret i64 %i
 }
 
-; call(*argument_pointers, *scalars, *output_pointers) -> None. self: (address of the executable, event).
+; Store `count` integers from args as sizes, none larger than its `most`. Gives the number stored.
+define internal i64 @store_sizes(ptr %args, ptr %sizes, ptr %most, i64 %count) nounwind {
+entry:
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %good ]
+  %more = icmp ult i64 %i, %count
+  br i1 %more, label %convert, label %out
+convert:
+  %arg.p = getelementptr ptr, ptr %args, i64 %i
+  %arg = load ptr, ptr %arg.p
+  ; -1, beyond all sizes, if it fails.
+  %value = call i64 @PyLong_AsSize_t(ptr %arg)
+  %most.p = getelementptr i64, ptr %most, i64 %i
+  %limit = load i64, ptr %most.p
+  %bad = icmp ugt i64 %value, %limit
+  br i1 %bad, label %out, label %good
+good:
+  %to = getelementptr i64, ptr %sizes, i64 %i
+  store i64 %value, ptr %to
+  %i.next = add i64 %i, 1
+  br label %next
+out:
+  ret i64 %i
+}
+
+; call(*argument_pointers, *scalars, *output_pointers, *sizes) -> None. self: (address of the executable, event).
 ; Events: 1 wrong count, 2 bad argument, 3 no free instance, 4 start the pool, 5 failed (value: the instance).
 define ptr @flambeau_call(ptr %self, ptr %args, i64 %nargs) nounwind {
 entry:
@@ -115,7 +142,10 @@ entry:
   %n.outs.p = getelementptr %Executable, ptr %executable, i64 0, i32 4
   %n.outs = load i64, ptr %n.outs.p
   %first.out = add i64 %n.args, %n.scalars
-  %wanted = add i64 %first.out, %n.outs
+  %n.sizes.p = getelementptr %Executable, ptr %executable, i64 0, i32 12
+  %n.sizes = load i64, ptr %n.sizes.p
+  %first.size = add i64 %first.out, %n.outs
+  %wanted = add i64 %first.size, %n.sizes
   %counted = icmp eq i64 %nargs, %wanted
   br i1 %counted, label %take, label %miscounted
 miscounted:
@@ -156,9 +186,22 @@ fill.outs:
   %got.outs = call i64 @store_pointers(ptr %args.outs, ptr %table.outs, i64 %n.outs)
   %all.outs = icmp eq i64 %got.outs, %n.outs
   %at.out = add i64 %first.out, %got.outs
-  br i1 %all.outs, label %pooled, label %bad
+  br i1 %all.outs, label %filled, label %bad
+filled:
+  %sized = icmp ne i64 %n.sizes, 0
+  br i1 %sized, label %fill.sizes, label %pooled
+fill.sizes:
+  %args.sizes = getelementptr ptr, ptr %args, i64 %first.size
+  %sizes.p = getelementptr %Instance, ptr %instance, i64 0, i32 9
+  %sizes = load ptr, ptr %sizes.p
+  %most.p = getelementptr %Executable, ptr %executable, i64 0, i32 13
+  %most = load ptr, ptr %most.p
+  %got.sizes = call i64 @store_sizes(ptr %args.sizes, ptr %sizes, ptr %most, i64 %n.sizes)
+  %all.sizes = icmp eq i64 %got.sizes, %n.sizes
+  %at.size = add i64 %first.size, %got.sizes
+  br i1 %all.sizes, label %pooled, label %bad
 bad:
-  %at = phi i64 [ %got.args, %fill ], [ %at.scalar, %fill.scalars ], [ %at.out, %fill.outs ]
+  %at = phi i64 [ %got.args, %fill ], [ %at.scalar, %fill.scalars ], [ %at.out, %fill.outs ], [ %at.size, %fill.sizes ]
   call void @PyErr_Clear()
   call void @flambeau_give_back(ptr %instance)
   %answer.bad = call ptr @notify(ptr %self, i64 2, i64 %at)
@@ -201,6 +244,20 @@ ended:
   %good = icmp eq i32 %status, 0
   br i1 %good, label %done, label %failed
 failed:
+  %resume.p = getelementptr %Instance, ptr %instance, i64 0, i32 7
+  %resume = load i64, ptr %resume.p
+  %paused = icmp ne i64 %resume, 0
+  br i1 %paused, label %signals, label %over
+signals:
+  ; Ctrl-C ends the call between two turns of a loop; otherwise it goes on.
+  %signalled = call i32 @PyErr_CheckSignals()
+  %quiet = icmp eq i32 %signalled, 0
+  br i1 %quiet, label %ready, label %interrupted
+interrupted:
+  call void @flambeau_abandon(ptr %instance)
+  call void @flambeau_give_back(ptr %instance)
+  ret ptr null
+over:
   ; The instance stays out until the event has read its context.
   %value = ptrtoint ptr %instance to i64
   %answer.failed = call ptr @notify(ptr %self, i64 5, i64 %value)

@@ -3,16 +3,23 @@
 ; One kernel call: kernel, tasks, grain, parameter count, parallel, slots (i32 each), sizes (i64 each).
 %Launch = type { ptr, i64, i64, i32, i32, ptr, ptr }
 
+; One step of a program with loops, branches or sizes of the call: kind, slot, target, extents. Kinds:
+; 0 run launch `target`, with `extents` worked out for this call if it is not null;
+; 1 go on at step `target` if the bool in `slot` is false;  2 go on at step `target`;  3 the same, at the end of a loop.
+%Step = type { i32, i32, i64, ptr }
+
 ; launches, launch count, argument count, scalar count, output count, free instances (a list), lock word,
-; serialised, release_gil, parallel.
-%Executable = type { ptr, i64, i64, i64, i64, ptr, i32, i32, i32, i32 }
+; serialised, release_gil, parallel, steps (null: the launches in order), step count, size count, largest sizes,
+; the thread that paused inside it (or 0).
+%Executable = type { ptr, i64, i64, i64, i64, ptr, i32, i32, i32, i32, ptr, i64, i64, ptr, i64 }
 
 ; What a kernel sees first: status, details, reserved; 64 bytes.
 %Context = type { i32, i32, i64, i64, [40 x i8] }
 
 ; The memory of one call in flight: next free instance, executable, pointer table, gathered pointers,
-; scalar block, times (or null), failed launch, unused, context.
-%Instance = type { ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, %Context }
+; scalar block, times (or null), failed launch, 1 + the step where a paused call goes on (or 0), context, sizes of
+; the call, sizes of one launch.
+%Instance = type { ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, %Context, ptr, ptr }
 
 ; kernel, buffers, sizes, context, tasks, grain, chunks.
 %Job = type { ptr, ptr, ptr, ptr, i64, i64, i64, i64 }
