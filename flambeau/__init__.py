@@ -19,12 +19,9 @@ from flambeau.frontend.functions.creation import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403
 from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
-from flambeau.frontend.functions.elementwise import div as divide
-from flambeau.frontend.functions.elementwise import div as true_divide
-from flambeau.frontend.functions.elementwise import mul as multiply
-from flambeau.frontend.functions.elementwise import sub as subtract
 from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.linalg import *  # noqa: F403
+from flambeau.frontend.functions.pointwise import *  # noqa: F403
 from flambeau.frontend.functions.reductions import *  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403
@@ -55,7 +52,7 @@ from flambeau.ir.dtypes import u64 as uint64
 from flambeau.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from flambeau import ir, nn, optim
+    from flambeau import ir, nn, optim, special
     from flambeau.frontend import data, random
     from flambeau.frontend.call.compile import compile
 
@@ -69,6 +66,7 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     "compile": ("flambeau.frontend.call.compile", "compile"),
     "nn": ("flambeau.nn", ""),
     "optim": ("flambeau.optim", ""),
+    "special": ("flambeau.special", ""),
     "ir": ("flambeau.ir", ""),
     "data": ("flambeau.frontend.data", ""),
     "random": ("flambeau.frontend.random", ""),

@@ -18,12 +18,14 @@ from flambeau.frontend.functions import (
     indexing,
     inplace,
     linalg,
+    pointwise,
     reductions,
     sorting,
     views,
 )
 from flambeau.frontend.functions.coerce import cast, one_tensor
 from flambeau.frontend.functions.creation import check_device
+from flambeau.frontend.functions.marks import methods_of
 from flambeau.frontend.tape.autograd import record_of
 from flambeau.frontend.tape.backward import backward, register_hook, retain_grad
 from flambeau.frontend.tape.dispatch import up_to_date
@@ -37,19 +39,8 @@ from flambeau.ir.types import TensorType
 
 # -- functions whose first argument is the tensor ---------------------------------------------------------------------
 
+MARKED: Final = (activations, comparison, elementwise, pointwise)       # modules whose functions say so themselves
 NAMES: Final = {
-    elementwise: (
-        "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin", "arcsinh",
-        "arctan", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_left_shift",
-        "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min",
-        "clip", "cos", "cosh", "div", "erf", "erfc", "exp", "exp2", "expm1", "fix", "float_power", "floor",
-        "floor_divide", "fmax", "fmin", "fmod", "frac", "hypot", "lerp", "log", "log10", "log1p", "log2", "logaddexp",
-        "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "mul", "nan_to_num", "neg",
-        "negative", "positive", "pow", "reciprocal", "remainder", "round", "rsqrt", "sgn", "sigmoid", "sign", "sin",
-        "sinh", "sqrt", "square", "sub", "tan", "tanh", "trunc", "xlogy"),
-    comparison: (
-        "allclose", "eq", "equal", "ge", "greater", "greater_equal", "gt", "isclose", "isfinite", "isinf", "isnan",
-        "le", "less", "less_equal", "lt", "ne", "not_equal"),
     reductions: (
         "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",
         "log_softmax", "logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "softmax", "std", "sum", "var"),
@@ -68,23 +59,23 @@ NAMES: Final = {
     sorting: ("argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "nanquantile", "quantile", "sort", "topk",
               "unique"),
     creation: ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"),
-    activations: ("prelu", "relu"),
 }
-RENAMED: Final = {"multiply": elementwise.mul, "divide": elementwise.div, "true_divide": elementwise.div,
-                  "subtract": elementwise.sub, "__getitem__": indexing.getitem, "__setitem__": indexing.setitem}
+FUNCTIONS: Final = {name: function for module in MARKED for name, function in methods_of(vars(module)).items()} | {
+    name: getattr(module, name) for module, names in NAMES.items() for name in names}
+RENAMED: Final = {"__getitem__": indexing.getitem, "__setitem__": indexing.setitem}
 
 # -- operators --------------------------------------------------------------------------------------------------------
 
 BINARY: Final = {
     "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
-    "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow,
-    "and": elementwise.bitwise_and, "or": elementwise.bitwise_or, "xor": elementwise.bitwise_xor,
-    "lshift": elementwise.bitwise_left_shift, "rshift": elementwise.bitwise_right_shift,
+    "floordiv": elementwise.floor_divide, "mod": pointwise.remainder, "pow": elementwise.pow,
+    "and": pointwise.bitwise_and, "or": pointwise.bitwise_or, "xor": pointwise.bitwise_xor,
+    "lshift": pointwise.bitwise_left_shift, "rshift": pointwise.bitwise_right_shift,
 }
-COMPARISONS: Final = {"eq": comparison.eq, "ne": comparison.ne, "lt": comparison.lt, "le": comparison.le,
-                      "gt": comparison.gt, "ge": comparison.ge}
-UNARY: Final = {"neg": elementwise.neg, "pos": elementwise.positive, "abs": elementwise.abs,
-                "invert": elementwise.bitwise_not}
+COMPARISONS: Final = {"eq": pointwise.eq, "ne": pointwise.ne, "lt": pointwise.lt, "le": pointwise.le,
+                      "gt": pointwise.gt, "ge": pointwise.ge}
+UNARY: Final = {"neg": pointwise.neg, "pos": elementwise.positive, "abs": pointwise.abs,
+                "invert": pointwise.bitwise_not}
 
 
 def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
@@ -111,7 +102,7 @@ def _divided_by(self: Tensor, other: Any) -> Any:
     if not elementwise.number_or_tensor(other):
         return NotImplemented
     if self._type.dtype.is_floating_point and self._type.dtype.itemsize == 2:
-        return elementwise.mul(elementwise.reciprocal(self), other)
+        return elementwise.mul(pointwise.reciprocal(self), other)
     return elementwise.div(other, self)
 
 
@@ -333,9 +324,6 @@ OTHERS: Final[dict[str, Any]] = {
 
 def attach() -> None:
     """Give Tensor its methods."""
-    for module, names in NAMES.items():
-        for name in names:
-            setattr(Tensor, name, getattr(module, name))
     for name, function in BINARY.items():
         setattr(Tensor, f"__{name}__", _operator(function))
         setattr(Tensor, f"__r{name}__", _reflected(function))
@@ -346,7 +334,7 @@ def attach() -> None:
         setattr(Tensor, f"__{name}__", unary)
     for name, dtype in CONVERSIONS.items():
         setattr(Tensor, name, _conversion(dtype))
-    for table in (RENAMED, inplace.METHODS, distributions.METHODS, OTHERS):
+    for table in (FUNCTIONS, RENAMED, inplace.METHODS, distributions.METHODS, OTHERS):
         for name, method in table.items():
             setattr(Tensor, name, method)
 

@@ -14,6 +14,7 @@ from flambeau.frontend.functions.linalg import *  # noqa: F403
 from flambeau.frontend.functions.linalg import linear
 from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.normalization import *  # noqa: F403
+from flambeau.frontend.functions.pointwise import *  # noqa: F403
 from flambeau.frontend.functions.reductions import *  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403

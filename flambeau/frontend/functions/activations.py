@@ -18,7 +18,8 @@ from flambeau.frontend.functions.coerce import (
     wrap_dim,
 )
 from flambeau.frontend.functions.creation import full_like
-from flambeau.frontend.functions.elementwise import sigmoid, tanh
+from flambeau.frontend.functions.marks import in_place, method
+from flambeau.frontend.functions.pointwise import sigmoid, tanh
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.functions.views import chunk
 from flambeau.frontend.scalars import Scalar
@@ -65,6 +66,8 @@ def _rounded_once(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     return cast(function(cast(x, dt.f32)), dtype) if dtype.itemsize == 2 else function(x)
 
 
+@method
+@in_place
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0); NaN stays NaN."""
     return applied(_relu, one_tensor("relu", input), inplace)
@@ -127,12 +130,14 @@ def _exponential_below_0(x: Tensor, alpha: float, inner: float, scale: float) ->
     return dispatch(ops.where, below, curve, line)
 
 
+@in_place
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, alpha * (exp(x) - 1) below."""
     return applied(lambda x: _rounded_once(x, lambda x: _exponential_below_0(x, alpha, 1.0, 1.0)),
                    floats("elu", input), inplace)
 
 
+@in_place
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, alpha * (exp(x / alpha) - 1) below."""
     if alpha == 0:
@@ -141,12 +146,14 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
                    floats("celu", input), inplace)
 
 
+@in_place
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """scale * elu(x, alpha) with the two constants that keep mean 0 and variance 1."""
     return applied(lambda x: _rounded_once(x, lambda x: _exponential_below_0(
         x, 1.6732632423543772, 1.0, 1.0507009873554805)), floats("selu", input), inplace)
 
 
+@in_place
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x above 0, negative_slope * x below."""
     return applied(lambda x: _rounded_once(x, lambda x: dispatch(
@@ -154,6 +161,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
         floats("leaky_relu", input), inplace)
 
 
+@method
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x above 0, weight * x below; weight: one number, or one for each channel (dim 1)."""
     x = one_tensor("prelu", input)
@@ -166,6 +174,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return dispatch(ops.where, _positive(x), x, dispatch(ops.mul, x, slope))
 
 
+@in_place
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value."""
     def function(x: Tensor) -> Tensor:
@@ -176,6 +185,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     return applied(function, one_tensor("threshold", input), inplace)
 
 
+@in_place
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x kept in [min_val, max_val]; no gradient at the bounds."""
     if not _is_runtime(min_val, max_val) and min_val > max_val:
@@ -192,6 +202,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     return applied(function, one_tensor("hardtanh", input), inplace)
 
 
+@in_place
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """x kept in [0, 6]."""
     return hardtanh(input, 0.0, 6.0, inplace)

@@ -1,65 +1,25 @@
-"""Tests of elements, and of whole tensors."""
+"""Whether tensors are equal, exactly or nearly. (The tests of elements are rows of `ir.ops.elementwise`.)"""
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from flambeau.errors import TypeInferenceError
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
-    TensorLike,
     cast,
     expanded,
-    full_of,
     one_tensor,
     promoted,
     user_line,
 )
-from flambeau.frontend.functions.elementwise import abs, add, mul, sub
+from flambeau.frontend.functions.elementwise import add, mul, sub
+from flambeau.frontend.functions.marks import method
+from flambeau.frontend.functions.pointwise import abs, eq
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.op import Op
 
 
-def _comparison(op: Op, sign: str) -> Callable[[TensorLike, TensorLike], Tensor]:
-    def function(input: TensorLike, other: TensorLike) -> Tensor:
-        x, y = promoted(op.name, input, other)
-        if x._type.dtype is dt.bool_ and op not in (ops.eq, ops.ne):
-            x, y = cast(x, dt.u8), cast(y, dt.u8)       # ordered ops take numbers
-        return dispatch(op, x, y)
-
-    function.__name__ = function.__qualname__ = op.name
-    function.__doc__ = f"input {sign} other, element by element, as bools."
-    return function
-
-
-eq = _comparison(ops.eq, "==")
-ne = _comparison(ops.ne, "!=")
-lt = _comparison(ops.lt, "<")
-le = _comparison(ops.le, "<=")
-gt = _comparison(ops.gt, ">")
-ge = _comparison(ops.ge, ">=")
-not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
-
-
-def _float_test(op: Op, of_integers: bool, meaning: str) -> Callable[[Tensor], Tensor]:
-    def function(input: Tensor) -> Tensor:
-        x = one_tensor(op.name, input)
-        if x._type.dtype.is_floating_point:
-            return dispatch(op, x)
-        return full_of(x._type.static_shape, of_integers, dt.bool_)
-
-    function.__name__ = function.__qualname__ = op.name
-    function.__doc__ = f"Whether each element is {meaning}."
-    return function
-
-
-isnan = _float_test(ops.isnan, False, "NaN")
-isinf = _float_test(ops.isinf, False, "an infinity")
-isfinite = _float_test(ops.isfinite, True, "neither NaN nor an infinity")
-
-
+@method
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """|input - other| <= atol + rtol * |other|, or equal (infinities; NaNs if asked), as bools."""
     for bound_name, tolerance in (("rtol", rtol), ("atol", atol)):
@@ -82,11 +42,13 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     return close
 
 
+@method
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether `isclose` holds everywhere, as a Python bool."""
     return bool(isclose(input, other, rtol, atol, equal_nan)._data().all())
 
 
+@method
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether shapes and all elements are equal, as a Python bool (NaN equals nothing)."""
     if one_tensor("equal", input).shape != one_tensor("equal", other).shape:
@@ -94,6 +56,5 @@ def equal(input: Tensor, other: Tensor) -> bool:
     return bool(eq(input, other)._data().all())
 
 
-__all__ = ["allclose", "eq", "equal", "ge", "greater", "greater_equal", "gt", "isclose", "isfinite", "isinf",
-           "isnan", "le", "less", "less_equal", "lt", "ne", "not_equal"]
-public(globals(), ["allclose", "equal", "isclose"])
+__all__ = ["allclose", "equal", "isclose"]
+public(globals(), __all__)

@@ -16,7 +16,6 @@ from flambeau.frontend.functions.coerce import (
     cast,
     check_operands,
     floating,
-    floating_one,
     is_number,
     keeps_digits,
     kind_of,
@@ -28,6 +27,8 @@ from flambeau.frontend.functions.coerce import (
     tensor_of,
     user_line,
 )
+from flambeau.frontend.functions.marks import in_place, method
+from flambeau.frontend.functions.pointwise import trunc
 from flambeau.frontend.scalars import Scalar, forced, plain
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -36,61 +37,8 @@ from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Op
 
-Unary = Callable[[Tensor], Tensor]
 
-
-def _unary(op: Op, meaning: str, *, keeps_integers: bool = False) -> Unary:
-    """The function of one tensor that applies `op`. Integers become floats first, or are returned as they are."""
-    name = op.name
-
-    def function(input: Tensor) -> Tensor:
-        x = one_tensor(name, input)
-        if keeps_integers and not x._type.dtype.is_floating_point:
-            return dispatch(ops.stop_gradient, x)
-        return dispatch(op, floating_one(name, x))
-
-    function.__name__ = function.__qualname__ = name
-    kept = "integers unchanged" if keeps_integers else "integers are taken to the default float dtype"
-    function.__doc__ = f"{meaning}, element by element; {kept}."
-    return function
-
-
-exp = _unary(ops.exp, "e**x")
-exp2 = _unary(ops.exp2, "2**x")
-expm1 = _unary(ops.expm1, "e**x - 1, accurate near 0")
-log = _unary(ops.log, "Natural logarithm")
-log2 = _unary(ops.log2, "Logarithm to base 2")
-log10 = _unary(ops.log10, "Logarithm to base 10")
-log1p = _unary(ops.log1p, "log(1 + x), accurate near 0")
-sqrt = _unary(ops.sqrt, "Square root, NaN below 0")
-rsqrt = _unary(ops.rsqrt, "1 / sqrt(x)")
-reciprocal = _unary(ops.reciprocal, "1 / x")
-sin = _unary(ops.sin, "Sine")
-cos = _unary(ops.cos, "Cosine")
-tan = _unary(ops.tan, "Tangent")
-asin = _unary(ops.asin, "Inverse sine")
-acos = _unary(ops.acos, "Inverse cosine")
-atan = _unary(ops.atan, "Inverse tangent")
-sinh = _unary(ops.sinh, "Hyperbolic sine")
-cosh = _unary(ops.cosh, "Hyperbolic cosine")
-tanh = _unary(ops.tanh, "Hyperbolic tangent")
-asinh = _unary(ops.asinh, "Inverse hyperbolic sine")
-acosh = _unary(ops.acosh, "Inverse hyperbolic cosine")
-atanh = _unary(ops.atanh, "Inverse hyperbolic tangent")
-erf = _unary(ops.erf, "Error function")
-erfc = _unary(ops.erfc, "1 - erf(x)")
-sigmoid = _unary(ops.sigmoid, "1 / (1 + e**-x)")
-floor = _unary(ops.floor, "Greatest integer <= x", keeps_integers=True)
-ceil = _unary(ops.ceil, "Least integer >= x", keeps_integers=True)
-trunc = _unary(ops.trunc, "x without its fraction", keeps_integers=True)
-arcsin, arccos, arctan, arcsinh, arccosh, arctanh, fix = asin, acos, atan, asinh, acosh, atanh, trunc
-
-
-def neg(input: Tensor) -> Tensor:
-    """-x. Raises RuntimeError for bool."""
-    return dispatch(ops.neg, one_tensor("neg", input))
-
-
+@method
 def positive(input: Tensor) -> Tensor:
     """x itself. Raises RuntimeError for bool."""
     if one_tensor("positive", input)._type.dtype is dt.bool_:
@@ -98,17 +46,12 @@ def positive(input: Tensor) -> Tensor:
     return input
 
 
-def abs(input: Tensor) -> Tensor:
-    """|x|."""
-    return dispatch(ops.abs, one_tensor("abs", input))
-
-
-def sign(input: Tensor) -> Tensor:
-    """-1, 0 or 1; 0 for NaN, as PyTorch has it. A bool is its own."""
     x = one_tensor("sign", input)
     return dispatch(ops.stop_gradient if x._type.dtype is dt.bool_ else ops.sign, x)
 
 
+@method
+@in_place
 def square(input: Tensor) -> Tensor:
     """x * x; of bools in int64."""
     x = one_tensor("square", input)
@@ -116,6 +59,8 @@ def square(input: Tensor) -> Tensor:
     return dispatch(ops.mul, x, x)
 
 
+@method
+@in_place
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """To the nearest integer, halves to the even one; to `decimals` places when given."""
     x = one_tensor("round", input)
@@ -129,17 +74,20 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     return mul(rounded, factor) if decimals < 0 else div(rounded, factor)
 
 
+@method
+@in_place
 def frac(input: Tensor) -> Tensor:
     """x - trunc(x)."""
     return sub(input, trunc(input))
 
 
-negative, absolute, sgn = neg, abs, sign
 
 
 # -- two operands -----------------------------------------------------------------------------------------------------
 
 
+@method
+@in_place
 def add(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
     """input + alpha * other; bools add up as `or`. Raises RuntimeError for an alpha that the result's dtype lacks."""
     x, y = promoted("add", input, other)
@@ -148,6 +96,8 @@ def add(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
     return dispatch(ops.logical_or if x._type.dtype is dt.bool_ else ops.add, x, y)
 
 
+@method
+@in_place
 def sub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
     """input - alpha * other. Raises RuntimeError for bools, and for an alpha that the result's dtype lacks."""
     if _is_bool(input) or _is_bool(other):
@@ -195,6 +145,8 @@ def rsub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
     return sub(other, input, alpha=alpha)
 
 
+@method
+@in_place
 def mul(input: TensorLike, other: TensorLike) -> Tensor:
     """input * other; bools multiply as `and`."""
     x, y = promoted("mul", input, other)
@@ -209,6 +161,8 @@ def _by_number(op: Op, x: Tensor, number: TensorLike) -> Tensor:
     return cast(dispatch(op, cast(x, dt.f32), y), x._type.dtype)
 
 
+@method
+@in_place
 def div(input: TensorLike, other: TensorLike, *, rounding_mode: str | None = None) -> Tensor:
     """input / other, integers as floats. rounding_mode: None, "trunc" (toward 0) or "floor" (integers stay
     integers, and their division by zero raises)."""
@@ -227,6 +181,12 @@ def div(input: TensorLike, other: TensorLike, *, rounding_mode: str | None = Non
     return dispatch(ops.trunc_divide, x, y)
 
 
+multiply, divide, subtract = mul, div, sub
+true_divide = div
+
+
+@method
+@in_place
 def floor_divide(input: TensorLike, other: TensorLike) -> Tensor:
     """floor(input / other). Raises KernelError for an integer divided by zero."""
     x, y = promoted("floor_divide", input, other)
@@ -235,16 +195,8 @@ def floor_divide(input: TensorLike, other: TensorLike) -> Tensor:
     return dispatch(ops.floor_divide, x, y)
 
 
-def remainder(input: TensorLike, other: TensorLike) -> Tensor:
-    """input - floor(input / other) * other: Python's %, with the sign of `other`."""
-    return dispatch(ops.remainder, *promoted("remainder", input, other))
-
-
-def fmod(input: TensorLike, other: TensorLike) -> Tensor:
-    """C's fmod, with the sign of `input`."""
-    return dispatch(ops.fmod, *promoted("fmod", input, other))
-
-
+@method
+@in_place
 def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
     """input ** exponent. Raises RuntimeError for an integer tensor to a negative number, and for an exponent that the
     result's dtype does not hold."""
@@ -289,23 +241,13 @@ def _simple_power(x: Tensor, exponent: Number) -> Tensor | None:
     return None
 
 
+@method
 def float_power(input: TensorLike, exponent: TensorLike) -> Tensor:
     """input ** exponent in float64."""
     return dispatch(ops.pow, *promoted("float_power", input, exponent, dtype=dt.f64))
 
 
-def maximum(input: Tensor, other: TensorLike) -> Tensor:
-    """The greater of the two; NaN if either is."""
-    x, y = promoted("maximum", input, other)
-    return dispatch(ops.logical_or if x._type.dtype is dt.bool_ else ops.maximum, x, y)
-
-
-def minimum(input: Tensor, other: TensorLike) -> Tensor:
-    """The lesser of the two; NaN if either is."""
-    x, y = promoted("minimum", input, other)
-    return dispatch(ops.logical_and if x._type.dtype is dt.bool_ else ops.minimum, x, y)
-
-
+@method
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The greater of the two, and the other one beside a NaN."""
     x, y = promoted("fmax", input, other)
@@ -315,6 +257,7 @@ def fmax(input: Tensor, other: Tensor) -> Tensor:
     return dispatch(ops.where, chosen, x, y)
 
 
+@method
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The lesser of the two, and the other one beside a NaN."""
     x, y = promoted("fmin", input, other)
@@ -324,16 +267,7 @@ def fmin(input: Tensor, other: Tensor) -> Tensor:
     return dispatch(ops.where, chosen, x, y)
 
 
-def atan2(input: Tensor, other: Tensor) -> Tensor:
-    """The angle of the point (other, input), in (-pi, pi]."""
-    return dispatch(ops.atan2, *floating("atan2", input, other))
-
-
-def hypot(input: Tensor, other: Tensor) -> Tensor:
-    """sqrt(input**2 + other**2), without overflow on the way."""
-    return dispatch(ops.hypot, *floating("hypot", input, other))
-
-
+@method
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)), without overflow on the way."""
     x, y = floating("logaddexp", input, other)
@@ -341,11 +275,6 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     # Equal infinities have the gap NaN; their sum is themselves.
     gap = dispatch(ops.where, dispatch(ops.eq, x, y), tensor_of(0, gap.dtype), gap)
     return dispatch(ops.add, dispatch(ops.maximum, x, y), dispatch(ops.log1p, dispatch(ops.exp, gap)))
-
-
-def xlogy(input: TensorLike, other: TensorLike) -> Tensor:
-    """input * log(other), and 0 where input is 0 (unless other is NaN)."""
-    return dispatch(ops.xlogy, *floating("xlogy", input, other))
 
 
 def eq_zero(x: Tensor) -> Tensor:
@@ -356,6 +285,8 @@ def eq_zero(x: Tensor) -> Tensor:
 # -- three operands ---------------------------------------------------------------------------------------------------
 
 
+@method
+@in_place
 def clamp(input: Tensor, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
     """input kept within [min, max]; max wins where min > max, and a NaN always. The gradient passes inside and at the
     bounds. Raises RuntimeError when both are None."""
@@ -379,11 +310,15 @@ def clamp(input: Tensor, min: TensorLike | None = None, max: TensorLike | None =
 clip = clamp
 
 
+@method
+@in_place
 def clamp_min(input: Tensor, min: TensorLike) -> Tensor:
     """Nothing below `min`."""
     return clamp(input, min=min)
 
 
+@method
+@in_place
 def clamp_max(input: Tensor, max: TensorLike) -> Tensor:
     """Nothing above `max`."""
     return clamp(input, max=max)
@@ -411,6 +346,8 @@ def choose(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return dispatch(ops.where, *matched("where", [as_bool(condition), x, y]))
 
 
+@method
+@in_place
 def lerp(input: Tensor, end: Tensor, weight: TensorLike) -> Tensor:
     """input + weight * (end - input), counted from `end` where |weight| >= 0.5, so that both ends are met exactly.
 
@@ -427,6 +364,8 @@ def lerp(input: Tensor, end: Tensor, weight: TensorLike) -> Tensor:
     return _rounded_once(lambda *operands: dispatch(ops.lerp, *operands), *matched("lerp", [x, y, by]))
 
 
+@method
+@in_place
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """input + value * tensor1 * tensor2."""
     operands = _with_factor("addcmul", input, tensor1, tensor2, value)
@@ -434,6 +373,8 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
         ops.add, x, dispatch(ops.mul, dispatch(ops.mul, a, factor), b)), *operands)
 
 
+@method
+@in_place
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """input + value * tensor1 / tensor2. Raises RuntimeError when both are integers."""
     if not any(isinstance(t, Tensor) and t._type.dtype.is_floating_point for t in (tensor1, tensor2)):
@@ -452,6 +393,8 @@ def _with_factor(name: str, input: Tensor, tensor1: Tensor, tensor2: Tensor, val
     return [*tensors, stored(f"{name} value", value, dt.f32 if dtype.kind == "float" and dtype.itemsize == 2 else dtype)]
 
 
+@method
+@in_place
 def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """NaN and infinities replaced; by default by 0 and by the dtype's greatest and least finite numbers."""
     x = one_tensor("nan_to_num", input)
@@ -467,45 +410,8 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
 # -- logic and bits ---------------------------------------------------------------------------------------------------
 
 
-def logical_not(input: Tensor) -> Tensor:
-    """x == 0."""
-    return dispatch(ops.logical_not, as_bool(one_tensor("logical_not", input)))
 
 
-def _logical(op: Op, meaning: str) -> Callable[[Tensor, Tensor], Tensor]:
-    def function(input: Tensor, other: Tensor) -> Tensor:
-        check_operands(op.name, (input, other))
-        return dispatch(op, *promoted(op.name, input, other, dtype=dt.bool_))
-
-    function.__name__ = function.__qualname__ = op.name
-    function.__doc__ = f"{meaning}, of whether the elements differ from 0."
-    return function
-
-
-logical_and = _logical(ops.logical_and, "Both hold")
-logical_or = _logical(ops.logical_or, "One or both hold")
-logical_xor = _logical(ops.logical_xor, "Exactly one holds")
-
-
-def bitwise_not(input: Tensor) -> Tensor:
-    """Every bit flipped; `not` for bools."""
-    return dispatch(ops.bitwise_not, one_tensor("bitwise_not", input))
-
-
-def _bitwise(op: Op, name: str, meaning: str) -> Callable[[TensorLike, TensorLike], Tensor]:
-    def function(input: TensorLike, other: TensorLike) -> Tensor:
-        return dispatch(op, *promoted(name, input, other))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{meaning}. Raises RuntimeError for floats."
-    return function
-
-
-bitwise_and = _bitwise(ops.bitwise_and, "bitwise_and", "Bits set in both")
-bitwise_or = _bitwise(ops.bitwise_or, "bitwise_or", "Bits set in either")
-bitwise_xor = _bitwise(ops.bitwise_xor, "bitwise_xor", "Bits set in one only")
-bitwise_left_shift = _bitwise(ops.shift_left, "bitwise_left_shift", "Bits moved up")
-bitwise_right_shift = _bitwise(ops.shift_right, "bitwise_right_shift", "Bits moved down, keeping the sign")
 
 
 def number_or_tensor(value: object) -> bool:
@@ -519,87 +425,33 @@ def number_or_tensor(value: object) -> bool:
 
 
 __all__ = [
-    "abs",
-    "absolute",
-    "acos",
-    "acosh",
     "add",
     "addcdiv",
     "addcmul",
-    "arccos",
-    "arccosh",
-    "arcsin",
-    "arcsinh",
-    "arctan",
-    "arctanh",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "bitwise_and",
-    "bitwise_left_shift",
-    "bitwise_not",
-    "bitwise_or",
-    "bitwise_right_shift",
-    "bitwise_xor",
-    "ceil",
     "clamp",
     "clamp_max",
     "clamp_min",
     "clip",
-    "cos",
-    "cosh",
     "div",
-    "erf",
-    "erfc",
-    "exp",
-    "exp2",
-    "expm1",
-    "fix",
+    "divide",
     "float_power",
-    "floor",
     "floor_divide",
     "fmax",
     "fmin",
-    "fmod",
     "frac",
-    "hypot",
     "lerp",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
     "logaddexp",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "maximum",
-    "minimum",
     "mul",
+    "multiply",
     "nan_to_num",
-    "neg",
-    "negative",
     "positive",
     "pow",
-    "reciprocal",
-    "remainder",
     "round",
-    "rsqrt",
     "rsub",
-    "sgn",
-    "sigmoid",
-    "sign",
-    "sin",
-    "sinh",
-    "sqrt",
     "square",
     "sub",
-    "tan",
-    "tanh",
-    "trunc",
+    "subtract",
+    "true_divide",
     "where",
-    "xlogy",
 ]
 public(globals(), ["addcdiv", "addcmul", "clamp", "lerp", "nan_to_num", "round", "where"])

@@ -7,10 +7,10 @@ from typing import Any, Final
 from flambeau.errors import ShapeError
 from flambeau.frontend.functions import (
     activations,
-    comparison,
     elementwise,
     indexing,
     linalg,
+    pointwise,
     reductions,
     views,
 )
@@ -24,6 +24,7 @@ from flambeau.frontend.functions.coerce import (
     stored,
     user_line,
 )
+from flambeau.frontend.functions.marks import in_place_of
 from flambeau.frontend.tape.writes import assign_, before, update_
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -65,27 +66,17 @@ def inplace(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]
     return method
 
 
+_MARKED: Final = (activations, elementwise, pointwise)       # modules whose functions say so themselves
 _NAMES: Final = {
-    elementwise: (
-        "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
-        "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_left_shift", "bitwise_not",
-        "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "cos",
-        "cosh", "div", "erf", "erfc", "exp", "exp2", "expm1", "fix", "floor", "floor_divide", "fmod", "frac", "hypot",
-        "lerp", "log", "log10", "log1p", "log2", "logical_and", "logical_not", "logical_or", "logical_xor", "mul",
-        "nan_to_num", "neg", "negative", "pow", "reciprocal", "remainder", "round", "rsqrt", "sgn", "sigmoid", "sign",
-        "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "trunc", "xlogy"),
-    comparison: (
-        "eq", "ge", "greater", "greater_equal", "gt", "le", "less", "less_equal", "lt", "ne", "not_equal"),
-    activations: ("relu", "celu", "elu", "leaky_relu", "hardtanh", "relu6", "selu", "threshold"),
     indexing: ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add"),
     linalg: ("addmm", "addmv", "addr", "baddbmm"),
     reductions: ("cumprod", "cumsum"),
     views: ("tril", "triu"),
 }
+_FUNCTIONS: Final = {name: function for module in _MARKED for name, function in in_place_of(vars(module)).items()} | {
+    name: getattr(module, name) for module, names in _NAMES.items() for name in names}
 METHODS: Final[dict[str, Callable[..., Tensor]]] = {
-    f"{name}_": inplace(getattr(module, name), f"{name}_") for module, names in _NAMES.items() for name in names}
-METHODS.update({"multiply_": METHODS["mul_"], "divide_": METHODS["div_"], "true_divide_": METHODS["div_"],
-                "subtract_": METHODS["sub_"]})
+    f"{name}_": inplace(function, f"{name}_") for name, function in _FUNCTIONS.items()}
 
 
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:

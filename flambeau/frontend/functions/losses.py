@@ -17,19 +17,8 @@ from flambeau.frontend.functions.coerce import (
     tensor_of,
     user_line,
 )
-from flambeau.frontend.functions.elementwise import (
-    add,
-    choose,
-    clamp,
-    div,
-    exp,
-    hypot,
-    log,
-    mul,
-    neg,
-    sub,
-    xlogy,
-)
+from flambeau.frontend.functions.elementwise import add, choose, clamp, div, mul, sub
+from flambeau.frontend.functions.pointwise import exp, hypot, log, neg, xlogy
 from flambeau.frontend.functions.reductions import mean, norm
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.tape.dispatch import dispatch

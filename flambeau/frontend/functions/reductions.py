@@ -21,8 +21,9 @@ from flambeau.frontend.functions.coerce import (
     wrap_dim,
     wrap_dims,
 )
-from flambeau.frontend.functions.elementwise import abs as abs_
-from flambeau.frontend.functions.elementwise import maximum, minimum, sub
+from flambeau.frontend.functions.elementwise import sub
+from flambeau.frontend.functions.pointwise import abs as abs_
+from flambeau.frontend.functions.pointwise import maximum, minimum
 from flambeau.frontend.functions.views import clone
 from flambeau.frontend.tape.dispatch import constant, dispatch
 from flambeau.frontend.tensor.tensor import Tensor

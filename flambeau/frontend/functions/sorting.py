@@ -27,8 +27,9 @@ from flambeau.frontend.functions.coerce import (
     wrap_dim,
 )
 from flambeau.frontend.functions.creation import holding
-from flambeau.frontend.functions.elementwise import ceil, floor, lerp, mul, sub
+from flambeau.frontend.functions.elementwise import lerp, mul, sub
 from flambeau.frontend.functions.elementwise import round as round_
+from flambeau.frontend.functions.pointwise import ceil, floor
 from flambeau.frontend.functions.reductions import ValuesAndIndices, over
 from flambeau.frontend.functions.views import sliced
 from flambeau.frontend.scalars import Scalar

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from flambeau.frontend.functions import activations as F
-from flambeau.frontend.functions.elementwise import sigmoid, tanh
+from flambeau.frontend.functions.pointwise import sigmoid, tanh
 from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor.tensor import Tensor

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.active import active
-from flambeau.frontend.functions.elementwise import maximum
+from flambeau.frontend.functions.pointwise import maximum
 from flambeau.frontend.optim.groups import decisive
 from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, hyper_pair, new_step
 from flambeau.frontend.tape.dispatch import number

@@ -14,10 +14,11 @@ import numpy as np
 
 from flambeau.errors import KernelError
 from flambeau.ir.op import OPS
-from flambeau.ir.ops.families import ScalarExpression
+from flambeau.ir.ops.families import Elementwise, ScalarExpression
 from flambeau.ir.ops.families import declare as _declare
 from flambeau.ir.ops.normalization import widened
 from flambeau.ir.ops.sampling import ANYWHERE, AWAY_FROM_ZERO, BETWEEN_STEPS, POSITIVE
+from flambeau.ir.ops.surface import Surface
 
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
@@ -58,58 +59,76 @@ _np_erf, _np_erfc = _map_float(math.erf), _map_float(math.erfc)
 
 # -- arithmetic of one operand ----------------------------------------------------------------------------------------
 
-neg = _declare("neg", 1, np.negative, "neg", lambda b, g, y, x: b.neg(g), domain="number", exact=True)
+neg = _declare("neg", 1, np.negative, "neg", lambda b, g, y, x: b.neg(g), domain="number", exact=True,
+               surface=Surface("-x", aliases=("negative",)))
 abs = _declare("abs", 1, np.abs, "abs", lambda b, g, y, x: b.mul(g, b.sign(x)), domain="number",
-               within=[AWAY_FROM_ZERO], exact=True)
+               within=[AWAY_FROM_ZERO], exact=True, surface=Surface("|x|", aliases=("absolute",)))
 sign = _declare("sign", 1, lambda x: np.subtract(x > 0, x < 0, dtype=np.int8).astype(x.dtype),
                 lambda e, x: (e("select", e.test("isnan", x), e.const(0), e("sign", x))
                               if e.dtype.is_floating_point else e("sign", x)), _level,
-                domain="number", within=[AWAY_FROM_ZERO], exact=True)
+                domain="number", within=[AWAY_FROM_ZERO], exact=True,
+                surface=Surface("-1, 0 or 1; 0 for NaN, as PyTorch has it; a bool is its own", elsewhere="stop_gradient",
+                                aliases=("sgn",)))
 reciprocal = _declare("reciprocal", 1, np.reciprocal, lambda e, x: e("div", e.const(1.0), x),
-                      lambda b, g, y, x: b.neg(b.mul(g, _square(b, y))), within=[AWAY_FROM_ZERO], exact=True)
+                      lambda b, g, y, x: b.neg(b.mul(g, _square(b, y))), within=[AWAY_FROM_ZERO], exact=True,
+                      surface=Surface("1 / x"))
 sqrt = _declare("sqrt", 1, np.sqrt, "sqrt", lambda b, g, y, x: b.div(_scaled(b, g, 0.5), y), within=[POSITIVE],
-                exact=True)
+                exact=True, surface=Surface("Square root, NaN below 0"))
 rsqrt = _declare("rsqrt", 1, lambda x: 1 / np.sqrt(x), "rsqrt",
-                 lambda b, g, y, x: b.mul(_scaled(b, g, -0.5), b.mul(y, _square(b, y))), within=[POSITIVE])
-floor = _declare("floor", 1, np.floor, "floor", _level, within=[BETWEEN_STEPS], exact=True)
-ceil = _declare("ceil", 1, np.ceil, "ceil", _level, within=[BETWEEN_STEPS], exact=True)
-trunc = _declare("trunc", 1, np.trunc, "trunc", _level, within=[BETWEEN_STEPS], exact=True)
+                 lambda b, g, y, x: b.mul(_scaled(b, g, -0.5), b.mul(y, _square(b, y))), within=[POSITIVE],
+                 surface=Surface("1 / sqrt(x)"))
+floor = _declare("floor", 1, np.floor, "floor", _level, within=[BETWEEN_STEPS], exact=True,
+                 surface=Surface("Greatest integer <= x", elsewhere="stop_gradient"))
+ceil = _declare("ceil", 1, np.ceil, "ceil", _level, within=[BETWEEN_STEPS], exact=True,
+                surface=Surface("Least integer >= x", elsewhere="stop_gradient"))
+trunc = _declare("trunc", 1, np.trunc, "trunc", _level, within=[BETWEEN_STEPS], exact=True,
+                 surface=Surface("x without its fraction", elsewhere="stop_gradient", aliases=("fix",)))
 round = _declare("round", 1, np.rint, "round", _level, within=[BETWEEN_STEPS], exact=True)
 
 # -- exponentials and logarithms --------------------------------------------------------------------------------------
 
-exp = _declare("exp", 1, np.exp, "exp", lambda b, g, y, x: b.mul(g, y))
-exp2 = _declare("exp2", 1, np.exp2, "exp2", lambda b, g, y, x: b.mul(_scaled(b, g, math.log(2)), y))
-expm1 = _declare("expm1", 1, np.expm1, "expm1", lambda b, g, y, x: b.mul(g, _plus(b, y, 1.0)))
-log = _declare("log", 1, np.log, "log", lambda b, g, y, x: b.div(g, x), within=[POSITIVE])
+exp = _declare("exp", 1, np.exp, "exp", lambda b, g, y, x: b.mul(g, y), surface=Surface("e**x"))
+exp2 = _declare("exp2", 1, np.exp2, "exp2", lambda b, g, y, x: b.mul(_scaled(b, g, math.log(2)), y),
+                surface=Surface("2**x", special=("exp2",)))
+expm1 = _declare("expm1", 1, np.expm1, "expm1", lambda b, g, y, x: b.mul(g, _plus(b, y, 1.0)),
+                 surface=Surface("e**x - 1, accurate near 0", special=("expm1",)))
+log = _declare("log", 1, np.log, "log", lambda b, g, y, x: b.div(g, x), within=[POSITIVE],
+               surface=Surface("Natural logarithm"))
 log2 = _declare("log2", 1, np.log2, "log2", lambda b, g, y, x: b.div(_scaled(b, g, 1 / math.log(2)), x),
-                within=[POSITIVE])
+                within=[POSITIVE], surface=Surface("Logarithm to base 2"))
 log10 = _declare("log10", 1, np.log10, "log10", lambda b, g, y, x: b.div(_scaled(b, g, 1 / math.log(10)), x),
-                 within=[POSITIVE])
-log1p = _declare("log1p", 1, np.log1p, "log1p", lambda b, g, y, x: b.div(g, _plus(b, x, 1.0)), within=[POSITIVE])
+                 within=[POSITIVE], surface=Surface("Logarithm to base 10"))
+log1p = _declare("log1p", 1, np.log1p, "log1p", lambda b, g, y, x: b.div(g, _plus(b, x, 1.0)), within=[POSITIVE],
+                 surface=Surface("log(1 + x), accurate near 0", special=("log1p",)))
 
 # -- trigonometric and hyperbolic -------------------------------------------------------------------------------------
 
 _INSIDE_ONE: Final = ((-0.9, 0.9),)
-sin = _declare("sin", 1, np.sin, "sin", lambda b, g, y, x: b.mul(g, b.cos(x)))
-cos = _declare("cos", 1, np.cos, "cos", lambda b, g, y, x: b.neg(b.mul(g, b.sin(x))))
+sin = _declare("sin", 1, np.sin, "sin", lambda b, g, y, x: b.mul(g, b.cos(x)), surface=Surface("Sine"))
+cos = _declare("cos", 1, np.cos, "cos", lambda b, g, y, x: b.neg(b.mul(g, b.sin(x))), surface=Surface("Cosine"))
 tan = _declare("tan", 1, np.tan, "tan", lambda b, g, y, x: b.mul(g, _plus(b, _square(b, y), 1.0)),
-               within=[((-1.2, 1.2),)], tolerance=4.0)
+               within=[((-1.2, 1.2),)], tolerance=4.0, surface=Surface("Tangent"))
 asin = _declare("asin", 1, np.arcsin, "asin",
-                lambda b, g, y, x: b.mul(g, b.rsqrt(_one_minus(b, _square(b, x)))), within=[_INSIDE_ONE])
+                lambda b, g, y, x: b.mul(g, b.rsqrt(_one_minus(b, _square(b, x)))), within=[_INSIDE_ONE],
+                surface=Surface("Inverse sine", aliases=("arcsin",)))
 acos = _declare("acos", 1, np.arccos, "acos",
-                lambda b, g, y, x: b.neg(b.mul(g, b.rsqrt(_one_minus(b, _square(b, x))))), within=[_INSIDE_ONE])
-atan = _declare("atan", 1, np.arctan, "atan", lambda b, g, y, x: b.div(g, _plus(b, _square(b, x), 1.0)))
-sinh = _declare("sinh", 1, np.sinh, "sinh", lambda b, g, y, x: b.mul(g, b.cosh(x)))
-cosh = _declare("cosh", 1, np.cosh, "cosh", lambda b, g, y, x: b.mul(g, b.sinh(x)))
-tanh = _declare("tanh", 1, np.tanh, "tanh", lambda b, g, y, x: b.mul(g, _one_minus(b, _square(b, y))))
+                lambda b, g, y, x: b.neg(b.mul(g, b.rsqrt(_one_minus(b, _square(b, x))))), within=[_INSIDE_ONE],
+                surface=Surface("Inverse cosine", aliases=("arccos",)))
+atan = _declare("atan", 1, np.arctan, "atan", lambda b, g, y, x: b.div(g, _plus(b, _square(b, x), 1.0)),
+                surface=Surface("Inverse tangent", aliases=("arctan",)))
+sinh = _declare("sinh", 1, np.sinh, "sinh", lambda b, g, y, x: b.mul(g, b.cosh(x)), surface=Surface("Hyperbolic sine"))
+cosh = _declare("cosh", 1, np.cosh, "cosh", lambda b, g, y, x: b.mul(g, b.sinh(x)),
+                surface=Surface("Hyperbolic cosine"))
+tanh = _declare("tanh", 1, np.tanh, "tanh", lambda b, g, y, x: b.mul(g, _one_minus(b, _square(b, y))),
+                surface=Surface("Hyperbolic tangent"))
 asinh = _declare("asinh", 1, np.arcsinh, "asinh",
-                 lambda b, g, y, x: b.mul(g, b.rsqrt(_plus(b, _square(b, x), 1.0))))
+                 lambda b, g, y, x: b.mul(g, b.rsqrt(_plus(b, _square(b, x), 1.0))),
+                 surface=Surface("Inverse hyperbolic sine", aliases=("arcsinh",)))
 acosh = _declare("acosh", 1, np.arccosh, "acosh",
                  lambda b, g, y, x: b.mul(g, b.rsqrt(b.mul(_plus(b, x, -1.0), _plus(b, x, 1.0)))),
-                 within=[((1.2, 3.0),)])
+                 within=[((1.2, 3.0),)], surface=Surface("Inverse hyperbolic cosine", aliases=("arccosh",)))
 atanh = _declare("atanh", 1, np.arctanh, "atanh", lambda b, g, y, x: b.div(g, _one_minus(b, _square(b, x))),
-                 within=[_INSIDE_ONE])
+                 within=[_INSIDE_ONE], surface=Surface("Inverse hyperbolic tangent", aliases=("arctanh",)))
 
 # -- the error function and activations -------------------------------------------------------------------------------
 
@@ -152,9 +171,12 @@ def _gelu_tanh_expression(e: ScalarExpression, x: int) -> int:
     return e("mul", e("mul", e.const(0.5), x), e("add", e.const(1.0), t))
 
 
-erf = _declare("erf", 1, _np_erf, "erf", lambda b, g, y, x: b.mul(g, _gaussian(b, x, _TWO_OVER_SQRT_PI, -1.0)))
-erfc = _declare("erfc", 1, _np_erfc, "erfc", lambda b, g, y, x: b.mul(g, _gaussian(b, x, -_TWO_OVER_SQRT_PI, -1.0)))
-sigmoid = _declare("sigmoid", 1, _np_sigmoid, "sigmoid", lambda b, g, y, x: b.mul(g, b.mul(y, _one_minus(b, y))))
+erf = _declare("erf", 1, _np_erf, "erf", lambda b, g, y, x: b.mul(g, _gaussian(b, x, _TWO_OVER_SQRT_PI, -1.0)),
+               surface=Surface("Error function", special=("erf",)))
+erfc = _declare("erfc", 1, _np_erfc, "erfc", lambda b, g, y, x: b.mul(g, _gaussian(b, x, -_TWO_OVER_SQRT_PI, -1.0)),
+                surface=Surface("1 - erf(x)", special=("erfc",)))
+sigmoid = _declare("sigmoid", 1, _np_sigmoid, "sigmoid", lambda b, g, y, x: b.mul(g, b.mul(y, _one_minus(b, y))),
+                   surface=Surface("1 / (1 + e**-x)", special=("expit",)))
 relu = _declare("relu", 1, lambda x: np.where(x < 0, np.zeros_like(x), x),
                 lambda e, x: e("select", e.test("lt", x, e.const(0.0)), e.const(0.0), x),
                 lambda b, g, y, x: b.where(b.le(y, b.scalar(0.0, y)), b.scalar(0.0, g), g), within=[AWAY_FROM_ZERO],
@@ -275,43 +297,65 @@ trunc_divide = _declare("trunc_divide", 2, _no_zero_divisor(_np_trunc_divide), l
                         _level, _level, domain="number", within=[ANYWHERE, AWAY_FROM_ZERO], exact=True)
 remainder = _declare("remainder", 2, _no_zero_divisor(_np_remainder), "mod", lambda b, g, z, x, y: g,
                      _quotient_partial(lambda b, x, y: b.floor_divide(x, y)), domain="number",
-                     within=[ANYWHERE, AWAY_FROM_ZERO])
+                     within=[ANYWHERE, AWAY_FROM_ZERO],
+                     surface=Surface("input - floor(input / other) * other: Python's %, with the sign of `other`"))
 fmod = _declare("fmod", 2, _no_zero_divisor(np.fmod), "fmod", lambda b, g, z, x, y: g,
                 _quotient_partial(lambda b, x, y: b.trunc(b.div(x, y))), domain="number",
-                within=[ANYWHERE, AWAY_FROM_ZERO])
+                within=[ANYWHERE, AWAY_FROM_ZERO], surface=Surface("C's fmod, with the sign of `input`"))
 pow = _declare("pow", 2, _np_pow, "pow", _pow_base, _pow_exponent, domain="number", within=[POSITIVE, ANYWHERE],
                tolerance=4.0)
 maximum = _declare("maximum", 2, _np_maximum, "max", _extremum_partial("lt", 0), _extremum_partial("lt", 1),
-                   domain="number", exact=True)
+                   domain="number", exact=True,
+                   surface=Surface("The greater of the two; NaN if either is", elsewhere="logical_or", is_in_place=False))
 minimum = _declare("minimum", 2, _np_minimum, "min", _extremum_partial("gt", 0), _extremum_partial("gt", 1),
-                   domain="number", exact=True)
+                   domain="number", exact=True,
+                   surface=Surface("The lesser of the two; NaN if either is", elsewhere="logical_and", is_in_place=False))
 atan2 = _declare("atan2", 2, np.arctan2, "atan2",
                  lambda b, g, z, x, y: b.mul(g, _over_square_length(b, y, x, y)),
                  lambda b, g, z, x, y: b.neg(b.mul(g, _over_square_length(b, x, x, y))),
-                 within=[AWAY_FROM_ZERO, POSITIVE])
+                 within=[AWAY_FROM_ZERO, POSITIVE],
+                 surface=Surface("The angle of the point (other, input), in (-pi, pi]"))
 
 # -- tests, logic, bits -----------------------------------------------------------------------------------------------
 
-eq = _declare("eq", 2, np.equal, "eq", domain="any", result="bool", exact=True)
-ne = _declare("ne", 2, np.not_equal, "ne", domain="any", result="bool", exact=True)
-lt = _declare("lt", 2, np.less, "lt", domain="number", result="bool", exact=True)
-le = _declare("le", 2, np.less_equal, "le", domain="number", result="bool", exact=True)
-gt = _declare("gt", 2, np.greater, "gt", domain="number", result="bool", exact=True)
-ge = _declare("ge", 2, np.greater_equal, "ge", domain="number", result="bool", exact=True)
-isnan = _declare("isnan", 1, np.isnan, "isnan", result="bool", exact=True)
-isinf = _declare("isinf", 1, np.isinf, "isinf", result="bool", exact=True)
-isfinite = _declare("isfinite", 1, np.isfinite, "isfinite", result="bool", exact=True)
-logical_not = _declare("logical_not", 1, np.logical_not, "not", domain="bool", exact=True)
-logical_and = _declare("logical_and", 2, np.logical_and, "and", domain="bool", exact=True)
-logical_or = _declare("logical_or", 2, np.logical_or, "or", domain="bool", exact=True)
-logical_xor = _declare("logical_xor", 2, np.logical_xor, "xor", domain="bool", exact=True)
-bitwise_not = _declare("bitwise_not", 1, np.invert, "not", domain="int|bool")
-bitwise_and = _declare("bitwise_and", 2, np.bitwise_and, "and", domain="int|bool")
-bitwise_or = _declare("bitwise_or", 2, np.bitwise_or, "or", domain="int|bool")
-bitwise_xor = _declare("bitwise_xor", 2, np.bitwise_xor, "xor", domain="int|bool")
-shift_left = _declare("shift_left", 2, np.left_shift, "shl", domain="int")
-shift_right = _declare("shift_right", 2, np.right_shift, "shr", domain="int")
+eq = _declare("eq", 2, np.equal, "eq", domain="any", result="bool", exact=True, surface=Surface("input == other"))
+ne = _declare("ne", 2, np.not_equal, "ne", domain="any", result="bool", exact=True,
+              surface=Surface("input != other", aliases=("not_equal",)))
+lt = _declare("lt", 2, np.less, "lt", domain="number", result="bool", exact=True,
+              surface=Surface("input < other", elsewhere="u8", aliases=("less",)))
+le = _declare("le", 2, np.less_equal, "le", domain="number", result="bool", exact=True,
+              surface=Surface("input <= other", elsewhere="u8", aliases=("less_equal",)))
+gt = _declare("gt", 2, np.greater, "gt", domain="number", result="bool", exact=True,
+              surface=Surface("input > other", elsewhere="u8", aliases=("greater",)))
+ge = _declare("ge", 2, np.greater_equal, "ge", domain="number", result="bool", exact=True,
+              surface=Surface("input >= other", elsewhere="u8", aliases=("greater_equal",)))
+isnan = _declare("isnan", 1, np.isnan, "isnan", result="bool", exact=True,
+                 surface=Surface("Whether each element is NaN", elsewhere=False, is_in_place=False))
+isinf = _declare("isinf", 1, np.isinf, "isinf", result="bool", exact=True,
+                 surface=Surface("Whether each element is an infinity", elsewhere=False, is_in_place=False))
+isfinite = _declare("isfinite", 1, np.isfinite, "isfinite", result="bool", exact=True,
+                    surface=Surface("Whether each element is neither NaN nor an infinity", elsewhere=True,
+                                    is_in_place=False))
+logical_not = _declare("logical_not", 1, np.logical_not, "not", domain="bool", exact=True, surface=Surface("x == 0"))
+logical_and = _declare("logical_and", 2, np.logical_and, "and", domain="bool", exact=True, surface=Surface("Both hold"))
+logical_or = _declare("logical_or", 2, np.logical_or, "or", domain="bool", exact=True,
+                      surface=Surface("One or both hold"))
+logical_xor = _declare("logical_xor", 2, np.logical_xor, "xor", domain="bool", exact=True,
+                       surface=Surface("Exactly one holds"))
+bitwise_not = _declare("bitwise_not", 1, np.invert, "not", domain="int|bool",
+                       surface=Surface("Every bit flipped; `not` for bools"))
+bitwise_and = _declare("bitwise_and", 2, np.bitwise_and, "and", domain="int|bool", surface=Surface("Bits set in both"))
+bitwise_or = _declare("bitwise_or", 2, np.bitwise_or, "or", domain="int|bool", surface=Surface("Bits set in either"))
+bitwise_xor = _declare("bitwise_xor", 2, np.bitwise_xor, "xor", domain="int|bool",
+                       surface=Surface("Bits set in one only"))
+shift_left = _declare("shift_left", 2, np.left_shift, "shl", domain="int",
+                      surface=Surface("Bits moved up", name="bitwise_left_shift"))
+shift_right = _declare("shift_right", 2, np.right_shift, "shr", domain="int",
+                       surface=Surface("Bits moved down, keeping the sign", name="bitwise_right_shift"))
 
 # -- what derivatives do not see --------------------------------------------------------------------------------------
 
 stop_gradient = _declare("stop_gradient", 1, lambda x: x, lambda e, x: x, domain="any", exact=True)
+
+if not TYPE_CHECKING:                       # `from elementwise import *` gives the rows, not what they are made with
+    __all__ = [name for name, value in globals().items() if isinstance(value, Elementwise)]

@@ -11,6 +11,7 @@ from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import OPS, Op, Sample, ScalarContext, register_instance
 from flambeau.ir.ops.sampling import ANYWHERE, SPECIAL, Interval, drawn, given
+from flambeau.ir.ops.surface import Surface
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -104,18 +105,19 @@ class Elementwise(Op):
     - `expression`: the name of a scalar op, or a function from (ScalarExpression, *values) to a value;
     - `partials`: one per operand, None where the derivative is zero or there is none;
     - `domain`: the dtypes it takes; `result`: "same", or "bool" for tests;
-    - `within`: where its samples may lie so that finite differences mean something.
+    - `within`: where its samples may lie so that finite differences mean something;
+    - `surface`: what users call it by, None for an op that is a part of others only.
     """
 
     def __init__(self, name: str, arity: int, numpy: Callable[..., np.ndarray], expression: str | Callable[..., int],
                  partials: Sequence[Partial | None] = (), *, domain: str = "float", result: str = "same",
                  within: Sequence[Sequence[Interval]] = (), tolerance: float = 1.0, cost: int = 1,
-                 exact: bool = False):
+                 exact: bool = False, surface: Surface | None = None):
         self.name, self.arity, self.numpy, self.expression = name, arity, numpy, expression
         self.partials = tuple(partials) or (None,) * arity
         self.domain, self.accepts, self.is_test = domain, DOMAINS[domain], result == "bool"
         self.within, self.tolerance, self.cost = tuple(within) or (ANYWHERE,) * arity, tolerance, cost
-        self.exact = exact
+        self.exact, self.surface = exact, surface
         assert len(self.partials) == arity == len(self.within), f"{name}: a row for each operand"
 
     def __repr__(self) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from flambeau.ir.ops.families import ScalarExpression, declare
+from flambeau.ir.ops.families import Elementwise, ScalarExpression, declare
 from flambeau.ir.ops.sampling import AWAY_FROM_ZERO, POSITIVE
+from flambeau.ir.ops.surface import Surface
 
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
@@ -48,7 +49,8 @@ def _hypot_expression(e: ScalarExpression, x: int, y: int) -> int:
 
 
 hypot = declare("hypot", 2, np.hypot, _hypot_expression, lambda b, g, z, x, y: b.mul(g, b.div(x, z)),
-                lambda b, g, z, x, y: b.mul(g, b.div(y, z)), within=[AWAY_FROM_ZERO, AWAY_FROM_ZERO])
+                lambda b, g, z, x, y: b.mul(g, b.div(y, z)), within=[AWAY_FROM_ZERO, AWAY_FROM_ZERO],
+                surface=Surface("sqrt(input**2 + other**2), without overflow on the way"))
 
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
@@ -134,7 +136,9 @@ def _xlogy_partial(b: Builder, g: Value, z: Value, x: Value, y: Value) -> Value:
 
 
 xlogy = declare("xlogy", 2, _np_xlogy, _xlogy_expression, _xlogy_partial,
-                lambda b, g, z, x, y: b.div(b.mul(g, x), y), within=[AWAY_FROM_ZERO, POSITIVE])
+                lambda b, g, z, x, y: b.div(b.mul(g, x), y), within=[AWAY_FROM_ZERO, POSITIVE],
+                surface=Surface("input * log(other), and 0 where input is 0 (unless other is NaN)",
+                                special=("xlogy",)))
 
 
 def _np_binary_cross_entropy(p: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -161,3 +165,6 @@ def _binary_cross_entropy_target(b: Builder, g: Value, z: Value, p: Value, t: Va
 binary_cross_entropy = declare("binary_cross_entropy", 2, _np_binary_cross_entropy, _binary_cross_entropy_expression,
                                _binary_cross_entropy_partial, _binary_cross_entropy_target,
                                within=[((0.1, 0.9),), ((0.1, 0.9),)], tolerance=4.0)
+
+if not TYPE_CHECKING:                       # `from guarded import *` gives the rows, not what they are made with
+    __all__ = [name for name, value in globals().items() if isinstance(value, Elementwise)]
