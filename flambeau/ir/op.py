@@ -20,8 +20,9 @@ from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
-    from flambeau.ir.graph import Value
+    from flambeau.ir.graph import Graph, Value
     from flambeau.ir.index_maps import Index
+    from flambeau.ir.literal import Literal
 
 
 class Effect(enum.Enum):
@@ -125,6 +126,71 @@ class Op:
     def fail(self, message: str, hint: str | None = None) -> TypeInferenceError:
         """The error for bad operands, to be raised by the caller: `raise self.fail("...")`."""
         return TypeInferenceError(f"{self.name}: {message}", hint=hint)
+
+
+class Evaluation(Protocol):
+    """How a region is evaluated, on whatever stands for arrays there: arrays, or arrays with their errors."""
+
+    def outputs(self, region: Graph, operands: Sequence[Any]) -> Sequence[Any]:
+        """The outputs of `region`, whose inputs are `operands`."""
+
+    def holds(self, predicate: Any) -> bool:
+        """Whether a bool[] is true."""
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """What is left of a node whose unused results were dropped: which of its results and operands, and its regions."""
+
+    results: tuple[int, ...]
+    operands: tuple[int, ...]
+    regions: tuple[Graph, ...]
+
+
+class RegionOp(Op):
+    """An op that holds graphs, called regions, and says what fits them, what they mean together, and what may be done
+    with them. A region reads its inputs only, writes nothing and has the effects of its nodes.
+
+    `roles`: what each region is."""
+
+    roles: ClassVar[tuple[str, ...]]
+
+    def infer_regions(self, operands: Sequence[TensorType], regions: Sequence[Graph]) -> tuple[TensorType, ...]:
+        """Result types. Raises TypeInferenceError where regions don't fit the operands or each other."""
+        raise NotImplementedError(f"{self.name}: no type rule")
+
+    def evaluate_regions(self, evaluation: Evaluation, regions: Sequence[Graph],
+                         operands: Sequence[Any]) -> Sequence[Any]:
+        """The meaning: results for operands."""
+        raise NotImplementedError(f"{self.name}: no meaning")
+
+    def region_of(self, regions: Sequence[Graph], known: Sequence[Literal | None]) -> tuple[Graph, int] | None:
+        """The region that is all a node does, and the first of the operands that it takes; None where there is none.
+        known: the operands that are constants."""
+        return None
+
+    def trimmed(self, regions: Sequence[Graph], used: Sequence[bool]) -> Trimmed | None:
+        """Without the results that are not used and the operands that are then not read; None where there are none.
+        The regions are edited in place: they keep nodes that nothing reads any more."""
+        return None
+
+    def check_count(self, regions: Sequence[Graph]) -> None:
+        """Raises TypeInferenceError unless there is one region for each role."""
+        if len(regions) != len(self.roles):
+            count = {1: "one region", 2: "two regions"}.get(len(self.roles), f"{len(self.roles)} regions")
+            roles = f", {' and '.join(self.roles)}," if len(self.roles) > 1 else ""
+            raise self.fail(f"needs {count}{roles} and has {len(regions)}")
+
+    def check_inputs(self, region: Graph, number: int, given: Sequence[TensorType]) -> None:
+        """Raises TypeInferenceError unless region `number` has inputs of these types."""
+        takes = [value.type for value in region.inputs]
+        if takes != list(given):
+            raise self.fail(f"region {number} takes ({listed(takes)}), is given ({listed(given)})")
+
+
+def listed(types: Sequence[TensorType]) -> str:
+    """Types as messages name them."""
+    return ", ".join(map(str, types))
 
 
 OPS: Final[dict[str, type[Op] | Op]] = {}

@@ -12,7 +12,7 @@ from flambeau.ir.graph import Graph
 from flambeau.ir.op import OPS, Sample
 
 assert ops, "importing ops fills the registry"
-WITHOUT_SAMPLES = ("input", "fusion", "custom")
+WITHOUT_SAMPLES = ("input", "fusion", "custom", "cond", "while_loop")
 EAGER_ONLY = ("median", "sort")
 BATCH = 24          # samples compiled as one graph: LLVM is entered once for all their kernels
 

@@ -12,6 +12,7 @@ from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.dims import Dim
 from flambeau.ir.graph import Graph, Location
+from flambeau.ir.graph.parser import parse
 from flambeau.ir.op import OPS, Sample
 from flambeau.ir.types import TensorType, parse_type
 from flambeau.passes.graph.autodiff import vjp
@@ -103,6 +104,60 @@ def regions() -> Graph:
     return graph
 
 
+CONTROL = """graph @control {
+  %0 = input arg "n" : i64[]
+  %1 = input arg "x" : f32[2]
+  %2 = input scalar "lr" : f64[]
+  %3 = constant(value=i64[] 0) : i64[]
+  %4, %5 = while_loop(%3, %1, %0, %2) : i64[], f32[2]  loc(#0) {
+    graph @condition {
+      %0 = input arg "i" : i64[]
+      %1 = input arg "x" : f32[2]
+      %2 = input arg "n" : i64[]
+      %3 = input arg "lr" : f64[]
+      %4 = lt(%0, %2) : bool[]  loc(#1)
+      return %4
+    }
+    graph @body {
+      %0 = input arg "i" : i64[]
+      %1 = input arg "x" : f32[2]
+      %2 = input arg "n" : i64[]
+      %3 = input arg "lr" : f64[]
+      %4 = constant(value=i64[] 1) : i64[]
+      %5 = add(%0, %4) : i64[]
+      %6 = constant(value=f32[] 4.0) : f32[]
+      %7 = sum(%1, dims=(0,)) : f32[]
+      %8 = gt(%7, %6) : bool[]
+      %9 = cond(%8, %1, %3) : f32[2]  loc(#1) {
+        graph @true {
+          %0 = input arg "x" : f32[2]
+          %1 = input arg "lr" : f64[]
+          %2 = cast(%1, dtype=f32) : f32[]
+          %3 = mul(%0, %2) : f32[2]
+          return %3
+        }
+        graph @false {
+          %0 = input arg "x" : f32[2]
+          %1 = input arg "lr" : f64[]
+          %2 = add(%0, %0) : f32[2]
+          return %2
+        }
+      }
+      return %5, %9
+    }
+  }
+  return %5, %4
+}
+#0 = loc "train.py":12 "step"
+#1 = loc "train.py":14 "more"
+"""
+
+
+def control() -> Graph:
+    """A choice in the body of a loop."""
+    return parse(CONTROL)
+
+
 def reordered() -> Graph:
     """Inputs in another order than their nodes, and nodes in another order than they were made in."""
     graph = Graph(name="reordered")
@@ -131,4 +186,4 @@ def of_registry() -> Iterator[tuple[str, Graph]]:
             yield f"{name}-{number}", of_sample(sample)
 
 
-BY_HAND = (training_step, symbolic, literals, regions, reordered, lambda: Graph(name="empty"))
+BY_HAND = (training_step, symbolic, literals, regions, control, reordered, lambda: Graph(name="empty"))

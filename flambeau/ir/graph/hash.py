@@ -11,7 +11,6 @@ from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from flambeau.ir.attributes import attribute_key, op_key
-from flambeau.ir.op import Effect
 
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph, Node, Value
@@ -43,7 +42,7 @@ class _Canonical:
 
     def form(self) -> tuple[object, ...]:
         graph = self.graph
-        effects = [node for node in graph.toposort() if node.op.effect is not Effect.PURE]
+        effects = [node for node in graph.toposort() if not node.is_pure]
         inputs = [(v.node.op.kind, str(v.type)) for v in graph.inputs]  # type: ignore[attr-defined]
         roots = [*(value.node for value in graph.roots()), *effects]
         nodes = [self._node(node) for root in roots for node in self._walk(root)]

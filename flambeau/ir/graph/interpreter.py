@@ -8,14 +8,26 @@ import numpy as np
 
 from flambeau.errors import VerificationError
 from flambeau.ir.evaluation import apply
+from flambeau.ir.op import RegionOp
 
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph, Node
 
 
+class _Arrays:
+    """Regions on plain arrays."""
+
+    def outputs(self, region: Graph, operands: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        return interpret(region, operands)[0]
+
+    def holds(self, predicate: np.ndarray) -> bool:
+        return bool(predicate)
+
+
 def evaluate_node(node: Node, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    if node.regions:
-        return interpret(node.regions[0], arrays)[0]
+    """The results of one node, as storage arrays."""
+    if isinstance(node.op, RegionOp):
+        return tuple(node.op.evaluate_regions(_Arrays(), node.regions, arrays))
     return apply(node.op, arrays, [v.type for v in node.operands], [v.type for v in node.results])
 
 

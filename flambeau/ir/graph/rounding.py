@@ -22,7 +22,7 @@ from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import DType, to_compute
 from flambeau.ir.evaluation import apply
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.ir.op import Op
+from flambeau.ir.op import Op, RegionOp
 from flambeau.ir.ops.reductions import ArgMax, ArgMin
 from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
@@ -80,10 +80,25 @@ def difference(found: np.ndarray, meant: Bounded, dtype: DType, slack: float = 1
             f"({int(wrong.sum())} of {wrong.size} differ)")
 
 
+class _Evaluation:
+    """Regions on arrays with their errors. A predicate that may be otherwise leaves no bound on what it decides."""
+
+    is_sure = True
+
+    def outputs(self, region: Graph, operands: Sequence[Bounded]) -> list[Bounded]:
+        found = bounded(region, operands)
+        return [found[v] for v in region.outputs]
+
+    def holds(self, predicate: Bounded) -> bool:
+        self.is_sure = self.is_sure and predicate.error is None
+        return bool(predicate.array)
+
+
 def _evaluated(node: Node, operands: Sequence[Bounded]) -> list[Bounded]:
-    if node.regions:
-        found = bounded(node.regions[0], operands)
-        return [found[v] for v in node.regions[0].outputs]
+    if isinstance(node.op, RegionOp):
+        evaluation = _Evaluation()
+        found = node.op.evaluate_regions(evaluation, node.regions, operands)
+        return list(found) if evaluation.is_sure else [Bounded(x.array, np.full(x.array.shape, np.inf)) for x in found]
     types, results = [v.type for v in node.operands], [v.type for v in node.results]
     arrays = apply(node.op, [x.array for x in operands], types, results)
     errors = _errors(node.op, types, results, operands, arrays)

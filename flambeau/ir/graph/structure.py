@@ -15,7 +15,7 @@ import networkx as nx
 from flambeau.errors import VerificationError
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.location import Location
-from flambeau.ir.op import Op, register
+from flambeau.ir.op import Effect, Op, RegionOp, register
 from flambeau.ir.types import TensorType
 
 InputKind = Literal["arg", "state", "scalar"]
@@ -77,6 +77,13 @@ class Node:
             raise VerificationError(f"{self.op.name} has {len(self.results)} results")
         return self.results[0]
 
+    @property
+    def is_pure(self) -> bool:
+        """True where computing the results is all it does: neither its op nor a node of its regions has an effect."""
+        if self.op.effect is not Effect.PURE:
+            return False
+        return not self.regions or all(node.is_pure for region in self.regions for node in region._node)
+
     def __repr__(self) -> str:
         return f"<node {self.op.name}#{self.seq}>"
 
@@ -85,7 +92,8 @@ class Graph(nx.MultiDiGraph):
     """A function in SSA form: `inputs`, nodes, `outputs`, and `writes` (state input -> the value it holds after).
 
     Mutate only through append / set_operand / replace_uses / erase. Nodes are kept acyclic by construction:
-    an operand must already be in the graph."""
+    an operand must already be in the graph. Nodes with effects happen in the order of `toposort()`, which is the one
+    they were appended in, whatever data says; what takes the place of one is appended `at` it."""
 
     def __init__(self, incoming_graph_data: None = None, name: str = "main", **attributes: object):
         super().__init__(incoming_graph_data, name=name, **attributes)
@@ -103,18 +111,21 @@ class Graph(nx.MultiDiGraph):
     # -- building ---------------------------------------------------------------------------------------------------
 
     def append(self, op: Op, operands: Sequence[Value] = (), *, loc: Location | None = None, phase: str = "forward",
-               regions: tuple[Graph, ...] = (), types: Sequence[TensorType] | None = None) -> Node:
-        """Add one operation after its operands; `types` overrides inference (ops with regions, the parser)."""
+               regions: tuple[Graph, ...] = (), types: Sequence[TensorType] | None = None, at: Node | None = None) -> Node:
+        """Add one operation after its operands; `types` overrides inference (copies, the parser). at: a node in whose
+        place of the order it comes, behind what was put there before; else it is the last."""
         if types is None:
-            types = op.infer(*[v.type for v in operands]) if not regions else [v.type for v in regions[0].outputs]
-        node = Node(op, tuple(operands), types, loc, phase, regions, self._next_seq)
+            types = op.infer(*[v.type for v in operands]) if not regions else _inferred(op, operands, regions)
+        node = Node(op, tuple(operands), types, loc, phase, regions, self._next_seq if at is None else at.seq)
         self._next_seq += 1
         self.add_node(node)
         for position, value in enumerate(node.operands):
             if value.node not in self._node:
                 raise VerificationError(f"{op.name}: operand {position} ({value!r}) is not in this graph")
             self.add_edge(value.node, node, position, result=value.index)
-        if self._sorted is not None:
+        if at is not None:
+            self._sorted = None
+        elif self._sorted is not None:
             self._sorted.append(node)
         return node
 
@@ -125,9 +136,9 @@ class Graph(nx.MultiDiGraph):
         return value
 
     def inline(self, source: Graph, binding: Mapping[Value, Value], loc: Location | None = None,
-               phase: str | None = None) -> dict[Value, Value]:
+               phase: str | None = None, at: Node | None = None) -> dict[Value, Value]:
         """Append the nodes of `source`, as the function `inline` does."""
-        return inline(source, self, binding, loc=loc, phase=phase)
+        return inline(source, self, binding, loc=loc, phase=phase, at=at)
 
     # -- changing ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +195,8 @@ class Graph(nx.MultiDiGraph):
         return [*self.outputs, *self.writes.values()]
 
     def toposort(self) -> list[Node]:
-        """All nodes, operands before users; stable (creation order wherever that is an order). Kept between calls."""
+        """All nodes, operands before users; stable (creation order wherever that is an order, and always among nodes
+        with effects). Kept between calls."""
         if self._sorted is None:
             self._sorted = _stable_toposort(self)
         elif self._has_holes:
@@ -197,11 +209,21 @@ class Graph(nx.MultiDiGraph):
         return clone(self)[0]
 
 
+def _inferred(op: Op, operands: Sequence[Value], regions: Sequence[Graph]) -> tuple[TensorType, ...]:
+    """The types of what an op with regions gives."""
+    assert isinstance(op, RegionOp), f"{op.name} takes no regions"
+    return op.infer_regions([v.type for v in operands], regions)
+
+
 def _stable_toposort(graph: Graph) -> list[Node]:
-    """Depth-first over operands from nodes in creation order, iteratively."""
+    """Depth-first over operands from nodes in creation order, iteratively. A node with effects also waits for the one
+    before it."""
     done: set[Node] = set()
     order: list[Node] = []
-    for start in sorted(graph._node, key=lambda node: node.seq):
+    created = sorted(graph._node, key=lambda node: node.seq)
+    effects = [node for node in created if (node.regions or node.op.effect is not Effect.PURE) and not node.is_pure]
+    earlier_of = dict(zip(effects[1:], effects, strict=False))
+    for start in created:
         stack: list[tuple[Node, int]] = [(start, 0)]
         while stack:
             node, position = stack.pop()
@@ -212,9 +234,13 @@ def _stable_toposort(graph: Graph) -> list[Node]:
             operands = node.operands
             while position < len(operands) and operands[position].node in done:
                 position += 1
+            earlier = earlier_of.get(node)
             if position < len(operands):
                 stack.append((node, position + 1))
                 stack.append((operands[position].node, 0))
+            elif earlier is not None and earlier not in done:
+                stack.append((node, position))
+                stack.append((earlier, 0))
             else:
                 done.add(node)
                 order.append(node)
@@ -236,15 +262,15 @@ def clone(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
 
 def inline(source: Graph, target: Graph, binding: Mapping[Value, Value],
            nodes: Iterable[Node] | None = None, loc: Location | None = None,
-           phase: str | None = None) -> dict[Value, Value]:
+           phase: str | None = None, at: Node | None = None) -> dict[Value, Value]:
     """Append the nodes of `source` (or those given, in order) to `target`; values in `binding` are not copied but
-    stand for the target values given. Returns the map from source values to target values."""
+    stand for the target values given. Returns the map from source values to target values. at: see Graph.append."""
     new_of = dict(binding)
     for node in source.toposort() if nodes is None else nodes:
         if node.results and all(v in new_of for v in node.results):
             continue
         regions = tuple(clone(region)[0] for region in node.regions)
         made = target.append(node.op, [new_of[v] for v in node.operands], loc=node.loc or loc,
-                             phase=phase or node.phase, regions=regions, types=[v.type for v in node.results])
+                             phase=phase or node.phase, regions=regions, types=[v.type for v in node.results], at=at)
         new_of.update(zip(node.results, made.results, strict=True))
     return new_of

@@ -1,8 +1,8 @@
 """Graph -> nothing, or GraphError. Checks every rule of the graph level; the message names the node and its line.
 
 Rules: operands are results of nodes of the same graph, and edges say the same as operand tuples; no cycle, and the
-kept order is one; result types are what the op infers; regions are isolated and fit their node; inputs, outputs and
-writes are values of the graph, a write holds the type of its state.
+kept order is one; result types are what the op infers; regions are isolated, write nothing, and fit their node by
+what the op says of them; inputs, outputs and writes are values of the graph, a write holds the type of its state.
 """
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from flambeau.errors import FlambeauError, GraphError
-from flambeau.ir import ops
 from flambeau.ir.attributes import attributes_of, op_key
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.graph.text import print_node
+from flambeau.ir.op import RegionOp, listed
 from flambeau.ir.types import TensorType
 
 __all__ = ["verify"]
@@ -112,47 +112,38 @@ class _Checker:
 
     def _types(self, node: Node) -> None:
         found = [value.type for value in node.results]
-        if node.regions:
-            self._regions(node)
-            inferred: Sequence[TensorType] = [value.type for value in node.regions[0].outputs]
-        else:
-            inferred = self._inferred(node)
+        inferred = self._inferred(node)
         if list(inferred) != found:
-            self.fail(node, f"the op gives {_listed(inferred)}")
+            self.fail(node, f"the op gives {listed(inferred)}")
 
     def _inferred(self, node: Node) -> Sequence[TensorType]:
         operands = [value.type for value in node.operands]
         try:
+            if isinstance(node.op, RegionOp):
+                self._regions(node)
+                return node.op.infer_regions(operands, node.regions)
+            if node.regions:
+                self.fail(node, f"takes no regions, and has {len(node.regions)}")
             return node.op.infer(*operands)
+        except GraphError:
+            raise
         except FlambeauError as error:
             self.fail(node, error.message.removeprefix(f"{node.op.name}: "), error.hint)
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, NotImplementedError, AssertionError,
                 MemoryError) as error:
             attributes = ", ".join(f"{name}={value!r}" for name, value in attributes_of(node.op))
-            self.fail(node, f"no type for operands ({_listed(operands)}) and attributes ({attributes}): {error}")
+            self.fail(node, f"no type for operands ({listed(operands)}) and attributes ({attributes}): {error}")
 
     def _regions(self, node: Node) -> None:
-        operands = [value.type for value in node.operands]
-        self._signature(node, 0, operands, None)
-        if isinstance(node.op, ops.Custom):
-            if len(node.regions) != 2:
-                self.fail(node, f"needs two regions, forward and backward, and has {len(node.regions)}")
-            results = [value.type for value in node.results]
-            self._signature(node, 1, [*operands, *results, *results], operands)
-        elif isinstance(node.op, ops.Fusion) and len(node.regions) != 1:
-            self.fail(node, f"needs one region and has {len(node.regions)}")
-
-    def _signature(self, node: Node, number: int, takes: Sequence[TensorType],
-                   gives: Sequence[TensorType] | None) -> None:
-        """Region `number` has inputs of these types, and outputs of those (where they are floating-point)."""
-        region = node.regions[number]
-        inputs = [value.type for value in region.inputs]
-        if inputs != list(takes):
-            self.fail(node, f"region {number} takes ({_listed(inputs)}), is given ({_listed(takes)})")
-        outputs = [value.type for value in region.outputs]
-        if gives is not None and (len(outputs) != len(gives) or any(
-                a != b for a, b in zip(outputs, gives, strict=True) if b.dtype.is_floating_point)):
-            self.fail(node, f"region {number} gives ({_listed(outputs)}), should give ({_listed(gives)})")
+        assert isinstance(node.op, RegionOp)
+        node.op.check_count(node.regions)
+        for region in node.regions:
+            if region.writes:
+                self.fail(node, f"region @{region.name} writes {next(iter(region.writes))!r}: a region writes nothing")
+            for value in region.inputs:
+                if isinstance(value.node.op, Input) and value.node.op.kind != "arg":
+                    self.fail(node, f"region @{region.name} has an input of kind {value.node.op.kind}: what a region reads "
+                                    "comes in as an operand")
 
     # -- the graph as a whole ---------------------------------------------------------------------------------------
 
@@ -188,6 +179,3 @@ class _Checker:
             raise GraphError(f"{role} of graph @{self.graph.name}, {value!r}, is not in the graph",
                              where=str(value.node.loc) if value.node.loc else None)
 
-
-def _listed(types: Sequence[TensorType]) -> str:
-    return ", ".join(map(str, types))

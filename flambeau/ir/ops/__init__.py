@@ -4,6 +4,7 @@ Importing this package fills the registry `flambeau.ir.op.OPS`.
 """
 from flambeau.ir.ops.average_pooling import AvgPool2d, AvgPool2dGrad
 from flambeau.ir.ops.contraction import matmul
+from flambeau.ir.ops.control import Cond, WhileLoop
 from flambeau.ir.ops.conversions import Cast, where
 from flambeau.ir.ops.convolution import Conv2d, Conv2dInputGrad, Conv2dWeightGrad
 from flambeau.ir.ops.elementwise import *  # noqa: F403

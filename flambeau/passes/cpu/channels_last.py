@@ -14,14 +14,16 @@ from typing import Any
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.passes.graph.convolutions import CONVOLUTION, TO_NHWC, PlainConvolutions
+from flambeau.passes.graph.rewrite import graphs_within
 
 POOLING = (ops.MaxPool2d, ops.MaxPool2dGrad, ops.MaxPool2dTake, ops.AvgPool2d, ops.AvgPool2dGrad)
 
 
 def layout(graph: Graph) -> Graph:
-    """The pass; edits `graph` in place. Leaves dead nodes behind."""
-    if any(isinstance(node.op, CONVOLUTION + POOLING) for node in graph):
-        _Layout(graph).run()
+    """The pass; edits `graph`, and the regions in it, in place. Leaves dead nodes behind."""
+    for current in graphs_within(graph):
+        if any(isinstance(node.op, CONVOLUTION + POOLING) for node in current):
+            _Layout(current).run()
     return graph
 
 

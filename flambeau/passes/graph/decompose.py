@@ -1,5 +1,5 @@
-"""Graph -> Graph, in place. Ops that say how they are made of simpler ones become those; custom ops become their
-forward region.
+"""Graph -> Graph, in place. Ops that say how they are made of simpler ones become those; an op that is just one of
+its regions, as a custom op is its forward region, becomes what that holds.
 
     %1 = softmax(%0, dim=1)  ->  %1 = amax(%0); %2 = sub(%0, broadcast(%1)); %3 = exp(%2); ...
 
@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from flambeau.errors import VerificationError
-from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, inline
-from flambeau.ir.op import Op
+from flambeau.ir.op import Op, RegionOp
 from flambeau.passes.graph.rewrite import Rewriter, graphs_within
 
 __all__ = ["decompose"]
@@ -30,6 +29,8 @@ def decompose(graph: Graph) -> Graph:
 
 
 class _Decomposer(Rewriter):
+    at_node: Node | None = None             # a node with effects that is being replaced
+
     def run(self) -> None:
         pending = deque((node, 0) for node in self.graph.toposort())
         while pending:
@@ -41,22 +42,24 @@ class _Decomposer(Rewriter):
                     raise VerificationError(f"{node.op.name} decomposes into itself: {depth} times")
                 pending.extend((made, depth + 1) for made in self.made)
                 self.replace(node, results)
+                if not node.is_pure:            # its effects are those of what took its place
+                    self.erase(node)
 
     def _parts(self, node: Node) -> Sequence[Value] | None:
-        self.loc, self.phase = node.loc, node.phase
-        if isinstance(node.op, ops.Custom):
-            return self._inlined(node)
+        self.loc, self.phase, self.at_node = node.loc, node.phase, None if node.is_pure else node
+        if isinstance(node.op, RegionOp):
+            found = node.op.region_of(node.regions, [None] * len(node.operands))
+            return None if found is None else self._inlined(node, *found)
         return None if type(node.op).decompose is Op.decompose else node.op.decompose(self, node.operands)
 
-    def _inlined(self, node: Node) -> Sequence[Value]:
-        region = node.regions[0]
-        new_of = inline(region, self.graph, dict(zip(region.inputs, node.operands, strict=True)), loc=node.loc,
-                        phase=node.phase)
+    def _inlined(self, node: Node, region: Graph, first: int) -> Sequence[Value]:
+        new_of = inline(region, self.graph, dict(zip(region.inputs, node.operands[first:], strict=True)), loc=node.loc,
+                        phase=node.phase, at=self.at_node)
         outside = {value.node for value in node.operands}
         self.made = list({value.node: None for value in new_of.values() if value.node not in outside})
         return [new_of[value] for value in region.outputs]
 
     def emit(self, op: Op, *operands: Value, regions: tuple[Graph, ...] = ()) -> Any:
-        node = self.graph.append(op, operands, loc=self.loc, phase=self.phase, regions=regions)
+        node = self.graph.append(op, operands, loc=self.loc, phase=self.phase, regions=regions, at=self.at_node)
         self.made.append(node)
         return node.results[0] if len(node.results) == 1 else node.results

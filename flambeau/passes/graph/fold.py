@@ -3,6 +3,7 @@
     %0 = constant(2.0); %1 = constant(3.0); %2 = mul(%0, %1)  ->  %2 = constant(6.0)
 
 A result that is larger than its operands stays unevaluated: a broadcast constant is cheaper than an array in memory.
+A `cond` on a constant becomes the region that it chooses.
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from flambeau.ir.dtypes import DType, to_compute, to_storage
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.graph.interpreter import evaluate_node
 from flambeau.ir.literal import Literal
+from flambeau.ir.op import RegionOp
 from flambeau.passes.graph.rewrite import Rewriter, graphs_within, is_removable
 
 __all__ = ["fold"]
@@ -32,13 +34,32 @@ def fold(graph: Graph) -> Graph:
 
 def _fold_constants(graph: Graph) -> None:
     rewriter = Rewriter(graph)
-    for node in list(graph.toposort()):
-        if node.operands and all(type(v.node.op) is ops.Constant for v in node.operands) and _is_small(node):
+    pending = list(graph.toposort())
+    for node in pending:                    # grows while it is walked
+        if isinstance(node.op, RegionOp):
+            pending += _choose(rewriter, node)
+        elif node.operands and all(type(v.node.op) is ops.Constant for v in node.operands) and _is_small(node):
             arrays = _evaluated(node)
             if arrays is not None:
                 with rewriter.at(node.loc, node.phase):
                     literals = [_literal(array, v.dtype) for array, v in zip(arrays, node.results, strict=True)]
                     rewriter.replace(node, [rewriter.emit(ops.Constant(value)) for value in literals])
+
+
+def _choose(rewriter: Rewriter, node: Node) -> list[Node]:
+    """Put the nodes of the only region that a node does in its place, if its constants leave just one; those nodes."""
+    assert isinstance(node.op, RegionOp)
+    known = [v.node.op.value if isinstance(v.node.op, ops.Constant) else None for v in node.operands]
+    found = node.op.region_of(node.regions, known)
+    if found is None or all(value is None for value in known):
+        return []
+    region, first = found
+    given = dict(zip(region.inputs, node.operands[first:], strict=True))
+    new_of = rewriter.graph.inline(region, given, loc=node.loc, phase=node.phase, at=node)
+    rewriter.replace(node, [new_of[value] for value in region.outputs])
+    if node in rewriter.graph._node:        # its effects are those of what took its place
+        rewriter.erase(node)
+    return list({v.node: None for old, v in new_of.items() if old not in given})
 
 
 def _is_small(node: Node) -> bool:

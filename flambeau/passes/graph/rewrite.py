@@ -9,7 +9,7 @@ from typing import Any
 from flambeau.errors import VerificationError
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Input, Node, Value
-from flambeau.ir.op import Effect, Op
+from flambeau.ir.op import Op
 
 __all__ = ["Rewriter", "Rule", "graphs_within", "is_removable"]
 
@@ -27,9 +27,9 @@ class Rule:
 
 
 def is_removable(node: Node) -> bool:
-    """True for nodes that may go when nothing reads their results: they have no effect and are no input, which is
-    part of the signature."""
-    return node.op.effect is Effect.PURE and not isinstance(node.op, Input)
+    """True for nodes that may go when nothing reads their results: they are no input, which is part of the signature,
+    and neither they nor their regions have an effect."""
+    return not isinstance(node.op, Input) and node.is_pure
 
 
 def graphs_within(graph: Graph) -> list[Graph]:
