@@ -38,7 +38,8 @@ ROOMS: dict[str, list[str]] = {
     "ir": [
         "collector dims dtypes index_maps location philox quiet target tokens",
         "types",
-        "literal op",
+        "literal",
+        "op",
         "attributes evaluation kinds ops",
         "builder kernel",
         "graph",

@@ -13,6 +13,7 @@ from dataclasses import replace
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Node, Value
+from flambeau.passes.graph.rewrite import graphs_within
 
 __all__ = ["CONVOLUTION", "TO_NCHW", "TO_NHWC", "PlainConvolutions", "plain_convolutions"]
 
@@ -24,9 +25,10 @@ CONVOLUTION = (ops.Conv2d, ops.Conv2dInputGrad, ops.Conv2dWeightGrad)
 
 
 def plain_convolutions(graph: Graph) -> Graph:
-    """The pass; edits `graph` in place. Leaves dead nodes behind."""
-    if any(isinstance(node.op, CONVOLUTION) for node in graph):
-        PlainConvolutions(graph).run()
+    """The pass; edits `graph`, and the regions in it, in place. Leaves dead nodes behind."""
+    for current in graphs_within(graph):
+        if any(isinstance(node.op, CONVOLUTION) for node in current):
+            PlainConvolutions(current).run()
     return graph
 
 
