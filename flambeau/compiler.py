@@ -1,6 +1,7 @@
-"""Graph -> something to call. The one file that names every stage: passes, backend (codegen), runtime.
+"""Graph -> something to call. The one file that names every stage; what depends on the device, the backend decides.
 
-    graph --passes--> fused graph --lower--> kernel calls --build--> built kernels --plan--> program --> executable
+    graph --passes--> fused graph --lower--> calls --prepare--> scheduled calls --arrange--> all calls, in order
+    --build--> built kernels --plan--> memory --link--> program --> executable
 """
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ import itertools
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from flambeau import config
 from flambeau.backends import Backend, BuiltKernel, Runnable, backend_of, register_backend
-from flambeau.codegen.cpu.host import host_target
 from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir import ops
 from flambeau.ir.collector import paused_collector
@@ -24,14 +25,10 @@ from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.text import print_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
-from flambeau.ir.target import Target
 from flambeau.linking import link, separate_steps
-from flambeau.passes.cpu.pipeline import CPU_PASSES
-from flambeau.passes.cpu.schedule import schedule
 from flambeau.passes.lowering.lower import Call, lower
-from flambeau.passes.memory.plan import MemoryPlan, plan
+from flambeau.passes.memory.plan import MemoryPlan, arrange, plan
 from flambeau.passes.pipeline import Pass, PassReport, run
-from flambeau.runtime.cache import Cache
 from flambeau.runtime.forking import no_forks
 from flambeau.runtime.program import Program
 from flambeau.verified import VerifiedExecutable
@@ -67,8 +64,8 @@ class Compiled:
     report: PassReport
     times: CompileTimes
     new_kernels: int                        # compiled now; the others were known from before
-    launch_calls: list[int] = field(default_factory=list)       # which call each launch belongs to
-    passes: tuple[Pass, ...] = CPU_PASSES
+    launch_calls: list[int]                 # which call each launch belongs to
+    passes: tuple[Pass, ...]                # what was run
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -108,48 +105,104 @@ class Compiled:
 
 @no_forks
 @paused_collector()
-def compile_graph(graph: Graph, *, target: Target | None = None, verify: bool = False, rules: bool = False,
-                  backend: str | Backend = "cpu", passes: Sequence[Pass] = CPU_PASSES) -> Compiled:
+def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rules: bool = False,
+                  backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None) -> Compiled:
     """Compile `graph`, which is left as it was.
 
     rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
     executable that checks all results at every call (see `verified`; hundreds of times slower). backend: a registered
-    name, or an object with the two functions of `backends.Backend`. passes: what runs instead of CPU_PASSES; the rules
-    are always checked after others. Raises GraphError when a pass breaks a rule or changes the graph's signature, or a
-    kernel does, for example by not storing its results whole."""
-    target, backend, passes = target or host_target(), backend_of(backend), tuple(passes)
-    rules = rules or verify or passes != CPU_PASSES
-    started = time.perf_counter()
+    name or a `Backend`; target: what it compiles for, else the machine we run on. passes: what runs instead of the
+    backend's; the rules are always checked after others. Raises GraphError when a pass breaks a rule or changes the
+    graph's signature, or a kernel does, for example by not storing its results whole."""
+    backend = backend_of(backend)
+    target = backend.host() if target is None else target
+    chosen = backend.passes if passes is None else tuple(passes)
+    rules = rules or verify or chosen != backend.passes
     dump_dir = _new_dump_dir(graph)
-    fused, report = run(clone(graph)[0], passes, verify=rules, dump_dir=dump_dir)
+    laps = _Laps()
+
+    fused, report = run(clone(graph)[0], chosen, verify=rules, dump_dir=dump_dir)
     if rules:
         _check_signature(graph, fused)
-    passed = time.perf_counter()
-    calls = [_scheduled(call, target, backend) for call in lower(fused, target)]
-    lowered = time.perf_counter()
-    codegen_before = _codegen_seconds[0]
-    kernels, new_kernels = _kernels_of(calls, target, backend)
-    memory = plan(fused, calls, [k.scratch_bytes for k in kernels])
-    memory.calls = [_scheduled(call, target, backend) for call in memory.calls]          # the plan adds copies
-    built_of = {id(call.kernel): made for call, made in zip(calls, kernels, strict=True)}
-    copies = [call for call in memory.calls if id(call.kernel) not in built_of]
-    made_for_copies, more = _kernels_of(copies, target, backend)
-    built_of.update({id(call.kernel): made for call, made in zip(copies, made_for_copies, strict=True)})
-    built = [built_of[id(call.kernel)] for call in memory.calls]
+    laps.end("passes")
+    calls = backend.prepare(lower(fused), target)
+    arranged = arrange(fused, calls, lambda added: backend.prepare(added, target))
     if rules:
-        _verify_kernels(memory.calls)
+        _verify_kernels(arranged.calls)
+    laps.end("lower")
+    built, new_kernels = _build(arranged.calls, backend, target)
+    laps.end("codegen")
+    memory = plan(arranged, [kernel.scratch_bytes for kernel in built])
     program, launch_calls = link(fused, memory, built)
-    executable: Runnable = backend.executable(program, [built[number] for number in launch_calls])
+    executable = backend.executable(program, [built[number] for number in launch_calls])
     if verify:
-        executable = VerifiedExecutable(graph, fused, passes, memory, separate_steps(memory, built, backend), program)
-    finished = time.perf_counter()
-    codegen = _codegen_seconds[0] - codegen_before
-    times = CompileTimes(passed - started, lowered - passed, codegen, finished - lowered - codegen)
-    compiled = Compiled(graph, fused, memory, built, program, executable, report, times, new_kernels + more,
-                        launch_calls, passes)
+        steps = separate_steps(memory, built, backend)
+        executable = VerifiedExecutable(graph, fused, chosen, memory, steps, program, executable)
+    laps.end("load")
+
+    compiled = Compiled(graph, fused, memory, built, program, executable, report, CompileTimes(**laps.seconds),
+                        new_kernels, launch_calls, chosen)
     if dump_dir is not None:
         _dump_kernels(compiled, dump_dir, len(report.records) + 1)
     return compiled
+
+
+def _build(calls: Sequence[Call], backend: Backend, target: Any) -> tuple[list[BuiltKernel], int]:
+    """The built kernel of each call, and how many had to be built now."""
+    keys = [(kernel_key(call.kernel), target) for call in calls]
+    known = _built.setdefault(backend, {})
+    missing = {key: call.kernel for key, call in zip(keys, calls, strict=True) if key not in known}
+    if missing:
+        for key, made in zip(missing, backend.build(list(missing.values()), target), strict=True):
+            known.setdefault(key, made)
+    return [replace(known[key], kernel=call.kernel) for key, call in zip(keys, calls, strict=True)], len(missing)
+
+
+# what each backend built, by kernel and target; it goes when the backend goes
+_built: WeakKeyDictionary[Backend, dict[tuple[str, Any], BuiltKernel]] = WeakKeyDictionary()
+
+
+class _Laps:
+    """Seconds from the end of one stage to the end of the next."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        self._last, before = time.perf_counter(), self._last
+        self.seconds[stage] = self._last - before
+
+
+# -- the rules --------------------------------------------------------------------------------------------------------
+
+
+def _check_signature(graph: Graph, fused: Graph) -> None:
+    """What a pass may not do, and lowering would not notice. Raises GraphError."""
+    def signature(g: Graph) -> tuple[object, ...]:
+        place = {value: number for number, value in enumerate(g.inputs)}
+        writes = sorted((place.get(state, -1), value.type) for state, value in g.writes.items())
+        return [v.node.op for v in g.inputs], [v.type for v in g.outputs], writes
+
+    before, after = signature(graph), signature(fused)
+    if before != after:
+        raise GraphError(f"the passes changed the inputs, outputs or writes of {graph.name}: from {before} to {after}")
+    loose = [n for n in fused.toposort() if not isinstance(n.op, ops.Fusion | ops.Constant) and n.op.name != "input"]
+    if loose:
+        raise GraphError(f"the passes left {loose[0]!r} of {graph.name} outside any fusion, so that no kernel would "
+                         "compute it", hint="the last pass must be fuse, as in passes.pipeline.graph_passes")
+
+
+def _verify_kernels(calls: Sequence[Call]) -> None:
+    """Raises GraphError for a kernel that breaks a rule, such as one that does not store its results whole."""
+    for kernel in {kernel_key(call.kernel): call.kernel for call in calls}.values():
+        try:
+            verify_kernel(kernel)
+        except GraphError as error:
+            raise GraphError(f"after lowering and scheduling: {error.message}", where=error.where) from error
+
+
+# -- FLAMBEAU_DUMP ----------------------------------------------------------------------------------------------------
 
 
 _dumps = itertools.count()
@@ -175,61 +228,3 @@ def _dump_kernels(compiled: Compiled, directory: Path, number: int) -> None:
         path = directory / f"{number:02}-{level}.{suffix_of.get(level, 'txt')}"
         path.write_text(compiled.text(level), encoding="utf-8")
         number += 1
-
-
-def _check_signature(graph: Graph, fused: Graph) -> None:
-    """What a pass may not do, and lowering would not notice. Raises GraphError."""
-    def signature(g: Graph) -> tuple[object, ...]:
-        place = {value: number for number, value in enumerate(g.inputs)}
-        writes = sorted((place.get(state, -1), value.type) for state, value in g.writes.items())
-        return [v.node.op for v in g.inputs], [v.type for v in g.outputs], writes
-
-    before, after = signature(graph), signature(fused)
-    if before != after:
-        raise GraphError(f"the passes changed the inputs, outputs or writes of {graph.name}: from {before} to {after}")
-    loose = [n for n in fused.toposort() if not isinstance(n.op, ops.Fusion | ops.Constant) and n.op.name != "input"]
-    if loose:
-        raise GraphError(f"the passes left {loose[0]!r} of {graph.name} outside any fusion, so that no kernel would "
-                         "compute it", hint="the last pass must be fuse, as in CPU_PASSES")
-
-
-def _verify_kernels(calls: Sequence[Call]) -> None:
-    """Raises GraphError for a kernel that breaks a rule, such as one that does not store its results whole."""
-    for kernel in {id(call.kernel): call.kernel for call in calls}.values():
-        try:
-            verify_kernel(kernel)
-        except GraphError as error:
-            raise GraphError(f"after lowering and scheduling: {error.message}", where=error.where) from error
-
-
-def _scheduled(call: Call, target: Target, backend: Backend) -> Call:
-    """The call with its kernel scheduled; kernels that compute the same get one schedule, worked out once."""
-    if call.kernel.schedule is not None:
-        return call
-    known = _schedules.setdefault(backend, Cache())
-    key = f"{kernel_key(call.kernel)} {target.schedule_key}"
-    chosen = known.get_or_make(key, lambda: schedule(call.kernel, target))
-    return replace(call, kernel=replace(chosen, locations=call.kernel.locations))
-
-
-# what was chosen for each backend, by kernel and by everything that is known of the target
-_schedules: WeakKeyDictionary[Backend, Cache[Kernel]] = WeakKeyDictionary()
-_codegen_seconds = [0.0]
-
-
-def _kernels_of(calls: Sequence[Call], target: Target, backend: Backend) -> tuple[list[BuiltKernel], int]:
-    """The built kernel of each call, and how many had to be built now."""
-    keys = [(kernel_key(call.kernel), target.cache_key) for call in calls]
-    known = _built.setdefault(backend, {})
-    missing = {key: call.kernel for key, call in zip(keys, calls, strict=True) if key not in known}
-    if missing:
-        started = time.perf_counter()
-        built = backend.build(list(missing.values()), target)
-        for key, made in zip(missing, built, strict=True):
-            known.setdefault(key, made)
-        _codegen_seconds[0] += time.perf_counter() - started
-    return [replace(known[key], kernel=call.kernel) for key, call in zip(keys, calls, strict=True)], len(missing)
-
-
-# what each backend built, by kernel and target; it goes when the backend goes
-_built: WeakKeyDictionary[Backend, dict[tuple[str, str], BuiltKernel]] = WeakKeyDictionary()

@@ -49,21 +49,28 @@ class Step:
 
 
 class VerifiedExecutable:
-    """Called as any other Runnable. source: the graph as traced; fused: after `passes`; program: the whole step's."""
+    """Called as any other Runnable. source: the graph as traced; fused: after `passes`; program: the whole step's; plain:
+    what runs it unchecked."""
 
     def __init__(self, source: Graph, fused: Graph, passes: Sequence[Pass], memory: MemoryPlan, steps: Sequence[Step],
-                 program: Program, states: Sequence[int] = ()):
+                 program: Program, plain: Runnable, states: Sequence[int] = ()):
         self.source, self.fused, self.passes, self.memory = source, fused, tuple(passes), memory
-        self.steps, self.program, self.states = tuple(steps), program, tuple(states)
+        self.steps, self.program, self.plain, self.states = tuple(steps), program, plain, tuple(states)
         self._lock = ForkSafeLock()
 
     def bind_states(self, pointers: Sequence[int]) -> VerifiedExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
-        return VerifiedExecutable(self.source, self.fused, self.passes, self.memory, self.steps, self.program, pointers)
+        return VerifiedExecutable(self.source, self.fused, self.passes, self.memory, self.steps, self.program,
+                                  self.plain.bind_states(pointers), pointers)
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()) -> None:
         """Run the program, checked. The outputs' memory is the caller's: program.out_bytes says how much."""
         self.fast_call(*arg_ptrs, *scalars, *out_ptrs)
+
+    def profile(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
+                sizes: Sequence[int] = (), *, repeats: int = 10) -> tuple[float, ...]:
+        """The median seconds of each launch, without checks."""
+        return self.plain.profile(arg_ptrs, scalars, out_ptrs, sizes, repeats=repeats)
 
     def fast_call(self, *values: float) -> None:
         """Run the program, checked, on pointers (as ints) and numbers. Raises VerificationError for the first pass or

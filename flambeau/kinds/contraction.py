@@ -5,13 +5,12 @@ from flambeau.codegen.cpu.contraction.functions import emit
 from flambeau.ir.graph import Node
 from flambeau.ir.kernel import ContractionKernel
 from flambeau.ir.kinds import Implementation, Kind
-from flambeau.ir.target import Target
 from flambeau.passes.cpu.schedule_contraction import schedule_contraction
 from flambeau.passes.lowering.contractions import ContractionLowering
 from flambeau.passes.lowering.lower import Call, lower_contraction
 
 
-def _lower(node: Node, name: str, target: Target) -> list[Call]:
+def _lower(node: Node, name: str) -> list[Call]:
     return lower_contraction(ContractionLowering(node, name).lower(), node.phase)
 
 

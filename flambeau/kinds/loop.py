@@ -13,8 +13,8 @@ from flambeau.passes.lowering.loops import RegionLowering
 from flambeau.passes.lowering.lower import Call, lower_loops
 
 
-def _lower(node: Node, name: str, target: Target) -> list[Call]:
-    return lower_loops(RegionLowering(node, name).lower(), node.phase, target)
+def _lower(node: Node, name: str) -> list[Call]:
+    return lower_loops(RegionLowering(node, name).lower(), node.phase)
 
 
 def _schedule(kernel: LoopKernel, target: Target) -> LoopKernel:

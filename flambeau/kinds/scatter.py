@@ -5,13 +5,12 @@ from __future__ import annotations
 from flambeau.ir.graph import Node
 from flambeau.ir.kernel import LoopKernel
 from flambeau.ir.kinds import Kind
-from flambeau.ir.target import Target
 from flambeau.passes.lowering.lower import Call, lower_loops
 from flambeau.passes.lowering.scatters import ScatterLowering
 
 
-def _lower(node: Node, name: str, target: Target) -> list[Call]:
-    return lower_loops(ScatterLowering(node, name).lower(), node.phase, target)
+def _lower(node: Node, name: str) -> list[Call]:
+    return lower_loops(ScatterLowering(node, name).lower(), node.phase)
 
 
 KIND = Kind("scatter", LoopKernel, _lower, reads="computed")

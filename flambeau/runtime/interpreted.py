@@ -3,6 +3,8 @@ use. Slow and plain: the reference that native executables are held to, and the 
 from __future__ import annotations
 
 import ctypes
+import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -43,7 +45,7 @@ class InterpretedExecutable:
         for launch, kernel in zip(program.launches, self.kernels, strict=True):
             if kernel is None and launch.symbol not in self.addresses:
                 raise VerificationError(f"no address for host function {launch.symbol}")
-        self._steps = _ready(program.steps, iter(self.kernels))
+        self._steps = _ready(program.steps, enumerate(self.kernels))
         self._lock = ForkSafeLock() if program.writes_state else nullcontext()
 
     def bind_states(self, pointers: Sequence[int]) -> InterpretedExecutable:
@@ -64,6 +66,18 @@ class InterpretedExecutable:
         with self._lock:
             _Call(self, values).run(self._steps)
 
+    def profile(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
+                sizes: Sequence[int] = (), *, repeats: int = 10) -> tuple[float, ...]:
+        """Run the program `repeats` times, writing states each time; the median seconds of each of its launches, as
+        `Executable.profile` tells them."""
+        runs = []
+        for _ in range(repeats):
+            with self._lock:
+                call = _Call(self, (*arg_ptrs, *scalars, *out_ptrs, *sizes))
+                call.run(self._steps)
+            runs.append(call.seconds)
+        return tuple(statistics.median(times) for times in zip(*runs, strict=True))
+
     def run_kernel(self, kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Mapping[str, int]) -> None:
         """One launch. arrays: flat views of the memory behind each param, in its storage dtype."""
         interpret(kernel, arrays, sizes)
@@ -71,24 +85,26 @@ class InterpretedExecutable:
 
 @dataclass(frozen=True)
 class _Ready:
-    """A step with the kernel that it launches, and its bodies."""
+    """A step with the kernel that it launches and the number of that launch, or with its bodies."""
 
     step: Step
-    kernel: Kernel | None
+    kernel: Kernel | None = None
+    number: int = -1
     bodies: tuple[tuple[_Ready, ...], ...] = ()
 
 
-def _ready(steps: Sequence[Step], kernels: Iterator[Kernel | None]) -> tuple[_Ready, ...]:
-    """kernels: those of the launches to come."""
+def _ready(steps: Sequence[Step], kernels: Iterator[tuple[int, Kernel | None]]) -> tuple[_Ready, ...]:
+    """kernels: (number, kernel) of the launches to come."""
     made = []
     for step in steps:
         match step:
             case Launch() | HostCall():
-                made.append(_Ready(step, next(kernels)))
+                number, kernel = next(kernels)
+                made.append(_Ready(step, kernel, number))
             case Loop(_, body):
-                made.append(_Ready(step, None, (_ready(body, kernels),)))
+                made.append(_Ready(step, bodies=(_ready(body, kernels),)))
             case Branch(_, then, otherwise):
-                made.append(_Ready(step, None, (_ready(then, kernels), _ready(otherwise, kernels))))
+                made.append(_Ready(step, bodies=(_ready(then, kernels), _ready(otherwise, kernels))))
             case _:
                 assert_never(step)
     return tuple(made)
@@ -119,12 +135,15 @@ class _Call:
             "scalar": [self.scalars.ctypes.data + 8 * n for n in range(len(self.scalars))],
             "const": [array.ctypes.data for array in self.consts]}
         self.stored = _Stored(program) if config.poison else None
+        self.seconds = [0.0] * len(program.launches)
 
     def run(self, steps: Sequence[_Ready]) -> None:
         for ready in steps:
             match ready.step:
                 case Launch() | HostCall():
+                    started = time.perf_counter()
                     self.launch(ready.step, ready.kernel)
+                    self.seconds[ready.number] += time.perf_counter() - started
                 case Loop(condition):
                     while self.is_true(condition):
                         self.run(ready.bodies[0])

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from checked import assert_close, run
-from programs import lenet, mlp, program
+from programs import lenet, mlp, program, residual_net, transformer
 
 import flambeau as fb
-from flambeau.backends import BuiltKernel, Runnable, backend_of, register_backend, whole_kernel
+from flambeau.backends import (
+    Backend,
+    BuiltKernel,
+    InterpretBackend,
+    Runnable,
+    backend_of,
+    register_backend,
+    whole_kernel,
+)
 from flambeau.codegen.cpu.host import host_target
 from flambeau.compiler import compile_graph
 from flambeau.errors import GraphError, KernelError, UnsupportedError
@@ -20,6 +29,7 @@ from flambeau.ir.graph import Graph
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.target import Target, generic_aarch64, generic_x86_64
 from flambeau.passes.cpu.pipeline import CPU_PASSES
+from flambeau.passes.lowering.lower import Call
 from flambeau.passes.pipeline import Pass
 from flambeau.runtime.interpreted import InterpretedExecutable
 from flambeau.runtime.program import Program
@@ -50,18 +60,17 @@ def test_interpreted_kernel_fails_with_the_words_of_machine_code() -> None:
     assert messages[0] == messages[1]
 
 
-class Counting:
+class Counting(InterpretBackend):
     """Interprets, and counts what it was asked to build."""
 
     def __init__(self) -> None:
-        self.built = 0
+        super().__init__()
+        self.built = self.rounds = 0
 
     def build(self, kernels: Sequence[Kernel], target: Target) -> list[BuiltKernel]:
         self.built += len(kernels)
+        self.rounds += 1
         return [whole_kernel(kernel, inspect={"name": lambda k=kernel: k.name}) for kernel in kernels]
-
-    def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
-        return InterpretedExecutable(program, [b.kernel for b in built])
 
 
 def test_backend_builds_a_kernel_once_and_shows_its_own_levels() -> None:
@@ -94,6 +103,99 @@ def mlp_graph(size: int) -> Graph:
     return parse(f"graph @main {{\n  %0 = input arg \"x\" : f32[{size},{4 * size}]\n"
                  f"  %1 = input arg \"w\" : f32[{4 * size},{2 * size}]\n"
                  f"  %2 = matmul(%0, %1) : f32[{size},{2 * size}]\n  return %2\n}}\n")
+
+
+class Whole(Backend):
+    """The least that a backend says. Prepares as any device may, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.prepared: list[Call] = []
+        self.rounds = 0
+
+    def prepare(self, calls: Sequence[Call], target: object) -> list[Call]:
+        self.prepared += (found := super().prepare(calls, target))
+        return found
+
+    def build(self, kernels: Sequence[Kernel], target: object) -> list[BuiltKernel]:
+        self.rounds += 1
+        return [whole_kernel(kernel) for kernel in kernels]
+
+    def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
+        return InterpretedExecutable(program, [b.kernel for b in built])
+
+
+@pytest.mark.parametrize("model", [mlp, lenet, residual_net, transformer])
+def test_backend_that_decides_nothing_runs_what_the_cpu_runs(model: object) -> None:
+    """No layouts, no parts, no schedules: the kernels are those of lowering."""
+    made, backend = program(model, "step"), Whole()                     # type: ignore[arg-type]
+    plain = compile_graph(made.graph, backend=backend)
+    assert all(call.kernel.schedule is None for call in plain.memory.calls)
+    assert {id(call) for call in plain.memory.calls} == {id(call) for call in backend.prepared}
+    native, found = run(compile_graph(made.graph), made.arrays), run(plain, made.arrays)
+    for value, output, wanted in zip(made.graph.outputs, found.outputs, native.outputs, strict=True):
+        assert_close(output, wanted, value.dtype, 256, False, 0.0, "output")
+    for value, state in found.states.items():
+        assert_close(state, native.states[value], value.dtype, 256, False, 0.0, repr(value))
+
+
+def test_only_the_cpu_cuts_long_sums() -> None:
+    text = f'graph @main {{\n  %0 = input arg "x" : f32[{1 << 20}]\n  %1 = sum(%0, dims=(0,)) : f32[]\n  return %1\n}}\n'
+    target = replace(host_target(), cores=8)
+    cut, whole = (compile_graph(parse(text), target=target, backend=b).kernels for b in (Counting(), Whole()))
+    assert [k.name for k in cut] == ["k0_parts", "k0_combined"] and [k.name for k in whole] == ["k0"]
+
+
+SWAP = ("graph @main {\n  %0 = input state \"a\" : f32[6]\n  %1 = input state \"b\" : f32[6]\n"
+        "  %2 = add(%0, %1) : f32[6]\n  write %1 to %0\n  write %0 to %1\n  return %2, %2\n}\n")
+
+
+@pytest.mark.parametrize("make", [Whole, Counting])
+def test_copies_are_prepared_as_all_calls_are_and_everything_is_built_at_once(make: type[Whole | Counting]) -> None:
+    backend = make()
+    swapped = compile_graph(parse(SWAP), backend=backend)
+    assert swapped.memory.copies == 5 and backend.rounds == 1           # the second output, both states saved and set
+    assert len({call.kernel.schedule is None for call in swapped.memory.calls}) == 1
+    a, b = np.arange(6, dtype=np.float32), np.ones(6, np.float32)
+    outcome = run(swapped, [a, b])
+    assert [o.tolist() for o in outcome.outputs] == [(a + b).tolist()] * 2
+    assert [s.tolist() for s in outcome.states.values()] == [b.tolist(), a.tolist()]
+
+
+def test_schedules_are_a_backends_own() -> None:
+    class Narrow(Counting):
+        def prepare(self, calls: Sequence[Call], target: Target) -> list[Call]:
+            return super().prepare(calls, replace(target, vector_bytes=4))
+
+    made = mlp_graph(16)
+    wide, narrow, again = (compile_graph(made, backend=b) for b in (Counting(), Narrow(), Counting()))
+    assert wide.kernels == again.kernels != narrow.kernels
+
+
+def test_kernels_are_built_for_each_target_and_kept() -> None:
+    backend, here = Whole(), host_target()
+    built = [compile_graph(parse(DOUBLE), target=t, backend=backend).new_kernels for t in ("a", "b", "a", here, here)]
+    assert built == [1, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("how", [{}, {"backend": "interpret"}, {"verify": True}, {"verify": True, "backend": "interpret"}])
+def test_every_runnable_is_profiled_launch_by_launch(how: dict[str, Any]) -> None:
+    made = program(mlp, "step")
+    compiled = compile_graph(made.graph, **how)
+    arrays = [np.ascontiguousarray(a) for a in made.arrays]
+    kinds = [v.node.op.kind for v in made.graph.inputs]                 # type: ignore[attr-defined]
+    of_kind = {kind: [a for a, k in zip(arrays, kinds, strict=True) if k == kind] for kind in ("arg", "state", "scalar")}
+    outs = [np.empty(v.type.static_shape, v.dtype.storage) for v in made.graph.outputs]
+    bound = compiled.executable.bind_states([a.ctypes.data for a in of_kind["state"]])
+    seconds = bound.profile([a.ctypes.data for a in of_kind["arg"]], [float(a) for a in of_kind["scalar"]],
+                            [o.ctypes.data for o in outs], repeats=3)
+    assert len(seconds) == len(compiled.program.launches) and all(s >= 0.0 for s in seconds) and sum(seconds) > 0.0
+
+
+def test_an_object_that_is_no_backend_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a name or a flambeau.backends.Backend"):
+        compile_graph(parse(DOUBLE), backend=object())                  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="abstract"):
+        type("Half", (Backend,), {"build": lambda self, kernels, target: []})()
 
 
 def test_unknown_backend_names_those_there_are() -> None:

@@ -15,6 +15,7 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Value
 from flambeau.passes.cpu import split_reductions as split
 from flambeau.passes.cpu.pipeline import CPU_PASSES
+from flambeau.passes.cpu.prepare import prepare
 from flambeau.passes.lowering.lower import lower
 from flambeau.passes.pipeline import run as run_passes
 
@@ -82,7 +83,7 @@ def test_positions_and_empty_dims_are_left_whole(always: None) -> None:
 def names(shape: str, dims: tuple[int, ...], cores: int = 8) -> list[str]:
     """The kernels of a sum on a machine of many cores."""
     fused, _ = run_passes(program(lambda p: p.b.sum(p.arg(shape), dims)).graph, CPU_PASSES)
-    return [call.kernel.name.removeprefix("k0") for call in lower(fused, replace(host_target(), cores=cores))]
+    return [call.kernel.name.removeprefix("k0") for call in prepare(lower(fused), replace(host_target(), cores=cores))]
 
 
 @pytest.mark.parametrize(("shape", "dims"), [("f32[1048576]", (0,)), ("f32[65536,64]", (0,)), ("f32[2,1048576]", (1,))])
@@ -111,5 +112,5 @@ def test_sums_of_long_rows_far_apart_are_cut_into_parts_of_rows() -> None:
     """Tasks of some columns each would fetch pieces of every row."""
     target = replace(host_target(), cores=2, l2_bytes=1 << 20)
     fused, _ = run_passes(program(lambda p: p.b.sum(p.arg("f32[4096,512]"), (0,))).graph, CPU_PASSES)
-    parts, combined = lower(fused, target)
+    parts, combined = prepare(lower(fused), target)
     assert parts.kernel.extents == (128, 512, 32) and combined.kernel.extents == (512, 128)

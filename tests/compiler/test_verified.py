@@ -166,8 +166,8 @@ def lowered_by(change: Callable[[Kernel], Kernel], monkeypatch: pytest.MonkeyPat
     """From now on every kernel is changed after it was lowered."""
     right = flambeau.compiler.lower
 
-    def wrong(graph: Graph, target: Target) -> list[Call]:
-        return [replace(call, kernel=change(call.kernel)) for call in right(graph, target)]
+    def wrong(graph: Graph) -> list[Call]:
+        return [replace(call, kernel=change(call.kernel)) for call in right(graph)]
 
     monkeypatch.setattr(flambeau.compiler, "lower", wrong)
 

@@ -32,8 +32,9 @@ from flambeau.ir.kernel.interpreter import interpret
 from flambeau.ir.kernel.text import parse_kernels, print_kernel, print_kernels
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.pipeline import CPU_PASSES
+from flambeau.passes.cpu.prepare import in_parts
 from flambeau.passes.cpu.schedule import schedule
-from flambeau.passes.lowering.lower import Call, lower
+from flambeau.passes.lowering.lower import Call, finish, lower
 from flambeau.passes.pipeline import run
 from tests.passes.golden import GoldenFile
 
@@ -59,7 +60,7 @@ def lowered(text: str, target: Target) -> tuple[Graph, list[Call]]:
     """The graph, fused, and its kernel calls."""
     (fuse,) = [p for p in CPU_PASSES if p.name == "fuse"]
     fused, _ = run(parse(text), [fuse], verify=True)
-    return fused, lower(fused, target)
+    return fused, [finish(part) for call in lower(fused) for part in in_parts(call, target)]
 
 
 def print_calls(graph: Graph, calls: Sequence[Call]) -> str:

@@ -1,4 +1,11 @@
-"""Fused graph -> kernel calls, in order: every fusion becomes a kernel and the values it reads and writes."""
+"""Fused graph -> kernel calls, in order: every fusion becomes a kernel and the values it reads and writes.
+
+    calls = lower(fused)                        # one for each fusion; knows no device
+    calls = [finish(call) for call in calls]    # as they are built
+
+Between the two a backend may cut kernels up, merge their dims and renumber them: index values that code needs are still
+`affine`, which moves with the dims as an address does.
+"""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -7,9 +14,7 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage, Store
 from flambeau.ir.kinds import kind_named
-from flambeau.ir.target import Target
 from flambeau.ir.types import TensorType
-from flambeau.passes.cpu.split_reductions import split_reductions
 from flambeau.passes.lowering.dims import collapse, expand_affine, renumbered, with_runtime_size
 from flambeau.passes.lowering.loops import Lowered
 from flambeau.passes.lowering.undivide import undivide
@@ -25,35 +30,41 @@ class Call:
     phase: str = "forward"
 
 
-def lower(graph: Graph, target: Target) -> list[Call]:
-    """The calls of a fused graph, in its order."""
+def lower(graph: Graph) -> list[Call]:
+    """The calls of a fused graph, in its order, each to be finished."""
     fusions = [node for node in graph.toposort() if isinstance(node.op, ops.Fusion)]
-    return [call for number, node in enumerate(fusions) for call in lower_fusion(node, f"k{number}", target)]
+    return [call for number, node in enumerate(fusions) for call in lower_fusion(node, f"k{number}")]
 
 
-def lower_fusion(node: Node, name: str, target: Target) -> list[Call]:
-    """One fusion as its kind lowers it: a call, or several where that gives the target's cores more to do."""
+def lower_fusion(node: Node, name: str) -> list[Call]:
+    """One fusion as its kind lowers it."""
     assert isinstance(node.op, ops.Fusion), f"{node!r} is no fusion"
-    calls: list[Call] = kind_named(node.op.kind).lower(node, name, target)
+    calls: list[Call] = kind_named(node.op.kind).lower(node, name)
     return calls
 
 
-def lower_loops(lowered: Lowered, phase: str, target: Target) -> list[Call]:
-    """What a region is in loops, with few and long dims, as one call or several."""
+def lower_loops(lowered: Lowered, phase: str) -> list[Call]:
+    """What a region is in loops, with few and long dims."""
     assert isinstance(lowered.kernel, LoopKernel)
     whole = collapse(lowered.kernel.with_code(undivide(lowered.kernel.code)))
-    return [_finished(kernel, buffers, phase) for kernel, buffers in split_reductions(whole, lowered.buffers, target)]
+    return [Call(whole, lowered.buffers, (), phase)]
 
 
 def lower_contraction(lowered: Lowered, phase: str) -> list[Call]:
     """A contraction and its epilogue."""
     kernel = lowered.kernel.with_code(undivide(lowered.kernel.code))
-    return [Call(expand_affine(kernel), lowered.buffers, (), phase)]
+    return [Call(kernel, lowered.buffers, (), phase)]
 
 
-def _finished(kernel: LoopKernel, buffers: tuple[Value, ...], phase: str) -> Call:
-    kernel, sizes = with_runtime_size(expand_affine(collapse(kernel)))
-    return _without_unread(Call(renumbered(kernel), buffers, sizes, phase))
+def finish(call: Call) -> Call:
+    """The call as it is built: `affine` values spelled out; of loops, dims merged as far as they go, a size known at run
+    time where one kernel serves many, no param that nothing reads. A call that is finished stays as it is."""
+    if not isinstance(call.kernel, LoopKernel):
+        return replace(call, kernel=expand_affine(call.kernel))
+    if call.sizes:
+        return call
+    kernel, sizes = with_runtime_size(expand_affine(collapse(call.kernel)))
+    return _without_unread(replace(call, kernel=renumbered(kernel), sizes=sizes))
 
 
 def _without_unread(call: Call) -> Call:
@@ -77,4 +88,5 @@ def copy_call(source: Value, target: Value) -> Call:
     return Call(LoopKernel("copy", params, ("n",), 1, (stage,)), (source, target), (source.type.numel,))
 
 
-__all__ = ["Call", "Lowered", "TensorType", "copy_call", "lower", "lower_contraction", "lower_fusion", "lower_loops"]
+__all__ = ["Call", "Lowered", "TensorType", "copy_call", "finish", "lower", "lower_contraction", "lower_fusion",
+           "lower_loops"]

@@ -3,7 +3,7 @@ results of calls take over the memory of operands they are the last to read; the
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +11,9 @@ from flambeau.ir.graph import Graph, Value
 from flambeau.passes.lowering.lower import Call, copy_call
 from flambeau.passes.memory.arena import ALIGNMENT, lay_out
 from flambeau.passes.memory.order import Order
-from flambeau.passes.memory.state_writes import in_place_writes, may_share, results_of, with_early_checks
+from flambeau.passes.memory.state_writes import early_checks_of, in_place_writes, may_share, results_of
 
-__all__ = ["ALIGNMENT", "Home", "MemoryPlan", "may_share", "plan"]
+__all__ = ["ALIGNMENT", "Arrangement", "Home", "MemoryPlan", "arrange", "may_share", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,19 @@ class Home:
     kind: Literal["arg", "state", "out", "scalar", "const", "arena"]
     index: int
     nbytes: int
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """What runs, and where results go, before it is known how much scratch memory kernels need. calls: in execution
+    order; the last `copies` move whole values to states and outputs. home_of: of every value outside of the arena."""
+
+    calls: list[Call]
+    home_of: dict[Value, Home]
+    constants: list[Value]
+    in_place_writes: int
+    copied_writes: int
+    copies: int
 
 
 @dataclass
@@ -43,22 +56,26 @@ class MemoryPlan:
     order: Order | None = None              # None: one call after another
 
 
-def plan(graph: Graph, calls: Sequence[Call], scratch_bytes: Sequence[Sequence[int]]) -> MemoryPlan:
-    """scratch_bytes[i]: the extra buffers call i's artifact asked for."""
+def arrange(graph: Graph, calls: Sequence[Call], prepare: Callable[[list[Call]], list[Call]]) -> Arrangement:
+    """calls: those of the graph, ready to be built. prepare: makes ready what is added to them, checks and copies."""
     home_of, constants = _fixed_homes(graph)
-    given, calls = calls, with_early_checks(graph, calls)
-    scratch_bytes = [()] * (len(calls) - len(given)) + list(scratch_bytes)
+    calls = [*prepare(early_checks_of(graph, calls)), *calls]
     writes = in_place_writes(graph, calls)
     for state, value in writes.direct.items():
         home_of[value] = home_of[state]
-    copies = _copies(graph, calls, writes.direct, home_of)
-    ordered = [calls[i] for i in writes.order] + copies
-    arena = lay_out(ordered, [scratch_bytes[i] for i in writes.order] + [()] * len(copies), home_of)
-    home_of.update([(v, Home("arena", b.offset, v.type.nbytes)) for v, b in arena.block_of.items()])
-    scratch = [tuple([Home("arena", b.offset, b.nbytes) for b in group]) for group in arena.scratch]
+    copies = prepare(_copies(graph, calls, writes.direct, home_of))
     copied = sum(v is not s for s, v in graph.writes.items()) - len(writes.direct)
-    return MemoryPlan(ordered, home_of, scratch, arena.nbytes, constants, arena.reused_bytes, len(writes.direct),
-                      copied, len(copies), arena.unshared_bytes)
+    return Arrangement([*(calls[i] for i in writes.order), *copies], home_of, constants, len(writes.direct), copied,
+                       len(copies))
+
+
+def plan(arranged: Arrangement, scratch_bytes: Sequence[Sequence[int]]) -> MemoryPlan:
+    """scratch_bytes[i]: the extra buffers that call i, as it was built, asks for."""
+    arena = lay_out(arranged.calls, scratch_bytes, arranged.home_of)
+    home_of = arranged.home_of | {v: Home("arena", b.offset, v.type.nbytes) for v, b in arena.block_of.items()}
+    scratch = [tuple([Home("arena", b.offset, b.nbytes) for b in group]) for group in arena.scratch]
+    return MemoryPlan(arranged.calls, home_of, scratch, arena.nbytes, arranged.constants, arena.reused_bytes,
+                      arranged.in_place_writes, arranged.copied_writes, arranged.copies, arena.unshared_bytes)
 
 
 def _fixed_homes(graph: Graph) -> tuple[dict[Value, Home], list[Value]]:

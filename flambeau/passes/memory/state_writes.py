@@ -26,16 +26,16 @@ class Writes:
     order: list[int] = field(default_factory=list)
 
 
-def with_early_checks(graph: Graph, calls: Sequence[Call]) -> list[Call]:
-    """The calls, after checks of their own for those that would only fail once a state is written."""
+def early_checks_of(graph: Graph, calls: Sequence[Call]) -> list[Call]:
+    """Checks to run before the calls, for those of them that would only fail once a state is written."""
     failing = failing_calls(calls)
     if not failing:
-        return list(calls)
+        return []
     maker = {v: i for i, call in enumerate(calls) for v in results_of(call)}
     before = _Before(calls, maker)
     writers = {maker[v] for v in graph.writes.values() if v in maker}
     late = [f for f in failing if any(w == f or before.leads(w, f) for w in writers)]
-    return early_checks(calls, late) + list(calls)
+    return early_checks(calls, late)
 
 
 def in_place_writes(graph: Graph, calls: Sequence[Call]) -> Writes:

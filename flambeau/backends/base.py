@@ -1,0 +1,88 @@
+"""What a backend is. The parts in the order in which the compiler asks for them:
+
+    traced graph --passes--> fused graph --lower--> calls --prepare--> scheduled calls    what suits the device
+    kernels --build--> BuiltKernel (phases, scratch)        the compiler plans memory and links the Program
+    Program + built kernels --executable--> Runnable        what a compiled function calls at every step
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flambeau.codegen.artifact import STATUS_MESSAGES, Phase
+from flambeau.ir.kernel import Kernel
+from flambeau.ir.kernel.hash import kernel_key
+from flambeau.passes.lowering.lower import Call, finish
+from flambeau.passes.pipeline import GRAPH_PASSES, Pass
+from flambeau.runtime.program import Program
+
+__all__ = ["Backend", "BuiltKernel", "Runnable", "whole_kernel"]
+
+
+@dataclass(frozen=True)
+class BuiltKernel:
+    """One kernel as a backend made it.
+
+    kernel: with the user lines of the call it is used for. phases: the launches of one call, in order; their symbols
+    name code to the backend's `executable`, and equal symbols must be equal code. scratch_bytes: buffers it needs
+    besides the kernel's params, which they follow. code: whatever `executable` wants to find again. inspect: texts
+    that `ir(level)` may be asked for, such as "llvm"."""
+
+    kernel: Kernel
+    phases: tuple[Phase, ...]
+    scratch_bytes: tuple[int, ...] = ()
+    code: Any = field(default=None, compare=False, repr=False)
+    inspect: Mapping[str, Callable[[], str]] = field(default_factory=dict, compare=False, repr=False)
+
+
+class Runnable(Protocol):
+    """A program ready to run. `fast_call(*arg_pointers, *scalars, *out_pointers)` takes addresses as ints and numbers
+    as floats, gives None, and raises KernelError where a kernel finds bad data."""
+
+    @property
+    def fast_call(self) -> Callable[..., None]: ...
+
+    def bind_states(self, pointers: Sequence[int]) -> Runnable:
+        """The same program with captured state at these addresses."""
+
+    def profile(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
+                sizes: Sequence[int] = (), *, repeats: int = 10) -> tuple[float, ...]:
+        """Run the program `repeats` times, writing states each time; the median seconds of each launch, of all turns of
+        one in a loop."""
+
+
+class Backend(ABC):
+    """A device, as the compiler sees it. A subclass says `build` and `executable`; the rest is what suits any device.
+
+    passes: from the traced graph to the fused one, `fuse` last. target: what is compiled for, plain data of the
+    backend's own kind that hashes, compares and prints all that decisions depend on."""
+
+    passes: tuple[Pass, ...] = GRAPH_PASSES
+
+    def host(self) -> Any:
+        """The target that is meant where none is named."""
+        return None
+
+    def prepare(self, calls: Sequence[Call], target: Any) -> list[Call]:
+        """Calls as `lower` leaves them (and copies and checks of the memory plan) -> those that will be built. Here a
+        device cuts kernels up, and writes its schedules into them."""
+        return [finish(call) for call in calls]
+
+    @abstractmethod
+    def build(self, kernels: Sequence[Kernel], target: Any) -> Sequence[BuiltKernel]:
+        """One BuiltKernel for each of these kernels, which all differ. The compiler keeps what it gets for a kernel and a
+        target, and never asks twice."""
+
+    @abstractmethod
+    def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
+        """Something that runs `program`. built: the kernel behind each of its launches."""
+
+
+def whole_kernel(kernel: Kernel, **parts: Any) -> BuiltKernel:
+    """A kernel that runs in one launch of one task: the usual case for a backend without threads. `parts` are further
+    fields of BuiltKernel."""
+    errors = tuple(STATUS_MESSAGES.items())
+    phase = Phase(kernel_key(kernel), 1, tuple(range(len(kernel.params))), parallel=False, errors=errors)
+    return BuiltKernel(kernel, (phase,), **parts)

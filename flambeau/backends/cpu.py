@@ -1,0 +1,60 @@
+"""The CPU: machine code for the processor we run on, by LLVM."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flambeau.backends.base import Backend, BuiltKernel, Runnable
+from flambeau.codegen.cpu.backend import compile_kernels
+from flambeau.codegen.cpu.host import host_target
+from flambeau.errors import UnsupportedError
+from flambeau.ir.kernel import Kernel
+from flambeau.ir.kernel.hash import kernel_key
+from flambeau.ir.target import Target
+from flambeau.passes.cpu.pipeline import CPU_PASSES
+from flambeau.passes.cpu.prepare import prepare
+from flambeau.passes.cpu.schedule import schedule
+from flambeau.passes.lowering.lower import Call
+from flambeau.runtime.cache import Cache
+from flambeau.runtime.executable import Executable
+from flambeau.runtime.loader import binding, load
+from flambeau.runtime.program import Program
+
+__all__ = ["CpuBackend"]
+
+
+class CpuBackend(Backend):
+    """Channels-last graphs, kernels cut up and scheduled for the cores and caches of the target, native code."""
+
+    passes = CPU_PASSES
+
+    def __init__(self) -> None:
+        self._schedules: Cache[Kernel] = Cache()        # by kernel and by all that is known of the target
+
+    def host(self) -> Target:
+        """This processor, or the one that FLAMBEAU_TARGET names."""
+        return host_target()
+
+    def prepare(self, calls: Sequence[Call], target: Target) -> list[Call]:
+        return prepare(calls, target, self._schedule)
+
+    def _schedule(self, kernel: Kernel, target: Target) -> Kernel:
+        """Kernels that compute the same get one schedule, worked out once."""
+        return self._schedules.get_or_make(f"{kernel_key(kernel)} {target.schedule_key}", lambda: schedule(kernel, target))
+
+    def build(self, kernels: Sequence[Kernel], target: Target) -> list[BuiltKernel]:
+        """Raises UnsupportedError for a target that is another kind of processor than this one."""
+        here = replace(target, triple=binding().get_default_triple())
+        if (here.is_x86, here.is_aarch64) != (target.is_x86, target.is_aarch64):
+            raise UnsupportedError(f"code for {target.triple} can't run here, on {here.triple}",
+                                   hint="leave FLAMBEAU_TARGET unset")
+        built = []
+        for kernel, artifact in zip(kernels, compile_kernels(kernels, target), strict=True):
+            library = load([artifact.object], [phase.symbol for phase in artifact.phases])
+            texts = {"llvm": artifact.llvm_ir, "asm": artifact.assembly}
+            built.append(BuiltKernel(kernel, artifact.phases, artifact.scratch_bytes, library, texts))
+        return built
+
+    def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
+        addresses = {phase.symbol: b.code[phase.symbol] for b in built for phase in b.phases}
+        return Executable(program, addresses, keep=[b.code for b in built])
