@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
+from flambeau.ir.graph.origin import Origin
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage, Store
 from flambeau.ir.kinds import kind_named
 from flambeau.ir.types import TensorType
@@ -22,12 +23,14 @@ from flambeau.passes.lowering.undivide import undivide
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel at work: `buffers[i]` is the value behind kernel param i; `sizes` are its runtime extents."""
+    """One kernel at work: `buffers[i]` is the value behind kernel param i; `sizes` are its runtime extents; `origin`
+    says which traced ops it computes."""
 
     kernel: Kernel
     buffers: tuple[Value, ...]
     sizes: tuple[int, ...] = ()
     phase: str = "forward"
+    origin: Origin | None = None
 
 
 def lower(graph: Graph) -> list[Call]:
@@ -40,7 +43,7 @@ def lower_fusion(node: Node, name: str) -> list[Call]:
     """One fusion as its kind lowers it."""
     assert isinstance(node.op, ops.Fusion), f"{node!r} is no fusion"
     calls: list[Call] = kind_named(node.op.kind).lower(node, name)
-    return calls
+    return [replace(call, origin=node.origin) for call in calls]
 
 
 def lower_loops(lowered: Lowered, phase: str) -> list[Call]:
