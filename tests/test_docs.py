@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from flambeau.ir.kinds import _KINDS
 from flambeau.ir.op import OPS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ def run_page(path: Path) -> int:
     """Run the page's python blocks; how many there were. Errors and traced locations name the page's own lines."""
     page = types.ModuleType(f"page_{path.stem}")
     sys.modules[page.__name__] = page
-    declared = dict(OPS)
+    declared, kinds = dict(OPS), dict(_KINDS)
     count = 0
     try:
         for block in blocks_of(path.read_text(encoding="utf-8")):
@@ -67,8 +68,10 @@ def run_page(path: Path) -> int:
                 assert matches, f"{path.name}:{block.line} prints\n\n{printed.getvalue()}\nnot\n\n{block.prints}"
     finally:
         del sys.modules[page.__name__]
-        for name in set(OPS) - set(declared):       # a page may declare an op; other tests must not see it
+        for name in set(OPS) - set(declared):       # what a page adds, other tests must not see
             del OPS[name]
+        for name in set(_KINDS) - set(kinds):
+            del _KINDS[name]
     return count
 
 

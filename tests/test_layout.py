@@ -27,9 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": GROUND | {"ir", "passes", "codegen", "runtime"},
     "verified": GROUND | {"ir", "passes", "runtime", "backends"},
     "linking": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified"},
-    "provenance": GROUND | {"ir", "passes"},
-    "compiler": GROUND | {"ir", "passes", "runtime", "backends", "verified", "linking", "provenance"},
-    "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "compiler", "provenance"},
+    "compiler": GROUND | {"ir", "passes", "runtime", "backends", "verified", "linking"},
+    "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "compiler"},
 }
 FACE = "flambeau"
 
@@ -67,6 +66,7 @@ TYPES_ONLY = {
     ("ir", "ops", "graph"),
     ("ir", "ops", "kernel"),
     ("ir", "kinds", "kernel"),
+    ("ir", "kinds", "graph"),
     ("ir", "builder", "graph"),
     ("frontend", "active", "tensor"),
     ("frontend", "active", "tape"),

@@ -83,6 +83,6 @@ class Backend(ABC):
 def whole_kernel(kernel: Kernel, **parts: Any) -> BuiltKernel:
     """A kernel that runs in one launch of one task: the usual case for a backend without threads. `parts` are further
     fields of BuiltKernel."""
-    errors = tuple(STATUS_MESSAGES.items())
+    errors = (*STATUS_MESSAGES.items(), *kernel.messages.items())
     phase = Phase(kernel_key(kernel), 1, tuple(range(len(kernel.params))), parallel=False, errors=errors)
     return BuiltKernel(kernel, (phase,), **parts)

@@ -6,13 +6,14 @@ loaded when it is first asked for.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from flambeau.errors import GraphError, UnsupportedError
 
 if TYPE_CHECKING:
+    from flambeau.ir.graph import Node
     from flambeau.ir.kernel import Kernel
     from flambeau.ir.target import Target
 
@@ -25,10 +26,12 @@ class Implementation:
 
     emit: makes code, in the backend's own terms; for "cpu" `emit(kernel, module, symbol, target)` adds functions to an
     LLVM module, their names beginning with `symbol`, and gives (phases, bytes of each scratch buffer). schedule: the
-    kernel with its schedule chosen. weight: those that take longest to compile have the greatest, and go first."""
+    kernel with its schedule chosen. divide: a call, not finished yet, to several where that is faster. weight: those that
+    take longest to compile have the greatest, and go first."""
 
     emit: Callable[..., Any]
     schedule: Callable[[Any, Target], Kernel] | None = None
+    divide: Callable[[Any, Target], Sequence[Any]] | None = None
     weight: int = 0
 
 
@@ -36,18 +39,20 @@ class Implementation:
 class Kind:
     """kernel: the class of its kernels; its `keyword` is `name`, but for a kind that lowers to kernels of another.
 
-    lower: a fused group, as a fusion node, to kernel calls; see `passes.lowering.lower`.
+    lower(node, name): a fused group, as a fusion node, to kernel calls; see `passes.lowering.lower`.
     reads: what its operands are once fused. "whole": values in memory, row-major. "strided": memory seen through views
     with strides. "computed": anything that has a value at an index, so that cheap ops are computed where it reads them.
     has_epilogue: elementwise ops that read its result may join it. A kind that reads whole values and has no epilogue
-    is fused with nothing: its group is the op alone.
+    is fused with nothing: its group is the op alone, with all its results.
+    finish: a call as it is built, where `lower` leaves something open for backends that divide it.
     implementations: by the name of the backend. The backend "interpret" needs none, since a kernel has a meaning."""
 
     name: str
     kernel: type[Kernel]
-    lower: Callable[..., Any]
+    lower: Callable[[Node, str], Sequence[Any]]
     reads: Literal["whole", "strided", "computed"] = "whole"
     has_epilogue: bool = False
+    finish: Callable[[Any], Any] | None = None
     implementations: Mapping[str, Implementation] = field(default_factory=dict)
 
     @property

@@ -1,7 +1,9 @@
 """Elementwise ops, reductions, and whatever else has a value at every index, as loops over parallel dims."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from flambeau.codegen.cpu.loops.functions import emit
 from flambeau.ir.graph import Node
@@ -9,17 +11,25 @@ from flambeau.ir.kernel import LoopKernel
 from flambeau.ir.kinds import Implementation, Kind
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.schedule_loops import schedule_loops
+from flambeau.passes.cpu.split_reductions import split_reductions
+from flambeau.passes.lowering.dims import collapse
 from flambeau.passes.lowering.loops import RegionLowering
-from flambeau.passes.lowering.lower import Call, lower_loops
+from flambeau.passes.lowering.lower import Call, call_of, finish_loops
+from flambeau.passes.lowering.undivide import undivide
 
 
-def _lower(node: Node, name: str) -> list[Call]:
-    return lower_loops(RegionLowering(node, name).lower(), node.phase)
+def _lower(node: Node, name: str) -> Sequence[Call]:
+    return [call_of(node, collapse(undivide(RegionLowering(node, name).loops())))]
+
+
+def _divide(call: Call, target: Target) -> Sequence[Call]:
+    return [replace(call, kernel=kernel, buffers=buffers)
+            for kernel, buffers in split_reductions(cast(LoopKernel, call.kernel), call.buffers, target)]
 
 
 def _schedule(kernel: LoopKernel, target: Target) -> LoopKernel:
     return replace(kernel, schedule=schedule_loops(kernel, target))
 
 
-KIND = Kind("loop", LoopKernel, _lower, reads="computed", has_epilogue=True,
-            implementations={"cpu": Implementation(emit, _schedule)})
+KIND = Kind("loop", LoopKernel, _lower, reads="computed", has_epilogue=True, finish=finish_loops,
+            implementations={"cpu": Implementation(emit, _schedule, _divide)})

@@ -1,16 +1,20 @@
 """Sums at computed places: loops that fill the result and then update it, one after another. Their kernels are those of
-`loop`, which schedules and emits them."""
+`loop`, which finishes, schedules and emits them."""
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from flambeau.ir.graph import Node
 from flambeau.ir.kernel import LoopKernel
 from flambeau.ir.kinds import Kind
-from flambeau.passes.lowering.lower import Call, lower_loops
+from flambeau.passes.lowering.dims import collapse
+from flambeau.passes.lowering.lower import Call, call_of
 from flambeau.passes.lowering.scatters import ScatterLowering
+from flambeau.passes.lowering.undivide import undivide
 
 
-def _lower(node: Node, name: str) -> list[Call]:
-    return lower_loops(ScatterLowering(node, name).lower(), node.phase)
+def _lower(node: Node, name: str) -> Sequence[Call]:
+    return [call_of(node, collapse(undivide(ScatterLowering(node, name).loops())))]
 
 
 KIND = Kind("scatter", LoopKernel, _lower, reads="computed")

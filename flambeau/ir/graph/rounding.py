@@ -122,11 +122,14 @@ def _errors(op: Op, types: Sequence[TensorType], results: Sequence[TensorType], 
         return [found[v].error for v in parts.outputs]
     if isinstance(op, ops.Sort):
         return _of_order(op, _wide(operands[0].array, types[0].dtype), operands[0].error)
-    (result,), (array,) = results, arrays
     values = [_wide(x.array, t.dtype) if t.dtype.is_floating_point else x.array
               for x, t in zip(operands, types, strict=True)]
     errors = [x.error for x in operands]
     with np.errstate(all="ignore"):
+        wide = [_wide(a, t.dtype) if t.dtype.is_floating_point else a for a, t in zip(arrays, results, strict=True)]
+        if (own := op.errors(values, errors, wide)) is not None:
+            return list(own)
+        (result,), (array,) = results, arrays
         inherited = _inherited(op, types, values, errors, array, result.dtype)
         return [_added(inherited, _rounding(op, types, values, array, result.dtype))]
 

@@ -9,7 +9,7 @@ Much of the house asks only for `code`, the stages of scalar instructions that a
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,6 +33,7 @@ class Kernel:
     keyword: ClassVar[str]                              # what its text starts with: the name of its kind
     schedule_type: ClassVar[type | None] = None         # a dataclass; None: nothing is to be chosen
     takes_sizes: ClassVar[bool] = False                 # extents may be the names of runtime sizes
+    messages: ClassVar[Mapping[int, str]] = {}          # statuses of its own that it may end with; "{0}": a detail
 
     name: str
     params: tuple[Param, ...]
@@ -111,7 +112,7 @@ class Kernel:
     @property
     def can_fail(self) -> bool:
         """Whether it may end with a nonzero status."""
-        return any(instr.op == "check" for instr in self.instrs())
+        return bool(self.messages) or any(instr.op == "check" for instr in self.instrs())
 
     def may_share(self, read: int, written: int) -> bool:
         """Whether result `written` may lie in the memory of operand `read`, which is as long. Here: its code stores each

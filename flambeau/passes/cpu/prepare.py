@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from flambeau.ir.kernel import Kernel, LoopKernel
+from flambeau.ir.kernel import Kernel
+from flambeau.ir.kinds import kind_of
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.schedule import schedule
-from flambeau.passes.cpu.split_reductions import split_reductions
 from flambeau.passes.lowering.lower import Call, finish
 
 __all__ = ["in_parts", "prepare"]
@@ -23,10 +23,8 @@ def prepare(calls: Sequence[Call], target: Target, schedule: Schedule = schedule
 
 def in_parts(call: Call, target: Target) -> list[Call]:
     """The call, or several that do the same where that gives the target's cores more to do."""
-    if not isinstance(call.kernel, LoopKernel):
-        return [call]
-    return [replace(call, kernel=kernel, buffers=buffers)
-            for kernel, buffers in split_reductions(call.kernel, call.buffers, target)]
+    here = kind_of(call.kernel).implementations.get("cpu")
+    return [call] if here is None or here.divide is None else list(here.divide(call, target))
 
 
 def _scheduled(call: Call, target: Target, schedule: Schedule) -> Call:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from flambeau.errors import VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.ir.graph.origin import union
 from flambeau.passes.fusion.groups import Group
 from flambeau.passes.lowering.spaces import IndexTuple
 
@@ -16,7 +15,7 @@ def outline(graph: Graph, group_of: Mapping[Node, Group]) -> Graph:
     fused = Graph(name=graph.name)
     new_of: dict[Value, Value] = {}
     for value in graph.inputs:
-        new_of[value] = fused.append(value.node.op, loc=value.node.loc, origin=value.node.origin).result
+        new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
     fused.inputs = [new_of[value] for value in graph.inputs]
     roots = set(graph.roots())
     for group in _ordered(graph, group_of):
@@ -31,7 +30,7 @@ def _materialized(value: Value, fused: Graph, new_of: dict[Value, Value]) -> Val
     if value not in new_of:
         if not isinstance(value.node.op, ops.Constant):
             raise VerificationError(f"{value!r} was computed by no group")
-        new_of[value] = fused.append(value.node.op, loc=value.node.loc, origin=value.node.origin).result
+        new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
     return new_of[value]
 
 
@@ -80,10 +79,10 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
                 inner_of[value] = region.add_input(value.type, f"in{len(operands)}")
                 operands.append(outer)
         made = region.append(node.op, [inner_of[v] for v in node.operands], loc=node.loc, phase=node.phase,
-                             origin=node.origin, regions=node.regions, types=[v.type for v in node.results])
+                             regions=node.regions, types=[v.type for v in node.results])
         inner_of.update(zip(node.results, made.results, strict=True))
     outputs = [v for node in members if node in group.anchor for v in node.results
-               if v in roots or _is_read_outside(graph, v, group, group_of)]
+               if group.kind.is_alone or v in roots or _is_read_outside(graph, v, group, group_of)]
     region.outputs = [inner_of[v] for v in outputs]
     if not outputs:
         raise VerificationError(f"a {group.kind.name} group of {[n.op.name for n in members]} computes nothing that is "
@@ -93,8 +92,7 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
     rows = tuple([(_plain(group.anchor[node]), _plain(group.reads[node])) for node in reductions])
     op = ops.Fusion(group.kind.name, group.extents, tuple(sorted(group.reduced)), anchors, rows)
     first = max(group.anchor, key=lambda node: node.seq)
-    made = fused.append(op, operands, loc=first.loc, phase=first.phase,
-                        origin=union(*[node.origin for node in members]), regions=(region,))
+    made = fused.append(op, operands, loc=first.loc, phase=first.phase, regions=(region,))
     new_of.update(zip(outputs, made.results, strict=True))
 
 

@@ -1,6 +1,6 @@
 """Where a group computes its values, and how often: a value read at several places is computed at each of them.
 
-A place is an index and the guard under which it is read, as lowering keeps them (lower_loops.py). What an op reads is
+A place is an index and the guard under which it is read, as lowering keeps them (lowering/loops.py). What an op reads is
 asked of its own `scalar` rule, so that the count is what lowering will emit.
 
     y = cat([x[:1], x[:-1]]) reads x at two places; a chain of n of them in one kernel would compute 2**n values

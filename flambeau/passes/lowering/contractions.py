@@ -14,8 +14,8 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index_maps import Index
-from flambeau.ir.kernel import Address, ContractionKernel, Param
-from flambeau.passes.lowering.loops import Body, Lowered, RegionLowering, locations
+from flambeau.ir.kernel import Address, ContractionKernel
+from flambeau.passes.lowering.loops import Body, RegionLowering, locations, params_of
 from flambeau.passes.lowering.spaces import IndexTuple, is_view, pull
 
 
@@ -133,18 +133,15 @@ class ContractionLowering(RegionLowering):
         acc = body.emit("acc", self.acc_dtype)
         return acc if value.dtype is self.acc_dtype else body.emit("cast", value.dtype, acc)
 
-    def lower(self) -> Lowered:
+    def contraction_kernel(self) -> ContractionKernel:
         op, c = self.node.op, self.contraction
         assert isinstance(op, ops.Fusion)
         lhs = self._operand(self.center.operands[0], c.lhs)
         rhs = self._operand(self.center.operands[1], c.rhs)
         stores = [(v, self.space.index(at)) for v, at in zip(self.region.outputs, op.stores, strict=True)]
         epilogue = self._store_stage((), stores)
-        params = [Param(f"in{n}", v.dtype, v.type.numel, "in") for n, v in enumerate(self.region.inputs)]
-        params += [Param(f"out{n}", v.dtype, v.type.numel, "out") for n, v in enumerate(self.region.outputs)]
-        kernel = ContractionKernel(self.name, tuple(params), c.extents, c.batch, c.m, c.n, c.k, lhs, rhs,
-                                   self.acc_dtype, epilogue, locations=locations(self.region))
-        return Lowered(kernel, (*self.node.operands, *self.node.results))
+        return ContractionKernel(self.name, params_of(self.region), c.extents, c.batch, c.m, c.n, c.k, lhs, rhs,
+                                 self.acc_dtype, epilogue, locations=locations(self.region))
 
     def _operand(self, value: Value, index: IndexTuple) -> Address:
         """Strides of an operand, through the views that lead to it."""

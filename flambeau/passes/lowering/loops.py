@@ -7,7 +7,6 @@ terms of its operands at other indices, until a load from memory, a reduced valu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import GraphError
@@ -16,20 +15,12 @@ from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, linearize
-from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Reduction, Stage, Store
+from flambeau.ir.kernel import Address, Instr, LoopKernel, Param, Reduction, Stage, Store
 from flambeau.ir.ops.elementwise import INT_DIVISION
 from flambeau.passes.lowering.spaces import IndexTuple, symbols
 
 _DIVISIONS = frozenset({"floordiv", "mod", "fmod", "truncdiv"})
 AFFINE = "affine"           # pseudo-instruction: the i64 value of an Address without a buffer; see dims.expand_affine
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """A kernel, and the graph value behind each of its params (operands of the fusion, then its results)."""
-
-    kernel: Kernel
-    buffers: tuple[Value, ...]
 
 
 class Space:
@@ -256,7 +247,8 @@ class RegionLowering:
             raise GraphError(f"{value!r} was reduced at {at}, read at {index}")
         return id if dtype is value.dtype else body.emit("cast", value.dtype, id)
 
-    def lower(self) -> Lowered:
+    def loops(self) -> LoopKernel:
+        """The region's kernel: its operands, then its results, are the params."""
         op = self.node.op
         assert isinstance(op, ops.Fusion)
         reductions = [n for n in self.region.toposort() if isinstance(n.op, ops.Reduction)]
@@ -278,7 +270,7 @@ class RegionLowering:
         else:
             rest = [s for s in stores if _level(s[0], level_of) >= last or self.space.is_row(s[1])]
             stages += [self._store_stage((), rest)] if rest else []
-        return Lowered(self._kernel(tuple(stages)), (*self.node.operands, *self.node.results))
+        return self._kernel(tuple(stages))
 
     def _reduce_stage(self, reductions: Sequence[Node], rows: Mapping[Node, tuple[IndexTuple, IndexTuple]],
                       stores: Sequence[tuple[Value, IndexTuple]]) -> Stage:
@@ -309,10 +301,14 @@ class RegionLowering:
         return Store(body.address(param, value, index), body.read(value, index))
 
     def _kernel(self, stages: tuple[Stage, ...]) -> LoopKernel:
-        params = [Param(f"in{n}", v.dtype, v.type.numel, "in") for n, v in enumerate(self.region.inputs)]
-        params += [Param(f"out{n}", v.dtype, v.type.numel, "out") for n, v in enumerate(self.region.outputs)]
-        return LoopKernel(self.name, tuple(params), self.space.extents, self.space.n_parallel, stages,
+        return LoopKernel(self.name, params_of(self.region), self.space.extents, self.space.n_parallel, stages,
                           locations=locations(self.region))
+
+
+def params_of(region: Graph) -> tuple[Param, ...]:
+    """The params of a region's kernel: its inputs, then its outputs."""
+    return (*[Param(f"in{n}", v.dtype, v.type.numel, "in") for n, v in enumerate(region.inputs)],
+            *[Param(f"out{n}", v.dtype, v.type.numel, "out") for n, v in enumerate(region.outputs)])
 
 
 def locations(region: Graph) -> tuple[str, ...]:

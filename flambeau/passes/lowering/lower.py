@@ -9,28 +9,23 @@ Between the two a backend may cut kernels up, merge their dims and renumber them
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.ir.graph.origin import Origin
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage, Store
-from flambeau.ir.kinds import kind_named
-from flambeau.ir.types import TensorType
+from flambeau.ir.kinds import kind_named, kind_of
 from flambeau.passes.lowering.dims import collapse, expand_affine, renumbered, with_runtime_size
-from flambeau.passes.lowering.loops import Lowered
-from flambeau.passes.lowering.undivide import undivide
 
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel at work: `buffers[i]` is the value behind kernel param i; `sizes` are its runtime extents; `origin`
-    says which traced ops it computes."""
+    """One kernel at work: `buffers[i]` is the value behind kernel param i; `sizes` are its runtime extents."""
 
     kernel: Kernel
     buffers: tuple[Value, ...]
     sizes: tuple[int, ...] = ()
     phase: str = "forward"
-    origin: Origin | None = None
 
 
 def lower(graph: Graph) -> list[Call]:
@@ -42,31 +37,32 @@ def lower(graph: Graph) -> list[Call]:
 def lower_fusion(node: Node, name: str) -> list[Call]:
     """One fusion as its kind lowers it."""
     assert isinstance(node.op, ops.Fusion), f"{node!r} is no fusion"
-    calls: list[Call] = kind_named(node.op.kind).lower(node, name)
-    return [replace(call, origin=node.origin) for call in calls]
+    return list(kind_named(node.op.kind).lower(node, name))
 
 
-def lower_loops(lowered: Lowered, phase: str) -> list[Call]:
-    """What a region is in loops, with few and long dims."""
-    assert isinstance(lowered.kernel, LoopKernel)
-    whole = collapse(lowered.kernel.with_code(undivide(lowered.kernel.code)))
-    return [Call(whole, lowered.buffers, (), phase)]
-
-
-def lower_contraction(lowered: Lowered, phase: str) -> list[Call]:
-    """A contraction and its epilogue."""
-    kernel = lowered.kernel.with_code(undivide(lowered.kernel.code))
-    return [Call(kernel, lowered.buffers, (), phase)]
+def call_of(node: Node, kernel: Kernel) -> Call:
+    """The call of a kernel whose params are a fusion's operands, then its results."""
+    return Call(kernel, (*node.operands, *node.results), (), node.phase)
 
 
 def finish(call: Call) -> Call:
-    """The call as it is built: `affine` values spelled out; of loops, dims merged as far as they go, a size known at run
-    time where one kernel serves many, no param that nothing reads. A call that is finished stays as it is."""
-    if not isinstance(call.kernel, LoopKernel):
-        return replace(call, kernel=expand_affine(call.kernel))
+    """The call as it is built, each kind in its own way. A call that is finished stays as it is."""
+    kind = kind_of(call.kernel)
+    finished: Call = call if kind.finish is None else kind.finish(call)
+    return finished
+
+
+def finish_code(call: Call) -> Call:
+    """`affine` values spelled out."""
+    return replace(call, kernel=expand_affine(call.kernel))
+
+
+def finish_loops(call: Call) -> Call:
+    """`affine` values spelled out, dims merged as far as they go, a size known at run time where one kernel serves many,
+    and no param that nothing reads."""
     if call.sizes:
         return call
-    kernel, sizes = with_runtime_size(expand_affine(collapse(call.kernel)))
+    kernel, sizes = with_runtime_size(expand_affine(collapse(cast(LoopKernel, call.kernel))))
     return _without_unread(replace(call, kernel=renumbered(kernel), sizes=sizes))
 
 
@@ -82,6 +78,13 @@ def _without_unread(call: Call) -> Call:
                    buffers=tuple([call.buffers[n] for n in kept]))
 
 
+def lone_op(node: Node) -> tuple[Node, tuple[int, ...]]:
+    """The op of a fusion that holds nothing else, and the param behind each of its operands (equal ones share it)."""
+    region = node.regions[0]
+    (inner,) = (n for n in region.toposort() if n.op.name != "input")
+    return inner, tuple([region.inputs.index(value) for value in inner.operands])
+
+
 def copy_call(source: Value, target: Value) -> Call:
     """A call that copies one buffer to another of the same type."""
     dtype = source.dtype
@@ -91,5 +94,4 @@ def copy_call(source: Value, target: Value) -> Call:
     return Call(LoopKernel("copy", params, ("n",), 1, (stage,)), (source, target), (source.type.numel,))
 
 
-__all__ = ["Call", "Lowered", "TensorType", "copy_call", "finish", "lower", "lower_contraction", "lower_fusion",
-           "lower_loops"]
+__all__ = ["Call", "call_of", "copy_call", "finish", "finish_code", "finish_loops", "lone_op", "lower", "lower_fusion"]

@@ -9,9 +9,9 @@ from flambeau.errors import VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Node
 from flambeau.ir.index_maps import Index
-from flambeau.ir.kernel import LoopKernel, Param, Stage, Store
+from flambeau.ir.kernel import LoopKernel, Stage, Store
 from flambeau.ir.ops.indexing import checked_index
-from flambeau.passes.lowering.loops import Body, Lowered, RegionLowering, locations
+from flambeau.passes.lowering.loops import Body, RegionLowering, locations, params_of
 from flambeau.passes.lowering.spaces import IndexTuple, identity
 
 _SCATTERED = ops.ScatterAdd | ops.ScatterAlongAdd | ops.LastAlong
@@ -20,7 +20,7 @@ _SCATTERED = ops.ScatterAdd | ops.ScatterAlongAdd | ops.LastAlong
 class ScatterLowering(RegionLowering):
     """One fusion of kind "scatter" being lowered."""
 
-    def lower(self) -> Lowered:
+    def loops(self) -> LoopKernel:
         (node,) = (n for n in self.region.toposort() if isinstance(n.op, _SCATTERED))
         assert isinstance(node.op, _SCATTERED)
         if len(self.region.outputs) != 1 or self.region.outputs[0] is not node.results[0]:
@@ -32,10 +32,8 @@ class ScatterLowering(RegionLowering):
         first = len(columns)
         fill = self._fill_stage(node, columns, dim, first)
         update = self._update_stage(node, columns, dim, first + 1, moved)
-        params = [Param(f"in{n}", v.dtype, v.type.numel, "in") for n, v in enumerate(self.region.inputs)]
-        params.append(Param("out0", node.results[0].dtype, node.results[0].type.numel, "out"))
-        kernel = LoopKernel(self.name, tuple(params), extents, first, (fill, update), locations=locations(self.region))
-        return Lowered(kernel, (*self.node.operands, *self.node.results))
+        return LoopKernel(self.name, params_of(self.region), extents, first, (fill, update),
+                          locations=locations(self.region))
 
     def _moved_shape(self, node: Node) -> tuple[int, ...]:
         """The extents that one column's updates are walked over."""

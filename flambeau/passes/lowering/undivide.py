@@ -1,4 +1,4 @@
-"""Stages -> stages. Addresses that divide an index and put it together again lose the division.
+"""Kernel -> Kernel. Addresses that divide an index and put it together again lose the division.
 
     %q = floordiv %i, 64; %r = mod %i, 64; load x[%q*32768 + %r*512]   ->   load x[%i*512]
 
@@ -8,19 +8,22 @@ reads become part of it, and what nothing reads any more goes.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
-from flambeau.ir.kernel import Address, Instr, Stage
+from flambeau.ir.kernel import Address, Instr, Kernel, Stage
 from flambeau.ir.kernel.dataflow import address_values, values_read
 from flambeau.passes.lowering.loops import AFFINE
 
 __all__ = ["undivide"]
 
+K = TypeVar("K", bound=Kernel)
 
-def undivide(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The stages of one kernel, `affine` values not yet expanded."""
-    if not any(instr.op == "mod" for stage in stages for instr in stage.body):
-        return stages
-    return _without_unread(_Undivider().run(stages))
+
+def undivide(kernel: K) -> K:
+    """The kernel, `affine` values not yet expanded."""
+    if not any(instr.op == "mod" for instr in kernel.instrs()):
+        return kernel
+    return kernel.with_code(_without_unread(_Undivider().run(kernel.code)))
 
 
 class _Undivider:
