@@ -35,6 +35,7 @@ outputs and the arena are as large as the largest sizes make them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Union
@@ -165,11 +166,10 @@ class Signature:
 
     def nbytes(self, spec: TensorSpec) -> int:
         """Bytes of its memory when every size is at its most. Raises VerificationError where that is no number."""
-        count = spec.type.dtype.itemsize
-        for size in spec.type.shape:
-            count *= self._largest(size) if isinstance(size, Dim) else size
-        if not 0 <= count <= LARGEST:
-            raise VerificationError(f"{spec.name} : {spec.type} has {count} bytes")
+        sizes = [self._largest(size) if isinstance(size, Dim) else size for size in spec.type.shape]
+        count = math.prod(sizes) * spec.type.dtype.itemsize
+        if min(sizes, default=0) < 0 or count > LARGEST:
+            raise VerificationError(f"no memory holds {spec.name} : {spec.type}")
         return count
 
     def _largest(self, dim: Dim) -> int:

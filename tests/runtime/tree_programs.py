@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -34,6 +35,7 @@ from flambeau.runtime import (
     TensorSpec,
 )
 from flambeau.runtime.interpreted import InterpretedExecutable
+from flambeau.runtime.program import Step
 
 ELEMENTS = 16
 SIZES = (SizeSpec("n", ELEMENTS), SizeSpec("m", ELEMENTS // 2))
@@ -81,6 +83,20 @@ loop @fill {{
     store %0 to x[%i0]
   }}
 }}
+"""
+_TURNS = """
+loop @turns {
+  out x: i64[1]
+  parallel %i0 = 1
+  inner %i1 = n
+  stage (%i1) {
+    %0 = const 1 : i64
+    %1 = reduce sum %0 : i64
+  }
+  stage () {
+    store %1 to x[0]
+  }
+}
 """
 _ODD = """
 loop @odd {
@@ -133,6 +149,7 @@ def kernels() -> dict[str, BuiltKernel]:
     texts |= {f"step {by}": _STEP.format(by=by) for by in (0, 1)}
     texts |= {f"fill {value}": _FILL.format(value=value, elements=ELEMENTS) for value in (1, 2, 5)}
     texts |= {f"count {value}": _FILL.format(value=value, elements=1) for value in range(4)}
+    texts["turns"] = _TURNS
     texts |= {"odd": _ODD, "scalar": _SCALAR, "check": _CHECK}
     parsed = [parse_kernel(text) for text in texts.values()]
     scheduled = [kernel if kernel.schedule else schedule(kernel, host_target()) for kernel in parsed]
@@ -152,6 +169,18 @@ def mix(context: int, buffers: int, sizes: int, begin: int, end: int) -> int:
     for i in range(count):
         target[i] = ctypes.c_int64(3 * source[i] + 1).value
     return 0
+
+
+def launch(name: str, slots: Sequence[int], sizes: Sequence[int | SizeOf] = ()) -> Launch:
+    (made,) = launches_of(kernels()[name].phases, slots, sizes)
+    assert isinstance(made, Launch)
+    return replace(made, errors=((1, "kernel met {0}"),)) if name == "check" else made
+
+
+def countdown(counter: int, more: int, body: Sequence[Step]) -> tuple[Step, ...]:
+    """`body` while the number in slot `counter`, counted down after each turn, is positive; `more` is the condition."""
+    return (launch("step 0", [counter, counter, more]),
+            Loop(more, (*body, launch("step 1", [counter, counter, more]))))
 
 
 @dataclass
@@ -235,10 +264,11 @@ class _Writer:
 
     def loop(self, depth: int) -> list:
         counter, more = self.arena(8), self.arena(1)
-        begin = [self.launch(f"count {self.random.randrange(4)}", [counter]),
-                 self.launch("step 0", [counter, counter, more])]
+        begin = self.launch(f"count {self.random.randrange(4)}", [counter])
+        self.built.append(kernels()["step 0"])
         body = self.steps(self.random.randint(0, 3), depth + 1)
-        return [*begin, Loop(more, (*body, self.launch("step 1", [counter, counter, more])))]
+        self.built.append(kernels()["step 1"])
+        return [begin, *countdown(counter, more, body)]
 
     def branch(self, depth: int) -> list:
         chosen = self.arena(1)
@@ -246,12 +276,9 @@ class _Writer:
         then = self.steps(self.random.randint(0, 3), depth + 1)
         return [test, Branch(chosen, tuple(then), tuple(self.steps(self.random.randint(0, 3), depth + 1)))]
 
-    def launch(self, name: str, slots: list[int], sizes: list[int | SizeOf] | None = None) -> Launch:
-        built = kernels()[name]
-        self.built.append(built)
-        (launch,) = launches_of(built.phases, slots, sizes or ())
-        assert isinstance(launch, Launch)
-        return replace(launch, errors=((1, "kernel met {0}"),)) if name == "check" else launch
+    def launch(self, name: str, slots: list[int], sizes: Sequence[int | SizeOf] = ()) -> Launch:
+        self.built.append(kernels()[name])
+        return launch(name, slots, sizes)
 
     def read(self) -> int:
         return self.random.choice((*self.writable, *self.arguments, self.const))
