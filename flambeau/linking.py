@@ -25,7 +25,6 @@ from flambeau.runtime.program import (
     Step,
     TensorSpec,
 )
-from flambeau.runtime.program_check import check_program
 from flambeau.verified import Step as VerifiedStep
 
 __all__ = ["launches_of", "link", "separate_steps"]
@@ -37,12 +36,10 @@ def link(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel]) -> tupl
     """The plan as data for the runtime, and the call behind each launch. built: the kernel of each call."""
     linked = _Linked(memory, built)
     steps = linked.steps(tuple(range(len(memory.calls))) if memory.order is None else memory.order)
-    program = Program(
+    return Program(
         tuple([Slot(kind, index, nbytes) for kind, index, nbytes in linked.slots]),      # type: ignore[arg-type]
         steps, _signature(graph), memory.arena_bytes, tuple([_bytes(v) for v in memory.constants]),
-        writes_state=bool(graph.writes), locations=tuple(linked.locations))
-    check_program(program)
-    return program, linked.launch_calls
+        writes_state=bool(graph.writes), locations=tuple(linked.locations)), linked.launch_calls
 
 
 class _Linked:

@@ -41,7 +41,7 @@ class CallMemory:
             n_scalars=program.n_scalars,
             n_outs=program.n_outs,
             serialised=int(program.writes_state),
-            release_gil=int(release_gil),
+            way=int(release_gil) + (0 if image.steps is None else 2),
             parallel=int(image.parallel),
             steps=None if image.steps is None else ctypes.addressof(image.steps),
             n_steps=0 if image.steps is None else len(image.steps),
@@ -84,10 +84,11 @@ class CallMemory:
         if self._image.parallel:
             start_pool()
         record.times = ctypes.addressof(times) if timed else None
+        execute = support().execute if self._image.steps is None else support().execute_steps
         try:
-            status = support().execute(instance)
+            status = execute(instance)
             while record.resume:                # paused in a loop, so that Python sees to signals
-                status = support().execute(instance)
+                status = execute(instance)
         except BaseException:
             if record.resume:
                 support().abandon(instance)

@@ -34,9 +34,7 @@ def check_program(program: Program, devices: Collection[str] = ("cpu",)) -> None
         raise VerificationError(f"an arena of {program.arena_bytes} bytes")
     known = _bytes_known(program)
     for number, slot in enumerate(program.slots):
-        if slot.device not in devices:
-            raise VerificationError(f"slot {number} lies on {slot.device!r}, which the runner does not reach: {slot}")
-        _check_slot(program, number, slot, known)
+        _check_slot(program, number, slot, known, devices)
     _check_steps(program, program.steps, 0)
 
 
@@ -70,7 +68,10 @@ def _bytes_known(program: Program) -> dict[str, list[int]]:
     }
 
 
-def _check_slot(program: Program, number: int, slot: Slot, known: Mapping[str, Sequence[int]]) -> None:
+def _check_slot(program: Program, number: int, slot: Slot, known: Mapping[str, Sequence[int]],
+                devices: Collection[str]) -> None:
+    if slot.device not in devices:
+        raise VerificationError(f"slot {number} lies on {slot.device!r}, which the runner does not reach: {slot}")
     if slot.nbytes < 0:
         raise VerificationError(f"slot {number} has a negative size: {slot}")
     if slot.kind == "arena":
@@ -128,7 +129,16 @@ def _check_launch(program: Program, launch: Launch | HostCall) -> None:
 
 
 def _check_tasks(program: Program, launch: Launch) -> None:
-    factors = (Blocks(launch.tasks),) if isinstance(launch.tasks, int) else launch.tasks
+    tasks = launch.tasks if isinstance(launch.tasks, int) else _most_tasks(program, launch, launch.tasks)
+    if tasks < 0:
+        raise VerificationError(f"{launch.symbol}: negative tasks {tasks}")
+    if not 1 <= launch.grain <= LARGEST:
+        raise VerificationError(f"{launch.symbol}: grain {launch.grain} is not at least 1")
+    if tasks + launch.grain > LARGEST or -(-tasks // launch.grain) > _MOST_CHUNKS:
+        raise VerificationError(f"{launch.symbol}: too many chunks, {tasks} tasks")
+
+
+def _most_tasks(program: Program, launch: Launch, factors: Sequence[Blocks]) -> int:
     tasks = 1
     for factor in factors:
         if not 1 <= factor.block <= LARGEST:
@@ -137,10 +147,7 @@ def _check_tasks(program: Program, launch: Launch) -> None:
         if extent < 0:
             raise VerificationError(f"{launch.symbol}: negative tasks {extent}")
         tasks *= max(1, -(-extent // factor.block))        # so that the others fit too, whatever their order
-    if not 1 <= launch.grain <= LARGEST:
-        raise VerificationError(f"{launch.symbol}: grain {launch.grain} is not at least 1")
-    if tasks + launch.grain > LARGEST or -(-tasks // launch.grain) > _MOST_CHUNKS:
-        raise VerificationError(f"{launch.symbol}: too many chunks, {tasks} tasks")
+    return tasks
 
 
 def _largest(program: Program, launch: Launch | HostCall, extent: Extent) -> int:

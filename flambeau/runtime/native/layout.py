@@ -45,7 +45,7 @@ class ExecutableRecord(ctypes.Structure):
         ("free", ctypes.c_void_p),
         ("lock", ctypes.c_int32),
         ("serialised", ctypes.c_int32),
-        ("release_gil", ctypes.c_int32),
+        ("way", ctypes.c_int32),
         ("parallel", ctypes.c_int32),
         ("steps", ctypes.c_void_p),
         ("n_steps", ctypes.c_int64),

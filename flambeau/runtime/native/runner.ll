@@ -313,11 +313,36 @@ out:
   ret void
 }
 
-; run_steps, one call at a time if the executable is serialised. A paused call keeps the lock: only the thread that
+; Run the instance's program, launches in order; one at a time if its executable is serialised. Needs no GIL, touches no
+; Python.
+define i32 @flambeau_execute(ptr %instance) nounwind {
+entry:
+  %executable.p = getelementptr %Instance, ptr %instance, i64 0, i32 1
+  %executable = load ptr, ptr %executable.p
+  %serialised.p = getelementptr %Executable, ptr %executable, i64 0, i32 7
+  %serialised = load i32, ptr %serialised.p
+  %one = icmp ne i32 %serialised, 0
+  br i1 %one, label %alone, label %free
+free:
+  %status.free = call i32 @run_launches(ptr %instance)
+  ret i32 %status.free
+alone:
+  %lock.p = getelementptr %Executable, ptr %executable, i64 0, i32 6
+  call void @lock(ptr %lock.p)
+  %status = call i32 @run_launches(ptr %instance)
+  call void @unlock(ptr %lock.p)
+  ret i32 %status
+}
+
+; The same for a program of steps. A paused call keeps the lock: only the thread that
 ; runs it could then call the program again, from a signal handler, and would wait for itself. It is refused: the least
 ; i32 as the status, of no launch (-1).
-define internal i32 @execute_steps(ptr %instance, ptr %executable, ptr %steps) nounwind {
+define i32 @flambeau_execute_steps(ptr %instance) nounwind {
 entry:
+  %executable.p = getelementptr %Instance, ptr %instance, i64 0, i32 1
+  %executable = load ptr, ptr %executable.p
+  %steps.p = getelementptr %Executable, ptr %executable, i64 0, i32 10
+  %steps = load ptr, ptr %steps.p
   %serialised.p = getelementptr %Executable, ptr %executable, i64 0, i32 7
   %serialised = load i32, ptr %serialised.p
   %one = icmp ne i32 %serialised, 0
@@ -383,31 +408,3 @@ out:
 }
 
 declare i64 @PyThread_get_thread_ident()
-
-; Run the instance's program; one at a time if its executable is serialised. Needs no GIL.
-define i32 @flambeau_execute(ptr %instance) nounwind {
-entry:
-  %executable.p = getelementptr %Instance, ptr %instance, i64 0, i32 1
-  %executable = load ptr, ptr %executable.p
-  %steps.p = getelementptr %Executable, ptr %executable, i64 0, i32 10
-  %steps = load ptr, ptr %steps.p
-  %flat = icmp eq ptr %steps, null
-  br i1 %flat, label %launches, label %tree
-tree:
-  %status.tree = call i32 @execute_steps(ptr %instance, ptr %executable, ptr %steps)
-  ret i32 %status.tree
-launches:
-  %serialised.p = getelementptr %Executable, ptr %executable, i64 0, i32 7
-  %serialised = load i32, ptr %serialised.p
-  %one = icmp ne i32 %serialised, 0
-  br i1 %one, label %alone, label %free
-free:
-  %status.free = call i32 @run_launches(ptr %instance)
-  ret i32 %status.free
-alone:
-  %lock.p = getelementptr %Executable, ptr %executable, i64 0, i32 6
-  call void @lock(ptr %lock.p)
-  %status = call i32 @run_launches(ptr %instance)
-  call void @unlock(ptr %lock.p)
-  ret i32 %status
-}

@@ -24,6 +24,7 @@ _FUNCTIONS = (
     "flambeau_call",
     "flambeau_clock_ns",
     "flambeau_execute",
+    "flambeau_execute_steps",
     "flambeau_give_back",
     "flambeau_memory",
     "flambeau_pause_time",
@@ -87,6 +88,7 @@ class Support:
         self.library = library
         pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         self.execute = ctypes.CFUNCTYPE(i32, pointer)(library["flambeau_execute"])
+        self.execute_steps = ctypes.CFUNCTYPE(i32, pointer)(library["flambeau_execute_steps"])
         self.abandon = ctypes.PYFUNCTYPE(None, pointer)(library["flambeau_abandon"])
         self.worker = ctypes.CFUNCTYPE(None, pointer)(library["flambeau_worker"])
         self.stop_pool = ctypes.CFUNCTYPE(None, pointer)(library["flambeau_stop_pool"])

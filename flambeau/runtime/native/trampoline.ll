@@ -142,12 +142,15 @@ entry:
   %n.outs.p = getelementptr %Executable, ptr %executable, i64 0, i32 4
   %n.outs = load i64, ptr %n.outs.p
   %first.out = add i64 %n.args, %n.scalars
+  %wanted = add i64 %first.out, %n.outs
+  %counted = icmp eq i64 %nargs, %wanted
+  br i1 %counted, label %take, label %ask.sizes
+ask.sizes:
   %n.sizes.p = getelementptr %Executable, ptr %executable, i64 0, i32 12
   %n.sizes = load i64, ptr %n.sizes.p
-  %first.size = add i64 %first.out, %n.outs
-  %wanted = add i64 %first.size, %n.sizes
-  %counted = icmp eq i64 %nargs, %wanted
-  br i1 %counted, label %take, label %miscounted
+  %wanted.sized = add i64 %wanted, %n.sizes
+  %counted.sized = icmp eq i64 %nargs, %wanted.sized
+  br i1 %counted.sized, label %take, label %miscounted
 miscounted:
   %answer.count = call ptr @notify(ptr %self, i64 1, i64 %nargs)
   ret ptr %answer.count
@@ -186,22 +189,10 @@ fill.outs:
   %got.outs = call i64 @store_pointers(ptr %args.outs, ptr %table.outs, i64 %n.outs)
   %all.outs = icmp eq i64 %got.outs, %n.outs
   %at.out = add i64 %first.out, %got.outs
-  br i1 %all.outs, label %filled, label %bad
-filled:
-  %sized = icmp ne i64 %n.sizes, 0
-  br i1 %sized, label %fill.sizes, label %pooled
-fill.sizes:
-  %args.sizes = getelementptr ptr, ptr %args, i64 %first.size
-  %sizes.p = getelementptr %Instance, ptr %instance, i64 0, i32 9
-  %sizes = load ptr, ptr %sizes.p
-  %most.p = getelementptr %Executable, ptr %executable, i64 0, i32 13
-  %most = load ptr, ptr %most.p
-  %got.sizes = call i64 @store_sizes(ptr %args.sizes, ptr %sizes, ptr %most, i64 %n.sizes)
-  %all.sizes = icmp eq i64 %got.sizes, %n.sizes
-  %at.size = add i64 %first.size, %got.sizes
-  br i1 %all.sizes, label %pooled, label %bad
+  br i1 %all.outs, label %pooled, label %bad
 bad:
-  %at = phi i64 [ %got.args, %fill ], [ %at.scalar, %fill.scalars ], [ %at.out, %fill.outs ], [ %at.size, %fill.sizes ]
+  %at = phi i64 [ %got.args, %fill ], [ %at.scalar, %fill.scalars ], [ %at.out, %fill.outs ],
+              [ %at.size, %fill.sizes ]
   call void @PyErr_Clear()
   call void @flambeau_give_back(ptr %instance)
   %answer.bad = call ptr @notify(ptr %self, i64 2, i64 %at)
@@ -230,17 +221,54 @@ ready:
   %release.p = getelementptr %Executable, ptr %executable, i64 0, i32 8
   %release = load i32, ptr %release.p
   %long = icmp ne i32 %release, 0
-  br i1 %long, label %unlocked, label %locked
+  br i1 %long, label %maybe.steps, label %locked
 locked:
   %status.locked = call i32 @flambeau_execute(ptr %instance)
   br label %ended
+maybe.steps:
+  %flat = icmp eq i32 %release, 1
+  br i1 %flat, label %unlocked, label %stepwise
 unlocked:
   %thread = call ptr @PyEval_SaveThread()
   %status.unlocked = call i32 @flambeau_execute(ptr %instance)
   call void @PyEval_RestoreThread(ptr %thread)
   br label %ended
+
+stepwise:
+  ; Not until now are the sizes looked at, so that programs without any pay nothing.
+  %sizes.count.p = getelementptr %Executable, ptr %executable, i64 0, i32 12
+  %sizes.count = load i64, ptr %sizes.count.p
+  %given = sub i64 %nargs, %wanted
+  %all.given = icmp eq i64 %given, %sizes.count
+  br i1 %all.given, label %fill.sizes, label %missing
+missing:
+  call void @flambeau_give_back(ptr %instance)
+  br label %miscounted
+fill.sizes:
+  %args.sizes = getelementptr ptr, ptr %args, i64 %wanted
+  %sizes.p = getelementptr %Instance, ptr %instance, i64 0, i32 9
+  %sizes = load ptr, ptr %sizes.p
+  %most.p = getelementptr %Executable, ptr %executable, i64 0, i32 13
+  %most = load ptr, ptr %most.p
+  %got.sizes = call i64 @store_sizes(ptr %args.sizes, ptr %sizes, ptr %most, i64 %sizes.count)
+  %all.sizes = icmp eq i64 %got.sizes, %sizes.count
+  %at.size = add i64 %wanted, %got.sizes
+  br i1 %all.sizes, label %step.by.step, label %bad
+step.by.step:
+  %kept = icmp eq i32 %release, 2
+  br i1 %kept, label %steps.locked, label %steps.unlocked
+steps.locked:
+  %status.steps.locked = call i32 @flambeau_execute_steps(ptr %instance)
+  br label %ended
+steps.unlocked:
+  %thread.steps = call ptr @PyEval_SaveThread()
+  %status.steps = call i32 @flambeau_execute_steps(ptr %instance)
+  call void @PyEval_RestoreThread(ptr %thread.steps)
+  br label %ended
+
 ended:
-  %status = phi i32 [ %status.locked, %locked ], [ %status.unlocked, %unlocked ]
+  %status = phi i32 [ %status.locked, %locked ], [ %status.unlocked, %unlocked ],
+                    [ %status.steps.locked, %steps.locked ], [ %status.steps, %steps.unlocked ]
   %good = icmp eq i32 %status, 0
   br i1 %good, label %done, label %failed
 failed:
@@ -252,7 +280,7 @@ signals:
   ; Ctrl-C ends the call between two turns of a loop; otherwise it goes on.
   %signalled = call i32 @PyErr_CheckSignals()
   %quiet = icmp eq i32 %signalled, 0
-  br i1 %quiet, label %ready, label %interrupted
+  br i1 %quiet, label %step.by.step, label %interrupted
 interrupted:
   call void @flambeau_abandon(ptr %instance)
   call void @flambeau_give_back(ptr %instance)

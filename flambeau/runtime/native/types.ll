@@ -9,8 +9,8 @@
 %Step = type { i32, i32, i64, ptr }
 
 ; launches, launch count, argument count, scalar count, output count, free instances (a list), lock word,
-; serialised, release_gil, parallel, steps (null: the launches in order), step count, size count, largest sizes,
-; the thread that paused inside it (or 0).
+; serialised, way (0 launches in order, 1 the same without the GIL, 2 steps, 3 steps without the GIL), parallel, steps,
+; step count, size count, largest sizes, the thread that paused inside it (or 0).
 %Executable = type { ptr, i64, i64, i64, i64, ptr, i32, i32, i32, i32, ptr, i64, i64, ptr, i64 }
 
 ; What a kernel sees first: status, details, reserved; 64 bytes.
