@@ -63,6 +63,7 @@ EXACT_BINARY = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "min": _extremum(np.minimum, lambda x, y: -(-x - y)), "max": _extremum(np.maximum, np.add),
     "floordiv": np.floor_divide, "mod": _mod, "fmod": np.fmod, "truncdiv": lambda x, y: np.trunc(x / y),
+    "copysign": np.copysign,
 }  # fmt: skip
 PREDICATES = {"isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite}
 COMPARISONS = {

@@ -10,6 +10,7 @@ import pytest
 
 import flambeau as fb
 import flambeau.nn.functional as F
+from flambeau.frontend.functions import rows
 from flambeau.frontend.functions.inplace import METHODS
 
 X, W = [0.5, 1.5, -1.25], [2.0, -3.0, 0.75]
@@ -158,11 +159,9 @@ def arguments(name: str, w: fb.Tensor) -> tuple[Any, ...]:
             return (w[0], w[1])
         case "cumsum_" | "cumprod_":
             return (0,)
-    takes_two = {"add_", "atan2_", "bitwise_and_", "bitwise_left_shift_", "bitwise_or_", "bitwise_right_shift_",
-                 "bitwise_xor_", "div_", "divide_", "eq_", "floor_divide_", "fmod_", "ge_", "greater_", "greater_equal_",
-                 "gt_", "hypot_", "le_", "less_", "less_equal_", "logical_and_", "logical_or_", "logical_xor_", "lt_",
-                 "mul_", "multiply_", "ne_", "not_equal_", "pow_", "remainder_", "sub_", "subtract_", "true_divide_",
-                 "xlogy_", "clamp_min_", "clamp_max_"}
+    takes_two = {"add_", "div_", "divide_", "floor_divide_", "mul_", "multiply_", "pow_", "sub_", "subtract_",
+                 "true_divide_", "clamp_min_", "clamp_max_"} | {
+        f"{n}_" for op, surface in rows.rows() if op.arity == 2 for n in (surface.name or op.name, *surface.aliases)}
     return (w,) if name in takes_two else ()
 
 

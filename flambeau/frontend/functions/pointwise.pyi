@@ -12,6 +12,8 @@ def acos(input: Tensor) -> Tensor:
     """Inverse cosine, element by element; integers are taken to the default float dtype."""
 def acosh(input: Tensor) -> Tensor:
     """Inverse hyperbolic cosine, element by element; integers are taken to the default float dtype."""
+def angle(input: Tensor) -> Tensor:
+    """The angle of a real number: pi below 0, else 0; NaN of NaN, element by element; integers are taken to the default float dtype."""
 def arccos(input: Tensor) -> Tensor:
     """Inverse cosine, element by element; integers are taken to the default float dtype."""
 def arccosh(input: Tensor) -> Tensor:
@@ -22,6 +24,8 @@ def arcsinh(input: Tensor) -> Tensor:
     """Inverse hyperbolic sine, element by element; integers are taken to the default float dtype."""
 def arctan(input: Tensor) -> Tensor:
     """Inverse tangent, element by element; integers are taken to the default float dtype."""
+def arctan2(input: TensorLike, other: TensorLike) -> Tensor:
+    """The angle of the point (other, input), in (-pi, pi], element by element; integers are taken to the default float dtype."""
 def arctanh(input: Tensor) -> Tensor:
     """Inverse hyperbolic tangent, element by element; integers are taken to the default float dtype."""
 def asin(input: Tensor) -> Tensor:
@@ -48,16 +52,22 @@ def bitwise_xor(input: TensorLike, other: TensorLike) -> Tensor:
     """Bits set in one only, element by element. Raises RuntimeError for floats."""
 def ceil(input: Tensor) -> Tensor:
     """Least integer >= x, element by element; integers unchanged."""
+def copysign(input: TensorLike, other: TensorLike) -> Tensor:
+    """|input| with the sign of `other`, element by element; integers are taken to the default float dtype."""
 def cos(input: Tensor) -> Tensor:
     """Cosine, element by element; integers are taken to the default float dtype."""
 def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine, element by element; integers are taken to the default float dtype."""
+def deg2rad(input: Tensor) -> Tensor:
+    """Degrees as radians, element by element; integers are taken to the default float dtype."""
 def eq(input: TensorLike, other: TensorLike) -> Tensor:
     """input == other, element by element, as bools."""
 def erf(input: Tensor) -> Tensor:
     """Error function, element by element; integers are taken to the default float dtype."""
 def erfc(input: Tensor) -> Tensor:
     """1 - erf(x), element by element; integers are taken to the default float dtype."""
+def erfinv(input: Tensor) -> Tensor:
+    """The number whose error function is x: NaN outside [-1, 1], element by element; integers are taken to the default float dtype."""
 def exp(input: Tensor) -> Tensor:
     """e**x, element by element; integers are taken to the default float dtype."""
 def exp2(input: Tensor) -> Tensor:
@@ -78,6 +88,8 @@ def greater_equal(input: TensorLike, other: TensorLike) -> Tensor:
     """input >= other, element by element, as bools."""
 def gt(input: TensorLike, other: TensorLike) -> Tensor:
     """input > other, element by element, as bools."""
+def heaviside(input: TensorLike, values: TensorLike) -> Tensor:
+    """0 below 0 (and of NaN), 1 above, `values` at 0, element by element."""
 def hypot(input: TensorLike, other: TensorLike) -> Tensor:
     """sqrt(input**2 + other**2), without overflow on the way, element by element; integers are taken to the default float dtype."""
 def isfinite(input: Tensor) -> Tensor:
@@ -86,6 +98,12 @@ def isinf(input: Tensor) -> Tensor:
     """Whether each element is an infinity, element by element, as bools."""
 def isnan(input: Tensor) -> Tensor:
     """Whether each element is NaN, element by element, as bools."""
+def isneginf(input: Tensor) -> Tensor:
+    """Whether each element is -inf, element by element, as bools."""
+def isposinf(input: Tensor) -> Tensor:
+    """Whether each element is inf, element by element, as bools."""
+def isreal(input: Tensor) -> Tensor:
+    """Whether each element is a real number: they all are, element by element, as bools."""
 def le(input: TensorLike, other: TensorLike) -> Tensor:
     """input <= other, element by element, as bools."""
 def less(input: TensorLike, other: TensorLike) -> Tensor:
@@ -100,6 +118,8 @@ def log1p(input: Tensor) -> Tensor:
     """log(1 + x), accurate near 0, element by element; integers are taken to the default float dtype."""
 def log2(input: Tensor) -> Tensor:
     """Logarithm to base 2, element by element; integers are taken to the default float dtype."""
+def logaddexp2(input: TensorLike, other: TensorLike) -> Tensor:
+    """log2(2**input + 2**other), without overflow on the way, element by element; integers are taken to the default float dtype."""
 def logical_and(input: TensorLike, other: TensorLike) -> Tensor:
     """Both hold, element by element; of whether the elements differ from 0."""
 def logical_not(input: Tensor) -> Tensor:
@@ -122,6 +142,8 @@ def negative(input: Tensor) -> Tensor:
     """-x, element by element."""
 def not_equal(input: TensorLike, other: TensorLike) -> Tensor:
     """input != other, element by element, as bools."""
+def rad2deg(input: Tensor) -> Tensor:
+    """Radians as degrees, element by element; integers are taken to the default float dtype."""
 def reciprocal(input: Tensor) -> Tensor:
     """1 / x, element by element; integers are taken to the default float dtype."""
 def remainder(input: TensorLike, other: TensorLike) -> Tensor:
@@ -134,8 +156,12 @@ def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + e**-x), element by element; integers are taken to the default float dtype."""
 def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1; 0 for NaN, as PyTorch has it; a bool is its own, element by element; bools unchanged."""
+def signbit(input: Tensor) -> Tensor:
+    """Whether the sign is negative, that of -0.0 and NaN too, element by element, as bools."""
 def sin(input: Tensor) -> Tensor:
     """Sine, element by element; integers are taken to the default float dtype."""
+def sinc(input: Tensor) -> Tensor:
+    """sin(pi * x) / (pi * x), and 1 at 0, element by element; integers are taken to the default float dtype."""
 def sinh(input: Tensor) -> Tensor:
     """Hyperbolic sine, element by element; integers are taken to the default float dtype."""
 def sqrt(input: Tensor) -> Tensor:

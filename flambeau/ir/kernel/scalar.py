@@ -209,6 +209,7 @@ SCALAR_OPS: Final[dict[str, ScalarOp]] = {
     "neg": ScalarOp(1, NUMBER, np.negative),
     "abs": ScalarOp(1, NUMBER, np.abs),
     "sign": ScalarOp(1, NUMBER, np.sign),
+    "copysign": ScalarOp(2, FLOAT, np.copysign),                        # the first's magnitude, the second's sign
     "min": ScalarOp(2, ANY, _extremum(np.minimum, -1)),                 # propagate NaN
     "max": ScalarOp(2, ANY, _extremum(np.maximum, 1)),
     "fma": ScalarOp(3, NUMBER, _fma),

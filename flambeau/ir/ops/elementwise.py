@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flambeau.errors import KernelError
+from flambeau.ir import dtypes
 from flambeau.ir.op import OPS
-from flambeau.ir.ops.families import Elementwise, ScalarExpression
+from flambeau.ir.ops.families import Elementwise, ScalarExpression, map_float, plus, scaled, square
 from flambeau.ir.ops.families import declare as _declare
 from flambeau.ir.ops.normalization import widened
 from flambeau.ir.ops.sampling import ANYWHERE, AWAY_FROM_ZERO, BETWEEN_STEPS, POSITIVE
@@ -29,20 +30,8 @@ _SQRT_HALF, _SQRT_2_OVER_PI, _TWO_OVER_SQRT_PI = math.sqrt(0.5), math.sqrt(2 / m
 _INVERSE_SQRT_2_PI, _GELU_CUBIC = 1 / math.sqrt(2 * math.pi), 0.044715
 
 
-def _scaled(b: Builder, x: Value, factor: float) -> Value:
-    return b.mul(x, b.scalar(factor, x))
-
-
-def _plus(b: Builder, x: Value, addend: float) -> Value:
-    return b.add(x, b.scalar(addend, x))
-
-
 def _one_minus(b: Builder, x: Value) -> Value:
     return b.sub(b.scalar(1.0, x), x)
-
-
-def _square(b: Builder, x: Value) -> Value:
-    return b.mul(x, x)
 
 
 def _level(b: Builder, g: Value, y: Value, *operands: Value) -> Value:
@@ -50,12 +39,7 @@ def _level(b: Builder, g: Value, y: Value, *operands: Value) -> Value:
     return b.zeros(g.type)
 
 
-def _map_float(function: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
-    ufunc = np.frompyfunc(function, 1, 1)
-    return lambda x: np.asarray(ufunc(x)).astype(np.float64)
-
-
-_np_erf, _np_erfc = _map_float(math.erf), _map_float(math.erfc)
+_np_erf, _np_erfc = map_float(math.erf), map_float(math.erfc)
 
 # -- arithmetic of one operand ----------------------------------------------------------------------------------------
 
@@ -70,12 +54,12 @@ sign = _declare("sign", 1, lambda x: np.subtract(x > 0, x < 0, dtype=np.int8).as
                 surface=Surface("-1, 0 or 1; 0 for NaN, as PyTorch has it; a bool is its own", elsewhere="stop_gradient",
                                 aliases=("sgn",)))
 reciprocal = _declare("reciprocal", 1, np.reciprocal, lambda e, x: e("div", e.const(1.0), x),
-                      lambda b, g, y, x: b.neg(b.mul(g, _square(b, y))), within=[AWAY_FROM_ZERO], exact=True,
+                      lambda b, g, y, x: b.neg(b.mul(g, square(b, y))), within=[AWAY_FROM_ZERO], exact=True,
                       surface=Surface("1 / x"))
-sqrt = _declare("sqrt", 1, np.sqrt, "sqrt", lambda b, g, y, x: b.div(_scaled(b, g, 0.5), y), within=[POSITIVE],
+sqrt = _declare("sqrt", 1, np.sqrt, "sqrt", lambda b, g, y, x: b.div(scaled(b, g, 0.5), y), within=[POSITIVE],
                 exact=True, surface=Surface("Square root, NaN below 0"))
 rsqrt = _declare("rsqrt", 1, lambda x: 1 / np.sqrt(x), "rsqrt",
-                 lambda b, g, y, x: b.mul(_scaled(b, g, -0.5), b.mul(y, _square(b, y))), within=[POSITIVE],
+                 lambda b, g, y, x: b.mul(scaled(b, g, -0.5), b.mul(y, square(b, y))), within=[POSITIVE],
                  surface=Surface("1 / sqrt(x)"))
 floor = _declare("floor", 1, np.floor, "floor", _level, within=[BETWEEN_STEPS], exact=True,
                  surface=Surface("Greatest integer <= x", elsewhere="stop_gradient"))
@@ -85,20 +69,29 @@ trunc = _declare("trunc", 1, np.trunc, "trunc", _level, within=[BETWEEN_STEPS], 
                  surface=Surface("x without its fraction", elsewhere="stop_gradient", aliases=("fix",)))
 round = _declare("round", 1, np.rint, "round", _level, within=[BETWEEN_STEPS], exact=True)
 
+deg2rad = _declare("deg2rad", 1, np.deg2rad, lambda e, x: e("mul", x, e.const(math.pi / 180)),
+                   lambda b, g, y, x: scaled(b, g, math.pi / 180), surface=Surface("Degrees as radians"))
+rad2deg = _declare("rad2deg", 1, np.rad2deg, lambda e, x: e("mul", x, e.const(180 / math.pi)),
+                   lambda b, g, y, x: scaled(b, g, 180 / math.pi), surface=Surface("Radians as degrees"))
+angle = _declare("angle", 1, lambda x: np.where(x < 0, math.pi, np.where(x >= 0, 0.0, x)),
+                 lambda e, x: e("select", e.test("lt", x, e.const(0.0)), e.const(math.pi),
+                                e("select", e.test("isnan", x), x, e.const(0.0))), _level, within=[AWAY_FROM_ZERO],
+                 surface=Surface("The angle of a real number: pi below 0, else 0; NaN of NaN", is_in_place=False))
+
 # -- exponentials and logarithms --------------------------------------------------------------------------------------
 
 exp = _declare("exp", 1, np.exp, "exp", lambda b, g, y, x: b.mul(g, y), surface=Surface("e**x"))
-exp2 = _declare("exp2", 1, np.exp2, "exp2", lambda b, g, y, x: b.mul(_scaled(b, g, math.log(2)), y),
+exp2 = _declare("exp2", 1, np.exp2, "exp2", lambda b, g, y, x: b.mul(scaled(b, g, math.log(2)), y),
                 surface=Surface("2**x", special=("exp2",)))
-expm1 = _declare("expm1", 1, np.expm1, "expm1", lambda b, g, y, x: b.mul(g, _plus(b, y, 1.0)),
+expm1 = _declare("expm1", 1, np.expm1, "expm1", lambda b, g, y, x: b.mul(g, plus(b, y, 1.0)),
                  surface=Surface("e**x - 1, accurate near 0", special=("expm1",)))
 log = _declare("log", 1, np.log, "log", lambda b, g, y, x: b.div(g, x), within=[POSITIVE],
                surface=Surface("Natural logarithm"))
-log2 = _declare("log2", 1, np.log2, "log2", lambda b, g, y, x: b.div(_scaled(b, g, 1 / math.log(2)), x),
+log2 = _declare("log2", 1, np.log2, "log2", lambda b, g, y, x: b.div(scaled(b, g, 1 / math.log(2)), x),
                 within=[POSITIVE], surface=Surface("Logarithm to base 2"))
-log10 = _declare("log10", 1, np.log10, "log10", lambda b, g, y, x: b.div(_scaled(b, g, 1 / math.log(10)), x),
+log10 = _declare("log10", 1, np.log10, "log10", lambda b, g, y, x: b.div(scaled(b, g, 1 / math.log(10)), x),
                  within=[POSITIVE], surface=Surface("Logarithm to base 10"))
-log1p = _declare("log1p", 1, np.log1p, "log1p", lambda b, g, y, x: b.div(g, _plus(b, x, 1.0)), within=[POSITIVE],
+log1p = _declare("log1p", 1, np.log1p, "log1p", lambda b, g, y, x: b.div(g, plus(b, x, 1.0)), within=[POSITIVE],
                  surface=Surface("log(1 + x), accurate near 0", special=("log1p",)))
 
 # -- trigonometric and hyperbolic -------------------------------------------------------------------------------------
@@ -106,28 +99,28 @@ log1p = _declare("log1p", 1, np.log1p, "log1p", lambda b, g, y, x: b.div(g, _plu
 _INSIDE_ONE: Final = ((-0.9, 0.9),)
 sin = _declare("sin", 1, np.sin, "sin", lambda b, g, y, x: b.mul(g, b.cos(x)), surface=Surface("Sine"))
 cos = _declare("cos", 1, np.cos, "cos", lambda b, g, y, x: b.neg(b.mul(g, b.sin(x))), surface=Surface("Cosine"))
-tan = _declare("tan", 1, np.tan, "tan", lambda b, g, y, x: b.mul(g, _plus(b, _square(b, y), 1.0)),
+tan = _declare("tan", 1, np.tan, "tan", lambda b, g, y, x: b.mul(g, plus(b, square(b, y), 1.0)),
                within=[((-1.2, 1.2),)], tolerance=4.0, surface=Surface("Tangent"))
 asin = _declare("asin", 1, np.arcsin, "asin",
-                lambda b, g, y, x: b.mul(g, b.rsqrt(_one_minus(b, _square(b, x)))), within=[_INSIDE_ONE],
+                lambda b, g, y, x: b.mul(g, b.rsqrt(_one_minus(b, square(b, x)))), within=[_INSIDE_ONE],
                 surface=Surface("Inverse sine", aliases=("arcsin",)))
 acos = _declare("acos", 1, np.arccos, "acos",
-                lambda b, g, y, x: b.neg(b.mul(g, b.rsqrt(_one_minus(b, _square(b, x))))), within=[_INSIDE_ONE],
+                lambda b, g, y, x: b.neg(b.mul(g, b.rsqrt(_one_minus(b, square(b, x))))), within=[_INSIDE_ONE],
                 surface=Surface("Inverse cosine", aliases=("arccos",)))
-atan = _declare("atan", 1, np.arctan, "atan", lambda b, g, y, x: b.div(g, _plus(b, _square(b, x), 1.0)),
+atan = _declare("atan", 1, np.arctan, "atan", lambda b, g, y, x: b.div(g, plus(b, square(b, x), 1.0)),
                 surface=Surface("Inverse tangent", aliases=("arctan",)))
 sinh = _declare("sinh", 1, np.sinh, "sinh", lambda b, g, y, x: b.mul(g, b.cosh(x)), surface=Surface("Hyperbolic sine"))
 cosh = _declare("cosh", 1, np.cosh, "cosh", lambda b, g, y, x: b.mul(g, b.sinh(x)),
                 surface=Surface("Hyperbolic cosine"))
-tanh = _declare("tanh", 1, np.tanh, "tanh", lambda b, g, y, x: b.mul(g, _one_minus(b, _square(b, y))),
+tanh = _declare("tanh", 1, np.tanh, "tanh", lambda b, g, y, x: b.mul(g, _one_minus(b, square(b, y))),
                 surface=Surface("Hyperbolic tangent"))
 asinh = _declare("asinh", 1, np.arcsinh, "asinh",
-                 lambda b, g, y, x: b.mul(g, b.rsqrt(_plus(b, _square(b, x), 1.0))),
+                 lambda b, g, y, x: b.mul(g, b.rsqrt(plus(b, square(b, x), 1.0))),
                  surface=Surface("Inverse hyperbolic sine", aliases=("arcsinh",)))
 acosh = _declare("acosh", 1, np.arccosh, "acosh",
-                 lambda b, g, y, x: b.mul(g, b.rsqrt(b.mul(_plus(b, x, -1.0), _plus(b, x, 1.0)))),
+                 lambda b, g, y, x: b.mul(g, b.rsqrt(b.mul(plus(b, x, -1.0), plus(b, x, 1.0)))),
                  within=[((1.2, 3.0),)], surface=Surface("Inverse hyperbolic cosine", aliases=("arccosh",)))
-atanh = _declare("atanh", 1, np.arctanh, "atanh", lambda b, g, y, x: b.div(g, _one_minus(b, _square(b, x))),
+atanh = _declare("atanh", 1, np.arctanh, "atanh", lambda b, g, y, x: b.div(g, _one_minus(b, square(b, x))),
                  within=[_INSIDE_ONE], surface=Surface("Inverse hyperbolic tangent", aliases=("arctanh",)))
 
 # -- the error function and activations -------------------------------------------------------------------------------
@@ -135,7 +128,7 @@ atanh = _declare("atanh", 1, np.arctanh, "atanh", lambda b, g, y, x: b.div(g, _o
 
 def _gaussian(b: Builder, x: Value, factor: float, exponent: float) -> Value:
     """factor * exp(exponent * x*x)"""
-    return _scaled(b, b.exp(_scaled(b, _square(b, x), exponent)), factor)
+    return scaled(b, b.exp(scaled(b, square(b, x), exponent)), factor)
 
 
 def _np_sigmoid(x: np.ndarray) -> np.ndarray:
@@ -145,24 +138,24 @@ def _np_sigmoid(x: np.ndarray) -> np.ndarray:
 
 def _gelu_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
     """d/dx (x * cdf(x)) = cdf(x) + x * pdf(x)"""
-    cdf = _scaled(b, _plus(b, b.erf(_scaled(b, x, _SQRT_HALF)), 1.0), 0.5)
+    cdf = scaled(b, plus(b, b.erf(scaled(b, x, _SQRT_HALF)), 1.0), 0.5)
     return b.mul(g, b.add(cdf, b.mul(x, _gaussian(b, x, _INVERSE_SQRT_2_PI, -0.5))))
 
 
 def _gelu_tanh_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
     """With t = tanh(u(x)): 0.5*(1 + t) + 0.5*x*(1 - t*t)*u'(x)"""
     dtype, g, x = x.dtype, widened(b, g), widened(b, x)           # u' is beyond f16 from x = 700 on
-    square = _square(b, x)
-    u = b.mul(_scaled(b, x, _SQRT_2_OVER_PI), _plus(b, _scaled(b, square, _GELU_CUBIC), 1.0))
-    slope = _scaled(b, _plus(b, _scaled(b, square, 3 * _GELU_CUBIC), 1.0), _SQRT_2_OVER_PI)
+    x2 = square(b, x)
+    u = b.mul(scaled(b, x, _SQRT_2_OVER_PI), plus(b, scaled(b, x2, _GELU_CUBIC), 1.0))
+    slope = scaled(b, plus(b, scaled(b, x2, 3 * _GELU_CUBIC), 1.0), _SQRT_2_OVER_PI)
     t = b.tanh(u)
-    curved = b.mul(b.mul(x, _one_minus(b, _square(b, t))), slope)
-    return b.cast(b.mul(g, _scaled(b, b.add(_plus(b, t, 1.0), curved), 0.5)), dtype)
+    curved = b.mul(b.mul(x, _one_minus(b, square(b, t))), slope)
+    return b.cast(b.mul(g, scaled(b, b.add(plus(b, t, 1.0), curved), 0.5)), dtype)
 
 
 def _silu_partial(b: Builder, g: Value, y: Value, x: Value) -> Value:
     s = b.sigmoid(x)
-    return b.mul(g, b.mul(s, _plus(b, b.mul(x, _one_minus(b, s)), 1.0)))
+    return b.mul(g, b.mul(s, plus(b, b.mul(x, _one_minus(b, s)), 1.0)))
 
 
 def _gelu_tanh_expression(e: ScalarExpression, x: int) -> int:
@@ -252,7 +245,7 @@ def _np_pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _pow_base(b: Builder, g: Value, z: Value, x: Value, y: Value) -> Value:
     """g * y * x**(y-1). Where y = 0 the power is taken as x**0, so that 0**-1 never meets the factor 0."""
     safe = b.where(b.eq(y, b.scalar(0.0, y)), b.scalar(1.0, y), y)
-    return b.mul(g, b.mul(y, b.pow(x, _plus(b, safe, -1.0))))
+    return b.mul(g, b.mul(y, b.pow(x, plus(b, safe, -1.0))))
 
 
 def _pow_exponent(b: Builder, g: Value, z: Value, x: Value, y: Value) -> Value:
@@ -267,7 +260,7 @@ def _extremum_partial(loses: str, mine: int) -> Callable[..., Value]:
 
     def partial(b: Builder, g: Value, z: Value, x: Value, y: Value) -> Value:
         own, other = (x, y) if mine == 0 else (y, x)
-        shared = b.where(b.eq(own, other), _scaled(b, g, 0.5), g)
+        shared = b.where(b.eq(own, other), scaled(b, g, 0.5), g)
         return b.where(b.emit(OPS[loses], own, other), b.scalar(0.0, g), shared)  # type: ignore[arg-type]
 
     return partial
@@ -279,8 +272,8 @@ def _quotient_partial(rounded: Callable[[Builder, Value, Value], Value]) -> Call
 
 def _over_square_length(b: Builder, numerator: Value, x: Value, y: Value) -> Value:
     """numerator / (x*x + y*y), and 0 at the origin."""
-    square, zero = b.add(_square(b, x), _square(b, y)), b.scalar(0.0, x)
-    return b.where(b.eq(square, zero), zero, b.div(numerator, square))
+    length, zero = b.add(square(b, x), square(b, y)), b.scalar(0.0, x)
+    return b.where(b.eq(length, zero), zero, b.div(numerator, length))
 
 
 add = _declare("add", 2, np.add, "add", lambda b, g, z, x, y: g, lambda b, g, z, x, y: g, domain="number", exact=True)
@@ -314,7 +307,22 @@ atan2 = _declare("atan2", 2, np.arctan2, "atan2",
                  lambda b, g, z, x, y: b.mul(g, _over_square_length(b, y, x, y)),
                  lambda b, g, z, x, y: b.neg(b.mul(g, _over_square_length(b, x, x, y))),
                  within=[AWAY_FROM_ZERO, POSITIVE],
-                 surface=Surface("The angle of the point (other, input), in (-pi, pi]"))
+                 surface=Surface("The angle of the point (other, input), in (-pi, pi]", aliases=("arctan2",)))
+
+
+def _heaviside_expression(e: ScalarExpression, x: int, at_zero: int) -> int:
+    zero = e.const(False if e.dtype is dtypes.bool_ else 0)
+    step = e("cast", e.test("gt", x, zero))
+    return e("select", e.test("eq", x, zero), at_zero, step)
+
+
+heaviside = _declare("heaviside", 2, lambda x, at_zero: np.where(x == 0, at_zero, (x > 0).astype(x.dtype)),
+                     _heaviside_expression, _level, _level, domain="any", within=[AWAY_FROM_ZERO, ANYWHERE], exact=True,
+                     surface=Surface("0 below 0 (and of NaN), 1 above, `values` at 0", parameters=("input", "values")))
+copysign = _declare("copysign", 2, np.copysign, "copysign",
+                    lambda b, g, z, x, y: b.mul(g, b.where(b.eq(x, b.scalar(0.0, x)), b.scalar(0.0, x), b.div(z, x))),
+                    _level, within=[AWAY_FROM_ZERO, AWAY_FROM_ZERO], exact=True,
+                    surface=Surface("|input| with the sign of `other`"))
 
 # -- tests, logic, bits -----------------------------------------------------------------------------------------------
 
@@ -336,6 +344,18 @@ isinf = _declare("isinf", 1, np.isinf, "isinf", result="bool", exact=True,
 isfinite = _declare("isfinite", 1, np.isfinite, "isfinite", result="bool", exact=True,
                     surface=Surface("Whether each element is neither NaN nor an infinity", elsewhere=True,
                                     is_in_place=False))
+isposinf = _declare("isposinf", 1, np.isposinf, lambda e, x: e.test("eq", x, e.const(math.inf)), result="bool",
+                    exact=True, surface=Surface("Whether each element is inf", elsewhere=False, is_in_place=False))
+isneginf = _declare("isneginf", 1, np.isneginf, lambda e, x: e.test("eq", x, e.const(-math.inf)), result="bool",
+                    exact=True, surface=Surface("Whether each element is -inf", elsewhere=False, is_in_place=False))
+isreal = _declare("isreal", 1, lambda x: np.ones(x.shape, np.bool_), lambda e, x: e.ctx.const(True, dtypes.bool_),
+                  domain="any", result="bool", exact=True,
+                  surface=Surface("Whether each element is a real number: they all are", is_in_place=False))
+signbit = _declare("signbit", 1, lambda x: np.signbit(x) if x.dtype.kind == "f" else x < 0,
+                   lambda e, x: e.test("lt", e("copysign", e.const(1.0), x) if e.dtype.is_floating_point else x,
+                                       e.const(0)), domain="number", result="bool", exact=True,
+                   surface=Surface("Whether the sign is negative, that of -0.0 and NaN too", elsewhere=False,
+                                   is_in_place=False))
 logical_not = _declare("logical_not", 1, np.logical_not, "not", domain="bool", exact=True, surface=Surface("x == 0"))
 logical_and = _declare("logical_and", 2, np.logical_and, "and", domain="bool", exact=True, surface=Surface("Both hold"))
 logical_or = _declare("logical_or", 2, np.logical_or, "or", domain="bool", exact=True,

@@ -52,6 +52,30 @@ class ScalarExpression:
         return self.ctx.const(value, self.dtype)
 
 
+# -- what rows are written with ---------------------------------------------------------------------------------------
+
+
+def scaled(b: Builder, x: Value, factor: float) -> Value:
+    return b.mul(x, b.scalar(factor, x))
+
+
+def plus(b: Builder, x: Value, addend: float) -> Value:
+    return b.add(x, b.scalar(addend, x))
+
+
+def square(b: Builder, x: Value) -> Value:
+    return b.mul(x, x)
+
+
+def map_float(function: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of one Python number, over an array: f64."""
+    ufunc = np.frompyfunc(function, 1, 1)
+    return lambda x: np.asarray(ufunc(x)).astype(np.float64)
+
+
+# -- checks of operands -----------------------------------------------------------------------------------------------
+
+
 def check_arity(op: Op, operands: Sequence[TensorType], count: int) -> None:
     """Raise TypeInferenceError unless there are `count` operands."""
     if len(operands) != count:
@@ -92,6 +116,9 @@ def check_sizes(op: Op, result: TensorType) -> None:
 def listed(types: Sequence[TensorType]) -> str:
     """`f32[2], i64[3]`"""
     return ", ".join(map(str, types))
+
+
+# -- families ---------------------------------------------------------------------------------------------------------
 
 
 class Elementwise(Op):

@@ -28,7 +28,7 @@ from flambeau.codegen.cpu.vmath.logarithm import acosh, asinh, atanh, log, log1p
 from flambeau.codegen.cpu.vmath.philox import philox
 from flambeau.codegen.cpu.vmath.power import pow_, rsqrt
 from flambeau.codegen.cpu.vmath.trigonometric import acos, asin, atan, atan2, cos, sin, tan
-from flambeau.codegen.cpu.vmath.vec import Vec, fma, magnitude, square_root, where
+from flambeau.codegen.cpu.vmath.vec import Vec, fma, magnitude, square_root, where, with_sign_of
 
 __all__ = ["FORMS", "Vec", "cast", "emit", "emit_philox", "safe_divisor"]
 
@@ -74,6 +74,7 @@ FORMS: dict[str, Forms] = {
     "neg": Forms(lambda a: -a, lambda a, s: -a, is_exact=True),
     "abs": Forms(magnitude, lambda a, s: where(a < 0, -a, a) if s else a, is_exact=True),
     "sign": Forms(rounding.sign, _sign, is_exact=True),
+    "copysign": Forms(with_sign_of, is_exact=True),
     "min": Forms(rounding.minimum, lambda a, b, s: integer.extreme(a, b, "min", s), lambda a, b: a & b, is_exact=True),
     "max": Forms(rounding.maximum, lambda a, b, s: integer.extreme(a, b, "max", s), lambda a, b: a | b, is_exact=True),
     "fma": Forms(fma, lambda a, b, c, s: a * b + c),
