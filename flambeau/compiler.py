@@ -15,7 +15,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from flambeau import config
-from flambeau.backends import Backend, BuiltKernel, Runnable, backend_of, register_backend
+from flambeau.backends import (
+    Backend,
+    BuiltKernel,
+    Runnable,
+    backend_of,
+    backend_on,
+    device_of,
+    register_backend,
+)
 from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir import ops
 from flambeau.ir.collector import paused_collector
@@ -33,7 +41,7 @@ from flambeau.runtime.forking import no_forks
 from flambeau.runtime.program import Program
 from flambeau.verified import VerifiedExecutable
 
-__all__ = ["CompileTimes", "Compiled", "compile_graph", "register_backend"]
+__all__ = ["CompileTimes", "Compiled", "compile_graph", "input_device", "register_backend"]
 
 
 @dataclass(frozen=True)
@@ -106,15 +114,17 @@ class Compiled:
 @no_forks
 @paused_collector()
 def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rules: bool = False,
-                  backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None) -> Compiled:
+                  backend: str | Backend | None = None, passes: Sequence[Pass] | None = None) -> Compiled:
     """Compile `graph`, which is left as it was.
 
     rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
     executable that checks all results at every call (see `verified`; hundreds of times slower). backend: a registered
-    name or a `Backend`; target: what it compiles for, else the machine we run on. passes: what runs instead of the
-    backend's; the rules are always checked after others. Raises GraphError when a pass breaks a rule or changes the
-    graph's signature, or a kernel does, for example by not storing its results whole."""
-    backend = backend_of(backend)
+    name or a `Backend`, else the one of the inputs' device. target: what it compiles for, else the machine we run on.
+    passes: what runs instead of the backend's; the rules are always checked after others. Raises GraphError when a pass
+    breaks a rule or changes the graph's signature, or a kernel does, for example by not storing its results whole, and
+    UnsupportedError for inputs on several devices."""
+    device = input_device(graph)
+    backend = backend_on(device) if backend is None else backend_of(backend)
     target = backend.host() if target is None else target
     chosen = backend.passes if passes is None else tuple(passes)
     rules = rules or verify or chosen != backend.passes
@@ -145,6 +155,18 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     if dump_dir is not None:
         _dump_kernels(compiled, dump_dir, len(report.records) + 1)
     return compiled
+
+
+def input_device(graph: Graph, where: str | None = None) -> str:
+    """The one device of all inputs but numbers, which come with the call. Raises UnsupportedError naming one that lies
+    elsewhere and the line that first reads it, or else `where`."""
+    tensors = [value for value in graph.inputs if value.node.op.kind != "scalar"]               # type: ignore[attr-defined]
+
+    def first_read(number: int) -> str | None:
+        readers = [n for n in graph.toposort() if tensors[number] in n.operands and n.loc is not None]
+        return str(readers[0].loc) if readers else where
+
+    return device_of([(v.node.op.label, v.type.device) for v in tensors], first_read)           # type: ignore[attr-defined]
 
 
 def _build(calls: Sequence[Call], backend: Backend, target: Any) -> tuple[list[BuiltKernel], int]:

@@ -4,8 +4,8 @@
 from flambeau.backends.base import Backend, BuiltKernel, Runnable, whole_kernel
 from flambeau.backends.cpu import CpuBackend
 from flambeau.backends.interpret import InterpretBackend
-from flambeau.backends.registry import backend_of, register_backend
+from flambeau.backends.registry import backend_of, backend_on, device_of, register_backend
 from flambeau.codegen.artifact import Phase
 
 __all__ = ["Backend", "BuiltKernel", "CpuBackend", "InterpretBackend", "Phase", "Runnable", "backend_of",
-           "register_backend", "whole_kernel"]
+           "backend_on", "device_of", "register_backend", "whole_kernel"]

@@ -1,21 +1,27 @@
-"""Which backends there are, by name."""
+"""Which backends there are: by name, and by the device whose tensors they compute with."""
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from flambeau.backends.base import Backend
 from flambeau.backends.cpu import CpuBackend
 from flambeau.backends.interpret import InterpretBackend
+from flambeau.errors import UnsupportedError
 
-__all__ = ["backend_of", "register_backend"]
+__all__ = ["backend_of", "backend_on", "device_of", "register_backend"]
 
 _BACKENDS: Final[dict[str, Backend]] = {"cpu": CpuBackend(), "interpret": InterpretBackend()}
+_NAME_ON: Final[dict[str, str]] = {"cpu": "cpu"}            # what compiles for a device where nothing else is asked for
 
 
-def register_backend(name: str, backend: Backend) -> None:
-    """Let `fb.compile(f, backend=name)` find `backend`. A name can be taken over, so that a notebook cell runs twice;
-    functions compiled before keep theirs."""
+def register_backend(name: str, backend: Backend, device: str | None = None) -> None:
+    """Let `fb.compile(f, backend=name)` find `backend`. device: where tensors lie that it compiles for unasked, such as
+    "cuda", which stands for "cuda:0", "cuda:1" as well. A name can be taken over, so that a notebook cell runs twice, and
+    a device too; functions compiled before keep theirs."""
     _BACKENDS[name] = _checked(backend)
+    if device is not None:
+        _NAME_ON[device] = name
 
 
 def backend_of(backend: str | Backend) -> Backend:
@@ -27,6 +33,27 @@ def backend_of(backend: str | Backend) -> Backend:
         raise ValueError(f"there is no backend {backend!r}; choose from {', '.join(sorted(_BACKENDS))}, or add one "
                          "with register_backend(name, backend)")
     return _BACKENDS[backend]
+
+
+def backend_on(device: str, where: str | None = None) -> Backend:
+    """What compiles for tensors on `device`. Raises UnsupportedError naming the devices there are."""
+    name = _NAME_ON.get(device) or _NAME_ON.get(device.partition(":")[0])
+    if name is None:
+        raise UnsupportedError(f"no backend computes on device {device!r}; devices are {', '.join(sorted(_NAME_ON))}",
+                               where=where, hint=f"register_backend(name, backend, device={device!r}), or say backend=")
+    return backend_of(name)
+
+
+def device_of(tensors: Sequence[tuple[str, str]], where: Callable[[int], str | None]) -> str:
+    """The one device of tensors given as (what they are called, their device); "cpu" where there are none. Raises
+    UnsupportedError naming the first that lies elsewhere than those before it. where: a line of the user's that has to do
+    with the tensor of that number."""
+    for number, (name, device) in enumerate(tensors):
+        first, wanted = tensors[0]
+        if device != wanted:
+            raise UnsupportedError(f"{name} lies on {device!r}, but {first} on {wanted!r}: a compiled function computes on "
+                                   "one device", where=where(number), hint=f"move {name} there with to({wanted!r})")
+    return tensors[0][1] if tensors else "cpu"
 
 
 def _checked(backend: Backend) -> Backend:

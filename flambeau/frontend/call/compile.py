@@ -26,6 +26,7 @@ from flambeau.frontend.tape.dispatch import up_to_date
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.binder import TracedCall, trace_call
 from flambeau.frontend.trace.guards.markers import CompiledMarker
+from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
 from flambeau.runtime.forking import ForkSafeLock, no_forks
@@ -95,7 +96,7 @@ class CompiledFunction(CompiledMarker):
     Works as a method too. Inside another compiled function it is traced as part of it."""
 
     def __init__(self, function: Callable[..., Any], *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
-                 backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None):
+                 backend: str | Backend | None = None, passes: Sequence[Pass] | None = None):
         functools.update_wrapper(self, function)
         self.function, self.recompile_limit = function, recompile_limit
         self.how: dict[str, Any] = {"verify": verify, "backend": backend}       # given to compile_graph
@@ -154,7 +155,11 @@ class CompiledFunction(CompiledMarker):
 
     def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
         with self._lock, self._once_in_a_thread(), no_forks, paused_collector():
-            from flambeau.compiler import compile_graph  # LLVM is loaded at the first compile, not at import
+            from flambeau.backends import (  # LLVM is loaded at the first compile, not at import
+                backend_on,
+                device_of,
+            )
+            from flambeau.compiler import compile_graph, input_device
             known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
             if known is not None:
                 return known
@@ -165,12 +170,16 @@ class CompiledFunction(CompiledMarker):
                 raise UnsupportedError(
                     f"{self.name} was compiled for {len(self._entries)} signatures, which is its limit; the last time "
                     f"because {reason}", hint=f"{self._entries[0].remedy(structure, leaves)}, or raise recompile_limit")
+            where, names = describe(user_location()), [_short(path) or "argument" for path in paths]
+            given = [(name, leaf.device) for name, leaf in zip(names, leaves, strict=True) if isinstance(leaf, Tensor)]
+            device_of(given, lambda number: where)
             started = time.perf_counter()
             traced = trace_call(self.function, self.name, leaves, paths, structure)
             trace_seconds = time.perf_counter() - started
-            compiled = compile_graph(traced.graph, **self.how)
-            entry = Entry(traced, compiled.executable, leaves, [p or "argument" for p in map(_short, paths)], structure,
-                          functools.partial(compile_graph, **self.how))
+            device = input_device(traced.graph, where)      # of captured tensors too
+            how = {**self.how, "backend": self.how["backend"] or backend_on(device, where)}
+            compiled = compile_graph(traced.graph, **how)
+            entry = Entry(traced, compiled.executable, leaves, names, structure, functools.partial(compile_graph, **how))
             self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
             self._entries = [entry, *self._entries]
             self._fast = entry.fast_call
@@ -266,7 +275,7 @@ class BoundFunction(CompiledMarker):
 
 
 def compile(function: Any = None, *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
-            backend: str | Backend = "cpu", passes: Sequence[Pass] | None = None, model: Any = None,
+            backend: str | Backend | None = None, passes: Sequence[Pass] | None = None, model: Any = None,
             fullgraph: bool = False, dynamic: bool | None = None, mode: str | None = None,
             options: Mapping[str, Any] | None = None, disable: bool = False) -> Any:
     """Compile a function, a method or a Module: `@fb.compile`, `@fb.compile(...)`, `fb.compile(module)`.
@@ -279,8 +288,9 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     verify: check the IR after every pass, and at every call hold each kernel's results against the interpreter, on the
     live data; VerificationError names the first pass or kernel that is wrong (slow). recompile_limit: how many
     signatures are allowed; one more raises UnsupportedError. backend: "cpu" (machine code), "interpret" (NumPy, slow:
-    for debugging), a name given to `compiler.register_backend`, or an object like those. passes: what runs over the
-    graph, in place of the backend's own; `passes=(Pass("mine", function), *CPU_PASSES)` adds one to those of the CPU.
+    for debugging), a name given to `compiler.register_backend`, or a `Backend`; else the one of the tensors' device,
+    which has to be the same for all. passes: what runs over the graph, in place of the backend's own;
+    `passes=(Pass("mine", function), *CPU_PASSES)` adds one to those of the CPU.
 
     The others are torch.compile's. fullgraph is always so, disable gives the function back as it is, and what means
     nothing here (mode, dynamic=True, options, PyTorch's backends) warns.
@@ -305,8 +315,8 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
 _TORCHS_BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
 
 
-def _without_torchs_options(backend: str | Backend, mode: str | None, dynamic: bool | None,
-                            options: Mapping[str, Any] | None) -> str | Backend:
+def _without_torchs_options(backend: str | Backend | None, mode: str | None, dynamic: bool | None,
+                            options: Mapping[str, Any] | None) -> str | Backend | None:
     """The backend to use. Warns of what torch.compile's users may pass and means nothing here."""
     idle = []
     if mode not in (None, "default"):
@@ -317,7 +327,7 @@ def _without_torchs_options(backend: str | Backend, mode: str | None, dynamic: b
         idle.append(f"options={dict(options)!r}")
     if isinstance(backend, str) and backend in _TORCHS_BACKENDS:
         idle.append(f"backend={backend!r}")
-        backend = "cpu"
+        backend = None
     if idle:
         warnings.warn(f"compile: {', '.join(idle)} means nothing here and is left out", UserWarning, stacklevel=3)
     return backend
@@ -327,7 +337,7 @@ def _recompiled(function: Any, options: dict[str, Any]) -> Any:
     return compile(function, **options)
 
 
-_DEFAULTS: dict[str, Any] = {"verify": False, "recompile_limit": RECOMPILE_LIMIT, "backend": "cpu", "passes": None}
+_DEFAULTS: dict[str, Any] = {"verify": False, "recompile_limit": RECOMPILE_LIMIT, "backend": None, "passes": None}
 
 
 def _compile_module(module: Module, options: dict[str, Any]) -> Module:
