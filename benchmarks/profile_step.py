@@ -49,11 +49,11 @@ def profile(workload: Workload, threads: int, repeats: int) -> tuple[Any, list[L
     for batch in (batches * 3)[:3]:
         step(*batch)
     newest = step.signatures[-1]  # type: ignore[attr-defined]
-    compiled, traced, batch = newest.compiled, newest.traced, batches[0]
-    arrays = [np.ascontiguousarray(batch[n].numpy()) for n in traced.arg_leaves]
-    scalars = [float(batch[s.key] if s.owner is None else s.owner[s.key]) for s in traced.scalars]
+    compiled, plan, batch = newest.compiled, newest.traced.plan, batches[0]
+    arrays = [np.ascontiguousarray(batch[a.leaf].numpy()) for a in plan.arguments]
+    scalars = [float(number.read(batch)) for number in plan.numbers]
     outs = [np.empty(nbytes, np.uint8) for nbytes in compiled.program.out_bytes]
-    times = newest.entry.executable.profile(
+    times = newest.entry.bound.executable.profile(
         [a.ctypes.data for a in arrays], scalars, [o.ctypes.data for o in outs], repeats=repeats
     )
     return step, list(_launches(compiled, times))

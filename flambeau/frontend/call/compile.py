@@ -24,8 +24,10 @@ from flambeau.frontend.pytree import Structure, flatten
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.dispatch import up_to_date
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.trace.binder import TracedCall, trace_call
+from flambeau.frontend.trace.binder import trace_call
+from flambeau.frontend.trace.call_plan import Traced
 from flambeau.frontend.trace.guards.markers import CompiledMarker
+from flambeau.frontend.trace.planner import leaf_name
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
@@ -80,7 +82,7 @@ class Signature:
 
     entry: Entry
     compiled: Compiled
-    traced: TracedCall
+    traced: Traced
     trace_seconds: float
     reason: str | None              # why it was not one of the earlier signatures
 
@@ -170,8 +172,9 @@ class CompiledFunction(CompiledMarker):
                 raise UnsupportedError(
                     f"{self.name} was compiled for {len(self._entries)} signatures, which is its limit; the last time "
                     f"because {reason}", hint=f"{self._entries[0].remedy(structure, leaves)}, or raise recompile_limit")
-            where, names = describe(user_location()), [_short(path) or "argument" for path in paths]
-            given = [(name, leaf.device) for name, leaf in zip(names, leaves, strict=True) if isinstance(leaf, Tensor)]
+            where = describe(user_location())
+            given = [(leaf_name(path), leaf.device) for path, leaf in zip(paths, leaves, strict=True)
+                     if isinstance(leaf, Tensor)]
             device_of(given, lambda number: where)
             started = time.perf_counter()
             traced = trace_call(self.function, self.name, leaves, paths, structure)
@@ -179,7 +182,7 @@ class CompiledFunction(CompiledMarker):
             device = input_device(traced.graph, where)      # of captured tensors too
             how = {**self.how, "backend": self.how["backend"] or backend_on(device, where)}
             compiled = compile_graph(traced.graph, **how)
-            entry = Entry(traced, compiled.executable, leaves, names, structure, functools.partial(compile_graph, **how))
+            entry = Entry(traced.plan, compiled.executable, functools.partial(compile_graph, **how))
             self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
             self._entries = [entry, *self._entries]
             self._fast = entry.fast_call
@@ -213,8 +216,11 @@ class CompiledFunction(CompiledMarker):
 
     def ir(self, level: str = "graph") -> str:
         """The newest signature as text. level: "graph" (as traced), "autodiff" (up to and with the derivatives),
-        "fused", "kernels", "llvm", "asm", or the name of a pass. Raises ValueError for anything else."""
+        "fused", "kernels", "llvm", "asm", the name of a pass, or "call": how Python ties to the graph, and the Python
+        function that a call runs. Raises ValueError for anything else."""
         newest = self._newest()
+        if level == "call":
+            return newest.entry.text()
         if level == "autodiff":
             return str(self.graph("autodiff"))
         parts = newest.parts if level in ("kernels", "llvm", "asm") else [newest.compiled]
@@ -252,8 +258,8 @@ class CompiledFunction(CompiledMarker):
             compile_seconds=newest.trace_seconds + sum(p.times.total for p in parts),
             arena_bytes=sum(p.memory.arena_bytes for p in parts),
             unshared_bytes=sum(p.memory.unshared_bytes for p in parts),
-            state_bytes=sum(t.nbytes for t in newest.traced.states),
-            in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.entry.calls)
+            state_bytes=sum(state.type.nbytes for state in newest.traced.plan.states),
+            in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.entry.bound.calls)
 
     def __repr__(self) -> str:
         return f"<compiled {self.name}, {len(self.signatures)} signatures>"
@@ -366,14 +372,6 @@ def _compile_module(module: Module, options: dict[str, Any]) -> Module:
     compiled: Module = object.__new__(subclass)
     object.__setattr__(compiled, "__dict__", module.__dict__)
     return compiled
-
-
-def _short(path: str) -> str:
-    """`[0][1].x` -> `argument 1.x`; `[1]['key']` -> `argument 'key'`."""
-    if path.startswith("[0]["):
-        position, _, rest = path[4:].partition("]")
-        return f"argument {position}{rest}"
-    return f"argument {path[4:-1]}" if path.startswith("[1][") else path
 
 
 def _log(channel: str, message: str) -> None:

@@ -1,9 +1,9 @@
 """A compiled call on the tape: one record for each segment of its backward, with what that reads saved."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from flambeau.frontend.tape.autograd import Record, SpentRecord, grad_mode
 from flambeau.frontend.tape.dispatch import up_to_date
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.trace.segments import Differentiable, Place, Saved, Segment
+from flambeau.frontend.trace.call_plan import CallPlan
+from flambeau.frontend.trace.segments import Differentiated, Place, Saved, Segment
 from flambeau.ir.graph import Graph
 from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
@@ -26,19 +27,22 @@ if TYPE_CHECKING:
 _NOWHERE = Storage()
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
-    """What one call read and made. `held`: (address, owner) of each tensor argument; `visible`: the positions among
-    `made` of the outputs that the user was given, by output number."""
+    """What one call of a plan read and made. held: (address, copy made of it) of each tensor argument; found: each .grad
+    that was read, as it was before; made: the leaves of the result."""
 
+    plan: CallPlan
     leaves: Sequence[Any]
-    arg_leaves: Sequence[int]
-    held: Sequence[tuple[int, Any]]
-    states: Sequence[Any]
-    scalars: Sequence[float]
+    held: Sequence[tuple[int, np.ndarray | None]]
+    numbers: Sequence[float]
     buffers: Sequence[Buffer]
-    made: Sequence[Any]
-    visible: dict[int, int]
+    found: Sequence[Tensor | None]
+    made: list[Any] = field(default_factory=list)
+
+    def tensor(self, output: int) -> Tensor:
+        """A new tensor over an output."""
+        return wrap(self.buffers[output], self.plan.outputs[output])
 
     def read(self, saved: Saved) -> tuple[int, Any, Storage | None, int]:
         """(address, what keeps it alive, storage that must not change, its version)"""
@@ -46,23 +50,27 @@ class Call:
         owner: Any
         match saved.kind:
             case "arg":
-                storage = self.leaves[self.arg_leaves[saved.index]]._storage
+                storage = self.leaves[self.plan.arguments[saved.index].leaf]._storage
                 pointer, owner = self.held[saved.index]
                 owner = owner if owner is not None else storage
             case "state":
-                state = self.states[saved.index]
-                owner = storage = state._storage
+                memory = self.plan.states[saved.index].memory
+                owner = storage = memory._storage
                 pointer = storage.buffer.ptr
-                if not isinstance(state, Tensor):
+                if not isinstance(memory, Tensor):
                     grad_epoch.bump()       # a gradient that is saved must not be written by the next call
             case "scalar":
-                owner = np.array(self.scalars[saved.index], np.float64)
+                owner = np.array(self.numbers[saved.index], np.float64)
                 pointer = int(owner.__array_interface__["data"][0])
-            case _:
+            case "out":
                 owner = self.buffers[saved.index]
                 pointer = owner.ptr
-                if saved.index in self.visible:
-                    storage = self.made[self.visible[saved.index]]._storage
+            case "result":
+                storage = self.made[saved.index]._storage
+                owner = storage.buffer
+                pointer = owner.ptr
+            case _:
+                assert_never(saved.kind)
         if storage is None or not saved.is_checked:
             return pointer, owner, None, 0
         return pointer, owner, storage, storage.version
@@ -75,10 +83,11 @@ class CompiledSegment:
         self.name, self.segment, self.compile = name, segment, compile
         self.compiled: Compiled | None = None
         self._lock = ForkSafeLock()
-        self.hooks = {n: CompiledSegment(name, hook, compile) for n, hook in segment.hooks.items()}
+        self.hooks = {n: CompiledSegment(name, result.hook, compile) for n, result in enumerate(segment.results)
+                      if result.hook is not None}
         self.spent: SpentRecord | None = None       # the record of every call, where that is one
-        if segment.error is not None and all(kind == "state" for kind, _ in segment.operands):
-            self.spent = SpentRecord(name, segment.error, tuple([what for _, what in segment.operands]))
+        if segment.error is not None and all(place.kind == "state" for place in segment.operands):
+            self.spent = SpentRecord(name, segment.error, tuple([place.what for place in segment.operands]))
 
     def ready(self) -> Compiled:
         """Compiled now, if it wasn't."""
@@ -92,8 +101,7 @@ class CompiledSegment:
     def record(self, call: Call, inner: dict[int, Tensor]) -> None:
         """Put this part of a call on the tape; `inner` are the tensors between its segments, by number."""
         segment = self.segment
-        results = tuple([self._result(place, type, call, inner)
-                         for place, type in zip(segment.results, segment.types, strict=True)])
+        results = tuple([self._result(result, call, inner) for result in segment.results])
         operands = tuple([_tensor_at(place, call, inner) for place in segment.operands])
         for t in operands:
             if t._base is not None:
@@ -113,33 +121,34 @@ class CompiledSegment:
         return CompiledBackward(self, [call.read(saved) for saved in self.segment.saved])
 
     @staticmethod
-    def _result(place: Place, type: TensorType, call: Call, inner: dict[int, Tensor]) -> Tensor:
-        if place[0] == "inner":
-            inner[place[1]] = Tensor._make(_NOWHERE, type)
-        return _tensor_at(place, call, inner)
+    def _result(result: Differentiated, call: Call, inner: dict[int, Tensor]) -> Tensor:
+        if result.place.kind == "inner":
+            inner[result.place.what] = Tensor._make(_NOWHERE, result.type)
+        return _tensor_at(result.place, call, inner)
 
 
 def _tensor_at(place: Place, call: Call, inner: dict[int, Tensor]) -> Tensor:
-    kind, what = place
-    match kind:
+    match place.kind:
         case "out":
-            found = call.made[what]
+            found = call.made[place.what]
         case "inner":
-            found = inner[what]
+            found = inner[place.what]
         case "arg":
-            found = call.leaves[what]
+            found = call.leaves[place.what]
+        case "state":
+            found = place.what
         case _:
-            found = what
+            assert_never(place.kind)
     assert isinstance(found, Tensor)
     return found
 
 
-def spent_results(differentiable: Differentiable | None, segments: Iterable[CompiledSegment]) -> dict[int, SpentRecord]:
+def spent_results(segments: Sequence[CompiledSegment]) -> dict[int, SpentRecord]:
     """The results (by position) that can't be differentiated any more, if that is all there is; else none."""
-    if differentiable is None or any(s.spent is None for s in segments):
+    if any(s.spent is None for s in segments):
         return {}
-    return {place[1]: s.spent for s in segments for place in s.segment.results
-            if place[0] == "out" and s.spent is not None}
+    return {result.place.what: s.spent for s in segments for result in s.segment.results
+            if result.place.kind == "out" and s.spent is not None}
 
 
 class CompiledRecord(Record):

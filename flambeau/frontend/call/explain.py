@@ -31,7 +31,7 @@ def _inputs(signature: Any) -> list[str]:
     scalars = [v.node.op.label for v in traced.graph.inputs if v.node.op.kind == "scalar"]
     numbers = f", runtime numbers {', '.join(dict.fromkeys(scalars))}" if scalars else ""
     return [f"  inputs     {kinds['arg']} arguments, {kinds['state']} captured tensors{numbers}; "
-            f"{len(traced.heap.nodes)} objects watched"]
+            f"{len(traced.plan.heap.nodes)} objects watched"]
 
 
 def _calls(compiled: Any) -> list[str]:

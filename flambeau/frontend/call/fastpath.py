@@ -6,100 +6,118 @@ MISS whenever anything is not as it was, and the general path (`Entry.matches`, 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 
 from flambeau.frontend.active import active
+from flambeau.frontend.call.bindings import Bindings, memory_of
+from flambeau.frontend.call.leaf_guard import LeafGuard
 from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.scalars import INTEGER_LIMIT
-from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tape.autograd import SpentRecord, grad_mode
 from flambeau.frontend.tape.dispatch import is_stale
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import is_row_major
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.call_plan import Argument, CallPlan, Fixed, Found, Given, Made, Number
 from flambeau.frontend.trace.gradients import Home
 from flambeau.frontend.trace.guards.values import MISSING
+from flambeau.frontend.trace.guards.watch import GuardSet
 from flambeau.runtime.buffer import allocator
 
-if TYPE_CHECKING:
-    from flambeau.frontend.call.entry import Entry
-
 MISS = object()
+FastCall = Callable[[tuple[Any, ...]], Any]         # takes the positional arguments; gives the result, or MISS
 
 
-def make_fast_call(entry: Entry) -> Callable[[tuple[Any, ...]], Any] | None:
-    """The specialised call, taking the tuple of positional arguments; None where the signature is not simple."""
-    traced = entry.traced
-    positional = entry.structure
-    assert positional is not None and len(positional.children) == 2, "arguments flatten as (args, kwargs)"
-    args, kwargs = positional.children
+def why_general(plan: CallPlan, spent: Mapping[int, SpentRecord]) -> str | None:
+    """Why the calls of a plan can't be generated, in words; None where they can."""
+    structure, result = plan.structure, plan.result_structure
+    assert structure is not None and len(structure.children) == 2, "arguments flatten as (args, kwargs)"
+    args, kwargs = structure.children
     if args is None or kwargs is None or kwargs.children or any(c is not None for c in args.children):
-        return None
-    simple_result = traced.structure is None or all(c is None for c in traced.structure.children)
-    if (not simple_result or entry.segments and not entry.spent or traced.written_args or traced.arg_grads
-            or traced.unset_grads or traced.flags or traced.arg_hooks or traced.result_grads
-            or entry._gives_grads
-            or not all(is_row_major(entry.leaf_guards[n].expected.static_shape, s) for n, s in entry.layouts)
-            or any(s.kind != "out" and s.kind != "object" for s in traced.outputs)
-            or traced.structure is not None and traced.structure.kind not in (tuple, list)):
-        return None
-    return _Writer(entry).write()
+        return "its arguments are named, or nest"
+    if result is not None and (result.kind not in (tuple, list) or any(c is not None for c in result.children)):
+        return "its result nests, or is of a class of its own"
+    if any(not isinstance(part, (Made, Fixed)) or isinstance(part, Made) and part.gradient is not None
+           for part in plan.results):
+        return "its result is more than new tensors and fixed objects"
+    if plan.segments and not spent:
+        return "its result requires grad"
+    if plan.flags:
+        return "it changes requires_grad"
+    if any(isinstance(write.value, (Given, Found)) for write in plan.gradients):
+        return "it leaves a gradient that it was given"
+    for argument in plan.arguments:
+        if argument.is_written or argument.gradient is not None or argument.has_no_grad or argument.hooks is not None:
+            return "it changes an argument, its gradient, or runs its hooks"
+        if argument.strides is not None and not is_row_major(plan.leaves[argument.leaf].expected.static_shape,
+                                                             argument.strides):
+            return "an argument does not lie in row-major order"
+    return None
 
 
-class _Writer:
-    """Generates the source of one specialised call."""
+class FastCallWriter:
+    """Generates the source of one specialised call. What it compares with are constants out of the plan and the guards;
+    what changes from call to call is in `bound`."""
 
-    def __init__(self, entry: Entry):
-        self.entry = entry
+    def __init__(self, plan: CallPlan, bound: Bindings, leaf_guards: Sequence[LeafGuard], guards: GuardSet,
+                 known: Set[int], spent: Mapping[int, SpentRecord], environment_holds: Callable[[], bool]):
+        self.plan, self.leaf_guards, self.guards, self.known, self.spent = plan, leaf_guards, guards, known, spent
         self.names: dict[str, Any] = {
-            "MISS": MISS, "Tensor": Tensor, "Storage": Storage, "new": object.__new__, "active": active,
-            "grad_mode": grad_mode, "epoch": epoch, "grad_epoch": grad_epoch, "allocate": allocator(),
-            "argument": entry._argument, "is_stale": is_stale, "entry": entry,
-            "environment_holds": entry.environment_holds, "guards": entry.guards, "MISSING": MISSING,
-            "is_": operator.is_}
+            "MISS": MISS, "Tensor": Tensor, "Storage": Storage, "active": active, "grad_mode": grad_mode, "epoch": epoch,
+            "grad_epoch": grad_epoch, "allocate": allocator(), "memory_of": memory_of, "is_stale": is_stale, "bound": bound,
+            "environment_holds": environment_holds, "guards": guards, "MISSING": MISSING, "is_": operator.is_}
+        self.counts: Counter[str] = Counter()
         self.lines: list[str] = []
 
-    def write(self) -> Callable[[tuple[Any, ...]], Any]:
-        entry = self.entry
-        guards = entry.leaf_guards
-        self.put(f"if len(args) != {len(guards)} or active.tracer is not None: return MISS")
-        if guards:
-            self.put(f"{', '.join(f'a{n}' for n in range(len(guards)))}, = args")
-        for n in range(len(guards)):
+    def compiled(self) -> FastCall:
+        """The call."""
+        exec(compile(self.source(), f"<flambeau call of {self.plan.name}>", "exec"), self.names)
+        call: FastCall = self.names["call"]
+        return call
+
+    def source(self) -> str:
+        """The call as Python."""
+        self.write()
+        return "def call(args):\n" + "".join(f"    {line}\n" for line in self.lines)
+
+    def write(self) -> None:
+        plan = self.plan
+        self.put(f"if len(args) != {len(plan.leaves)} or active.tracer is not None: return MISS")
+        if plan.leaves:
+            self.put(f"{', '.join(f'a{n}' for n in range(len(plan.leaves)))}, = args")
+        for n in range(len(plan.leaves)):
             self.check_leaf(n)
         self.check_environment()
-        if entry.traced.read_grads:
-            self.put("if entry._reads_epoch != grad_epoch.value and not entry.grads_hold(): return MISS")
+        if plan.reads:
+            self.put("if bound.reads_at != grad_epoch.value and not bound.gradients_hold(): return MISS")
         self.aliases()
-        pointers = [self.pointer(n) for n in entry.traced.arg_leaves]
-        scalars = [self.scalar(s, n) for n, s in enumerate(entry.traced.scalars)]
-        outs = []
-        for n, value in enumerate(entry.traced.graph.outputs):
-            self.put(f"b{n} = allocate({value.type.nbytes})")
-            outs.append(f"b{n}.ptr")
-        if entry.traced.grads:
-            self.put("is_settled = entry._homes_epoch == grad_epoch.value")
-            self.put("if not is_settled: entry.ready_gradients()")
-        self.put(f"entry.executable.fast_call({', '.join(pointers + scalars + outs)})")
+        pointers = [self.pointer(argument) for argument in plan.arguments]
+        numbers = [self.number(number) for number in plan.numbers]
+        for n, type in enumerate(plan.outputs):
+            self.put(f"b{n} = allocate({type.nbytes})")
+        outs = [f"b{n}.ptr" for n in range(len(plan.outputs))]
+        if plan.gradients:
+            self.put("is_settled = bound.homes_at == grad_epoch.value")
+            self.put("if not is_settled: bound.ready_gradients()")
+        self.put(f"bound.run({', '.join(pointers + numbers + outs)})")
         self.effects()
         self.results()
-        source = "def call(args):\n" + "\n".join("    " + line for line in self.lines)
-        exec(compile(source, f"<flambeau call of {entry.traced.graph.name}>", "exec"), self.names)
-        call: Callable[[tuple[Any, ...]], Any] = self.names["call"]
-        return call
 
     def put(self, line: str) -> None:
         self.lines.append(line)
 
     def constant(self, prefix: str, value: Any) -> str:
-        name = f"{prefix}{len(self.names)}"
+        name = f"{prefix}{self.counts[prefix]}"
+        self.counts[prefix] += 1
         self.names[name] = value
         return name
 
     def check_leaf(self, n: int) -> None:
-        guard = self.entry.leaf_guards[n]
+        guard = self.leaf_guards[n]
         known = self.constant("guard", guard)
         if guard.kind == "tensor":
             kind = "Tensor" if guard.cls is Tensor else self.constant("cls", guard.cls)
@@ -120,74 +138,75 @@ class _Writer:
 
     def check_environment(self) -> None:
         """By identity where that suffices."""
-        entry = self.entry
-        if entry.fixed_items:
+        if any(number.owner is not None and number.is_guarded for number in self.plan.numbers):
             self.put("if not environment_holds(): return MISS")
             return
-        self.put(f"if grad_mode.enabled is not {entry.grad_enabled}: return MISS")
-        self.put("if epoch.value != entry._epoch and not environment_holds(): return MISS")
-        tests = entry.guards.tests(lambda value: self.constant("held", value), "return MISS")
+        self.put(f"if grad_mode.enabled is not {self.plan.grad_enabled}: return MISS")
+        self.put("if epoch.value != bound.epoch and not environment_holds(): return MISS")
+        tests = self.guards.tests(lambda value: self.constant("held", value), "return MISS")
         for test in ["if not guards.quick(): return MISS"] if tests is None else tests:
             self.put(test)
 
     def aliases(self) -> None:
-        entry = self.entry
-        if entry.known and entry.traced.arg_leaves:
-            known = self.constant("known", entry.known)
-            self.put(f"if {' or '.join(f'id(a{n}) in {known}' for n in entry.traced.arg_leaves)}: return MISS")
-        for n, first in entry.repeated:
-            self.put(f"if a{n} is not a{first}: return MISS")
-        for group in entry.distinct:
+        tensors = [f"a{argument.leaf}" for argument in self.plan.arguments]
+        if self.known and tensors:
+            known = self.constant("known", self.known)
+            self.put(f"if {' or '.join(f'id({a}) in {known}' for a in tensors)}: return MISS")
+        for n, leaf in enumerate(self.plan.leaves):
+            if leaf.repeats is not None:
+                self.put(f"if a{n} is not a{leaf.repeats}: return MISS")
+        for group in self.plan.distinct:
             same = f"a{group[0]} is a{group[1]}" if len(group) == 2 else \
                 f"len({{{', '.join(f'id(a{n})' for n in group)}}}) != {len(group)}"
             self.put(f"if {same}: return MISS")
-        if entry.exclusive and entry.traced.arg_leaves:
-            self.put(f"if {' or '.join(f'id(a{n}._storage) in entry.state_storages' for n in entry.traced.arg_leaves)}: "
-                     "return MISS")
+        if self.plan.writes_in_place and tensors:
+            self.put(f"if {' or '.join(f'id({a}._storage) in bound.storages' for a in tensors)}: return MISS")
 
-    def pointer(self, n: int) -> str:
+    def pointer(self, argument: Argument) -> str:
+        n = argument.leaf
         self.put(f"s{n} = a{n}._storage")
         self.put(f"if a{n}._base is None and s{n}.pointer: p{n} = s{n}.pointer")
-        matters = any(n == leaf for leaf, _ in self.entry.layouts)          # how it lies in memory
-        layout = f" or not a{n}._data().flags.c_contiguous" if matters else ""
+        layout = "" if argument.strides is None else f" or not a{n}._data().flags.c_contiguous"
         self.put("else:")
         self.put(f"    if is_stale(a{n}){layout}: return MISS")
-        self.put(f"    p{n}, h{n} = argument(a{n})")
+        self.put(f"    p{n}, h{n} = memory_of(a{n})")
         return f"p{n}"
 
-    def scalar(self, scalar: Any, n: int) -> str:
-        if scalar.owner is None:
-            return f"float(a{scalar.key})"
-        return f"float({self.constant('owner', scalar.owner)}[{scalar.key!r}])"
+    def number(self, number: Number) -> str:
+        if number.owner is None:
+            return f"float(a{number.key})"
+        return f"float({self.constant('owner', number.owner)}[{number.key!r}])"
 
     def effects(self) -> None:
-        traced = self.entry.traced
-        self.put("entry.calls += 1")
-        if traced.written_states:
-            written = [traced.states[n] for n in traced.written_states if not isinstance(traced.states[n], Home)]
+        self.put("bound.calls += 1")
+        if any(state.is_written for state in self.plan.states):
+            written = [state.memory for state in self.plan.states if state.is_written and type(state.memory) is not Home]
             self.put(f"for t in {self.constant('written', written)}: t._storage.version += 1")
-        if traced.grads:
-            self.put("if not is_settled: entry.attach_gradients(args)")
+        if self.plan.gradients:
+            self.put("if not is_settled: bound.attach_gradients(args)")
 
     def results(self) -> None:
-        entry, made = self.entry, []
-        for number, spec in enumerate(entry.traced.outputs):
-            if spec.kind == "object":
-                made.append(self.constant("value", spec.value))
+        made = []
+        for position, result in enumerate(self.plan.results):
+            if isinstance(result, Fixed):
+                made.append(self.constant("value", result.value))
                 continue
-            type = entry.traced.graph.outputs[spec.index].type
-            layout = self.constant("layout", (type.dtype.storage, type.shape))
-            wrapped = f"Tensor._make(Storage(None, b{spec.index}, {layout}), {self.constant('type', type)})"
-            self.put(f"r{number} = {wrapped}")
-            if number in entry.spent:
-                spent = self.constant("spent", entry.spent[number])
-                self.put(f"r{number}._requires_grad = True; r{number}._record = {spent}")
-            elif spec.requires_grad:
-                self.put(f"r{number}._requires_grad = True")
-            made.append(f"r{number}")
-        structure = entry.traced.structure
+            assert isinstance(result, Made), f"{result} in a specialised call"
+            layout = self.constant("layout", (result.type.dtype.storage, result.type.shape))
+            storage = f"Storage(None, b{result.output}, {layout})"
+            self.put(f"r{position} = Tensor._make({storage}, {self.constant('type', result.type)})")
+            if position in self.spent:
+                spent = self.constant("spent", self.spent[position])
+                self.put(f"r{position}._requires_grad = True; r{position}._record = {spent}")
+            elif result.requires_grad:
+                self.put(f"r{position}._requires_grad = True")
+            made.append(f"r{position}")
+        structure = self.plan.result_structure
         if structure is None:
             self.put(f"return {made[0]}")
         else:
             body = "".join(f"{m}, " for m in made)
             self.put(f"return ({body})" if structure.kind is tuple else f"return [{body}]")
+
+
+__all__ = ["MISS", "FastCall", "FastCallWriter", "why_general"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from sys import getrefcount
 
 from flambeau.errors import VerificationError
@@ -46,10 +45,6 @@ class Home:
     @property
     def _type(self) -> TensorType:
         return self.grad._type
-
-    @property
-    def nbytes(self) -> int:
-        return self.grad.nbytes
 
     def is_held(self, leaves: Sequence[Tensor]) -> bool:
         """True when anybody but `leaves` could see it being written."""
@@ -87,45 +82,6 @@ class Current:
     def _type(self) -> TensorType:
         return self.grad._type
 
-    @property
-    def nbytes(self) -> int:
-        return self.grad.nbytes
-
-
-@dataclass(eq=False)
-class GradWrite:
-    """After a call `leaf.grad` is `value`: None, a tensor, what is in a Home, an argument (its leaf number), or what
-    another .grad was before (a ReadGrad)."""
-
-    leaf: Tensor
-    value: Tensor | Home | int | ReadGrad | None
-
-
-@dataclass(eq=False)
-class ReadGrad:
-    """`leaf.grad` was read when it was `grad`. state: the number of its memory among the states (-1: only looked at).
-    A gradient that is a view of other memory must stay `grad`; others may be replaced by one of the same layout."""
-
-    leaf: Tensor
-    type: TensorType | None = None          # None: there was none
-    state: int = -1
-    view: Tensor | None = None
-
-    def holds(self, pointers: Sequence[int]) -> bool | None:
-        """Whether the gradient still is where it was; None when it lies somewhere else, in the same layout."""
-        grad = self.leaf._grad
-        if grad is None or self.type is None:
-            return grad is None and self.type is None
-        if self.state < 0:
-            return True
-        if grad._type != self.type:
-            return False
-        if self.view is not None:
-            return grad is self.view or grad._storage is self.view._storage and grad._chain == self.view._chain
-        if grad._base is not None or not grad._data().flags.c_contiguous:
-            return False
-        return True if grad._storage.buffer.ptr == pointers[self.state] else None
-
 
 def home_of(leaf: Tensor) -> Home:
     """The one home of a leaf's gradients, whichever functions write them."""
@@ -148,4 +104,4 @@ def _references() -> tuple[int, int, int]:
 _homes: dict[int, tuple[weakref.ref[Tensor], Home]] = {}
 _TENSOR, _STORAGE, _ARRAY = _references()
 
-__all__ = ["Current", "GradWrite", "Home", "ReadGrad", "home_of"]
+__all__ = ["Current", "Home", "home_of"]

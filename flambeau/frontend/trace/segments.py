@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flambeau.errors import FlambeauError, UnsupportedError
 from flambeau.frontend.active import active
@@ -28,53 +28,80 @@ from flambeau.passes.graph.autodiff import backpropagate
 if TYPE_CHECKING:
     from flambeau.frontend.trace.trace import Trace
 
-Place = tuple[str, Any]
-"""Where a gradient comes from or goes to: ("out", position among the result's leaves), ("inner", number of a tensor
-between two segments), ("arg", leaf), ("state", tensor)."""
 Key = tuple[Any, ...]
 FREE_VIEWS = (ops.Broadcast, ops.Reshape, ops.Permute)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, slots=True)
+class Place:
+    """Where a gradient comes from or goes to: `what` is a position among the result's leaves ("out"), the number of a
+    tensor between two segments ("inner"), a leaf of the arguments ("arg") or a tensor from outside ("state")."""
+
+    kind: Literal["out", "inner", "arg", "state"]
+    what: Any
+
+    def __str__(self) -> str:
+        return f"captured tensor {self.what._type}" if self.kind == "state" else f"{_SPELLED[self.kind]} {self.what}"
+
+
+_SPELLED = {"out": "result", "inner": "inner", "arg": "leaf"}
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """Where a value that the backward reads is found after a call: input number `index` of its kind ("arg", "state",
-    "scalar"), or output `index` ("out"). is_checked: what operations had saved there, so it must not be changed."""
+    "scalar"), output `index` ("out"), or the memory of result `index` ("result"). is_checked: what operations had saved
+    there, so it must not be changed."""
 
-    kind: str
+    kind: Literal["arg", "state", "scalar", "out", "result"]
     index: int
     is_checked: bool = False
 
 
-@dataclass
+@dataclass(frozen=True, eq=False, slots=True)
+class Differentiated:
+    """A result of a segment: a tensor that a gradient arrives at. hook: the gradient hooks that were registered on it, as
+    a segment from the gradient that arrives to the one that takes its place; those registered later, outside, come
+    after them."""
+
+    place: Place
+    type: TensorType
+    hook: Segment | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Segment:
     """`graph` takes what `saved` names, then the cotangents of `results`, and gives those of `operands`. `error`: what
-    walking this part of the tape raises instead. `hooks`: those registered on results, each as a segment from the
-    gradient that arrives to the one that takes its place: hooks registered later, outside, come after them."""
+    walking this part of the tape raises instead. reads_saved: it reads what backward() frees."""
 
-    results: list[Place]
-    types: list[TensorType]
-    operands: list[Place] = field(default_factory=list)
-    saved: list[Saved] = field(default_factory=list)
+    results: tuple[Differentiated, ...]
+    operands: tuple[Place, ...]
+    saved: tuple[Saved, ...] = ()
     graph: Graph | None = None
     error: RuntimeError | None = None
-    hooks: dict[int, Segment] = field(default_factory=dict)         # by number of the result
-    reads_saved: bool = False               # reads what backward() frees
+    reads_saved: bool = False
+
+    def __str__(self) -> str:
+        to = ", ".join(map(str, self.operands)) or "nothing"
+        of = ", ".join(str(result.place) for result in self.results)
+        return f"from {of} to {to}" + (" can't be walked any more" if self.error is not None else "")
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Differentiable:
     """The backward half of a function whose results require grad. Segments come after those they get operands from."""
 
-    segments: list[Segment]
+    segments: tuple[Segment, ...]
     joint: Graph                            # forward and backward together, to be looked at
 
 
 def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor],
-                  shown: Mapping[int, Storage]) -> Differentiable:
+                  shown: Mapping[int, tuple[int, Storage]]) -> Differentiable:
     """Trace the backward of the results `roots` (by position) of a finished trace, and move it to graphs of its own.
     The trace's graph gets what they read as further outputs.
 
-    shells: the stand-ins of the arguments, by leaf. shown: where the outputs lie that the user gets, by output number.
+    shells: the stand-ins of the arguments, by leaf. shown: which result (its position) an output becomes, and where that
+    lies, by output number.
     Raises UnsupportedError when the backward changes something."""
     graph = trace.graph
     first = graph._next_seq
@@ -89,24 +116,23 @@ def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int
         raise UnsupportedError(f"the backward of {graph.name} (a gradient hook, or a Function's backward) changes a tensor "
                                "in place or sets .grad, which a backward() outside of it can't repeat",
                                hint="call backward() inside the compiled function")
-    joint = graph.copy() if any(w.segment.error is None for w in walked) else graph
+    parts = [part for w in walked for part in (w, *w.hooks.values()) if part.error is None]
+    joint = graph.copy() if parts else graph
     local = {node for node in graph.toposort() if node.seq >= first and node.op.name != "input"}
-    residuals: list[tuple[Segment, list[Value]]] = []
-    for w in walked:
-        if w.segment.error is None:
-            w.segment.graph, read = _cut(graph, w.seeds, w.gradients, local)
-            residuals.append((w.segment, read))
+    read_by: list[tuple[_Walked, list[Value]]] = []
+    for part in parts:
+        part.graph, read = _cut(graph, part.seeds, part.gradients, local)
+        read_by.append((part, read))
     gone = {v.node for v in graph.inputs if v.node.seq >= first and v.node.op.kind == "arg"}      # type: ignore[attr-defined]
     graph.inputs = [v for v in graph.inputs if v.node not in gone]
     graph.erase_all([*local, *gone])
     source_of = _sources(trace, shown)
-    for segment, read in residuals:
-        segment.saved = [source_of(value) for value in read]
-    hooks = {id(hook) for w in walked for hook in w.segment.hooks.values()}
-    return Differentiable([w.segment for w in walked if id(w.segment) not in hooks], joint)
+    for part, read in read_by:
+        part.saved = tuple([source_of(value) for value in read])
+    return Differentiable(tuple([w.segment() for w in walked]), joint)
 
 
-def _sources(trace: Trace, shown: Mapping[int, Storage]) -> Callable[[Value], Saved]:
+def _sources(trace: Trace, shown: Mapping[int, tuple[int, Storage]]) -> Callable[[Value], Saved]:
     """Where each forward value can be read after a call; those that would be gone become outputs. The memory of inputs
     and results serves if that is where the value was saved, for then it can be told whether it was changed since."""
     graph = trace.graph
@@ -120,9 +146,9 @@ def _sources(trace: Trace, shown: Mapping[int, Storage]) -> Callable[[Value], Sa
         elif saved_in.get(now) == {trace.storage_of[value]}:
             place_of[now] = Saved(kind, counts[kind], True)
         counts[kind] += 1
-    for index, storage in shown.items():
+    for index, (position, storage) in shown.items():
         if trace.saved_in.get(graph.outputs[index]) == {storage}:
-            place_of.setdefault(graph.outputs[index], Saved("out", index, True))
+            place_of.setdefault(graph.outputs[index], Saved("result", position, True))
 
     def source_of(value: Value) -> Saved:
         if value not in place_of:
@@ -135,11 +161,24 @@ def _sources(trace: Trace, shown: Mapping[int, Storage]) -> Callable[[Value], Sa
 
 @dataclass
 class _Walked:
-    """A segment, its cotangents and its gradients, values of the trace's graph."""
+    """A segment in the making: its cotangents and its gradients are values of the trace's graph, `hooks` are those of
+    its results by number."""
 
-    segment: Segment
+    places: list[tuple[Place, TensorType]]
+    operands: list[Place]
     seeds: list[Value] = field(default_factory=list)
     gradients: list[Value] = field(default_factory=list)
+    hooks: dict[int, _Walked] = field(default_factory=dict)
+    error: RuntimeError | None = None
+    reads_saved: bool = False
+    graph: Graph | None = None
+    saved: tuple[Saved, ...] = ()
+
+    def segment(self) -> Segment:
+        """As calls see it."""
+        results = [Differentiated(place, type, self.hooks[n].segment() if n in self.hooks else None)
+                   for n, (place, type) in enumerate(self.places)]
+        return Segment(tuple(results), tuple(self.operands), self.saved, self.graph, self.error, self.reads_saved)
 
 
 class _Cutter:
@@ -152,7 +191,7 @@ class _Cutter:
             up_to_date(root)
         self.order = tape_of(list(roots.values()))
         self.reach = _reach(list(roots.values()), self.order)
-        self.place_of: dict[Key, Place] = {key_of(root): ("out", position) for position, root in roots.items()}
+        self.place_of: dict[Key, Place] = {key_of(root): Place("out", position) for position, root in roots.items()}
         self.entries: dict[int, dict[Key, TensorType]] = defaultdict(dict)     # by reach: where gradients come in
         for root in roots.values():
             if root._record is not None:
@@ -162,55 +201,50 @@ class _Cutter:
                 reach = self.reach[id(t._record)]
                 if reach != self.reach[id(record)]:
                     self.entries[reach].setdefault(key_of(t), t._type)
-                    self.place_of.setdefault(key_of(t), ("inner", len(self.place_of)))
+                    self.place_of.setdefault(key_of(t), Place("inner", len(self.place_of)))
 
     def walk(self) -> list[_Walked]:
-        """All segments, and those of hooks. What an operand is computed by reaches more results than its user does, and
+        """All segments. What an operand is computed by reaches more results than its user does, and
         comes before it."""
         records_of: dict[int, list[Record]] = defaultdict(list)
         for record in self.order:
             records_of[self.reach[id(record)]].append(record)
         order = sorted(records_of, key=int.bit_count, reverse=True)
-        return [walked for reach in order for walked in self._segment(reach, records_of[reach])]
+        return [self._segment(reach, records_of[reach]) for reach in order]
 
-    def _segment(self, reach: int, records: Sequence[Record]) -> list[_Walked]:
+    def _segment(self, reach: int, records: Sequence[Record]) -> _Walked:
         trace, entries = self.trace, self.entries[reach]
-        segment = Segment([self.place_of[key] for key in entries], list(entries.values()))
+        walked = _Walked([(self.place_of[key], type) for key, type in entries.items()], [])
         hooks_of = {(id(record), index): hooks for record in records
                     for index, hooks in (record.hooks or {}).items() if hooks}
-        hooked: list[_Walked] = []
         cotangents: dict[Key, Tensor] = {}
         builder = TensorBuilder()
         try:
             for n, (key, type) in enumerate(entries.items()):
-                if key in hooks_of and self.place_of[key][0] == "out":
-                    hooked.append(self._hooks(segment, n, hooks_of[key]))
+                if key in hooks_of and self.place_of[key].kind == "out":
+                    walked.hooks[n] = self._hooks(self.place_of[key], type, hooks_of[key])
                     key = (*key, "hooked")              # where the gradient is after its hooks
                 cotangents[key] = trace.input_tensor(type, f"grad{n}")
-            seeds = [trace.value_of(ct) for ct in cotangents.values()]
+            walked.seeds = [trace.value_of(ct) for ct in cotangents.values()]
             reads = trace.saved_reads
             found = backpropagate(builder, with_hooks((), records, None, False), cotangents, builder.parts_of,
                                   lambda key: key is not None)
         except RuntimeError as error:
             if isinstance(error, FlambeauError):
                 raise
-            segment.error, segment.hooks = error.with_traceback(None), {}
-            segment.operands = list(self._starts(records).values())
-            return [_Walked(segment)]
-        segment.reads_saved = trace.saved_reads > reads
-        gradients = []
+            return _Walked(walked.places, list(self._starts(records).values()), error=error.with_traceback(None))
+        walked.reads_saved = trace.saved_reads > reads
         for key, place in self._starts(records).items():
             if key in found:
-                segment.operands.append(place)
-                gradients.append(trace.value_of(found[key]))
-        return [_Walked(segment, seeds, gradients), *hooked]
+                walked.operands.append(place)
+                walked.gradients.append(trace.value_of(found[key]))
+        return walked
 
-    def _hooks(self, segment: Segment, number: int, hooks: dict[int, Hook]) -> _Walked:
+    def _hooks(self, place: Place, type: TensorType, hooks: dict[int, Hook]) -> _Walked:
         """The hooks of a segment's result as a segment of their own."""
-        gradient = self.trace.input_tensor(segment.types[number], "grad")
-        place = segment.results[number]
-        made = segment.hooks[number] = Segment([place], [segment.types[number]], [place])
-        return _Walked(made, [self.trace.value_of(gradient)], [self.trace.value_of(run_hooks(hooks, gradient))])
+        gradient = self.trace.input_tensor(type, "grad")
+        return _Walked([(place, type)], [place], [self.trace.value_of(gradient)],
+                       [self.trace.value_of(run_hooks(hooks, gradient))])
 
     def _recorded(self, record: Record) -> Iterable[Tensor]:
         """The operands that this trace computed."""
@@ -227,11 +261,11 @@ class _Cutter:
                 if id(t._record) not in inside:
                     found[key] = self.place_of[key]
             elif id(start) in self.leaf_of:
-                found[key] = ("arg", self.leaf_of[id(start)])
+                found[key] = Place("arg", self.leaf_of[id(start)])
             elif t._record is not None:
-                found[key] = ("state", computed.get(key, t))
+                found[key] = Place("state", computed.get(key, t))
             elif start._storage.trace is None:
-                found[key] = ("state", start)
+                found[key] = Place("state", start)
             elif key in self.place_of:                          # a leaf made inside, and returned
                 found[key] = self.place_of[key]
         return found
@@ -285,4 +319,4 @@ def _is_part_of_input(value: Value) -> bool:
     return is_slice and value.node.op.name == "input"
 
 
-__all__ = ["Differentiable", "Place", "Saved", "Segment", "differentiate"]
+__all__ = ["Differentiable", "Differentiated", "Place", "Saved", "Segment", "differentiate"]

@@ -9,18 +9,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.scalars import Scalar, is_runtime_number, plain
-from flambeau.frontend.tape.autograd import Record, grad_mode, origin_of
-from flambeau.frontend.tape.dispatch import is_watched, up_to_date
+from flambeau.frontend.tape.autograd import Record, origin_of
+from flambeau.frontend.tape.dispatch import is_watched
 from flambeau.frontend.tape.writes import through_views
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import is_row_major, strides_of
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.guards.values import is_same
 from flambeau.frontend.trace.guards.watch import Watch
+from flambeau.frontend.trace.outside import Captured, Outside, ScalarInput, hook_keys
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
@@ -29,56 +30,6 @@ from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
 
 SCALAR_TYPE = TensorType((), dt.f64)
-
-
-@dataclass
-class Captured:
-    """A tensor from outside: `tensor` owns the storage's layout, `input` is its value when the graph starts."""
-
-    tensor: Tensor
-    input: Value
-
-
-class Outside:
-    """A tensor from outside as it was when the trace met it: memory, type and tape."""
-
-    __slots__ = ("chain", "hooks", "record", "requires_grad", "storage", "tensor", "type")
-
-    def __init__(self, t: Tensor):
-        self.tensor, self.storage, self.type, self.chain = t, t._storage, t._type, t._chain
-        self.requires_grad, self.record, self.hooks = t._requires_grad, (t._record, t._index, t._history), _hooks_of(t)
-
-    def is_same_kind(self) -> bool:
-        """True unless its type, its place in its storage, or what autograd does with it changed."""
-        t = self.tensor
-        if grad_mode.enabled:
-            up_to_date(t)
-        return (t._requires_grad is self.requires_grad and (t._type is self.type or t._type == self.type)
-                and t._chain == self.chain and _hooks_of(t) == self.hooks)
-
-    def restore_tape(self, trace: Trace) -> bool:
-        """Take back what the trace did to the tape of this tensor; True if there was something."""
-        t = self.tensor
-        if t._record is None or t._record.tracer is not trace:
-            return False
-        t._requires_grad, (t._record, t._index, t._history) = self.requires_grad, self.record
-        return True
-
-
-def _hooks_of(t: Tensor) -> tuple[int, ...]:
-    of_result = None if t._record is None or t._record.hooks is None else t._record.hooks.get(t._index)
-    return (*(t._hooks or ()), *(of_result or ()))
-
-
-@dataclass
-class ScalarInput:
-    """A runtime number: where it is read at each call. owner None: argument leaf number `key`."""
-
-    owner: dict[str, Any] | None
-    key: Any
-    input: Value
-    value: float | int
-    guarded: bool = False
 
 
 class Trace:
@@ -90,8 +41,8 @@ class Trace:
         self.watch = watch
         self.closed = False
         self.captured: dict[Storage, Captured] = {}
-        self.scalars: dict[Any, ScalarInput] = {}
-        self.read_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._scalars: dict[Any, ScalarInput] = {}
+        self._read_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._current: dict[Storage, Value] = {}
         self._versions: dict[Storage, int] = {}
         self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
@@ -100,9 +51,9 @@ class Trace:
         self.hooks_of_argument: dict[int, tuple[Tensor, tuple[int, ...]]] = {}
         self.made: dict[int, Tensor] = {}               # tensors made here over memory from outside, by id
         self._strides: dict[Storage, tuple[int, ...]] = {}
-        self.asked_strides: set[Storage] = set()        # where the function depends on how a tensor lies in memory
-        self.added_grads: set[int] = set()              # arguments whose .grad was added to, whatever it was
-        self.unset_grads: set[int] = set()              # arguments whose .grad must be None at the start
+        self._asked_strides: set[Storage] = set()        # where the function depends on how a tensor lies in memory
+        self._added_grads: set[int] = set()              # arguments whose .grad was added to, whatever it was
+        self._unset_grads: set[int] = set()              # arguments whose .grad must be None at the start
         self._views: dict[tuple[Storage, tuple[Op, ...]], tuple[Value, Value]] = {}
         self._grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._scalar_of: dict[Any, Scalar] = {}
@@ -112,6 +63,7 @@ class Trace:
         self.saved_in: dict[Value, set[Storage]] = {}       # where values lie that were read as an operation had saved them
         self.read_live: set[Value] = set()      # values of tensors from outside that were read as they are
         self.storage_of: dict[Value, Storage] = {}          # of each input
+        self._input_of: dict[Storage, Value] = {}           # of each argument
         self.failure: Exception | None = None           # the first error of this trace, whoever caught it
         self.autodiff_mark = 0          # how many nodes there were when the last backward had been traced
 
@@ -173,26 +125,26 @@ class Trace:
             self.meet(t)
         t = origin_of(t)
         if id(t) in self._grads:
-            if id(t) in self.added_grads and not adding:
+            if id(t) in self._added_grads and not adding:
                 self._expect_no_grad(t)
             return self._grads[id(t)][1]
         if id(t) in self.argument_of:
             if adding:
-                self.added_grads.add(id(t))
+                self._added_grads.add(id(t))
             else:
                 self._expect_no_grad(t)
             return None
         if t._storage.trace is None:
-            self.read_grads.setdefault(id(t), (t, t._grad))
+            self._read_grads.setdefault(id(t), (t, t._grad))
         return t._grad
 
     def set_grad(self, t: Tensor, grad: Tensor | None, adding: bool = False) -> None:
         if not adding:
             self.meet(t)
         t = origin_of(t)
-        if not adding and id(t) in self.added_grads:
+        if not adding and id(t) in self._added_grads:
             self._expect_no_grad(t)         # else the old gradient was added to, before it is replaced
-            self.added_grads.discard(id(t))
+            self._added_grads.discard(id(t))
         self._grads[id(t)] = (t, grad)
 
     def check_leaf(self, t: Tensor, what: str) -> None:
@@ -207,7 +159,7 @@ class Trace:
             raise UnsupportedError(".grad of an argument was read, which has one from before the call",
                                    where=describe(user_location()),
                                    hint="set it to None before the call, or capture the tensor instead of passing it")
-        self.unset_grads.add(id(t))
+        self._unset_grads.add(id(t))
 
     def grads(self) -> list[tuple[Tensor, Tensor | None]]:
         """(tensor, its .grad at the end) for every tensor whose .grad was set."""
@@ -265,12 +217,12 @@ class Trace:
         if t._storage.trace is None and id(t) not in self.outside and id(t) not in self.made:
             met = origin_of(t)
             if met._saved_version == -1:
-                self.outside.setdefault(id(met), Outside(met))
+                self.outside.setdefault(id(met), Outside.of(met))
 
     def hooks_changed(self) -> bool:
         """True when gradient hooks of tensors from outside are others than before."""
-        return (any(_hooks_of(o.tensor) != o.hooks for o in self.outside.values())
-                or any(_hooks_of(t) != hooks for t, hooks in self.hooks_of_argument.values()))
+        return (any(hook_keys(o.tensor) != o.hooks for o in self.outside.values())
+                or any(hook_keys(t) != hooks for t, hooks in self.hooks_of_argument.values()))
 
     def _capture(self, base: Tensor) -> Value:
         label = self.name_of.get(id(base)) or f"captured{len(self.captured)}"
@@ -288,17 +240,22 @@ class Trace:
         """What t holds now, in a storage of its own."""
         return self._shell(self.value_of(t), user_location())
 
-    def capture(self, tensor: Tensor) -> Value:
-        """The state input of a concrete tensor that owns its storage."""
-        if tensor._storage not in self.captured:
-            self._capture(tensor)
-        return self.captured[tensor._storage].input
+    def capture_gradient(self, leaf: Tensor, grad: Tensor) -> Tensor:
+        """What stands for memory that `grad`, the new gradient of a leaf, is written to: a state."""
+        memory = Tensor._make(Storage(), grad._type)
+        label = self.name_of.get(id(leaf))
+        self.name_of[id(memory)] = f"{label}.grad" if label else "grad"
+        value = self.value_of(grad)
+        self._capture(memory)
+        self._current[memory._storage] = value
+        return memory
 
     def argument(self, like: Tensor, label: str) -> Tensor:
         """A traced stand-in for a tensor argument."""
         value = self.graph.add_input(like._type, label, "arg")
         shell = self._shell(value, None, like.__class__)
         self.storage_of[value] = shell._storage
+        self._input_of[shell._storage] = value
         self.stand_ins[id(shell)] = shell
         shell._requires_grad = like._requires_grad
         if hasattr(like, "__dict__"):
@@ -306,7 +263,7 @@ class Trace:
         if like._record is None:
             shell._origin = like            # its gradients and hooks are this leaf's
         self.argument_of[id(origin_of(shell))] = like
-        self.hooks_of_argument[id(like)] = like, _hooks_of(like)
+        self.hooks_of_argument[id(like)] = like, hook_keys(like)
         strides = strides_of(like)
         if not is_row_major(like._type.static_shape, strides):
             self._strides[shell._storage] = strides
@@ -322,19 +279,10 @@ class Trace:
         """A new traced argument of the given type."""
         return self._shell(self.graph.add_input(type, label, "arg"), None)
 
-    @property
-    def has_writes(self) -> bool:
-        """True when something was changed in place."""
-        return bool(self._versions)
-
     def strides_in(self, storage: Storage) -> tuple[int, ...] | None:
         """How an argument that is not contiguous lies in memory; None for other storages."""
-        self.asked_strides.add(storage)
+        self._asked_strides.add(storage)
         return self._strides.get(storage)
-
-    def is_row_major(self, storage: Storage) -> bool:
-        """True for all but arguments that lie in memory in another order."""
-        return storage not in self._strides
 
     def record_of(self, t: Tensor) -> Record | None:
         """The operation that made this tensor, outside or in here."""
@@ -350,17 +298,77 @@ class Trace:
         like = self.argument_of.get(id(t), t)
         return t._record is None and like._record is None
 
-    def current_value(self, storage: Storage) -> Value:
-        return self._current[storage]
-
-    def set_value(self, tensor: Tensor, value: Value) -> None:
-        """From now on the storage that `tensor` owns holds `value`."""
-        self._current[tensor._storage] = value
-
     def _shell(self, value: Value, loc: Location | None, cls: type[Tensor] | None = None) -> Tensor:
         storage = Storage(trace=self, origin=loc)       # type: ignore[arg-type]
         self._current[storage] = value
         return Tensor._make(storage, value.type, cls=cls)
+
+    # -- what the function did --------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """An error of the trace stays one, also if user code caught it."""
+        if self.failure is not None:
+            raise self.failure
+
+    def close(self) -> None:
+        """Nothing is traced any more: tensors from outside get back the tape they had."""
+        self.closed = True
+        for outside in self.outside.values():
+            if outside.is_on_tape_of(self):
+                outside.restore_tape()
+
+    def has_met(self, t: Tensor) -> bool:
+        """True for a tensor from outside that an op was applied to."""
+        return id(t) in self.outside
+
+    def extends_tapes(self) -> bool:
+        """True when a tensor from outside is on the tape of this trace."""
+        return any(outside.is_on_tape_of(self) for outside in self.outside.values())
+
+    def flags(self) -> list[tuple[Tensor, bool]]:
+        """(tensor from outside, its requires_grad) where the function changed that."""
+        return [(o.tensor, o.tensor._requires_grad) for o in self.outside.values()
+                if o.tensor._requires_grad is not o.requires_grad and not o.is_on_tape_of(self)]
+
+    def numbers(self) -> list[ScalarInput]:
+        """The runtime numbers, in the order of the graph's inputs."""
+        return list(self._scalars.values())
+
+    def changed_number(self) -> ScalarInput | None:
+        """A hyperparameter that the function changed."""
+        return next((s for s in self._scalars.values() if s.owner is not None and not is_same(s.value, plain(s.now()))),
+                    None)
+
+    def write_inputs(self) -> set[Value]:
+        """Fill graph.writes with every input whose storage has another value now; those inputs."""
+        inputs = [*self._input_of.items(), *[(storage, captured.input) for storage, captured in self.captured.items()]]
+        self.graph.writes.update({v: self._current[storage] for storage, v in inputs if self._current[storage] is not v})
+        return set(self.graph.writes)
+
+    def input_of(self, stand_in: Tensor) -> Value | None:
+        """The input of the graph that is an argument's memory; None for other tensors."""
+        return self._input_of.get(stand_in._storage)
+
+    def depends_on_layout(self, stand_in: Tensor) -> bool:
+        """True when the function does something else for an argument that lies in memory in another order."""
+        storage = stand_in._storage
+        return storage in self._asked_strides or bool(self._versions) and storage in self._strides
+
+    def reads_grads(self) -> list[tuple[Tensor, Tensor | None]]:
+        """(tensor from outside, the .grad that was read) in the order of reading."""
+        return list(self._read_grads.values())
+
+    def needs_no_grad(self, stand_in: Tensor) -> bool:
+        """True when the .grad of an argument must be None at the start."""
+        return id(origin_of(stand_in)) in self._unset_grads
+
+    def adds_to_grad(self, t: Tensor) -> bool:
+        """True when a gradient was added to the .grad of an argument, whatever that was."""
+        return id(t) in self._added_grads
+
+    def is_argument(self, t: Tensor) -> bool:
+        """True for what an argument is on the tape."""
+        return id(t) in self.argument_of
 
     # -- numbers ----------------------------------------------------------------------------------------------------
 
@@ -379,7 +387,7 @@ class Trace:
         known = self._scalar_of.get(source)
         if known is None:
             graph_input = self.graph.add_input(SCALAR_TYPE, label, "scalar")
-            self.scalars[source] = ScalarInput(owner, key, graph_input, value)
+            self._scalars[source] = ScalarInput(owner, key, graph_input, value)
             known = Scalar(self._shell(graph_input, None), value, isinstance(value, int), frozenset([source]),
                            self._force, stands_for=kind)
             self._scalar_of[source] = known
@@ -387,7 +395,7 @@ class Trace:
 
     def _force(self, sources: frozenset[Any]) -> None:
         for source in sources:
-            self.scalars[source].guarded = True
+            self._scalars[source].guarded = True
 
     # -- errors -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,178 @@
+"""The memory that one signature's machine code works on from call to call: captured tensors, and gradients of leaves."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.epoch import grad_epoch
+from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.call_plan import CallPlan, Found, Given
+from flambeau.frontend.trace.gradients import Home
+
+if TYPE_CHECKING:
+    from flambeau.backends import Runnable
+
+
+class Bindings:
+    """What changes between the calls of a plan. run: the native call, bound to where the states lie now (`pointers`, and
+    the ids of `storages`). epoch, reads_at, homes_at: when all but the arguments, the gradients that are read, and those
+    that are left were looked at last. calls: how often it ran. The generated call reads and writes these."""
+
+    __slots__ = ("_captured", "_homes", "_unbound", "_where", "calls", "epoch", "executable", "homes_at", "plan",
+                 "pointers", "reads_at", "run", "storages")
+
+    run: Callable[..., None]
+    executable: Runnable
+    pointers: list[int]
+    storages: set[int]
+
+    def __init__(self, plan: CallPlan, executable: Runnable):
+        self.plan, self._unbound = plan, executable
+        self._where = [outside.storage for outside in plan.outside]
+        self._homes = [(n, state.memory, state.type, [w.leaf for w in plan.gradients if w.value is state.memory])
+                       for n, state in enumerate(plan.states) if isinstance(state.memory, Home)]
+        self.epoch = self.reads_at = self.homes_at = -1     # the first call looks at everything: compiling took a while
+        self.calls = 0
+        self.bind()
+
+    def bind(self) -> None:
+        """Point the executable at the memory of the captured tensors."""
+        pointers = []
+        for state in self.plan.states:
+            memory = state.memory
+            if isinstance(memory, Home):
+                pointers.append(memory.pointer)
+                continue
+            if not memory._storage.array.flags.c_contiguous:
+                raise UnsupportedError(f"a captured tensor {memory._type} does not lie contiguously in memory",
+                                       hint="make it with .contiguous() before the compiled function uses it")
+            if state.is_written:
+                check_writable(memory if isinstance(memory, Tensor) else memory.grad, "a captured tensor")
+            pointers.append(memory._storage.buffer.ptr)
+        self._captured = [s.memory._storage for s in self.plan.states if isinstance(s.memory, Tensor)]     # kept alive
+        self.storages = {id(state.memory._storage) for state in self.plan.states}
+        self.pointers = pointers
+        self.executable = self._unbound.bind_states(pointers) if pointers else self._unbound
+        self.run = self.executable.fast_call
+
+    # -- captured tensors -------------------------------------------------------------------------------------------
+
+    def outside_holds(self) -> bool:
+        """Captured tensors are what they were; those that got other memory of the same layout are bound again."""
+        moved: dict[Storage, set[Storage]] = {}
+        was_in: dict[int, Storage] = {}
+        for outside, storage in zip(self.plan.outside, self._where, strict=True):
+            if not outside.is_same_kind():
+                return False
+            moved.setdefault(storage, set()).add(outside.tensor._storage)
+            was_in[id(outside.tensor)] = storage
+        if all(now == {storage} for storage, now in moved.items()):
+            return True
+        captured = [s.memory for s in self.plan.states if isinstance(s.memory, Tensor)]
+        owner_of = {was_in.get(id(t), t._storage): t for t in captured}
+        for storage, now in moved.items():
+            if now != {storage} and (len(now) > 1 or not _is_plain(owner_of.get(storage))):
+                return False
+        self._where = [outside.tensor._storage for outside in self.plan.outside]
+        self.bind()
+        return True
+
+    def moved(self) -> str | None:
+        """The first captured tensor that isn't what or where it was, in words."""
+        for outside, storage in zip(self.plan.outside, self._where, strict=True):
+            if outside.tensor._requires_grad is not outside.requires_grad:
+                return f"requires_grad of a captured tensor {outside.type} changed"
+            if not outside.is_same_kind() or outside.tensor._storage is not storage:
+                return f"a captured tensor {outside.type} is {outside.tensor._type} now, or other memory"
+        return None
+
+    def writes(self, storage: Storage) -> bool:
+        """True for the memory of a state that is changed in place."""
+        return any(state.is_written and state.memory._storage is storage for state in self.plan.states)
+
+    # -- gradients --------------------------------------------------------------------------------------------------
+
+    def gradients_hold(self) -> bool:
+        """.grad is None where it was, and another gradient than last time is bound."""
+        if self.reads_at == grad_epoch.value:
+            return True
+        found = [read.holds(self.pointers) for read in self.plan.reads]
+        if False in found or None in found and not self._rebind_gradients():
+            return False
+        self.reads_at = grad_epoch.value
+        return True
+
+    def _rebind_gradients(self) -> bool:
+        """Gradients that were one tensor are one still, those that were not are not, and no other state is one."""
+        pointer_of: dict[int, int] = {}
+        for read in self.plan.reads:
+            if read.state is not None and read.view is None and read.leaf._grad is not None:
+                now = read.leaf._grad._storage.buffer.ptr
+                if pointer_of.setdefault(read.state, now) != now:
+                    return False
+        homes = {n for n, *_ in self._homes}
+        taken = {p for n, p in enumerate(self.pointers) if n not in pointer_of and n not in homes}
+        if len({*pointer_of.values()}) < len(pointer_of) or not taken.isdisjoint(pointer_of.values()):
+            return False
+        self.bind()
+        return True
+
+    def ready_gradients(self) -> None:
+        """Before a call: gradients that it leaves get other memory where somebody holds what they had."""
+        read = {id(r.leaf._grad._storage) for r in self.plan.reads if r.state is not None and r.leaf._grad is not None}
+        is_moved = False
+        for number, home, type, leaves in self._homes:
+            if home.is_held(leaves) or home.grad._type is not type and home.grad._type != type or \
+                    read and id(home._storage) in read:
+                home.renew(type)
+            is_moved = is_moved or home.pointer != self.pointers[number]
+        if is_moved:
+            self.bind()
+
+    def attach_gradients(self, leaves: Sequence[Any], found: Sequence[Tensor | None] = ()) -> None:
+        """After a call: every `.grad` is what the function left there. found: what each `.grad` that it read was."""
+        for change in self.plan.gradients:
+            value: Any = change.value
+            if type(value) is Home:
+                value = value.grad
+            elif type(value) is Found:
+                value = found[value.read]
+            elif type(value) is Given:
+                value = leaves[value.leaf]
+            if change.leaf._grad is not value:
+                change.leaf._grad = value
+                grad_epoch.bump()
+        self.homes_at = grad_epoch.value
+
+
+def check_writable(tensor: Tensor, name: str) -> None:
+    """Raise UnsupportedError for memory that a call must not write to."""
+    if not tensor._data().flags.writeable:
+        raise UnsupportedError(f"{name} is changed in place, but its elements share memory (made by expand), or its "
+                               "memory is read-only", hint="clone() it first")
+
+
+def memory_of(tensor: Tensor) -> tuple[int, np.ndarray | None]:
+    """(address of a contiguous argument, the copy made for it if it was not contiguous)."""
+    if tensor._base is None and tensor._storage.pointer:
+        return tensor._storage.pointer, None
+    array = tensor._data()
+    if array.flags.c_contiguous:
+        if tensor._base is None:
+            return tensor._storage.buffer.ptr, None
+        return int(array.__array_interface__["data"][0]), None
+    copy = np.ascontiguousarray(array)
+    return int(copy.__array_interface__["data"][0]), copy
+
+
+def _is_plain(tensor: Tensor | None) -> bool:
+    """True when a state owns the memory it has now, and that is contiguous."""
+    return (tensor is not None and tensor._base is None and tensor._storage.array.shape == tensor._type.shape
+            and bool(tensor._storage.array.flags.c_contiguous))
+
+
+__all__ = ["Bindings", "check_writable", "memory_of"]

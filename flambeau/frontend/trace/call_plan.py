@@ -1,0 +1,343 @@
+"""What passes from a trace to its calls: one frozen plan of how Python ties to the graph.
+
+A call checks that everything is as the plan says, gives the machine code the memory of arguments and states, the
+numbers and new memory for the outputs, repeats what the function did to Python, and makes the results. The plan holds
+one record for each leaf of the arguments, input, result and effect, in the order of the graph. `print(plan)` shows it.
+"""
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from flambeau.frontend.pytree import Structure
+from flambeau.frontend.tensor.strides import Strides
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.gradients import Current, Home
+from flambeau.frontend.trace.guards.heap import Heap
+from flambeau.frontend.trace.outside import Outside
+from flambeau.frontend.trace.segments import Segment
+from flambeau.ir.dtypes import DType
+from flambeau.ir.graph import Graph
+from flambeau.ir.types import TensorType
+
+# -- what goes in -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Leaf:
+    """What a leaf of the arguments must be: a "tensor" of class `cls`, type `expected` and that place on the tape, a
+    "number" of class `expected`, a "value" equal to `expected`, or the "object" `expected`. repeats: the earlier leaf
+    that is the same tensor."""
+
+    name: str
+    kind: Literal["tensor", "number", "value", "object"]
+    cls: type[Any]
+    expected: Any
+    requires_grad: bool = False
+    is_tape_leaf: bool = True
+    repeats: int | None = None
+
+    def __str__(self) -> str:
+        if self.repeats is not None:
+            return f"{self.name} is leaf {self.repeats} again"
+        match self.kind:
+            case "tensor":
+                tape = "" if not self.requires_grad else ", requires grad" if self.is_tape_leaf else ", computed"
+                return f"{self.name} is a {self.cls.__name__} {self.expected}{tape}"
+            case "number":
+                return f"{self.name} is any {self.expected.__name__}"
+            case "value":
+                return f"{self.name} is {self.expected!r}"
+            case _:
+                return f"{self.name} is one {self.cls.__name__}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftGradient:
+    """What the .grad of an argument becomes: an output (None: nothing), or is that added to what is there."""
+
+    output: int | None
+    is_added: bool
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Argument:
+    """A tensor among the arguments, an input of the graph. Where the trace depends on them: strides, as it must lie in
+    memory; hooks, its gradient hooks; has_no_grad, its .grad must be None; on_tape, the captured tensor it must be (by
+    id), 1 for any that was computed and 0 for any other."""
+
+    leaf: int
+    is_written: bool
+    strides: Strides | None
+    hooks: tuple[Any, ...] | None
+    has_no_grad: bool
+    on_tape: int | None
+    gradient: LeftGradient | None
+
+    @property
+    def is_particular(self) -> bool:
+        """True when more than its leaf says must hold."""
+        return self.has_no_grad or any(fact is not None for fact in (self.strides, self.hooks, self.on_tape))
+
+    def __str__(self) -> str:
+        facts = ["written" if self.is_written else "", f"strides {self.strides}" if self.strides else "",
+                 ".grad is None" if self.has_no_grad else "", "these gradient hooks" if self.hooks else ""]
+        if self.gradient is not None:
+            given = "None" if self.gradient.output is None else f"output {self.gradient.output}"
+            facts.append(f".grad gets {given}{' added' if self.gradient.is_added else ''}")
+        return ", ".join([f"leaf {self.leaf}", *filter(None, facts)])
+
+
+def hooks_of(leaf: Tensor) -> tuple[Any, ...]:
+    """The gradient hooks of a leaf, in order."""
+    return tuple((leaf._hooks or {}).values())
+
+
+def place_on_tape(leaf: Tensor, outside: Container[int]) -> int:
+    """What `Argument.on_tape` tells apart. outside: the captured tensors, by id."""
+    return id(leaf) if id(leaf) in outside else int(leaf._record is not None)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Number:
+    """A runtime number, an input of the graph: leaf `key`, or `owner[key]`. is_guarded: it must be `value`."""
+
+    owner: dict[str, Any] | None
+    key: Any
+    value: float | int
+    is_guarded: bool
+
+    def read(self, leaves: Sequence[Any]) -> Any:
+        """What it is at a call."""
+        return leaves[self.key] if self.owner is None else self.owner[self.key]
+
+    def __str__(self) -> str:
+        return (f"leaf {self.key}" if self.owner is None else f"{self.key!r} of a dict") + \
+            (f", must be {self.value!r}" if self.is_guarded else "")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class State:
+    """A captured tensor, an input of the graph: one whose memory is its own, or the gradient of a leaf."""
+
+    memory: Tensor | Home | Current
+    type: TensorType
+    is_written: bool
+
+    def __str__(self) -> str:
+        what = {Home: "a new gradient", Current: "the gradient that is there"}.get(type(self.memory), "a captured tensor")
+        return f"{what} {self.type}{', written' if self.is_written else ''}"
+
+
+# -- what comes out -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new tensor over an output, which retains its gradient or has one already (another output)."""
+
+    output: int
+    type: TensorType
+    requires_grad: bool
+    retains_grad: bool
+    gradient: int | None
+
+    def __str__(self) -> str:
+        facts = ["requires grad" if self.requires_grad else "", "retains its gradient" if self.retains_grad else "",
+                 "" if self.gradient is None else f".grad is output {self.gradient}"]
+        return ", ".join([f"a new tensor {self.type} over output {self.output}", *filter(None, facts)])
+
+
+@dataclass(frozen=True, slots=True)
+class MadeNumber:
+    """A Python number out of an output."""
+
+    output: int
+    type: TensorType
+    is_integer: bool
+
+    def __str__(self) -> str:
+        return f"the number in output {self.output}, {'an int' if self.is_integer else 'a float'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The caller's leaf itself."""
+
+    leaf: int
+
+    def __str__(self) -> str:
+        return f"leaf {self.leaf}"
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """An earlier part of the result, by its position."""
+
+    position: int
+
+    def __str__(self) -> str:
+        return f"result {self.position} again"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a .grad that was read was before the call: number `read` of `CallPlan.reads`."""
+
+    read: int
+
+    def __str__(self) -> str:
+        return f".grad {self.read} of those that are read, as it was"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class GradientOf:
+    """The .grad that the call leaves on a captured tensor."""
+
+    leaf: Tensor
+
+    def __str__(self) -> str:
+        return f".grad of a captured tensor {self.leaf._type}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentGradient:
+    """The .grad that the call leaves on an argument."""
+
+    leaf: int
+
+    def __str__(self) -> str:
+        return f".grad of leaf {self.leaf}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fixed:
+    """Always this object."""
+
+    value: Any
+
+    def __str__(self) -> str:
+        return f"always one {type(self.value).__name__}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Copied:
+    """A copy of this container of values, each time."""
+
+    value: Any
+
+    def __str__(self) -> str:
+        return f"a copy of one {type(self.value).__name__}"
+
+
+Result = Made | MadeNumber | Given | Again | Found | GradientOf | ArgumentGradient | Fixed | Copied
+
+# -- what is done to Python ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class GradientRead:
+    """`leaf.grad` was read when it was of `type` (None: there was none). state: the number of its memory among the
+    states (None: only looked at). A gradient that is a view of other memory must stay `view`; others may be replaced
+    by one of the same layout."""
+
+    leaf: Tensor
+    type: TensorType | None
+    state: int | None
+    view: Tensor | None
+
+    def __str__(self) -> str:
+        return f".grad of a captured tensor {self.leaf._type} is " + ("None" if self.type is None else str(self.type))
+
+    def holds(self, pointers: Sequence[int]) -> bool | None:
+        """Whether the gradient still is where it was; None when it lies somewhere else, in the same layout."""
+        grad = self.leaf._grad
+        if grad is None or self.type is None:
+            return grad is None and self.type is None
+        if self.state is None:
+            return True
+        if grad._type != self.type:
+            return False
+        if self.view is not None:
+            return grad is self.view or grad._storage is self.view._storage and grad._chain == self.view._chain
+        if grad._base is not None or not grad._data().flags.c_contiguous:
+            return False
+        return True if grad._storage.buffer.ptr == pointers[self.state] else None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class GradientWrite:
+    """After a call `leaf.grad` is `value`: None, a tensor, what is in a Home, an argument, or what another was before."""
+
+    leaf: Tensor
+    value: Tensor | Home | Given | Found | None
+
+    def __str__(self) -> str:
+        value = {Tensor: "a captured tensor", Home: "its new gradient"}.get(type(self.value), str(self.value))
+        return f".grad of a captured tensor {self.leaf._type} becomes {value}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Flag:
+    """After a call this tensor from outside requires grad, or does not."""
+
+    tensor: Tensor
+    requires_grad: bool
+
+    def __str__(self) -> str:
+        return f"requires_grad of a captured tensor {self.tensor._type} becomes {self.requires_grad}"
+
+
+@dataclass(frozen=True, eq=False)
+class CallPlan:
+    """How Python ties to the graph of one signature."""
+
+    name: str
+    # when it applies
+    structure: Structure | None             # of (args, kwargs)
+    leaves: tuple[Leaf, ...]
+    distinct: tuple[tuple[int, ...], ...]   # leaves of one type that must be different tensors
+    grad_enabled: bool
+    default_dtype: DType
+    num_threads: int | None                 # where the function asks for it
+    outside: tuple[Outside, ...]            # every tensor from outside, gradients aside
+    heap: Heap                              # the Python state that the trace depends on
+    # inputs and outputs of the graph
+    arguments: tuple[Argument, ...]
+    states: tuple[State, ...]
+    numbers: tuple[Number, ...]
+    outputs: tuple[TensorType, ...]
+    # what a call does to Python, and gives
+    reads: tuple[GradientRead, ...]
+    gradients: tuple[GradientWrite, ...]
+    flags: tuple[Flag, ...]
+    results: tuple[Result, ...]
+    result_structure: Structure | None
+    segments: tuple[Segment, ...]           # of the backward of results that require grad
+
+    @cached_property
+    def writes_in_place(self) -> bool:
+        """True when a call changes arguments or captured tensors."""
+        return any(a.is_written for a in self.arguments) or any(s.is_written for s in self.states)
+
+    def __str__(self) -> str:
+        """One record a line."""
+        lines = [f"call of {self.name}, grad mode {'on' if self.grad_enabled else 'off'}:"]
+        effects = (*self.gradients, *self.flags)
+        for title, records in (("leaf", self.leaves), ("argument", self.arguments), ("state", self.states),
+                               ("number", self.numbers), ("output", self.outputs), ("read", self.reads),
+                               ("effect", effects), ("result", self.results), ("backward", self.segments)):
+            lines += [f"  {title} {number}: {record}" for number, record in enumerate(records)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """What tracing gives: the graph for the compiler, the plan for the calls, and the graph up to and with the
+    derivatives, to be looked at."""
+
+    graph: Graph
+    plan: CallPlan
+    autodiff: Graph | None = None
