@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import ast
+import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +181,37 @@ def test_code_for_it_is_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     compile_graph(parse(GRAPH), backend="interpret")
 
 
+AROUND = [
+    lambda a, b: reversal(a)[0], lambda a, b: reversal(a.t())[0].t(), lambda a, b: reversal(a)[1].float() + b,
+    lambda a, b: fb.tanh(a), lambda a, b: a.t(), lambda a, b: a @ b, lambda a, b: a - b.sum(-1, keepdim=True),
+    lambda a, b: a * b, lambda a, b: reversal(a[1:])[0].sum(0) + b, lambda a, b: reversal(fb.cat([a, b]))[0][:4],
+    lambda a, b: reversal(fb.ones(4, 4))[0] + a, lambda a, b: fb.relu(reversal(a.reshape(2, 8))[0]).reshape(4, 4),
+    lambda a, b: reversal(a.expand(3, 4, 4))[0].sum(0) + b,
+]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_programs_around_it_agree(seed: int) -> None:
+    """Reversals between views, sums, products and updates of state: verified, interpreted and compiled alike."""
+    def program(x: fb.Tensor, w: fb.Tensor, state: fb.Tensor) -> tuple[fb.Tensor, ...]:
+        rng, values = random.Random(seed), [x, w]
+        for _ in range(10):
+            values.append(rng.choice(AROUND)(rng.choice(values), rng.choice(values)))
+        state.copy_(reversal(state)[0] + values[-1].mean())
+        return values[-1], reversal(values[-2])[1], values[-3]
+
+    fb.manual_seed(seed)
+    x, w = fb.randn(4, 4), fb.randn(4, 4)
+    results = []
+    for options in (None, {}, {"verify": True}, {"backend": "interpret"}):
+        state = fb.ones(3, 4)
+        f = program if options is None else fb.compile(program, **options)          # type: ignore[arg-type]
+        results.append([t.numpy() for t in (*f(x, w, state), *f(w, x, state), state)])
+    for found in results[1:]:
+        for a, b in zip(found, results[0], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * max(1.0, float(np.abs(b).max(initial=0.0))))
+
+
 # -- those there are --------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +225,16 @@ def test_ops_name_kinds_that_exist() -> None:
     for name, op in OPS.items():
         kind = op.kernel_kind if not isinstance(op, type) else getattr(op, "kernel_kind", None)
         assert not isinstance(kind, str) or kind_named(kind).name == kind, name
+
+
+@pytest.mark.parametrize("first", ["import flambeau as fb\nparse = fb.ir.parse_kernel",
+                                   "from flambeau.ir import parse_kernel as parse",
+                                   "from flambeau.ir.kernel.parser import parse_kernel as parse"])
+def test_kernels_are_read_with_the_ir_alone(first: str) -> None:
+    text = "loop @a {\n  out y: f32[1]\n  stage () {\n    %0 = const 1.0 : f32\n    store %0 to y[0]\n  }\n}\n"
+    code = f"{first}\nprint(parse({text!r}).keyword)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    assert ran.stdout == "loop\n", ran.stderr
 
 
 def test_unknown_kinds_and_keywords_are_errors_that_name_the_known() -> None:
