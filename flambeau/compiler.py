@@ -9,13 +9,14 @@ import itertools
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from flambeau import config
 from flambeau.backends import (
+    Artifact,
     Backend,
     BuiltKernel,
     Runnable,
@@ -74,6 +75,8 @@ class Compiled:
     new_kernels: int                        # compiled now; the others were known from before
     launch_calls: list[int]                 # which call each launch belongs to
     passes: tuple[Pass, ...]                # what was run
+    backend: Backend
+    target: Any                             # what it compiled for
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -90,15 +93,15 @@ class Compiled:
             case "kernels":
                 return "\n".join(print_kernel(kernel) for kernel in self.kernels)
             case _ if level in self.code_levels:
-                distinct = {b.phases[0].symbol: b for b in self.built}
-                return "\n".join(b.inspect[level]() for b in distinct.values())
+                distinct = {b.phases[0].symbol: b.kernel for b in self.built}
+                return "\n".join(self.backend.text(kernel, self.target, level) for kernel in distinct.values())
             case _:
                 return self.after(level)
 
     @property
     def code_levels(self) -> list[str]:
         """What the backend can show below "kernels": "llvm" and "asm" on the CPU."""
-        return list(dict.fromkeys(level for b in self.built for level in b.inspect))
+        return list(self.backend.levels) if self.built else []
 
     def after(self, name: str) -> str:
         """The graph after the pass called `name`, the passes run again on a copy. Raises ValueError if there is none."""
@@ -151,7 +154,7 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     laps.end("load")
 
     compiled = Compiled(graph, fused, memory, built, program, executable, report, CompileTimes(**laps.seconds),
-                        new_kernels, launch_calls, chosen)
+                        new_kernels, launch_calls, chosen, backend, target)
     if dump_dir is not None:
         _dump_kernels(compiled, dump_dir, len(report.records) + 1)
     return compiled
@@ -177,11 +180,11 @@ def _build(calls: Sequence[Call], backend: Backend, target: Any) -> tuple[list[B
     if missing:
         for key, made in zip(missing, backend.build(list(missing.values()), target), strict=True):
             known.setdefault(key, made)
-    return [replace(known[key], kernel=call.kernel) for key, call in zip(keys, calls, strict=True)], len(missing)
+    return [BuiltKernel(call.kernel, known[key]) for key, call in zip(keys, calls, strict=True)], len(missing)
 
 
 # what each backend built, by kernel and target; it goes when the backend goes
-_built: WeakKeyDictionary[Backend, dict[tuple[str, Any], BuiltKernel]] = WeakKeyDictionary()
+_built: WeakKeyDictionary[Backend, dict[tuple[str, Any], Artifact]] = WeakKeyDictionary()
 
 
 class _Laps:

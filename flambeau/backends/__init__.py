@@ -5,7 +5,7 @@ from flambeau.backends.base import Backend, BuiltKernel, Runnable, whole_kernel
 from flambeau.backends.cpu import CpuBackend
 from flambeau.backends.interpret import InterpretBackend
 from flambeau.backends.registry import backend_of, backend_on, device_of, register_backend
-from flambeau.codegen.artifact import Phase
+from flambeau.codegen.artifact import Artifact, Phase
 
-__all__ = ["Backend", "BuiltKernel", "CpuBackend", "InterpretBackend", "Phase", "Runnable", "backend_of",
-           "backend_on", "device_of", "register_backend", "whole_kernel"]
+__all__ = ["Artifact", "Backend", "BuiltKernel", "CpuBackend", "InterpretBackend", "Phase", "Runnable",
+           "backend_of", "backend_on", "device_of", "register_backend", "whole_kernel"]

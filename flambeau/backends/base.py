@@ -1,17 +1,17 @@
 """What a backend is. The parts in the order in which the compiler asks for them:
 
     traced graph --passes--> fused graph --lower--> calls --prepare--> scheduled calls    what suits the device
-    kernels --build--> BuiltKernel (phases, scratch)        the compiler plans memory and links the Program
+    kernels --build--> Artifacts (code, phases, scratch)    data; the compiler plans memory and links the Program
     Program + built kernels --executable--> Runnable        what a compiled function calls at every step
 """
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flambeau.codegen.artifact import STATUS_MESSAGES, Phase
+from flambeau.codegen.artifact import STATUS_MESSAGES, Artifact, Phase
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.passes.lowering.lower import Call, finish
@@ -23,18 +23,18 @@ __all__ = ["Backend", "BuiltKernel", "Runnable", "whole_kernel"]
 
 @dataclass(frozen=True)
 class BuiltKernel:
-    """One kernel as a backend made it.
-
-    kernel: with the user lines of the call it is used for. phases: the launches of one call, in order; their symbols
-    name code to the backend's `executable`, and equal symbols must be equal code. scratch_bytes: buffers it needs
-    besides the kernel's params, which they follow. code: whatever `executable` wants to find again. inspect: texts
-    that `ir(level)` may be asked for, such as "llvm"."""
+    """A kernel, with the user lines of the call it is used for, and what the backend made of it."""
 
     kernel: Kernel
-    phases: tuple[Phase, ...]
-    scratch_bytes: tuple[int, ...] = ()
-    code: Any = field(default=None, compare=False, repr=False)
-    inspect: Mapping[str, Callable[[], str]] = field(default_factory=dict, compare=False, repr=False)
+    artifact: Artifact
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return self.artifact.phases
+
+    @property
+    def scratch_bytes(self) -> tuple[int, ...]:
+        return self.artifact.scratch_bytes
 
 
 class Runnable(Protocol):
@@ -57,9 +57,11 @@ class Backend(ABC):
     """A device, as the compiler sees it. A subclass says `build` and `executable`; the rest is what suits any device.
 
     passes: from the traced graph to the fused one, `fuse` last. target: what is compiled for, plain data of the
-    backend's own kind that hashes, compares and prints all that decisions depend on."""
+    backend's own kind that hashes, compares and prints all that decisions depend on. levels: of texts that `ir(level)`
+    may be asked for, such as "llvm"."""
 
     passes: tuple[Pass, ...] = GRAPH_PASSES
+    levels: tuple[str, ...] = ()
 
     def host(self) -> Any:
         """The target that is meant where none is named."""
@@ -71,18 +73,20 @@ class Backend(ABC):
         return [finish(call) for call in calls]
 
     @abstractmethod
-    def build(self, kernels: Sequence[Kernel], target: Any) -> Sequence[BuiltKernel]:
-        """One BuiltKernel for each of these kernels, which all differ. The compiler keeps what it gets for a kernel and a
+    def build(self, kernels: Sequence[Kernel], target: Any) -> Sequence[Artifact]:
+        """One Artifact for each of these kernels, which all differ. The compiler keeps what it gets for a kernel and a
         target, and never asks twice."""
+
+    def text(self, kernel: Kernel, target: Any, level: str) -> str:
+        """The kernel at one of `levels`, made when it is asked for."""
+        raise ValueError(f"{type(self).__name__} has no texts of level {level!r}")
 
     @abstractmethod
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
         """Something that runs `program`. built: the kernel behind each of its launches."""
 
 
-def whole_kernel(kernel: Kernel, **parts: Any) -> BuiltKernel:
-    """A kernel that runs in one launch of one task: the usual case for a backend without threads. `parts` are further
-    fields of BuiltKernel."""
+def whole_kernel(kernel: Kernel) -> Artifact:
+    """A kernel that runs in one launch of one task: the usual case for a backend without threads."""
     errors = (*STATUS_MESSAGES.items(), *kernel.messages.items())
-    phase = Phase(kernel_key(kernel), 1, tuple(range(len(kernel.params))), parallel=False, errors=errors)
-    return BuiltKernel(kernel, (phase,), **parts)
+    return Artifact((Phase(kernel_key(kernel), 1, tuple(range(len(kernel.params))), parallel=False, errors=errors),))

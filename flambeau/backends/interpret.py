@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from flambeau.backends.base import BuiltKernel, Runnable, whole_kernel
 from flambeau.backends.cpu import CpuBackend
+from flambeau.codegen.artifact import Artifact
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.target import Target
 from flambeau.runtime.interpreted import InterpretedExecutable
@@ -16,7 +17,9 @@ __all__ = ["InterpretBackend"]
 class InterpretBackend(CpuBackend):
     """Decides as the CPU does and interprets the kernels in NumPy, so that it tells whether machine code is to blame."""
 
-    def build(self, kernels: Sequence[Kernel], target: Target) -> list[BuiltKernel]:
+    levels = ()
+
+    def build(self, kernels: Sequence[Kernel], target: Target) -> list[Artifact]:
         return [whole_kernel(kernel) for kernel in kernels]
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -78,17 +78,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled kernel. scratch_bytes: extra 64-byte aligned buffers, passed after the kernel's own params."""
+    """A compiled kernel, as data. phases: the launches of one call, in order; their symbols name functions of `object`
+    (relocatable code, or whatever the backend reads), and equal symbols must be equal code. scratch_bytes: extra 64-byte
+    aligned buffers, passed after the kernel's own params."""
 
-    object: bytes = field(repr=False)
     phases: tuple[Phase, ...]
     scratch_bytes: tuple[int, ...] = ()
-    inspect: Mapping[str, Callable[[], str]] = field(default_factory=dict, compare=False, repr=False)
-
-    def llvm_ir(self) -> str:
-        """The LLVM IR that went to the compiler. Raises KeyError for an artifact that came from a cache."""
-        return self.inspect["llvm"]()
-
-    def assembly(self) -> str:
-        """The machine code as text, compiled again on each call."""
-        return self.inspect["asm"]()
+    object: bytes = field(default=b"", repr=False)

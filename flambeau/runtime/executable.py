@@ -21,7 +21,8 @@ __all__ = ["Executable"]
 class Executable:
     """Runs a program. Immutable; any number of Python threads may call it at once.
 
-    addresses: where each kernel symbol of the program is; keep: what holds that code alive. A program with
+    addresses: where each kernel symbol of the program is (host functions too, unless they are registered); keep: what
+    holds that code alive. A program with
     states must be bound first: `bound = executable.bind_states(pointers)`.
 
     `fast_call(*arg_pointers, *scalars, *out_pointers, *sizes)` is the hot path: a native builtin that takes

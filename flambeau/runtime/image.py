@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 from flambeau.errors import VerificationError
 from flambeau.runtime.buffer import Buffer, allocate
+from flambeau.runtime.host_functions import host_address
 from flambeau.runtime.native.layout import LaunchRecord, StepRecord
 from flambeau.runtime.program import Blocks, Branch, Extent, HostCall, Launch, Loop, Program, Slot, Step
 from flambeau.runtime.program_check import check_program
@@ -28,7 +29,8 @@ class ProgramImage:
     """Launch records, constants and the order of the pointer table: arguments, outputs, then everything else.
 
     The tree of steps becomes one list, in which a loop or a branch is a jump; a program that is launches in order has
-    none (steps is None). Immutable once made. `keep` is whatever holds the code, such as loaded libraries.
+    none (steps is None). addresses: of every kernel by symbol, and of host functions that are not registered. Immutable
+    once made. `keep` is whatever holds the code, such as loaded libraries.
     """
 
     def __init__(self, program: Program, addresses: Mapping[str, int], keep: object = None) -> None:
@@ -45,10 +47,13 @@ class ProgramImage:
         self._arrays: list[ctypes.Array[ctypes.c_int32] | ctypes.Array[ctypes.c_int64]] = []
         self.launches = (LaunchRecord * len(launches))()
         for number, launch in enumerate(launches):
-            if launch.symbol not in addresses:
-                what = "kernel" if isinstance(launch, Launch) else "host function"
-                raise VerificationError(f"no address for {what} {launch.symbol}")
-            self.launches[number] = self._launch_record(launch, addresses[launch.symbol])
+            if launch.symbol in addresses:
+                address = addresses[launch.symbol]
+            elif isinstance(launch, HostCall):
+                address = host_address(launch.symbol)
+            else:
+                raise VerificationError(f"no address for kernel {launch.symbol}")
+            self.launches[number] = self._launch_record(launch, address)
         self.parallel = any(record.parallel for record in self.launches)
         self.largest_sizes = (ctypes.c_int64 * program.n_sizes)(*[size.most for size in program.signature.sizes])
         self.steps: ctypes.Array[StepRecord] | None = None

@@ -18,33 +18,29 @@ from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.interpreter import Watched, interpret
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
 from flambeau.runtime.forking import ForkSafeLock
+from flambeau.runtime.host_functions import HostFunction, host_address
 from flambeau.runtime.native.layout import ContextRecord
 from flambeau.runtime.program import Branch, HostCall, Launch, Loop, Program, Slot, Step
 from flambeau.runtime.program_check import check_program
 
 __all__ = ["InterpretedExecutable"]
 
-_HostFunction = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
-
 
 class InterpretedExecutable:
     """Runs a program whose every launch is a whole kernel (one task, one slot for each param).
 
-    kernels: that of each launch; where it is None, of a host call, `addresses` has the function. Called as
+    kernels: that of each launch; where it is None, of a host call, the registered function is called. Called as
     `runtime.Executable` is: `fast_call(*arg_pointers, *scalars, *out_pointers, *sizes)`; a program with states must be
     bound first. A subclass may watch `run_kernel`. With `config.poison` results and scratch are filled before the launch
     that makes them, and reading what nothing stored is an error."""
 
-    def __init__(self, program: Program, kernels: Sequence[Kernel | None], states: Sequence[int] = (),
-                 addresses: Mapping[str, int] | None = None):
+    def __init__(self, program: Program, kernels: Sequence[Kernel | None], states: Sequence[int] = ()):
         check_program(program)
         self.program, self.kernels, self.states = program, tuple(kernels), tuple(states)
-        self.addresses = addresses or {}
         if len(self.kernels) != len(program.launches):
             raise VerificationError("one kernel for each launch")
-        for launch, kernel in zip(program.launches, self.kernels, strict=True):
-            if kernel is None and launch.symbol not in self.addresses:
-                raise VerificationError(f"no address for host function {launch.symbol}")
+        self.hosts = {launch.symbol: HostFunction(host_address(launch.symbol))
+                      for launch, kernel in zip(program.launches, self.kernels, strict=True) if kernel is None}
         self._steps = _ready(program.steps, enumerate(self.kernels))
         self._lock = ForkSafeLock() if program.writes_state else nullcontext()
 
@@ -53,7 +49,7 @@ class InterpretedExecutable:
         expected = self.program.n_states
         if len(pointers) != expected:
             raise VerificationError(f"the program has {expected} states, not {len(pointers)}")
-        return type(self)(self.program, self.kernels, pointers, self.addresses)
+        return type(self)(self.program, self.kernels, pointers)
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
              sizes: Sequence[int] = ()) -> None:
@@ -192,9 +188,9 @@ class _Call:
 
     def call_host(self, launch: Launch | HostCall, pointers: Sequence[int], sizes: Sequence[int]) -> None:
         context = ContextRecord()
-        function = _HostFunction(self.executable.addresses[launch.symbol])
-        status = function(ctypes.addressof(context), (ctypes.c_void_p * len(pointers))(*pointers),
-                          (ctypes.c_int64 * len(sizes))(*sizes), 0, 1)
+        status = self.executable.hosts[launch.symbol](
+            ctypes.addressof(context), (ctypes.c_void_p * len(pointers))(*pointers),
+            (ctypes.c_int64 * len(sizes))(*sizes), 0, 1)
         if status:
             details = (context.detail0, context.detail1)
             raise KernelError(self.program.message(launch, status, details), status=status, details=details)

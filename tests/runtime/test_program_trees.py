@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from small_kernels import bytes_spec, library, program_of
 from small_kernels import executable as on_small_kernels
-from tree_programs import HOST_ERRORS, countdown, host_addresses, kernels, launch, outcome, random_tree
+from tree_programs import HOST_ERRORS, countdown, launch, outcome, random_tree
+from tree_programs import library as tree_library
 
 from flambeau import config
 from flambeau.errors import KernelError, VerificationError
@@ -35,6 +36,7 @@ from flambeau.runtime import (
     as_ndarray,
     zeros,
 )
+from flambeau.runtime.host_functions import register_host_function
 from flambeau.runtime.interpreted import InterpretedExecutable
 from flambeau.runtime.program_check import check_program
 
@@ -65,9 +67,7 @@ def looping(turns: int, *body: object, **rest: object) -> Program:
 
 
 def ready(program: Program, **options: object) -> Executable:
-    made = [b.phases[0].symbol for b in kernels().values()]
-    addresses = {symbol: b.code[symbol] for symbol, b in zip(made, kernels().values(), strict=True)}
-    return Executable(program, library().addresses | addresses | host_addresses(), **options)
+    return Executable(program, library().addresses | tree_library().addresses, **options)
 
 
 VISIT = Launch("visit", 1, 1, False, (0,))
@@ -159,6 +159,22 @@ def test_a_host_function_fails_with_status_and_details(call_of) -> None:
     unexplained = call_of(ready(hosted(HostCall("mix", (0, 1), (5,)))))
     with pytest.raises(KernelError, match="host function mix failed with status 7"):
         unexplained(x.ctypes.data, out.ctypes.data)
+
+
+def test_a_host_function_may_be_machine_code_given_with_the_program() -> None:
+    counts = zeros(8)
+    program = program_of((Slot("arg", 0, 8),), (HostCall("counter", (0,)),), n_args=1)
+    Executable(program, {"counter": library()["visit"]}).fast_call(counts.ptr)
+    assert as_ndarray(counts, np.int64, ()) == 1
+
+
+def test_a_host_function_that_raises_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    register_host_function("raising", lambda *_: 1 // 0)
+    program = program_of((), (HostCall("raising", ()),))
+    for runnable in (ready(program), InterpretedExecutable(program, [None])):
+        with pytest.raises(KernelError, match="host function raising failed with status -1"):
+            runnable.fast_call()
+        assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_threads_that_wait_for_a_state_leave_the_gil_to_its_host_function() -> None:
@@ -405,9 +421,9 @@ def test_memory_of_other_devices_is_for_runners_that_reach_it() -> None:
 
 
 def test_nothing_runs_without_an_address() -> None:
-    with pytest.raises(VerificationError, match="no address for host function solve"):
+    with pytest.raises(VerificationError, match="there is no host function 'solve'"):
         ready(program_of((), (HostCall("solve", ()),)))
-    with pytest.raises(VerificationError, match="no address for host function solve"):
+    with pytest.raises(VerificationError, match="there is no host function 'solve'"):
         InterpretedExecutable(program_of((), (HostCall("solve", ()),)), [None])
 
 

@@ -26,6 +26,7 @@ from flambeau.runtime import (
     Executable,
     HostCall,
     Launch,
+    Library,
     Loop,
     Program,
     Signature,
@@ -33,7 +34,9 @@ from flambeau.runtime import (
     SizeSpec,
     Slot,
     TensorSpec,
+    load,
 )
+from flambeau.runtime.host_functions import register_host_function
 from flambeau.runtime.interpreted import InterpretedExecutable
 from flambeau.runtime.program import Step
 
@@ -153,10 +156,17 @@ def kernels() -> dict[str, BuiltKernel]:
     texts |= {"odd": _ODD, "scalar": _SCALAR, "check": _CHECK}
     parsed = [parse_kernel(text) for text in texts.values()]
     scheduled = [kernel if kernel.schedule else schedule(kernel, host_target()) for kernel in parsed]
-    return dict(zip(texts, CpuBackend().build(scheduled, host_target()), strict=True))
+    artifacts = CpuBackend().build(scheduled, host_target())
+    return {name: BuiltKernel(*pair) for name, *pair in zip(texts, scheduled, artifacts, strict=True)}
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
+@cache
+def library() -> Library:
+    """The code of all kernels."""
+    artifacts = [built.artifact for built in kernels().values()]
+    return load([artifact.object for artifact in artifacts], [artifact.phases[0].symbol for artifact in artifacts])
+
+
 def mix(context: int, buffers: int, sizes: int, begin: int, end: int) -> int:
     """y[i] = 3 x[i] + 1 for i < sizes[0]; fails where x[0] divides by 13."""
     assert (begin, end) == (0, 1)
@@ -169,6 +179,9 @@ def mix(context: int, buffers: int, sizes: int, begin: int, end: int) -> int:
     for i in range(count):
         target[i] = ctypes.c_int64(3 * source[i] + 1).value
     return 0
+
+
+register_host_function("mix", mix)
 
 
 def launch(name: str, slots: Sequence[int], sizes: Sequence[int | SizeOf] = ()) -> Launch:
@@ -191,15 +204,10 @@ class Tree:
     built: list[BuiltKernel | None]
 
     def native(self) -> Executable:
-        addresses = {b.phases[0].symbol: b.code[b.phases[0].symbol] for b in self.built if b is not None}
-        return Executable(self.program, addresses | host_addresses(), keep=self.built)
+        return Executable(self.program, library().addresses)
 
     def interpreted(self) -> InterpretedExecutable:
-        return InterpretedExecutable(self.program, [b and b.kernel for b in self.built], (), host_addresses())
-
-
-def host_addresses() -> dict[str, int]:
-    return {"mix": ctypes.cast(mix, ctypes.c_void_p).value or 0}
+        return InterpretedExecutable(self.program, [b and b.kernel for b in self.built])
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,20 +36,16 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]
     distinct = dict(zip(keys, kernels, strict=True))
     # What takes longest comes first: no thread is left with it at the end.
     order = sorted(distinct, key=lambda key: -kind_of(distinct[key]).implementation("cpu").weight)
-    emissions: list[Emission] = []
-    texts: list[str] = []
+    parts: list[tuple[tuple[Phase, ...], tuple[int, ...]]] = []
 
     def emit_all() -> Iterator[str]:
         for key in order:
-            emissions.append(emit_kernel(distinct[key], symbol_of(key, target), target))
-            texts.append(str(emissions[-1].module))
-            yield texts[-1]
+            emission = emit_kernel(distinct[key], symbol_of(key, target), target)
+            parts.append((emission.phases, emission.scratch_bytes))
+            yield str(emission.module)
 
     objects = toolchain.compile_modules(emit_all(), target, min(target.cores, len(order)), _SIMPLIFY)
-    artifacts = {
-        key: Artifact(code, emission.phases, emission.scratch_bytes, _inspection(text, target))
-        for key, emission, text, code in zip(order, emissions, texts, objects, strict=True)
-    }
+    artifacts = {key: Artifact(*part, code) for key, part, code in zip(order, parts, objects, strict=True)}
     return [artifacts[key] for key in keys]
 
 
@@ -68,8 +63,11 @@ def symbol_of(key: str, target: Target) -> str:
     return f"flambeau_{digest[:24]}"
 
 
-def _inspection(text: str, target: Target) -> dict[str, functools.partial[str]]:
-    return {
-        "llvm": functools.partial(str, text),
-        "asm": functools.partial(toolchain.emit_assembly, text, target, _SIMPLIFY),
-    }
+def llvm_ir(kernel: Kernel, target: Target) -> str:
+    """The LLVM IR that `compile_kernels` gives the compiler for this kernel, emitted again."""
+    return str(emit_kernel(kernel, symbol_of(kernel_key(kernel), target), target).module)
+
+
+def assembly(kernel: Kernel, target: Target) -> str:
+    """The machine code of the kernel as text, emitted and compiled again."""
+    return toolchain.emit_assembly(llvm_ir(kernel, target), target, _SIMPLIFY)
