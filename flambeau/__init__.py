@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau import autograd, config, errors
 from flambeau import kinds as _kinds
+from flambeau.frontend import control as _control
 from flambeau.frontend import methods as _methods
 from flambeau.frontend.functions.activations import celu, prelu, relu, selu, threshold
 from flambeau.frontend.functions.calls import called
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 detach = called(_detach)
+cond, while_loop = called(_control.cond), called(_control.while_loop)
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 

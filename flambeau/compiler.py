@@ -35,7 +35,7 @@ from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.text import print_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.linking import link, separate_steps
-from flambeau.passes.lowering.lower import Call, lower
+from flambeau.passes.lowering.lower import Call, lower, map_calls
 from flambeau.passes.memory.plan import MemoryPlan, arrange, plan
 from flambeau.passes.pipeline import Pass, PassReport, run
 from flambeau.runtime.forking import no_forks
@@ -138,8 +138,8 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     if rules:
         _check_signature(graph, fused)
     laps.end("passes")
-    calls = backend.prepare(lower(fused), target)
-    arranged = arrange(fused, calls, lambda added: backend.prepare(added, target))
+    lowered = map_calls(lower(fused), lambda calls: backend.prepare(calls, target))
+    arranged = arrange(fused, lowered, lambda added: backend.prepare(added, target))
     if rules:
         _verify_kernels(arranged.calls)
     laps.end("lower")
@@ -212,10 +212,21 @@ def _check_signature(graph: Graph, fused: Graph) -> None:
     before, after = signature(graph), signature(fused)
     if before != after:
         raise GraphError(f"the passes changed the inputs, outputs or writes of {graph.name}: from {before} to {after}")
-    loose = [n for n in fused.toposort() if not isinstance(n.op, ops.Fusion | ops.Constant) and n.op.name != "input"]
+    loose = [n for g in _lowered_graphs(fused) for n in g.toposort()
+             if not isinstance(n.op, ops.Fusion | ops.Constant | ops.Cond | ops.WhileLoop) and n.op.name != "input"]
     if loose:
         raise GraphError(f"the passes left {loose[0]!r} of {graph.name} outside any fusion, so that no kernel would "
                          "compute it", hint="the last pass must be fuse, as in passes.pipeline.graph_passes")
+
+
+def _lowered_graphs(graph: Graph) -> list[Graph]:
+    """`graph` and the regions in it that stay regions, not kernels."""
+    found = [graph]
+    for current in found:                   # grows while it is walked
+        for node in current.toposort():
+            if not isinstance(node.op, ops.Fusion):
+                found.extend(node.regions)
+    return found
 
 
 def _verify_kernels(calls: Sequence[Call]) -> None:

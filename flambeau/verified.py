@@ -6,14 +6,15 @@ At each call, on the live data:
    first that changes a result is named;
 2. the kernels run one by one on the program's own memory. Each must find its operands as they were left (else the
    memory plan is wrong), and what it stores is held against the meaning of its fused region; where they differ, the
-   kernel's own meaning tells whether lowering or code generation is to blame.
+   kernel's own meaning tells whether lowering or code generation is to blame. A node with regions that are run as loops
+   or branches is held against its meaning as a whole.
 
 Each kernel runs once, so state is written once; a call that raises puts back what it found. What rounding may differ
 by comes from `ir.rounding`: it follows each number's own history, and is no tolerance that someone chose.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Never
 
@@ -23,9 +24,10 @@ from flambeau.errors import FlambeauError, KernelError, VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, clone
 from flambeau.ir.graph.interpreter import interpret
-from flambeau.ir.graph.rounding import Bounded, bounded, difference
+from flambeau.ir.graph.rounding import Bounded, bounded, difference, evaluated
 from flambeau.ir.kernel.interpreter import interpret as interpret_kernel
 from flambeau.passes.lowering.lower import Call
+from flambeau.passes.memory.order import Chosen, Order, Repeated
 from flambeau.passes.memory.plan import Home, MemoryPlan
 from flambeau.passes.pipeline import Pass
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
@@ -126,8 +128,11 @@ class _Run:
         _check_passes(self.executable, self.inputs)
         first_copy = len(self.executable.steps) - self.executable.memory.copies
         try:
-            for number, step in enumerate(self.executable.steps):
-                self.step(step, self.executable.memory.scratch[number], is_copy=number >= first_copy)
+            for part in _parts(self.executable.memory):
+                if isinstance(part, int):
+                    self.step(part, is_copy=part >= first_copy)
+                else:
+                    self.whole(*part)
         except KernelError:
             changed = next((v for v, a in zip(self.executable.fused.inputs, self.inputs, strict=True)
                             if self.view(v).tobytes() != a.tobytes()), None)
@@ -144,16 +149,15 @@ class _Run:
         for state in self.executable.fused.writes:
             self.view(state)[...] = self.held[state]
 
-    def step(self, step: Step, scratch: Sequence[Home], is_copy: bool) -> None:
-        call = step.call
+    def step(self, number: int, is_copy: bool) -> None:
+        call = self.executable.steps[number].call
         sides = list(zip(call.buffers, call.kernel.params, strict=True))
         for value, param in sides:
             if param.role in ("in", "inout") and self.view(value).tobytes() != self.held[value].tobytes():
                 self.fail(call, f"finds its operand {param.name}, {value.type}, changed since it was made: the memory "
                                 "plan is wrong")
         operands = [self.held[v] for v, param in sides if param.role in ("in", "inout")]
-        step.runnable.fast_call(*[self.memory.pointer(home) for home in
-                                  (*[self.home_of[v] for v in call.buffers], *scratch)])
+        self.play((number,))
         for value, param in sides:
             if param.role in ("out", "inout"):
                 found = self.view(value).copy()
@@ -162,6 +166,41 @@ class _Run:
                 self.check(call, value, found)
                 if value not in self.executable.fused.writes:
                     self.held[value] = found
+
+    def play(self, order: Order) -> None:
+        """Run steps as the program would."""
+        for item in order:
+            match item:
+                case Repeated(condition, body):
+                    while self.view(condition):
+                        self.play(body)
+                case Chosen(condition, then, otherwise):
+                    self.play(then if self.view(condition) else otherwise)
+                case number:
+                    step, scratch = self.executable.steps[number], self.executable.memory.scratch[number]
+                    homes = (*[self.home_of[v] for v in step.call.buffers], *scratch)
+                    step.runnable.fast_call(*[self.memory.pointer(home) for home in homes])
+
+    def whole(self, node: Node, order: Order) -> None:
+        """A node with regions as one step: its kernels run, and its results are held against what it means."""
+        for position, value in enumerate(node.operands):
+            if self.view(value).tobytes() != self.held[value].tobytes():
+                self.fail_whole(node, f"finds its operand {position}, {value.type}, changed since it was made: the memory "
+                                      "plan is wrong")
+        try:
+            meaning = evaluated(node, [Bounded(self.held[v]) for v in node.operands])
+        except (FlambeauError, ArithmeticError):
+            meaning = None
+        self.play(order)
+        for value in node.results:
+            found = self.view(value).copy()
+            if meaning is not None and (words := difference(found, meaning[value.index], value.dtype, _SLACK)):
+                self.fail_whole(node, f"computes its result {value.index}, {value.type}, wrongly: {words}")
+            self.held[value] = found
+
+    def fail_whole(self, node: Node, message: str) -> Never:
+        raise VerificationError(f"{self.executable.fused.name}: {node.op.name} {message}",
+                                where=str(node.loc) if node.loc is not None else None)
 
     def check(self, call: Call, value: Value, found: np.ndarray) -> None:
         """Hold a stored result of a fusion against what the fusion means. (Other values lie between the kernels that
@@ -206,6 +245,22 @@ class _Run:
         kernel = call.kernel
         where = str(node.loc) if node is not None and node.loc is not None else next(iter(kernel.locations), None)
         raise VerificationError(f"{self.executable.fused.name}: kernel {kernel.name} {message}", where=where)
+
+
+def _parts(memory: MemoryPlan) -> Iterator[int | tuple[Node, Order]]:
+    """The calls, by number, and the nodes with regions, as they run one after another."""
+    order = tuple(range(len(memory.calls))) if memory.order is None else memory.order
+    whole_at = {whole.first: whole for whole in memory.wholes}
+    place = 0
+    while place < len(order):
+        whole, item = whole_at.get(place), order[place]
+        if whole is not None:
+            yield whole.node, order[place:whole.end]
+            place = whole.end
+        else:
+            assert isinstance(item, int), "loops and branches belong to nodes"
+            yield item
+            place += 1
 
 
 def _check_passes(executable: VerifiedExecutable, inputs: Sequence[np.ndarray]) -> None:

@@ -52,6 +52,7 @@ ROOMS: dict[str, list[str]] = {
         "tensor",
         "tape",
         "random scalars",
+        "control",
         "data functions trace",
         "methods nn",
         "call optim",

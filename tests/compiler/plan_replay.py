@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from flambeau.ir.graph import Graph, Value
 from flambeau.passes.lowering.lower import Call
 from flambeau.passes.memory.plan import Home, MemoryPlan
-from flambeau.passes.memory.state_writes import may_share
 
 Content = tuple[int, int]                       # a value, by node and result
 
@@ -98,4 +97,4 @@ def _assert_may_write(call: Call, value: Value, stretch: _Stretch, reads: list[t
     for read, place in reads:
         if _overlap(stretch, place):
             same = (place.start, place.stop) == (stretch.start, stretch.stop)
-            assert same and may_share(call, read, value), f"{what} overwrites its operand {read!r} with {value!r}"
+            assert same and call.may_share(read, value), f"{what} overwrites its operand {read!r} with {value!r}"

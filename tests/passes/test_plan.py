@@ -14,7 +14,7 @@ from flambeau.ir.types import parse_type
 from flambeau.passes.lowering.lower import Call, copy_call
 from flambeau.passes.memory.arena import ALIGNMENT, Block, _place, lay_out
 from flambeau.passes.memory.checks import check_call, failing_calls
-from flambeau.passes.memory.state_writes import in_place_writes, may_share
+from flambeau.passes.memory.state_writes import in_place_writes
 
 
 def value(graph: Graph, type: str, kind: str = "arg") -> Value:
@@ -65,6 +65,10 @@ def call(stages: Sequence[Stage], reads: int = 16, writes: int = 16) -> tuple[Ca
     x, y = value(graph, f"f32[{reads}]"), value(graph, f"f32[{writes}]")
     params = (Param("x", dt.f32, reads, "in"), Param("y", dt.f32, writes, "out"))
     return Call(LoopKernel("k", params, (4, 4), 1, tuple(stages)), (x, y)), x, y
+
+
+def may_share(call: Call, read: Value, written: Value) -> bool:
+    return call.may_share(read, written)
 
 
 def stored(at: Address, load: Address = ROW) -> Stage:
@@ -121,5 +125,5 @@ def test_writes_wait_for_calls_that_may_fail() -> None:
     made = Builder(graph).neg(x)
     graph.writes[w] = made
     calls = [copy_call(x, made), check_call(indices, 10, copy_call(x, made))]
-    writes = in_place_writes(graph, calls)
+    writes = in_place_writes(calls, graph.outputs, graph.writes)
     assert writes.direct == {w: made} and writes.order == [1, 0]

@@ -16,7 +16,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.call_plan import Traced
 from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.planner import Planner
-from flambeau.frontend.trace.trace import Trace
+from flambeau.frontend.trace.regions import NestingTrace
 from flambeau.ir.dtypes import DType
 
 
@@ -51,7 +51,7 @@ class Binder:
         self.captured = captured            # leaves that stand for themselves: captured tensors given as arguments
         self.numbers_are_fixed = numbers_are_fixed
         self.watch = Watch(function)
-        self.trace = Trace(name, self.watch, numbers_are_fixed)
+        self.trace = NestingTrace(name, self.watch, numbers_are_fixed)
         self.shell_of: dict[int, Tensor] = {}               # the stand-ins of tensor arguments, by leaf
 
     def run(self) -> Traced:

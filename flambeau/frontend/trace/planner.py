@@ -50,15 +50,15 @@ from flambeau.frontend.trace.gradients import Current, Home, home_of
 from flambeau.frontend.trace.guards.values import is_value
 from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.outside import Outside
+from flambeau.frontend.trace.regions import NestingTrace
 from flambeau.frontend.trace.segments import Differentiable, Segment, differentiate
-from flambeau.frontend.trace.trace import Trace
 from flambeau.ir.graph import Graph, Node, Value, inline
 
 
 class Planner:
     """Of one trace. leaves: of the arguments, `shells` their stand-ins by number, `captured` those that had none."""
 
-    def __init__(self, trace: Trace, watch: Watch, leaves: Sequence[Any], structure: Structure | None,
+    def __init__(self, trace: NestingTrace, watch: Watch, leaves: Sequence[Any], structure: Structure | None,
                  paths: Sequence[str], captured: frozenset[int], shells: Mapping[int, Tensor]):
         self.trace, self.watch, self.leaves, self.structure = trace, watch, leaves, structure
         self.paths, self.captured, self.shells = paths, captured, shells

@@ -26,6 +26,7 @@ from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
 
 if TYPE_CHECKING:
+    from flambeau.frontend.trace.regions import NestingTrace
     from flambeau.frontend.trace.trace import Trace
 
 Key = tuple[Any, ...]
@@ -95,7 +96,7 @@ class Differentiable:
     joint: Graph                            # forward and backward together, to be looked at
 
 
-def differentiate(trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor],
+def differentiate(trace: NestingTrace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor],
                   shown: Mapping[int, tuple[int, Storage]]) -> Differentiable:
     """Trace the backward of the results `roots` (by position) of a finished trace, and move it to graphs of its own.
     The trace's graph gets what they read as further outputs.

@@ -93,7 +93,7 @@ class Trace:
         view = Tensor._make(x._storage, type, None, base, (*x._chain, op))
         view._history = base._history
         self._base_value(x)
-        if x._storage.trace is None:
+        if x._storage.trace is not self:
             self.made[id(view)] = view
         self.value_of(view)                 # appended here, at the user's line
         return view
@@ -234,7 +234,7 @@ class Trace:
 
     def was_there(self, t: Tensor) -> bool:
         """True for tensors that are older than the trace, arguments aside."""
-        return t._storage.trace is None and id(t) not in self.made
+        return t._storage.trace is not self and id(t) not in self.made
 
     def copied(self, t: Tensor) -> Tensor:
         """What t holds now, in a storage of its own."""
@@ -271,7 +271,7 @@ class Trace:
 
     def keep(self, made: Tensor, source: Tensor) -> None:
         """`made` is another tensor over the memory of `source`, off its tape."""
-        if source._storage.trace is None:
+        if source._storage.trace is not self:
             self._base_value(source)
             self.made[id(made)] = made
 
@@ -291,7 +291,7 @@ class Trace:
 
     def is_from_outside(self, t: Tensor) -> bool:
         """True for captured tensors and arguments."""
-        return t._storage.trace is None or id(origin_of(t)) in self.argument_of
+        return t._storage.trace is not self or id(origin_of(t)) in self.argument_of
 
     def is_leaf(self, t: Tensor) -> bool:
         """True when no operation made this tensor, outside or in here."""
@@ -412,8 +412,8 @@ class Trace:
             f"the value of a traced tensor ({t._type}) was asked for in {self.graph.name}, but a traced tensor has no "
             "value until the compiled function runs: if/while on a tensor, bool(), int(), float(), item(), numpy() "
             "and print need one", where=where,
-            hint="use fb.where(cond, a, b) for a choice, return the tensor to look at it outside, or take this part "
-                 "out of the compiled function")
+            hint="use fb.where(cond, a, b) or fb.cond for a choice, fb.while_loop to repeat something, return the tensor "
+                 "to look at it outside, or take this part out of the compiled function")
 
     def concrete_data_error(self, t: Tensor) -> Exception:
         """A captured tensor's value would be baked into the trace."""

@@ -27,7 +27,7 @@ from flambeau.ir.ops.reductions import ArgMax, ArgMin
 from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
-__all__ = ["Bounded", "bounded", "difference"]
+__all__ = ["Bounded", "bounded", "difference", "evaluated"]
 
 # ops that move, choose or compare numbers, and round nothing
 _VIEWS: Final = (ops.Broadcast, ops.Reshape, ops.Permute, ops.Flip, ops.Slice, ops.Pad, ops.Concat, ops.UpdateSlice)
@@ -55,7 +55,7 @@ def bounded(graph: Graph, inputs: Iterable[Bounded]) -> dict[Value, Bounded]:
     found = dict(zip(graph.inputs, inputs, strict=True))
     for node in graph.toposort():
         if node.op.name != "input":
-            found.update(zip(node.results, _evaluated(node, [found[v] for v in node.operands]), strict=True))
+            found.update(zip(node.results, evaluated(node, [found[v] for v in node.operands]), strict=True))
     return found
 
 
@@ -94,7 +94,8 @@ class _Evaluation:
         return bool(predicate.array)
 
 
-def _evaluated(node: Node, operands: Sequence[Bounded]) -> list[Bounded]:
+def evaluated(node: Node, operands: Sequence[Bounded]) -> list[Bounded]:
+    """The results of one node with their errors."""
     if isinstance(node.op, RegionOp):
         evaluation = _Evaluation()
         found = node.op.evaluate_regions(evaluation, node.regions, operands)

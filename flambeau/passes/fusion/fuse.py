@@ -6,7 +6,10 @@
 Every op starts as a group of its own. Groups are merged along uses, producers first, as `merges` allows; then
 reductions that read the same values alike share their loads.
 
-Requires: decomposed ops. Ensures: every node is an input, an array constant, or a fusion.
+A node with regions stays, and its regions are fused; a node with effects is fused with nothing, and keeps its place among
+the others.
+
+Requires: decomposed ops. Ensures: every node is an input, an array constant, a fusion, or one with regions.
 """
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def fuse(graph: Graph, limits: Limits = _MODERATE) -> Graph:
     planner = _Planner(graph, limits)
     planner.merge_along_uses()
     planner.merge_siblings()
-    return outline(graph, planner.group_of)
+    return outline(graph, planner.group_of, planner.earlier_of, lambda region: fuse(region, limits))
 
 
 class _Planner:
@@ -40,7 +43,10 @@ class _Planner:
         self.nodes = graph.toposort()
         materialized = _views_to_materialize(graph)
         self.floats = {node for node in self.nodes if is_leaf(node) or (is_free(node) and node not in materialized)}
-        self.order = Precedence(self.nodes, self.floats)
+        effects = [node for node in self.nodes if not node.is_pure]
+        self.earlier_of = dict(zip(effects[1:], effects, strict=False))
+        self.order = Precedence(self.nodes, self.floats, self.earlier_of)
+        self.effects = sum([self.order.bit_of[node] for node in effects])
         self.roots = 0
         for value in graph.roots():
             self.roots |= self.order.bit_of[value.node]
@@ -51,7 +57,7 @@ class _Planner:
 
     def _seed(self, node: Node) -> Group:
         """A group of one op, in its own space."""
-        shape, bit = node.results[0].type.static_shape, self.order.bit_of[node]
+        shape, bit = node.results[0].type.static_shape if node.results else (), self.order.bit_of[node]
         if isinstance(node.op, ops.Reduction):
             shape = node.operands[0].type.static_shape
             full, dims = identity(shape), frozenset(node.op.reduced)
@@ -75,7 +81,10 @@ class _Planner:
             if node not in self.group_of:
                 continue
             uses = self._uses(node)
-            self.order.enter(self.group_of[node], [self.group_of[use.value.node] for use in uses])
+            before = [use.value.node for use in uses]
+            if node in self.earlier_of:
+                before.append(self.earlier_of[node])
+            self.order.enter(self.group_of[node], [self.group_of[other] for other in before])
             if kind_of(node).reads != "computed":
                 continue
             for use in uses:
@@ -100,7 +109,7 @@ class _Planner:
     def _try_merge(self, producer: Group, consumer: Group, use: Use) -> None:
         if not producer.kind.has_epilogue or producer.emitted + consumer.emitted > self.limits.ops:
             return
-        if self.order.makes_cycle(producer, consumer):
+        if (producer.members | consumer.members) & self.effects or self.order.makes_cycle(producer, consumer):
             return
         crossing = self._crossing(producer, consumer)
         found = same_space(producer, consumer, use, self.fresh, crossing)
@@ -217,7 +226,7 @@ def _views_to_materialize(graph: Graph) -> set[Node]:
     """Free nodes whose values must lie in memory: graph results, and operands that a kernel can't address."""
     chosen = {value.node for value in graph.roots() if is_free(value.node)}
     for node in graph.toposort():
-        if node.op.kernel_kind is None or (reads := kind_of(node).reads) == "computed":
+        if node.op.kernel_kind is None and not node.regions or (reads := kind_of(node).reads) == "computed":
             continue
         for operand in node.operands:
             if is_free(operand.node) and not (is_leaf(operand.node) or reads == "strided" and _is_addressable(operand)):

@@ -6,22 +6,34 @@ positions in the graph's order, so that a question about paths between groups is
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from flambeau.errors import GraphError
 from flambeau.ir import ops
 from flambeau.ir.graph import Node
+from flambeau.ir.kernel import Kernel
 from flambeau.ir.kinds import Kind, kind_named
+from flambeau.ir.op import RegionOp
 from flambeau.passes.lowering.spaces import IndexTuple, is_view
 
 Place = tuple[IndexTuple, int | None]           # an index, and the guard under which it is read
 LOOP: Final = "loop"                            # the kind that this pass makes larger; others it may add loops to
 
 
+
+def _lower_nothing(*_: object) -> list[object]:
+    raise AssertionError("a node with regions is lowered as what its regions are")
+
+
+NESTED: Final = Kind("nested", Kernel, _lower_nothing)          # nodes with regions: they stay as they are, alone
+
+
 def kind_of(node: Node) -> Kind:
-    """The kind of kernel that computes a node. Raises GraphError if none does."""
+    """The kind of kernel that computes a node, or NESTED. Raises GraphError if there is none."""
+    if isinstance(node.op, RegionOp):
+        return NESTED
     name = node.op.kernel_kind
     if name is None:
         raise GraphError(f"{node.op.name} is computed by no kernel, and is still there after decompose",
@@ -95,15 +107,18 @@ class Group:
 
 
 class Precedence:
-    """Positions and readers of nodes, and the order that data imposes on the groups seen so far."""
+    """Positions and readers of nodes, and the order that data and effects impose on the groups seen so far."""
 
-    def __init__(self, order: Sequence[Node], floats: set[Node]):
-        """floats: nodes that belong to no group; what they read, their readers read."""
+    def __init__(self, order: Sequence[Node], floats: set[Node], earlier_of: Mapping[Node, Node]):
+        """floats: nodes that belong to no group; what they read, their readers read. earlier_of: of a node with effects
+        the one before it, which it waits for as if it read it."""
         self.order = order
         self.bit_of = {node: 1 << position for position, node in enumerate(order)}
         self.readers_of: dict[Node, int] = {}
         self._seen: list[Group] = []
         self._seen_members = 0
+        for later, earlier in earlier_of.items():
+            self.readers_of[earlier] = self.bit_of[later]
         for node in reversed(order):
             self.readers_of.setdefault(node, 0)
             through = self.readers_of[node] if node in floats else self.bit_of[node]

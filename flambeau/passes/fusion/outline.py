@@ -1,25 +1,30 @@
 """Groups -> fusion nodes: each group's ops move into a region, isolated from the graph around it."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from flambeau.errors import VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.passes.fusion.groups import Group
+from flambeau.passes.fusion.groups import NESTED, Group
 from flambeau.passes.lowering.spaces import IndexTuple
 
 
-def outline(graph: Graph, group_of: Mapping[Node, Group]) -> Graph:
-    """A graph in which every group is one `fusion` node; `graph` is left as it was."""
+def outline(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[Node, Node],
+            fuse: Callable[[Graph], Graph]) -> Graph:
+    """A graph in which every group is one `fusion` node, but for nodes with regions, whose regions are fused; `graph` is
+    left as it was. earlier_of: of a node with effects the one before it."""
     fused = Graph(name=graph.name)
     new_of: dict[Value, Value] = {}
     for value in graph.inputs:
         new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
     fused.inputs = [new_of[value] for value in graph.inputs]
     roots = set(graph.roots())
-    for group in _ordered(graph, group_of):
-        _outline_group(graph, fused, group, group_of, new_of, roots)
+    for group in _ordered(graph, group_of, earlier_of):
+        if group.kind is NESTED:
+            _keep(fused, group, new_of, fuse)
+        else:
+            _outline_group(graph, fused, group, group_of, new_of, roots)
     fused.outputs = [_materialized(value, fused, new_of) for value in graph.outputs]
     fused.writes = {new_of[state]: _materialized(value, fused, new_of) for state, value in graph.writes.items()}
     return fused
@@ -34,8 +39,17 @@ def _materialized(value: Value, fused: Graph, new_of: dict[Value, Value]) -> Val
     return new_of[value]
 
 
-def _ordered(graph: Graph, group_of: Mapping[Node, Group]) -> list[Group]:
-    """Groups, each after the groups whose values it reads."""
+def _keep(fused: Graph, group: Group, new_of: dict[Value, Value], fuse: Callable[[Graph], Graph]) -> None:
+    """A node with regions goes over as it is, its regions fused."""
+    (node,) = group.nodes()
+    operands = [_materialized(value, fused, new_of) for value in node.operands]
+    regions = tuple([fuse(region) for region in node.regions])
+    made = fused.append(node.op, operands, loc=node.loc, phase=node.phase, regions=regions)
+    new_of.update(zip(node.results, made.results, strict=True))
+
+
+def _ordered(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[Node, Node]) -> list[Group]:
+    """Groups, each after the groups whose values it reads, and after earlier effects."""
     done: set[int] = set()
     order: list[Group] = []
     for start in graph.toposort():
@@ -52,6 +66,8 @@ def _ordered(graph: Graph, group_of: Mapping[Node, Group]) -> list[Group]:
                 continue
             stack.append((group, True))
             for node in sorted(group.nodes(), key=lambda n: n.seq):
+                if node in earlier_of:
+                    stack.append((group_of[earlier_of[node]], False))
                 stack.extend((g, False) for g in _read_groups(node, group_of) if g is not group and id(g) not in done)
     return order
 
@@ -84,7 +100,7 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
     outputs = [v for node in members if node in group.anchor for v in node.results
                if group.kind.is_alone or v in roots or _is_read_outside(graph, v, group, group_of)]
     region.outputs = [inner_of[v] for v in outputs]
-    if not outputs:
+    if not outputs and all(node.is_pure for node in members):
         raise VerificationError(f"a {group.kind.name} group of {[n.op.name for n in members]} computes nothing that is "
                                 "read")
     anchors = tuple([_plain(group.anchor[v.node]) for v in outputs])

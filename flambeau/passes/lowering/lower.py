@@ -1,37 +1,139 @@
 """Fused graph -> kernel calls, in order: every fusion becomes a kernel and the values it reads and writes.
 
-    calls = lower(fused)                        # one for each fusion; knows no device
-    calls = [finish(call) for call in calls]    # as they are built
+    steps = lower(fused)                        # one for each fusion; knows no device
+    calls = [finish(call) for call in steps]    # as they are built
+
+A node with regions becomes a `Nested` of the calls of each region.
 
 Between the two a backend may cut kernels up, merge their dims and renumber them: index values that code needs are still
 `affine`, which moves with the dims as an address does.
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from itertools import count
+from typing import Union, cast
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage, Store
 from flambeau.ir.kinds import kind_named, kind_of
+from flambeau.ir.op import RegionOp
 from flambeau.passes.lowering.dims import collapse, expand_affine, renumbered, with_runtime_size
 
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel at work: `buffers[i]` is the value behind kernel param i; `sizes` are its runtime extents."""
+    """One kernel at work: `buffers[i]` is the value behind kernel param i; `sizes` are its runtime extents. has_effects:
+    it does more than storing results, and keeps its place among the others that do."""
 
     kernel: Kernel
     buffers: tuple[Value, ...]
     sizes: tuple[int, ...] = ()
     phase: str = "forward"
+    has_effects: bool = False
+
+    @property
+    def results(self) -> list[Value]:
+        """The values that it stores."""
+        return [v for v, p in zip(self.buffers, self.kernel.params, strict=True) if p.role in ("out", "inout")]
+
+    @property
+    def operands(self) -> list[Value]:
+        """The values that it reads."""
+        return [v for v, p in zip(self.buffers, self.kernel.params, strict=True) if p.role in ("in", "inout")]
+
+    @property
+    def reads(self) -> Sequence[Value]:
+        """The values that it reads, as often as it names them."""
+        return self.operands
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether it may end with an error."""
+        return self.kernel.can_fail
+
+    def may_share(self, read: Value, written: Value) -> bool:
+        """Whether `written` may lie in the memory of `read`: each element is stored where it was loaded, and no later
+        stage loads it again."""
+        params = self.kernel.params
+        ins = [n for n, v in enumerate(self.buffers) if v is read and params[n].role == "in"]
+        outs = [n for n, v in enumerate(self.buffers) if v is written and params[n].role == "out"]
+        if len(ins) != 1 or len(outs) != 1 or params[ins[0]].elements != params[outs[0]].elements:
+            return False
+        return self.kernel.may_share(ins[0], outs[0])
 
 
-def lower(graph: Graph) -> list[Call]:
-    """The calls of a fused graph, in its order, each to be finished."""
-    fusions = [node for node in graph.toposort() if isinstance(node.op, ops.Fusion)]
-    return [call for number, node in enumerate(fusions) for call in lower_fusion(node, f"k{number}")]
+@dataclass(frozen=True)
+class Nested:
+    """A node with regions, and the steps of each region."""
+
+    node: Node
+    bodies: tuple[Steps, ...]
+
+    @property
+    def results(self) -> list[Value]:
+        return list(self.node.results)
+
+    @property
+    def operands(self) -> list[Value]:
+        return list(dict.fromkeys(self.node.operands))
+
+    @property
+    def reads(self) -> Sequence[Value]:
+        return self.node.operands
+
+    @property
+    def has_effects(self) -> bool:
+        return not self.node.is_pure
+
+    @property
+    def can_fail(self) -> bool:
+        return any(step.can_fail for body in self.bodies for step in body)
+
+    def may_share(self, read: Value, written: Value) -> bool:
+        """Whether `written` may take the place of `read` step by step, as what a loop carries does, or a branch that
+        changes what it is given. Nothing else of the node may be `read`."""
+        if self.node.operands.count(read) != 1:
+            return False
+        if isinstance(self.node.op, ops.WhileLoop):
+            return self.node.operands.index(read) == written.index
+        return isinstance(self.node.op, ops.Cond) and self.node.operands[0] is not read
+
+
+Step = Union[Call, Nested]                  # noqa: UP007 (evaluated before Nested is known)
+Steps = tuple[Step, ...]
+
+
+def lower(graph: Graph) -> list[Step]:
+    """The steps of a fused graph, in its order, each call to be finished."""
+    return _lowered(graph, count())
+
+
+def _lowered(graph: Graph, numbers: Iterator[int]) -> list[Step]:
+    steps: list[Step] = []
+    for node in graph.toposort():
+        if isinstance(node.op, ops.Fusion):
+            calls = lower_fusion(node, f"k{next(numbers)}")
+            steps += calls if node.is_pure else [replace(call, has_effects=True) for call in calls]
+        elif isinstance(node.op, RegionOp):
+            steps.append(Nested(node, tuple([tuple(_lowered(region, numbers)) for region in node.regions])))
+    return steps
+
+
+def map_calls(steps: Iterable[Step], function: Callable[[list[Call]], list[Call]]) -> list[Step]:
+    """The steps with `function` applied to every run of calls, inside regions too."""
+    found: list[Step] = []
+    run: list[Call] = []
+    for step in steps:
+        if isinstance(step, Call):
+            run.append(step)
+            continue
+        found += function(run)
+        found.append(replace(step, bodies=tuple([tuple(map_calls(body, function)) for body in step.bodies])))
+        run = []
+    return [*found, *function(run)] if run or not found else found
 
 
 def lower_fusion(node: Node, name: str) -> list[Call]:
@@ -94,4 +196,5 @@ def copy_call(source: Value, target: Value) -> Call:
     return Call(LoopKernel("copy", params, ("n",), 1, (stage,)), (source, target), (source.type.numel,))
 
 
-__all__ = ["Call", "call_of", "copy_call", "finish", "finish_code", "finish_loops", "lone_op", "lower", "lower_fusion"]
+__all__ = ["Call", "Nested", "Step", "Steps", "call_of", "copy_call", "finish", "finish_code", "finish_loops", "lone_op",
+           "lower", "lower_fusion", "map_calls"]

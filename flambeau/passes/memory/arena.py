@@ -4,14 +4,16 @@ over the memory of an operand that it is the last to read where each element is 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Union
 
 from flambeau.ir.graph import Value
 from flambeau.passes.lowering.lower import Call
-from flambeau.passes.memory.state_writes import may_share, operands_of, results_of
+from flambeau.passes.memory.nested import Look
 
 ALIGNMENT = 64
+Moment = Union[Call, Look]                  # noqa: UP007
 
 
 @dataclass
@@ -35,43 +37,63 @@ class Arena:
     unshared_bytes: int             # what values and the kernels' own scratch would take without any sharing
 
 
-def lay_out(calls: Sequence[Call], scratch_bytes: Sequence[Sequence[int]], elsewhere: Mapping[Value, object]) -> Arena:
-    """calls: in execution order. elsewhere: values that lie outside the arena."""
-    last_read: dict[Value, int] = {}
-    for number, call in enumerate(calls):
-        last_read.update([(value, number) for value in operands_of(call)])
+def lay_out(timeline: Sequence[Moment], scratch_bytes: Sequence[Sequence[int]], elsewhere: Mapping[Value, object],
+            place: Callable[[Value], Value] = lambda value: value, loops: Sequence[tuple[int, int]] = ()) -> Arena:
+    """timeline: calls in execution order, and looks at bools between them; scratch_bytes: of each call. elsewhere: values
+    that lie outside the arena. place: the value in whose memory one lies. loops: stretches of the timeline that are
+    repeated: what is alive before is alive through the whole of them."""
+    last_use = _last_uses(timeline, place, loops)
     block_of: dict[Value, Block] = {}
     blocks: list[Block] = []
     reused = unshared = 0
-    for number, call in enumerate(calls):
-        for value in results_of(call):
-            if value in elsewhere or value in block_of:
+    times: list[int] = []                       # of the calls
+    for now, step in enumerate(timeline):
+        if isinstance(step, Call):
+            times.append(now)
+        for value in step.results:
+            home = place(value)
+            if home in elsewhere or home in block_of:
                 continue
             unshared += aligned(value.type.nbytes)
-            last = max(number, last_read.get(value, number))
-            heir = _inheritance(call, value, number, block_of, last_read)
+            heir = _inheritance(step, value, now, block_of, last_use, place) if isinstance(step, Call) else None
             if heir is None:
-                blocks.append(Block(aligned(value.type.nbytes), number, last))
-                block_of[value] = blocks[-1]
+                blocks.append(Block(aligned(value.type.nbytes), now, last_use[home]))
+                block_of[home] = blocks[-1]
             else:
-                heir.last = last
-                block_of[value] = heir
+                heir.last = last_use[home]
+                block_of[home] = heir
                 reused += value.type.nbytes
-    scratch = [[Block(aligned(n), number, number) for n in sizes] for number, sizes in enumerate(scratch_bytes)]
+    scratch = [[Block(aligned(n), now, now) for n in sizes] for now, sizes in zip(times, scratch_bytes, strict=True)]
     nbytes = _place(blocks + [block for group in scratch for block in group])
     unshared += sum(block.nbytes for group in scratch for block in group)
     return Arena(block_of, scratch, nbytes, reused, unshared)
 
 
+def _last_uses(timeline: Sequence[Moment], place: Callable[[Value], Value],
+               loops: Sequence[tuple[int, int]]) -> dict[Value, int]:
+    """When each value is read or written for the last time."""
+    first_use: dict[Value, int] = {}
+    last_use: dict[Value, int] = {}
+    for now, step in enumerate(timeline):
+        again = [(start, end) for start, end in loops if start <= now <= end]
+        for value in (*step.operands, *step.results):
+            home = place(value)
+            first = first_use.setdefault(home, now)
+            last_use[home] = max([now, *[end for start, end in again if first < start]])
+    return last_use
+
+
 def _inheritance(call: Call, value: Value, now: int, block_of: Mapping[Value, Block],
-                 last_read: Mapping[Value, int]) -> Block | None:
+                 last_use: Mapping[Value, int], place: Callable[[Value], Value]) -> Block | None:
     """The block of an operand that dies here and that `value` may overwrite element by element."""
-    taken = [block_of.get(other) for other in results_of(call) if other is not value]
-    for operand in operands_of(call):
-        block = block_of.get(operand)
-        if (block is not None and block.last == now and last_read[operand] == now
+    operands = [(operand, place(operand)) for operand in call.operands]
+    taken = [block_of.get(place(other)) for other in call.results if other is not value]
+    for operand, home in operands:
+        block = block_of.get(home)
+        if (block is not None and block.last == now and last_use[home] == now
                 and operand.type.nbytes == value.type.nbytes and operand.dtype.itemsize == value.dtype.itemsize
-                and all(block is not other for other in taken) and may_share(call, operand, value)):
+                and all(block is not other for other in taken) and [h for _, h in operands].count(home) == 1
+                and call.may_share(operand, value)):
             return block
     return None
 

@@ -14,7 +14,7 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.graph import Value
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage
 from flambeau.ir.ops.indexing import INDEX_OUT_OF_RANGE
-from flambeau.passes.lowering.lower import Call
+from flambeau.passes.lowering.lower import Call, Nested, Step
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class _Bound:
     whole: bool
 
 
-def failing_calls(calls: Sequence[Call]) -> list[int]:
-    """The calls, by number, that may end with an error when all calls before them did not."""
+def failing_calls(calls: Sequence[Step]) -> list[int]:
+    """The steps, by number, that may end with an error when all steps before them did not."""
     found: list[int] = []
     checked: dict[Value, int] = {}              # indices known to be in range -> for what size
     for number, call in enumerate(calls):
-        if not call.kernel.can_fail:
+        if not call.can_fail:
+            continue
+        if isinstance(call, Nested):
+            found.append(number)
             continue
         bounds = _bounds(call)
         if any(b is None or checked.get(b.indices, b.size + 1) > b.size for b in bounds):
@@ -53,15 +56,17 @@ def check_call(indices: Value, size: int, like: Call) -> Call:
     return Call(kernel, (indices,), (indices.type.numel,), like.phase)
 
 
-def early_checks(calls: Sequence[Call], late: Sequence[int]) -> list[Call]:
-    """Calls to run before all others, so that the calls numbered `late` can't fail; those that check more than ranges
-    of whole inputs still can."""
+def early_checks(calls: Sequence[Step], late: Sequence[int]) -> list[Call]:
+    """Calls to run before all others, so that the steps numbered `late` can't fail; those that check more than ranges
+    of whole inputs still can, and those that may not run at all."""
     found: dict[tuple[Value, int], Call] = {}
-    for number in late:
-        for bound in _bounds(calls[number]):
+    for call in [calls[number] for number in late]:
+        if isinstance(call, Nested):
+            continue
+        for bound in _bounds(call):
             if bound is not None and bound.whole and bound.indices.node.op.name == "input":
                 key = (bound.indices, bound.size)
-                found.setdefault(key, check_call(*key, calls[number]))
+                found.setdefault(key, check_call(*key, call))
     return list(found.values())
 
 

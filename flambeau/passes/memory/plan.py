@@ -3,17 +3,19 @@ results of calls take over the memory of operands they are the last to read; the
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Value
-from flambeau.passes.lowering.lower import Call, copy_call
+from flambeau.passes.lowering.lower import Call, Step, copy_call
 from flambeau.passes.memory.arena import ALIGNMENT, lay_out
-from flambeau.passes.memory.order import Order
-from flambeau.passes.memory.state_writes import early_checks_of, in_place_writes, may_share, results_of
+from flambeau.passes.memory.nested import Expansion, Whole, another, copies_to_states
+from flambeau.passes.memory.order import Chosen, Order, Repeated
+from flambeau.passes.memory.state_writes import early_checks_of, in_place_writes
 
-__all__ = ["ALIGNMENT", "Arrangement", "Home", "MemoryPlan", "arrange", "may_share", "plan"]
+__all__ = ["ALIGNMENT", "Arrangement", "Home", "MemoryPlan", "Whole", "arrange", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Home:
 @dataclass(frozen=True)
 class Arrangement:
     """What runs, and where results go, before it is known how much scratch memory kernels need. calls: in execution
-    order; the last `copies` move whole values to states and outputs. home_of: of every value outside of the arena."""
+    order, each once; the last `copies` move whole values to states and outputs. home_of: of every value outside of the
+    arena. nested: how calls are ordered and where values lie, if there are nodes with regions; `wholes`: those."""
 
     calls: list[Call]
     home_of: dict[Value, Home]
@@ -36,6 +39,9 @@ class Arrangement:
     in_place_writes: int
     copied_writes: int
     copies: int
+    nested: Expansion | None = None
+    order: Order | None = None
+    wholes: tuple[Whole, ...] = ()
 
 
 @dataclass
@@ -54,66 +60,96 @@ class MemoryPlan:
     copies: int
     unshared_bytes: int                     # what the arena would take without sharing
     order: Order | None = None              # None: one call after another
+    wholes: tuple[Whole, ...] = ()          # the parts of the order that are nodes with regions
 
 
-def arrange(graph: Graph, calls: Sequence[Call], prepare: Callable[[list[Call]], list[Call]]) -> Arrangement:
-    """calls: those of the graph, ready to be built. prepare: makes ready what is added to them, checks and copies."""
+def arrange(graph: Graph, steps: Sequence[Step], prepare: Callable[[list[Call]], list[Call]]) -> Arrangement:
+    """steps: those of the graph, their calls ready to be built. prepare: makes ready what is added to them, checks and
+    copies."""
     home_of, constants = _fixed_homes(graph)
-    calls = [*prepare(early_checks_of(graph, calls)), *calls]
-    writes = in_place_writes(graph, calls)
+    steps = [*prepare(early_checks_of(graph, steps)), *steps]
+    writes = in_place_writes(steps, graph.outputs, graph.writes)
     for state, value in writes.direct.items():
         home_of[value] = home_of[state]
-    copies = prepare(_copies(graph, calls, writes.direct, home_of))
+    copies = prepare(_copies(graph, steps, writes.direct, home_of))
     copied = sum(v is not s for s, v in graph.writes.items()) - len(writes.direct)
-    return Arrangement([*(calls[i] for i in writes.order), *copies], home_of, constants, len(writes.direct), copied,
-                       len(copies))
+    ordered = [*(steps[i] for i in writes.order), *copies]
+    calls = [step for step in ordered if isinstance(step, Call)]
+    if len(calls) == len(ordered):
+        return Arrangement(calls, home_of, constants, len(writes.direct), copied, len(copies))
+    expansion = Expansion(prepare, home_of, same={value: state for state, value in writes.direct.items()})
+    order, wholes = expansion.order(ordered, graph.roots())
+    return Arrangement(expansion.calls, home_of, constants, len(writes.direct), copied, len(copies), expansion, order,
+                       wholes)
 
 
 def plan(arranged: Arrangement, scratch_bytes: Sequence[Sequence[int]]) -> MemoryPlan:
     """scratch_bytes[i]: the extra buffers that call i, as it was built, asks for."""
-    arena = lay_out(arranged.calls, scratch_bytes, arranged.home_of)
+    nested = arranged.nested
+    if nested is None:
+        arena = lay_out(arranged.calls, scratch_bytes, arranged.home_of)
+    else:
+        arena = lay_out(nested.timeline, scratch_bytes, arranged.home_of, nested.place, nested.loops)
     home_of = arranged.home_of | {v: Home("arena", b.offset, v.type.nbytes) for v, b in arena.block_of.items()}
     scratch = [tuple([Home("arena", b.offset, b.nbytes) for b in group]) for group in arena.scratch]
+    order, wholes = arranged.order, arranged.wholes
+    if nested is not None:
+        home_of.update({v: home_of[place] for v in nested.same if (place := nested.place(v)) in home_of})
+        idle = {n for n in nested.copied if len({home_of[v] for v in arranged.calls[n].buffers}) == 1}
+        order, wholes = _without(arranged.order or (), wholes, idle)
     return MemoryPlan(arranged.calls, home_of, scratch, arena.nbytes, arranged.constants, arena.reused_bytes,
-                      arranged.in_place_writes, arranged.copied_writes, arranged.copies, arena.unshared_bytes)
+                      arranged.in_place_writes, arranged.copied_writes, arranged.copies, arena.unshared_bytes, order,
+                      wholes)
+
+
+def _without(order: Order, wholes: Sequence[Whole], idle: Collection[int]) -> tuple[Order, tuple[Whole, ...]]:
+    """Leave out calls, by number, at every level."""
+    kept: list[int | Repeated | Chosen] = []
+    place = [0]                                 # how many items are left before each
+    for item in order:
+        match item:
+            case Repeated(condition, body):
+                kept.append(Repeated(condition, _without(body, (), idle)[0]))
+            case Chosen(condition, then, otherwise):
+                kept.append(Chosen(condition, _without(then, (), idle)[0], _without(otherwise, (), idle)[0]))
+            case number if number not in idle:
+                kept.append(number)
+        place.append(len(kept))
+    return tuple(kept), tuple([Whole(whole.node, place[whole.first], place[whole.end]) for whole in wholes])
 
 
 def _fixed_homes(graph: Graph) -> tuple[dict[Value, Home], list[Value]]:
-    """Homes of inputs and of constants that live in memory."""
+    """Homes of inputs and of constants that live in memory, in regions too."""
     home_of: dict[Value, Home] = {}
     count = {"arg": 0, "state": 0, "scalar": 0}
     for value in graph.inputs:
         kind = value.node.op.kind                           # type: ignore[attr-defined]
         home_of[value] = Home(kind, count[kind], value.type.nbytes)
         count[kind] += 1
-    constants = [n.results[0] for n in graph.toposort() if n.op.name == "constant"]
+    constants = _constants(graph)
     for number, value in enumerate(constants):
         home_of[value] = Home("const", number, value.type.nbytes)
     return home_of, constants
 
 
-def _copies(graph: Graph, calls: Sequence[Call], direct: dict[Value, Value],
+def _constants(graph: Graph) -> list[Value]:
+    found = []
+    for node in graph.toposort():
+        if node.op.name == "constant":
+            found.append(node.results[0])
+        elif node.regions and not isinstance(node.op, ops.Fusion):
+            found += [value for region in node.regions for value in _constants(region)]
+    return found
+
+
+def _copies(graph: Graph, calls: Sequence[Step], direct: dict[Value, Value],
             home_of: dict[Value, Home]) -> list[Call]:
-    """Outputs get homes, or copies of what has one already; then states that no call writes are copied to. A state
-    whose old value goes to another state is saved first, as swapped states wait for each other."""
-    made = {v for call in calls for v in results_of(call)}
-    to_outputs, saved, to_states = [], [], []
+    """Outputs get homes, or copies of what has one already; then states that no call writes are copied to."""
+    made = {v for call in calls for v in call.results}
+    to_outputs = []
     for number, value in enumerate(graph.outputs):
-        target = value if value in made and value not in home_of else _another(value)
+        target = value if value in made and value not in home_of else another(value)
         home_of[target] = Home("out", number, value.type.nbytes)
         if target is not value:
             to_outputs.append(copy_call(value, target))
-    for state, value in graph.writes.items():
-        if state in direct or value is state:
-            continue
-        if value in graph.writes:
-            temporary = _another(value)
-            saved.append(copy_call(value, temporary))
-            value = temporary
-        to_states.append(copy_call(value, state))
-    return to_outputs + saved + to_states
-
-
-def _another(value: Value) -> Value:
-    """A value of the same type that stands for a copy."""
-    return Value(value.node, value.index, value.type)
+    return to_outputs + copies_to_states(graph.writes, direct)

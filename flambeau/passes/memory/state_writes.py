@@ -1,21 +1,14 @@
 """Which written values a call may store straight into captured state, and the order of calls that makes it safe."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from flambeau.errors import VerificationError
 from flambeau.ir.graph import Graph, Value
-from flambeau.passes.lowering.lower import Call
+from flambeau.passes.lowering.lower import Call, Step
 from flambeau.passes.memory.checks import early_checks, failing_calls
-
-
-def results_of(call: Call) -> list[Value]:
-    return [v for v, p in zip(call.buffers, call.kernel.params, strict=True) if p.role in ("out", "inout")]
-
-
-def operands_of(call: Call) -> list[Value]:
-    return [v for v, p in zip(call.buffers, call.kernel.params, strict=True) if p.role in ("in", "inout")]
 
 
 @dataclass
@@ -26,35 +19,37 @@ class Writes:
     order: list[int] = field(default_factory=list)
 
 
-def early_checks_of(graph: Graph, calls: Sequence[Call]) -> list[Call]:
+def early_checks_of(graph: Graph, calls: Sequence[Step]) -> list[Call]:
     """Checks to run before the calls, for those of them that would only fail once a state is written."""
     failing = failing_calls(calls)
     if not failing:
         return []
-    maker = {v: i for i, call in enumerate(calls) for v in results_of(call)}
+    maker = {v: i for i, call in enumerate(calls) for v in call.results}
     before = _Before(calls, maker)
     writers = {maker[v] for v in graph.writes.values() if v in maker}
     late = [f for f in failing if any(w == f or before.leads(w, f) for w in writers)]
     return early_checks(calls, late)
 
 
-def in_place_writes(graph: Graph, calls: Sequence[Call]) -> Writes:
+def in_place_writes(calls: Sequence[Step], outputs: Collection[Value], writes: Mapping[Value, Value],
+                    keeps_state: bool = True) -> Writes:
     """A write goes straight into its state where every other reader of the old value can run first, and every call
-    that may fail too: a call that raises leaves all state as it was."""
-    maker = {v: i for i, call in enumerate(calls) for v in results_of(call)}
+    that may fail too: a call that raises leaves all state as it was, if `keeps_state`. outputs: what needs memory of its
+    own."""
+    maker = {v: i for i, call in enumerate(calls) for v in call.results}
     readers: dict[Value, list[int]] = {}
     for i, call in enumerate(calls):
-        for value in operands_of(call):
+        for value in call.operands:
             readers.setdefault(value, []).append(i)
-    failing = failing_calls(calls)
+    failing = failing_calls(calls) if keeps_state else []
     before = _Before(calls, maker)
-    found, taken = Writes(), set(graph.outputs)             # an output has a home of its own
-    kept_old = {v for s, v in graph.writes.items() if v is not s} | set(graph.outputs)
-    for state, value in graph.writes.items():
+    found, taken = Writes(), set(outputs)
+    kept_old = {v for s, v in writes.items() if v is not s} | set(outputs)
+    for state, value in writes.items():
         writer = maker.get(value)
         if writer is None or value in taken or state in kept_old:
             continue
-        if writer in readers.get(state, ()) and not may_share(calls[writer], state, value):
+        if writer in readers.get(state, ()) and not calls[writer].may_share(state, value):
             continue
         earlier = [r for r in readers.get(state, ()) if r != writer] + failing
         if writer in failing or any(before.leads(writer, r) for r in earlier):
@@ -68,16 +63,19 @@ def in_place_writes(graph: Graph, calls: Sequence[Call]) -> Writes:
 
 
 class _Before:
-    """Which calls must run before which, by data and by what `add` says. Sets of calls are bit masks."""
+    """Which calls must run before which, by data, by effects and by what `add` says. Sets of calls are bit masks."""
 
-    def __init__(self, calls: Sequence[Call], maker: Mapping[Value, int]):
-        self.direct = [sorted({maker[v] for v in operands_of(call) if v in maker}) for call in calls]
+    def __init__(self, calls: Sequence[Step], maker: Mapping[Value, int]):
+        self.direct = [sorted({maker[v] for v in call.operands if v in maker}) for call in calls]
         self.ancestors = [0] * len(calls)
         for i, makers in enumerate(self.direct):            # the given order is one by data
             for m in makers:
                 if m >= i:
                     raise VerificationError(f"call {i} reads what call {m} makes")
                 self.ancestors[i] |= self.ancestors[m] | 1 << m
+        effects = [i for i, call in enumerate(calls) if call.has_effects]
+        for earlier, later in pairwise(effects):
+            self.add(earlier, later)
 
     def leads(self, source: int, target: int) -> bool:
         return bool(self.ancestors[target] >> source & 1)
@@ -111,17 +109,3 @@ class _Before:
                     done[number] = True
                     order.append(number)
         return order
-
-
-# -- sharing ----------------------------------------------------------------------------------------------------------
-
-
-def may_share(call: Call, read: Value, written: Value) -> bool:
-    """Whether `written` may lie in the memory of `read`: each element is stored where it was loaded, and no later
-    stage loads it again."""
-    kernel = call.kernel
-    ins = [n for n, v in enumerate(call.buffers) if v is read and kernel.params[n].role == "in"]
-    outs = [n for n, v in enumerate(call.buffers) if v is written and kernel.params[n].role == "out"]
-    if len(ins) != 1 or len(outs) != 1 or kernel.params[ins[0]].elements != kernel.params[outs[0]].elements:
-        return False
-    return kernel.may_share(ins[0], outs[0])

@@ -1,0 +1,300 @@
+"""A trace within a trace: a user's function that becomes a region of a node, for `cond` and `while_loop`.
+
+What the function reads of the traces around it, and of the world, becomes operands of the node; what it changes in
+place becomes further results, which the trace around it writes: parameters, statistics, the state of random numbers.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flambeau.errors import FlambeauError, TraceError, UnsupportedError
+from flambeau.frontend.active import active
+from flambeau.frontend.control import Leaves, body_leaves, check_alike, condition_writes, leaves_of, own, told
+from flambeau.frontend.tape.autograd import grad_mode, origin_of
+from flambeau.frontend.tape.dispatch import attach_record, constant
+from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.outside import Outside, hook_keys
+from flambeau.frontend.trace.trace import Trace
+from flambeau.frontend.where import describe, user_location
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+from flambeau.ir.graph import Graph, Location, Value, inline
+from flambeau.ir.op import Op, RegionOp
+
+__all__ = ["NestingTrace", "Region"]
+
+
+@dataclass
+class Lifted:
+    """Memory from outside a region: the tensor that owns its layout, and the region's input that it comes in by."""
+
+    tensor: Tensor
+    input: Value
+
+
+class NestingTrace(Trace):
+    """A trace that may hold others."""
+
+    def cond(self, pred: Tensor, true_fn: Callable[..., Any], false_fn: Callable[..., Any],
+             operands: Sequence[Any]) -> Any:
+        """`fb.cond` on a traced predicate bool[]."""
+        return _choose(self, pred, true_fn, false_fn, operands)
+
+    def while_loop(self, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried: Leaves) -> Any:
+        """`fb.while_loop`."""
+        return _repeat(self, cond_fn, body_fn, carried)
+
+
+class Region(NestingTrace):
+    """The trace of one region; `who` names the user's function in errors."""
+
+    def __init__(self, around: Trace, name: str, who: str):
+        super().__init__(name, around.watch, around.numbers_are_fixed)
+        self.around, self.who, self.loc = around, who, user_location()
+        self.lifted: dict[Storage, Lifted] = {}
+        self.carried: list[tuple[Storage, Value]] = []
+        self.name_of, self.argument_of = around.name_of, around.argument_of
+        self._phase = around._phase
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Ops inside are recorded here. Raises UnsupportedError for what a region can't do to tensors around it."""
+        saved, active.tracer = active.tracer, self
+        try:
+            yield
+            self._check_tensors_outside()
+        finally:
+            active.tracer = saved
+            self.closed = True
+            for outside in self.outside.values():
+                if outside.is_on_tape_of(self):
+                    outside.restore_tape()
+            for made in self.made.values():         # over memory from outside, on the tape of this trace
+                made._storage = Storage(trace=self, origin=self.loc)        # type: ignore[arg-type]
+
+    def _check_tensors_outside(self) -> None:
+        for outside in self.outside.values():
+            t = outside.tensor
+            if outside.is_on_tape_of(self):
+                raise UnsupportedError(f"{self.who} changes a tensor from outside of it in place by something that "
+                                       "requires grad, which would put it on a tape", where=describe(self.loc),
+                                       hint="return the new value, or write under no_grad()")
+            if t._requires_grad is not outside.requires_grad or hook_keys(t) != outside.hooks:
+                raise UnsupportedError(f"{self.who} changes requires_grad or the gradient hooks of a tensor from outside "
+                                       "of it", where=describe(self.loc), hint="do it before")
+
+    def carry(self, like: Sequence[Tensor | None], requires_grad: Sequence[bool]) -> list[Tensor | None]:
+        """Stand-ins for what a loop carries, which are the first inputs. They are no leaves: in-place ops may change
+        them."""
+        made: list[Tensor | None] = []
+        for t, requires in zip(like, requires_grad, strict=True):
+            if t is None:
+                made.append(None)
+                continue
+            value = self.graph.add_input(t._type, f"carried{len(self.carried)}")
+            shell = self._shell(value, None)
+            self.carried.append((shell._storage, value))
+            if requires:
+                shell._requires_grad = True
+                shell = own(shell)
+                self.carried[-1] = (shell._storage, self._current[shell._storage])
+            made.append(shell)
+        return made
+
+    @property
+    def written(self) -> list[Storage]:
+        """Memory from outside that holds something else now."""
+        return [storage for storage, lifted in self.lifted.items() if self._current[storage] is not lifted.input]
+
+    def changes_anything(self) -> bool:
+        """True when memory from outside, or what is carried, was changed in place."""
+        return bool(self.written) or any(self._current[storage] is not value for storage, value in self.carried)
+
+    def input_for(self, storage: Storage, lifted: Lifted) -> Value:
+        """The input by which memory comes in that another region reads."""
+        if storage not in self.lifted:
+            value = self.graph.add_input(lifted.input.type, lifted.input.node.op.label)      # type: ignore[attr-defined]
+            self.lifted[storage] = Lifted(lifted.tensor, value)
+            self._current[storage] = value
+        return self.lifted[storage].input
+
+    def finished(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> Graph:
+        """The region, with its inputs in this order."""
+        made = Graph(name=self.graph.name)
+        new_of = {v: made.add_input(v.type, v.node.op.label) for v in inputs}               # type: ignore[attr-defined]
+        new_of = inline(self.graph, made, new_of)
+        made.outputs = [new_of[v] for v in outputs]
+        return made
+
+    # -- what a trace is asked --------------------------------------------------------------------------------------
+
+    def _base_value(self, t: Tensor) -> Value:
+        storage = t._storage
+        if storage.trace is not self and storage not in self._current:
+            owner = _met(t)
+            base = owner if owner._base is None else owner._base
+            known = self.around._base_value(base).node.op           # or an error
+            value = self.graph.add_input(base._type, getattr(known, "label", f"outside{len(self.lifted)}"))
+            self.lifted[storage] = Lifted(base, value)
+            self._current[storage] = value
+        return super()._base_value(t)
+
+    def meet(self, t: Tensor) -> None:
+        if t._storage.trace is self or id(t) in self.outside or id(t) in self.made:
+            return
+        self.around.meet(t)
+        for met in (_met(t), t._base):
+            if met is not None and met._saved_version == -1:
+                self.outside.setdefault(id(met), Outside.of(met))
+
+    def version_of(self, t: Tensor) -> int:
+        return super().version_of(t) + (0 if t._storage.trace is self else self.around.version_of(t))
+
+    def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None:
+        if origin_of(t)._storage.trace is self:
+            return super().get_grad(t, adding)
+        if adding:
+            raise self._sets_grad()
+        return self.around.get_grad(t)
+
+    def set_grad(self, t: Tensor, grad: Tensor | None, adding: bool = False) -> None:
+        if origin_of(t)._storage.trace is not self:
+            raise self._sets_grad()
+        super().set_grad(t, grad, adding)
+
+    def _sets_grad(self) -> UnsupportedError:
+        return UnsupportedError(f"{self.who} sets .grad of a tensor from outside of it", where=describe(user_location()),
+                                hint="return what fb.autograd.grad() gives, and set .grad outside")
+
+    @contextmanager
+    def backward_phase(self) -> Iterator[None]:
+        with self.around.backward_phase(), super().backward_phase():
+            yield
+
+    def scalar(self, owner: dict[str, Any], key: str) -> Any:
+        return self.around.scalar(owner, key)
+
+    def strides_in(self, storage: Storage) -> tuple[int, ...] | None:
+        return self.around.strides_in(storage)
+
+    def fail(self, error: Exception) -> None:
+        self.around.fail(error)
+
+    def concrete_data_error(self, t: Tensor) -> Exception:
+        return self.around.concrete_data_error(t)
+
+    def no_data_error(self, t: Tensor) -> Exception:
+        if not self.closed:
+            return self.around.no_data_error(t)
+        origin = t._storage.origin
+        made = describe(origin) or "its start"                  # type: ignore[arg-type]
+        return TraceError(f"a tensor ({t._type}) that was made in {self.who} was kept, and used outside of it; it was made "
+                          f"at {made}", where=describe(user_location()), hint="return it from the function instead")
+
+
+def _met(t: Tensor) -> Tensor:
+    """The tensor that an alias on the tape stands for, if it has the same memory (what stands for an argument has not)."""
+    origin = origin_of(t)
+    return origin if origin._storage is t._storage else t
+
+
+# -- nodes ------------------------------------------------------------------------------------------------------------
+
+
+class _Undifferentiated(Op):
+    """The tape's op for a node with regions: it says that there is no derivative, once one is asked for."""
+
+    def __init__(self, name: str, loc: Location | None):
+        self.name, self.loc = name, loc
+
+    def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
+        raise NotImplementedError(
+            f"{self.name} in a compiled function has no derivative yet, and one was asked for\n  traced at "
+            f"{describe(self.loc)}          hint: use fb.where, call {self.name} outside of the compiled function, or "
+            "detach() what it is given")
+
+
+def _choose(trace: Trace, pred: Tensor, true_fn: Callable[..., Any], false_fn: Callable[..., Any],
+            operands: Sequence[Any]) -> Any:
+    loc = user_location()
+    regions: list[Region] = []
+    given: list[Leaves] = []
+    outputs: list[list[Value]] = []
+    for name, function in (("true", true_fn), ("false", false_fn)):
+        region = Region(trace, name, f"cond: {name}_fn")
+        with region.running():
+            leaves = leaves_of(function(*operands), region.who)
+            outputs.append([region.value_of(t) for t in leaves.tensors if t is not None])
+        regions.append(region)
+        given.append(leaves)
+    check_alike(*given)
+    lifted = {storage: found for region in regions for storage, found in region.lifted.items()}
+    written = [s for s in lifted if any(s in region.written for region in regions)]
+    graphs = []
+    for region, values in zip(regions, outputs, strict=True):
+        inputs = [region.input_for(storage, found) for storage, found in lifted.items()]
+        graphs.append(region.finished(inputs, [*values, *[region._current[s] for s in written]]))
+    operand_values = [trace.value_of(pred), *[trace._base_value(found.tensor) for found in lifted.values()]]
+    requires = [any(t is not None and t._requires_grad for t in pair)
+                for pair in zip(*[leaves.tensors for leaves in given], strict=True)]
+    return given[0].tree(_emitted(trace, ops.Cond(), operand_values, graphs, given[0], requires, regions, written, loc))
+
+
+def _repeat(trace: Trace, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried: Leaves) -> Any:
+    loc = user_location()
+    recording = grad_mode.enabled
+    requires = [recording and t is not None and t._requires_grad for t in carried.tensors]
+    while True:
+        condition, body = Region(trace, "condition", "while_loop: cond_fn"), Region(trace, "body", "while_loop: body_fn")
+        with condition.running():
+            pred = told(cond_fn(*carried.tree(condition.carry(carried.tensors, requires))))
+            holds = condition.value_of(constant(pred, dt.bool_) if isinstance(pred, bool) else pred)
+            if condition.changes_anything():
+                raise condition_writes()
+        with body.running():
+            given = body_leaves(body_fn(*carried.tree(body.carry(carried.tensors, requires))), carried)
+            nexts = [body.value_of(t) for t in given.tensors if t is not None]
+        now = [a or recording and t is not None and t._requires_grad for a, t in zip(requires, given.tensors, strict=True)]
+        if now == requires:
+            break
+        requires = now                      # what is carried back requires grad too
+    regions = [condition, body]
+    lifted = {storage: found for region in regions for storage, found in region.lifted.items()}
+    written = body.written
+    ordered = [*written, *[s for s in lifted if s not in written]]
+    inputs = [[*region.graph.inputs[:len(nexts)], *[region.input_for(s, lifted[s]) for s in ordered]] for region in regions]
+    graphs = [condition.finished(inputs[0], [holds]),
+              body.finished(inputs[1], [*nexts, *[body._current[s] for s in written]])]
+    operand_values = [*[trace.value_of(t) for t in carried.tensors if t is not None],
+                      *[trace._base_value(lifted[s].tensor) for s in ordered]]
+    return carried.tree(_emitted(trace, ops.WhileLoop(), operand_values, graphs, carried, requires, regions, written, loc))
+
+
+def _emitted(trace: Trace, op: RegionOp, operands: Sequence[Value], graphs: Sequence[Graph],
+             like: Leaves, requires_grad: Sequence[bool], regions: Sequence[Region], written: Sequence[Storage],
+             loc: Location | None) -> list[Tensor | None]:
+    """The tensors that the node gives, as many as `like`, after what it writes is written."""
+    try:
+        node = trace.graph.append(op, operands, loc=loc, phase=trace._phase, regions=tuple(graphs))
+    except FlambeauError as error:
+        error.where = error.where or describe(loc)
+        raise
+    values = iter(node.results)
+    made = [None if t is None else trace._shell(next(values), loc) for t in like.tensors]
+    for storage, value in zip(written, values, strict=True):
+        trace._current[storage] = value
+        changes = sum(region._versions.get(storage, 0) for region in regions)
+        trace._versions[storage] = trace._versions.get(storage, 0) + changes
+    if grad_mode.enabled and any(requires_grad):
+        given = [*[o.tensor for region in regions for o in region.outside.values()], *like.tensors]
+        starts = {id(t): t for t in given if t is not None and t._requires_grad and t._storage.trace not in regions}
+        tensors = tuple([t for t in made if t is not None])
+        attach_record(_Undifferentiated(op.name, loc), tuple(starts.values()), tensors)
+        for t, requires in zip(made, requires_grad, strict=True):
+            if t is not None and not requires:
+                t._requires_grad, t._record = False, None
+    return made
