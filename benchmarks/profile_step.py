@@ -73,12 +73,12 @@ def table(launches: list[LaunchTime], show_kernels: bool = False) -> str:
     lines = [_ROW.format("", "us", "share", "GB/s", "GFLOP/s", "model", "kernel", "extents", "tasks/grain", "from")]
     for number, launch in enumerate(launches):
         kernel, us = launch.kernel, 1e6 * launch.seconds
-        if show_kernels and isinstance(kernel, LoopKernel):
+        if show_kernels:
             lines.append(print_kernel(kernel))
         lines.append(_ROW.format(
             number, f"{us:.1f}", f"{launch.seconds / total:.1%}", f"{launch.nbytes / us / 1e3:.1f}",
             f"{launch.flops / us / 1e3:.1f}" if launch.flops else "", _model(kernel),
-            "loops" if isinstance(kernel, LoopKernel) else "contraction", "x".join(map(str, kernel.extents)) or "1",
+            kernel.keyword, "x".join(map(str, kernel.extents)) or "1",
             launch.tasks, ", ".join(kernel.locations[:1]),
         ))
     return "\n".join([*lines, _ROW.format("", f"{1e6 * total:.1f}", "", "", "", "", f"{len(launches)} launches",
