@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from plan_replay import replay
@@ -46,9 +47,9 @@ class Outcome:
     states: dict[Value, np.ndarray]
 
 
-def compiled(graph: Graph) -> Compiled:
+def compiled(graph: Graph, **how: Any) -> Compiled:
     """Compiled, with the rules of graphs and kernels checked and the memory plan replayed."""
-    made = compile_graph(graph, rules=True)
+    made = compile_graph(graph, rules=True, **how)
     replay(made.fused, made.memory)
     return made
 
