@@ -11,6 +11,7 @@ from flambeau.ir.op import Op
 if TYPE_CHECKING:
     from flambeau.frontend.tape.autograd import Record
     from flambeau.frontend.tensor.tensor import Tensor
+    from flambeau.ir.ops import View
 
 
 class Tracer(Protocol):
@@ -22,7 +23,7 @@ class Tracer(Protocol):
 
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]: ...
 
-    def record_view(self, op: Op, x: Tensor) -> Tensor: ...
+    def record_view(self, op: View, x: Tensor) -> Tensor: ...
 
     def cond(self, pred: Tensor, true_fn: Any, false_fn: Any, operands: Any) -> Any: ...
 

@@ -28,6 +28,8 @@ from flambeau.ir.dtypes import to_compute, to_storage
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.op import OPS, Sample
+from flambeau.ir.ops.families import View
+from flambeau.ir.ops.views import row_major
 from flambeau.ir.types import TensorType
 
 SAMPLES = dict(all_samples())
@@ -67,6 +69,23 @@ def test_op_survives_pickle_and_copy(sample: Sample) -> None:
     op = sample.op
     for twin in (pickle.loads(pickle.dumps(op)), copy.deepcopy(op)):
         assert twin == op and hash(twin) == hash(op)
+
+
+@over({name: sample for name, sample in SAMPLES.items() if isinstance(sample.op, View)})
+def test_a_view_lies_where_it_says(sample: Sample) -> None:
+    (t,), op = sample.types, sample.op
+    assert isinstance(op, View)
+    x = np.arange(t.numel).reshape(t.static_shape)
+    y = np.asarray(op.evaluate(x))
+    assert op.shape_after(t.static_shape) == y.shape
+    if op.keeps_all and y.size:
+        assert set(y.flat) == set(x.flat)
+    strides = op.strides_through(t.static_shape, row_major(t.static_shape))
+    assert (strides is not None) == op.shares_memory                # of memory in order even a reshape can be a view
+    if strides is not None and y.size:
+        memory, first = x.reshape(-1), int(y.flat[0])
+        found = np.lib.stride_tricks.as_strided(memory[first:], y.shape, [8 * s for s in strides])
+        np.testing.assert_array_equal(found, y)
 
 
 @over(SAMPLES)

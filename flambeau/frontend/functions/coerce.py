@@ -22,7 +22,7 @@ from flambeau.frontend.tensor.promotion import (
     number_dtype,
     result_type_of,
 )
-from flambeau.frontend.tensor.strides import strides_of, strides_through
+from flambeau.frontend.tensor.strides import strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
@@ -305,7 +305,7 @@ def shares_memory(op: ops.Reshape, x: Tensor) -> bool:
     """True when the reshape can be a view."""
     if x._base is None and x._storage.trace is None and active.tracer is None and x._data().flags.c_contiguous:
         return True
-    return strides_through(op, x._type.static_shape, strides_of(x)) is not None
+    return op.strides_through(x._type.static_shape, strides_of(x)) is not None
 
 
 def permuted(x: Tensor, dims: Sequence[int]) -> Tensor:

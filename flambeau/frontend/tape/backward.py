@@ -27,8 +27,6 @@ from flambeau.passes.graph.autodiff import backpropagate
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph
 
-VIEW_OPS = (ops.Broadcast, ops.Diagonal, ops.Reshape, ops.Permute, ops.Slice)
-
 
 class TensorBuilder(Builder):
     """A Builder whose values are tensors: derivative rules written for graphs run on the tape through it."""
@@ -53,8 +51,9 @@ class TensorBuilder(Builder):
 
     def emit(self, op: Op, *operands: Any, regions: tuple[Graph, ...] = ()) -> Any:
         assert not regions, f"{op.name}: regions are for graphs"
-        return dispatch_view(op, operands[0]) if isinstance(op, VIEW_OPS) and _is_viewable(op, operands[0]) \
-            else dispatch(op, *operands)
+        if isinstance(op, ops.View) and op.shares_memory and _is_viewable(op, operands[0]):
+            return dispatch_view(op, operands[0])
+        return dispatch(op, *operands)
 
 
 def _is_viewable(op: Op, x: Tensor) -> bool:

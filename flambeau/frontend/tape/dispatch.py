@@ -20,6 +20,7 @@ from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
 from flambeau.ir.evaluation import apply
 from flambeau.ir.op import Op
+from flambeau.ir.ops import View
 from flambeau.ir.types import TensorType
 
 
@@ -39,7 +40,7 @@ def dispatch(op: Op, *operands: Tensor) -> Any:
     return results[0] if len(results) == 1 else results
 
 
-def dispatch_view(op: Op, x: Tensor) -> Tensor:
+def dispatch_view(op: View, x: Tensor) -> Tensor:
     """Apply a view op whose result shares memory with x (Reshape of a contiguous tensor, Permute, Slice, Broadcast)."""
     if x._saved_version != -1 or x._base is not None:
         _prepare(x, op)

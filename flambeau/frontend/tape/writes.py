@@ -4,15 +4,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.tape.autograd import Record, grad_mode, record_of
 from flambeau.frontend.tape.dispatch import refuse_pinned, up_to_date, write
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.ir import ops
 from flambeau.ir.op import Op
+from flambeau.ir.ops import View
 
 
 def assign_(target: Tensor, value: Tensor) -> Tensor:
@@ -128,7 +127,7 @@ class Overwrite(Op):
 
     name = "overwrite"
 
-    def __init__(self, chain: tuple[Op, ...]):
+    def __init__(self, chain: tuple[View, ...]):
         self.chain = chain
 
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any],
@@ -144,7 +143,7 @@ class Overwrite(Op):
         return around, within
 
 
-def through_views(b: Any, base: Any, chain: tuple[Op, ...], value: Any, view: Any) -> Any:
+def through_views(b: Any, base: Any, chain: tuple[View, ...], value: Any, view: Any) -> Any:
     """The new value of `base` when the view that `chain` leads to becomes `value`.
 
     Generic over tensors and graph values: `b` is their Builder, `view(op, x)` applies a view op."""
@@ -154,20 +153,5 @@ def through_views(b: Any, base: Any, chain: tuple[Op, ...], value: Any, view: An
     for op in chain[:-1]:
         parents.append(view(op, parents[-1]))
     for op, parent in zip(reversed(chain), reversed(parents), strict=True):
-        value = _undo(b, op, parent, value)
+        value = op.replaced(b, parent, value)
     return value
-
-
-def _undo(b: Any, op: Op, parent: Any, value: Any) -> Any:
-    match op:
-        case ops.Reshape():
-            return b.reshape(value, tuple(parent.shape))
-        case ops.Permute(dims=dims):
-            return b.permute(value, tuple(dims.index(d) for d in range(len(dims))))
-        case ops.Slice(starts=starts, strides=strides):
-            return b.emit(ops.UpdateSlice(starts, strides), parent, value)
-        case ops.Diagonal():
-            return op.embed(b, parent, value)
-        case _:
-            raise UnsupportedError(f"in-place write through {op.name}: several elements share memory",
-                                   hint="clone() the expanded tensor first")

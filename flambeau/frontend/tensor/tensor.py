@@ -11,7 +11,7 @@ from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import is_row_major, strides_of
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
-from flambeau.ir.op import Op
+from flambeau.ir.ops import View
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Tensor(TensorMethods):
     _type: TensorType
     _array: np.ndarray | None               # the data, once somebody asked for it
     _base: Tensor | None
-    _chain: tuple[Op, ...]
+    _chain: tuple[View, ...]
     _history: int                           # how often the tape of a base, and as far as a view knows it, was rewritten
     _requires_grad: bool
     _retains_grad: bool
@@ -69,7 +69,7 @@ class Tensor(TensorMethods):
 
     @staticmethod
     def _make(storage: Storage, type: TensorType, array: np.ndarray | None = None, base: Tensor | None = None,
-              chain: tuple[Op, ...] = (), cls: type[Tensor] | None = None) -> Tensor:
+              chain: tuple[View, ...] = (), cls: type[Tensor] | None = None) -> Tensor:
         self = object.__new__(cls or Tensor)
         self._storage, self._type, self._array, self._base, self._chain = storage, type, array, base, chain
         self._requires_grad = self._retains_grad = self._unwatched = False

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from flambeau.frontend.trace.trace import Trace
 
 Key = tuple[Any, ...]
-FREE_VIEWS = (ops.Broadcast, ops.Reshape, ops.Permute)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -299,7 +298,8 @@ def _cut(graph: Graph, seeds: Sequence[Value], gradients: Sequence[Value],
         value = stack.pop()
         if value in is_seed or value.node in found:
             continue
-        if value.node in local or isinstance(value.node.op, (ops.Constant, *FREE_VIEWS)) or _is_part_of_input(value):
+        node = value.node
+        if node in local or isinstance(node.op, ops.Constant) or _is_free_view(node) or _is_part_of_input(value):
             found.add(value.node)
             stack.extend(value.node.operands)
         else:
@@ -312,10 +312,15 @@ def _cut(graph: Graph, seeds: Sequence[Value], gradients: Sequence[Value],
     return backward, residuals
 
 
+def _is_free_view(node: Node) -> bool:
+    """True of a view of all its operand, which costs less to make again than to save."""
+    return isinstance(node.op, ops.View) and node.op.shares_memory and node.op.keeps_all
+
+
 def _is_part_of_input(value: Value) -> bool:
     """True of a slice of an input, which need not be copied to be saved."""
     is_slice = isinstance(value.node.op, ops.Slice)
-    while isinstance(value.node.op, (ops.Slice, *FREE_VIEWS)):
+    while isinstance(value.node.op, ops.Slice) or _is_free_view(value.node):
         (value,) = value.node.operands
     return is_slice and value.node.op.name == "input"
 

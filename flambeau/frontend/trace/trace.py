@@ -27,6 +27,7 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Location, Value
 from flambeau.ir.op import Op
+from flambeau.ir.ops import View
 from flambeau.ir.types import TensorType
 
 SCALAR_TYPE = TensorType((), dt.f64)
@@ -54,7 +55,7 @@ class Trace:
         self._asked_strides: set[Storage] = set()        # where the function depends on how a tensor lies in memory
         self._added_grads: set[int] = set()              # arguments whose .grad was added to, whatever it was
         self._unset_grads: set[int] = set()              # arguments whose .grad must be None at the start
-        self._views: dict[tuple[Storage, tuple[Op, ...]], tuple[Value, Value]] = {}
+        self._views: dict[tuple[Storage, tuple[View, ...]], tuple[Value, Value]] = {}
         self._grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._scalar_of: dict[Any, Scalar] = {}
         self._phase = "forward"
@@ -83,7 +84,7 @@ class Trace:
             if self.watch.hook is not None:
                 sys.setprofile(self.watch.hook)
 
-    def record_view(self, op: Op, x: Tensor) -> Tensor:
+    def record_view(self, op: View, x: Tensor) -> Tensor:
         loc = user_location()
         try:
             (type,) = op.infer(x._type)

@@ -30,8 +30,8 @@ from flambeau.ir.types import TensorType
 __all__ = ["Bounded", "bounded", "difference", "evaluated"]
 
 # ops that move, choose or compare numbers, and round nothing
-_VIEWS: Final = (ops.Broadcast, ops.Reshape, ops.Permute, ops.Flip, ops.Slice, ops.Pad, ops.Concat, ops.UpdateSlice)
-_MOVES: Final = (*_VIEWS, ops.Take, ops.TakeAlong, ops.AMax, ops.AMin, ops.Constant, ops.Iota, ops.RandomBits)
+_REARRANGED: Final = (ops.View, ops.Pad, ops.Concat, ops.UpdateSlice)
+_MOVES: Final = (*_REARRANGED, ops.Take, ops.TakeAlong, ops.AMax, ops.AMin, ops.Constant, ops.Iota, ops.RandomBits)
 _CHOICES: Final = frozenset({"neg", "abs", "relu", "maximum", "minimum", "where", "sign", "floor", "ceil", "trunc",
                              "round", "stop_gradient"})
 _DIVISIONS: Final = frozenset({"div", "reciprocal", "rsqrt", "floor_divide", "remainder", "fmod"})
@@ -152,7 +152,7 @@ def _inherited(op: Op, types: Sequence[TensorType], values: list[np.ndarray], er
     moving = [n for n, error in enumerate(errors) if error is not None]
     if not moving:
         return None
-    if isinstance(op, _VIEWS):
+    if isinstance(op, _REARRANGED):
         return np.asarray(op.evaluate(*[np.zeros(v.shape) if e is None else e
                                         for v, e in zip(values, errors, strict=True)]))
     if any(not types[n].dtype.is_floating_point for n in moving) and not isinstance(op, ops.Elementwise | ops.Reduction):

@@ -8,7 +8,7 @@ from flambeau.ir.ops.control import Cond, WhileLoop
 from flambeau.ir.ops.conversions import Cast, where
 from flambeau.ir.ops.convolution import Conv2d, Conv2dInputGrad, Conv2dWeightGrad
 from flambeau.ir.ops.elementwise import *  # noqa: F403
-from flambeau.ir.ops.families import Bilinear, Elementwise, Linear
+from flambeau.ir.ops.families import Bilinear, Elementwise, Linear, View
 from flambeau.ir.ops.guarded import *  # noqa: F403
 from flambeau.ir.ops.indexing import LastAlong, ScatterAdd, ScatterAlongAdd, Take, TakeAlong
 from flambeau.ir.ops.max_pooling import MaxPool2d, MaxPool2dGrad, MaxPool2dTake

@@ -3,10 +3,11 @@ a transpose, two transposes) into its type rule, lowering and derivative."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
+from flambeau.errors import UnsupportedError
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import OPS, Op, Sample, ScalarContext, register_instance
@@ -267,6 +268,34 @@ class Linear(Op):
 
     def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
         return 0
+
+
+class View(Linear):
+    """Each element of the result is one element of the one operand: nothing is computed, and the op folds into the
+    addresses of whoever reads it.
+
+    - `keeps_all`: the result holds every element of the operand;
+    - `shares_memory`: the result can lie in the operand's memory, so that the frontend makes a view of it;
+    - `is_index_map`: the operand's index at an index of the result is affine wherever sizes allow, and fusion carries
+      the dims of a group across."""
+
+    keeps_all: ClassVar[bool] = True
+    shares_memory: ClassVar[bool] = True
+    is_index_map: ClassVar[bool] = True
+
+    def strides_through(self, shape: Sequence[int], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The result's strides in the memory of an operand that has these; None where it can't share it."""
+        return None
+
+    def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The result's shape (static)."""
+        return tuple(shape)
+
+    def replaced(self, b: Builder, around: Any, value: Any) -> Any:
+        """The operand `around` when the view of it becomes `value`. Raises UnsupportedError where elements of the view
+        share memory. Generic over tensors and graph values."""
+        raise UnsupportedError(f"in-place write through {self.name}: several elements share memory",
+                               hint="clone() the expanded tensor first")
 
 
 class Bilinear(Op):

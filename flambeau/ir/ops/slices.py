@@ -13,7 +13,7 @@ import numpy as np
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Sample, ScalarContext, register
-from flambeau.ir.ops.families import Linear, check_arity, check_dtypes, check_sizes, check_static
+from flambeau.ir.ops.families import Linear, View, check_arity, check_dtypes, check_sizes, check_static
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.views import divmod_index
 from flambeau.ir.types import Shape, TensorType
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 @register("slice")
 @dataclass(frozen=True)
-class Slice(Linear):
+class Slice(View):
     """x[starts[0]:limits[0]:strides[0], ...], with 0 <= start <= limit <= size and stride >= 1. A symbolic dim is
     taken whole."""
 
     starts: tuple[int, ...]
     limits: Shape
     strides: tuple[int, ...]
+    keeps_all = False
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 1)
@@ -69,6 +70,16 @@ class Slice(Linear):
                result: TensorType) -> int:
         return ctx.operand(0, tuple(i * stride + start for i, start, stride
                                     in zip(index, self.starts, self.strides, strict=True)))
+
+    def strides_through(self, shape: Sequence[int], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+        return tuple([s * step for s, step in zip(strides, self.strides, strict=True)])
+
+    def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple([-(-(int(stop) - start) // step)  # type: ignore[arg-type]
+                      for start, stop, step in zip(self.starts, self.limits, self.strides, strict=True)])
+
+    def replaced(self, b: Builder, around: Any, value: Any) -> Any:
+        return b.emit(UpdateSlice(self.starts, self.strides), around, value)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

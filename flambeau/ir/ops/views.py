@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from flambeau.ir import dtypes
 from flambeau.ir.dims import Size
 from flambeau.ir.index_maps import Index, delinearize, linearize
 from flambeau.ir.op import Sample, ScalarContext, register
-from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_sizes
+from flambeau.ir.ops.families import View, check_arity, check_dims, check_sizes
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.types import Shape, TensorType
 
@@ -50,7 +50,7 @@ def divmod_index(ctx: ScalarContext, position: Index, divisor: int) -> tuple[Ind
 
 @register("broadcast")
 @dataclass(frozen=True)
-class Broadcast(Linear):
+class Broadcast(View):
     """The operand spread over `shape`: its dim i becomes dim dims[i] of the result (increasing), and a dim of size
     1 may grow."""
 
@@ -91,6 +91,15 @@ class Broadcast(Linear):
         sizes = zip(operands[0].shape, self.dims, strict=True)
         return ctx.operand(0, tuple(Index() if size == 1 else index[d] for size, d in sizes))
 
+    def strides_through(self, shape: Sequence[int], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+        spread = [0] * len(self.shape)
+        for size, stride, d in zip(shape, strides, self.dims, strict=True):
+            spread[d] = stride if size == self.shape[d] else 0
+        return tuple(spread)
+
+    def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple(self.shape)  # type: ignore[arg-type]
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield drawn(cls((2, 3), (1,)), "f32[3]")
@@ -105,7 +114,7 @@ class Broadcast(Linear):
 
 @register("reshape")
 @dataclass(frozen=True)
-class Reshape(Linear):
+class Reshape(View):
     """The same elements, in row-major order, in another shape."""
 
     shape: Shape
@@ -134,6 +143,15 @@ class Reshape(Linear):
             position = linearize(tuple(index[d] for d in target), tuple(result.static_shape[d] for d in target))
             found += delinearize(position, sizes, lambda p, size: divmod_index(ctx, p, size))
         return ctx.operand(0, tuple(found))
+
+    def strides_through(self, shape: Sequence[int], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+        return regrouped(shape, strides, self.shape)  # type: ignore[arg-type]
+
+    def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple(self.shape)  # type: ignore[arg-type]
+
+    def replaced(self, b: Builder, around: Any, value: Any) -> Any:
+        return b.reshape(value, tuple(around.shape))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -167,9 +185,50 @@ def reshape_groups(source: tuple[int, ...], target: tuple[int, ...]) -> Iterator
         yield range(first_i, i), range(first_j, j)
 
 
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """tuple[int, ...] of a tensor without gaps, last dim fastest."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def regrouped(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
+    """tuple[int, ...] that give the same elements in row-major order under the shape `new`, or None if there are none.
+
+    Dims merge into runs that are evenly spaced; each run must be cut by whole new dims."""
+    if 0 in shape or 0 in new:
+        return row_major(new)
+    found: list[int] = []
+    position = len(new) - 1
+    kept = [d for d in range(len(shape)) if shape[d] != 1]
+    while kept:
+        d = kept.pop()
+        step, run = strides[d], shape[d]
+        while kept and strides[kept[-1]] == strides[d] * shape[d]:
+            d = kept.pop()
+            run *= shape[d]
+        filled = 1
+        while position >= 0 and (filled < run or new[position] == 1):
+            found.append(step * filled)
+            filled *= new[position]
+            position -= 1
+        if filled != run:
+            return None
+    found += [1] * (position + 1)           # what is left has size 1
+    return tuple(reversed(found))
+
+
+# -- the order of dims ------------------------------------------------------------------------------------------------
+
+
 @register("permute")
 @dataclass(frozen=True)
-class Permute(Linear):
+class Permute(View):
     """Dim i of the result is dim dims[i] of the operand."""
 
     dims: tuple[int, ...]
@@ -195,6 +254,15 @@ class Permute(Linear):
                result: TensorType) -> int:
         return ctx.operand(0, tuple(index[d] for d in self.inverse))
 
+    def strides_through(self, shape: Sequence[int], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+        return tuple([strides[d] for d in self.dims])
+
+    def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple([shape[d] for d in self.dims])
+
+    def replaced(self, b: Builder, around: Any, value: Any) -> Any:
+        return b.permute(value, self.inverse)
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield drawn(cls((1, 0)), "f32[2,3]")
@@ -207,10 +275,11 @@ class Permute(Linear):
 
 @register("flip")
 @dataclass(frozen=True)
-class Flip(Linear):
+class Flip(View):
     """The order of elements along `dims` reversed."""
 
     dims: tuple[int, ...]
+    shares_memory = False                   # as in PyTorch: strides are never negative
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 1)
@@ -239,8 +308,11 @@ class Flip(Linear):
 
 @register("diagonal")
 @dataclass(frozen=True)
-class Diagonal(Linear):
+class Diagonal(View):
     """The elements x[..., i, i] as the last dim, where the operand has two, of one size."""
+
+    keeps_all = False
+    is_index_map = False                    # one dim of the result is two of the operand: nothing carries back
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 1)
@@ -267,6 +339,15 @@ class Diagonal(Linear):
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
         return ctx.operand(0, (*index, index[-1]))
+
+    def strides_through(self, shape: Sequence[int], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+        return (*strides[:-2], strides[-2] + strides[-1])
+
+    def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple(shape[:-1])
+
+    def replaced(self, b: Builder, around: Any, value: Any) -> Any:
+        return self.embed(b, around, value)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -16,7 +16,6 @@ from flambeau.ir.index_maps import Index, Symbol, delinearize, linearize
 from flambeau.ir.ops.views import reshape_groups
 
 IndexTuple = tuple[Index, ...]
-VIEWS = (ops.Reshape, ops.Permute, ops.Broadcast, ops.Slice, ops.Flip)
 FREE = "free"            # symbols of dims that a Broadcast added and nothing has bound yet
 
 
@@ -26,7 +25,7 @@ class NotAffine(Exception):
 
 def is_view(node: Node) -> bool:
     """True for ops that only rename indices: they fold into their consumers' addresses."""
-    return isinstance(node.op, VIEWS)
+    return isinstance(node.op, ops.View) and node.op.is_index_map
 
 
 @lru_cache(maxsize=4096)
