@@ -1,7 +1,7 @@
 """python -m benchmarks.profile_step WORKLOAD...: where the time of a compiled step goes, launch by launch.
 
 us is the median of the launch; GB/s counts each buffer it is given once; GFLOP/s is for contractions; "model" is what
-the loop scheduler takes a loop kernel to cost one core. --kernels prints each loop kernel before its launch.
+the loop scheduler takes a loop kernel to cost one core. --kernels prints each kernel before its launch.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workloads", nargs="+", metavar="WORKLOAD", choices=BY_NAME, help=f"of {', '.join(BY_NAME)}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--kernels", action="store_true", help="print each loop kernel")
+    parser.add_argument("--kernels", action="store_true", help="print each kernel")
     options = parser.parse_args(arguments)
     for name in options.workloads:
         step, launches = profile(BY_NAME[name], options.threads, options.repeats)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Implementation", "Kind", "kernel_classes", "kernel_named", "kind_named", "kind_of", "register_kind"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Implementation:
     """How one backend runs the kernels of a kind.
 
@@ -35,7 +35,7 @@ class Implementation:
     weight: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """kernel: the class of its kernels; its `keyword` is `name`, but for a kind that lowers to kernels of another.
 

@@ -181,6 +181,22 @@ def test_code_for_it_is_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     compile_graph(parse(GRAPH), backend="interpret")
 
 
+def test_it_runs_in_branches_and_loops() -> None:
+    def f(x: fb.Tensor, n: fb.Tensor) -> fb.Tensor:
+        y = fb.cond(x.sum() > 0, lambda x: reversal(x)[0] + 1, lambda x: reversal(x.t())[0].t(), (x,))
+        _, z = fb.while_loop(lambda i, z: i < n, lambda i, z: (i + 1, reversal(z)[0] * 1.5),
+                             (fb.zeros((), dtype=fb.int64), y))
+        return z
+
+    for options in ({}, {"verify": True}, {"backend": "interpret"}):
+        g = fb.compile(f, **options)                                                # type: ignore[arg-type]
+        for sign in (1.0, -1.0):
+            x, n = fb.rand(3, 3) * sign, fb.tensor(3)
+            np.testing.assert_allclose(g(x, n).numpy(), f(x, n).numpy(), rtol=1e-6)
+        with pytest.raises(KernelError, match="row 2 has a NaN"):
+            g(fb.tensor([[1.0] * 3, [2.0] * 3, [3.0, 4.0, float("nan")]]), n)
+
+
 AROUND = [
     lambda a, b: reversal(a)[0], lambda a, b: reversal(a.t())[0].t(), lambda a, b: reversal(a)[1].float() + b,
     lambda a, b: fb.tanh(a), lambda a, b: a.t(), lambda a, b: a @ b, lambda a, b: a - b.sum(-1, keepdim=True),
