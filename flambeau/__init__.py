@@ -22,6 +22,7 @@ from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
 from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.linalg import *  # noqa: F403
+from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
 from flambeau.frontend.functions.reductions import *  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
@@ -53,7 +54,7 @@ from flambeau.ir.dtypes import u64 as uint64
 from flambeau.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from flambeau import ir, nn, optim, special
+    from flambeau import ir, linalg, nn, optim, special
     from flambeau.frontend import data, random
     from flambeau.frontend.call.compile import compile
 
@@ -68,6 +69,7 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     "compile": ("flambeau.frontend.call.compile", "compile"),
     "nn": ("flambeau.nn", ""),
     "optim": ("flambeau.optim", ""),
+    "linalg": ("flambeau.linalg", ""),
     "special": ("flambeau.special", ""),
     "ir": ("flambeau.ir", ""),
     "data": ("flambeau.frontend.data", ""),

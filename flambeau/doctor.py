@@ -19,9 +19,10 @@ import flambeau.nn.functional as F
 from flambeau import config, nn, optim
 from flambeau.codegen.cpu.host import host_target
 from flambeau.ir.target import Target
+from flambeau.runtime.lapack import lapack
 
 REQUIRED = ("numpy", "networkx", "llvmlite", "numba")
-OPTIONAL = ("scikit-learn", "matplotlib", "torch", "jax", "numba-cuda")
+OPTIONAL = ("scikit-learn", "matplotlib", "scipy", "torch", "jax", "numba-cuda")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,6 +47,8 @@ def facts(target: Target) -> Iterator[tuple[str, str]]:
     yield "threads", str(fb.get_num_threads())
     for package in REQUIRED:
         yield package, version_of(package) or "MISSING"
+    library = lapack()
+    yield "LAPACK", f"{library.name}, {library.integer_bits}-bit integers" if library else "NumPy, by calls of Python"
     yield "optional", ", ".join(f"{p} {v}" for p in OPTIONAL if (v := version_of(p))) or "none installed"
     chosen = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("FLAMBEAU_")]
     yield "settings", " ".join(chosen) or "all default"
@@ -110,7 +113,17 @@ def check_training() -> None:
     assert losses[-1] < 1e-3 * losses[0], f"the loss went from {losses[0]} only to {losses[-1]}"
 
 
+def check_library() -> None:
+    """Equations solved by LAPACK in a compiled function against NumPy."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((50, 50)) + 20 * np.eye(50), rng.standard_normal((50, 2))
+    with config.set(disable_jit=False):
+        found = fb.compile(fb.linalg.solve)(fb.from_numpy(a), fb.from_numpy(b)).numpy()
+    assert np.allclose(found, np.linalg.solve(a, b), rtol=0, atol=1e-12), "the solutions differ"
+
+
 CHECKS: tuple[tuple[str, Callable[[], None]], ...] = (
     ("a compiled expression equals NumPy's", check_compiled_expression),
     ("a compiled training step learns", check_training),
+    ("equations are solved by a library", check_library),
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import ClassVar
 
 __all__ = [
     "CaptureError",
@@ -19,6 +20,7 @@ __all__ = [
     "GraphError",
     "IndexOutOfRangeError",
     "KernelError",
+    "LinAlgError",
     "ParseError",
     "ShapeError",
     "TraceError",
@@ -117,6 +119,19 @@ class KernelError(FlambeauError, IndexError, ArithmeticError, RuntimeError):
         super().__init__(message, where=where, hint=hint)
         self.status = status
         self.details = details
+
+
+class LinAlgError(KernelError):
+    """A matrix that is singular or not positive-definite. details: which one of the batch, and the order of its leading
+    minor that is not positive-definite."""
+
+    STATUSES: ClassVar = frozenset({3, 4})
+
+
+def kernel_error(message: str, status: int, details: tuple[int, int]) -> KernelError:
+    """The error for a kernel that ended with this status."""
+    kind = LinAlgError if status in LinAlgError.STATUSES else KernelError
+    return kind(message, status=status, details=details)
 
 
 class UnsupportedError(_Refusal, NotImplementedError):

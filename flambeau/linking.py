@@ -84,7 +84,7 @@ def launches_of(phases: Sequence[Phase], slots: Sequence[int], sizes: Sequence[E
     for phase in phases:
         params = tuple([slots[p] for p in phase.params])
         if phase.host:
-            made.append(HostCall(phase.symbol, params, tuple(sizes), phase.errors, location))
+            made.append(HostCall(phase.symbol, params, tuple(sizes) or phase.sizes, phase.errors, location))
             continue
         known = [size for size in sizes if isinstance(size, int)]
         if len(known) == len(sizes):

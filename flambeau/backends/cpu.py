@@ -11,6 +11,7 @@ from flambeau.codegen.cpu.host import host_target
 from flambeau.errors import UnsupportedError
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
+from flambeau.ir.kinds import host_function
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.cpu.prepare import prepare
@@ -63,11 +64,13 @@ class CpuBackend(Backend):
                 return super().text(kernel, target, level)
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
-        libraries = [self._library(b.artifact) for b in built]
+        phases = [phase for b in built for phase in b.artifact.phases]
+        libraries = [self._library(b.artifact) for b in built if not all(phase.host for phase in b.artifact.phases)]
         addresses = {symbol: address for library in libraries for symbol, address in library.addresses.items()}
+        addresses |= {phase.symbol: host_function(phase.symbol) for phase in phases if phase.host}
         return Executable(program, addresses, keep=libraries)
 
     def _library(self, artifact: Artifact) -> Library:
         """The artifact's code, loaded once: symbols tell kernels and targets apart."""
         symbols = [phase.symbol for phase in artifact.phases if not phase.host]
-        return self._libraries.get_or_make(artifact.phases[0].symbol, lambda: load([artifact.object], symbols))
+        return self._libraries.get_or_make(symbols[0], lambda: load([artifact.object], symbols))

@@ -40,7 +40,7 @@ class Phase:
 
     tasks is None where the count depends on runtime sizes; `task_count` answers in both cases. params are the
     buffers to pass, as kernel param numbers (scratch the backend asked for is numbered on from them). host: no code of
-    the artifact, but a function of the host under that name.
+    the artifact, but a function of the host under that name, which gets `sizes` where the kernel has none of its own.
     """
 
     symbol: str
@@ -51,6 +51,7 @@ class Phase:
     task_dims: tuple[TaskDim, ...] = ()
     errors: tuple[tuple[int, str], ...] = ()
     host: bool = False
+    sizes: tuple[int, ...] = ()
 
     def task_count(self, sizes: Sequence[int] = ()) -> int:
         """How many tasks there are for these runtime sizes (in the order of `Kernel.sizes`)."""

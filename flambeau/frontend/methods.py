@@ -18,6 +18,7 @@ from flambeau.frontend.functions import (
     indexing,
     inplace,
     linalg,
+    linear_algebra,
     pointwise,
     reductions,
     sorting,
@@ -56,6 +57,7 @@ NAMES: Final = {
     linalg: (
         "addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "ger", "inner", "matmul", "mm", "mv", "outer", "trace",
         "vdot"),
+    linear_algebra: ("cholesky", "cholesky_solve", "inverse"),
     sorting: ("argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "nanquantile", "quantile", "sort", "topk",
               "unique"),
     creation: ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"),

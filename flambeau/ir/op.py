@@ -113,11 +113,12 @@ class Op:
         """
         return "loop" if self.is_pointwise else None
 
-    def errors(self, operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
+    def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
                results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None] | None:
         """How far each element of each result may lie from its meaning where those of the operands may by `errors`; a
-        None among them is exact, an infinity is no bound. Floats come as f64. None: `ir.graph.rounding` works it out, as
-        it can for ops with one result whose elements move a little where the operands' do."""
+        None among them is exact, an infinity is no bound. Floats come as f64; types says what they were. None:
+        `ir.graph.rounding` works it out, as it can for ops with one result whose elements move a little where the
+        operands' do."""
         return None
 
     def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Never
 
-from flambeau.errors import KernelError, UnsupportedError
+from flambeau.errors import UnsupportedError, kernel_error
 from flambeau.runtime.buffer import Buffer, allocate, poison
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
 from flambeau.runtime.image import ProgramImage
@@ -182,7 +182,7 @@ class CallMemory:
             raise UnsupportedError("a signal handler called the compiled function that it interrupted, which updates "
                                    "captured state and has done so in part")
         program = self._image.program
-        raise KernelError(program.message(program.launches[failed], status, details), status=status, details=details)
+        raise kernel_error(program.message(program.launches[failed], status, details), status, details)
 
     def _signature(self) -> str:
         program = self._image.program

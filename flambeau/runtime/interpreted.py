@@ -13,7 +13,7 @@ from typing import assert_never
 import numpy as np
 
 from flambeau import config
-from flambeau.errors import KernelError, VerificationError
+from flambeau.errors import KernelError, VerificationError, kernel_error
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.interpreter import Watched, interpret
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
@@ -168,7 +168,7 @@ class _Call:
                 self.run_kernel(launch, kernel, pointers, sizes)
         except KernelError as error:
             message = self.program.message(launch, error.status, error.details, error.message)
-            raise KernelError(message, status=error.status, details=error.details) from None
+            raise kernel_error(message, error.status, error.details) from None
 
     def run_kernel(self, launch: Launch | HostCall, kernel: Kernel, pointers: Sequence[int],
                    sizes: Sequence[int]) -> None:
@@ -193,7 +193,7 @@ class _Call:
             (ctypes.c_int64 * len(sizes))(*sizes), 0, 1)
         if status:
             details = (context.detail0, context.detail1)
-            raise KernelError(self.program.message(launch, status, details), status=status, details=details)
+            raise kernel_error(self.program.message(launch, status, details), status, details)
         if self.stored is not None:
             self.stored.trust([self.program.slots[number] for number in launch.slots])
 

@@ -63,7 +63,7 @@ class Reversal(Op):
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         return (None if cotangents[0] is None else b.emit(self, cotangents[0])[0],)
 
-    def errors(self, operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
+    def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
                results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
         return None if errors[0] is None else errors[0][..., ::-1], None
 

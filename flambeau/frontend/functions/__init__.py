@@ -12,6 +12,7 @@ from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.layers import *  # noqa: F403
 from flambeau.frontend.functions.linalg import *  # noqa: F403
 from flambeau.frontend.functions.linalg import linear
+from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.normalization import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403

@@ -128,7 +128,7 @@ def _errors(op: Op, types: Sequence[TensorType], results: Sequence[TensorType], 
     errors = [x.error for x in operands]
     with np.errstate(all="ignore"):
         wide = [_wide(a, t.dtype) if t.dtype.is_floating_point else a for a, t in zip(arrays, results, strict=True)]
-        if (own := op.errors(values, errors, wide)) is not None:
+        if (own := op.errors(types, values, errors, wide)) is not None:
             return list(own)
         (result,), (array,) = results, arrays
         inherited = _inherited(op, types, values, errors, array, result.dtype)
