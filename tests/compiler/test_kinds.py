@@ -228,6 +228,17 @@ def test_random_programs_around_it_agree(seed: int) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * max(1.0, float(np.abs(b).max(initial=0.0))))
 
 
+@pytest.mark.parametrize(("kind", "message"), [
+    (None, "reversal is computed by no kernel, and is still there after decompose"),
+    ("sorcery", "there is no kind of kernel called 'sorcery'; known are loop, contraction, scatter"),
+])
+def test_op_without_a_kernel_is_an_error(kind: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reversal, "kernel_kind", kind)
+    with pytest.raises(GraphError) as caught:
+        compile_graph(parse(GRAPH))
+    assert caught.value.message.startswith(message)
+
+
 # -- those there are --------------------------------------------------------------------------------------------------
 
 

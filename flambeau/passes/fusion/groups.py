@@ -37,7 +37,8 @@ def kind_of(node: Node) -> Kind:
     name = node.op.kernel_kind
     if name is None:
         raise GraphError(f"{node.op.name} is computed by no kernel, and is still there after decompose",
-                         where=str(node.loc) if node.loc else None)
+                         where=str(node.loc) if node.loc else None,
+                         hint="an op says how it is computed by scalar, decompose or kernel_kind")
     return kind_named(name)
 
 
