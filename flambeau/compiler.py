@@ -233,6 +233,8 @@ def _verify_kernels(calls: Sequence[Call]) -> None:
     """Raises GraphError for a kernel that breaks a rule, such as one that does not store its results whole."""
     for kernel in {kernel_key(call.kernel): call.kernel for call in calls}.values():
         try:
+            if any(instr.op == "affine" for instr in kernel.instrs()):
+                raise GraphError(f"kernel {kernel.name} has an affine value: prepare has to finish every call")
             verify_kernel(kernel)
         except GraphError as error:
             raise GraphError(f"after lowering and scheduling: {error.message}", where=error.where) from error

@@ -197,6 +197,17 @@ def test_every_runnable_is_profiled_launch_by_launch(how: dict[str, Any]) -> Non
     assert len(seconds) == len(compiled.program.launches) and all(s >= 0.0 for s in seconds) and sum(seconds) > 0.0
 
 
+def test_a_call_that_was_not_finished_is_an_error() -> None:
+    class Hasty(Whole):
+        def prepare(self, calls: Sequence[Call], target: object) -> list[Call]:
+            return list(calls)
+
+    text = 'graph @main {\n  %0 = input arg "x" : i64[6]\n  %1 = iota(size=6, dtype=i64) : i64[6]\n' \
+           '  %2 = add(%0, %1) : i64[6]\n  return %2\n}\n'
+    with pytest.raises(GraphError, match="kernel k0 has an affine value: prepare has to finish every call"):
+        compile_graph(parse(text), backend=Hasty(), rules=True)
+
+
 def test_an_object_that_is_no_backend_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a name or a flambeau.backends.Backend"):
         compile_graph(parse(DOUBLE), backend=object())                  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import random
 import struct
+from dataclasses import replace
 from typing import get_args
 
 from flambeau.ir.dtypes import DTYPES
@@ -57,6 +58,7 @@ def stage(rng: random.Random, n_params: int, n_dims: int, dims: tuple[int, ...],
     for _ in range(rng.randint(0, 6)):
         op = rng.choice(sorted(o for o, row in SCALAR_OPS.items() if row.arity <= len(values)))
         attr = {"const": lambda: number(rng), "index": lambda: rng.randrange(n_dims + 1),
+                "affine": lambda: replace(address(rng, n_params, n_dims, values), buffer=-1, guard=None),
                 "load": lambda: address(rng, n_params, n_dims, values), "philox": lambda: rng.randrange(4)}.get(op)
         operands = tuple(rng.choice(values) for _ in range(SCALAR_OPS[op].arity))
         values.append(len(values) * 2)

@@ -224,7 +224,7 @@ def test_failed_check_gives_its_status_and_the_first_detail(detail_strides):
 
 def test_every_scalar_op_has_a_meaning():
     without = {name for name, row in SCALAR_OPS.items() if row.meaning is None}
-    assert without == {"const", "index", "load", "acc", "cast", "check", "philox"}
+    assert without == {"const", "index", "affine", "load", "acc", "cast", "check", "philox"}
 
 
 def test_cast_from_float_saturates_and_nan_is_zero():

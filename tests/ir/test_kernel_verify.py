@@ -281,7 +281,7 @@ def test_span_with_sizes_agrees_with_every_size():
 # The table of types
 
 def test_every_scalar_op_has_a_rule():
-    special = {"const", "index", "load", "acc", "cast", "select", "check", "philox"}
+    special = {"const", "index", "affine", "load", "acc", "cast", "select", "check", "philox"}
     assert {name for name, row in SCALAR_OPS.items() if not row.kinds} == special
 
 

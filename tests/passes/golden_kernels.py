@@ -56,11 +56,17 @@ def starts_from_kernels(file: GoldenFile) -> bool:
     return "// passes: schedule\n" in file.head
 
 
-def lowered(text: str, target: Target) -> tuple[Graph, list[Call]]:
-    """The graph, fused, and its kernel calls."""
+def unfinished(text: str) -> tuple[Graph, list[Call]]:
+    """The graph, fused, and its kernel calls before a device has decided anything."""
     (fuse,) = [p for p in CPU_PASSES if p.name == "fuse"]
     fused, _ = run(parse(text), [fuse], verify=True)
-    return fused, [finish(part) for call in lower(fused) for part in in_parts(call, target)]
+    return fused, lower(fused)
+
+
+def lowered(text: str, target: Target) -> tuple[Graph, list[Call]]:
+    """The graph, fused, and its kernel calls."""
+    fused, calls = unfinished(text)
+    return fused, [finish(part) for call in calls for part in in_parts(call, target)]
 
 
 def print_calls(graph: Graph, calls: Sequence[Call]) -> str:

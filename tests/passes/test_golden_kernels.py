@@ -12,6 +12,7 @@ from flambeau.ir.graph.text import print_graph
 from flambeau.ir.kernel import LoopKernel
 from flambeau.ir.kernel.text import parse_kernels, print_kernels
 from flambeau.ir.kernel.verifier import verify_kernel
+from flambeau.passes.lowering.lower import finish
 from tests.passes.golden import Case, GoldenFile, assert_close, draws, golden_files, results
 from tests.passes.golden_kernels import (
     kernel_results,
@@ -20,6 +21,7 @@ from tests.passes.golden_kernels import (
     scheduled,
     starts_from_kernels,
     target_of,
+    unfinished,
     without_schedules,
 )
 
@@ -68,6 +70,26 @@ def test_kernels_give_the_graphs_numbers(file: GoldenFile, case: Case) -> None:
 def test_lowered_kernels_come_back_from_text(file: GoldenFile, case: Case) -> None:
     _, calls = lowered(case.before, target_of(file))
     assert parse_kernels(case.after) == tuple(call.kernel for call in calls)
+
+
+@each(LOWERED)
+def test_calls_are_kernels_before_they_are_finished_too(file: GoldenFile, case: Case) -> None:
+    """They print, parse, keep the rules and mean the graph, index values being `affine`; and finishing is done once."""
+    graph, (fused, calls) = parse(case.before), unfinished(case.before)
+    for call in calls:
+        verify_kernel(call.kernel)
+        assert parse_kernels(print_kernels([call.kernel])) == (call.kernel,)
+        done = finish(call)
+        assert finish(done) == done and all(instr.op != "affine" for instr in done.kernel.instrs())
+    inputs = next(draws(graph.inputs))
+    expected, found = results(graph, inputs), kernel_results(fused, calls, inputs)
+    if found is not None and not isinstance(expected, str):
+        assert_close(found, expected, graph, inputs, exact=False, terms=64)
+
+
+def test_some_of_these_calls_have_index_values_to_spell_out() -> None:
+    kernels = [call.kernel for _, case in LOWERED for call in unfinished(case.before)[1]]
+    assert sum(any(instr.op == "affine" for instr in kernel.instrs()) for kernel in kernels) >= 5
 
 
 @each(SCHEDULED)

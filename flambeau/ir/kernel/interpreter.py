@@ -169,6 +169,9 @@ class _StageRun:
             case "index":
                 assert isinstance(instr.attr, int), f"%{instr.id}: an index needs a dim"
                 return self.grid.index(instr.attr)
+            case "affine":
+                assert isinstance(instr.attr, Address), f"%{instr.id}: an affine value needs the terms of an address"
+                return self.position(instr.attr)
             case "load":
                 assert isinstance(instr.attr, Address), f"%{instr.id}: a load needs an address"
                 return self.load(instr.attr)
@@ -239,11 +242,7 @@ class _StageRun:
 
     def locate(self, address: Address) -> tuple[Array, Array | None]:
         """(element number at each point, guard). Raises KernelError (1) for one outside the buffer, unless guarded."""
-        where = self.grid.lift(np.array(address.offset, np.int64))
-        for dim, stride in address.strides:
-            where = where + np.int64(stride) * self.grid.index(dim)
-        for value, stride in address.dynamic:
-            where = where + np.int64(stride) * self.value(value)
+        where = self.position(address)
         guard = None if address.guard is None else self.value(address.guard)
         elements = len(self.buffers[address.buffer])
         outside = (where < 0) | (where >= elements)
@@ -256,6 +255,15 @@ class _StageRun:
                 status=kernel_scalar.STATUS_INDEX, details=(first, elements),
             )
         return where, guard
+
+    def position(self, address: Address) -> Array:
+        """The sum of the address's terms at each point."""
+        where = self.grid.lift(np.array(address.offset, np.int64))
+        for dim, stride in address.strides:
+            where = where + np.int64(stride) * self.grid.index(dim)
+        for value, stride in address.dynamic:
+            where = where + np.int64(stride) * self.value(value)
+        return where
 
 
 def _add_in_order(buffer: Array, where: Array, value: Array, dtype: DType) -> None:

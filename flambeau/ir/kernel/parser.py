@@ -151,7 +151,7 @@ class Parser:
         if cursor.token.kind == "dim":
             return cursor.dim()
         after = cursor.tokens[cursor.at + 1].text if cursor.token.kind != "end" else ""
-        return self.address() if cursor.is_next("#") or after == "[" else cursor.literal()
+        return self.address() if cursor.is_next("#") or cursor.is_next("[") or after == "[" else cursor.literal()
 
     def store(self) -> Store:
         verb = self.cursor.choice("a definition, 'store', 'accumulate' or '}'", ("store", "accumulate"))
@@ -189,7 +189,9 @@ class Parser:
         return self.cursor.integer() if self.cursor.accept("*") else 1
 
     def buffer(self) -> int:
-        """A param by name, or `#number`."""
+        """A param by name, or `#number`; -1 where there is none."""
+        if self.cursor.is_next("["):
+            return -1
         if self.cursor.accept("#"):
             return self.cursor.integer()
         token = self.cursor.token

@@ -194,6 +194,8 @@ SCALAR_OPS: Final[dict[str, ScalarOp]] = {
     "const": ScalarOp(0, weight=0),         # attr: Python float | int | bool
     "index": ScalarOp(0),                   # attr: dim number; the i64 value of that iteration dim
     "load": ScalarOp(0),                    # attr: Address
+    "affine": ScalarOp(0),                  # attr: Address of no buffer (-1), unguarded; its i64 value. It moves with the
+                                            # dims as an address does; `finish` spells it out before code is made
     "acc": ScalarOp(0),                     # contraction epilogue only: the accumulator at this point
     "cast": ScalarOp(1),                    # to Instr.dtype: saturating float -> int, NaN -> 0; int -> int wraps; to
                                             # bool is != 0

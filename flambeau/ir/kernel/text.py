@@ -89,7 +89,9 @@ class Printer:
         return ", ".join(f"%i{d}" for d in dims)
 
     def param(self, number: int) -> str:
-        """The name of a param."""
+        """The name of a param; nothing for the address of no buffer."""
+        if number == -1:
+            return ""
         return self.buffers[number] if 0 <= number < len(self.buffers) else f"#{number}"
 
     def stage(self, keyword: str, stage: Stage) -> Iterator[str]:

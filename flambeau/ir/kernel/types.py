@@ -34,6 +34,8 @@ def instr_mistake(instr: Instr, operands: Sequence[Operand]) -> str:
             return "" if instr.dtype is dtypes.i64 else f"gives i64, not {instr.dtype}"
         case "load":
             return "" if isinstance(instr.attr, Address) else "has no address"
+        case "affine":
+            return _affine_mistake(instr)
         case "acc" | "cast":
             return ""
         case "select":
@@ -44,6 +46,12 @@ def instr_mistake(instr: Instr, operands: Sequence[Operand]) -> str:
             return _philox_mistake(instr, operands)
         case _:
             return _computed_mistake(row, instr.dtype, operands)
+
+
+def _affine_mistake(instr: Instr) -> str:
+    if not isinstance(instr.attr, Address) or instr.attr.buffer != -1 or instr.attr.guard is not None:
+        return "takes the terms of an address, without buffer and guard"
+    return "" if instr.dtype is dtypes.i64 else f"gives i64, not {instr.dtype}"
 
 
 def reduction_mistake(reduction: Reduction, value: DType) -> str:

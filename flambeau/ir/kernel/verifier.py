@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from flambeau.errors import GraphError
 from flambeau.ir import dtypes
@@ -122,7 +122,9 @@ class Checker:
             self.fail(f"dim %i{instr.attr} is not walked here", item)
         if instr.op == "acc" and instr.dtype is not acc_dtype:
             self.fail("outside a contraction" if acc_dtype is None else f"the accumulator is {acc_dtype}", item)
-        if isinstance(instr.attr, Address):
+        if instr.op == "affine":
+            self.check_terms(cast(Address, instr.attr), dims, item)
+        elif isinstance(instr.attr, Address):
             self.check_address(instr.attr, dims, item)
             self.check_read(instr.attr.buffer, item)
             if instr.dtype is not (stored := self.kernel.params[instr.attr.buffer]).dtype:
@@ -161,6 +163,10 @@ class Checker:
     def check_address(self, address: Address, dims: set[int], item: str) -> None:
         if not 0 <= address.buffer < len(self.kernel.params):
             self.fail(f"addresses param {address.buffer}; there are {len(self.kernel.params)}", item)
+        self.check_terms(address, dims, item)
+        self.check_bounds(address, dims, item)
+
+    def check_terms(self, address: Address, dims: set[int], item: str) -> None:
         walked = [dim for dim, _ in address.strides]
         for dim in walked:
             if dim not in dims:
@@ -170,7 +176,6 @@ class Checker:
         if any(stride == 0 for _, stride in address.strides + address.dynamic):
             self.fail("its address has a stride of 0", item)
         self.check_address_values(address, item)
-        self.check_bounds(address, dims, item)
 
     def check_address_values(self, address: Address, item: str) -> None:
         wanted = [(value, dtypes.i64, "index") for value, _ in address.dynamic]

@@ -69,8 +69,7 @@ class Cost:
         rounds = self._rounds(stage, vector_dim, lanes)
         total = rounds[-1] + rounds[0]              # the loops themselves
         for instr in stage.body:
-            row = SCALAR_OPS.get(instr.op)          # none: an index that lowering has yet to write out
-            weight: float = 1 if row is None else row.weight
+            weight: float = SCALAR_OPS[instr.op].weight
             if isinstance(instr.attr, Address):
                 weight = self._access(instr.attr, vector_dim, tiled, lanes, _GATHERED)
             total += weight * rounds[self._depth(stage, self.dims_of[instr.id])]

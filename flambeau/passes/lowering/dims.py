@@ -18,7 +18,10 @@ K = TypeVar("K", bound=Kernel)
 
 
 def collapse(kernel: LoopKernel) -> LoopKernel:
-    """Merge neighbouring dims of one role wherever every address allows it."""
+    """Merge neighbouring dims of one role wherever every address allows it. A kernel whose index values are spelled out
+    stays as it is."""
+    if any(instr.op == "index" for instr in kernel.instrs()):
+        return kernel
     outer = 0
     while outer + 1 < len(kernel.extents):
         if _composes(kernel, outer, outer + 1):
@@ -48,7 +51,7 @@ def _merge(kernel: LoopKernel, outer: int) -> LoopKernel:
 
 
 def expand_affine(kernel: K) -> K:
-    """Turn `affine` pseudo-instructions into index, mul and add."""
+    """Turn `affine` values into index, mul and add."""
     if all(instr.op != AFFINE for instr in kernel.instrs()):
         return kernel
     next_id = 1 + max([i.id for i in kernel.instrs()] + [r.id for s in kernel.code for r in s.reductions], default=0)

@@ -20,7 +20,7 @@ from flambeau.ir.ops.elementwise import INT_DIVISION
 from flambeau.passes.lowering.spaces import IndexTuple, symbols
 
 _DIVISIONS = frozenset({"floordiv", "mod", "fmod", "truncdiv"})
-AFFINE = "affine"           # pseudo-instruction: the i64 value of an Address without a buffer; see dims.expand_affine
+AFFINE = "affine"           # the i64 value of an Address without a buffer; see dims.expand_affine
 
 
 class Space:
