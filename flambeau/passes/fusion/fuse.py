@@ -45,7 +45,7 @@ class _Planner:
         self.floats = {node for node in self.nodes if is_leaf(node) or (is_free(node) and node not in materialized)}
         effects = [node for node in self.nodes if not node.is_pure]
         self.earlier_of = dict(zip(effects[1:], effects, strict=False))
-        self.order = Precedence(self.nodes, self.floats, self.earlier_of)
+        self.order = Precedence(self.nodes, self.floats)
         self.effects = sum([self.order.bit_of[node] for node in effects])
         self.roots = 0
         for value in graph.roots():

@@ -6,7 +6,7 @@ positions in the graph's order, so that a question about paths between groups is
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -110,16 +110,13 @@ class Group:
 class Precedence:
     """Positions and readers of nodes, and the order that data and effects impose on the groups seen so far."""
 
-    def __init__(self, order: Sequence[Node], floats: set[Node], earlier_of: Mapping[Node, Node]):
-        """floats: nodes that belong to no group; what they read, their readers read. earlier_of: of a node with effects
-        the one before it, which it waits for as if it read it."""
+    def __init__(self, order: Sequence[Node], floats: set[Node]):
+        """floats: nodes that belong to no group; what they read, their readers read."""
         self.order = order
         self.bit_of = {node: 1 << position for position, node in enumerate(order)}
         self.readers_of: dict[Node, int] = {}
         self._seen: list[Group] = []
         self._seen_members = 0
-        for later, earlier in earlier_of.items():
-            self.readers_of[earlier] = self.bit_of[later]
         for node in reversed(order):
             self.readers_of.setdefault(node, 0)
             through = self.readers_of[node] if node in floats else self.bit_of[node]
