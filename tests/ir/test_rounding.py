@@ -68,6 +68,17 @@ def test_nan_and_infinity_are_not_rounding() -> None:
         assert difference(np.array(wrong, np.float32), meant, dt.f32)
 
 
+def test_the_sign_of_nan_is_nobodys() -> None:
+    graph = Graph()
+    x, sign = graph.add_input(parse_type("f32[2]")), graph.add_input(parse_type("f32[]"))
+    graph.outputs = [Builder(graph).copysign(x, sign), Builder(graph).signbit(sign)]
+    for number, is_clear in ((np.nan, False), (-0.0, True)):
+        meant = bounded(graph, [Bounded(np.array([1, -2], np.float32)), Bounded(np.array(number, np.float32))])
+        one, test = (meant[v] for v in graph.outputs)
+        assert (difference(-one.array, one, dt.f32) != "") == is_clear
+        assert (difference(~test.array, test, dt.bool_) != "") == is_clear
+
+
 def test_ties_and_steps_are_decided_by_exact_numbers_only() -> None:
     graph = Graph()
     x = graph.add_input(parse_type("f32[3]"))

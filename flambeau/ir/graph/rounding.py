@@ -35,6 +35,7 @@ _MOVES: Final = (*_REARRANGED, ops.Take, ops.TakeAlong, ops.AMax, ops.AMin, ops.
 _CHOICES: Final = frozenset({"neg", "abs", "relu", "maximum", "minimum", "where", "sign", "floor", "ceil", "trunc",
                              "round", "stop_gradient"})
 _DIVISIONS: Final = frozenset({"div", "reciprocal", "rsqrt", "floor_divide", "remainder", "fmod"})
+_SIGNS: Final = frozenset({"copysign", "signbit"})           # of their last operand, and a NaN's is nobody's
 _ULPS: Final = 4.0                  # of one op: transcendental functions are that good, and sums and products better
 _SAFETY: Final = 4.0                # second-order terms, errors of both sides
 
@@ -132,6 +133,8 @@ def _errors(op: Op, types: Sequence[TensorType], results: Sequence[TensorType], 
             return list(own)
         (result,), (array,) = results, arrays
         inherited = _inherited(op, types, values, errors, array, result.dtype)
+        if op.name in _SIGNS:
+            inherited = _added(inherited, np.where(np.isnan(values[-1]), np.inf, np.zeros(array.shape)))
         return [_added(inherited, _rounding(op, types, values, array, result.dtype))]
 
 
