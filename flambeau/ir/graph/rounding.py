@@ -122,8 +122,6 @@ def _errors(op: Op, types: Sequence[TensorType], results: Sequence[TensorType], 
     if type(op).decompose is not Op.decompose and (parts := _parts(op, tuple(types))) is not None:
         found = bounded(parts, operands)
         return [found[v].error for v in parts.outputs]
-    if isinstance(op, ops.Sort):
-        return _of_order(op, _wide(operands[0].array, types[0].dtype), operands[0].error)
     values = [_wide(x.array, t.dtype) if t.dtype.is_floating_point else x.array
               for x, t in zip(operands, types, strict=True)]
     errors = [x.error for x in operands]
@@ -218,24 +216,6 @@ def _near_ties(op: Op, value: np.ndarray, error: Error, array: np.ndarray) -> np
     reach = 2 * _SAFETY * error.max(axis=dim, keepdims=True)
     rivals = (np.abs(value - found) <= reach).sum(axis=dim)
     return np.where(rivals > 1, np.inf, 0.0)
-
-
-def _of_order(op: ops.Sort, value: np.ndarray, error: Error) -> list[Error]:
-    """The r-th value moves no further than to the r-th of the least, or the greatest, that all may be. Its position may be
-    any where the next value is near."""
-    if error is None:
-        return [None, None]
-    whole = ops.Sort(op.dim, op.descending)
-    with np.errstate(all="ignore"):
-        base, least, greatest = [whole.evaluate(v)[0] for v in (value, value - error, value + error)]
-        steps = [np.where((v == base) | (np.isnan(v) & np.isnan(base)), 0.0, np.abs(v - base)) for v in (least, greatest)]
-        gap = np.abs(np.diff(base, axis=op.dim))
-        reach = 2 * _SAFETY * error.max(axis=op.dim, keepdims=True, initial=0.0)
-        is_near = (reach > 0) & ~(gap > reach)
-    edges = [(int(d == op.dim),) * 2 for d in range(value.ndim)]            # nothing is near before the first
-    is_near, kept = np.pad(is_near, edges), np.arange(value.shape[op.dim] if op.keep is None else op.keep)
-    may_swap = np.take(is_near, kept, op.dim) | np.take(is_near, kept + 1, op.dim)
-    return [np.take(np.maximum(*steps), kept, op.dim), np.where(may_swap, np.inf, 0.0)]
 
 
 # -- rounding ---------------------------------------------------------------------------------------------------------

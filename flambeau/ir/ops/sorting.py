@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from flambeau.ir.types import TensorType
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
     from flambeau.ir.graph import Value
+
+_NEAR: Final = 4.0                  # errors of a value, within which it may be: second-order terms
 
 
 @register("sort")
@@ -56,6 +58,24 @@ class Sort(Op):
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         g, size = cotangents[0], operands[0].shape[self.dim]
         return (None if g is None else b.emit(ScatterAlongAdd(size, self.dim), results[1], g),)
+
+    def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
+               results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
+        """The r-th value moves no further than to the r-th of the least, or the greatest, that all may be. Its position may
+        be any where the next value is near."""
+        (value,), (error,), dim = operands, errors, self.dim
+        if error is None:
+            return None, None
+        whole = Sort(dim, self.descending)
+        base, least, greatest = [whole.evaluate(v)[0] for v in (value, value - error, value + error)]
+        steps = [np.where((v == base) | (np.isnan(v) & np.isnan(base)), 0.0, np.abs(v - base)) for v in (least, greatest)]
+        gap = np.abs(np.diff(base.astype(np.float64), axis=dim))
+        reach = 2 * _NEAR * error.max(axis=dim, keepdims=True, initial=0.0)
+        is_near = (reach > 0) & ~(gap > reach)
+        edges = [(int(d == dim),) * 2 for d in range(value.ndim)]           # nothing is near before the first
+        is_near, kept = np.pad(is_near, edges), np.arange(value.shape[dim] if self.keep is None else self.keep)
+        may_swap = np.take(is_near, kept, dim) | np.take(is_near, kept + 1, dim)
+        return np.take(np.maximum(*steps), kept, dim), np.where(may_swap, np.inf, 0.0)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
