@@ -98,7 +98,7 @@ class GraphError(FlambeauError, ValueError):
 
 
 class ParseError(FlambeauError, ValueError):
-    """IR text that does not parse."""
+    """IR text, or the bytes of a program or an artifact, that do not parse."""
 
 
 class KernelError(FlambeauError, IndexError, ArithmeticError, RuntimeError):

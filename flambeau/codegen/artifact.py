@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+from flambeau.errors import ParseError
 from flambeau.ir.kernel import Extent
+from flambeau.ir.sealed import boolean, integer, items, optional, parts, seal, text, unseal
+
+_VERSION: Final = 1                 # of an artifact's bytes
 
 STATUS_MESSAGES: Final[dict[int, str]] = {1: "index {0} is out of range", 2: "integer division by zero"}
 
@@ -86,3 +90,48 @@ class Artifact:
     phases: tuple[Phase, ...]
     scratch_bytes: tuple[int, ...] = ()
     object: bytes = field(default=b"", repr=False)
+
+    def to_bytes(self) -> bytes:
+        """What `from_bytes` reads back: phases and scratch as JSON, then the object."""
+        phases = [[p.symbol, p.tasks, p.params, p.grain, p.parallel,
+                   [[dim.extent, dim.block, dim.size_index] for dim in p.task_dims], p.errors, p.host] for p in self.phases]
+        return seal("artifact", _VERSION, {"phases": phases, "scratch_bytes": self.scratch_bytes}, [self.object])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Artifact:
+        """Raises ParseError for bytes that are no artifact of this version, whole and unchanged."""
+        content, blobs = unseal(data, "artifact", _VERSION)
+        match content, blobs:
+            case {"phases": list(phases), "scratch_bytes": list(scratch)}, [code]:
+                return cls(items(phases, _phase), items(scratch, _count), code)
+            case _:
+                raise ParseError("an artifact has phases, scratch_bytes and one object")
+
+
+def _phase(value: Any) -> Phase:
+    phase = Phase(*parts(value, text, optional(_count), _counts, _positive, boolean, lambda dims: items(dims, _task_dim),
+                         lambda errors: items(errors, lambda error: parts(error, integer, text)), boolean))
+    if phase.tasks is None and any(isinstance(d.extent, str) and d.size_index is None for d in phase.task_dims):
+        raise ParseError(f"phase {phase.symbol} has a runtime extent without the number of its size")
+    return phase
+
+
+def _task_dim(value: Any) -> TaskDim:
+    return TaskDim(*parts(value, lambda extent: text(extent) if isinstance(extent, str) else _count(extent), _positive,
+                          optional(_count)))
+
+
+def _count(value: Any) -> int:
+    if (number := integer(value)) < 0:
+        raise ParseError(f"expected a count, found {number}")
+    return number
+
+
+def _counts(value: Any) -> tuple[int, ...]:
+    return items(value, _count)
+
+
+def _positive(value: Any) -> int:
+    if (number := integer(value)) < 1:
+        raise ParseError(f"expected at least 1, found {number}")
+    return number

@@ -9,7 +9,7 @@ from typing import Never
 
 from flambeau import config
 from flambeau.errors import VerificationError
-from flambeau.runtime.image import ProgramImage
+from flambeau.runtime.image import ProgramImage, filled
 from flambeau.runtime.instances import CallMemory
 from flambeau.runtime.native.builtin import builtins_possible, make_builtin
 from flambeau.runtime.native.support import support
@@ -86,6 +86,18 @@ class Executable:
         bound = Executable.__new__(Executable)
         bound._poisons = self._poisons
         bound._setup(self._image, tuple(pointers), self._release_gil)
+        return bound
+
+    def bind_initial(self) -> Executable:
+        """The same code over states of its own, which begin with the values that the program brings. Raises
+        VerificationError if it lacks one."""
+        specs = self.program.signature.states
+        lacking = [spec.name for spec in specs if spec.initial is None]
+        if lacking:
+            raise VerificationError(f"the program brings no initial value of {', '.join(lacking)}")
+        buffers = [filled(spec.initial or b"") for spec in specs]
+        bound = self.bind_states([buffer.ptr for buffer in buffers])
+        bound._memory.states_owner = buffers
         return bound
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),

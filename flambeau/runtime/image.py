@@ -11,9 +11,8 @@ from flambeau.runtime.buffer import Buffer, allocate
 from flambeau.runtime.host_functions import host_address
 from flambeau.runtime.native.layout import LaunchRecord, StepRecord
 from flambeau.runtime.program import Blocks, Branch, Extent, HostCall, Launch, Loop, Program, Slot, Step
-from flambeau.runtime.program_check import check_program
 
-__all__ = ["ProgramImage"]
+__all__ = ["ProgramImage", "filled"]
 
 # Below this many bytes touched, a call is over before another thread could make use of the GIL.
 _SHORT_CALL_BYTES = 64 * 1024
@@ -34,10 +33,10 @@ class ProgramImage:
     """
 
     def __init__(self, program: Program, addresses: Mapping[str, int], keep: object = None) -> None:
-        check_program(program)
+        program.check()
         self.program = program
         self.keep = keep
-        self.consts = tuple(_constant(data) for data in program.consts)
+        self.consts = tuple(filled(data) for data in program.consts)
         self.fixed_slots: dict[tuple[str, int], int] = {}
         self._table_index = [self._place(slot) for slot in program.slots]
         self.table_length = program.n_args + program.n_outs + len(self.fixed_slots)
@@ -146,7 +145,8 @@ def _pair(extent: Extent) -> tuple[int, int]:
     return (extent, -1) if isinstance(extent, int) else (extent.times, extent.number)
 
 
-def _constant(data: bytes) -> Buffer:
+def filled(data: bytes) -> Buffer:
+    """Memory that holds these bytes."""
     buffer = allocate(len(data))
     ctypes.memmove(buffer.ptr, data, len(data))
     return buffer

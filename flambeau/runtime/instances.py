@@ -32,6 +32,7 @@ class CallMemory:
         program = image.program
         self._image = image
         self._states = states
+        self.states_owner: object = None        # what keeps their memory alive, if not the caller
         self._lock = ForkSafeLock()
         self.instances: list[tuple[Buffer, Buffer | None]] = []
         self.record = ExecutableRecord(

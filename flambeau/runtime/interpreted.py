@@ -21,7 +21,6 @@ from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.host_functions import HostFunction, host_address
 from flambeau.runtime.native.layout import ContextRecord
 from flambeau.runtime.program import Branch, HostCall, Launch, Loop, Program, Slot, Step
-from flambeau.runtime.program_check import check_program
 
 __all__ = ["InterpretedExecutable"]
 
@@ -35,7 +34,7 @@ class InterpretedExecutable:
     that makes them, and reading what nothing stored is an error."""
 
     def __init__(self, program: Program, kernels: Sequence[Kernel | None], states: Sequence[int] = ()):
-        check_program(program)
+        program.check()
         self.program, self.kernels, self.states = program, tuple(kernels), tuple(states)
         if len(self.kernels) != len(program.launches):
             raise VerificationError("one kernel for each launch")

@@ -1,5 +1,5 @@
-"""A compiled step as data: which kernels run, when, on which buffers. Printable and picklable; `check_program` says
-whether native code can run it.
+"""A compiled step as data: which kernels run, when, on which buffers. Printable, picklable, and bytes on demand; checked
+before native code runs it.
 
 A Program is a signature, slots (buffers), and a tree of steps:
 
@@ -35,151 +35,27 @@ outputs and the arena are as large as the largest sizes make them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Union
 
-from flambeau.errors import VerificationError
-from flambeau.ir.dims import Dim
-from flambeau.ir.types import TensorType
+from flambeau.runtime.program_bytes import decode, encode
+from flambeau.runtime.program_check import check_program
+from flambeau.runtime.signature import Signature, SizeSpec, TensorSpec
+from flambeau.runtime.steps import (
+    Blocks,
+    Branch,
+    Extent,
+    HostCall,
+    Launch,
+    Loop,
+    SizeOf,
+    Slot,
+    SlotKind,
+    Step,
+)
 
 __all__ = ["Blocks", "Branch", "Extent", "HostCall", "Launch", "Loop", "Program", "Signature", "SizeOf", "SizeSpec",
            "Slot", "SlotKind", "Step", "TensorSpec"]
-
-SlotKind = Literal["arg", "state", "out", "scalar", "const", "arena"]
-LARGEST = (1 << 63) - 1             # of all sizes and counts, which native code holds in 64 bits
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One buffer that steps read or write.
-
-    kind and index: which one, counting arguments, states, outputs, scalars and constants from 0; in the
-    arena, index is a byte offset. nbytes: its size, for the largest sizes. device: whose memory it is.
-    """
-
-    kind: SlotKind
-    index: int
-    nbytes: int
-    device: str = "cpu"
-
-
-@dataclass(frozen=True, slots=True)
-class SizeOf:
-    """`times` the size number `number` of those that come with a call."""
-
-    number: int
-    times: int = 1
-
-
-Extent = Union[int, SizeOf]         # noqa: UP007 (evaluated, as the types of dataclass fields are)
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """A factor of a task count: ceil(extent / block)."""
-
-    extent: Extent
-    block: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """One kernel call over [0, tasks).
-
-    symbol: the kernel's name in the object code. tasks: how many, or the factors of it where it depends on the
-    sizes of the call. grain: tasks per chunk when it is cut up, which is allowed if `parallel`. slots: numbers in
-    Program.slots, one per kernel parameter. sizes: runtime extents. errors: what each nonzero status of the kernel
-    means; "{0}" and "{1}" in a message stand for the two details. location: of the user's lines that it computes,
-    in Program.locations.
-    """
-
-    symbol: str
-    tasks: int | tuple[Blocks, ...]
-    grain: int
-    parallel: bool
-    slots: tuple[int, ...]
-    sizes: tuple[Extent, ...] = ()
-    errors: tuple[tuple[int, str], ...] = ()
-    location: int | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class HostCall:
-    """One call of a function that the host gives under the name `symbol`; the rest as in Launch."""
-
-    symbol: str
-    slots: tuple[int, ...]
-    sizes: tuple[Extent, ...] = ()
-    errors: tuple[tuple[int, str], ...] = ()
-    location: int | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """While the bool in slot `condition` is true: the body."""
-
-    condition: int
-    body: tuple[Step, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """The first body if the bool in slot `condition` is true, else the second."""
-
-    condition: int
-    then: tuple[Step, ...]
-    otherwise: tuple[Step, ...] = ()
-
-
-Step = Union[Launch, HostCall, Loop, Branch]        # noqa: UP007
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """What a caller passes or gets. initial: the bytes that a state begins with, if the program brings them."""
-
-    name: str
-    type: TensorType
-    initial: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SizeSpec:
-    """A size that comes with each call: from 0 to `most`. Dims of this name in the signature stand for it."""
-
-    name: str
-    most: int
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """Everything that a call brings: pointers to arguments, numbers, pointers to the memory of outputs, sizes; and the
-    states, whose memory is bound before."""
-
-    args: tuple[TensorSpec, ...] = ()
-    states: tuple[TensorSpec, ...] = ()
-    scalars: tuple[TensorSpec, ...] = ()
-    outs: tuple[TensorSpec, ...] = ()
-    sizes: tuple[SizeSpec, ...] = ()
-
-    def nbytes(self, spec: TensorSpec) -> int:
-        """Bytes of its memory when every size is at its most. Raises VerificationError where that is no number."""
-        sizes = [self._largest(size) if isinstance(size, Dim) else size for size in spec.type.shape]
-        count = math.prod(sizes) * spec.type.dtype.itemsize
-        if min(sizes, default=0) < 0 or count > LARGEST:
-            raise VerificationError(f"no memory holds {spec.name} : {spec.type}")
-        return count
-
-    def _largest(self, dim: Dim) -> int:
-        most = {size.name: size.most for size in self.sizes}
-        if any(times < 0 for _, times in dim.terms):
-            raise VerificationError(f"the size {dim} does not grow with its parts")
-        try:
-            return dim.evaluate(most)
-        except KeyError as error:
-            raise VerificationError(f"the size {dim} names {error}, which no call brings") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,3 +129,18 @@ class Program:
                     waiting += reversed(body)
                 case Branch(_, then, otherwise):
                     waiting += [*reversed(otherwise), *reversed(then)]
+
+    def check(self, devices: Collection[str] = ("cpu",)) -> None:
+        """Every number refers to something that exists and fits. devices: those whose memory the runner can reach.
+        Raises VerificationError; native code looks no more."""
+        check_program(self, devices)
+
+    def to_bytes(self) -> bytes:
+        """What `from_bytes` reads back, user lines and all: JSON, then constants and initial states."""
+        return encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Program:
+        """Raises ParseError for bytes that are no program of this version, whole and unchanged. Whether it can run,
+        `check` says."""
+        return cls(**decode(data))

@@ -3,22 +3,14 @@ more."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from flambeau.errors import VerificationError
-from flambeau.runtime.program import (
-    LARGEST,
-    Blocks,
-    Branch,
-    Extent,
-    HostCall,
-    Launch,
-    Loop,
-    Program,
-    Signature,
-    Slot,
-    Step,
-)
+from flambeau.runtime.signature import LARGEST, Signature
+from flambeau.runtime.steps import Blocks, Branch, Extent, HostCall, Launch, Loop, Slot, Step
+
+if TYPE_CHECKING:
+    from flambeau.runtime.program import Program
 
 __all__ = ["check_program"]
 

@@ -38,7 +38,6 @@ from flambeau.runtime import (
 )
 from flambeau.runtime.host_functions import register_host_function
 from flambeau.runtime.interpreted import InterpretedExecutable
-from flambeau.runtime.program_check import check_program
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -414,10 +413,10 @@ def test_a_program_that_native_code_must_not_see_is_refused(program: Program, me
 
 def test_memory_of_other_devices_is_for_runners_that_reach_it() -> None:
     program = program_of((Slot("arg", 0, 8, "cuda"),), n_args=1)
-    check_program(program, devices=("cpu", "cuda"))
+    program.check(devices=("cpu", "cuda"))
     asked = program_of((Slot("arg", 0, 1, "cuda"),), (Loop(0, ()),), n_args=1)
     with pytest.raises(VerificationError, match="its condition is no bool that the runner can read"):
-        check_program(asked, devices=("cpu", "cuda"))
+        asked.check(devices=("cpu", "cuda"))
 
 
 def test_nothing_runs_without_an_address() -> None:
