@@ -354,7 +354,7 @@ def test_rooms_of_the_cpu_are_known_to_its_backend_and_to_kinds_only() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_llvm_is_known_to_code_generation_and_the_loader_only() -> None:
+def test_llvm_is_known_to_code_generation_kinds_and_the_loader_only() -> None:
     wrong = []
     for path in sorted(PACKAGE.rglob("*.py")):
         if part_of(module_of(path, PACKAGE)) in ("codegen", "kinds", "runtime", FACE):

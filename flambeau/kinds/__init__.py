@@ -11,7 +11,7 @@ from typing import Final
 
 from flambeau.ir.kinds import Kind, register_kind
 
-KINDS: Final = ("loop", "contraction", "scatter", "library")
+KINDS: Final = ("loop", "contraction", "scatter", "sort", "library")
 
 
 def _register(name: str) -> None:

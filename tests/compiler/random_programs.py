@@ -38,8 +38,8 @@ class Written:
 
     @property
     def slack(self) -> float:
-        """0, but for gradients of extrema: equal ones share the cotangent, and a third of it rounds."""
-        shares = any(kind in line for line in self.lines for kind in ("amax", "amin"))
+        """0, but for gradients of extrema and medians: equal ones share the cotangent, and a third of it rounds."""
+        shares = any(kind in line for line in self.lines for kind in ("amax", "amin", "median()"))
         return 1e-5 if self.differentiated and shares else 0.0
 
     def text(self) -> str:
@@ -84,7 +84,7 @@ def tensor_of(values: np.ndarray, dtype: str) -> fb.Tensor:
 class Writer:
     """Writes one program. `program` is ready once it is made."""
 
-    def __init__(self, seed: int, size: int | None = None):
+    def __init__(self, seed: int, size: int | None = None, favoured: Callable[[Writer], str | None] | None = None):
         self.random = random.Random(seed)
         self.numpy = np.random.default_rng(seed)
         self.sizes = self.random.choice(SIZES)
@@ -97,8 +97,9 @@ class Writer:
         self.tensors: dict[str, fb.Tensor] = {}
         for _ in range(self.random.randint(1, 3)):
             self.argument()
+        weights = [weight * (12 if step is favoured else 1) for step, weight in _STEPS.items()]
         for _ in range(size or self.random.randint(3, 16)):
-            step = self.random.choices(list(_STEPS), weights=list(_STEPS.values()))[0]
+            step = self.random.choices(list(_STEPS), weights=weights)[0]
             try:
                 text = step(self)
             except (IndexError, ValueError):        # nothing fits this step
@@ -359,13 +360,33 @@ def written(w: Writer) -> str:
                             f"{target}.zero_()", f"{target}.add_({y})"])
 
 
+def ordered(w: Writer) -> str:
+    """What comes of a sort; ties abound, and rows are short or, flattened and joined, long."""
+    x = w.pick(rank=1)
+    t = w.tensors[x]
+    if w.random.random() < 0.3 and 0 < t.numel() <= ELEMENTS:
+        x, t = f"{x}.reshape(-1).repeat({w.random.randint(1, ELEMENTS // t.numel())})", t.reshape(-1)
+    d = w.random.randrange(t.ndim)
+    size = max(1, t.shape[d])
+    k, way = w.random.choice([1, size, w.random.randint(1, size)]), w.random.choice(["True", "False"])
+    places = f"{x}.argsort({d}, {way})"
+    return w.random.choice([f"{x}.sort({d}, {way}).values", f"{x}.sort({d}, {way}).values", places, f"{x}.msort()",
+                            f"fb.topk({x}, {k}, {d}, {way}).values", f"fb.topk({x}, {k}, {d}, {way}).indices",
+                            f"{x}.kthvalue({k}, {d}).values", f"{x}.kthvalue({k}, {d}, True).indices",
+                            f"{x}.median({d}).values", f"{x}.median()", f"{x}.nanmedian({d}).indices",
+                            f"{x}.mode({d}).values", f"{x}.mode({d}, True).indices",
+                            f"fb.gather({x}.flip({d}), {d}, {places})", f"{places}.argsort({d})",
+                            f"{x}.float().quantile(0.5, {d}, interpolation='lower')",
+                            f"{x}.sort({d}, {way}).values.roll(1, {d}) + {x}"])
+
+
 def copied(w: Writer) -> str:
     return f"{w.pick()}.clone()"
 
 
 _STEPS: dict[Callable[[Writer], str | None], float] = {
     unary: 3, binary: 5, choice: 1.2, part: 2.5, part_beside: 3, moved: 2.5, stencil: 1.5, arranged: 3, reduced: 3,
-    counted: 0.8, multiplied: 0.8, taken: 0.8, converted: 1, written: 2, copied: 0.3,
+    counted: 0.8, multiplied: 0.8, taken: 0.8, ordered: 0.6, converted: 1, written: 2, copied: 0.3,
 }
 _IN_PLACE = (written,)
 

@@ -13,14 +13,13 @@ from flambeau.ir.op import OPS, Sample
 
 assert ops, "importing ops fills the registry"
 WITHOUT_SAMPLES = ("input", "fusion", "custom", "cond", "while_loop")
-EAGER_ONLY = ("median", "sort")
 BATCH = 24          # samples compiled as one graph: LLVM is entered once for all their kernels
 
 
 def _batches() -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = {}
     for name, entry in OPS.items():
-        samples = [] if name in WITHOUT_SAMPLES + EAGER_ONLY else list(entry.samples())
+        samples = [] if name in WITHOUT_SAMPLES else list(entry.samples())
         for first in range(0, len(samples), BATCH):
             found[f"{name}-{first // BATCH}"] = samples[first:first + BATCH]
     return found

@@ -140,6 +140,98 @@ def test_second_derivatives_follow_the_order() -> None:
     assert fb.autograd.grad(g.sum(), [x])[0].tolist() == [1800.0, 6.0, 120.0]
 
 
+# -- compiled ---------------------------------------------------------------------------------------------------------
+
+
+def kinds_of(compiled: Any) -> list[str]:
+    return [call.kernel.keyword for call in compiled.signatures[-1].compiled.memory.calls]
+
+
+def test_views_are_sorted_where_they_lie() -> None:
+    x = fb.arange(24.0).reshape(2, 3, 4)
+    for case in (lambda x: x.sort(1), lambda x: x.permute(2, 0, 1).sort(0), lambda x: x[:, 1:, ::2].sort(1),
+                 lambda x: x.flip(2).sort(2), lambda x: x[:, None].expand(2, 5, 3, 4).sort(2)):
+        compiled = fb.compile(lambda x, case=case: tuple(case(x)))
+        for a, b in zip(compiled(x), case(x), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+        assert kinds_of(compiled) == ["sort"]
+
+
+def test_what_comes_before_and_after_is_fused_with_itself() -> None:
+    compiled = fb.compile(lambda x: (x * 2 + 1).exp().sort().values.log() - 1)
+    compiled(fb.ones(3, 4))
+    assert kinds_of(compiled) == ["loop", "sort", "loop"]
+
+
+def test_only_what_is_asked_for_is_stored() -> None:
+    compiled = fb.compile(lambda x: x.argsort(descending=True))
+    assert compiled(fb.tensor([1.0, 3.0, 2.0])).tolist() == [1, 2, 0]
+    (kernel,) = [call.kernel for call in compiled.signatures[-1].compiled.memory.calls]
+    assert kernel.values is None and len(kernel.params) == 2
+
+
+def test_states_are_sorted_in_place_of_themselves() -> None:
+    state = fb.tensor([3.0, 1.0, 2.0])
+
+    @fb.compile
+    def step() -> fb.Tensor:
+        before = state * 1
+        state.copy_(state.sort(descending=True).values)
+        return before
+
+    assert step().tolist() == [3.0, 1.0, 2.0] and step().tolist() == [3.0, 2.0, 1.0]
+
+
+def test_a_number_may_be_k_and_q() -> None:
+    compiled = fb.compile(lambda x, k, q: (x.topk(k).values, x.quantile(q)))
+    x = fb.tensor([3.0, 1.0, 2.0])
+    for k, q in ((1, 0.5), (2, 0.25), (2, 0.75)):
+        values, quantile = compiled(x, k, q)
+        assert values.tolist() == [3.0, 2.0][:k] and quantile.item() == x.quantile(q).item()
+
+
+@pytest.mark.parametrize("size", [1, 40, 700])
+@pytest.mark.parametrize("backend", ["cpu", "interpret"])
+def test_compiled_orders_are_the_eager_ones(size: int, backend: str) -> None:
+    rng = np.random.default_rng(size)
+    x = fb.from_numpy(np.round(rng.standard_normal((4, size)) * 4).astype(np.float32))
+
+    def run(x: fb.Tensor) -> Any:
+        return (*x.sort(), *x.sort(0, True), *x.topk(1 + size // 70), *x.kthvalue(1 + size // 3), *x.median(1), x.median(),
+                *x.nanmedian(0), *x.mode(1), x.quantile(0.3, 1), x.nanquantile(0.9, 0), x.msort(), x.argsort(1, True))
+
+    for a, b in zip(fb.compile(run, backend=backend)(x), run(x), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("name", ["sort", "topk", "kthvalue", "median", "nanmedian", "mode", "quantile"])
+def test_compiled_gradients_are_the_eager_ones(name: str) -> None:
+    arguments = {"topk": (3,), "kthvalue": (2,), "quantile": (0.4,)}.get(name, ())
+
+    def gradients(x: fb.Tensor) -> Any:
+        x = x.detach().requires_grad_()
+        found = getattr(x, name)(*arguments, dim=1)
+        values = found if isinstance(found, fb.Tensor) else found.values
+        (g,) = fb.autograd.grad((values**3).sum(), [x], create_graph=True)
+        return g, fb.autograd.grad((g**2).sum(), [x])[0]
+
+    x = fb.tensor([[3.0, -1.0, 2.0, 2.0, 0.5], [1.0, 1.5, -2.0, 4.0, 1.0]])
+    for a, b in zip(fb.compile(gradients)(x), gradients(x), strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-6)
+
+
+def test_verified_calls_hold_sorts_against_their_meaning() -> None:
+    compiled = fb.compile(lambda x: (x.exp().sort(0).values * 2, x.topk(2).indices), verify=True)
+    values, indices = compiled(fb.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    assert indices.tolist() == [[0, 1], [1, 0]] and values.shape == (2, 2)
+
+
+def test_a_compiled_q_out_of_range_is_found_as_it_runs() -> None:
+    compiled = fb.compile(lambda x, q: x.quantile(q))
+    with pytest.raises(IndexError, match="index 3 is out of range"):
+        compiled(fb.ones(3), fb.tensor(1.5))
+
+
 # -- against PyTorch --------------------------------------------------------------------------------------------------
 
 ROWS = np.array([[3.0, -1.0, 2.5, 7.0, -4.0], [0.5, 0.25, -8.0, 1.0, 2.0], [9.0, 8.0, 7.0, 6.0, 5.0]])

@@ -74,7 +74,7 @@ def read(path: Path) -> GoldenFile:
     cases = []
     for text in rest.split(NEXT):
         before, _, after = text.partition(BECOMES)
-        (name,) = re.findall(r"(?:graph|loop|contraction) @(\w+)", before)[:1]
+        (name,) = re.findall(r"^\w+ @(\w+)", before, re.MULTILINE)[:1]
         cases.append(Case(name, before, after))
     return GoldenFile(path, head + "\n", cases)
 

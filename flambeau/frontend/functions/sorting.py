@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.errors import TraceError, UnsupportedError
+from flambeau.errors import TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
@@ -41,9 +41,6 @@ from flambeau.ir import ops
 
 def _ordered(name: str, x: Tensor, dim: int, descending: bool = False, keep: int | None = None) -> ValuesAndIndices:
     """The first `keep` in order along dim; a 0-d tensor is a vector of one."""
-    if active.tracer is not None:
-        raise UnsupportedError(f"{name}: sorting inside a compiled function is not supported yet", where=user_line(),
-                               hint="do it outside the function")
     if not x.ndim:
         return ValuesAndIndices(*[reshaped(t, ()) for t in dispatch(ops.Sort(0), reshaped(x, (1,)))])
     return ValuesAndIndices(*dispatch(ops.Sort(dim, descending, keep), x))

@@ -27,6 +27,7 @@ _NEAR: Final = 4.0                  # errors of a value, within which it may be:
 class Sort(Op):
     """x -> its elements in order along dim, and their i64 positions there. keep: only the first so many; None: all."""
 
+    kernel_kind = "sort"
     dim: int
     descending: bool = False
     keep: int | None = None
