@@ -28,9 +28,12 @@ _PLAIN: Final = frozenset({int, bool, str, type(None)})     # whose repr tells t
 
 
 def kernel_key(kernel: Kernel) -> str:
-    """64 hex digits: sha256 of the kernel's structure. `kernel` must be valid: see `verify_kernel`."""
-    structure = repr((_VERSION, kernel.keyword, _Canonical(kernel).form(kernel)))
-    return hashlib.sha256(structure.encode()).hexdigest()
+    """64 hex digits: sha256 of the kernel's structure, worked out once. `kernel` must be valid: see `verify_kernel`."""
+    known: str | None = kernel.__dict__.get("_key")
+    if known is None:
+        structure = repr((_VERSION, kernel.keyword, _Canonical(kernel).form(kernel)))
+        known = kernel.__dict__["_key"] = hashlib.sha256(structure.encode()).hexdigest()
+    return known
 
 
 @cache
