@@ -18,7 +18,6 @@ The code serves all sizes, which come with each call: the batch, then the value 
 """
 from __future__ import annotations
 
-import _thread
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from flambeau.codegen.artifact import Phase
 from flambeau.codegen.cpu.host import host_target
 from flambeau.codegen.cpu.llvm.emitter import (
     I8,
+    I32,
     I64,
     PTR,
     Emitter,
@@ -193,7 +193,8 @@ class LibraryKernel(Kernel):
     @property
     def messages(self) -> Mapping[int, str]:        # type: ignore[override]
         status = self.called.fails
-        return {} if status is None else {status: failure_message(status, self.batch)}
+        raised = {_RAISED: f"{self.function}: Python, which computes it here, was interrupted or raised an error"}
+        return raised if status is None else {status: failure_message(status, self.batch)} | raised
 
     def may_share(self, read: int, written: int) -> bool:
         return False
@@ -293,23 +294,17 @@ _kept: Final[dict[int, Any]] = {}           # what lies at each address, for as 
 
 @cache
 def _address(name: str, dtype: DType, library: Lapack | None) -> int:
-    if library is None:
-        callback = _callback(FUNCTIONS[name], dtype)
-        address = ctypes.cast(callback, ctypes.c_void_p).value
-        assert address is not None
-        _kept[address] = callback
-        return address
-    code = _adapter(FUNCTIONS[name], name, dtype, library)
-    (address,) = code.addresses.values()
-    _kept[address] = code
+    made = _calling_back(name, dtype) if library is None else [_adapter(name, dtype, library)]
+    (address,) = made[0].addresses.values()
+    _kept[address] = made
     return address
 
 
-def _adapter(function: Function, name: str, dtype: DType, library: Lapack) -> Library:
+def _adapter(name: str, dtype: DType, library: Lapack) -> Library:
     """Native code that calls the library's routines."""
     target, symbol = host_target(), f"flambeau_{name}_{dtype}_{library.name.partition(' ')[0]}"
     module = new_module(symbol, target)
-    emission = _Adapter(function, dtype, library.integer_bits, new_kernel(module, symbol, target))
+    emission = _Adapter(FUNCTIONS[name], dtype, library.integer_bits, new_kernel(module, symbol, target))
     emission.emit()
     imports = {routine: library.address(routine) for routine in emission.routines}
     return load([emit_object(module, target)], [symbol], imports={_imported(r): a for r, a in imports.items()})
@@ -428,7 +423,23 @@ class _Adapter:
 
 _HostFunction: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p),
                                         ctypes.POINTER(ctypes.c_int64), ctypes.c_int64, ctypes.c_int64)
-_BROKEN: Final = -1             # the status of a callback that Python raised something in
+_DONE: Final = -1               # what a callback gives that came to its end
+_RAISED: Final = -2             # the status of one that Python raised something in, such as Ctrl-C
+
+
+def _calling_back(name: str, dtype: DType) -> list[Any]:
+    """Native code that calls Python back, and the callback. What ctypes gives for one that raised, 0, is no success."""
+    target, symbol = host_target(), f"flambeau_{name}_{dtype}_python"
+    callback, module = _callback(FUNCTIONS[name], dtype), new_module(symbol, target)
+    b = new_kernel(module, symbol, target)
+    python = ll.Function(module, b.function.function_type, f"{symbol}_callback")
+    status = b.call(python, b.function.args)
+    is_error = b.icmp_signed(">", status, ll.Constant(I32, 0))
+    is_done = b.icmp_signed("==", status, ll.Constant(I32, _DONE))
+    b.ret(b.select(is_done, ll.Constant(I32, 0), b.select(is_error, status, ll.Constant(I32, _RAISED))))
+    address = ctypes.cast(callback, ctypes.c_void_p).value
+    assert address is not None, "a callback lies somewhere"
+    return [load([emit_object(module, target)], [symbol], imports={python.name: address}), callback]
 
 
 def _callback(function: Function, dtype: DType) -> Any:
@@ -448,12 +459,9 @@ def _callback(function: Function, dtype: DType) -> Any:
             record = ContextRecord.from_address(context)
             record.detail0, record.detail1 = error.details
             return error.status
-        except KeyboardInterrupt:
-            _thread.interrupt_main()            # for the thread that waits for it, once this call is over
-            return _BROKEN
-        except Exception:                       # such as no memory; nothing may pass through native code
-            return _BROKEN
-        return 0
+        except BaseException:                   # such as no memory, or Ctrl-C; nothing may pass through native code
+            return _RAISED
+        return _DONE
 
     return _HostFunction(call)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import flambeau as fb
 from flambeau import doctor
 from flambeau.codegen.cpu.host import host_target
 from flambeau.compiler import compile_graph
-from flambeau.errors import GraphError, LinAlgError, ParseError
+from flambeau.errors import GraphError, KernelError, LinAlgError, ParseError, VerificationError
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.ir import Graph, ops, parse_kernel, print_kernel
 from flambeau.ir.graph.interpreter import interpret
@@ -25,6 +26,7 @@ from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.kinds import host_function
 from flambeau.ir.op import OPS, Op, Sample
 from flambeau.ir.types import TensorType
+from flambeau.kinds import library
 from flambeau.kinds.library import FUNCTIONS, Array, Function, LibraryKernel
 from flambeau.runtime import lapack
 
@@ -115,6 +117,38 @@ def test_table_has_every_op_that_names_the_kind() -> None:
     assert len({function.op for function in FUNCTIONS.values()}) == len(FUNCTIONS)
 
 
+@pytest.mark.parametrize(("name", "wrong"), [
+    ("solve", "trsm('L', 'L', 'N', 'N', n, k, 1.0, a, n, b, n)"),
+    ("solve_upper", "trsm('L', 'U', 'N', 'U', n, k, 1.0, a, n, b, n)"),
+    ("solve_lower", "trsm('L', 'L', 'T', 'N', n, k, 1.0, a, n, b, n)"), ("cholesky", "potrf('U', n, a, n, info)")])
+def test_wrong_routine_is_found_by_verify(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FUNCTIONS, name, replace(FUNCTIONS[name], calls=(wrong,)))
+    library._address.cache_clear()
+    drawn = np.random.default_rng(0).standard_normal((2, 4, 4))
+    a, b = fb.from_numpy(drawn @ np.swapaxes(drawn, -1, -2) + np.eye(4)), fb.ones(2, 4, 1, dtype=fb.float64)
+    op, operands = FUNCTIONS[name].op, [a, b][:len(FUNCTIONS[name].operands)]
+    try:
+        with pytest.raises(VerificationError, match=f"computes {op.name} wrongly: element .* code generation is to blame"):
+            fb.compile(lambda *operands: dispatch(op, *operands), verify=True)(*operands)
+    finally:
+        library._address.cache_clear()
+
+
+def test_inaccurate_solution_is_found_by_verify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds follow the condition of the matrix: a relative error of 1e-9 is much here, and nothing there."""
+    def solve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.linalg.inv(a) @ b * (1 + 1e-9)
+
+    monkeypatch.setattr(lapack, "SOURCES", [])
+    monkeypatch.setattr(library, "_meaning", lambda function, operands: [solve(*operands)])
+    f = fb.compile(lambda a, b: fb.linalg.solve(a, b), verify=True)
+    b = fb.from_numpy(np.random.default_rng(0).standard_normal((9, 1)))
+    hilbert = fb.from_numpy(1 / (1.0 + np.add.outer(np.arange(9), np.arange(9))))
+    assert f(hilbert, b).isfinite().all()
+    with pytest.raises(VerificationError, match="computes solve wrongly"):
+        f(hilbert + 9 * fb.eye(9, dtype=fb.float64), b)
+
+
 # -- where LAPACK comes from ------------------------------------------------------------------------------------------
 
 SAMPLES = [(f"{name}-{number}", sample) for name in ("solve", "solve_triangular", "cholesky")
@@ -174,9 +208,29 @@ def test_callback_that_python_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(lapack, "SOURCES", [])
     f = fb.compile(lambda a: fb.cholesky(a))
     f(fb.eye(2))
-    monkeypatch.setattr(np.linalg, "cholesky", lambda a: 1 / 0)
-    with pytest.raises(fb.errors.KernelError, match="host function library.cholesky.f32 failed"):
-        f(fb.eye(2))
+    for error in (ZeroDivisionError, KeyboardInterrupt):
+        monkeypatch.setattr(np.linalg, "cholesky", Mock(side_effect=error))
+        with pytest.raises(KernelError, match="cholesky: Python, which computes it here, was interrupted or raised"):
+            f(fb.eye(2))
+    monkeypatch.undo()
+    assert f(fb.eye(2)).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_callback_that_ctypes_gives_up_on_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Ctrl-C strikes before the callback's first line: ctypes says so on stderr, and gives 0."""
+    def broken(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lapack, "SOURCES", [])
+    monkeypatch.setattr(library, "_callback", lambda *_: library._HostFunction(broken))
+    library._address.cache_clear()
+    try:
+        f = fb.compile(lambda a: fb.cholesky(a))
+        with pytest.raises(KernelError, match="cholesky: Python, which computes it here, was interrupted"):
+            f(fb.eye(2))
+    finally:
+        library._address.cache_clear()
 
 
 def test_doctor_names_the_source() -> None:

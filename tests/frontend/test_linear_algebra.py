@@ -350,6 +350,26 @@ def test_failed_step_leaves_state_as_it_was(options: dict[str, Any]) -> None:
     assert state() != before
 
 
+@WAYS
+def test_inside_of_choices_and_loops(options: dict[str, Any] | None) -> None:
+    a = fb.tensor([[4.0, 1.0], [1.0, 3.0]])
+
+    def choose(a: fb.Tensor, flag: fb.Tensor) -> Any:
+        return fb.cond(flag, lambda a: fb.linalg.cholesky(a), lambda a: a * 2, (a,))
+
+    def turn(a: fb.Tensor, x: fb.Tensor) -> Any:
+        return fb.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, fb.linalg.solve(a, x)), (fb.tensor(0), x))[1]
+
+    chosen, turned = run(choose, options), run(turn, options)
+    assert chosen(-a, fb.tensor(False)).tolist() == [[-8.0, -2.0], [-2.0, -6.0]]        # what is not chosen fails not
+    with pytest.raises(LinAlgError, match="not positive-definite"):
+        chosen(-a, fb.tensor(True))
+    expected = np.linalg.solve(np.linalg.matrix_power(a.numpy(), 3), np.ones(2))
+    np.testing.assert_allclose(turned(a, fb.ones(2)).numpy(), expected, rtol=1e-4)
+    with pytest.raises(LinAlgError, match="singular"):
+        turned(fb.zeros(2, 2), fb.ones(2))
+
+
 def test_threads_at_once() -> None:
     f = fb.compile(lambda a, b: fb.linalg.solve(a, fb.sin(b)))
     rng = np.random.default_rng(0)
