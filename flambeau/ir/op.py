@@ -121,10 +121,6 @@ class Op:
         operands' do."""
         return None
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        """Floating-point operations of one evaluation (a cost estimate)."""
-        return sum(r.numel for r in results)
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         """Operands for the generic tests. `OPS[name].samples()` works on every entry: a class with attributes makes

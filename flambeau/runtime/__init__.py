@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         reset_peak_memory,
         zeros,
     )
-    from flambeau.runtime.cache import Cache, executables, objects
+    from flambeau.runtime.cache import Cache, objects
     from flambeau.runtime.executable import Executable
     from flambeau.runtime.loader import Library, LoadError, load
     from flambeau.runtime.program import (
@@ -65,7 +65,6 @@ __all__ = [
     "as_ndarray",
     "default_num_threads",
     "disk_cache",
-    "executables",
     "from_ndarray",
     "get_num_threads",
     "load",
@@ -80,7 +79,7 @@ __all__ = [
 _HOME: Final = {
     **dict.fromkeys(("Buffer", "MemoryStats", "allocate", "allocator", "as_ndarray", "from_ndarray",
                      "memory_stats", "release_kept_memory", "reset_peak_memory", "zeros"), "buffer"),
-    **dict.fromkeys(("Cache", "executables", "objects"), "cache"),
+    **dict.fromkeys(("Cache", "objects"), "cache"),
     "Executable": "executable",
     **dict.fromkeys(("Library", "LoadError", "load"), "loader"),
     **dict.fromkeys(("Blocks", "Branch", "HostCall", "Launch", "Loop", "Program", "Signature", "SizeOf", "SizeSpec",

@@ -1,4 +1,4 @@
-"""In-memory caches keyed by structural hash: object code by kernel, executables by program."""
+"""An in-memory cache keyed by structural hash, and that of object code by kernel."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from flambeau.runtime.executable import Executable
 from flambeau.runtime.forking import ForkSafeLock
 
-__all__ = ["Cache", "executables", "objects"]
+__all__ = ["Cache", "objects"]
 
 V = TypeVar("V")
 
@@ -69,4 +68,3 @@ class Cache(Generic[V]):
 
 
 objects: Cache[bytes] = Cache()
-executables: Cache[Executable] = Cache()

@@ -20,7 +20,7 @@ from flambeau.demo import digits_cnn
 
 BATCH = 4                       # small, since eager steps are slow; the model is the demo's
 FACTOR = 32                     # times the divergence that rounding causes
-MOST_DISTURBED_RUNS = 6
+DISTURBED_RUNS = 2
 # A bias directly before BatchNorm has no effect on the loss: its gradient is rounding noise, which Adam normalises
 # to steps of the size of the learning rate. What it may do is limited below, not compared.
 BIASES_BEFORE_BATCH_NORM = ("features.0.bias", "features.3.bias")
@@ -103,16 +103,12 @@ def assert_compiled_follows_eager(digits: digits_cnn.Digits, n_steps: int, dtype
     compiled = run(digits, n_steps, dtype, compiled=True)
     assert compiled.n_signatures == 1, "a changing learning rate compiled again"
     found = distance(eager, compiled)
-    allowed = dict.fromkeys(found, 0.0)
-    # One run will do, unless a value lies so near a kink (of ReLU, of max pooling) that rounding decides its side:
-    # some runs cross it and then leave by orders of magnitude. More runs tell how far that takes them.
-    for seed in range(MOST_DISTURBED_RUNS):
-        rounding = distance(eager, run(digits, n_steps, dtype, disturbance=seed))
-        allowed = {name: max(allowed[name], FACTOR * rounding[name]) for name in found}
-        beyond = {name: f"{found[name]:.1e} > {allowed[name]:.1e}" for name in found if found[name] > allowed[name]
-                  and not depends_on_a_free_bias(name)}
-        if not beyond:
-            break
+    # A value so near a kink (of ReLU, of max pooling) that rounding decides its side makes runs leave each other by orders
+    # of magnitude. Some of the disturbed runs cross it and some don't, so there are several: always the same ones.
+    roundings = [distance(eager, run(digits, n_steps, dtype, disturbance=seed)) for seed in range(DISTURBED_RUNS)]
+    allowed = {name: FACTOR * max(rounding[name] for rounding in roundings) for name in found}
+    beyond = {name: f"{found[name]:.1e} > {allowed[name]:.1e}" for name in found if found[name] > allowed[name]
+              and not depends_on_a_free_bias(name)}
     assert not beyond, f"further from eager than {FACTOR} times rounding: {beyond}"
     steps_taken = n_steps * digits_cnn.LEARNING_RATE
     for name in BIASES_BEFORE_BATCH_NORM:           # Adam moves no element further than about its learning rate

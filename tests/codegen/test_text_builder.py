@@ -47,7 +47,8 @@ def test_every_kind_of_instruction_computes():
         small = b.icmp_signed("<", x, em.constant(em.I64, 3, 4))
         y = b.select(small, b.mul(x, em.constant(em.I64, 10, 4)), b.sub(x, em.constant(em.I64, 1, 4)))
         y = b.from_lanes([b.lane(y, k) for k in (3, 2, 1, 0)])
-        halves = b.concat_lanes(b.slice_lanes(y, 2, 2), b.slice_lanes(y, 0, 2))
+        upper, lower = b.slice_lanes(y, 2, 2), b.slice_lanes(y, 0, 2)
+        halves = b.from_lanes([b.lane(half, k) for half in (upper, lower) for k in (0, 1)])
         as_float = b.sitofp(halves, em.vector_type(em.F64, 4))
         doubled = b.fptosi(b.fneg(b.fadd(as_float, as_float)), em.vector_type(em.I64, 4))
         b.store_vector(doubled, target, 0, "i64")
@@ -91,7 +92,7 @@ def test_a_select_of_two_types_is_an_error_of_the_parser():
         b.select(b.icmp_signed("<", b.kernel.begin, b.kernel.end), b.kernel.begin, em.constant(em.I32, 1))
 
     with pytest.raises(RuntimeError, match="select"):
-        toolchain.emit_object(text_of(body), HOST, False)
+        toolchain.emit_object(text_of(body), HOST)
 
 
 def test_a_kernel_made_twice_has_the_same_text():
@@ -103,10 +104,10 @@ def test_a_kernel_made_twice_has_the_same_text():
 
 def test_modules_made_on_demand_come_back_in_order_and_the_first_failure_is_raised():
     good = [f"define i32 @f{n}(i32 %x) {{\n ret i32 {n}\n}}\n" + "; long\n" * n for n in range(8)]
-    objects = toolchain.compile_modules(iter(good), HOST, 3, False)
+    objects = toolchain.compile_modules(iter(good), HOST, 3)
     assert [f"f{n}".encode() in code for n, code in enumerate(objects)] == [True] * 8
     with pytest.raises(RuntimeError, match="first mistake"):
-        toolchain.compile_modules(iter([good[0], "first mistake", "second mistake " * 50]), HOST, 2, False)
+        toolchain.compile_modules(iter([good[0], "first mistake", "second mistake " * 50]), HOST, 2)
 
 
 def test_a_maker_that_fails_stops_the_compilation():
@@ -115,4 +116,4 @@ def test_a_maker_that_fails_stops_the_compilation():
         raise KeyError("emission")
 
     with pytest.raises(KeyError, match="emission"):
-        toolchain.compile_modules(texts(), HOST, 2, False)
+        toolchain.compile_modules(texts(), HOST, 2)

@@ -368,7 +368,7 @@ def test_a_constant_square_is_one_product(name, product, lanes):
     x = b.load_vector(b.buffer(0), 0, name, lanes)
     b.store_vector(vmath.emit(b, "pow", name, lanes, [x, exponent]), b.buffer(1), 0, name)
     b.succeed()
-    text = toolchain.optimized_ir(module, HOST)
+    text = str(module)
     assert text.count(f" {product} ") == 1 and "call" not in text and "select" not in text
 
 
@@ -380,7 +380,7 @@ def test_maximum_with_a_constant_needs_no_nan_check(lanes):
     b.store_vector(vmath.emit(b, "max", "f32", lanes, [x, zero]), b.buffer(1), 0, "f32")
     b.store_vector(vmath.emit(b, "min", "f32", lanes, [zero, x]), b.buffer(2), 0, "f32")
     b.succeed()
-    assert toolchain.optimized_ir(module, HOST).count(" fcmp ") == (2 if HOST.is_x86 else 0)
+    assert str(module).count(" fcmp ") == (2 if HOST.is_x86 else 0)
     outs = [np.zeros(lanes, "f4") for _ in range(2)]
     LoadedObject(toolchain.emit_object(module, HOST), ["kernel"]).kernel("kernel")(np.full(lanes, NAN, "f4"), *outs)
     assert np.isnan(outs).all()

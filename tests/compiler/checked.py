@@ -79,20 +79,20 @@ def run(made: Compiled, arrays: Sequence[np.ndarray]) -> Outcome:
     return outcome
 
 
-def check(graph: Graph, arrays: Sequence[np.ndarray], roundings: float = 8.0, by_element: bool = False,
-          at_least: float = 0.0) -> Compiled:
-    """Compiled == interpreted: outputs, and states after the call. Floats may differ by `roundings` units of rounding,
-    of the element itself (`by_element`) or of the largest finite one beside it (sums reorder, and their terms
-    cancel), or of `at_least` (terms that cancel to nothing)."""
+def check(graph: Graph, arrays: Sequence[np.ndarray], roundings: float | Sequence[float] = 8.0,
+          by_element: bool = False, at_least: float = 0.0) -> Compiled:
+    """Compiled == interpreted: outputs, and states after the call. Floats may differ by `roundings` units of rounding
+    (one number, or one for each output and then each state), of the element itself (`by_element`) or of the largest
+    finite one beside it (sums reorder, and their terms cancel), or of `at_least` (terms that cancel to nothing)."""
     made = compiled(graph)
     outcome = run(made, arrays)
     outputs, writes = interpret(graph, arrays)
-    for number, (value, expected) in enumerate(zip(graph.outputs, outputs, strict=True)):
-        label = f"output {number}"
-        assert_close(outcome.outputs[number], expected, value.dtype, roundings, by_element, at_least, label)
-    for (state, value), expected in zip(graph.writes.items(), writes, strict=True):
-        label = f"state {state.node.op.label}"                  # type: ignore[attr-defined]
-        assert_close(outcome.states[state], expected, value.dtype, roundings, by_element, at_least, label)
+    found = [*outcome.outputs, *[outcome.states[state] for state in graph.writes]]
+    labels = [*[f"output {n}" for n in range(len(outputs))], *[f"state {s.node.op.label}" for s in graph.writes]]
+    allowed = roundings if isinstance(roundings, Sequence) else [roundings] * len(found)
+    for array, expected, value, limit, label in zip(found, (*outputs, *writes), graph.roots(), allowed, labels,
+                                                    strict=True):
+        assert_close(array, expected, value.dtype, limit, by_element, at_least, label)
     return made
 
 

@@ -45,7 +45,8 @@ def call(args):
         if is_stale(a0): return MISS
         p0, h0 = memory_of(a0)
     b0 = allocate(12)
-    bound.run(p0, b0.ptr)
+    run = bound.run
+    run(p0, b0.ptr)
     bound.calls += 1
     r0 = Tensor._make(Storage(None, b0, layout0), type0)
     return r0
@@ -89,7 +90,7 @@ call of step, grad mode on:
 
 def test_the_call_of_a_training_step_binds_gradients_and_counts_versions() -> None:
     call = training_step().ir("call").partition("def call")[2]
-    for line in ("    if not is_settled: bound.ready_gradients()\n", "    bound.run(p0, p1, float(owner0['lr']), b0.ptr)\n",
+    for line in ("    if not is_settled: bound.ready_gradients()\n", "    run(p0, p1, float(owner0['lr']), b0.ptr)\n",
                  "    for t in written0: t._storage.version += 1\n",
                  "    if not is_settled: bound.attach_gradients(args)\n"):
         assert line in call

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import llvmlite.ir as ll
 
@@ -16,9 +15,6 @@ from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kinds import kind_of
 from flambeau.ir.target import Target
-
-# LLVM's mid-level passes gain nothing here: kernels need no inlining and keep their variables in SSA from the start.
-_SIMPLIFY: Final = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]
             parts.append((emission.phases, emission.scratch_bytes))
             yield str(emission.module)
 
-    objects = toolchain.compile_modules(emit_all(), target, min(target.cores, len(order)), _SIMPLIFY)
+    objects = toolchain.compile_modules(emit_all(), target, min(target.cores, len(order)))
     artifacts = {key: Artifact(*part, code) for key, part, code in zip(order, parts, objects, strict=True)}
     return [artifacts[key] for key in keys]
 
@@ -70,4 +66,4 @@ def llvm_ir(kernel: Kernel, target: Target) -> str:
 
 def assembly(kernel: Kernel, target: Target) -> str:
     """The machine code of the kernel as text, emitted and compiled again."""
-    return toolchain.emit_assembly(llvm_ir(kernel, target), target, _SIMPLIFY)
+    return toolchain.emit_assembly(llvm_ir(kernel, target), target)

@@ -53,37 +53,29 @@ def new_target_machine(target: Target) -> Any:
     )
 
 
-def emit_object(module: Any, target: Target, simplify: bool = True) -> bytes:
+def emit_object(module: Any, target: Target) -> bytes:
     """A relocatable object. module: an llvmlite ir.Module or its text. Raises RuntimeError on invalid IR.
 
-    simplify: run the pass list. Code that needs no inlining and keeps its variables in SSA is as fast without, and
-    compiles in two thirds of the time.
+    LLVM's mid-level passes do not run: kernels need no inlining and keep their variables in SSA from the start.
     """
     machine = target_machine(target)
-    return machine.emit_object(_optimize(str(module), machine, simplify))
+    return machine.emit_object(_parsed(str(module), machine))
 
 
-def emit_assembly(module: Any, target: Target, simplify: bool = True) -> str:
+def emit_assembly(module: Any, target: Target) -> str:
     """The assembly that `emit_object` would encode."""
     machine = target_machine(target)
-    return machine.emit_assembly(_optimize(str(module), machine, simplify))
+    return machine.emit_assembly(_parsed(str(module), machine))
 
 
-def optimized_ir(module: Any, target: Target) -> str:
-    """The LLVM IR text after our pass list, just before instruction selection."""
-    return str(_optimize(str(module), target_machine(target)))
-
-
-def compile_modules(
-    texts: Iterable[Any], target: Target, threads: int = 1, simplify: bool = True
-) -> list[bytes]:
+def compile_modules(texts: Iterable[Any], target: Target, threads: int = 1) -> list[bytes]:
     """Objects of many modules, in order, on up to `threads` threads. Raises what the first failing module raised.
 
     texts may be made on demand: with several threads, the others compile what is there while this one makes the next.
     """
     if threads <= 1 or sys.is_finalizing() or not can_compile_in_parallel():     # when Python ends no thread starts
-        return [emit_object(text, target, simplify) for text in texts]
-    workshop = _Workshop(target, simplify)
+        return [emit_object(text, target) for text in texts]
+    workshop = _Workshop(target)
     helpers = [threading.Thread(target=workshop.work, daemon=True) for _ in range(threads - 1)]
     with _frequent_switches():
         for helper in helpers:
@@ -102,8 +94,8 @@ def compile_modules(
 class _Workshop:
     """Modules waiting to be compiled. `work` on any number of threads until it is closed and empty."""
 
-    def __init__(self, target: Target, simplify: bool) -> None:
-        self._target, self._simplify = target, simplify
+    def __init__(self, target: Target) -> None:
+        self._target = target
         self._waiting: list[tuple[int, int, str]] = []
         self._outcomes: list[bytes | Exception | None] = []
         self._changed = threading.Condition()
@@ -130,7 +122,7 @@ class _Workshop:
             while (job := self._next()) is not None:
                 index, text = job
                 try:
-                    self._outcomes[index] = emit_object(text, self._target, self._simplify)
+                    self._outcomes[index] = emit_object(text, self._target)
                 except Exception as error:
                     self._outcomes[index] = error
         finally:
@@ -168,31 +160,14 @@ def _frequent_switches() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _optimize(text: str, machine: Any, simplify: bool = True) -> Any:
-    """Parse in a context of its own, verify, and run the short pass list."""
+def _parsed(text: str, machine: Any) -> Any:
+    """A module in a context of its own, verified."""
     llvm = llvm_binding()
     module = llvm.parse_assembly(text, context=llvm.create_context())
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     module.verify()
-    if not simplify:
-        return module
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    _pass_manager(llvm).run(module, builder)
     return module
-
-
-def _pass_manager(llvm: Any) -> Any:
-    """SROA, GVN, instcombine, CFG and strength reduction; no vectorisers, no unrolling, no inliner heuristics."""
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_new_gvn_pass()
-    passes.add_loop_strength_reduce_pass()
-    passes.add_dead_code_elimination_pass()
-    return passes
 
 
 class _LockUnlessExempt:

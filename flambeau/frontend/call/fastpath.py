@@ -103,7 +103,8 @@ class FastCallWriter:
         if plan.gradients:
             self.put("is_settled = bound.homes_at == grad_epoch.value")
             self.put("if not is_settled: bound.ready_gradients()")
-        self.put(f"bound.run({', '.join(pointers + numbers + outs)})")
+        self.put("run = bound.run")
+        self.put(f"run({', '.join(pointers + numbers + outs)})")
         self.effects()
         self.results()
 

@@ -75,11 +75,6 @@ class Record:
         saved[index] = (t._storage, t._type, t._array, t._base, t._chain, version)
         self._saved_results = tuple(saved)
 
-    @property
-    def is_spent(self) -> bool:
-        """True when a backward has freed what this record saved."""
-        return any(saved[-1] == FREED for saved in self._saved_results)
-
     def saved_results(self) -> tuple[Tensor, ...]:
         """The results again, linked to this record (a derivative rule may use them, also twice differentiated)."""
         made = []

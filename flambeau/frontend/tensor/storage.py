@@ -31,10 +31,6 @@ class Storage:
         return self._array
 
     @property
-    def is_concrete(self) -> bool:
-        return self._array is not None or self._buffer is not None
-
-    @property
     def buffer(self) -> Buffer:
         """The allocation as a runtime Buffer (kept, so that its pointer is looked up once)."""
         if self._buffer is None:

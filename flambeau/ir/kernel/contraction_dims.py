@@ -7,18 +7,12 @@ their number with extent 1, so no address has to be renumbered.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from flambeau.ir.kernel import ContractionKernel
 
-__all__ = ["canonicalize", "extent_product", "merge_strides", "swap_roles"]
-
-
-def extent_product(kernel: ContractionKernel, dims: Sequence[int]) -> int:
-    """How many points `dims` have together."""
-    return math.prod(kernel.extents[d] for d in dims)
+__all__ = ["canonicalize", "merge_strides", "swap_roles"]
 
 
 def swap_roles(kernel: ContractionKernel) -> ContractionKernel:

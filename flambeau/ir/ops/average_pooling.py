@@ -181,9 +181,6 @@ class AvgPool2d(_AveragePooling):
         value = b.emit(AvgPool2d(*self.along(1, self.divisor_override)), value)
         return (b.cast(value, x.dtype),)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return results[0].numel * self.kernel[0] * self.kernel[1]
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for x, geometry in _sample_cases():
@@ -255,9 +252,6 @@ class AvgPool2dGrad(_AveragePooling):
         value = b.emit(AvgPool2dGrad((rows.count, self.input_size[1]), *self.along(1, self.divisor_override)), value)
         value = b.emit(AvgPool2dGrad(self.input_size, *self.along(0, self.row_divisor)), value)
         return (b.cast(value, ct.dtype),)
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return operands[0].numel * self.kernel[0] * self.kernel[1]
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

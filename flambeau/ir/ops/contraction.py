@@ -50,9 +50,6 @@ class _Matmul(Bilinear):
     def transpose_rhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.matmul(b.transpose(lhs), cotangent)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return 2 * results[0].numel * operands[0].static_shape[-1]
-
     def __repr__(self) -> str:
         return "ops.matmul"
 

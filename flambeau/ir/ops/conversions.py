@@ -79,9 +79,6 @@ class Cast(Elementwise):
         value = ctx.operand(0, index)
         return value if operands[0].dtype is self.dtype else ctx.emit("cast", self.dtype, value)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return results[0].numel
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         names = ("f16", "bf16", "f32", "f64", "i8", "i64", "u8", "bool")

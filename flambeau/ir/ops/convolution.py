@@ -95,10 +95,6 @@ class _Convolution(Bilinear):
         if per_group is not None and channels != per_group * self.groups:
             raise self.fail(f"x has {channels} channels, w takes {per_group} for each of {self.groups} groups")
 
-    def products(self, y: TensorType, channels: int, kernel: Pair) -> int:
-        """Floating-point operations, whichever of the three it is."""
-        return 2 * y.numel * (channels // self.groups) * kernel[0] * kernel[1]
-
     # The NumPy meaning takes every array in NHWC / RSIO form.
 
     def weight_in(self, w: np.ndarray) -> np.ndarray:
@@ -142,10 +138,6 @@ class Conv2d(_Convolution):
 
     def transpose_rhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(Conv2dWeightGrad(self.kernel_of(rhs.type), *self.geometry), lhs, cotangent)
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        x, w = operands
-        return self.products(results[0], x.static_shape[self.channel_dim], self.kernel_of(w))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -192,9 +184,6 @@ class Conv2dInputGrad(_Convolution):
     def transpose_rhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(Conv2dWeightGrad(self.kernel_of(rhs.type), *self.geometry), cotangent, lhs)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return self.products(operands[0], results[0].static_shape[self.channel_dim], self.kernel_of(operands[1]))
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for _, w, y, (size, _, geometry) in _sample_types():
@@ -239,9 +228,6 @@ class Conv2dWeightGrad(_Convolution):
 
     def transpose_rhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(Conv2d(*self.geometry), lhs, cotangent)
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return self.products(operands[1], operands[0].static_shape[self.channel_dim], self.kernel_shape)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

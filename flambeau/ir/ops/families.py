@@ -215,9 +215,6 @@ class Elementwise(Op):
             return value if self.is_test else ctx.emit("cast", dtype, value)
         return self.expression(ScalarExpression(ctx, dtype), *values)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return self.cost * results[0].numel
-
     # -- samples ----------------------------------------------------------------------------------------------------
 
     def samples(self) -> Iterator[Sample]:  # type: ignore[override]
@@ -265,9 +262,6 @@ class Linear(Op):
         (cotangent,) = cotangents
         assert cotangent is not None, f"{self.name}: no cotangent flows in"
         return self.transpose(b, operands, cotangent)
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return 0
 
 
 class View(Linear):

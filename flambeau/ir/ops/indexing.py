@@ -126,9 +126,6 @@ class ScatterAdd(Linear):
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         return _kept_wider(self, b, operands, self.size)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return operands[1].numel
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for dim, size, indices, updates in ((0, 5, "i64[4]", "f32[4,3]"), (1, 3, "i64[2,3]", "f32[2,2,3]"),
@@ -219,9 +216,6 @@ class ScatterAlongAdd(Linear):
         chosen = b.emit(Take(0), places, indices)
         is_chosen = b.eq(b.broadcast(places, shape, (self.dim,)), b.broadcast(chosen, shape, every))
         return (b.where(is_chosen, b.broadcast(updates, shape, every), b.scalar(0, updates)),)
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return operands[1].numel
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -65,10 +65,6 @@ class Solve(Op):
         by_rhs = b.emit(Solve(), b.transpose(a), g)
         return b.neg(b.matmul(by_rhs, b.transpose(x))) if b.wants(0) else None, by_rhs
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        n = operands[0].static_shape[-1]
-        return 2 * n * operands[0].numel // 3 + 2 * n * results[0].numel
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for a, b in (("f64[3,3]", "f64[3,2]"), ("f64[1,1]", "f64[1,1]"), ("f64[2,4,4]", "f64[2,4,1]"),
@@ -119,9 +115,6 @@ class SolveTriangular(Op):
         full = b.neg(b.matmul(by_rhs, b.transpose(x)))
         keeps = ("lt" if self.unit else "le") if self.upper else ("gt" if self.unit else "ge")
         return b.where(_compared(b, full, keeps), full, b.scalar(0.0, full)), by_rhs
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return operands[0].static_shape[-1] * results[0].numel
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -182,9 +175,6 @@ class Cholesky(Op):
         once = b.emit(SolveTriangular(upper=True), upper, symmetric)
         twice = b.emit(SolveTriangular(upper=True), upper, b.transpose(once))
         return (b.mul(twice, b.scalar(0.5, twice)),)
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return operands[0].static_shape[-1] * operands[0].numel // 3
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -140,9 +140,6 @@ class MaxPool2d(Pooling):
         assert best is not None and indices is not None, "a kernel has a tap"
         return (best, indices)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return results[0].numel * self.kernel[0] * self.kernel[1]
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for x, geometry in sample_cases():

@@ -44,9 +44,6 @@ class _AlongDim(Op):
             raise self.fail(f"dim {self.dim} is not a dim of {operands[0]}")
         return operands
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return 5 * operands[0].numel
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for dim, shape in ((1, "f32[3,5]"), (0, "f32[4,2]"), (0, "f32[1]"), (1, "f32[0,3]"), (1, "f32[3,0]"),
@@ -223,9 +220,6 @@ class Normalize(Op):
         if not reduced.is_static:
             return b.div(total, b.sum(b.full(reduced, 1.0), range(reduced.rank)))
         return b.mul(total, b.scalar(1.0 / reduced.numel if reduced.numel else float("nan"), total))
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return 7 * operands[0].numel
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

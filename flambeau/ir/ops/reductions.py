@@ -44,9 +44,6 @@ class Reduction(Op):
         result = x.with_shape(tuple(size for d, size in enumerate(x.shape) if d not in self.reduced))
         return (result.with_dtype(dtypes.i64) if self.combiner in ("argmax", "argmin") else result,)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return operands[0].numel
-
 
 @register("sum")
 @dataclass(frozen=True)
@@ -55,7 +52,6 @@ class Sum(Reduction, Linear):
 
     dims: tuple[int, ...]
     combiner = "sum"
-    flops = Reduction.flops
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         (x,) = operands

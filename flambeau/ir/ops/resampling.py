@@ -80,9 +80,6 @@ class Resample(Linear):
             terms = b.where(kept, terms, b.scalar(0.0, terms))
         return (b.cast(b.sum(terms, (self.dim + 1,)), x.dtype),)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return 2 * results[0].numel * self.sources.array.shape[1]
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         terms = [[(0, 0.5), (1, 0.5)], [(2, 1.0)], [(1, 0.25), (2, 0.5), (3, 0.25)], []]

@@ -46,9 +46,6 @@ class Constant(Op):
                result: TensorType) -> int:
         return ctx.const(self.value.item(), self.value.dtype)
 
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return 0
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for value, dtype in ((1.5, dtypes.f32), (float("nan"), dtypes.bf16), (-0.0, dtypes.f64), (True, dtypes.bool_),
@@ -138,9 +135,6 @@ class RandomBits(Op):
         high = ctx.emit("philox", dtypes.u32, position, offset, seed, attr=1)
         low, high = (ctx.emit("cast", dtypes.u64, word) for word in (low, high))
         return ctx.emit("or", dtypes.u64, low, ctx.emit("shl", dtypes.u64, high, ctx.const(32, dtypes.u64)))
-
-    def flops(self, operands: tuple[TensorType, ...], results: tuple[TensorType, ...]) -> int:
-        return 60 * results[0].numel
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -6,7 +6,7 @@ Graph (`vjp` below), and the tape of the eager frontend, whose builder evaluates
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flambeau.errors import VerificationError
 from flambeau.ir.builder import Builder
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
     from flambeau.ir.graph import Graph, Node, Value
 
 V = TypeVar("V", bound=Hashable)
-
-
-class Operation(Protocol):
-    """What `backpropagate` needs to know of one operation."""
-
-    @property
-    def op(self) -> Any: ...
 
 
 def backpropagate(b: Any, reversed_operations: Iterable[Any], seeds: Mapping[Any, Any],

@@ -546,13 +546,6 @@ class Emitter(TextBuilder):
             return self.lane(vector, start)
         return self.shuffle_vector(vector, undefined(vector.type), lane_order(tuple(range(start, start + count))))
 
-    def concat_lanes(self, low: ll.Value, high: ll.Value) -> ll.Value:
-        """Two vectors of one type, one after the other."""
-        count = lanes_of(low)
-        if count == 1:
-            return self.from_lanes([low, high])
-        return self.shuffle_vector(low, high, lane_order(tuple(range(2 * count))))
-
     def _combine(self, kind: str, a: ll.Value, b: ll.Value) -> ll.Value:
         operation: Any = {"fadd": self.fadd, "fmul": self.fmul}[kind]
         return operation(a, b)

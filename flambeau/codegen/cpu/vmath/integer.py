@@ -94,13 +94,13 @@ def _square_step(result: Vec, square: Vec, exponent: Vec) -> list[Vec]:
 
 
 def _chain(a: Vec, exponent: int) -> Vec:
-    result, square = a.constant(1), a
+    result, square = None, a
     while exponent:
         if exponent & 1:
-            result = result * square
+            result = square if result is None else result * square
         exponent >>= 1
         square = square * square if exponent else square
-    return result
+    return a.constant(1) if result is None else result
 
 
 def shift_left(a: Vec, amount: Vec) -> Vec:
