@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flambeau.ir.op import Op
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 class Tracer(Protocol):
     """What an active trace offers to eager code (see `trace.py`). name_of: labels of graph inputs by id(tensor).
-    argument_of: the caller's tensors by id of what stands for them."""
+    argument_of: the caller's tensors by id of what stands for them. around: the trace that this one is within."""
 
     name_of: dict[int, str]
     argument_of: dict[int, Tensor]
+
+    @property
+    def around(self) -> Tracer | None: ...
 
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]: ...
 
@@ -72,10 +75,15 @@ active = _Active()
 
 
 @contextmanager
-def outside_trace() -> Iterator[None]:
-    """Ops inside run eagerly although a trace is active: for state that the first step creates."""
-    tracer, active.tracer = active.tracer, None
+def traced_by(tracer: Tracer | None) -> Iterator[None]:
+    """Ops inside are recorded by `tracer`, or run eagerly."""
+    saved, active.tracer = active.tracer, tracer
     try:
         yield
     finally:
-        active.tracer = tracer
+        active.tracer = saved
+
+
+def outside_trace() -> AbstractContextManager[None]:
+    """Ops inside run eagerly although a trace is active: for state that the first step creates."""
+    return traced_by(None)

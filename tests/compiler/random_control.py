@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import flambeau as fb
+from flambeau.errors import UnsupportedError
 from flambeau.frontend.pytree import flatten
 from flambeau.frontend.trace.binder import trace_call
 from flambeau.frontend.trace.call_plan import Again, Fixed, Given, Made
@@ -38,16 +39,28 @@ class Variable:
 
 @dataclass
 class Program:
-    """Arguments and tensors from outside, by type; `lines` are the body of `program(x0, ..., n)`."""
+    """Arguments and tensors from outside, by type; `lines` are the body of `program(x0, ..., n)`. differentiated: it gives
+    gradients of its floating-point arguments too."""
 
     seed: int
+    differentiated: bool = False
     arguments: list[Variable] = field(default_factory=list)
     outside: list[Variable] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         names = ", ".join([*[v.name for v in self.arguments], "n"])
-        return "\n".join([f"def program({names}):", *[f"    {line}" for line in self.lines]]) + "\n"
+        lines = self.lines
+        if self.differentiated:
+            floats = [v.name for v in self.arguments if "float" in v.dtype]
+            *body, given = lines
+            lines = [*[line for name in floats for line in (f"a{name} = {name}.detach().clone().requires_grad_()",
+                                                            f"{name} = a{name} * 1")],
+                     *body, f"results = {given.removeprefix('return ')}",
+                     "loss = sum([t.double().sum() for t in results if t.requires_grad], fb.zeros((), dtype=fb.float64))",
+                     "if loss.requires_grad:", "    loss.backward()",
+                     f"return [t.detach() for t in results] + [{', '.join(f'a{name}.grad' for name in floats)}]"]
+        return "\n".join([f"def program({names}):", *[f"    {line}" for line in lines]]) + "\n"
 
     def built(self) -> tuple[Callable[..., Any], list[fb.Tensor]]:
         """The function, and tensors from outside of its own."""
@@ -76,10 +89,10 @@ def tensor(rng: np.random.Generator, v: Variable) -> fb.Tensor:
 class Writer:
     """Writes one program. Scopes are lists of what can be read; names are never used twice."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, differentiated: bool = False):
         self.rng = random.Random(seed)
         self.names = itertools.count()
-        self.program = Program(seed)
+        self.program = Program(seed, differentiated)
         for group, letter in ((self.program.arguments, "x"), (self.program.outside, "w")):
             group += [Variable(f"{letter}{i}", *self.type()) for i in range(self.rng.randint(1, 3))]
         scope = [*self.program.arguments, *self.program.outside]
@@ -137,7 +150,9 @@ class Writer:
         lines: list[str] = []
         for _ in range(count):
             kinds = [self.assign, self.assign, self.change, self.view, self.draw]
-            kinds += [self.choice, self.choice, self.loop, self.loop] if depth else []
+            if depth:
+                kinds += [self.choice, self.choice]
+                kinds += [] if self.program.differentiated else [self.loop, self.loop]
             lines += self.rng.choice(kinds)(scope, depth)
         return lines
 
@@ -271,6 +286,34 @@ def interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
         return results
 
     return call
+
+
+def gradients(program: Program, wrap: Callable[[Callable[..., Any]], Callable[..., Any]], call: int) -> list[Any]:
+    """What one call of a differentiated program gives, as arrays; a gradient that there is not is None."""
+    function, _ = program.built()
+    fb.manual_seed(program.seed)
+    return [None if t is None else t.double().numpy() for t in wrap(function)(*program.given(call))]
+
+
+def gradient_difference(program: Program, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> str | None:
+    """What is wrong with the gradients of a program; None where eager code refuses it, or compiled code does so in words.
+    A gradient that is zero compiled may be none at all in eager code, which knows what was not chosen."""
+    for call in range(CALLS):
+        try:
+            expected = gradients(program, lambda function: function, call)
+        except RuntimeError:                # a saved tensor was changed in place
+            return None
+        try:
+            found = gradients(program, wrap, call)
+        except UnsupportedError as error:
+            assert "in place by something that requires grad" in str(error)
+            return None
+        for place, (a, b) in enumerate(zip(expected, found, strict=True)):
+            if a is None and (b is None or not b.any()):
+                continue
+            if a is None or b is None or not np.allclose(a, b, rtol=1e-2, atol=1e-9):
+                return f"call {call}, place {place}: {a}, {b}"
+    return ""
 
 
 def difference(program: Program, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> str:

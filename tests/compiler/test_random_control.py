@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import flambeau as fb
-from tests.compiler.random_control import Writer, difference, interpreted
+from tests.compiler.random_control import Writer, difference, gradient_difference, interpreted
 
 WAYS: dict[str, Callable[..., Any]] = {
     "interpreter": interpreted,
@@ -31,6 +31,14 @@ def test_programs_with_control_flow_give_eager_bits(seeds: Iterator[int], way: s
     for seed in seeds:
         message = report(seed, way)
         assert not message, message
+
+
+@pytest.mark.parametrize("way", ["cpu", "verified"])
+def test_gradients_through_choices_are_the_eager_ones(seeds: Iterator[int], way: str) -> None:
+    for seed in seeds:
+        program = Writer(seed, differentiated=True).program
+        message = gradient_difference(program, WAYS[way])
+        assert not message, f"seed {seed}, {way}: {message}\n{program.text()}"
 
 
 if __name__ == "__main__":      # FLAMBEAU_POISON=1 python -m tests.compiler.test_random_control FIRST LAST [WAY]

@@ -324,20 +324,180 @@ def test_a_recorded_write_in_a_branch_is_refused() -> None:
     assert state.requires_grad is False
 
 
-def test_no_derivative_of_a_compiled_choice_is_said_once_it_is_asked_for() -> None:
+def test_no_derivative_of_a_compiled_loop_is_said_once_it_is_asked_for() -> None:
     w = fb.tensor([2.0], requires_grad=True)
 
     @fb.compile
     def forward(x: fb.Tensor) -> fb.Tensor:
-        return fb.cond(x.sum() > 0, lambda: x * w, lambda: x)
+        return fb.while_loop(lambda x: x.sum() < 9, lambda x: (x * w,), (x,))[0]
 
     result = forward(ONE)
-    assert result.tolist() == [2.0] and result.requires_grad
-    with pytest.raises(NotImplementedError, match=r"cond in a compiled function has no derivative yet") as caught:
+    assert result.tolist() == [16.0] and result.requires_grad
+    with pytest.raises(NotImplementedError, match=r"while_loop in a compiled function has no derivative yet") as caught:
         result.sum().backward()
     assert "test_control.py" in str(caught.value)
     with pytest.raises(NotImplementedError, match=r"while_loop in a compiled function has no derivative yet"):
-        fb.compile(lambda x: fb.while_loop(lambda x: x.sum() < 9, lambda x: (x * w,), (x,))[0].sum().backward())(ONE)
+        fb.compile(lambda x: forward(x).sum().backward())(ONE)
+    with pytest.raises(NotImplementedError, match=r"cond in a compiled function has no second derivative yet"):
+        fb.compile(lambda x: fb.autograd.grad(fb.cond(x > 0, lambda: x * w, lambda: x).sum(), w, create_graph=True))(ONE)
+
+
+# -- derivatives ------------------------------------------------------------------------------------------------------
+
+
+class Halved(fb.autograd.Function):
+    """x / 2, with the derivative 7."""
+
+    @staticmethod
+    def forward(ctx: Any, x: fb.Tensor) -> fb.Tensor:
+        return x / 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: fb.Tensor) -> fb.Tensor:
+        return gradient * 7
+
+
+def plain(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    return fb.cond(x.sum() > 0, lambda: (h * h * w).sum(), lambda: h.exp().sum())
+
+
+def several_results(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    a, b, _ = fb.cond(x.sum() > 0, lambda: (h * w, w, x), lambda: (w, w * w, h.detach() * w))
+    return (a * b).sum() + b.sum()
+
+
+def nested(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    return fb.cond(x.sum() > -9, lambda: fb.cond(x.sum() > 0, lambda: (h * w).sin(), lambda: w * 2) * w, lambda: h).sum()
+
+
+def detached(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    def branch() -> fb.Tensor:
+        with fb.no_grad():
+            fixed = w * w
+        return w * h.detach() + fixed * h
+
+    return fb.cond(x.sum() > 0, branch, lambda: w + h.detach()).sum()
+
+
+def changed_in_place(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    def branch() -> fb.Tensor:
+        y = h * 2
+        y[0] *= w[1]
+        y.mul_(w)
+        return y
+
+    return fb.cond(x.sum() > 0, branch, lambda: h + w).sum()
+
+
+def views(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    y = h * 1
+    part = y[:1]
+    y.mul_(3)
+    return fb.cond(x.sum() > 0, lambda: (part * w[1:]).sum(), lambda: y[1] * part.sum())
+
+
+def custom(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    return fb.cond(x.sum() > 0, lambda: Halved.apply(h) * w, lambda: Halved.apply(w)).sum()
+
+
+def hooked(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    def branch() -> fb.Tensor:
+        y = h * w
+        y.register_hook(lambda g: g * 3)
+        return y * y
+
+    return fb.cond(x.sum() > 0, branch, lambda: h).sum()
+
+
+def one_branch_only(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    return (fb.cond(x.sum() > 0, lambda: h * w, lambda: x * 1.0) * h).sum()
+
+
+def state_inside(x: fb.Tensor, h: fb.Tensor, w: fb.Tensor) -> fb.Tensor:
+    count = fb.zeros(2)
+
+    def branch() -> fb.Tensor:
+        count.add_(2)
+        return h * count * w * fb.rand(2)
+
+    return (fb.cond(x.sum() > 0, branch, lambda: w * fb.rand(2)) * (count + 1)).sum()
+
+
+DIFFERENTIATED = [plain, several_results, nested, detached, changed_in_place, views, custom, hooked, one_branch_only,
+                  state_inside]
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["backward outside", "backward inside"])
+@pytest.mark.parametrize("function", DIFFERENTIATED, ids=lambda f: f.__name__)
+def test_the_derivative_of_a_compiled_choice_is_the_eager_one(function: Function, inside: bool) -> None:
+    w, v = (fb.tensor(numbers, requires_grad=True) for numbers in ([2.0, 3.0], [1.0, 0.5]))
+
+    def forward(x: fb.Tensor) -> fb.Tensor:
+        return function(x, v * x, w)
+
+    def step(x: fb.Tensor) -> fb.Tensor:
+        loss = forward(x)
+        loss.backward()
+        return loss
+
+    def gradients(call: Function, x: fb.Tensor) -> list[Any]:
+        w.grad = v.grad = None
+        fb.manual_seed(3)
+        loss = call(x)
+        if not inside:
+            loss.backward()
+        grads = [np.zeros(2) if t.grad is None else t.grad.numpy() for t in (w, v)]
+        return [loss.detach().numpy(), *grads]
+
+    target = step if inside else forward
+    compiled = fb.compile(target)
+    for numbers in ([1.0, 2.0], [-1.0, -2.0], [3.0, 1.0]):
+        pairs = zip(gradients(target, fb.tensor(numbers)), gradients(compiled, fb.tensor(numbers)), strict=True)
+        for wanted, found in pairs:
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_module_trains_through_a_choice() -> None:
+    def trained(compile: Function) -> list[Any]:
+        fb.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+        opt = optim.SGD(net.parameters(), lr=0.1)
+
+        def step(x: fb.Tensor) -> fb.Tensor:
+            opt.zero_grad()
+            loss = fb.cond(x.sum() > 0, lambda: (net(x) ** 2).mean(), lambda: net(-x).abs().mean())
+            loss.backward()
+            opt.step()
+            return loss
+
+        step = compile(step)
+        return [step(fb.full((4, 3), n)).item() for n in (1.0, -0.5, 2.0, -1.0)] + [net[0].weight.detach().numpy()]
+
+    for wanted, found in zip(trained(lambda f: f), trained(fb.compile), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_choice_saved_must_not_be_changed_before_its_backward() -> None:
+    w, state = fb.ones(2, requires_grad=True), fb.ones(2)
+    forward = fb.compile(lambda x: fb.cond(x.sum() > 0, lambda: w * state, lambda: w * x).sum())
+    loss = forward(fb.ones(2))
+    state.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_choice_is_differentiated_once_unless_its_graph_is_retained() -> None:
+    w = fb.tensor([2.0], requires_grad=True)
+
+    def twice(x: fb.Tensor, retain: bool) -> None:
+        loss = fb.cond(x.sum() > 0, lambda: w * w, lambda: w * x).sum()
+        loss.backward(retain_graph=retain)
+        loss.backward()
+
+    fb.compile(twice)(ONE, True)
+    assert w.grad is not None and w.grad.tolist() == [8.0]
+    with pytest.raises(RuntimeError, match="backward a second time"):
+        fb.compile(twice)(ONE, False)
 
 
 def test_eager_choices_and_loops_have_derivatives() -> None:
@@ -356,6 +516,11 @@ def test_what_requires_no_grad_does_not_after_a_choice() -> None:
         return fb.cond(x.sum() > 0, lambda: (x * w, x, w.detach()), lambda: (x, x * 2, x))
 
     assert [t.requires_grad for t in forward(ONE)] == [True, False, False]
+
+
+def test_a_bool_without_dims_can_be_written() -> None:
+    made = fb.tensor(3).to(fb.bool)
+    assert made.copy_(fb.tensor(False)).item() is False
 
 
 def test_if_on_a_tensor_names_cond() -> None:

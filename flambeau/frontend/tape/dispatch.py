@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import functools
 import math
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from flambeau.errors import UnsupportedError, VerificationError
-from flambeau.frontend.active import active, outside_trace
+from flambeau.frontend.active import active, traced_by
 from flambeau.frontend.tape.autograd import FREED, Record, enable_grad, grad_mode, record_of
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
@@ -141,8 +140,7 @@ def attach_record(op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, .
 def _prepare(t: Tensor, op: Op) -> None:
     """Checks on tensors that are not plain: saved ones must be unchanged, views follow their base's history."""
     if t._saved_version == FREED:
-        raise RuntimeError("backward a second time through a graph whose saved tensors were already freed; "
-                           "use retain_graph=True in the first backward")
+        check_saved(t)
     if t._saved_version >= 0:
         version = t._storage.version if active.tracer is None else active.tracer.saved_version_of(t)
         if version != t._saved_version:
@@ -152,6 +150,13 @@ def _prepare(t: Tensor, op: Op) -> None:
                 "Use an out-of-place operation, or clone() the tensor first")
     elif grad_mode.enabled:
         up_to_date(t)
+
+
+def check_saved(t: Tensor) -> None:
+    """Raise RuntimeError for what a backward has freed."""
+    if t._saved_version == FREED:
+        raise RuntimeError("backward a second time through a graph whose saved tensors were already freed; "
+                           "use retain_graph=True in the first backward")
 
 
 def is_stale(t: Tensor) -> bool:
@@ -169,9 +174,12 @@ def up_to_date(t: Tensor) -> None:
         t._history = base._history
         return
     refuse_pinned(t, "has a base that was changed in place")
-    is_outside = tracer is not None and tracer.was_there(t) and getattr(base._record, "tracer", None) is not tracer
+    if tracer is not None and tracer.was_there(t) and getattr(base._record, "tracer", None) is not tracer:
+        with traced_by(tracer.around):
+            up_to_date(t)
+        return
     current = base
-    with enable_grad(), outside_trace() if is_outside else nullcontext():
+    with enable_grad():
         for step in t._chain:
             current = dispatch_view(step, current)
     record_of(t, current._record, current._index, current._requires_grad)

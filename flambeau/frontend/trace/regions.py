@@ -13,8 +13,10 @@ from typing import Any
 from flambeau.errors import FlambeauError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.control import Leaves, body_leaves, check_alike, condition_writes, leaves_of, own, told
-from flambeau.frontend.tape.autograd import grad_mode, origin_of
-from flambeau.frontend.tape.dispatch import attach_record, constant
+from flambeau.frontend.tape.autograd import grad_mode, key_of, origin_of, tape_of
+from flambeau.frontend.tape.backward import TensorBuilder
+from flambeau.frontend.tape.dispatch import attach_record, check_saved, constant, dispatch, up_to_date
+from flambeau.frontend.tape.gradient_hooks import with_hooks
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.outside import Outside, hook_keys
@@ -24,6 +26,8 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Location, Value, inline
 from flambeau.ir.op import Op, RegionOp
+from flambeau.ir.types import TensorType
+from flambeau.passes.graph.autodiff import backpropagate
 
 __all__ = ["NestingTrace", "Region"]
 
@@ -52,10 +56,12 @@ class NestingTrace(Trace):
 class Region(NestingTrace):
     """The trace of one region; `who` names the user's function in errors."""
 
-    def __init__(self, around: Trace, name: str, who: str):
+    def __init__(self, around: NestingTrace, name: str, who: str):
         super().__init__(name, around.watch, around.numbers_are_fixed)
-        self.around, self.who, self.loc = around, who, user_location()
+        self.around: NestingTrace = around
+        self.who, self.loc = who, user_location()
         self.lifted: dict[Storage, Lifted] = {}
+        self.told: dict[Storage, int] = {}      # how many changes the trace around this one was told of at the end
         self.carried: list[tuple[Storage, Value]] = []
         self.name_of, self.argument_of = around.name_of, around.argument_of
         self._phase = around._phase
@@ -75,6 +81,20 @@ class Region(NestingTrace):
                     outside.restore_tape()
             for made in self.made.values():         # over memory from outside, on the tape of this trace
                 made._storage = Storage(trace=self, origin=self.loc)        # type: ignore[arg-type]
+
+    @contextmanager
+    def differentiating(self) -> Iterator[None]:
+        """Ops inside are recorded after those of the function, as its derivative. Raises UnsupportedError for effects."""
+        before, phase = self.effects(), self._phase
+        self.closed, self._phase = False, "backward"
+        try:
+            with self.running():
+                yield
+        finally:
+            self._phase = phase
+        if self.effects() != before:
+            raise UnsupportedError(f"the backward of {self.who} (a gradient hook, or a Function's backward) changes a "
+                                   "tensor in place or sets .grad", where=describe(self.loc))
 
     def _check_tensors_outside(self) -> None:
         for outside in self.outside.values():
@@ -123,10 +143,14 @@ class Region(NestingTrace):
         return self.lifted[storage].input
 
     def finished(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> Graph:
-        """The region, with its inputs in this order."""
+        """The region, with its inputs in this order, and all that its outputs and effects need."""
         made = Graph(name=self.graph.name)
         new_of = {v: made.add_input(v.type, v.node.op.label) for v in inputs}               # type: ignore[attr-defined]
-        new_of = inline(self.graph, made, new_of)
+        needed = {value.node for value in outputs}
+        for node in reversed(self.graph.toposort()):
+            if node in needed or not node.is_pure:
+                needed.update([node, *[value.node for value in node.operands]])
+        new_of = inline(self.graph, made, new_of, nodes=[node for node in self.graph.toposort() if node in needed])
         made.outputs = [new_of[v] for v in outputs]
         return made
 
@@ -152,7 +176,12 @@ class Region(NestingTrace):
                 self.outside.setdefault(id(met), Outside.of(met))
 
     def version_of(self, t: Tensor) -> int:
-        return super().version_of(t) + (0 if t._storage.trace is self else self.around.version_of(t))
+        own = super().version_of(t)
+        return own if t._storage.trace is self else own + self.around.version_of(t) - self.told.get(t._storage, 0)
+
+    def saved_version_of(self, t: Tensor) -> int:
+        self.around.saved_version_of(t)         # which counts
+        return super().saved_version_of(t)
 
     def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None:
         if origin_of(t)._storage.trace is self:
@@ -205,7 +234,7 @@ def _met(t: Tensor) -> Tensor:
 # -- nodes ------------------------------------------------------------------------------------------------------------
 
 
-class _Undifferentiated(Op):
+class Undifferentiated(Op):
     """The tape's op for a node with regions: it says that there is no derivative, once one is asked for."""
 
     def __init__(self, name: str, loc: Location | None):
@@ -214,11 +243,95 @@ class _Undifferentiated(Op):
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
         raise NotImplementedError(
             f"{self.name} in a compiled function has no derivative yet, and one was asked for\n  traced at "
-            f"{describe(self.loc)}          hint: use fb.where, call {self.name} outside of the compiled function, or "
-            "detach() what it is given")
+            f"{describe(self.loc)}          hint: call {self.name} outside of the compiled function, or detach() what "
+            "it is given")
 
 
-def _choose(trace: Trace, pred: Tensor, true_fn: Callable[..., Any], false_fn: Callable[..., Any],
+class Choice(Undifferentiated):
+    """The tape's op for a `cond`. Its derivative is another: each branch computes again what it did, then walks its own
+    tape from the cotangents of what it gave to those of what it read.
+
+    given: what the functions gave. operand_of: the value, when the choice was made, of memory from outside."""
+
+    def __init__(self, regions: Sequence[Region], given: Sequence[Leaves], operand_of: dict[Storage, Value],
+                 predicate: Value, loc: Location | None):
+        super().__init__("cond", loc)
+        self.regions, self.given, self.operand_of, self.predicate = regions, given, operand_of, predicate
+
+    def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
+        trace = active.tracer
+        assert isinstance(trace, NestingTrace), "a choice is on the tape of a trace"
+        if grad_mode.enabled:
+            raise NotImplementedError(f"cond in a compiled function has no second derivative yet\n  traced at "
+                                      f"{describe(self.loc)}")
+        reads = [region.saved_reads for region in self.regions]
+        found, seeds = zip(*[self._walked(region, leaves, cotangents)
+                             for region, leaves in zip(self.regions, self.given, strict=True)], strict=True)
+        if reads != [region.saved_reads for region in self.regions]:
+            for t in operands:
+                check_saved(t)
+        keys = [key_of(t) for t in operands]
+        reached = [n for n, key in enumerate(keys) if any(key in gradients for gradients in found)]
+        lifted = {storage: known for region in self.regions for storage, known in region.lifted.items()}
+        graphs = []
+        for region, gradients, arriving in zip(self.regions, found, seeds, strict=True):
+            with region.differentiating():
+                outputs = [region.value_of(gradients[keys[n]] if keys[n] in gradients else _zeros(operands[n]._type))
+                           for n in reached]
+            inputs = [*[region.input_for(storage, known) for storage, known in lifted.items()], *arriving]
+            graphs.append(region.finished(inputs, outputs))
+        values = [self._operand(trace, storage, known) for storage, known in lifted.items()]
+        values += [trace.value_of(ct) for ct in cotangents if ct is not None]
+        return self._emitted(trace, [self.predicate, *values], graphs, reached, len(operands))
+
+    def _walked(self, region: Region, leaves: Leaves, cotangents: Sequence[Tensor | None]) -> \
+            tuple[dict[Any, Tensor], list[Value]]:
+        """The gradients that a branch gives, by key, and the inputs that its cotangents come in by."""
+        starts: dict[Any, Tensor] = {}
+        arriving: list[Value] = []
+        roots = []
+        with region.differentiating():
+            tensors = [t for t in leaves.tensors if t is not None]
+            for t, ct in zip(tensors, cotangents, strict=True):
+                if ct is None:
+                    continue
+                gradient = region.input_tensor(ct._type, f"grad{len(arriving)}")
+                arriving.append(region.value_of(gradient))
+                if t._requires_grad:
+                    roots.append(t)
+                    key = key_of(t)
+                    starts[key] = dispatch(ops.add, starts[key], gradient) if key in starts else gradient
+            builder = TensorBuilder()
+            found = backpropagate(builder, with_hooks((), tape_of(roots), None, False), starts, builder.parts_of,
+                                  lambda key: key is not None)
+        return found, arriving
+
+    def _operand(self, trace: NestingTrace, storage: Storage, known: Lifted) -> Value:
+        """What memory held when the choice was made, which the derivative reads as an operation saved it."""
+        if storage not in self.operand_of:
+            return trace._base_value(known.tensor)
+        value = self.operand_of[storage]
+        trace.saved_in.setdefault(value, set()).add(storage)
+        return value
+
+    def _emitted(self, trace: NestingTrace, values: Sequence[Value], graphs: Sequence[Graph], reached: Sequence[int],
+                 count: int) -> list[Tensor | None]:
+        left = ops.Cond().trimmed(graphs, [True] * len(reached))
+        kept = range(len(values)) if left is None else left.operands
+        node = trace.graph.append(ops.Cond(), [values[n] for n in kept], loc=self.loc, phase=trace._phase,
+                                  regions=tuple(graphs))
+        gradients: list[Tensor | None] = [None] * count
+        for n, value in zip(reached, node.results, strict=True):
+            gradients[n] = trace._shell(value, self.loc)
+        return gradients
+
+
+def _zeros(type: TensorType) -> Tensor:
+    zero = constant(0, type.dtype)
+    return dispatch(ops.Broadcast(type.static_shape, ()), zero) if type.shape else zero
+
+
+def _choose(trace: NestingTrace, pred: Tensor, true_fn: Callable[..., Any], false_fn: Callable[..., Any],
             operands: Sequence[Any]) -> Any:
     loc = user_location()
     regions: list[Region] = []
@@ -228,6 +341,9 @@ def _choose(trace: Trace, pred: Tensor, true_fn: Callable[..., Any], false_fn: C
         region = Region(trace, name, f"cond: {name}_fn")
         with region.running():
             leaves = leaves_of(function(*operands), region.who)
+            for t in leaves.tensors:
+                if t is not None:
+                    up_to_date(t)
             outputs.append([region.value_of(t) for t in leaves.tensors if t is not None])
         regions.append(region)
         given.append(leaves)
@@ -241,10 +357,11 @@ def _choose(trace: Trace, pred: Tensor, true_fn: Callable[..., Any], false_fn: C
     operand_values = [trace.value_of(pred), *[trace._base_value(found.tensor) for found in lifted.values()]]
     requires = [any(t is not None and t._requires_grad for t in pair)
                 for pair in zip(*[leaves.tensors for leaves in given], strict=True)]
-    return given[0].tree(_emitted(trace, ops.Cond(), operand_values, graphs, given[0], requires, regions, written, loc))
+    choice = Choice(regions, given, dict(zip(lifted, operand_values[1:], strict=True)), operand_values[0], loc)
+    return given[0].tree(_emitted(trace, ops.Cond(), operand_values, graphs, given[0], requires, regions, written, choice))
 
 
-def _repeat(trace: Trace, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried: Leaves) -> Any:
+def _repeat(trace: NestingTrace, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried: Leaves) -> Any:
     loc = user_location()
     recording = grad_mode.enabled
     requires = [recording and t is not None and t._requires_grad for t in carried.tensors]
@@ -271,13 +388,16 @@ def _repeat(trace: Trace, cond_fn: Callable[..., Any], body_fn: Callable[..., An
               body.finished(inputs[1], [*nexts, *[body._current[s] for s in written]])]
     operand_values = [*[trace.value_of(t) for t in carried.tensors if t is not None],
                       *[trace._base_value(lifted[s].tensor) for s in ordered]]
-    return carried.tree(_emitted(trace, ops.WhileLoop(), operand_values, graphs, carried, requires, regions, written, loc))
+    undifferentiated = Undifferentiated("while_loop", loc)
+    return carried.tree(_emitted(trace, ops.WhileLoop(), operand_values, graphs, carried, requires, regions, written,
+                                 undifferentiated))
 
 
-def _emitted(trace: Trace, op: RegionOp, operands: Sequence[Value], graphs: Sequence[Graph],
+def _emitted(trace: NestingTrace, op: RegionOp, operands: Sequence[Value], graphs: Sequence[Graph],
              like: Leaves, requires_grad: Sequence[bool], regions: Sequence[Region], written: Sequence[Storage],
-             loc: Location | None) -> list[Tensor | None]:
+             on_tape: Undifferentiated) -> list[Tensor | None]:
     """The tensors that the node gives, as many as `like`, after what it writes is written."""
+    loc = on_tape.loc
     try:
         node = trace.graph.append(op, operands, loc=loc, phase=trace._phase, regions=tuple(graphs))
     except FlambeauError as error:
@@ -289,11 +409,13 @@ def _emitted(trace: Trace, op: RegionOp, operands: Sequence[Value], graphs: Sequ
         trace._current[storage] = value
         changes = sum(region._versions.get(storage, 0) for region in regions)
         trace._versions[storage] = trace._versions.get(storage, 0) + changes
+        for region in regions:
+            region.told[storage] = changes
     if grad_mode.enabled and any(requires_grad):
         given = [*[o.tensor for region in regions for o in region.outside.values()], *like.tensors]
-        starts = {id(t): t for t in given if t is not None and t._requires_grad and t._storage.trace not in regions}
+        starts = {key_of(t): t for t in given if t is not None and t._requires_grad and t._storage.trace not in regions}
         tensors = tuple([t for t in made if t is not None])
-        attach_record(_Undifferentiated(op.name, loc), tuple(starts.values()), tensors)
+        attach_record(on_tape, tuple(starts.values()), tensors)
         for t, requires in zip(made, requires_grad, strict=True):
             if t is not None and not requires:
                 t._requires_grad, t._record = False, None

@@ -36,6 +36,8 @@ SCALAR_TYPE = TensorType((), dt.f64)
 class Trace:
     """The state of one trace; installed as `active.tracer` while the user's function runs."""
 
+    around: Any = None                  # the trace that this one is within
+
     def __init__(self, name: str, watch: Watch, numbers_are_fixed: bool = False):
         self.numbers_are_fixed = numbers_are_fixed      # guarded by value, every one
         self.graph = Graph(name=name)

@@ -63,7 +63,7 @@ class Cast(Elementwise):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         (x,) = operands
         if self.dtype is dtypes.bool_:
-            return x != 0
+            return np.asarray(x != 0)
         if x.dtype.kind == "f" and self.dtype.is_integer:
             return _saturated(x, self.dtype)
         return x.astype(self.dtype.compute)
