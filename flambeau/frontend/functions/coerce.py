@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.errors import IndexOutOfRangeError, ShapeError, TypeInferenceError
 from flambeau.frontend.active import active
 from flambeau.frontend.scalars import Scalar, plain
-from flambeau.frontend.tape.dispatch import constant, dispatch, dispatch_view
+from flambeau.frontend.tape.dispatch import dispatch, dispatch_number, dispatch_view
 from flambeau.frontend.tensor.promotion import (
     category,
     get_default_dtype,
@@ -49,20 +49,8 @@ def tensor_of(number: Number, dtype: DType, name: str = "constant") -> Tensor:
     op that asks. Raises TypeInferenceError for an integer beyond 64 bits."""
     if isinstance(number, Scalar):
         return _of_scalar(number, dtype)
-    if type(number) not in (float, int, bool):
-        number = plain(number)
-    if dtype.is_integer:
-        number = _wrapped(int(number), dtype, name)
-    if active.tracer is not None or number != number:           # NaN is no key
-        return constant(number, dtype)
-    key = (number or str(number), dtype)    # -0.0 == 0.0; but 1 == 1.0 == True are one number in any dtype
-    found = _kept.get(key)
-    if found is None:
-        if len(_kept) >= 1024:
-            _kept.clear()
-        found = _kept[key] = constant(number, dtype)
-        found._data().flags.writeable = False
-    return found
+    value: Any = number if type(number) in (float, int, bool) else plain(number)
+    return dispatch_number(_wrapped(int(value), dtype, name) if dtype.is_integer else value, dtype)
 
 
 def _of_scalar(number: Scalar, dtype: DType) -> Tensor:
@@ -122,9 +110,6 @@ def check_held(name: str, number: float | int, dtype: DType) -> None:
 
 GREATEST: Final = {dt.f16: 65504.0, dt.bf16: 3.3895313892515355e38, dt.f32: 3.4028234663852886e38,
                    dt.f64: 1.7976931348623157e308}
-
-
-_kept: dict[tuple[Any, DType], Tensor] = {}
 
 
 def is_held(bound: int, dtype: DType) -> bool:
@@ -377,7 +362,7 @@ def user_line() -> str | None:
 
 __all__ = [
     "Dims", "Number", "Shape", "TensorLike", "as_bool", "broadcast_shapes", "cast", "category", "check_operands",
-    "constant", "dispatch", "dispatch_view", "dtype_of", "expanded", "floating", "floating_one", "full_of",
+    "dispatch", "dispatch_view", "dtype_of", "expanded", "floating", "floating_one", "full_of",
     "is_number", "keeps_digits", "matched", "one_tensor", "own_dim", "permuted", "promoted", "reshaped", "result_type",
     "shares_memory", "sizes_of", "spread", "stored", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
 ]

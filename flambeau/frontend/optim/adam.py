@@ -8,7 +8,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.functions.pointwise import maximum
 from flambeau.frontend.optim.groups import decisive
 from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, hyper_pair, new_step
-from flambeau.frontend.tape.dispatch import number
+from flambeau.frontend.tape.dispatch import dispatch_number
 from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -63,7 +63,7 @@ class _Correction:
     once for all parameters of one step count and dtype."""
 
     def __init__(self, lr: Any, beta1: Any, beta2: Any):
-        self.lr, self.beta1, self.beta2, self.one = lr, beta1, beta2, number(1, dt.f64)
+        self.lr, self.beta1, self.beta2, self.one = lr, beta1, beta2, dispatch_number(1, dt.f64)
         self._known: dict[tuple[float, DType], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, step: Tensor, dtype: DType) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,14 @@ from flambeau.frontend.tape.autograd import (
     set_grad_enabled,
     tape_of,
 )
-from flambeau.frontend.tape.dispatch import constant, dispatch, dispatch_view, number, up_to_date, write
+from flambeau.frontend.tape.dispatch import (
+    constant,
+    dispatch,
+    dispatch_number,
+    dispatch_view,
+    up_to_date,
+    write,
+)
 from flambeau.frontend.tape.gradient_hooks import Hooked, final_key, register_hook, result_key, with_hooks
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
@@ -47,7 +54,7 @@ class TensorBuilder(Builder):
         return record.operands, record.saved_results(), (*keys, *result_keys)
 
     def scalar(self, value: float | int | bool, like: Any) -> Any:
-        return number(value, like if isinstance(like, DType) else like.dtype)
+        return dispatch_number(value, like if isinstance(like, DType) else like.dtype)
 
     def emit(self, op: Op, *operands: Any, regions: tuple[Graph, ...] = ()) -> Any:
         assert not regions, f"{op.name}: regions are for graphs"

@@ -64,14 +64,14 @@ def constant(value: Any, dtype: DType) -> Tensor:
     return dispatch(ops.Constant(ops.literal(value, dtype)))
 
 
-def number(value: float | int, dtype: DType) -> Tensor:
+def dispatch_number(value: float | int, dtype: DType) -> Tensor:
     """A rank-0 constant to compute with. Not for users' hands: in eager mode it is kept, and can't be written."""
     if active.tracer is not None:
         return constant(value, dtype)
     return _kept_number(value, dtype, value == 0 and math.copysign(1.0, value) < 0)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)                  # 1 == 1.0 == True are one number in any dtype
 def _kept_number(value: float | int, dtype: DType, is_negative_zero: bool) -> Tensor:
     literal = ops.literal(value, dtype)
     return Tensor._make(Storage(literal.array), literal.type, literal.array)
