@@ -38,6 +38,7 @@ from flambeau.linking import link, separate_steps
 from flambeau.passes.lowering.lower import Call, lower, map_calls
 from flambeau.passes.memory.plan import MemoryPlan, arrange, plan
 from flambeau.passes.pipeline import Pass, PassReport, run
+from flambeau.provenance import Provenance
 from flambeau.runtime.forking import no_forks
 from flambeau.runtime.program import Program
 from flambeau.verified import VerifiedExecutable
@@ -97,6 +98,11 @@ class Compiled:
                 return "\n".join(self.backend.text(kernel, self.target, level) for kernel in distinct.values())
             case _:
                 return self.after(level)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Which traced ops each kernel computes, and what became of each."""
+        return Provenance(self.source, self.memory.calls, self.report)
 
     @property
     def code_levels(self) -> list[str]:

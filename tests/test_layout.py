@@ -27,8 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": GROUND | {"ir", "passes", "codegen", "runtime"},
     "verified": GROUND | {"ir", "passes", "runtime", "backends"},
     "linking": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified"},
-    "compiler": GROUND | {"ir", "passes", "runtime", "backends", "verified", "linking"},
-    "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "compiler"},
+    "provenance": GROUND | {"ir", "passes"},
+    "compiler": GROUND | {"ir", "passes", "runtime", "backends", "verified", "linking", "provenance"},
+    "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "compiler", "provenance"},
 }
 FACE = "flambeau"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flambeau.ir.location import Location
 from flambeau.ir.op import Op
 
 if TYPE_CHECKING:
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 
 
 class Tracer(Protocol):
-    """What an active trace offers to eager code (see `trace.py`). name_of: labels of graph inputs by id(tensor).
-    argument_of: the caller's tensors by id of what stands for them. around: the trace that this one is within."""
+    """What an active trace offers to eager code (see `trace.py`). location: the user's line of the newest op;
+    differentiated: of the op whose derivative rule runs, None for code of the user's own. name_of: labels of graph
+    inputs by id(tensor). argument_of: the caller's tensors by id of what stands for them. around: the trace that this
+    one is within."""
 
+    location: Location | None
+    differentiated: Location | None
     name_of: dict[int, str]
     argument_of: dict[int, Tensor]
 

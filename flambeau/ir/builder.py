@@ -11,20 +11,24 @@ from flambeau.ir.op import OPS, Op
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
-    from flambeau.ir.graph import Graph, Value
+    from flambeau.ir.graph import Graph, Node, Value
+    from flambeau.ir.graph.origin import Origin
     from flambeau.ir.location import Location
 
 
 class Builder:
     """Appends to `graph`. Every op of the registry without attributes is a method of the same name; those with
-    attributes have the methods below. `loc` and `phase` are stamped on every node made."""
+    attributes have the methods below. `loc`, `phase` and `origin` are stamped on every node made."""
+
+    origin: Origin | None = None
 
     def __init__(self, graph: Graph, loc: Location | None = None, phase: str = "forward"):
         self.graph, self.loc, self.phase = graph, loc, phase
 
     def emit(self, op: Op, *operands: Value, regions: tuple[Graph, ...] = ()) -> Any:
         """Append `op`; the Value of its only result, or a tuple of Values."""
-        results = self.graph.append(op, operands, loc=self.loc, phase=self.phase, regions=regions).results
+        results = self.graph.append(op, operands, loc=self.loc, phase=self.phase, origin=self.origin,
+                                    regions=regions).results
         return results[0] if len(results) == 1 else results
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -47,6 +51,10 @@ class Builder:
             yield
         finally:
             self.loc, self.phase = saved
+
+    def stand_for(self, node: Node) -> None:
+        """What is made from now on takes the place of `node`, or of a part of it."""
+        self.loc, self.phase, self.origin = node.loc, node.phase, node.origin
 
     # -- sources ----------------------------------------------------------------------------------------------------
 

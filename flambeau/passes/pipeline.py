@@ -19,6 +19,7 @@ from flambeau.errors import GraphError
 from flambeau.ir.dtypes import DType, to_compute
 from flambeau.ir.graph import Graph, clone
 from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.origin import Origin, Rewrite
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.graph.verifier import verify as verify_graph
 from flambeau.passes.fusion.fuse import fuse
@@ -27,6 +28,7 @@ from flambeau.passes.graph.cse import cse
 from flambeau.passes.graph.dce import dce
 from flambeau.passes.graph.decompose import decompose
 from flambeau.passes.graph.fold import fold
+from flambeau.passes.graph.rewrite import graphs_within
 from flambeau.passes.graph.simplify import simplify
 
 __all__ = ["GRAPH_PASSES", "Culprit", "Pass", "PassRecord", "PassReport", "bisect", "graph_passes", "run"]
@@ -69,6 +71,7 @@ class PassRecord:
     nodes_before: int
     nodes_after: int
     dump: Path | None                       # the graph after the pass
+    rewrites: tuple[Rewrite, ...] = ()      # which rules it applied, in order
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def run(graph: Graph, passes: Sequence[Pass] = GRAPH_PASSES, *, verify: bool = F
     verify: check the graph before the first and after every pass. dump_dir: write its text there each time.
     on_pass: called after every pass with the graph as it is then. Raises GraphError, naming the pass, when a graph
     breaks a rule of the IR."""
+    _number(graph)
     if verify:
         _verify(graph, "before the first pass")
     if dump_dir is not None:
@@ -107,10 +111,27 @@ def run(graph: Graph, passes: Sequence[Pass] = GRAPH_PASSES, *, verify: bool = F
         if verify:
             _verify(graph, f"after pass {number}, {current.name}")
         dump = _dump(graph, dump_dir, number, current.name) if dump_dir is not None else None
-        records.append(PassRecord(current.name, seconds, before, len(graph), dump))
+        records.append(PassRecord(current.name, seconds, before, len(graph), dump, _taken_rewrites(graph)))
         if on_pass is not None:
             on_pass(current, graph)
     return graph, PassReport(tuple(records))
+
+
+def _number(graph: Graph) -> None:
+    """Give nodes without origin their own, from their place in the order."""
+    nodes = (node for current in graphs_within(graph) for node in current.toposort())
+    for number, node in enumerate(nodes):
+        if node.origin is None:
+            node.origin = Origin(number)
+
+
+def _taken_rewrites(graph: Graph) -> tuple[Rewrite, ...]:
+    found: list[Rewrite] = []
+    for current in graphs_within(graph):
+        if current.rewrites:
+            found += current.rewrites
+            current.rewrites = []
+    return tuple(found)
 
 
 def _verify(graph: Graph, when: str) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flambeau.backends import Backend
     from flambeau.compiler import Compiled
     from flambeau.passes.pipeline import Pass
+    from flambeau.provenance import Provenance
 
 RECOMPILE_LIMIT = 64
 config.watch("disable_jit", epoch.bump)         # what a fast call compares
@@ -243,6 +244,10 @@ class CompiledFunction(CompiledMarker):
         """In words: what was traced and fused, what memory it takes, and why it was compiled again."""
         return explain(self.name, self.signatures, self.stats()) if self.signatures else f"{self.name}: not called yet"
 
+    def provenance(self) -> Provenance:
+        """Of the newest signature: which traced ops and lines each kernel computes, and what became of each op."""
+        return self._newest().compiled.provenance
+
     def stats(self) -> Stats:
         """Numbers about the newest signature."""
         newest = self._newest()
@@ -366,6 +371,7 @@ def _compile_module(module: Module, options: dict[str, Any]) -> Module:
 
     namespace = {"__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "_compiled": compiled_call,
                  "ir": compiled_call.ir, "explain": compiled_call.explain, "stats": compiled_call.stats,
+                 "provenance": compiled_call.provenance,
                  "__deepcopy__": deepcopied, "__copy__": lambda self: _compile_module(copy.copy(plain()), options),
                  "__reduce_ex__": lambda self, protocol: (_recompiled, (plain(), options))}
     subclass = type(kind.__name__, (kind,), namespace)

@@ -37,12 +37,13 @@ class Record:
 
     Results are kept as (storage, type, ...), not as tensors, so that tape and tensors form no cycle."""
 
-    __slots__ = ("_saved_results", "hooks", "name", "number", "op", "operands", "retained", "tracer")
+    __slots__ = ("_saved_results", "hooks", "loc", "name", "number", "op", "operands", "retained", "tracer")
 
     def __init__(self, op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]):
         self.op, self.name, self.number = op, getattr(op, "name", type(op).__name__), next(_numbers)
         tracer = self.tracer = active.tracer
         version_of = _eager_version if tracer is None else tracer.version_of
+        self.loc = None if tracer is None else tracer.location      # the line that its derivative is stamped with
         self.operands = tuple([_alias(t, version_of(t)) for t in operands])
         self._saved_results = tuple([(r._storage, r._type, r._array, r._base, r._chain, version_of(r)) for r in results])
         self.retained: dict[int, weakref.ref[Tensor]] | None = None

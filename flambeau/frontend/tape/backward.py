@@ -47,6 +47,8 @@ class TensorBuilder(Builder):
 
     def parts_of(self, record: Any) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
         """What `backpropagate` asks of a record; its derivative rule then computes only what is wanted."""
+        if active.tracer is not None:
+            active.tracer.differentiated = None if isinstance(record, Hooked) else record.loc
         if isinstance(record, Hooked):
             return (record.tensor,), (record.tensor,), record.keys
         keys = self._wanted = [key_of(t) if t._requires_grad else None for t in record.operands]

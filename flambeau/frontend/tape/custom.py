@@ -137,7 +137,9 @@ class Function:
         ctx._saved = tuple([None if kind == "result" else value
                             for (kind, _), value in zip(op.saved_as, ctx._saved, strict=True)])
         if recording:
-            attach_record(op, tensors, tuple([dirty.get(id(o), o) for o in results]))
+            record = attach_record(op, tensors, tuple([dirty.get(id(o), o) for o in results]))
+            if record is not None:
+                record.loc = None               # `backward` has lines of its own
             for o in results:
                 if id(o) in ctx._non_differentiable:
                     o._requires_grad, o._record = False, None

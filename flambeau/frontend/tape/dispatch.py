@@ -126,15 +126,16 @@ def _own(array: np.ndarray, type: TensorType, given: list[np.ndarray]) -> Tensor
     return Tensor._make(Storage(array), type, array)
 
 
-def attach_record(op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
+def attach_record(op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> Record | None:
     """Put `op` on the tape: its floating-point results require grad and remember how they were made."""
     if op.name == "stop_gradient" or not any(r._type.dtype.is_floating_point for r in results):
-        return
+        return None
     record = Record(op, operands, results)
     for index, result in enumerate(results):
         if result._type.dtype.is_floating_point:
             result._requires_grad = True
             result._record, result._index = record, index
+    return record
 
 
 def _prepare(t: Tensor, op: Op) -> None:

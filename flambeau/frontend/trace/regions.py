@@ -85,13 +85,13 @@ class Region(NestingTrace):
     @contextmanager
     def differentiating(self) -> Iterator[None]:
         """Ops inside are recorded after those of the function, as its derivative. Raises UnsupportedError for effects."""
-        before, phase = self.effects(), self._phase
-        self.closed, self._phase = False, "backward"
+        before, saved = self.effects(), (self._phase, self.differentiated)
+        self.closed, self._phase, self.differentiated = False, "backward", self.loc
         try:
             with self.running():
                 yield
         finally:
-            self._phase = phase
+            self._phase, self.differentiated = saved
         if self.effects() != before:
             raise UnsupportedError(f"the backward of {self.who} (a gradient hook, or a Function's backward) changes a "
                                    "tensor in place or sets .grad", where=describe(self.loc))

@@ -61,6 +61,8 @@ class Trace:
         self._grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._scalar_of: dict[Any, Scalar] = {}
         self._phase = "forward"
+        self.location: Location | None = None       # of the newest op
+        self.differentiated: Location | None = None     # of the op whose derivative rule runs
         self.name_of: dict[int, str] = {}
         self.saved_reads = 0                    # how often an operation's saved operands or results were read
         self.saved_in: dict[Value, set[Storage]] = {}       # where values lie that were read as an operation had saved them
@@ -75,7 +77,7 @@ class Trace:
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if self.watch.hook is not None:
             sys.setprofile(None)            # no user code runs in here
-        loc = user_location()
+        loc = self._here()
         try:
             values = [self.value_of(t) for t in operands]
             node = self.graph.append(op, values, loc=loc, phase=self._phase)
@@ -87,7 +89,7 @@ class Trace:
                 sys.setprofile(self.watch.hook)
 
     def record_view(self, op: View, x: Tensor) -> Tensor:
-        loc = user_location()
+        loc = self._here()
         try:
             (type,) = op.infer(x._type)
         except Exception as error:
@@ -105,7 +107,7 @@ class Trace:
         storage = target._storage
         new = self.value_of(value)
         base_value = self._base_value(target)
-        b = Builder(self.graph, user_location(), self._phase)
+        b = Builder(self.graph, self._here(), self._phase)
         self._current[storage] = through_views(b, base_value, target._chain, new, b.emit)
         self._versions[storage] = self._versions.get(storage, 0) + is_watched(target)
 
@@ -171,12 +173,18 @@ class Trace:
     @contextmanager
     def backward_phase(self) -> Iterator[None]:
         """Nodes appended inside are marked as derivatives."""
-        saved, self._phase = self._phase, "backward"
+        saved = self._phase, self.differentiated
+        self._phase, self.differentiated = "backward", None
         try:
             yield
         finally:
-            self._phase = saved
+            self._phase, self.differentiated = saved
             self.autodiff_mark = self.graph._next_seq
+
+    def _here(self) -> Location | None:
+        """The user's line of what is appended now; a derivative has that of the op it belongs to."""
+        self.location = self.differentiated or user_location()
+        return self.location
 
     # -- values -----------------------------------------------------------------------------------------------------
 
@@ -189,7 +197,7 @@ class Trace:
         cached = self._views.get(key)
         if cached is not None and cached[0] is value:
             return cached[1]
-        loc = user_location()
+        loc = self._here()
         view = value
         for step, op in enumerate(t._chain, 1):
             prefix = (t._storage, t._chain[:step])

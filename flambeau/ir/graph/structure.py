@@ -13,6 +13,7 @@ from typing import Literal
 import networkx as nx
 
 from flambeau.errors import VerificationError
+from flambeau.ir.graph.origin import Origin, Rewrite
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.location import Location
 from flambeau.ir.op import Effect, Op, RegionOp, register
@@ -61,13 +62,14 @@ class Value:
 
 class Node:
     """One operation. `phase` is "forward" or "backward"; `regions` are Graphs isolated from this one: their inputs
-    are bound to operands by position."""
+    are bound to operands by position. `origin`: which traced nodes it stands for (None before passes run)."""
 
-    __slots__ = ("loc", "op", "operands", "phase", "regions", "results", "seq")
+    __slots__ = ("loc", "op", "operands", "origin", "phase", "regions", "results", "seq")
 
     def __init__(self, op: Op, operands: tuple[Value, ...], types: Sequence[TensorType], loc: Location | None,
-                 phase: str, regions: tuple[Graph, ...], seq: int):
+                 phase: str, regions: tuple[Graph, ...], seq: int, origin: Origin | None):
         self.op, self.operands, self.loc, self.phase, self.regions, self.seq = op, operands, loc, phase, regions, seq
+        self.origin = origin
         self.results = tuple(Value(self, i, t) for i, t in enumerate(types))
 
     @property
@@ -100,6 +102,7 @@ class Graph(nx.MultiDiGraph):
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.writes: dict[Value, Value] = {}
+        self.rewrites: list[Rewrite] = []   # which rules were applied to it; `passes.pipeline.run` takes them from here
         self._next_seq = 0
         self._sorted: list[Node] | None = []
         self._has_holes = False             # _sorted still lists nodes that were erased
@@ -111,12 +114,13 @@ class Graph(nx.MultiDiGraph):
     # -- building ---------------------------------------------------------------------------------------------------
 
     def append(self, op: Op, operands: Sequence[Value] = (), *, loc: Location | None = None, phase: str = "forward",
-               regions: tuple[Graph, ...] = (), types: Sequence[TensorType] | None = None, at: Node | None = None) -> Node:
+               origin: Origin | None = None, regions: tuple[Graph, ...] = (),
+               types: Sequence[TensorType] | None = None, at: Node | None = None) -> Node:
         """Add one operation after its operands; `types` overrides inference (copies, the parser). at: a node in whose
         place of the order it comes, behind what was put there before; else it is the last."""
         if types is None:
             types = op.infer(*[v.type for v in operands]) if not regions else _inferred(op, operands, regions)
-        node = Node(op, tuple(operands), types, loc, phase, regions, self._next_seq if at is None else at.seq)
+        node = Node(op, tuple(operands), types, loc, phase, regions, self._next_seq if at is None else at.seq, origin)
         self._next_seq += 1
         self.add_node(node)
         for position, value in enumerate(node.operands):
@@ -262,15 +266,17 @@ def clone(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
 
 def inline(source: Graph, target: Graph, binding: Mapping[Value, Value],
            nodes: Iterable[Node] | None = None, loc: Location | None = None,
-           phase: str | None = None, at: Node | None = None) -> dict[Value, Value]:
+           phase: str | None = None, origin: Origin | None = None, at: Node | None = None) -> dict[Value, Value]:
     """Append the nodes of `source` (or those given, in order) to `target`; values in `binding` are not copied but
-    stand for the target values given. Returns the map from source values to target values. at: see Graph.append."""
+    stand for the target values given. Returns the map from source values to target values. loc, origin: of nodes
+    that have none; phase: of all, in place of their own; at: see Graph.append."""
     new_of = dict(binding)
     for node in source.toposort() if nodes is None else nodes:
         if node.results and all(v in new_of for v in node.results):
             continue
         regions = tuple(clone(region)[0] for region in node.regions)
         made = target.append(node.op, [new_of[v] for v in node.operands], loc=node.loc or loc,
-                             phase=phase or node.phase, regions=regions, types=[v.type for v in node.results], at=at)
+                             phase=phase or node.phase, origin=node.origin or origin, regions=regions,
+                             types=[v.type for v in node.results], at=at)
         new_of.update(zip(node.results, made.results, strict=True))
     return new_of

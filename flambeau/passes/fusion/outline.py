@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from flambeau.errors import VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
+from flambeau.ir.graph.origin import union
 from flambeau.passes.fusion.groups import NESTED, Group
 from flambeau.passes.lowering.spaces import IndexTuple
 
@@ -17,7 +18,7 @@ def outline(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[No
     fused = Graph(name=graph.name)
     new_of: dict[Value, Value] = {}
     for value in graph.inputs:
-        new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
+        new_of[value] = fused.append(value.node.op, loc=value.node.loc, origin=value.node.origin).result
     fused.inputs = [new_of[value] for value in graph.inputs]
     roots = set(graph.roots())
     for group in _ordered(graph, group_of, earlier_of):
@@ -35,7 +36,7 @@ def _materialized(value: Value, fused: Graph, new_of: dict[Value, Value]) -> Val
     if value not in new_of:
         if not isinstance(value.node.op, ops.Constant):
             raise VerificationError(f"{value!r} was computed by no group")
-        new_of[value] = fused.append(value.node.op, loc=value.node.loc).result
+        new_of[value] = fused.append(value.node.op, loc=value.node.loc, origin=value.node.origin).result
     return new_of[value]
 
 
@@ -44,7 +45,7 @@ def _keep(fused: Graph, group: Group, new_of: dict[Value, Value], fuse: Callable
     (node,) = group.nodes()
     operands = [_materialized(value, fused, new_of) for value in node.operands]
     regions = tuple([fuse(region) for region in node.regions])
-    made = fused.append(node.op, operands, loc=node.loc, phase=node.phase, regions=regions)
+    made = fused.append(node.op, operands, loc=node.loc, phase=node.phase, origin=node.origin, regions=regions)
     new_of.update(zip(node.results, made.results, strict=True))
 
 
@@ -95,7 +96,7 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
                 inner_of[value] = region.add_input(value.type, f"in{len(operands)}")
                 operands.append(outer)
         made = region.append(node.op, [inner_of[v] for v in node.operands], loc=node.loc, phase=node.phase,
-                             regions=node.regions, types=[v.type for v in node.results])
+                             origin=node.origin, regions=node.regions, types=[v.type for v in node.results])
         inner_of.update(zip(node.results, made.results, strict=True))
     outputs = [v for node in members if node in group.anchor for v in node.results
                if group.kind.is_alone or v in roots or _is_read_outside(graph, v, group, group_of)]
@@ -108,7 +109,8 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
     rows = tuple([(_plain(group.anchor[node]), _plain(group.reads[node])) for node in reductions])
     op = ops.Fusion(group.kind.name, group.extents, tuple(sorted(group.reduced)), anchors, rows)
     first = max(group.anchor, key=lambda node: node.seq)
-    made = fused.append(op, operands, loc=first.loc, phase=first.phase, regions=(region,))
+    made = fused.append(op, operands, loc=first.loc, phase=first.phase,
+                        origin=union(*[node.origin for node in members]), regions=(region,))
     new_of.update(zip(outputs, made.results, strict=True))
 
 

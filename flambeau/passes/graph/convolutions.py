@@ -41,8 +41,8 @@ class PlainConvolutions:
 
     def run(self) -> None:
         for node in list(self.graph.toposort()):
-            with self.b.at(node.loc, node.phase):
-                self.visit(node)
+            self.b.stand_for(node)
+            self.visit(node)
 
     def visit(self, node: Node) -> None:
         """Rewrite one node; those before it are done."""

@@ -12,6 +12,7 @@ from typing import Final
 from flambeau.ir.attributes import op_key
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.graph.hash import structural_hash
+from flambeau.ir.graph.origin import union
 from flambeau.passes.graph.rewrite import Rewriter, graphs_within, is_removable
 
 __all__ = ["cse"]
@@ -34,6 +35,7 @@ def _merge_equal(graph: Graph) -> None:
         if is_removable(node):
             first = first_of.setdefault(_key(node), node)
             if first is not node:
+                first.origin = union(first.origin, node.origin)
                 rewriter.replace(node, first.results)
 
 

@@ -44,7 +44,7 @@ def _trimmed(graph: Graph, node: Node) -> Node:
     if left is None:
         return node
     made = graph.append(node.op, [node.operands[n] for n in left.operands], loc=node.loc, phase=node.phase,
-                        regions=left.regions, at=node)
+                        origin=node.origin, regions=left.regions, at=node)
     for n, value in zip(left.results, made.results, strict=True):
         graph.replace_uses(node.results[n], value)
     graph.erase(node)

@@ -46,7 +46,8 @@ class _Decomposer(Rewriter):
                     self.erase(node)
 
     def _parts(self, node: Node) -> Sequence[Value] | None:
-        self.loc, self.phase, self.at_node = node.loc, node.phase, None if node.is_pure else node
+        self.stand_for(node)
+        self.at_node = None if node.is_pure else node
         if isinstance(node.op, RegionOp):
             found = node.op.region_of(node.regions, [None] * len(node.operands))
             return None if found is None else self._inlined(node, *found)
@@ -54,12 +55,13 @@ class _Decomposer(Rewriter):
 
     def _inlined(self, node: Node, region: Graph, first: int) -> Sequence[Value]:
         new_of = inline(region, self.graph, dict(zip(region.inputs, node.operands[first:], strict=True)), loc=node.loc,
-                        phase=node.phase, at=self.at_node)
+                        phase=node.phase, origin=node.origin, at=self.at_node)
         outside = {value.node for value in node.operands}
         self.made = list({value.node: None for value in new_of.values() if value.node not in outside})
         return [new_of[value] for value in region.outputs]
 
     def emit(self, op: Op, *operands: Value, regions: tuple[Graph, ...] = ()) -> Any:
-        node = self.graph.append(op, operands, loc=self.loc, phase=self.phase, regions=regions, at=self.at_node)
+        node = self.graph.append(op, operands, loc=self.loc, phase=self.phase, origin=self.origin,
+                                 regions=regions, at=self.at_node)
         self.made.append(node)
         return node.results[0] if len(node.results) == 1 else node.results

@@ -41,9 +41,9 @@ def _fold_constants(graph: Graph) -> None:
         elif node.operands and all(type(v.node.op) is ops.Constant for v in node.operands) and _is_small(node):
             arrays = _evaluated(node)
             if arrays is not None:
-                with rewriter.at(node.loc, node.phase):
-                    literals = [_literal(array, v.dtype) for array, v in zip(arrays, node.results, strict=True)]
-                    rewriter.replace(node, [rewriter.emit(ops.Constant(value)) for value in literals])
+                rewriter.stand_for(node)
+                literals = [_literal(array, v.dtype) for array, v in zip(arrays, node.results, strict=True)]
+                rewriter.replace(node, [rewriter.emit(ops.Constant(value)) for value in literals])
 
 
 def _choose(rewriter: Rewriter, node: Node) -> list[Node]:

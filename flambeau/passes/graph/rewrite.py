@@ -9,10 +9,12 @@ from typing import Any
 from flambeau.errors import VerificationError
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Input, Node, Value
+from flambeau.ir.graph.origin import Rewrite, union
 from flambeau.ir.op import Op
 
 __all__ = ["Rewriter", "Rule", "graphs_within", "is_removable"]
 
+_DEEPEST_PATTERN = 4
 _MOST_REWRITES_PER_NODE = 64                # far above what rules that shrink a graph need
 
 
@@ -32,6 +34,21 @@ def is_removable(node: Node) -> bool:
     return not isinstance(node.op, Input) and node.is_pure
 
 
+def _between(node: Node, ends: set[Node]) -> list[Node]:
+    """The nodes through which `node` reads one of the `ends`, as far as a rule may look."""
+    leads: dict[Node, bool] = dict.fromkeys(ends, True)
+
+    def visit(current: Node, depth: int) -> bool:
+        if current not in leads:
+            leads[current] = False
+            leads[current] = depth > 0 and True in [visit(v.node, depth - 1) for v in current.operands]
+        return leads[current]
+
+    for value in node.operands:
+        visit(value.node, _DEEPEST_PATTERN)
+    return [found for found, does in leads.items() if does and found not in ends]
+
+
 def graphs_within(graph: Graph) -> list[Graph]:
     """`graph` and every region in it, outermost first."""
     found = [graph]
@@ -48,11 +65,13 @@ class Rewriter(Builder):
     def __init__(self, graph: Graph):
         super().__init__(graph)
         self.roots = set(graph.roots())
+        self.made: list[Node] = []          # by the rule that is being applied
         self._queue: deque[Node] = deque()
         self._queued: set[Node] = set()
 
     def emit(self, op: Op, *operands: Value, regions: tuple[Graph, ...] = ()) -> Any:
-        node = self.graph.append(op, operands, loc=self.loc, phase=self.phase, regions=regions)
+        node = self.graph.append(op, operands, loc=self.loc, phase=self.phase, origin=self.origin, regions=regions)
+        self.made.append(node)
         self.push(node)
         return node.results[0] if len(node.results) == 1 else node.results
 
@@ -72,6 +91,8 @@ class Rewriter(Builder):
         """Change one operand, of the same meaning; what is then read by nothing goes."""
         old = node.operands[position].node
         self.graph.set_operand(node, position, value)
+        if not isinstance(old.op, Input):
+            node.origin = union(node.origin, old.origin)
         self.push(node)
         self.push(old)
 
@@ -123,12 +144,26 @@ class Rewriter(Builder):
             self._apply_first(rules_of.get(node.op.name, ()), node, times)
         raise AssertionError(f"rules came to no end after {limit} steps; most often: {times.most_common(3)}")
 
+    def _absorb(self, node: Node, value: Value) -> None:
+        """`value` stands for `node` now, and what was made for it also for the nodes between `node` and what it reads:
+        a product of a product by two numbers that became one."""
+        ends = {v.node for made in self.made for v in made.operands}.difference(self.made)
+        if value.node not in self.made:
+            ends.add(value.node)
+        inner = _between(node, ends)
+        for kept in (self.made if value.node in self.made else (*self.made, value.node)):
+            if not isinstance(kept.op, Input):
+                kept.origin = union(kept.origin, node.origin, *[n.origin for n in inner])
+
     def _apply_first(self, rules: Sequence[Rule], node: Node, times: Counter[str]) -> None:
         for rule in rules:
-            self.loc, self.phase = node.loc, node.phase
+            self.stand_for(node)
+            self.made.clear()
             value = rule.apply(self, node)
             if value is not None:
                 times[rule.rewrite] += 1
+                self.graph.rewrites.append(Rewrite(rule.rewrite, node.origin, node.loc))
                 if value.node is not node:
+                    self._absorb(node, value)
                     self.replace(node, (value,))
                 return

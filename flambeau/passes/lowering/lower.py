@@ -17,6 +17,7 @@ from typing import Union, cast
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
+from flambeau.ir.graph.origin import Origin
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage, Store
 from flambeau.ir.kinds import kind_named, kind_of
 from flambeau.ir.op import RegionOp
@@ -26,13 +27,15 @@ from flambeau.passes.lowering.dims import collapse, expand_affine, renumbered, w
 @dataclass(frozen=True)
 class Call:
     """One kernel at work: `buffers[i]` is the value behind kernel param i; `sizes` are its runtime extents. has_effects:
-    it does more than storing results, and keeps its place among the others that do."""
+    it does more than storing results, and keeps its place among the others that do. origin: which traced ops it
+    computes."""
 
     kernel: Kernel
     buffers: tuple[Value, ...]
     sizes: tuple[int, ...] = ()
     phase: str = "forward"
     has_effects: bool = False
+    origin: Origin | None = None
 
     @property
     def results(self) -> list[Value]:
@@ -139,7 +142,7 @@ def map_calls(steps: Iterable[Step], function: Callable[[list[Call]], list[Call]
 def lower_fusion(node: Node, name: str) -> list[Call]:
     """One fusion as its kind lowers it."""
     assert isinstance(node.op, ops.Fusion), f"{node!r} is no fusion"
-    return list(kind_named(node.op.kind).lower(node, name))
+    return [replace(call, origin=node.origin) for call in kind_named(node.op.kind).lower(node, name)]
 
 
 def call_of(node: Node, kernel: Kernel) -> Call:
