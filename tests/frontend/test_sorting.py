@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from against_torch import check, ours, theirs
+from against_torch import as_ours, check, ours, theirs, to_numpy
 
 import flambeau as fb
 
@@ -335,3 +335,45 @@ def test_errors_have_pytorchs_types(case: Case) -> None:
             case(lib, lib.ones(2, 3))
         errors.append(next(kind for kind in (IndexError, RuntimeError, TypeError) if isinstance(caught.value, kind)))
     assert errors[0] is errors[1]
+
+
+# -- random rows ------------------------------------------------------------------------------------------------------
+
+DRAWN: dict[str, Case] = {
+    "sort": lambda lib, x, dim, k, down: [*lib.sort(x, dim=dim, descending=down, stable=True)],
+    "topk": lambda lib, x, dim, k, down: [lib.topk(x, k, dim, down)[0]],
+    "kthvalue": lambda lib, x, dim, k, down: [lib.kthvalue(x, k, dim)[0]],
+    "median": lambda lib, x, dim, k, down: [lib.median(x, dim, keepdim=down)[0], lib.median(x)],
+    "nanmedian": lambda lib, x, dim, k, down: [lib.nanmedian(x, dim, keepdim=down)[0], lib.nanmedian(x)],
+    "mode": lambda lib, x, dim, k, down: [*lib.mode(lib.nan_to_num(x), dim)],
+    "unique": lambda lib, x, dim, k, down: [*lib.unique(lib.nan_to_num(x), return_inverse=True, return_counts=True)],
+    "quantile": lambda lib, x, dim, k, down: [lib.quantile(x.float(), k / 16, dim), lib.nanquantile(x.double(), k / 16)],
+}
+
+
+@pytest.mark.torch
+def test_random_rows_agree_with_pytorch_eager_and_compiled(seeds: Iterator[int]) -> None:
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        shape = tuple(int(n) for n in rng.choice([1, 2, 3, 5, 16], rng.integers(1, 4)))
+        dim = int(rng.integers(len(shape)))
+        shape = (*shape[:dim], int(rng.choice([1, 4, 15, 16])), *shape[dim + 1:])
+        array = rng.integers(-4, 5, shape) / 2
+        array[rng.random(shape) < 0.1] = rng.choice([NAN, INF, -0.0, 1.0])
+        dtype = rng.choice(["f32", "f64", "f16", "bf16", "i64", "i32", "i8"])
+        spec = f"{dtype}[{','.join(map(str, shape))}]"
+        array = np.nan_to_num(array * 2, posinf=9).round() if dtype[0] == "i" else array
+        k, down, name = int(rng.integers(1, shape[dim] + 1)), bool(rng.random() < 0.5), rng.choice(list(DRAWN))
+
+        def case(lib: Any, x: Any, name: str = name, dim: int = dim, k: int = k, down: bool = down) -> Any:
+            return DRAWN[name](lib, x, dim, k, down)
+
+        try:
+            smooth = name in ("topk", "kthvalue") and len(set(array.ravel())) == array.size
+            check(case, spec, arrays=[array], gradients=smooth)
+            if name != "unique":
+                x = as_ours(array, spec)
+                for a, b in zip(fb.compile(lambda x: case(ours, x))(x), case(ours, x), strict=True):
+                    np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {name} of {spec} along {dim}, k {k}, {down}: {error}\n{array}") from error
