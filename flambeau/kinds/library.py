@@ -19,6 +19,7 @@ The code serves all sizes, which come with each call: the batch, then the value 
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -45,7 +46,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
 from flambeau.codegen.cpu.toolchain import emit_object
 from flambeau.errors import KernelError
 from flambeau.ir import ops
-from flambeau.ir.dtypes import DTYPES, DType
+from flambeau.ir.dtypes import DTYPES, DType, i32
 from flambeau.ir.graph import Node
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.interpreter import Machine
@@ -70,7 +71,7 @@ from flambeau.runtime.native.layout import ContextRecord
 class Array:
     """What a routine works on: scratch memory of a matrix, in columns, or of a vector. rows, columns: expressions of a
     function's dims, such as "n" or "3*n+1". loads: the operand it starts as. gives: the result it becomes; of a triangle
-    that is kept the other one becomes zeros. holds: "pivots" and other integers are as wide as the library has them."""
+    that is kept the other one becomes zeros. holds: integers are as wide as the library has them, and i32 as results."""
 
     rows: str
     columns: str = "1"
@@ -89,7 +90,8 @@ class Function:
     """op: what it means. dims: (name, operand, dim of that operand) of each size that arrays depend on. calls: Fortran
     calls, without the letter for the dtype; an argument is an array, 'a letter', an expression, a number with a point, or
     `info`, which is 0 for success. fails: the status that another info becomes, with the number of the matrix and info as
-    details. numbers: an array whose diagonal holds numbers if the call succeeded (not every routine sees NaN)."""
+    details. An array called info is no failure, but a result; what other arrays give is NaN then. numbers: an array whose
+    diagonal holds numbers if the call succeeded (not every routine sees NaN)."""
 
     op: Op
     dims: tuple[tuple[str, int, int], ...]
@@ -153,6 +155,10 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "cholesky": Function(
         ops.Cholesky(), (("n", 0, -1),), {"a": Array("n", "n", loads=0, gives=0, keeps="lower")},
         ("potrf('L', n, a, n, info)",), fails=NOT_POSITIVE_DEFINITE, numbers="a"),
+    "cholesky_ex": Function(
+        ops.CholeskyEx(), (("n", 0, -1),),
+        {"a": Array("n", "n", loads=0, gives=0, keeps="lower"), "info": Array("1", gives=1, holds="integers")},
+        ("potrf('L', n, a, n, info)",), numbers="a"),
 }
 
 
@@ -171,6 +177,11 @@ class LibraryKernel(Kernel):
     @property
     def called(self) -> Function:
         return FUNCTIONS[self.function]
+
+    @property
+    def dtype(self) -> DType:
+        """Of the elements."""
+        return self.params[self.operands[0]].dtype
 
     @property
     def batch(self) -> int:
@@ -220,21 +231,24 @@ class LibraryKernel(Kernel):
         if len(self.operands) != len(function.operands) or len(self.params) <= len(function.results):
             checker.fail(f"{self.function} takes {len(function.operands)} operands and gives {len(function.results)}")
         sides = [(self.operands, function.operands, "in"), (self.results, function.results, "out")]
+        for number in self.operands:
+            if not 0 <= number < len(self.params):
+                checker.fail(f"there is no param {number}")
+        if self.dtype.name not in ("f32", "f64"):
+            checker.fail(f"works on f32 or f64, not {self.dtype}")
         value = self.value
         for numbers, arrays, role in sides:
             for number, array in zip(numbers, arrays, strict=True):
-                self._check_param(checker, number, prod(array.shape(self.batch, value)), role)
+                self._check_param(checker, number, array, prod(array.shape(self.batch, value)), role)
         checker.stored |= set(self.results)
 
-    def _check_param(self, checker: Checker, number: int, elements: int, role: str) -> None:
-        if not 0 <= number < len(self.params):
-            checker.fail(f"there is no param {number}")
-        param, dtype = self.params[number], self.params[-1].dtype
+    def _check_param(self, checker: Checker, number: int, array: Array, elements: int, role: str) -> None:
+        param, dtype = self.params[number], self.dtype if array.holds == "elements" else i32
         item = f"param {param.name}"
         if param.role != role:
             checker.fail(f"is {param.role}, where {self.function} has {role}", item)
-        if param.dtype is not dtype or dtype.name not in ("f32", "f64"):
-            checker.fail(f"is {param.dtype}; all are f32, or f64", item)
+        if param.dtype is not dtype:
+            checker.fail(f"is {param.dtype}, where {self.function} has {dtype}", item)
         if param.elements != elements:
             checker.fail(f"has {param.elements} elements, where {self.function} has {elements}", item)
 
@@ -273,7 +287,7 @@ def _emit(kernel: LibraryKernel, module: ll.Module, symbol: str, target: Target)
     function = kernel.called
     if not any(kernel.params[number].elements for number in kernel.results):
         return [], []
-    dtype, value = kernel.params[-1].dtype, kernel.value
+    dtype, value = kernel.dtype, kernel.value
     scratch = [prod(array.shape(1, value)) * (dtype.itemsize if array.holds == "elements" else 8)
                for array in function.arrays.values()]
     first = len(kernel.params)
@@ -331,6 +345,10 @@ class _Adapter:
         b = self.b
         for argument in dict.fromkeys(chain.from_iterable(_arguments(call) for call in self.function.calls)):
             self.passed[argument] = self.argument(argument)
+        loaded = [a for a in self.function.arrays.values() if a.loads is not None]
+        sizes = [self.value[expression] for array in loaded for expression in (array.rows, array.columns)]
+        smallest = functools.reduce(lambda a, size: b.overloaded("smin", a, size), sizes)
+        self.has_elements = b.icmp_signed(">", smallest, b.index(0))
         b.loop(0, b.size(0), 1, self.matrix, name="matrix")
         b.succeed()
 
@@ -359,8 +377,11 @@ class _Adapter:
         for name, array in function.arrays.items():
             if array.loads is not None:
                 self.copy(array, b.buffer(array.loads), number, self.buffer_of[name], loads=True)
-        for call in function.calls:
-            self.call(call, number)
+        if "info" in function.arrays:
+            b.store(ll.Constant(self.integer, 0), self.buffer_of["info"])
+        with b.if_then(self.has_elements):                  # routines refuse matrices of none
+            for call in function.calls:
+                self.call(call, number)
         if function.numbers is not None:
             self.require_numbers(function.numbers, number)
         for name, array in function.arrays.items():
@@ -377,36 +398,54 @@ class _Adapter:
             self.routines.append(routine)
             found = ll.Function(module, ll.FunctionType(ll.VoidType(), [PTR] * len(arguments)), _imported(routine))
         b.call(found, arguments)
-        if "info" in _arguments(call):
+        if "info" in _arguments(call) and "info" not in self.function.arrays:
             assert self.function.fails is not None, f"{call} can fail, and nothing says how"
             info = b.load(self.info, typ=self.integer)
             b.fail_if(b.icmp_signed("!=", info, ll.Constant(self.integer, 0)), self.function.fails, number, info)
 
     def require_numbers(self, name: str, number: ll.Value) -> None:
-        """Fail at the first NaN on an array's diagonal."""
+        """The first NaN on an array's diagonal is a failure, as the routine should have seen."""
         b, rows, fails = self.b, self.value[self.function.arrays[name].rows], self.function.fails
-        assert fails is not None, f"nothing says what a NaN in {name} is"
 
         def check(at: ll.Value) -> None:
             element = b.load_scalar(self.buffer_of[name], b.mul(at, b.add(rows, b.index(1))), self.dtype.name)
-            b.fail_if(b.fcmp_unordered("uno", element, element), fails, number, b.add(at, b.index(1)))
+            is_nan, order = b.fcmp_unordered("uno", element, element), b.add(at, b.index(1))
+            if fails is not None:
+                b.fail_if(is_nan, fails, number, order)
+                return
+            found = b.load(self.buffer_of["info"], typ=self.integer)
+            is_first = b.and_(is_nan, b.icmp_signed("==", found, ll.Constant(self.integer, 0)))
+            order = order if self.integer == I64 else b.trunc(order, self.integer)
+            b.store(b.select(is_first, order, found), self.buffer_of["info"])
 
         b.loop(0, rows, 1, check, name="diagonal")
+
+    def could(self) -> ll.Value | None:
+        """Whether info says so, where it is a result."""
+        if "info" not in self.function.arrays:
+            return None
+        info = self.b.load(self.buffer_of["info"], typ=self.integer)
+        return self.b.icmp_signed("==", info, ll.Constant(self.integer, 0))
 
     def copy(self, array: Array, buffer: ll.Value, number: ll.Value, columnwise: ll.Value, loads: bool) -> None:
         """A matrix of `buffer`, where it lies row by row, to scratch or from there. A few rows at a time, so that what lies
         in columns is read or written a cache line at once."""
-        b, dtype = self.b, self.dtype.name
+        b, dtype = self.b, self.dtype.name if array.holds == "elements" else "i32"
+        held = dtype if array.holds == "elements" else f"i{self.integer.width}"
         rows, columns = self.value[array.rows], self.value[array.columns]
         rowwise = b.element(buffer, b.mul(number, b.mul(rows, columns)), dtype)
-        band = 64 // self.dtype.itemsize
+        band, could = 64 // self.dtype.itemsize, None if loads or array.holds == "integers" else self.could()
 
         def element(row: ll.Value, column: ll.Value) -> None:
             place, other = b.add(b.mul(row, columns), column), b.add(row, b.mul(column, rows))
             if loads:
                 b.store_vector(b.load_scalar(rowwise, place, dtype), columnwise, other, dtype)
                 return
-            value = b.load_scalar(columnwise, other, dtype)
+            value = b.load_scalar(columnwise, other, held)
+            if held == "i64":
+                value = b.trunc(value, I32)
+            if could is not None:
+                value = b.select(could, value, constant(value.type, float("nan")))
             if array.keeps != "all":
                 kept = b.icmp_signed(">=" if array.keeps == "lower" else "<=", row, column)
                 value = b.select(kept, value, constant(value.type, 0.0))
@@ -421,22 +460,22 @@ class _Adapter:
 
 # -- without a library ------------------------------------------------------------------------------------------------
 
-_HostFunction: Final = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p),
-                                        ctypes.POINTER(ctypes.c_int64), ctypes.c_int64, ctypes.c_int64)
-_DONE: Final = -1               # what a callback gives that came to its end
-_RAISED: Final = -2             # the status of one that Python raised something in, such as Ctrl-C
+_CALLBACK: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_int64),
+                                    ctypes.POINTER(ctypes.c_int32))
+_RAISED: Final = -1             # the status where Python raised something else than the function means to
 
 
 def _calling_back(name: str, dtype: DType) -> list[Any]:
-    """Native code that calls Python back, and the callback. What ctypes gives for one that raised, 0, is no success."""
+    """Native code that calls Python back, and the callback, which says in memory how it ended: where Python raises, such as
+    for Ctrl-C before the first line, what ctypes returns is anything."""
     target, symbol = host_target(), f"flambeau_{name}_{dtype}_python"
     callback, module = _callback(FUNCTIONS[name], dtype), new_module(symbol, target)
     b = new_kernel(module, symbol, target)
-    python = ll.Function(module, b.function.function_type, f"{symbol}_callback")
-    status = b.call(python, b.function.args)
-    is_error = b.icmp_signed(">", status, ll.Constant(I32, 0))
-    is_done = b.icmp_signed("==", status, ll.Constant(I32, _DONE))
-    b.ret(b.select(is_done, ll.Constant(I32, 0), b.select(is_error, status, ll.Constant(I32, _RAISED))))
+    python = ll.Function(module, ll.FunctionType(ll.VoidType(), [PTR] * 4), f"{symbol}_callback")
+    status = b.stack(I32, 1)
+    b.store(ll.Constant(I32, _RAISED), status)
+    b.call(python, [*b.function.args[:3], status])
+    b.ret(b.load(status, typ=I32))
     address = ctypes.cast(callback, ctypes.c_void_p).value
     assert address is not None, "a callback lies somewhere"
     return [load([emit_object(module, target)], [symbol], imports={python.name: address}), callback]
@@ -444,26 +483,28 @@ def _calling_back(name: str, dtype: DType) -> list[Any]:
 
 def _callback(function: Function, dtype: DType) -> Any:
     """The same by NumPy: called from native code, it takes the GIL."""
-    sides = [*function.operands, *function.results]
+    sides = [(array, dtype if array.holds == "elements" else i32) for array in (*function.operands, *function.results)]
 
-    def call(context: int, buffers: Any, sizes: Any, begin: int, end: int) -> int:
+    def call(context: int, buffers: Any, sizes: Any, status: Any) -> None:
         try:
             value = {expression: sizes[1 + number] for number, expression in enumerate(function.sizes)}
-            shapes = [array.shape(sizes[0], value) for array in sides]
-            arrays = [as_ndarray(Buffer(buffers[n] or 0, prod(shape) * dtype.itemsize, "cpu", None), dtype.storage, shape)
-                      for n, shape in enumerate(shapes)]
+            arrays = []
+            for number, (array, kind) in enumerate(sides):
+                shape = array.shape(sizes[0], value)
+                memory = Buffer(buffers[number] or 0, prod(shape) * kind.itemsize, "cpu", None)
+                arrays.append(as_ndarray(memory, kind.storage, shape))
             count = len(function.operands)
-            for array, found in zip(arrays[count:], _meaning(function, arrays[:count]), strict=True):
-                array[...] = found
+            for place, found in zip(arrays[count:], _meaning(function, arrays[:count]), strict=True):
+                place[...] = found.reshape(place.shape)
+            status[0] = 0
         except KernelError as error:
             record = ContextRecord.from_address(context)
             record.detail0, record.detail1 = error.details
-            return error.status
-        except BaseException:                   # such as no memory, or Ctrl-C; nothing may pass through native code
-            return _RAISED
-        return _DONE
+            status[0] = error.status
+        except BaseException:                   # such as no memory, or Ctrl-C: nothing may pass through native code
+            status[0] = _RAISED
 
-    return _HostFunction(call)
+    return _CALLBACK(call)
 
 
 KIND = Kind("library", LibraryKernel, _lower, implementations={"cpu": Implementation(_emit, host=_host)})

@@ -49,6 +49,7 @@ STEPS: dict[str, Callable[..., fb.Tensor]] = {
     "cholesky": lambda x, y: fb.linalg.cholesky(definite(x)) + y,
     "cholesky_upper": lambda x, y: fb.linalg.cholesky(definite(x), upper=True) @ y,
     "cholesky_solve": lambda x, y: fb.cholesky_solve(y, fb.linalg.cholesky(definite(x))),
+    "cholesky_ex": lambda x, y: fb.linalg.cholesky_ex(definite(x)).L @ y,
     "lower": lambda x, y: fb.linalg.solve_triangular(regular(x), y, upper=False),
     "upper": lambda x, y: fb.linalg.solve_triangular(regular(x), y, upper=True, left=False),
     "unit": lambda x, y: fb.linalg.solve_triangular(fb.tanh(x) / x.shape[-1], y, upper=True, unitriangular=True),

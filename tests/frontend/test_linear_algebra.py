@@ -127,6 +127,8 @@ CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
     "cholesky_solve": (lambda lib, a, b: [
         lib.cholesky_solve(b, regular(lib, a).tril()), lib.cholesky_solve(b, regular(lib, a).triu(), upper=True)],
         ("[4,4]", "[4,2]")),
+    "cholesky_ex": (lambda lib, a: [*lib.linalg.cholesky_ex(spd(lib, a)), *lib.linalg.cholesky_ex(
+        spd(lib, a), upper=True, check_errors=True)], ("[2,3,3]",)),
     "large": (lambda lib, a, b: lib.linalg.solve(spd(lib, a), b), ("[70,70]", "[70,2]")),
     "large_cholesky": (lambda lib, a: lib.linalg.cholesky(spd(lib, a)), ("[70,70]",)),
 }
@@ -157,7 +159,7 @@ def test_second_derivatives_agree_with_finite_differences(name: str) -> None:
 
     def slopes(*tensors: fb.Tensor) -> tuple[fb.Tensor, ...]:
         found = function(fb, *tensors)
-        total = sum((y**3).sum() for y in (found if isinstance(found, list) else [found]))
+        total = sum((y**3).sum() for y in (found if isinstance(found, list) else [found]) if y.is_floating_point())
         return fb.autograd.grad(total, tensors, create_graph=True)
 
     def at(step: float) -> list[np.ndarray]:
@@ -227,6 +229,24 @@ def test_matrix_that_is_not_positive_definite_is_named_with_its_order(
     assert re.search(r"test_linear_algebra\.py:\d+", str(caught.value))
     with pytest.raises(LinAlgError, match=f"linalg.cholesky: the matrix is not .* order {order} is not"):
         factor(fb.tensor(bad))
+
+
+@WAYS
+def test_factors_that_there_are_not_are_nan_with_an_order(options: dict[str, Any] | None) -> None:
+    bad = fb.tensor([[1.0, 0.0], [2.0, 1.0]])
+    batch = fb.stack([4 * fb.eye(2), bad, fb.tensor([[NAN, 0.0], [0.0, 1.0]]), bad.T]).requires_grad_()
+    for upper in (False, True):
+        attempt = run(lambda a, upper=upper: fb.linalg.cholesky_ex(a, upper=upper), options)
+        factors, info = attempt(batch.mT if upper else batch)
+        assert (info.dtype, info.tolist()) == (fb.int32, [0, 2, 1, 0])
+        found = (factors.mT if upper else factors).detach()
+        assert found[::3].tolist() == [[[2.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]]
+        assert found.isnan().sum().item() == 6 and found[:, 0, 1].tolist() == [0.0] * 4
+    assert [t.tolist() for t in run(fb.linalg.cholesky_ex, options)(fb.eye(1))] == [[[1.0]], 0]
+    (grad,) = fb.autograd.grad(attempt(batch.mT).L.diagonal(dim1=-2, dim2=-1).sum(), [batch])
+    assert grad[0].tolist() == [[0.25, 0.0], [0.0, 0.25]] and grad[1].isnan().any().item()
+    with pytest.raises(LinAlgError):
+        run(lambda a: fb.linalg.cholesky_ex(a, check_errors=True), options)(bad)
 
 
 def test_order_in_a_large_matrix() -> None:

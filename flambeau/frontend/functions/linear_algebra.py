@@ -5,9 +5,10 @@ raises `fb.linalg.LinAlgError`, in a compiled function too."""
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from flambeau.errors import LinAlgError, ShapeError, TypeInferenceError
-from flambeau.frontend.functions.calls import called, public
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     broadcast_shapes,
     expanded,
@@ -16,7 +17,7 @@ from flambeau.frontend.functions.coerce import (
     reshaped,
     user_line,
 )
-from flambeau.frontend.functions.creation import eye
+from flambeau.frontend.functions.creation import eye, zeros
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
@@ -62,6 +63,24 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     if upper:
         return _transposed(_dispatched(ops.Cholesky(), _transposed(a)))
     return _dispatched(ops.Cholesky(), a)
+
+
+class Attempt(NamedTuple):
+    """A factor, and for each matrix 0 or the i32 order of its first leading minor that is not positive-definite."""
+
+    L: Tensor
+    info: Tensor
+
+
+def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Attempt:
+    """`fb.linalg.cholesky` that fails on nothing (unless check_errors): (L, info), where info is 0 for each matrix that
+    has a factor, else the order of its first leading minor that is not positive-definite, and the factor is NaN."""
+    a = _matrices("linalg.cholesky_ex", A)
+    if check_errors:
+        factor = cholesky(a, upper)
+        return Attempt(factor, zeros(a._type.static_shape[:-2], dtype=dt.i32))
+    factor, info = dispatch(ops.CholeskyEx(), _transposed(a) if upper else a)
+    return Attempt(_transposed(factor) if upper else factor, info)
 
 
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
@@ -144,5 +163,5 @@ def _dispatched(op: Op, *operands: Tensor) -> Tensor:
 
 
 __all__ = ["cholesky", "cholesky_solve", "inverse"]
-solve, solve_triangular = called(solve), called(solve_triangular)       # names of `fb.linalg`
+public(globals(), ("cholesky_ex", "solve", "solve_triangular"))         # which are names of `fb.linalg`
 public(globals(), __all__)

@@ -11,7 +11,7 @@ from flambeau.ir.ops.elementwise import *  # noqa: F403
 from flambeau.ir.ops.families import Bilinear, Elementwise, Linear, View
 from flambeau.ir.ops.guarded import *  # noqa: F403
 from flambeau.ir.ops.indexing import LastAlong, ScatterAdd, ScatterAlongAdd, Take, TakeAlong
-from flambeau.ir.ops.linear_algebra import Cholesky, Solve, SolveTriangular
+from flambeau.ir.ops.linear_algebra import Cholesky, CholeskyEx, Solve, SolveTriangular
 from flambeau.ir.ops.max_pooling import MaxPool2d, MaxPool2dGrad, MaxPool2dTake
 from flambeau.ir.ops.normalization import LogSoftmax, Normalize, SafeSoftmax, Softmax
 from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Prod, Reduction, Sum

@@ -152,35 +152,64 @@ class Cholesky(Op):
 
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
                results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
-        """l is the factor of a matrix that is off by e, and so moves by l @ tril(l^-1 e l^-T): Higham there, 10.1."""
-        (lower,) = results
-        size = np.abs(lower)
-        off = _grown(types[0]) * (size @ np.swapaxes(size, -1, -2))
-        if errors[0] is not None:
-            moved = np.tril(errors[0])
-            off = off + np.maximum(moved, np.swapaxes(moved, -1, -2))
-        inverse = _size_of_inverse(lower)
-        relative = inverse @ off @ np.swapaxes(inverse, -1, -2)
-        return (np.where(_is_large(relative), np.inf, size @ np.tril(relative)),)
+        return _error_of_factor(types[0], results[0], errors[0])[:1]
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
-        """l^-T sym(l^T g) l^-1 / 2, where sym makes the lower triangle symmetric: I. Murray, "Differentiation of the
-        Cholesky decomposition", 2016, section 3.1."""
-        (lower,), (g,) = results, cotangents
+        (g,) = cotangents
         assert g is not None, "there is one result"
-        upper = b.transpose(lower)
-        product = b.matmul(upper, g)
-        symmetric = b.where(_compared(b, product, "ge"), product, b.transpose(product))
-        once = b.emit(SolveTriangular(upper=True), upper, symmetric)
-        twice = b.emit(SolveTriangular(upper=True), upper, b.transpose(once))
-        return (b.mul(twice, b.scalar(0.5, twice)),)
+        return (_of_factored(b, results[0], g),)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for a in ("f64[3,3]", "f64[1,1]", "f64[2,4,4]", "f32[5,5]", "f32[2,2,3,3]", "f64[20,20]", "f64[0,0]",
                   "f64[0,2,2]", "f64[3,0,0]"):
             yield given(cls(), _well_conditioned(a))         # only symmetric directions have a derivative
+
+
+@register("cholesky_ex")
+@dataclass(frozen=True)
+class CholeskyEx(Op):
+    """`Cholesky` that never fails: l, and for each matrix 0 or the i32 order of its first leading minor that is not
+    positive-definite; the lower triangle of l is NaN there."""
+
+    kernel_kind = "library"
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        a = _square(self, operands[0])
+        return a, a.with_shape(a.shape[:-2]).with_dtype(dtypes.i32)
+
+    def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
+        (a,) = operands
+        orders = np.zeros(a.shape[:-2], np.int32)
+        factors = np.tril(np.full_like(a, np.nan))
+        try:
+            return np.asarray(Cholesky().evaluate(a)), orders
+        except LinAlgError:
+            for at in np.ndindex(*orders.shape):
+                try:
+                    factors[at] = Cholesky().evaluate(a[at])
+                except LinAlgError as error:
+                    orders[at] = error.details[1]
+        return factors, orders
+
+    def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
+               results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
+        return _error_of_factor(types[0], results[0], errors[0])
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        g = cotangents[0]
+        return (None if g is None else _of_factored(b, results[0], g),)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for a in ("f64[3,3]", "f32[2,4,4]", "f64[0,0]", "f64[0,2,2]", "f64[3,0,0]"):
+            yield given(cls(), _well_conditioned(a))
+        for dtype in (np.float32, np.float64):
+            signs = np.array([[1, 1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 0], [1, np.nan, 1]], dtype)
+            yield given(cls(), signs[:, :, None] * np.eye(3, dtype=dtype))
 
 
 # -- types ------------------------------------------------------------------------------------------------------------
@@ -287,7 +316,32 @@ def _error_of_solution(type: TensorType, a: np.ndarray, size: np.ndarray, errors
     return np.where(_is_large(inverse @ off), np.inf, inverse @ right)
 
 
+def _error_of_factor(type: TensorType, lower: np.ndarray, error: np.ndarray | None) -> list[np.ndarray]:
+    """Of l, and of the order that is not positive-definite. l is the factor of a matrix that is off by e, and so moves by
+    l @ tril(l^-1 e l^-T): Higham there, 10.1."""
+    size = np.abs(lower)
+    off = _grown(type) * (size @ np.swapaxes(size, -1, -2))
+    if error is not None:
+        moved = np.tril(error)
+        off = off + np.maximum(moved, np.swapaxes(moved, -1, -2))
+    inverse = _size_of_inverse(lower)
+    relative = inverse @ off @ np.swapaxes(inverse, -1, -2)
+    may_fail = _is_large(relative)
+    return [np.where(may_fail, np.inf, size @ np.tril(relative)), np.where(may_fail[..., 0, 0], np.inf, 0.0)]
+
+
 # -- derivatives ------------------------------------------------------------------------------------------------------
+
+
+def _of_factored(b: Builder, lower: Value, g: Value) -> Value:
+    """Of the matrix: l^-T sym(l^T g) l^-1 / 2, where sym makes the lower triangle symmetric. I. Murray, "Differentiation of
+    the Cholesky decomposition", 2016, section 3.1."""
+    upper = b.transpose(lower)
+    product = b.matmul(upper, g)
+    symmetric = b.where(_compared(b, product, "ge"), product, b.transpose(product))
+    once = b.emit(SolveTriangular(upper=True), upper, symmetric)
+    twice = b.emit(SolveTriangular(upper=True), upper, b.transpose(once))
+    return b.mul(twice, b.scalar(0.5, twice))
 
 
 def _compared(b: Builder, x: Value, comparison: str) -> Value:
