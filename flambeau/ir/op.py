@@ -173,6 +173,10 @@ class RegionOp(Op):
         known: the operands that are constants."""
         return None
 
+    def input_of(self, regions: Sequence[Graph], position: int) -> int | None:
+        """The input by which every region sees an operand as it is, whenever it runs; None where none does."""
+        return None
+
     def trimmed(self, regions: Sequence[Graph], used: Sequence[bool]) -> Trimmed | None:
         """Without the results that are not used and the operands that are then not read; None where there are none.
         The regions are edited in place: they keep nodes that nothing reads any more."""

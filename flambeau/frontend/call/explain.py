@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from flambeau.passes.memory.order import Chosen, Order, Repeated
 
 
 def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
@@ -35,12 +37,27 @@ def _inputs(signature: Any) -> list[str]:
 
 
 def _calls(compiled: Any) -> list[str]:
-    lines = ["  steps, in order:"]
-    for number, call in enumerate(compiled.memory.calls):
-        where = ", ".join(call.kernel.locations[:2]) + (", ..." if len(call.kernel.locations) > 2 else "")
-        space = " x ".join(str(e) for e in (call.sizes if call.sizes else call.kernel.extents)) or "1"
-        lines.append(f"    {number:3d} {call.phase:8s} {call.kernel.keyword:11s} over {space:24s} {where}")
-    return lines
+    memory = compiled.memory
+    order = tuple(range(len(memory.calls))) if memory.order is None else memory.order
+    return ["  steps, in order:", *_steps(memory.calls, order, "    ")]
+
+
+def _steps(calls: Sequence[Any], order: Order, indent: str) -> Iterator[str]:
+    """A line for each step; those of loops and branches further in."""
+    for item in order:
+        match item:
+            case Repeated(_, body):
+                yield f"{indent}    as long as the condition holds:"
+                yield from _steps(calls, body, indent + "  ")
+            case Chosen(_, then, otherwise):
+                for words, body in (("if the predicate holds:", then), ("else:", otherwise)):
+                    yield f"{indent}    {words}"
+                    yield from _steps(calls, body, indent + "  ")
+            case number:
+                call = calls[number]
+                where = ", ".join(call.kernel.locations[:2]) + (", ..." if len(call.kernel.locations) > 2 else "")
+                space = " x ".join(str(e) for e in (call.sizes if call.sizes else call.kernel.extents)) or "1"
+                yield f"{indent}{number:3d} {call.phase:8s} {call.kernel.keyword:11s} over {space:24s} {where}"
 
 
 def _recompiles(signatures: Sequence[Any]) -> list[str]:

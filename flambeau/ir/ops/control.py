@@ -57,6 +57,9 @@ class Cond(_Control):
     def region_of(self, regions: Sequence[Graph], known: Sequence[Literal | None]) -> tuple[Graph, int] | None:
         return None if known[0] is None else (regions[0 if known[0].array else 1], 1)
 
+    def input_of(self, regions: Sequence[Graph], position: int) -> int | None:
+        return position - 1 if position else None
+
     def trimmed(self, regions: Sequence[Graph], used: Sequence[bool]) -> Trimmed | None:
         results = tuple([n for n, is_used in enumerate(used) if is_used])
         read = [_read_inputs(region, results) for region in regions]
@@ -96,6 +99,9 @@ class WhileLoop(_Control):
         while evaluation.holds(evaluation.outputs(condition, [*carried, *fixed])[0]):
             carried = list(evaluation.outputs(body, [*carried, *fixed]))
         return carried
+
+    def input_of(self, regions: Sequence[Graph], position: int) -> int | None:
+        return position if position >= len(regions[1].outputs) else None
 
     def trimmed(self, regions: Sequence[Graph], used: Sequence[bool]) -> Trimmed | None:
         condition, body = regions

@@ -3,7 +3,7 @@
     %0 = constant(2.0); %1 = constant(3.0); %2 = mul(%0, %1)  ->  %2 = constant(6.0)
 
 A result that is larger than its operands stays unevaluated: a broadcast constant is cheaper than an array in memory.
-A `cond` on a constant becomes the region that it chooses.
+A `cond` on a constant becomes the region that it chooses; constants that regions are given become constants in them.
 """
 from __future__ import annotations
 
@@ -27,9 +27,25 @@ _MOST_ELEMENTS: Final = 1024                # of an operand or a result
 
 def fold(graph: Graph) -> Graph:
     """Evaluate what is constant in `graph` and in the regions in it, in place; the same graph."""
+    for current in graphs_within(graph):
+        _sink_constants(current)
     for current in reversed(graphs_within(graph)):
         _fold_constants(current)
     return graph
+
+
+def _sink_constants(graph: Graph) -> None:
+    """Constants that a node with regions is given become constants in each of its regions."""
+    for node in graph.toposort():
+        if not isinstance(node.op, RegionOp):
+            continue
+        for position, value in enumerate(node.operands):
+            number = node.op.input_of(node.regions, position)
+            if number is None or not isinstance(value.node.op, ops.Constant):
+                continue
+            for region in node.regions:
+                if region.has_uses(region.inputs[number]):
+                    region.replace_uses(region.inputs[number], region.append(value.node.op, loc=value.node.loc).result)
 
 
 def _fold_constants(graph: Graph) -> None:
