@@ -66,20 +66,6 @@ class Phase:
             count *= dim.count(sizes)
         return count
 
-    @property
-    def task_block(self) -> int:
-        """Points of the blocked runtime dim that one task takes."""
-        return self._runtime_dim().block
-
-    @property
-    def task_size(self) -> int | None:
-        """Number of the runtime size that `task_block` divides, None for a static count."""
-        return None if self.tasks is not None else self._runtime_dim().size_index
-
-    def _runtime_dim(self) -> TaskDim:
-        runtime = [dim for dim in self.task_dims if dim.size_index is not None]
-        return runtime[-1] if runtime else TaskDim(1)
-
 
 @dataclass(frozen=True)
 class Artifact:
@@ -94,7 +80,8 @@ class Artifact:
     def to_bytes(self) -> bytes:
         """What `from_bytes` reads back: phases and scratch as JSON, then the object."""
         phases = [[p.symbol, p.tasks, p.params, p.grain, p.parallel,
-                   [[dim.extent, dim.block, dim.size_index] for dim in p.task_dims], p.errors, p.host] for p in self.phases]
+                   [[dim.extent, dim.block, dim.size_index] for dim in p.task_dims], p.errors, p.host, p.sizes]
+                  for p in self.phases]
         return seal("artifact", _VERSION, {"phases": phases, "scratch_bytes": self.scratch_bytes}, [self.object])
 
     @classmethod
@@ -110,7 +97,8 @@ class Artifact:
 
 def _phase(value: Any) -> Phase:
     phase = Phase(*parts(value, text, optional(_count), _counts, _positive, boolean, lambda dims: items(dims, _task_dim),
-                         lambda errors: items(errors, lambda error: parts(error, integer, text)), boolean))
+                         lambda errors: items(errors, lambda error: parts(error, integer, text)), boolean,
+                         _counts))
     if phase.tasks is None and any(isinstance(d.extent, str) and d.size_index is None for d in phase.task_dims):
         raise ParseError(f"phase {phase.symbol} has a runtime extent without the number of its size")
     return phase

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from loop_kernels import RUNNABLE, Compiled, Script, at, draw, filled, run
 
+from flambeau.codegen.artifact import TaskDim
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import bf16, bool_, f16, f32, f64, i8, i16, i32, i64, u8, u32, u64
 from flambeau.ir.kernel import LoopSchedule
@@ -529,7 +530,7 @@ def test_runtime_sizes_of_two_dims_count_tasks():
     s.stage(stores=[(at(out, {1: 1}, dynamic=[(row, 100)]), s.const(1.0), "add")])
     compiled = Compiled(s.kernel(["rows", "columns"], 2, LoopSchedule(1, 1, 32)))
     assert compiled.phase.tasks is None and compiled.phase.task_count((3, 70)) == 9
-    assert (compiled.phase.task_block, compiled.phase.task_size) == (32, 1)
+    assert compiled.phase.task_dims[-1] == TaskDim("columns", 32, 1)
     o = np.zeros(300, "f4")
     assert compiled(o, sizes=(3, 70)) == 0
     np.testing.assert_array_equal(o.reshape(3, 100), np.pad(np.ones((3, 70)), ((0, 0), (0, 30))))

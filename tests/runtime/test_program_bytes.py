@@ -156,7 +156,7 @@ def test_states_begin_with_what_the_program_brings() -> None:
 # -- hostile bytes ----------------------------------------------------------------------------------------------------
 
 ARTIFACT = Artifact((Phase("f", None, (0, 1), 4, True, (TaskDim("n", 64, 0), TaskDim(3)), ((1, "index {0}"),)),
-                     Phase("g", 8, (2,), host=True)), (128,), b"code")
+                     Phase("g", 8, (2,), host=True, sizes=(3, 1))), (128,), b"code")
 HOSTILE = (None, True, -1, 0, 1, 2**63, 2**64, 2**200, 1.5, "", "f32[", "f32[-1]", "cpu", "x" * 2000, [], [0], [[]], {},
            [0, 0], [0, -1], ["loop", 0, []], ["launch"])
 
