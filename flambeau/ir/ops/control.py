@@ -30,7 +30,7 @@ class _Control(RegionOp):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        return iter(())                     # an op without regions is none: tests/ir/test_control.py
+        return iter(())                     # an op without regions is none: tests/ir/test_regions.py
 
 
 @register("cond")
