@@ -94,8 +94,7 @@ class Compiled:
             case "kernels":
                 return "\n".join(print_kernel(kernel) for kernel in self.kernels)
             case _ if level in self.code_levels:
-                distinct = {b.phases[0].symbol: b.kernel for b in self.built}
-                return "\n".join(self.backend.text(kernel, self.target, level) for kernel in distinct.values())
+                return "\n".join(self.backend.text(kernel, self.target, level) for kernel in self.kernels)
             case _:
                 return self.after(level)
 

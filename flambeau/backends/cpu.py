@@ -11,7 +11,6 @@ from flambeau.codegen.cpu.host import host_target
 from flambeau.errors import UnsupportedError
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
-from flambeau.ir.kinds import host_function
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.cpu.prepare import prepare
@@ -64,10 +63,8 @@ class CpuBackend(Backend):
                 return super().text(kernel, target, level)
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
-        phases = [phase for b in built for phase in b.artifact.phases]
         libraries = [self._library(b.artifact) for b in built if not all(phase.host for phase in b.artifact.phases)]
         addresses = {symbol: address for library in libraries for symbol, address in library.addresses.items()}
-        addresses |= {phase.symbol: host_function(phase.symbol) for phase in phases if phase.host}
         return Executable(program, addresses, keep=libraries)
 
     def _library(self, artifact: Artifact) -> Library:

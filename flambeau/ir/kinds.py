@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flambeau.ir.kernel import Kernel
     from flambeau.ir.target import Target
 
-__all__ = ["Implementation", "Kind", "host_function", "kernel_classes", "kernel_named", "kind_named", "kind_of",
+__all__ = ["Implementation", "Kind", "kernel_classes", "kernel_named", "kind_named", "kind_of",
            "register_kind"]
 
 
@@ -28,8 +28,8 @@ class Implementation:
     emit: makes code, in the backend's own terms; for "cpu" `emit(kernel, module, symbol, target)` adds functions to an
     LLVM module, their names beginning with `symbol`, and gives (phases, bytes of each scratch buffer). schedule: the
     kernel with its schedule chosen. divide: a call, not finished yet, to several where that is faster. weight: those that
-    take longest to compile have the greatest, and go first. host: the address of a function of the host, which lives as
-    long as the process, for the name that a phase calls it by: the kind, a dot, and what the kind makes of it."""
+    take longest to compile have the greatest, and go first. host: the address of a function of the host, for the name
+    that a phase calls it by (the kind, a dot, and what the kind makes of it); see `runtime.host_functions`."""
 
     emit: Callable[..., Any]
     schedule: Callable[[Any, Target], Kernel] | None = None
@@ -90,14 +90,6 @@ def kind_named(name: str) -> Kind:
 def kind_of(kernel: Kernel) -> Kind:
     """The kind whose kernels these are."""
     return kind_named(kernel.keyword)
-
-
-def host_function(symbol: str, backend: str = "cpu") -> int:
-    """The address of a function that programs call by this name. Raises UnsupportedError if there is none."""
-    implementation = kind_named(symbol.partition(".")[0]).implementation(backend)
-    if implementation.host is None:
-        raise UnsupportedError(f"there is no host function {symbol!r} on the backend {backend!r}")
-    return implementation.host(symbol)
 
 
 def kernel_named(keyword: str) -> type[Kernel] | None:

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Final
 
 from flambeau.ir.kinds import Kind, register_kind
+from flambeau.runtime.host_functions import register_host_functions
 
 KINDS: Final = ("loop", "contraction", "scatter", "sort", "library")
 
@@ -20,7 +21,14 @@ def _register(name: str) -> None:
         kind: Kind = import_module(f"{__name__}.{name}").KIND
         return kind
 
+    def host(symbol: str) -> int:
+        found = load().implementation("cpu").host
+        if found is None:
+            raise LookupError(symbol)
+        return found(symbol)
+
     register_kind(name, load)
+    register_host_functions(name, host)
 
 
 for _name in KINDS:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from flambeau.errors import VerificationError
 
-__all__ = ["RAISED", "HostFunction", "host_address", "register_host_function"]
+__all__ = ["RAISED", "HostFunction", "host_address", "register_host_function", "register_host_functions"]
 
 HostFunction: Final = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
 RAISED: Final = -1                  # the status of a Python function that raised, which it should not
@@ -37,11 +37,20 @@ def register_host_function(name: str, function: int | Callable[[int, int, int, i
     _addresses[name] = address
 
 
+def register_host_functions(prefix: str, find: Callable[[str], int]) -> None:
+    """Let programs call `prefix.whatever`: `find` gives the address for such a name, of code that lives as long as the
+    process, or raises LookupError. It is asked whenever a program that names it is made ready."""
+    _finders[prefix] = find
+
+
 def host_address(name: str) -> int:
     """Raises VerificationError if there is no function of that name."""
-    if name not in _addresses:
-        raise VerificationError(f"there is no host function {name!r}")
-    return _addresses[name]
+    if name in _addresses:
+        return _addresses[name]
+    try:
+        return _finders[name.partition(".")[0]](name)
+    except LookupError:
+        raise VerificationError(f"there is no host function {name!r}") from None
 
 
 def _guarded(function: Callable[[int, int, int, int, int], int]) -> Callable[[int, int, int, int, int], int]:
@@ -58,4 +67,5 @@ def _guarded(function: Callable[[int, int, int, int, int], int]) -> Callable[[in
 
 
 _addresses: dict[str, int] = {}
+_finders: dict[str, Callable[[str], int]] = {}
 _callbacks: list[Any] = []

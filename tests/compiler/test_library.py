@@ -13,6 +13,7 @@ from checked import compiled, run
 
 import flambeau as fb
 from flambeau import doctor
+from flambeau.codegen.artifact import Artifact
 from flambeau.codegen.cpu.host import host_target
 from flambeau.compiler import compile_graph
 from flambeau.errors import GraphError, KernelError, LinAlgError, ParseError, VerificationError
@@ -23,12 +24,14 @@ from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.interpreter import Watched
 from flambeau.ir.kernel.interpreter import interpret as interpret_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
-from flambeau.ir.kinds import host_function
 from flambeau.ir.op import OPS, Op, Sample
 from flambeau.ir.types import TensorType
 from flambeau.kinds import library
 from flambeau.kinds.library import FUNCTIONS, Array, Function, LibraryKernel
 from flambeau.runtime import lapack
+from flambeau.runtime.executable import Executable
+from flambeau.runtime.host_functions import host_address
+from flambeau.runtime.program import Program
 
 KERNEL = """library @x {
   in in0: f32[18]
@@ -202,8 +205,11 @@ def test_sources_are_asked_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_host_function_has_one_address_for_each_name() -> None:
-    assert host_function("library.solve.f32") == host_function("library.solve.f32")
-    assert len({host_function(f"library.{name}.{dtype}") for name in FUNCTIONS for dtype in ("f32", "f64")}) == 14
+    assert host_address("library.solve.f32") == host_address("library.solve.f32")
+    assert len({host_address(f"library.{name}.{dtype}") for name in FUNCTIONS for dtype in ("f32", "f64")}) == 14
+    for name in ("library.solvent.f32", "library.solve.f31", "loop.solve.f32"):
+        with pytest.raises(VerificationError, match=f"there is no host function '{name}'"):
+            host_address(name)
 
 
 def test_callback_that_python_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +261,22 @@ def test_program_calls_the_host_without_code_of_its_own() -> None:
     (call,) = f.signatures[0].compiled.program.launches
     assert (call.symbol, call.sizes) == ("library.solve.f32", (1, 3, 2, 1))
     assert "library     over 1 x 3 x 2" in f.explain()
+
+
+def test_every_level_prints_where_nothing_is_called() -> None:
+    f = fb.compile(lambda a, b: fb.linalg.solve(a, b) + fb.sort(b).values)
+    f(fb.zeros(0, 0), fb.zeros(0, 2))
+    assert all(f.ir(level) for level in ("kernels", "llvm", "asm"))
+
+
+def test_program_of_bytes_finds_the_library_again() -> None:
+    made = compile_graph(graph_of(next(ops.Solve.samples())))
+    a, b = (np.ascontiguousarray(x) for x in next(ops.Solve.samples()).operands)
+    program, found = Program.from_bytes(made.program.to_bytes()), np.empty_like(b)
+    Executable(program, {}).fast_call(a.ctypes.data, b.ctypes.data, found.ctypes.data)
+    np.testing.assert_allclose(found, np.linalg.solve(a, b), rtol=1e-12)
+    artifact = made.built[0].artifact
+    assert Artifact.from_bytes(artifact.to_bytes()) == artifact and artifact.phases[0].sizes == (1, 3, 2, 1)
 
 
 # -- another function -------------------------------------------------------------------------------------------------
