@@ -21,11 +21,20 @@ def dce(graph: Graph) -> Graph:
     holders = [node for node in graph.toposort() if node.regions]
     for node in reversed(holders):                          # users first: they may stop reading a result
         if node in graph._node:
-            node = _trimmed(graph, node)
-            for region in node.regions:
-                dce(region)
-            _trimmed(graph, node)
+            _shrink(graph, node)
     return graph
+
+
+def _shrink(graph: Graph, node: Node) -> None:
+    """Trim a node and its regions, which may have more to trim once the other was."""
+    while True:
+        node = _trimmed(graph, node)
+        for region in node.regions:
+            dce(region)
+        smaller = _trimmed(graph, node)
+        if smaller is node:
+            return
+        node = smaller
 
 
 def _erase_dead(graph: Graph) -> None:
