@@ -148,6 +148,19 @@ def test_bernoulli_and_multinomial_follow_their_weights() -> None:
         fb.multinomial(fb.tensor([1.0, 0.0]), 2)
 
 
+def test_compiled_draws_without_replacement_are_the_eager_ones() -> None:
+    def draw(weights: fb.Tensor) -> fb.Tensor:
+        return fb.multinomial(weights, 3)
+
+    weights = fb.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 1.0, 1.0, 0.0]])
+    fb.manual_seed(0)
+    eager = draw(weights)
+    fb.manual_seed(0)
+    assert fb.compile(draw)(weights).tolist() == eager.tolist()
+    with pytest.raises(fb.errors.KernelError, match="index -1 is out of range"):
+        fb.compile(draw)(fb.tensor([1.0, 0.0, 0.0, 2.0]))
+
+
 def test_inplace_draws_fill_the_tensor() -> None:
     fb.manual_seed(0)
     x = fb.empty(1000)

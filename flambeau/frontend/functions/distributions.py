@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
@@ -22,7 +21,6 @@ from flambeau.frontend.functions.coerce import (
     Shape,
     cast,
     expanded,
-    full_of,
     matched,
     one_tensor,
     reshaped,
@@ -33,8 +31,8 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.elementwise import add, mul
+from flambeau.frontend.functions.indexing import checked
 from flambeau.frontend.functions.inplace import overwrite
-from flambeau.frontend.functions.views import sliced
 from flambeau.frontend.random import Generator, default_generator
 from flambeau.frontend.scalars import forced
 from flambeau.frontend.tape.autograd import set_grad_enabled
@@ -158,45 +156,8 @@ def _permutation(n: int, generator: Generator | None) -> Tensor:
     places = (1 << max(n - 1, 0).bit_length()) - 1
     high = dispatch(ops.bitwise_and, words, tensor_of((1 << 64) - 1 - places, dt.u64))
     keys = dispatch(ops.bitwise_or, high, dispatch(ops.Iota(n, dt.u64)))
-    if active.tracer is None:
-        ranks = np.empty(n, np.int64)
-        ranks[np.argsort(keys._data())] = np.arange(n)
-        return Tensor._from_array(ranks, dt.i64)
-    if n <= _COUNTED:
-        smaller = dispatch(ops.lt, spread(keys, (n, n), (1,)), spread(keys, (n, n), (0,)))
-        return dispatch(ops.Sum((1,)), cast(smaller, dt.i64))
-    ordered = dispatch(ops.bitwise_and, _sorted(keys), tensor_of(places, dt.u64))
-    return dispatch(ops.LastAlong(n, 0), cast(ordered, dt.i64))
-
-
-_COUNTED: Final = 512           # words up to which ranks are counted pair by pair, in one kernel
-
-
-def _sorted(keys: Tensor) -> Tensor:
-    """u64 keys, not many of them the greatest, in order: a network of log(n)**2 / 2 comparisons of each. Batcher,
-    "Sorting networks and their applications", AFIPS 1968; the first comparison of each merge is with the mirror image."""
-    n, size = keys.numel(), 1 << (keys.numel() - 1).bit_length()
-    rest = full_of((size - n,), (1 << 64) - 1, dt.u64)
-    found = dispatch(ops.Concat(0), keys, rest) if size > n else keys
-    span = 2
-    while span <= size:
-        found = _exchanged(found, span, mirrored=True)
-        step = span // 2
-        while step > 1:
-            found = _exchanged(found, step, mirrored=False)
-            step //= 2
-        span *= 2
-    return sliced(found, 0, 0, n)
-
-
-def _exchanged(keys: Tensor, span: int, mirrored: bool) -> Tensor:
-    """In each run of `span` keys the lesser ones of pairs in the first half, the greater ones in the second."""
-    runs = reshaped(keys, (keys.numel() // span, span))
-    low, high = sliced(runs, 1, 0, span // 2), sliced(runs, 1, span // 2, span)
-    high = dispatch(ops.Flip((1,)), high) if mirrored else high
-    least, greatest = dispatch(ops.minimum, low, high), dispatch(ops.maximum, low, high)
-    greatest = dispatch(ops.Flip((1,)), greatest) if mirrored else greatest
-    return reshaped(dispatch(ops.Concat(1), least, greatest), (keys.numel(),))
+    _, order = dispatch(ops.Sort(0), keys)
+    return dispatch(ops.ScatterAlongAdd(n, 0), order, dispatch(ops.Iota(n, dt.i64)))
 
 
 def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
@@ -228,7 +189,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     """i64 indices drawn from each row's weights, which need not add up to 1: [..., num_samples].
 
     With replacement, by the running sum of the weights; without, the greatest of weight / exponential (each index
-    at most once, which num_samples > 1 finds by sorting: eager only). Raises RuntimeError for too many samples."""
+    at most once). Raises RuntimeError for too many samples, and for fewer positive weights in a row than samples are
+    drawn without replacement (KernelError in a compiled function, which finds it as it runs)."""
     x = one_tensor("multinomial", input)
     rows = reshaped(x, (1, *x._type.static_shape)) if x.ndim == 1 else x
     num_samples = operator.index(num_samples)
@@ -256,16 +218,13 @@ def _by_running_sum(rows: Tensor, count: int, generator: Generator | None) -> Te
 
 def _by_races(rows: Tensor, count: int, generator: Generator | None) -> Tensor:
     """Efraimidis and Spirakis, Inf. Proc. Letters 97 (2006): the indices whose exponential(weight) arrives first."""
-    if active.tracer is not None:
-        raise UnsupportedError("multinomial without replacement sorts, which a compiled function can't yet",
-                               hint="draw with replacement=True, or outside the function")
-    u = uniform(rows._type.static_shape, dt.f64, generator)._data()
-    weights = dt.to_compute(rows._data(), rows.dtype)
-    with np.errstate(divide="ignore"):
-        arrival = -np.log1p(-u) / weights
-    if (np.isfinite(arrival).sum(1) < count).any():
+    u, weights = uniform(rows._type.static_shape, dt.f64, generator), cast(rows, dt.f64)
+    waiting = dispatch(ops.neg, dispatch(ops.log1p, dispatch(ops.neg, u)))
+    arrival, first = dispatch(ops.Sort(1, False, count), dispatch(ops.div, waiting, weights))
+    is_drawn = dispatch(ops.isfinite, arrival)
+    if active.tracer is None and not is_drawn._data().all():
         raise RuntimeError(f"multinomial: fewer than {count} positive weights in a row")
-    return Tensor._from_array(np.ascontiguousarray(np.argsort(arrival, 1)[:, :count]), dt.i64)
+    return checked(dispatch(ops.where, is_drawn, first, tensor_of(-1, dt.i64)), rows._type.static_shape[1])
 
 
 # -- in place ---------------------------------------------------------------------------------------------------------

@@ -317,7 +317,7 @@ def _last_writer(index: Tensor, size: int) -> Tensor:
     return dispatch(ops.LastAlong(size, 0), reshaped(index, (index.numel(),)))
 
 
-def _checked(index: Tensor, size: int) -> Tensor:
+def checked(index: Tensor, size: int) -> Tensor:
     """The indices as i64, for a traced op that would leave out those it finds nowhere: each is looked up in the list
     of all, which is a KernelError outside [0, size)."""
     return dispatch(ops.Take(0), dispatch(ops.Iota(size, dt.i64)), cast(index, dt.i64))
@@ -575,7 +575,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         if data.size and not (data.min() >= 0 and data.max() < num_classes):
             raise RuntimeError(f"one_hot: class values must lie in [0, {num_classes})")
     if active.tracer is not None:
-        x = _checked(x, num_classes)
+        x = checked(x, num_classes)
     wide = (*x._type.static_shape, num_classes)
     classes = spread(dispatch(ops.Iota(num_classes, dt.i64)), wide, (x.ndim,))
     return cast(dispatch(ops.eq, spread(cast(x, dt.i64), wide, range(x.ndim)), classes), dt.i64)
