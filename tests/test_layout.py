@@ -323,7 +323,7 @@ def test_right_direction_is_allowed(tmp_path: Path, path: str, source: str) -> N
 def test_base_dependencies_are_all_that_the_package_imports_at_once() -> None:
     """Optional packages (PyTorch, JAX, scikit-learn, matplotlib) are imported where they are used, not on top."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    optional = {"torch", "jax", "sklearn", "matplotlib", "pytest", "hypothesis"}
+    optional = {"scipy", "torch", "jax", "sklearn", "matplotlib", "pytest", "hypothesis"}
     assert not optional & {name.split(">")[0].split("=")[0] for name in project["dependencies"]}
     wrong = []
     for path in PACKAGE.rglob("*.py"):

@@ -370,6 +370,23 @@ def test_failed_step_leaves_state_as_it_was(options: dict[str, Any]) -> None:
     assert state() != before
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=["compiled", "interpreted", "verified"])
+def test_state_that_becomes_its_own_factor_is_whole_or_as_it_was(options: dict[str, Any]) -> None:
+    state = fb.from_numpy(np.stack([4 * np.eye(3), 9 * np.eye(3)]))
+
+    @fb.compile(**options)
+    def step() -> fb.Tensor:
+        state.copy_(fb.linalg.cholesky(state))
+        return state.sum()
+
+    assert step().item() == 15.0
+    state[1].neg_()
+    before = state.tolist()
+    with pytest.raises(LinAlgError, match="matrix 1 of the batch"):         # the first one's factor is computed by then
+        step()
+    assert state.tolist() == before
+
+
 @WAYS
 def test_inside_of_choices_and_loops(options: dict[str, Any] | None) -> None:
     a = fb.tensor([[4.0, 1.0], [1.0, 3.0]])
