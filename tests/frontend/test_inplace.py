@@ -489,3 +489,14 @@ def test_a_source_that_overlaps_its_target_is_read_before_it_is_written() -> Non
             assert g(fb.arange(5.0)).tolist() == ([0, 1, 1, 3, 2] if f is strided else [0, 0, 1, 2, 3])
     for g in (column, fb.compile(column)):
         assert g(fb.arange(9.0).reshape(3, 3)).tolist() == [[0, 3, 2], [3, 4, 5], [6, 5, 8]]
+
+
+@pytest.mark.parametrize("made", [lambda x: x.flip(()), lambda x: x.take(fb.tensor(0)), lambda x: (x != 0).long() * 3,
+                                  lambda x: fb.cond(x > 0, lambda: x.flip(()), lambda: x)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_results_without_dims_can_be_written(made: Callable[..., fb.Tensor], compiled: bool) -> None:
+    def run(x: fb.Tensor) -> fb.Tensor:
+        y = made(x)
+        return y.copy_(y + y)
+
+    assert (fb.compile(run) if compiled else run)(fb.tensor(3)).item() == 6

@@ -116,9 +116,9 @@ def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _own(array: np.ndarray, type: TensorType, given: list[np.ndarray]) -> Tensor:
     """A result tensor, in row-major order. NumPy may have given (a view of) an operand, which an op that is no view
-    must not share, or a read-only constant."""
+    must not share, a read-only constant, or a scalar."""
     if array.base is not None or not array.flags.carray:
-        array = array.copy()
+        array = np.array(array, order="C")
     else:
         for operand in given:
             if array is operand:
