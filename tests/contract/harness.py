@@ -20,6 +20,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -244,8 +245,9 @@ def _run_check(case: Case) -> Verdict:
 def _run_script(given: Script) -> Verdict:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **given.environment}
     try:
-        done = subprocess.run([sys.executable, *given.options, "-c", given.source], capture_output=True, text=True,
-                              errors="replace", timeout=given.time_limit_s, env=environment)
+        with tempfile.TemporaryDirectory() as folder:           # odd environments make files where the process runs
+            done = subprocess.run([sys.executable, *given.options, "-c", given.source], capture_output=True, text=True,
+                                  errors="replace", timeout=given.time_limit_s, env=environment, cwd=folder)
     except subprocess.TimeoutExpired:
         return Verdict("HANG", f"not done after {given.time_limit_s} s")
     if done.returncode == 0:
