@@ -342,17 +342,40 @@ def test_base_dependencies_are_all_that_the_package_imports_at_once() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_rooms_of_the_cpu_are_known_to_its_backend_and_to_kinds_only() -> None:
+def known_devices(package: Path) -> list[str]:
+    """Those whose code has a room: codegen/NAME."""
+    return sorted(path.name for path in (package / "codegen").iterdir() if (path / "__init__.py").exists())
+
+
+def strangers_in_rooms_of_devices(package: Path) -> list[str]:
+    """Imports of passes.NAME and codegen.NAME by anyone but themselves, kinds, and the backend of that name."""
+    rooms = {f"flambeau.{part}.{name}": name for name in known_devices(package) for part in ("passes", "codegen")}
     wrong = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        importer = module_of(path, PACKAGE)
-        if part_of(importer) == FACE or importer == "flambeau.backends.cpu" or part_of(importer) == "kinds":
+    for path in sorted(package.rglob("*.py")):
+        importer = module_of(path, package)
+        if part_of(importer) in (FACE, "kinds"):
             continue
-        for line, module in imports_of(path, PACKAGE):
+        for line, module in imports_of(path, package):
             device = ".".join(module.split(".")[:3])
-            if device in ("flambeau.passes.cpu", "flambeau.codegen.cpu") and not importer.startswith(device):
-                wrong.append(f"{path.relative_to(ROOT)}:{line}: {module}")
-    assert not wrong, "\n".join(wrong)
+            if device in rooms and not importer.startswith(device) and importer != f"flambeau.backends.{rooms[device]}":
+                wrong.append(f"{path.relative_to(package.parent)}:{line}: {module}")
+    return wrong
+
+
+def test_rooms_of_a_device_are_known_to_its_backend_and_to_kinds_only() -> None:
+    assert not (wrong := strangers_in_rooms_of_devices(PACKAGE)), "\n".join(wrong)
+
+
+def test_strangers_in_rooms_of_another_device_are_found(tmp_path: Path) -> None:
+    package = tmp_path / "flambeau"
+    for path, source in {"codegen/gpu/__init__.py": "", "backends/gpu.py": "from flambeau.codegen.gpu import emit\n",
+                         "kinds/loop.py": "from flambeau.codegen.gpu import emit\n",
+                         "backends/cpu.py": "from flambeau.codegen.gpu import emit\n",
+                         "passes/fusion/fuse.py": "import os\nfrom flambeau.passes.gpu import limits\n"}.items():
+        (package / path).parent.mkdir(parents=True, exist_ok=True)
+        (package / path).write_text(source, encoding="utf-8")
+    assert strangers_in_rooms_of_devices(package) == ["flambeau/backends/cpu.py:1: flambeau.codegen.gpu",
+                                                      "flambeau/passes/fusion/fuse.py:2: flambeau.passes.gpu"]
 
 
 def test_llvm_is_known_to_code_generation_kinds_and_the_loader_only() -> None:

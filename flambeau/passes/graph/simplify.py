@@ -2,9 +2,8 @@
 
     %1 = mul(%0, 1); %2 = permute(%1, dims=(1, 0)); %3 = permute(%2, dims=(1, 0))  ->  %0
 
-Rules keep every bit of every number, except that sums may be regrouped. They stand in tables by subject:
-`rules_arithmetic`, `rules_choices`, `rules_views`,
-`rules_reductions` and `rules_gathers`. Runs after autodiff: it removes stop_gradient.
+Rules keep every bit of every number, except that sums may be regrouped. They stand in tables by subject, in `rules/`. Runs
+after autodiff: it removes stop_gradient.
 """
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
             values, stores                          here, addressing.py
             reductions                              reductions.py
 
-Each value is computed at the level that loop_plan.py gives it, so nothing waits for LLVM to hoist it.
+Each value is computed at the level that plan.py gives it, so nothing waits for LLVM to hoist it.
 """
 
 from __future__ import annotations
