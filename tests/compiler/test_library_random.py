@@ -105,7 +105,7 @@ def test_compiled_is_eager_within_rounding(seeds, monkeypatch: pytest.MonkeyPatc
 
 
 def test_matrices_of_small_integers_fail_alike(seeds) -> None:
-    """Which of them are singular no rounding decides."""
+    """Which of them are singular no rounding decides; nor which have a factor, but for determinants of 0."""
     shapes = [(2, 2), (3, 2, 2), (2, 1, 2, 2), (1, 1), (4, 1, 1)]
     solve = fb.compile(lambda a, b: fb.linalg.solve(a, b) * 2)
     factor = fb.compile(lambda a: fb.linalg.cholesky(a + 0))
@@ -121,8 +121,10 @@ def test_matrices_of_small_integers_fail_alike(seeds) -> None:
         shape = shapes[seed % len(shapes)]
         a = rng.choice([-2.0, -1.0, 0.0, 1.0, 2.0, 4.0], shape).astype([np.float32, np.float64][seed % 2])
         b = rng.integers(-3, 4, (*shape[:-1], 2)).astype(a.dtype)
-        for found, expected in ((outcome(solve, a, b), outcome(lambda a, b: fb.linalg.solve(a, b) * 2, a, b)),
-                                (outcome(factor, a), outcome(fb.linalg.cholesky, a))):
+        pairs = [(outcome(solve, a, b), outcome(lambda a, b: fb.linalg.solve(a, b) * 2, a, b))]
+        if (a[..., 0, 0] * a[..., -1, -1] != a[..., -1, 0] ** 2).all() or shape[-1] == 1:
+            pairs.append((outcome(factor, a), outcome(fb.linalg.cholesky, a)))
+        for found, expected in pairs:
             if isinstance(expected, tuple):
                 assert found == expected, f"seed {seed}: {a.tolist()}"
             else:
