@@ -21,9 +21,9 @@ from flambeau.frontend.functions.distributions import *  # noqa: F403
 from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
 from flambeau.frontend.functions.indexing import *  # noqa: F403
-from flambeau.frontend.functions.linalg import *  # noqa: F403
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
+from flambeau.frontend.functions.products import *  # noqa: F403
 from flambeau.frontend.functions.reductions import *  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403

@@ -4,8 +4,8 @@ from __future__ import annotations
 from flambeau.errors import LinAlgError
 from flambeau.frontend.functions import linear_algebra
 from flambeau.frontend.functions.calls import public
-from flambeau.frontend.functions.linalg import matmul
 from flambeau.frontend.functions.linear_algebra import cholesky_ex, solve, solve_triangular
+from flambeau.frontend.functions.products import matmul
 from flambeau.frontend.tensor.tensor import Tensor
 
 __all__ = ["LinAlgError", "cholesky", "cholesky_ex", "inv", "matmul", "solve", "solve_triangular"]

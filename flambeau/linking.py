@@ -25,7 +25,7 @@ from flambeau.runtime.program import (
     Step,
     TensorSpec,
 )
-from flambeau.verified import Step as VerifiedStep
+from flambeau.verified import CheckedCall
 
 __all__ = ["launches_of", "link", "separate_steps"]
 
@@ -103,7 +103,7 @@ def _blocks(dim: TaskDim, sizes: Sequence[Extent]) -> Blocks:
     return Blocks(dim.extent if dim.size_index is None else sizes[dim.size_index], dim.block)    # type: ignore[arg-type]
 
 
-def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Backend) -> list[VerifiedStep]:
+def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Backend) -> list[CheckedCall]:
     """Each call as a program of its own, over the addresses of its buffers and scratch."""
     made = []
     for call, kernel, scratch in zip(memory.calls, built, memory.scratch, strict=True):
@@ -113,7 +113,7 @@ def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Ba
         program = Program(tuple([Slot("arg", number, type.nbytes) for number, type in enumerate(types)]),
                           tuple(launches), Signature(tuple([TensorSpec(f"buffer[{n}]", t) for n, t in enumerate(types)])),
                           locations=(where,) if where else ())
-        made.append(VerifiedStep(call, backend.executable(program, [kernel] * len(launches))))
+        made.append(CheckedCall(call, backend.executable(program, [kernel] * len(launches))))
     return made
 
 

@@ -37,13 +37,13 @@ from flambeau.runtime.program import Program
 if TYPE_CHECKING:
     from flambeau.backends import Runnable
 
-__all__ = ["Step", "VerifiedExecutable"]
+__all__ = ["CheckedCall", "VerifiedExecutable"]
 
 _SLACK = 16.0               # between two whole graphs: many ops, and rules that compute the same in other ways
 
 
 @dataclass(frozen=True)
-class Step:
+class CheckedCall:
     """One kernel call as a program of its own, whose arguments are the call's buffers and its scratch."""
 
     call: Call
@@ -54,8 +54,8 @@ class VerifiedExecutable:
     """Called as any other Runnable. source: the graph as traced; fused: after `passes`; program: the whole step's; plain:
     what runs it unchecked."""
 
-    def __init__(self, source: Graph, fused: Graph, passes: Sequence[Pass], memory: MemoryPlan, steps: Sequence[Step],
-                 program: Program, plain: Runnable, states: Sequence[int] = ()):
+    def __init__(self, source: Graph, fused: Graph, passes: Sequence[Pass], memory: MemoryPlan,
+                 steps: Sequence[CheckedCall], program: Program, plain: Runnable, states: Sequence[int] = ()):
         self.source, self.fused, self.passes, self.memory = source, fused, tuple(passes), memory
         self.steps, self.program, self.plain, self.states = tuple(steps), program, plain, tuple(states)
         self._lock = ForkSafeLock()

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flambeau.ir.location import Location
@@ -87,8 +87,3 @@ def traced_by(tracer: Tracer | None) -> Iterator[None]:
         yield
     finally:
         active.tracer = saved
-
-
-def outside_trace() -> AbstractContextManager[None]:
-    """Ops inside run eagerly although a trace is active: for state that the first step creates."""
-    return traced_by(None)

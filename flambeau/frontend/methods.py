@@ -17,9 +17,9 @@ from flambeau.frontend.functions import (
     elementwise,
     indexing,
     inplace,
-    linalg,
     linear_algebra,
     pointwise,
+    products,
     reductions,
     sorting,
     views,
@@ -54,7 +54,7 @@ NAMES: Final = {
     indexing: (
         "bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
         "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_dim"),
-    linalg: (
+    products: (
         "addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "ger", "inner", "matmul", "mm", "mv", "outer", "trace",
         "vdot"),
     linear_algebra: ("cholesky", "cholesky_solve", "inverse"),
@@ -118,7 +118,7 @@ def _assigning(function: Callable[..., Tensor], name: str) -> Callable[[Tensor, 
 
 
 def _matmul(self: Tensor, other: Any) -> Any:
-    return linalg.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+    return products.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 
 def _iterator(self: Tensor) -> Iterator[Tensor]:

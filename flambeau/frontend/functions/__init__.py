@@ -10,12 +10,12 @@ from flambeau.frontend.functions.elementwise import *  # noqa: F403
 from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.layers import *  # noqa: F403
-from flambeau.frontend.functions.linalg import *  # noqa: F403
-from flambeau.frontend.functions.linalg import linear
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.normalization import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
+from flambeau.frontend.functions.products import *  # noqa: F403
+from flambeau.frontend.functions.products import linear
 from flambeau.frontend.functions.reductions import *  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403

@@ -277,11 +277,6 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     return dispatch(ops.add, dispatch(ops.maximum, x, y), dispatch(ops.log1p, dispatch(ops.exp, gap)))
 
 
-def eq_zero(x: Tensor) -> Tensor:
-    """x == 0."""
-    return dispatch(ops.eq, x, tensor_of(0, x.dtype))
-
-
 # -- three operands ---------------------------------------------------------------------------------------------------
 
 

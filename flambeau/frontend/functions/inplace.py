@@ -9,8 +9,8 @@ from flambeau.frontend.functions import (
     activations,
     elementwise,
     indexing,
-    linalg,
     pointwise,
+    products,
     reductions,
     views,
 )
@@ -69,7 +69,7 @@ def inplace(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]
 _MARKED: Final = (activations, elementwise, pointwise)       # modules whose functions say so themselves
 _NAMES: Final = {
     indexing: ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add"),
-    linalg: ("addmm", "addmv", "addr", "baddbmm"),
+    products: ("addmm", "addmv", "addr", "baddbmm"),
     reductions: ("cumprod", "cumsum"),
     views: ("tril", "triu"),
 }

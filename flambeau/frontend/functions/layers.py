@@ -27,7 +27,7 @@ from flambeau.frontend.functions.creation import holding, positions
 from flambeau.frontend.functions.distributions import keep_mask, uniform
 from flambeau.frontend.functions.elementwise import add, choose, div, mul
 from flambeau.frontend.functions.indexing import one_hot
-from flambeau.frontend.functions.linalg import matmul
+from flambeau.frontend.functions.products import matmul
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.functions.views import (
     clone,

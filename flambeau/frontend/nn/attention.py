@@ -7,7 +7,7 @@ from typing import Any
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.layers import dropout, safe_softmax
-from flambeau.frontend.functions.linalg import linear
+from flambeau.frontend.functions.products import linear
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.nn.init import xavier_uniform_, zeros_
 from flambeau.frontend.nn.linear import Linear

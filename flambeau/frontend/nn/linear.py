@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.frontend.functions.coerce import sizes_of
-from flambeau.frontend.functions.linalg import linear
+from flambeau.frontend.functions.products import linear
 from flambeau.frontend.nn.init import default_weights_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
