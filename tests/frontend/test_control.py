@@ -9,7 +9,7 @@ import pytest
 
 import flambeau as fb
 from flambeau import nn, optim
-from flambeau.errors import KernelError, TraceError, TypeInferenceError, UnsupportedError
+from flambeau.errors import CaptureError, KernelError, TraceError, TypeInferenceError, UnsupportedError
 
 Function = Callable[..., Any]
 WAYS = pytest.mark.parametrize("way", [lambda f: f, fb.compile, lambda f: fb.compile(f, verify=True)],
@@ -231,7 +231,7 @@ def test_carried_values_stay_in_place() -> None:
 
 
 def raised(function: Function, *args: Any, compiled: bool = True) -> str:
-    with pytest.raises((TypeInferenceError, UnsupportedError, TraceError)) as caught:
+    with pytest.raises((TypeInferenceError, UnsupportedError, CaptureError, TraceError)) as caught:
         (fb.compile(function) if compiled else function)(*args)
     return str(caught.value)
 
@@ -280,20 +280,99 @@ def test_a_condition_that_draws_is_refused() -> None:
     assert text.startswith("while_loop: cond_fn changed a tensor in place, or drew random numbers")
 
 
+class Counter:
+    def __init__(self) -> None:
+        self.count = 0
+
+
+COUNTER = Counter()
+
+
+def counting(step: int) -> Function:
+    def function(x: fb.Tensor) -> fb.Tensor:
+        COUNTER.count += step
+        return x
+
+    return function
+
+
+def loop_that_counts(x: fb.Tensor) -> fb.Tensor:
+    def body(x: fb.Tensor) -> tuple[fb.Tensor]:
+        COUNTER.count += 1
+        return (x * COUNTER.count,)
+
+    (x,) = fb.while_loop(lambda x: x.sum() < 9, body, (x,))
+    COUNTER.count = 0                       # as if nothing had been
+    return x
+
+
+def list_of_the_trace(x: fb.Tensor) -> fb.Tensor:
+    seen = []
+    fb.cond(x.sum() > 0, lambda: (seen.append(1), x)[1], lambda: x)
+    return x * len(seen)
+
+
+def operand_that_grows(x: fb.Tensor) -> fb.Tensor:
+    seen: list[int] = []
+    fb.cond(x.sum() > 0, lambda x, seen: (seen.append(1), x)[1], lambda x, seen: x, (x, seen))
+    return x * len(seen)
+
+
+def iterator_of_the_trace(x: fb.Tensor) -> fb.Tensor:
+    numbers = iter([1, 2])
+    return fb.cond(x.sum() < 0, lambda: x * next(numbers), lambda: x * next(numbers))
+
+
+def condition_that_counts(x: fb.Tensor) -> fb.Tensor:
+    seen: list[int] = []
+    (x,) = fb.while_loop(lambda x: (seen.append(1), x.sum() < 9)[1], lambda x: (x + 1,), (x,))
+    return x * len(seen)
+
+
+def default_that_is_put_back(x: fb.Tensor) -> fb.Tensor:
+    result = fb.cond(x.sum() > 0, lambda: (fb.set_default_dtype(fb.float64), x)[1], lambda: x)
+    fb.set_default_dtype(fb.float32)
+    return result
+
+
+EFFECTS = {
+    "global 'COUNTER' changed at .count from 0 to 1 while cond: true_fn was traced":
+        lambda x: fb.cond(x.sum() > 0, counting(1), counting(-1), (x,)),
+    "global 'COUNTER' changed at .count from 0 to 1 while while_loop: body_fn was traced": loop_that_counts,
+    "closure variable 'seen' changed in length from 0 to 1 while cond: true_fn was traced": list_of_the_trace,
+    "operand 1 changed in length from 0 to 1 while cond: true_fn was traced": operand_that_grows,
+    "closure variable 'seen' changed in length from 0 to 1 while while_loop: cond_fn was traced": condition_that_counts,
+    "closure variable 'numbers' is an iterator": iterator_of_the_trace,
+    "cond: true_fn changed the grad mode or the default dtype": default_that_is_put_back,
+}
+
+
+@pytest.mark.parametrize("message", EFFECTS)
+def test_effects_on_python_that_a_call_would_have_or_not_are_refused(message: str) -> None:
+    assert raised(EFFECTS[message], ONE).startswith(message)
+    assert COUNTER.count == 0 and fb.get_default_dtype() is fb.float32
+
+
+def test_a_branch_may_change_what_it_made_itself() -> None:
+    def branch(x: fb.Tensor) -> fb.Tensor:
+        made = {"x": [x]}
+        made["x"].append(x * 2)
+        return fb.cond(x[0] > 2, lambda: made["x"][1], lambda: made["x"][0])
+
+    chosen = fb.compile(lambda x: fb.cond(x.sum() > 0, branch, lambda x: x, (x,)))
+    assert [chosen(fb.tensor([v])).item() for v in (-1.0, 1.0, 3.0)] == [-1.0, 1.0, 6.0]
+
+
 def test_a_tensor_of_a_branch_is_of_no_use_outside() -> None:
-    kept: list[fb.Tensor] = []
-
     def leak(x: fb.Tensor) -> fb.Tensor:
-        kept.clear()
-        made = []
-
         def branch() -> fb.Tensor:
-            made.append(x * 2)
-            made.append(x[0])
-            return x
+            raise StopIteration(x * 2, x[0])
 
-        fb.cond(x.sum() > 0, branch, lambda: x)
-        return made[-1] + 1
+        try:
+            fb.cond(x.sum() > 0, branch, lambda: x)
+        except StopIteration as stopped:
+            return stopped.args[-1] + 1
+        return x
 
     assert "was made in cond: true_fn was kept, and used outside of it" in raised(leak, ONE)
 

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from flambeau.errors import FlambeauError, TraceError, UnsupportedError
+from flambeau.errors import CaptureError, FlambeauError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.control import Leaves, body_leaves, check_alike, condition_writes, leaves_of, own, told
 from flambeau.frontend.tape.autograd import grad_mode, key_of, origin_of, tape_of
 from flambeau.frontend.tape.backward import TensorBuilder
 from flambeau.frontend.tape.dispatch import attach_record, check_saved, constant, dispatch, up_to_date
 from flambeau.frontend.tape.gradient_hooks import with_hooks
+from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.outside import Outside, hook_keys
@@ -70,9 +71,13 @@ class Region(NestingTrace):
     def running(self) -> Iterator[None]:
         """Ops inside are recorded here. Raises UnsupportedError for what a region can't do to tensors around it."""
         saved, active.tracer = active.tracer, self
+        modes = grad_mode.enabled, get_default_dtype()
         try:
             yield
             self._check_tensors_outside()
+            if modes != (grad_mode.enabled, get_default_dtype()):
+                raise CaptureError(f"{self.who} changed the grad mode or the default dtype and left it so: a compiled "
+                                   "function can't repeat such a side effect", hint="use `with fb.set_grad_enabled(...):`")
         finally:
             active.tracer = saved
             self.closed = True
@@ -339,7 +344,7 @@ def _choose(trace: NestingTrace, pred: Tensor, true_fn: Callable[..., Any], fals
     outputs: list[list[Value]] = []
     for name, function in (("true", true_fn), ("false", false_fn)):
         region = Region(trace, name, f"cond: {name}_fn")
-        with region.running():
+        with region.running(), trace.watch.part(function, region.who, operands):
             leaves = leaves_of(function(*operands), region.who)
             for t in leaves.tensors:
                 if t is not None:
@@ -367,12 +372,12 @@ def _repeat(trace: NestingTrace, cond_fn: Callable[..., Any], body_fn: Callable[
     requires = [recording and t is not None and t._requires_grad for t in carried.tensors]
     while True:
         condition, body = Region(trace, "condition", "while_loop: cond_fn"), Region(trace, "body", "while_loop: body_fn")
-        with condition.running():
+        with condition.running(), trace.watch.part(cond_fn, condition.who):
             pred = told(cond_fn(*carried.tree(condition.carry(carried.tensors, requires))))
             holds = condition.value_of(constant(pred, dt.bool_) if isinstance(pred, bool) else pred)
             if condition.changes_anything():
                 raise condition_writes()
-        with body.running():
+        with body.running(), trace.watch.part(body_fn, body.who):
             given = body_leaves(body_fn(*carried.tree(body.carry(carried.tensors, requires))), carried)
             nexts = [body.value_of(t) for t in given.tensors if t is not None]
         now = [a or recording and t is not None and t._requires_grad for a, t in zip(requires, given.tensors, strict=True)]

@@ -12,8 +12,9 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -40,9 +41,9 @@ _GENERATED = 300            # nodes that are checked by generated code; the rest
 class Watch:
     """Finds what a function reads while it is traced: `with Watch(function) as watch: function(...)`."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], is_part: bool = False):
         self.scope = Scope()
-        self.heap = Heap(self.scope)
+        self.heap = Heap(self.scope, is_tracing=not is_part)        # who watches the whole looks after random numbers
         self.hook: Any = None           # what the framework's own entry points switch off and restore
         self._previous: Any = None
         self._aside: types.FrameType | None = None      # what runs now is not the function's: an import, a signal handler
@@ -63,6 +64,35 @@ class Watch:
             sys.setprofile(self._previous)
         elif hasattr(self._previous, "enable"):         # cProfile hooks in below Python and can't be handed back
             self._previous.enable()
+
+    @contextmanager
+    def part(self, function: Callable[..., Any], who: str, arguments: Sequence[Any] = ()) -> Iterator[None]:
+        """While `function` runs, which is traced once, however often calls run it. Raises CaptureError for state that it
+        changed, even if it is of this trace alone (a list that the code around it made), or put back by code that
+        follows; TraceError for iterators that it could use."""
+        inner, around, settled, ran = Watch(function, is_part=True), self.hook, self._settled, self.scope.ran
+        for number, value in enumerate(arguments):
+            inner.add_argument(value, f"operand {number}")
+
+        def hook(frame: types.FrameType, event: str, argument: Any) -> None:
+            around(frame, event, argument)
+            if event == "call":
+                code = id(frame.f_code)
+                if code in settled and code not in ran:         # not the user's
+                    return
+            elif event == "c_call" and argument not in _READERS:
+                return
+            inner._profile(frame, event, argument)
+
+        self.hook = hook
+        sys.setprofile(hook)
+        try:
+            yield
+            sys.setprofile(None)
+            inner._check_effects(f"{who} was traced, which calls run or don't, once or often")
+        finally:
+            self.hook = around
+            sys.setprofile(around)
 
     def add_argument(self, value: Any, name: str) -> None:
         """Guard what code reads of an argument that is no tensor and no number."""
@@ -136,23 +166,26 @@ class Watch:
     def verify(self) -> None:
         """Raise CaptureError for state that the traced code itself changed, TraceError for iterators that it could
         use up only once."""
-        self.heap.adopt_modules()
-        for node, step, then, now in self.heap.changes():
-            if isinstance(node, TensorFacts) and step == ".requires_grad":
-                continue                # repeated after every call
-            raise CaptureError(
-                f"{difference(node, step, then, now)} while it was traced: a compiled function can't repeat such a "
-                "side effect",
-                hint="move it out of the compiled function, or keep the number in a tensor and change it in place")
-        for value, path in self.heap.iterators:
-            raise TraceError(f"{place(path, '')} is an iterator ({type(value).__name__}): what it gives would be frozen "
-                             "into the compiled function", hint="pass what it gives as an argument")
+        self._check_effects("it was traced")
         if self.heap.was_drawn_from():
             raise TraceError("a random number was drawn from Python's or NumPy's generator while a function was traced: it "
                              "would be the same at every call",
                              hint="draw with fb.rand and its like, or draw outside and pass the number as an argument")
         for node in self.heap.nodes.values():
             node.settle()
+
+    def _check_effects(self, when: str) -> None:
+        """`verify`, but for random numbers."""
+        self.heap.adopt_modules()
+        for node, step, then, now in self.heap.changes():
+            if isinstance(node, TensorFacts) and step == ".requires_grad":
+                continue                # repeated after every call
+            raise CaptureError(
+                f"{difference(node, step, then, now)} while {when}: a compiled function can't repeat such a side effect",
+                hint="move it out of the compiled function, or keep the number in a tensor and change it in place")
+        for value, path in self.heap.iterators:
+            raise TraceError(f"{place(path, '')} is an iterator ({type(value).__name__}): what it gives would be frozen "
+                             "into the compiled function", hint="pass what it gives as an argument")
 
     def tensors(self) -> Set[int]:
         """The tensors that code reaches by name, by id."""
