@@ -167,6 +167,8 @@ class SortKernel(Kernel):
             checker.fail("its addresses have neither gathered parts nor guards", "sort")
         if self.schedule is not None:
             checker.require_positive(self.schedule, ("tasks",))
+            if self.schedule.method == "select" and self.length < _capacity(self) and 0 not in self.extents:
+                checker.fail(f"method=\"select\" begins with {_capacity(self)} elements, a row has {self.length}")
 
     def storing_mistake(self, number: int) -> str:
         """The strides of a result, in order, must be 1, then the product of the extents so far, and so on."""
@@ -179,6 +181,10 @@ class SortKernel(Kernel):
         return "" if fills or walked == self.params[number].elements == 0 else "its elements are not stored once each"
 
     def run(self, machine: Machine) -> None:
+        if 0 in self.extents:                   # nothing is read
+            for _, address, dtype in self.results():
+                machine.store(address.buffer, np.empty(0, dtype.compute))
+            return
         rows = len(self.extents) - 2
         x = machine.loaded(self.source, tuple(range(rows + 1)))
         found = ops.Sort(rows, self.descending, self.keep).evaluate(x)

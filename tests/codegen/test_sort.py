@@ -228,6 +228,7 @@ def test_a_key_tells_what_differs() -> None:
         ("values values[%i0*2 + %i2]", "values values[%i0*2]", "param values: its elements are not stored once each"),
         ("values values[%i0*2 + %i2]", "", "param values: an out param that nothing stores to"),
         ("tasks=1", "tasks=0", "tasks=0 is not a positive int"),
+        ('method="count"', 'method="select"', 'method="select" begins with 32 elements, a row has 6'),
     ],
 )
 def test_what_breaks_a_rule_is_named(old: str, new: str, message: str) -> None:
@@ -248,6 +249,12 @@ def test_text_that_is_no_kernel_says_what_was_expected(old: str, new: str, messa
     assert old in text
     with pytest.raises(ParseError, match=message):
         parse_kernel(text.replace(old, new))
+
+
+def test_a_kernel_that_keeps_nothing_reads_nothing() -> None:
+    kernel = replace(sorts(dt.f32, (4,), 6, 0), extents=(40, 6, 0))         # more than there is
+    verify_kernel(kernel)
+    interpret(kernel, [np.zeros(24, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)])
 
 
 @pytest.mark.parametrize("kernel", SAMPLES, ids=str)
