@@ -266,3 +266,18 @@ def test_the_interpreter_means_the_same(kernel: SortKernel) -> None:
     for a, b in zip(outs, expected, strict=True):
         np.testing.assert_array_equal(dt.to_compute(a, kernel.dtype) if a.dtype == x.dtype else a,
                                       dt.to_compute(b, kernel.dtype) if b.dtype == x.dtype else b)
+
+
+def test_rows_that_there_are_not_load_nothing() -> None:
+    """No address names a dim without points: the rows begin at element 0 of nothing."""
+    kernel = parse_kernel("""sort @k {
+  in x: f32[0]
+  out y: i64[0]
+  rows %i0 = 0
+  along %i1 = 3
+  keep %i2 = 2
+  sort x[0]
+  indices y[%i0]
+}
+""")
+    interpret(kernel, [np.zeros(0, np.float32), np.zeros(0, np.int64)])

@@ -114,6 +114,8 @@ class Machine:
     def loaded(self, address: Address, dims: tuple[int, ...]) -> Array:
         """What lies at an address at every point of `dims`, one axis for each."""
         grid = self._grid(dims)
+        if 0 in grid.shape:                             # there may be nothing to load
+            return np.zeros(grid.shape, self.kernel.params[address.buffer].dtype.compute)
         return np.broadcast_to(_StageRun(self.kernel.params, self.buffers, grid, {}).load(address), grid.shape)
 
     def load(self, number: int) -> Array:
