@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +51,17 @@ def test_where_code_lies(monkeypatch, path, is_the_users) -> None:
     monkeypatch.setattr(reads, "_INSTALLED", ("/usr/local/lib/python3.11/dist-packages/",))
     monkeypatch.setattr(reads, "_is_user_file", {})
     assert reads.is_user_file(path) is is_the_users
+
+
+def test_numpy_is_no_user_code_wherever_it_lies() -> None:
+    """As `pip install --target` puts it: what it keeps to be faster (the limits of a dtype) is no effect of the user's."""
+    assert not reads.is_user_file(np.__file__)
+    shown = "import sys; sys.path[:0] = sys.argv[1:]; import numpy; from flambeau.frontend.trace.guards import reads; " \
+            "print(reads.is_user_file(numpy.__file__), reads.is_user_file(sys.argv[1] + '/of_mine.py'))"
+    folders = [str(Path(module.__file__).parents[1]) for module in (np, fb)]
+    found = subprocess.run([os.path.realpath(sys.executable), "-S", "-I", "-c", shown, *folders], capture_output=True,
+                           text=True, check=True)
+    assert found.stdout.split() == ["False", "True"]
 
 
 def test_eval_of_a_deep_network_is_noticed() -> None:

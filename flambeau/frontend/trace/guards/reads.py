@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from flambeau.frontend.where import is_internal
 
 _GLOBAL_OPS = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"])
@@ -193,7 +195,7 @@ def _folder(path: str) -> str:
 _STDLIB = tuple({_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
 _INSTALLED = tuple({_folder(path) for path in
                     (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages(),
-                     site.getusersitepackages())})
+                     site.getusersitepackages(), os.path.dirname(np.__file__))})     # as with pip install --target
 _is_user_file: dict[str, bool] = {}
 
 
