@@ -1,5 +1,5 @@
-"""Where LAPACK and BLAS come from: SciPy, or the library that NumPy was built with. Neither is asked before somebody needs
-a routine.
+"""Where LAPACK and BLAS come from: the library in NumPy's wheel, else SciPy, which takes half a second to import, else
+whatever library NumPy was built with. None is asked before somebody needs a routine.
 
 SciPy gives addresses to whoever asks: its modules for Cython programs hold a capsule for each routine, with the routine's
 signature as its name. NumPy gives none away, but the library that its own linear algebra is linked to can be asked for
@@ -22,7 +22,8 @@ import numpy as np
 __all__ = ["Lapack", "lapack"]
 
 _NEEDED: Final = tuple(f"{letter}{routine}" for letter in "sd" for routine in ("gesv", "potrf", "trsm"))
-_SPELLINGS: Final = (("scipy_{}_64_", 64), ("{}_64_", 64), ("{}_", 32))     # a symbol, and the bits of its integers
+_OF_WHEELS: Final = ("scipy_{}_64_", 64)                # a symbol, and the bits of its integers
+_SPELLINGS: Final = (_OF_WHEELS, ("{}_64_", 64), ("{}_", 32))
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,22 @@ def of_scipy() -> Lapack | None:
 
 
 @cache
-def of_numpy() -> Lapack | None:
+def of_wheel() -> Lapack | None:
+    """The library in NumPy's wheel, which is loaded already: its names tell how wide integers are."""
+    return of_numpy(spellings=(_OF_WHEELS,))
+
+
+@cache
+def of_numpy(spellings: tuple[tuple[str, int], ...] = _SPELLINGS) -> Lapack | None:
     """The library that NumPy calls, if its symbols can be seen."""
     for library in _numpy_libraries():
-        for spelling, bits in _SPELLINGS:
+        for spelling, bits in spellings:
             if found := _usable(Lapack(f"NumPy {np.__version__}", bits, _Symbols(library, spelling).address)):
                 return found
     return None
 
 
-SOURCES: Sequence[Callable[[], Lapack | None]] = (of_scipy, of_numpy)
+SOURCES: Sequence[Callable[[], Lapack | None]] = (of_wheel, of_scipy, of_numpy)
 
 
 def _usable(found: Lapack) -> Lapack | None:
