@@ -335,7 +335,22 @@ def default_that_is_put_back(x: fb.Tensor) -> fb.Tensor:
     return result
 
 
+def branch_that_counts_after_another(x: fb.Tensor) -> fb.Tensor:
+    def count() -> None:
+        COUNTER.count += 1
+
+    def branch() -> fb.Tensor:
+        y = fb.cond(x.sum() > 1, lambda: x * COUNTER.count, lambda: x)
+        count()
+        return y
+
+    result = fb.cond(x.sum() < 2, branch, lambda: x)
+    COUNTER.count = 0
+    return result
+
+
 EFFECTS = {
+    "global 'COUNTER' changed at .count from 0 to 1 while cond: true_fn was": branch_that_counts_after_another,
     "global 'COUNTER' changed at .count from 0 to 1 while cond: true_fn was traced":
         lambda x: fb.cond(x.sum() > 0, counting(1), counting(-1), (x,)),
     "global 'COUNTER' changed at .count from 0 to 1 while while_loop: body_fn was traced": loop_that_counts,

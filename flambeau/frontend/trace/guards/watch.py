@@ -70,12 +70,13 @@ class Watch:
         """While `function` runs, which is traced once, however often calls run it. Raises CaptureError for state that it
         changed, even if it is of this trace alone (a list that the code around it made), or put back by code that
         follows; TraceError for iterators that it could use."""
-        inner, around, settled, ran = Watch(function, is_part=True), self.hook, self._settled, self.scope.ran
+        inner, around = Watch(function, is_part=True), self.hook
+        settled, ran, watched = self._settled, self.scope.ran, self._profile
         for number, value in enumerate(arguments):
             inner.add_argument(value, f"operand {number}")
 
         def hook(frame: types.FrameType, event: str, argument: Any) -> None:
-            around(frame, event, argument)
+            watched(frame, event, argument)         # but no part around this one: what runs here changes nothing of its
             if event == "call":
                 code = id(frame.f_code)
                 if code in settled and code not in ran:         # not the user's
