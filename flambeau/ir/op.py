@@ -29,10 +29,7 @@ class Effect(enum.Enum):
     """What an op does beside computing its results. DCE keeps, and CSE never merges, anything but PURE."""
 
     PURE = "pure"
-    STATE = "state"
-    RANDOM = "random"
     IO = "io"
-    COLLECTIVE = "collective"
 
 
 @dataclass(frozen=True)
