@@ -55,7 +55,7 @@ def section(result: WorkloadResult) -> str:
         "IQR",
         "against best",
         "first call",
-        "with disk cache",
+        "second process",
         "import",
         "peak RSS",
         "kernels",
