@@ -104,6 +104,8 @@ def test_quantiles_lie_between_elements() -> None:
         (lambda x: x.topk(1.5), TypeError, "topk: argument 'k' must be an int, got 1.5"),
         (lambda x: x.kthvalue(0), RuntimeError, "kthvalue: k 0 is out of range for size 3 of dim 1"),
         (lambda x: x.sort(2), IndexError, r"sort: dim 2 is out of range \[-2, 1\]"),
+        (lambda x: x.median(keepdim=True), TypeError, "median: keepdim needs a dim"),
+        (lambda x: x.nanmedian(keepdim=True), TypeError, "nanmedian: keepdim needs a dim"),
         (lambda x: x.mode(-3), IndexError, "mode: dim -3 is out of range"),
         (lambda x: x.quantile(1.5), RuntimeError, r"quantile: q must be in \[0, 1\], got 1.5"),
         (lambda x: x.quantile(fb.tensor([0.5, -1.0])), RuntimeError, r"quantile: every q must be in \[0, 1\]"),

@@ -112,7 +112,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
 
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The median (the lower of two), NaN if there is one: of all elements, equal ones sharing its gradient, or (values,
-    indices) along dim. Raises IndexError for a dim without elements."""
+    indices) along dim. Raises IndexError for a dim without elements, TypeError for keepdim without a dim."""
     return _median("median", input, dim, keepdim, ignore_nan=False)
 
 
@@ -125,6 +125,8 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> A
 def _median(name: str, input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
     x = one_tensor(name, input)
     if dim is None:
+        if keepdim:
+            raise TypeError(f"{name}: keepdim needs a dim: the median of all elements has none to keep")
         if not x.numel() and x.dtype.is_floating_point:
             return holding(dt.to_storage(np.array(np.nan, x.dtype.compute), x.dtype), x.dtype)
         flat, _ = _rows(name, reshaped(x, (x.numel(),)), 0)
