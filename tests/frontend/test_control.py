@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -380,16 +381,25 @@ def test_a_branch_may_change_what_it_made_itself() -> None:
 
 def test_a_tensor_of_a_branch_is_of_no_use_outside() -> None:
     def leak(x: fb.Tensor) -> fb.Tensor:
-        def branch() -> fb.Tensor:
-            raise StopIteration(x * 2, x[0])
-
-        try:
-            fb.cond(x.sum() > 0, branch, lambda: x)
-        except StopIteration as stopped:
-            return stopped.args[-1] + 1
-        return x
+        kept: SimpleQueue[fb.Tensor] = SimpleQueue()
+        fb.cond(x.sum() > 0, lambda: (kept.put(x[0]), x)[1], lambda: x)
+        return kept.get() + 1
 
     assert "was made in cond: true_fn was kept, and used outside of it" in raised(leak, ONE)
+
+
+def test_what_a_branch_raises_is_raised_even_if_it_is_caught() -> None:
+    def step(x: fb.Tensor) -> fb.Tensor:
+        def branch() -> fb.Tensor:
+            raise ValueError("no such branch")
+
+        try:
+            return fb.cond(x.sum() > 0, branch, lambda: x)
+        except ValueError:
+            return x * 2
+
+    with pytest.raises(ValueError, match="no such branch"):
+        fb.compile(step)(ONE)
 
 
 def test_branches_can_not_leave_gradients() -> None:

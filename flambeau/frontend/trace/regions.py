@@ -78,6 +78,10 @@ class Region(NestingTrace):
             if modes != (grad_mode.enabled, get_default_dtype()):
                 raise CaptureError(f"{self.who} changed the grad mode or the default dtype and left it so: a compiled "
                                    "function can't repeat such a side effect", hint="use `with fb.set_grad_enabled(...):`")
+        except Exception as error:
+            if self.differentiated is None:
+                self.fail(error)        # even if it is caught: calls that run another function would not raise it
+            raise
         finally:
             active.tracer = saved
             self.closed = True
