@@ -350,7 +350,20 @@ def branch_that_counts_after_another(x: fb.Tensor) -> fb.Tensor:
     return result
 
 
+def hook_that_counts(x: fb.Tensor) -> fb.Tensor:
+    weight, seen = fb.ones(1, requires_grad=True), []
+
+    def branch() -> fb.Tensor:
+        y = x * weight
+        y.register_hook(lambda gradient: seen.append(1))
+        return y
+
+    fb.cond(x.sum() > 0, branch, lambda: weight * 2).backward()
+    return x * len(seen)
+
+
 EFFECTS = {
+    "closure variable 'seen' changed in length from 0 to 1 while the backward of cond: true_fn was": hook_that_counts,
     "global 'COUNTER' changed at .count from 0 to 1 while cond: true_fn was": branch_that_counts_after_another,
     "global 'COUNTER' changed at .count from 0 to 1 while cond: true_fn was traced":
         lambda x: fb.cond(x.sum() > 0, counting(1), counting(-1), (x,)),

@@ -97,7 +97,7 @@ class Region(NestingTrace):
         before, saved = self.effects(), (self._phase, self.differentiated)
         self.closed, self._phase, self.differentiated = False, "backward", self.loc
         try:
-            with self.running():
+            with self.running(), self.watch.part(backpropagate, f"the backward of {self.who}"):
                 yield
         finally:
             self._phase, self.differentiated = saved

@@ -72,6 +72,7 @@ class Watch:
         follows; TraceError for iterators that it could use."""
         inner, around = Watch(function, is_part=True), self.hook
         settled, ran, watched = self._settled, self.scope.ran, self._profile
+        assert around is not None, "a part is traced while the whole is"
         for number, value in enumerate(arguments):
             inner.add_argument(value, f"operand {number}")
 
