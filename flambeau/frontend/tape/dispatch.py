@@ -66,7 +66,7 @@ def constant(value: Any, dtype: DType) -> Tensor:
 
 def dispatch_number(value: float | int, dtype: DType) -> Tensor:
     """A rank-0 constant to compute with. Not for users' hands: in eager mode it is kept, and can't be written."""
-    if active.tracer is not None:
+    if active.tracer is not None or value != value:             # NaN is no key
         return constant(value, dtype)
     return _kept_number(value, dtype, value == 0 and math.copysign(1.0, value) < 0)
 
