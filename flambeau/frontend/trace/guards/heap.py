@@ -156,7 +156,7 @@ class Heap:
         waiting, done = list(values), set[int]()
         while waiting:
             value = waiting.pop()
-            if is_value(value) or id(value) in done:
+            if is_value(value) or id(value) in done or isinstance(value, types.ModuleType) and is_frameworks(value):
                 continue
             done.add(id(value))
             self.open(value)
@@ -206,7 +206,7 @@ class Heap:
         if isinstance(value, type):
             return self._visit_class(value, path)
         if isinstance(value, types.ModuleType):
-            if is_user_module(value.__name__) or value.__name__.partition(".")[0] == "flambeau":
+            if is_user_module(value.__name__) or is_frameworks(value):
                 self._passed[id(value)] = value
                 return self._visit_namespace(value.__dict__, path)
             return []
@@ -412,6 +412,11 @@ def _holds(cell: types.CellType, value: Any) -> bool:
         return cell.cell_contents is value
     except ValueError:
         return False
+
+
+def is_frameworks(module: types.ModuleType) -> bool:
+    """True for our own modules: code may look up names in them, and never goes through all that they hold."""
+    return module.__name__.partition(".")[0] == "flambeau"
 
 
 def node_of(value: Any) -> type[Node] | None:
