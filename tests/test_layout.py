@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "codegen": GROUND | {"ir"},
     "runtime": GROUND | {"ir"},
     "kinds": GROUND | {"ir", "passes", "codegen", "runtime"},
-    "backends": GROUND | {"ir", "passes", "codegen", "runtime"},
+    "backends": GROUND | {"ir", "passes", "codegen", "runtime", "kinds"},
     "verified": GROUND | {"ir", "passes", "runtime", "backends"},
     "linking": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified"},
     "provenance": GROUND | {"ir", "passes"},

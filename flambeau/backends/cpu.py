@@ -12,6 +12,7 @@ from flambeau.errors import UnsupportedError
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.target import Target
+from flambeau.kinds import contraction, loop  # noqa: F401  nearly every program has them: loaded with the backend
 from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.cpu.prepare import prepare
 from flambeau.passes.cpu.schedule import schedule

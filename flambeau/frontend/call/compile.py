@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flambeau import config
+from flambeau.backends import Backend, backend_on, device_of
+from flambeau.compiler import Compiled, compile_graph, input_device
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.call.entry import Entry
@@ -31,13 +33,9 @@ from flambeau.frontend.trace.planner import leaf_name
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
+from flambeau.passes.pipeline import Pass
+from flambeau.provenance import Provenance
 from flambeau.runtime.forking import ForkSafeLock, no_forks
-
-if TYPE_CHECKING:
-    from flambeau.backends import Backend
-    from flambeau.compiler import Compiled
-    from flambeau.passes.pipeline import Pass
-    from flambeau.provenance import Provenance
 
 RECOMPILE_LIMIT = 64
 config.watch("disable_jit", epoch.bump)         # what a fast call compares
@@ -158,11 +156,6 @@ class CompiledFunction(CompiledMarker):
 
     def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
         with self._lock, self._once_in_a_thread(), no_forks, paused_collector():
-            from flambeau.backends import (  # LLVM is loaded at the first compile, not at import
-                backend_on,
-                device_of,
-            )
-            from flambeau.compiler import compile_graph, input_device
             known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
             if known is not None:
                 return known
