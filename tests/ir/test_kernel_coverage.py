@@ -118,6 +118,13 @@ def test_scattered_sums_fill_first_and_keep_apart(filled, added, mistake):
     assert (mistake in found) if mistake else not found, found
 
 
+@pytest.mark.parametrize(("updates", "mistake"), [(0, ""), (3, "points of %i0")])
+def test_a_sum_over_no_points_shares_nothing(updates, mistake):
+    kernel = kernel_of(SCATTER.format(filled="%i0*4 + %i1", added="%2"), f"parallel %i0 = 3 inner %i1 = 4, %i2 = {updates}")
+    found = coverage_mistake(kernel, 1)
+    assert (mistake in found) if mistake else not found, found
+
+
 def test_a_sum_is_not_scattered_into_memory_that_holds_nothing():
     body = SCATTER.format(filled="%i0*4 + %i1", added="%i0*4 + %2").split("\n")
     swapped = kernel_of("\n".join([body[2], body[1]]), "parallel %i0 = 3 inner %i1 = 4, %i2 = 3")

@@ -199,7 +199,9 @@ def _counted_mistake(boxes: Sequence[_Box], elements: int) -> str:
 
 def _shared_dims(kernel: Kernel, stage: Stage, store: Store) -> list[int]:
     """Parallel dims that do not keep their points' updates apart, as far as strides tell. A gathered index is taken to
-    stay below the next longer stride of a parallel dim, which its check sees to."""
+    stay below the next longer stride of a parallel dim, which its check sees to. What has no points shares nothing."""
+    if any(kernel.extents[d] == 0 for d in kernel.walked(stage)):
+        return []
     address = store.address
     parallel = {d: abs(address.stride_of(d)) for d in kernel.parallel if kernel.extents[d] != 1}
     # (stride, how many points, the dim if it is parallel); a gathered index has as many as fit
