@@ -131,3 +131,6 @@ def _additive(mask: Tensor, dtype: DType) -> Tensor:
     if mask.dtype is not dt.bool_:
         return mask.to(dtype)
     return where(mask, -math.inf, 0.0).to(dtype)
+
+
+__all__ = ["MultiheadAttention"]

@@ -92,3 +92,6 @@ class BatchNorm2d(_BatchNorm):
     """input: [n, num_features, height, width] -> the same shape."""
 
     ranks = (4,)
+
+
+__all__ = ["BatchNorm1d", "BatchNorm2d"]

@@ -227,3 +227,6 @@ class ParameterList(Module):
     def extra_repr(self) -> str:
         return "\n".join(f"({n}): Parameter containing: [{p.dtype!r} of size {'x'.join(map(str, p.shape))}]"
                          for n, p in enumerate(self))
+
+
+__all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]

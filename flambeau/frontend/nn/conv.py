@@ -108,3 +108,6 @@ class Conv2d(_Conv):
     def forward(self, input: Tensor) -> Tensor:
         x, padding = self._padded(input)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+__all__ = ["Conv1d", "Conv2d"]

@@ -99,3 +99,6 @@ class GroupNorm(_Affine):
 
 def _shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+
+
+__all__ = ["GroupNorm", "LayerNorm", "RMSNorm"]

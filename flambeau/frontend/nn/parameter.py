@@ -53,3 +53,6 @@ def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object 
     if mistake := TensorType(shape, dtype).size_mistake:
         raise ShapeError(f"parameter: {mistake}")
     return Parameter(Tensor._from_array(np.zeros(shape, dtype.storage), dtype))
+
+
+__all__ = ["Parameter"]
