@@ -26,7 +26,8 @@ EXACT = frozenset({
     "neg", "abs", "sign", "relu", "maximum", "minimum", "where", "floor", "ceil", "trunc", "round", "amax", "amin",
     "argmax", "argmin", "take", "take_along", "max_pool2d", "stop_gradient", "random_bits",
 })
-SUMS = frozenset({"sum", "prod", "matmul", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "cumsum", "avg_pool2d",
+SUMS = frozenset({"sum", "prod", "matmul", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv3d",
+                  "conv3d_input_grad", "conv3d_weight_grad", "cumsum", "avg_pool2d",
                   "scatter_add", "scatter_along_add", "softmax", "log_softmax", "normalize"})
 
 

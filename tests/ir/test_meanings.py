@@ -55,8 +55,10 @@ def test_convolutions_laid_out_in_pieces_agree(groups: int, monkeypatch: pytest.
 
     whole = gradients()
     monkeypatch.setattr(patches, "_CHUNK_BYTES", 1)
-    for expected, found in zip(whole, gradients(), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    for most_of_one in (1 << 30, 1):            # images one by one; then their rows too
+        monkeypatch.setattr(patches, "_MOST_BYTES_OF_ONE", most_of_one)
+        for expected, found in zip(whole, gradients(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_matmul_takes_operands_that_lie_anyhow() -> None:

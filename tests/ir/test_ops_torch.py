@@ -40,10 +40,10 @@ def assert_same(op: Op, function: Any, *shapes: tuple[int, ...], transposed: boo
     arrays = [rng.standard_normal(shape) for shape in shapes]
     expected, weight = torch_with_gradients(function, arrays)
     if transposed:          # the op works channels last; torch's arrays are channels first
-        arrays[0], weight = arrays[0].transpose(0, 2, 3, 1), weight.transpose(0, 2, 3, 1)
-        expected[:2] = [x.transpose(0, 2, 3, 1) for x in expected[:2]]
-        arrays[1:] = [w.transpose(2, 3, 1, 0) for w in arrays[1:]]
-        expected[2:] = [w.transpose(2, 3, 1, 0) for w in expected[2:]]
+        arrays[0], weight = np.moveaxis(arrays[0], 1, -1), np.moveaxis(weight, 1, -1)
+        expected[:2] = [np.moveaxis(x, 1, -1) for x in expected[:2]]
+        arrays[1:] = [np.moveaxis(w, (0, 1), (-1, -2)) for w in arrays[1:]]
+        expected[2:] = [np.moveaxis(w, (0, 1), (-1, -2)) for w in expected[2:]]
     for found, wanted in zip(with_gradients(op, arrays, weight), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
@@ -59,6 +59,18 @@ def test_convolution(layout: str, x: Any, w: Any, stride: Any, padding: Any, dil
     op = ops.Conv2d(stride, ((padding[0],) * 2, (padding[1],) * 2), dilation, groups, layout)
     assert_same(op, lambda x, w: torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups), x, w,
                 transposed=layout == "NHWC")
+
+
+@pytest.mark.parametrize("layout", ["NCDHW", "NDHWC"])
+@pytest.mark.parametrize(("x", "w", "stride", "padding", "dilation", "groups"), [
+    ((2, 3, 5, 6, 4), (4, 3, 2, 3, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1),
+    ((1, 4, 6, 5, 8), (6, 2, 2, 3, 3), (2, 1, 3), (1, 2, 0), (1, 2, 1), 2),
+])
+def test_convolution_of_volumes(layout: str, x: Any, w: Any, stride: Any, padding: Any, dilation: Any,
+                                groups: int) -> None:
+    op = ops.Conv3d(stride, tuple([(p, p) for p in padding]), dilation, groups, layout)
+    assert_same(op, lambda x, w: torch.nn.functional.conv3d(x, w, None, stride, padding, dilation, groups), x, w,
+                transposed=layout == "NDHWC")
 
 
 POOLS = [

@@ -6,7 +6,14 @@ from flambeau.ir.ops.average_pooling import AvgPool2d, AvgPool2dGrad
 from flambeau.ir.ops.contraction import matmul
 from flambeau.ir.ops.control import Cond, WhileLoop
 from flambeau.ir.ops.conversions import Cast, where
-from flambeau.ir.ops.convolution import Conv2d, Conv2dInputGrad, Conv2dWeightGrad
+from flambeau.ir.ops.convolution import (
+    Conv2d,
+    Conv2dInputGrad,
+    Conv2dWeightGrad,
+    Conv3d,
+    Conv3dInputGrad,
+    Conv3dWeightGrad,
+)
 from flambeau.ir.ops.elementwise import *  # noqa: F403
 from flambeau.ir.ops.families import Bilinear, Elementwise, Linear, View
 from flambeau.ir.ops.guarded import *  # noqa: F403

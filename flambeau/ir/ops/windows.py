@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,9 +11,14 @@ from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
 
 Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]                 # ((top, bottom), (left, right))
+Sizes = tuple[int, ...]                     # one for each spatial dim
+Padding = tuple[Pair, ...]                  # ((top, bottom), (left, right)); of volumes ((front, back), ...) first
 
-_SPATIAL: Final = {"NCHW": (2, 3), "NHWC": (1, 2)}
+IMAGES: Final = ("NCHW", "NHWC")            # layouts: channels first, channels last
+VOLUMES: Final = ("NCDHW", "NDHWC")
+CHANNELS_LAST: Final = dict([IMAGES, VOLUMES])
+_SPATIAL: Final = {"NCHW": (2, 3), "NHWC": (1, 2), "NCDHW": (2, 3, 4), "NDHWC": (1, 2, 3)}
+_PLACES: Final = {4: "a batch of images", 5: "a batch of volumes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,54 +72,56 @@ class Axis:
         return stop - (start if with_padding else np.maximum(start, 0))
 
 
-def spatial_dims(op: Op, layout: str) -> Pair:
-    """The dims of height and width. Raises TypeInferenceError for an unknown layout."""
-    if layout not in _SPATIAL:
-        raise op.fail(f"layout {layout!r} is neither 'NCHW' nor 'NHWC'")
+def spatial_dims(op: Op, layout: str, layouts: tuple[str, str] = IMAGES) -> Any:
+    """The dims of height and width (of volumes: depth first). Raises TypeInferenceError for an unknown layout."""
+    if layout not in layouts:
+        raise op.fail(f"layout {layout!r} is neither {layouts[0]!r} nor {layouts[1]!r}")
     return _SPATIAL[layout]
 
 
-def spatial(op: Op, x: TensorType, layout: str) -> Pair:
-    """(height, width) of an image batch; the batch size may be symbolic."""
-    h, w = spatial_dims(op, layout)
-    if x.rank != 4:
-        raise op.fail(f"takes a batch of images of rank 4 ({layout}), found {x}")
+def spatial(op: Op, x: TensorType, layout: str, layouts: tuple[str, str] = IMAGES) -> Any:
+    """(height, width) of an image batch, (depth, height, width) of volumes; the batch size may be symbolic."""
+    dims = spatial_dims(op, layout, layouts)
+    if x.rank != len(layout):
+        raise op.fail(f"takes {_PLACES[len(layout)]} of rank {len(layout)} ({layout}), found {x}")
     if not all(isinstance(size, int) for size in x.shape[1:]):
         raise op.fail(f"needs sizes that are numbers beside the batch size, found {x}", "mark these dims as static")
-    return x.shape[h], x.shape[w]  # type: ignore[return-value]
+    return tuple([x.shape[dim] for dim in dims])
 
 
 def check_geometry(op: Op, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[Sequence[int]],
-                   dilation: Sequence[int] = (1, 1)) -> None:
-    """Raise TypeInferenceError unless these are pairs of positive ints, and padding two pairs that aren't negative."""
-    for name, pair in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
-        if len(pair) != 2 or min(pair) < 1:
-            raise op.fail(f"{name} {pair} is not a pair of positive sizes")
-    if len(padding) != 2 or any(not isinstance(p, tuple) or len(p) != 2 or min(p) < 0 for p in padding):
-        raise op.fail(f"padding {padding} is not ((top, bottom), (left, right))")
+                   dilation: Sequence[int] = (1, 1), rank: int = 2) -> None:
+    """Raise TypeInferenceError unless these are a positive int for each of `rank` dims, and padding as many pairs that
+    aren't negative."""
+    for name, sizes in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
+        if len(sizes) != rank or min(sizes) < 1:
+            raise op.fail(f"{name} {sizes} is not {'a pair' if rank == 2 else 'a triple'} of positive sizes")
+    if len(padding) != rank or any(not isinstance(p, tuple) or len(p) != 2 or min(p) < 0 for p in padding):
+        wanted = "((front, back), (top, bottom), (left, right))" if rank == 3 else "((top, bottom), (left, right))"
+        raise op.fail(f"padding {padding} is not {wanted}")
 
 
-def with_spatial(x: TensorType, layout: str, size: Pair) -> TensorType:
-    """x with another height and width."""
-    h, w = _SPATIAL[layout]
+def with_spatial(x: TensorType, layout: str, size: Sizes) -> TensorType:
+    """x with another height and width (of volumes: and depth)."""
     shape = list(x.shape)
-    shape[h], shape[w] = size
+    for dim, wanted in zip(_SPATIAL[layout], size, strict=True):
+        shape[dim] = wanted
     return x.with_shape(tuple(shape))
 
 
 def to_nhwc(x: np.ndarray, layout: str) -> np.ndarray:
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if layout == "NCHW" else x
+    return x if layout not in CHANNELS_LAST else np.ascontiguousarray(np.moveaxis(x, 1, -1))
 
 
 def from_nhwc(x: np.ndarray, layout: str) -> np.ndarray:
-    return x.transpose(0, 3, 1, 2) if layout == "NCHW" else x
+    return x if layout not in CHANNELS_LAST else np.moveaxis(x, -1, 1)
 
 
-def padded(x: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
-    """NHWC images with zeros (False) around, so that every tap has its element."""
-    return np.pad(x, ((0, 0), (rows.low, rows.overhang), (columns.low, columns.overhang), (0, 0)))
+def padded(x: np.ndarray, *axes: Axis) -> np.ndarray:
+    """Channels-last images with zeros (False) around, so that every tap has its element."""
+    return np.pad(x, ((0, 0), *[(axis.low, axis.overhang) for axis in axes], (0, 0)))
 
 
-def cropped(x: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
+def cropped(x: np.ndarray, *axes: Axis) -> np.ndarray:
     """Inverse of `padded`."""
-    return x[:, rows.low:rows.low + rows.size, columns.low:columns.low + columns.size]
+    return x[:, *[slice(axis.low, axis.low + axis.size) for axis in axes]]

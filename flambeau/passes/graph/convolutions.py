@@ -4,24 +4,48 @@ gradient of an input. Where images of other layouts meet them, permutes stand ar
     conv2d(x, w) NCHW, padded  ->  permute(conv2d(pad(permute(x)), permute(w)) NHWC)
 
 Padding becomes an explicit `pad`, an input gradient a convolution of the padded cotangent with flipped weights: all are
-strided sums. A device that would rather keep whole parts of a graph channels-last does that in its own layout pass.
+strided sums. Volumes (conv3d) go the same way, NCDHW to NDHWC. A device that would rather keep whole parts of a graph
+channels-last does that in its own layout pass.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Node, Value
+from flambeau.ir.op import Op
+from flambeau.ir.ops.windows import CHANNELS_LAST
 from flambeau.passes.graph.rewrite import graphs_within
 
-__all__ = ["CONVOLUTION", "TO_NCHW", "TO_NHWC", "PlainConvolutions", "plain_convolutions"]
+__all__ = ["CONVOLUTION", "PlainConvolutions", "plain_convolutions", "to_nhwc"]
 
-TO_NHWC = (0, 2, 3, 1)
-TO_NCHW = (0, 3, 1, 2)
-TO_RSIO = (2, 3, 1, 0)          # from OIHW
-TO_OIHW = (3, 2, 0, 1)          # from RSIO
-CONVOLUTION = (ops.Conv2d, ops.Conv2dInputGrad, ops.Conv2dWeightGrad)
+FORWARD = (ops.Conv2d, ops.Conv3d)
+INPUT_GRAD = (ops.Conv2dInputGrad, ops.Conv3dInputGrad)
+WEIGHT_GRAD = (ops.Conv2dWeightGrad, ops.Conv3dWeightGrad)
+CONVOLUTION = FORWARD + INPUT_GRAD + WEIGHT_GRAD
+
+
+def to_nhwc(rank: int) -> tuple[int, ...]:
+    """The dims that make images NHWC, volumes NDHWC."""
+    return (0, *range(2, rank), 1)
+
+
+def to_nchw(rank: int) -> tuple[int, ...]:
+    """The inverse."""
+    return (0, rank - 1, *range(1, rank - 1))
+
+
+def to_rsio(rank: int) -> tuple[int, ...]:
+    """The dims that put the channels of a weight last, from OIHW."""
+    return (*range(2, rank), 1, 0)
+
+
+def to_oihw(rank: int) -> tuple[int, ...]:
+    """The inverse."""
+    return (rank - 1, rank - 2, *range(rank - 2))
 
 
 def plain_convolutions(graph: Graph) -> Graph:
@@ -46,95 +70,96 @@ class PlainConvolutions:
 
     def visit(self, node: Node) -> None:
         """Rewrite one node; those before it are done."""
-        match node.op:
-            case ops.Conv2d():
-                self._conv2d(node)
-            case ops.Conv2dInputGrad():
-                self._input_grad(node)
-            case ops.Conv2dWeightGrad():
-                self._weight_grad(node)
+        if isinstance(node.op, FORWARD):
+            self._forward(node)
+        elif isinstance(node.op, INPUT_GRAD):
+            self._input_grad(node)
+        elif isinstance(node.op, WEIGHT_GRAD):
+            self._weight_grad(node)
 
     # -- images -----------------------------------------------------------------------------------------------------
 
     def _image(self, x: Value, layout: str) -> Value:
         """x as [n, h, w, c]."""
-        if layout == "NHWC":
+        if layout not in CHANNELS_LAST:
             return x
         if x not in self.nhwc_of:
-            self.nhwc_of[x] = self.b.permute(x, TO_NHWC)
+            self.nhwc_of[x] = self.b.permute(x, to_nhwc(len(x.shape)))
         return self.nhwc_of[x]
 
     def _replace_image(self, old: Value, new: Value, layout: str) -> None:
         """`new`, channels-last, takes the place of `old`, which stands in `layout`."""
-        if layout == "NHWC":
+        if layout not in CHANNELS_LAST:
             self.graph.replace_uses(old, new)
             return
-        back = self.b.permute(new, TO_NCHW)
+        back = self.b.permute(new, to_nchw(len(new.shape)))
         self.graph.replace_uses(old, back)
         self.nhwc_of[back] = new
 
     def _weights(self, w: Value, layout: str) -> Value:
-        return w if layout == "NHWC" else self.b.permute(w, TO_RSIO)
+        return self.b.permute(w, to_rsio(len(w.shape))) if layout in CHANNELS_LAST else w
 
     # -- convolutions -----------------------------------------------------------------------------------------------
 
-    def _conv2d(self, node: Node) -> None:
+    def _forward(self, node: Node) -> None:
         op, (x, w) = node.op, node.operands
-        assert isinstance(op, ops.Conv2d)
-        if op.layout == "NHWC" and op.padding == ((0, 0), (0, 0)):
+        assert isinstance(op, FORWARD)
+        if op.is_plain:
             return
-        (top, bottom), (left, right) = op.padding
-        padded = self._fit(self._image(x, op.layout), (top, left), (bottom, right))
-        plain = replace(op, padding=((0, 0), (0, 0)), layout="NHWC")
-        self._replace_image(node.results[0], self.b.emit(plain, padded, self._weights(w, op.layout)), op.layout)
+        padded = self._fit(self._image(x, op.layout), *zip(*op.padding, strict=True))
+        self._replace_image(node.results[0], self.b.emit(_plain(op), padded, self._weights(w, op.layout)), op.layout)
 
     def _input_grad(self, node: Node) -> None:
         """Each input position meets the flipped taps over the cotangent, spread out by the stride."""
         op, (ct, w) = node.op, node.operands
-        assert isinstance(op, ops.Conv2dInputGrad)
+        assert isinstance(op, INPUT_GRAD)
         image, weights = self._image(ct, op.layout), self._weights(w, op.layout)
+        rank = len(op.stride)
         low, high = [], []
-        for side in (0, 1):
+        for side in range(rank):
             reach = op.dilation[side] * (weights.shape[side] - 1)
             spread = (image.shape[1 + side] - 1) * op.stride[side] + 1
             low.append(reach - op.padding[side][0])
             high.append(op.input_shape[side] + reach - spread - low[side])
-        padded = self._fit(image, (low[0], low[1]), (high[0], high[1]), (op.stride[0] - 1, op.stride[1] - 1))
-        flipped = self.b.emit(ops.Flip((0, 1)), weights)
-        conv = ops.Conv2d((1, 1), ((0, 0), (0, 0)), op.dilation, op.groups, "NHWC")
+        padded = self._fit(image, low, high, tuple([step - 1 for step in op.stride]))
+        flipped = self.b.emit(ops.Flip(tuple(range(rank))), weights)
+        forward = ops.Conv2d if isinstance(op, ops.Conv2dInputGrad) else ops.Conv3d
+        conv = forward((1,) * rank, ((0, 0),) * rank, op.dilation, op.groups, forward.layouts[1])
         made = self.b.emit(conv, padded, self._swap_channels(flipped, op.groups))
         self._replace_image(node.results[0], made, op.layout)
 
     def _swap_channels(self, w: Value, groups: int) -> Value:
         """[r, s, i, g*o] -> [r, s, o, g*i]."""
-        r, s, channels, channels_out = w.shape
+        *taps, channels, channels_out = w.shape
+        first = range(len(taps))
         if groups == 1:
-            return self.b.permute(w, (0, 1, 3, 2))
-        split = self.b.reshape(w, (r, s, channels, groups, channels_out // groups))
-        swapped = self.b.permute(split, (0, 1, 4, 3, 2))
-        return self.b.reshape(swapped, (r, s, channels_out // groups, groups * channels))
+            return self.b.permute(w, (*first, len(taps) + 1, len(taps)))
+        split = self.b.reshape(w, (*taps, channels, groups, channels_out // groups))
+        swapped = self.b.permute(split, (*first, len(taps) + 2, len(taps) + 1, len(taps)))
+        return self.b.reshape(swapped, (*taps, channels_out // groups, groups * channels))
 
     def _weight_grad(self, node: Node) -> None:
         op, (x, ct) = node.op, node.operands
-        assert isinstance(op, ops.Conv2dWeightGrad)
-        if op.layout == "NHWC" and op.padding == ((0, 0), (0, 0)):
+        assert isinstance(op, WEIGHT_GRAD)
+        if op.is_plain:
             return
-        (top, bottom), (left, right) = op.padding
-        padded = self._fit(self._image(x, op.layout), (top, left), (bottom, right))
-        plain = replace(op, padding=((0, 0), (0, 0)), layout="NHWC")
-        made = self.b.emit(plain, padded, self._image(ct, op.layout))
-        self.graph.replace_uses(node.results[0], made if op.layout == "NHWC" else self.b.permute(made, TO_OIHW))
+        padded = self._fit(self._image(x, op.layout), *zip(*op.padding, strict=True))
+        made = self.b.emit(_plain(op), padded, self._image(ct, op.layout))
+        self.graph.replace_uses(node.results[0], self.b.permute(made, to_oihw(len(made.shape)))
+                                if op.layout in CHANNELS_LAST else made)
 
-    def _fit(self, image: Value, low: tuple[int, int], high: tuple[int, int],
-             interior: tuple[int, int] = (0, 0)) -> Value:
+    def _fit(self, image: Value, low: Sequence[int], high: Sequence[int], interior: Sequence[int] = ()) -> Value:
         """Zeros around (and between) the pixels of an image; a negative amount crops."""
-        pad = [(max(a, 0), max(b, 0)) for a, b in zip(low, high, strict=True)]
-        if any(a or b for a, b in pad) or any(interior):
-            (top, bottom), (left, right) = pad
-            image = self.b.emit(ops.Pad((0, top, left, 0), (0, bottom, right, 0), (0, *interior, 0)), image)
+        before, after = [max(a, 0) for a in low], [max(b, 0) for b in high]
+        if any(before) or any(after) or any(interior):
+            between = interior or (0,) * len(before)
+            image = self.b.emit(ops.Pad((0, *before, 0), (0, *after, 0), (0, *between, 0)), image)
         if min(*low, *high) < 0:
-            starts = (0, max(-low[0], 0), max(-low[1], 0), 0)
-            limits = (image.shape[0], image.shape[1] - max(-high[0], 0), image.shape[2] - max(-high[1], 0),
-                      image.shape[3])
-            image = self.b.emit(ops.Slice(starts, limits, (1, 1, 1, 1)), image)
+            starts = (0, *[max(-a, 0) for a in low], 0)
+            limits = [size - max(-b, 0) for size, b in zip(image.shape, (0, *high, 0), strict=True)]
+            image = self.b.emit(ops.Slice(starts, tuple(limits), (1,) * len(starts)), image)
         return image
+
+
+def _plain(op: Any) -> Op:
+    return replace(op, padding=((0, 0),) * len(op.padding), layout=op.layouts[1])

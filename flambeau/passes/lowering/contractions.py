@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flambeau.errors import GraphError, VerificationError
 from flambeau.ir import dtypes as dt
@@ -57,41 +58,50 @@ def matmul_dims(node: Node) -> Contraction:
     return Contraction(tuple(dims.extents), batch, m, n, k, (*b, *im, *jn), (*b, *im, *ik), (*b, *ik, *jn))
 
 
-def conv2d_dims(node: Node) -> Contraction:
-    """x[n, h, w, g*i], w[r, s, i, g*o] -> y[n, oh, ow, g*o], without padding."""
-    op = node.op
-    if not isinstance(op, ops.Conv2d) or op.layout != "NHWC" or op.padding != ((0, 0), (0, 0)):
-        raise VerificationError(f"{op} is not laid out")
-    (count, oh, ow, channels_out), (r, s, channels, _) = node.results[0].type.static_shape, \
-        node.operands[1].type.static_shape
+def convolution_dims(node: Node) -> Contraction:
+    """x[n, h, w, g*i], w[r, s, i, g*o] -> y[n, oh, ow, g*o], without padding; of volumes d, od and q come first."""
+    op, (count, *out, channels_out) = _laid_out(node), node.results[0].type.static_shape
+    *kernel, channels, _ = node.operands[1].type.static_shape
     dims = _Dims()
     batch, (g,) = dims.new(op.groups)
-    m, (i_n, i_oh, i_ow) = dims.new(count, oh, ow)
+    m, (i_n, *places) = dims.new(count, *out)
     n, (o,) = dims.new(channels_out // op.groups)
-    k, (i_r, i_s, c) = dims.new(r, s, channels)
-    out = g * (channels_out // op.groups) + o
-    x = (i_n, i_oh * op.stride[0] + i_r * op.dilation[0], i_ow * op.stride[1] + i_s * op.dilation[1], g * channels + c)
-    return Contraction(tuple(dims.extents), batch, m, n, k, (i_n, i_oh, i_ow, out), x, (i_r, i_s, c, out))
+    k, (*taps, c) = dims.new(*kernel, channels)
+    out_channel = g * (channels_out // op.groups) + o
+    x = (i_n, *_seen(op, places, taps), g * channels + c)
+    return Contraction(tuple(dims.extents), batch, m, n, k, (i_n, *places, out_channel), x, (*taps, c, out_channel))
 
 
-def conv2d_weight_grad_dims(node: Node) -> Contraction:
-    """x[n, h, w, g*i], ct[n, oh, ow, g*o] -> w[r, s, i, g*o]."""
-    op = node.op
-    if not isinstance(op, ops.Conv2dWeightGrad) or op.layout != "NHWC" or op.padding != ((0, 0), (0, 0)):
-        raise VerificationError(f"{op} is not laid out")
-    (r, s, channels, channels_out), (count, oh, ow, _) = node.results[0].type.static_shape, \
-        node.operands[1].type.static_shape
+def weight_grad_dims(node: Node) -> Contraction:
+    """x[n, h, w, g*i], ct[n, oh, ow, g*o] -> w[r, s, i, g*o]; of volumes d, od and q come first."""
+    op, (count, *out, _) = _laid_out(node), node.operands[1].type.static_shape
+    *kernel, channels, channels_out = node.results[0].type.static_shape
     dims = _Dims()
     batch, (g,) = dims.new(op.groups)
-    m, (i_r, i_s, c) = dims.new(r, s, channels)
+    m, (*taps, c) = dims.new(*kernel, channels)
     n, (o,) = dims.new(channels_out // op.groups)
-    k, (i_n, i_oh, i_ow) = dims.new(count, oh, ow)
-    out = g * (channels_out // op.groups) + o
-    x = (i_n, i_oh * op.stride[0] + i_r * op.dilation[0], i_ow * op.stride[1] + i_s * op.dilation[1], g * channels + c)
-    return Contraction(tuple(dims.extents), batch, m, n, k, (i_r, i_s, c, out), x, (i_n, i_oh, i_ow, out))
+    k, (i_n, *places) = dims.new(count, *out)
+    out_channel = g * (channels_out // op.groups) + o
+    x = (i_n, *_seen(op, places, taps), g * channels + c)
+    return Contraction(tuple(dims.extents), batch, m, n, k, (*taps, c, out_channel), x, (i_n, *places, out_channel))
 
 
-DIMS_OF = {"matmul": matmul_dims, "conv2d": conv2d_dims, "conv2d_weight_grad": conv2d_weight_grad_dims}
+def _laid_out(node: Node) -> Any:
+    """The op of a convolution. Raises VerificationError where the layout pass has not been."""
+    op: Any = node.op
+    if not op.is_plain:
+        raise VerificationError(f"{op} is not laid out")
+    return op
+
+
+def _seen(op: Any, places: Sequence[Index], taps: Sequence[Index]) -> list[Index]:
+    """Where the tap of each window stands."""
+    return [place * stride + tap * dilation
+            for place, tap, stride, dilation in zip(places, taps, op.stride, op.dilation, strict=True)]
+
+
+DIMS_OF = {"matmul": matmul_dims, "conv2d": convolution_dims, "conv2d_weight_grad": weight_grad_dims,
+           "conv3d": convolution_dims, "conv3d_weight_grad": weight_grad_dims}
 
 
 class _ContractionSpace:
