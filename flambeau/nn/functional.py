@@ -1,16 +1,33 @@
 """`import flambeau.nn.functional as F`: layers, activations and losses as functions."""
 from typing import TYPE_CHECKING
 
-from flambeau.frontend.functions import activations, convolution, layers, losses, normalization
+from flambeau.frontend.functions import (
+    activations,
+    adaptive_pooling,
+    convolution,
+    layers,
+    losses,
+    normalization,
+    pooling,
+    resampling,
+    shuffles,
+    unpooling,
+)
 from flambeau.frontend.functions.activations import *  # noqa: F403
+from flambeau.frontend.functions.adaptive_pooling import *  # noqa: F403
 from flambeau.frontend.functions.convolution import *  # noqa: F403
 from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.layers import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.normalization import *  # noqa: F403
+from flambeau.frontend.functions.pooling import *  # noqa: F403
 from flambeau.frontend.functions.products import linear
+from flambeau.frontend.functions.resampling import *  # noqa: F403
+from flambeau.frontend.functions.shuffles import *  # noqa: F403
+from flambeau.frontend.functions.unpooling import *  # noqa: F403
 
-_FILES = (activations, convolution, layers, losses, normalization)
+_FILES = (activations, adaptive_pooling, convolution, layers, losses, normalization, pooling, resampling, shuffles,
+          unpooling)
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["linear", "one_hot"]
     for _file in _FILES:

@@ -1,8 +1,7 @@
-"""Convolution and pooling, 1-d by way of 2-d. Images are [N, C, H, W], or [C, H, W] for a single one."""
+"""Convolution, 1-d by way of 2-d. Images are [N, C, H, W], or [C, H, W] for a single one."""
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 from flambeau.errors import ShapeError, TypeInferenceError
@@ -163,115 +162,5 @@ def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
                                     (0, _single(output_padding)), groups, (1, _single(dilation))))
 
 
-# -- pooling ----------------------------------------------------------------------------------------------------------
-
-
-def _window(kernel_size: Any, stride: Any, padding: Any) -> tuple[Pair, Pair, tuple[Pair, Pair]]:
-    kernel = pair(kernel_size, "kernel_size")
-    steps = kernel if stride is None or isinstance(stride, (tuple, list)) and not stride else pair(stride, "stride")
-    high, wide = pair(padding, "padding")
-    if high > kernel[0] // 2 or wide > kernel[1] // 2:
-        raise RuntimeError(f"pool: padding {(high, wide)} should be at most half of kernel size {kernel}")
-    return kernel, steps, ((high, high), (wide, wide))
-
-
-def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-               ceil_mode: bool = False, return_indices: bool = False) -> Any:
-    """The greatest element of each window (stride: the kernel by default); NaN if there is one.
-
-    return_indices: also where it is, i64 positions h * W + w in the plane."""
-    x, single = _images(input, "max_pool2d")
-    kernel, steps, pads = _window(kernel_size, stride, padding)
-    op = ops.MaxPool2d(kernel, steps, pads, pair(dilation, "dilation"), _LAYOUT, ceil_mode)
-    values, indices = dispatch(op, x)
-    if return_indices:
-        return _unbatched(values, single), _unbatched(cast(indices, dt.i64), single)
-    return _unbatched(values, single)
-
-
-def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-               count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
-    """The average of each window (stride: the kernel by default); of int64 cut toward 0."""
-    x, single = _images(input, "avg_pool2d")
-    kernel, steps, pads = _window(kernel_size, stride, padding)
-    op = ops.AvgPool2d(kernel, steps, pads, ceil_mode, count_include_pad, divisor_override, _LAYOUT)
-    if x._type.dtype is dt.i64:
-        return _unbatched(cast(dispatch(op, cast(x, dt.f64)), dt.i64), single)
-    return _unbatched(dispatch(op, x), single)
-
-
-def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-               ceil_mode: bool = False, return_indices: bool = False) -> Any:
-    """max_pool2d along the last dim of [N, C, L] or [C, L]."""
-    found = max_pool2d(_flat(input, "max_pool1d"), (1, _single(kernel_size)), _along(stride), (0, _single(padding)),
-                       (1, _single(dilation)), ceil_mode, return_indices)
-    return tuple([_unflat(y) for y in found]) if return_indices else _unflat(found)
-
-
-def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-               count_include_pad: bool = True) -> Tensor:
-    """avg_pool2d along the last dim of [N, C, L] or [C, L]."""
-    return _unflat(avg_pool2d(_flat(input, "avg_pool1d"), (1, _single(kernel_size)), _along(stride),
-                              (0, _single(padding)), ceil_mode, count_include_pad))
-
-
-def _along(stride: Any) -> Pair | None:
-    return None if stride is None else (1, _single(stride))
-
-
-def _output_size(output_size: Any, size: Sequence[int]) -> Pair:
-    found = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    if len(found) != 2 or any(wanted is not None and not hasattr(type(wanted), "__index__") for wanted in found):
-        raise TypeError(f"output_size must be an int or a pair of ints (None keeps the input's), got {output_size!r}")
-    height, width = (s if wanted is None else operator.index(wanted) for wanted, s in zip(found, size, strict=True))
-    if min(height, width) < 1:
-        raise RuntimeError(f"output_size must be positive, got {output_size!r}")
-    return height, width
-
-
-def _windows(size: int, count: int) -> list[tuple[int, int]]:
-    """(start, stop) of each adaptive window."""
-    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
-
-
-def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
-    """The average of `output_size` windows that cover the image; a size of None keeps the input's."""
-    x, single = _images(input, "adaptive_avg_pool2d")
-    size = x._type.static_shape[2:]
-    out = _output_size(output_size, size)
-    if 0 in size:
-        raise ShapeError(f"adaptive_avg_pool2d: {input._type} has no elements to average", where=user_line())
-    if size[0] % out[0] == 0 and size[1] % out[1] == 0:
-        kernel = (size[0] // out[0], size[1] // out[1])
-        return _unbatched(avg_pool2d(x, kernel), single)
-    for dim, (old, new) in enumerate(zip(size, out, strict=True), 2):
-        windows = [[(place, 1 / (stop - start)) for place in range(start, stop)] for start, stop in _windows(old, new)]
-        x = dispatch(ops.weighted_sums(dim, old, windows), x)
-    return _unbatched(x, single)
-
-
-def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """The greatest element of each of `output_size` windows, whose numbers must divide the image's sizes."""
-    x, single = _images(input, "adaptive_max_pool2d")
-    size = x._type.static_shape[2:]
-    out = _output_size(output_size, size)
-    if size[0] % out[0] or size[1] % out[1]:
-        raise NotImplementedError(f"adaptive_max_pool2d: output_size {out} must divide the image's size {size}")
-    found = max_pool2d(x, (size[0] // out[0], size[1] // out[1]), return_indices=return_indices)
-    return tuple([_unbatched(y, single) for y in found]) if return_indices else _unbatched(found, single)
-
-
-def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """adaptive_avg_pool2d along the last dim."""
-    return _unflat(adaptive_avg_pool2d(_flat(input, "adaptive_avg_pool1d"), (1, _single(output_size))))
-
-
-def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """adaptive_max_pool2d along the last dim."""
-    found = adaptive_max_pool2d(_flat(input, "adaptive_max_pool1d"), (1, _single(output_size)), return_indices)
-    return tuple([_unflat(y) for y in found]) if return_indices else _unflat(found)
-
-
-__all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
-           "avg_pool2d", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "max_pool1d", "max_pool2d"]
+__all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
 public(globals(), __all__)

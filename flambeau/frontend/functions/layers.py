@@ -1,12 +1,9 @@
-"""What layers do besides products and norms: dropout, embedding, attention, padding, resampling."""
+"""What layers do besides products and norms: dropout, embedding, attention, padding."""
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.functions.activations import applied, floats
@@ -14,16 +11,13 @@ from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
     expanded,
-    is_number,
     one_tensor,
     permuted,
-    reshaped,
     spread,
     tensor_of,
     user_line,
 )
-from flambeau.frontend.functions.convolution import pair
-from flambeau.frontend.functions.creation import holding, positions
+from flambeau.frontend.functions.creation import positions
 from flambeau.frontend.functions.distributions import keep_mask, uniform
 from flambeau.frontend.functions.elementwise import add, choose, div, mul
 from flambeau.frontend.functions.indexing import one_hot
@@ -239,81 +233,6 @@ def _sized(x: Tensor, dim: int, count: int) -> tuple[int, ...]:
     return tuple([count if d == dim else size for d, size in enumerate(x._type.static_shape)])
 
 
-# -- images -----------------------------------------------------------------------------------------------------------
-
-
-def _image_sizes(name: str, input: Tensor) -> tuple[int, ...]:
-    """[..., C, H, W]. Raises ShapeError for fewer dims."""
-    if one_tensor(name, input).ndim < 3:
-        raise ShapeError(f"{name}: takes [..., C, H, W], got {input._type}", where=user_line())
-    return input._type.static_shape
-
-
-def _positive(what: str, number: Any) -> int:
-    if isinstance(number, bool) or not hasattr(type(number), "__index__") or operator.index(number) < 1:
-        raise RuntimeError(f"{what} must be a positive int, got {number!r}")
-    return operator.index(number)
-
-
-def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
-    """[..., C*r*r, H, W] -> [..., C, H*r, W*r]."""
-    *lead, c, h, w = _image_sizes("pixel_shuffle", input)
-    r = _positive("pixel_shuffle: upscale_factor", upscale_factor)
-    if c % (r * r):
-        raise RuntimeError(f"pixel_shuffle: {c} channels are no multiple of {r * r}")
-    x, k = reshaped(input, (*lead, c // (r * r), r, r, h, w)), len(lead)
-    x = permuted(x, (*range(k), k, k + 3, k + 1, k + 4, k + 2))
-    return reshaped(x, (*lead, c // (r * r), h * r, w * r))
-
-
-def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
-    """[..., C, H*r, W*r] -> [..., C*r*r, H, W]."""
-    *lead, c, h, w = _image_sizes("pixel_unshuffle", input)
-    r = _positive("pixel_unshuffle: downscale_factor", downscale_factor)
-    if h % r or w % r:
-        raise RuntimeError(f"pixel_unshuffle: {h} x {w} is no multiple of {r}")
-    x, k = reshaped(input, (*lead, c, h // r, r, w // r, r)), len(lead)
-    x = permuted(x, (*range(k), k, k + 2, k + 4, k + 1, k + 3))
-    return reshaped(x, (*lead, c * r * r, h // r, w // r))
-
-
-def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
-                align_corners: bool | None = None) -> Tensor:
-    """Images [N, C, H, W] resampled to `size`, or by `scale_factor`. mode: "nearest" or "bilinear"."""
-    x = one_tensor("interpolate", input)
-    if x.ndim != 4 or mode not in ("nearest", "bilinear"):
-        raise NotImplementedError(f"interpolate: mode {mode!r} for {x._type}; there are nearest and bilinear for "
-                                  "[N, C, H, W]")
-    if (size is None) == (scale_factor is None):
-        raise ValueError("interpolate: pass either size or scale_factor")
-    old = x._type.static_shape[2:]
-    factors = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
-    if size is None and (len(factors) != 2 or not all(is_number(f) and 0 < f < math.inf for f in factors)):
-        raise ValueError(f"interpolate: scale_factor must be a positive number or a pair, got {scale_factor!r}")
-    new = pair(size, "size") if size is not None else tuple(
-        [math.floor(o * f) for o, f in zip(old, factors, strict=True)])
-    if min(*old, *new) < 1:
-        raise ShapeError(f"interpolate: sizes must be positive, got {old} to {tuple(new)}")
-    steps = [o / n if size is not None else 1 / f for o, n, f in zip(old, new, factors, strict=True)]
-    if mode == "nearest":
-        for dim, (o, n, step) in enumerate(zip(old, new, steps, strict=True), 2):
-            nearest = np.minimum((np.arange(n) * step).astype(np.int64), o - 1)
-            x = dispatch(ops.Take(dim), x, holding(nearest, dt.i64))
-        return x
-    for dim, (o, n, step) in enumerate(zip(old, new, steps, strict=True), 2):
-        x = dispatch(ops.weighted_sums(dim, o, _bilinear(o, n, step, bool(align_corners))), x)
-    return x
-
-
-def _bilinear(old: int, new: int, step: float, align_corners: bool) -> list[list[tuple[int, float]]]:
-    """For each new position the two old ones around it, with their weights."""
-    at = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0.0) if align_corners else \
-        np.maximum((np.arange(new) + 0.5) * step - 0.5, 0.0)
-    low = np.minimum(at.astype(np.int64), old - 1)
-    high = np.minimum(low + 1, old - 1)
-    return [[(a, 1 - w), (b, w)] for a, b, w in zip(low.tolist(), high.tolist(), (at - low).tolist(), strict=True)]
-
-
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
     """softmax((logits + Gumbel noise) / tau); hard: one-hot forward, the gradient of the soft one."""
     u = uniform(logits._type.static_shape, dt.f64)
@@ -329,6 +248,6 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     return add(chosen, add(soft, dispatch(ops.neg, dispatch(ops.stop_gradient, soft))))
 
 
-__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "embedding", "gumbel_softmax", "interpolate", "pad",
-           "pixel_shuffle", "pixel_unshuffle", "scaled_dot_product_attention"]
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "embedding", "gumbel_softmax", "pad",
+           "scaled_dot_product_attention"]
 public(globals(), __all__)
