@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from flambeau import ir, linalg, nn, optim, special
     from flambeau.frontend import data, random
     from flambeau.frontend.call.compile import compile
+    from flambeau.frontend.functions.recurrent import *  # noqa: F403
 
 __version__ = "0.1.0.dev0"
 
@@ -74,7 +75,8 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     "ir": ("flambeau.ir", ""),
     "data": ("flambeau.frontend.data", ""),
     "random": ("flambeau.frontend.random", ""),
-}
+} | {name: ("flambeau.frontend.functions.recurrent", name) for name in (
+    "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,8 @@ from flambeau.frontend.nn import (
     normalization,
     parameter,
     pooling,
+    recurrent,
+    recurrent_cells,
 )
 from flambeau.frontend.nn.activations import *  # noqa: F403
 from flambeau.frontend.nn.attention import *  # noqa: F403
@@ -29,6 +31,8 @@ from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.normalization import *  # noqa: F403
 from flambeau.frontend.nn.parameter import *  # noqa: F403
 from flambeau.frontend.nn.pooling import *  # noqa: F403
+from flambeau.frontend.nn.recurrent import *  # noqa: F403
+from flambeau.frontend.nn.recurrent_cells import *  # noqa: F403
 
 _FILES = (
     activations,
@@ -43,6 +47,8 @@ _FILES = (
     normalization,
     parameter,
     pooling,
+    recurrent,
+    recurrent_cells,
 )
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["Module"]

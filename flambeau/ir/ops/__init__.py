@@ -24,7 +24,7 @@ from flambeau.ir.ops.normalization import LogSoftmax, Normalize, SafeSoftmax, So
 from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Prod, Reduction, Sum
 from flambeau.ir.ops.resampling import Resample, weighted_sums
 from flambeau.ir.ops.scans import Cumsum
-from flambeau.ir.ops.slices import Concat, Pad, Slice, UpdateSlice
+from flambeau.ir.ops.slices import Concat, Pad, Slice, Split, UpdateSlice
 from flambeau.ir.ops.sorting import Median, Sort
 from flambeau.ir.ops.sources import Constant, Iota, Literal, RandomBits, literal
 from flambeau.ir.ops.special_functions import *  # noqa: F403

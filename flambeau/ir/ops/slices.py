@@ -12,7 +12,7 @@ import numpy as np
 
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.index_maps import Index
-from flambeau.ir.op import Sample, ScalarContext, register
+from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, View, check_arity, check_dtypes, check_sizes, check_static
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.views import divmod_index
@@ -236,6 +236,58 @@ class Concat(Linear):
         yield drawn(cls(0), "f32[0]", "f32[0]")
         yield drawn(cls(0), "i64[1]", "i64[2]")
         yield drawn(cls(1), "bf16[1,2]", "bf16[1,1]")
+
+
+@register("split")
+@dataclass(frozen=True)
+class Split(Op):
+    """x -> its parts along `dim`, of the given sizes: concat undone. Beside one slice for each part, its derivative is one
+    concat and no sum of padded parts, whose work would grow with the square of their number."""
+
+    dim: int
+    sizes: tuple[int, ...]
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        (x,) = operands
+        if not self.sizes or not 0 <= self.dim < x.rank:
+            raise self.fail(f"needs parts, and a dim of {x}; got sizes {self.sizes} of dim {self.dim}")
+        if min(self.sizes) < 0 or sum(self.sizes) != x.shape[self.dim]:
+            raise self.fail(f"sizes {self.sizes} do not add up to dim {self.dim} of {x}")
+        return tuple([x.with_shape((*x.shape[:self.dim], size, *x.shape[self.dim + 1:])) for size in self.sizes])
+
+    def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,), lead = operands, (slice(None),) * self.dim
+        ends = np.cumsum(self.sizes).tolist()
+        return tuple([x[(*lead, slice(end - size, end))] for end, size in zip(ends, self.sizes, strict=True)])
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        parts = [b.zeros(part.type) if ct is None else ct for part, ct in zip(results, cotangents, strict=True)]
+        return (b.emit(Concat(self.dim), *parts),)
+
+    def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value]:
+        (x,), found, start = operands, [], 0
+        for size in self.sizes:
+            starts, limits = [0] * len(x.shape), list(x.shape)
+            starts[self.dim], limits[self.dim] = start, start + size
+            found.append(b.emit(Slice(tuple(starts), tuple(limits), (1,) * len(starts)), x))
+            start += size
+        return found
+
+    def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
+               results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
+        return [None] * len(self.sizes) if errors[0] is None else self.evaluate(errors[0])
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield drawn(cls(0, (2, 1)), "f32[3]")
+        yield drawn(cls(1, (1, 3, 0, 2)), "f32[2,6]")
+        yield drawn(cls(0, (3,)), "f64[3,2]")
+        yield drawn(cls(0, (0,)), "f32[0,2]")
+        yield drawn(cls(1, (2, 2)), "i64[1,4]")
+        yield drawn(cls(0, (1, 1)), "bf16[2,2]")
+        yield drawn(cls(0, (1, 2)), "bool[3]")
 
 
 @register("update_slice")

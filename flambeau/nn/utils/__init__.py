@@ -1,0 +1,10 @@
+"""Gradient clipping, parameters as one vector, and sequences of different lengths."""
+from typing import TYPE_CHECKING
+
+from flambeau.frontend.nn import utils as _utils
+from flambeau.frontend.nn.utils import *  # noqa: F403
+from flambeau.nn.utils import rnn
+
+if not TYPE_CHECKING:               # to type checkers the star import says the same
+    __all__ = ["rnn"]
+    __all__ += _utils.__all__
