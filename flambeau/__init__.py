@@ -76,7 +76,10 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     "data": ("flambeau.frontend.data", ""),
     "random": ("flambeau.frontend.random", ""),
 } | {name: ("flambeau.frontend.functions.recurrent", name) for name in (
-    "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")}
+    "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")} | {
+    name: ("flambeau.frontend.functions.convolution", name) for name in (
+        "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+        "convolution")}
 
 
 def __getattr__(name: str) -> Any:

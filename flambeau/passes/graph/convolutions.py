@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from flambeau.ir import ops
@@ -110,23 +111,55 @@ class PlainConvolutions:
         self._replace_image(node.results[0], self.b.emit(_plain(op), padded, self._weights(w, op.layout)), op.layout)
 
     def _input_grad(self, node: Node) -> None:
-        """Each input position meets the flipped taps over the cotangent, spread out by the stride."""
         op, (ct, w) = node.op, node.operands
         assert isinstance(op, INPUT_GRAD)
         image, weights = self._image(ct, op.layout), self._weights(w, op.layout)
+        strided = [dilation for stride, dilation in zip(op.stride, op.dilation, strict=True) if stride > 1]
+        by = self._input_grad_by_phases if strided and max(strided) == 1 else self._input_grad_of_spread
+        self._replace_image(node.results[0], by(op, image, weights), op.layout)
+
+    def _input_grad_of_spread(self, op: Any, ct: Value, w: Value) -> Value:
+        """Each input position meets the flipped taps over the cotangent, spread out by the stride."""
         rank = len(op.stride)
         low, high = [], []
         for side in range(rank):
-            reach = op.dilation[side] * (weights.shape[side] - 1)
-            spread = (image.shape[1 + side] - 1) * op.stride[side] + 1
+            reach = op.dilation[side] * (w.shape[side] - 1)
+            spread = (ct.shape[1 + side] - 1) * op.stride[side] + 1
             low.append(reach - op.padding[side][0])
             high.append(op.input_shape[side] + reach - spread - low[side])
-        padded = self._fit(image, low, high, tuple([step - 1 for step in op.stride]))
-        flipped = self.b.emit(ops.Flip(tuple(range(rank))), weights)
-        forward = ops.Conv2d if isinstance(op, ops.Conv2dInputGrad) else ops.Conv3d
-        conv = forward((1,) * rank, ((0, 0),) * rank, op.dilation, op.groups, forward.layouts[1])
-        made = self.b.emit(conv, padded, self._swap_channels(flipped, op.groups))
-        self._replace_image(node.results[0], made, op.layout)
+        padded = self._fit(ct, low, high, tuple([step - 1 for step in op.stride]))
+        flipped = self.b.emit(ops.Flip(tuple(range(rank))), w)
+        made: Value = self.b.emit(_stride_1(op, op.dilation), padded, self._swap_channels(flipped, op.groups))
+        return made
+
+    def _input_grad_by_phases(self, op: Any, ct: Value, w: Value) -> Value:
+        """Input positions of one phase (position + padding, modulo the stride) meet every stride-th tap, over
+        neighbouring windows. So each phase is a few channels more of one convolution that multiplies no zeros of a spread
+        cotangent, and its results are put side by side. Shi et al., "Is the deconvolution layer the same as a
+        convolutional layer?", 2016. Taps that no phase has, and phases without taps, are zeros."""
+        rank, sides = len(op.stride), range(len(op.stride))
+        *taps, channels, outputs = w.shape
+        phases = [min(taps[i], op.stride[i]) for i in sides]
+        each = [-(-taps[i] // op.stride[i]) for i in sides]                  # taps of a phase
+        w = self._fit_dims(w, [(0, each[i] * phases[i] - taps[i]) for i in sides])
+        split = [size for i in sides for size in (each[i], phases[i])]
+        w = self.b.reshape(w, (*split, channels, op.groups, outputs // op.groups))
+        w = self.b.emit(ops.Flip(tuple([2 * i for i in sides])), w)
+        w = self.b.permute(w, (*[2 * i for i in sides], 2 * rank + 2, 2 * rank + 1, *[2 * i + 1 for i in sides], 2 * rank))
+        w = self.b.reshape(w, (*each, outputs // op.groups, op.groups * prod(phases) * channels))
+
+        first = [op.padding[i][0] // op.stride[i] for i in sides]            # of the windows, counted from the padding
+        count = [-(-(op.input_shape[i] + op.padding[i][0]) // op.stride[i]) - first[i] for i in sides]
+        ct = self._fit(ct, [(each[i] - 1) * op.dilation[i] - first[i] for i in sides],
+                       [first[i] + count[i] - ct.shape[1 + i] for i in sides])
+        y = self.b.emit(_stride_1(op, op.dilation), ct, w)
+        y = self.b.reshape(y, (y.shape[0], *count, op.groups, *phases, channels))
+        order = [dim for i in sides for dim in (1 + i, 2 + rank + i)]
+        y = self.b.permute(y, (0, *order, 1 + rank, 2 * rank + 2))
+        y = self._fit_dims(y, [(0, 0)] + [ends for i in sides for ends in ((0, 0), (0, op.stride[i] - phases[i]))])
+        y = self.b.reshape(y, (y.shape[0], *[count[i] * op.stride[i] for i in sides], op.groups * channels))
+        start = [op.padding[i][0] - first[i] * op.stride[i] for i in sides]
+        return self._fit(y, [-s for s in start], [start[i] + op.input_shape[i] - y.shape[1 + i] for i in sides])
 
     def _swap_channels(self, w: Value, groups: int) -> Value:
         """[r, s, i, g*o] -> [r, s, o, g*i]."""
@@ -148,6 +181,14 @@ class PlainConvolutions:
         self.graph.replace_uses(node.results[0], self.b.permute(made, to_oihw(len(made.shape)))
                                 if op.layout in CHANNELS_LAST else made)
 
+    def _fit_dims(self, x: Value, ends: Sequence[tuple[int, int]]) -> Value:
+        """x with zeros before and after its first dims."""
+        if not any(map(any, ends)):
+            return x
+        low, high = zip(*ends, *[(0, 0)] * (len(x.shape) - len(ends)), strict=True)
+        padded: Value = self.b.emit(ops.Pad(low, high, (0,) * len(low)), x)
+        return padded
+
     def _fit(self, image: Value, low: Sequence[int], high: Sequence[int], interior: Sequence[int] = ()) -> Value:
         """Zeros around (and between) the pixels of an image; a negative amount crops."""
         before, after = [max(a, 0) for a in low], [max(b, 0) for b in high]
@@ -159,6 +200,13 @@ class PlainConvolutions:
             limits = [size - max(-b, 0) for size, b in zip(image.shape, (0, *high, 0), strict=True)]
             image = self.b.emit(ops.Slice(starts, tuple(limits), (1,) * len(starts)), image)
         return image
+
+
+def _stride_1(op: Any, dilation: tuple[int, ...]) -> Op:
+    """The plain convolution of stride 1 that has the groups of an input gradient."""
+    forward = ops.Conv2d if isinstance(op, ops.Conv2dInputGrad) else ops.Conv3d
+    rank = len(dilation)
+    return forward((1,) * rank, ((0, 0),) * rank, dilation, op.groups, forward.layouts[1])
 
 
 def _plain(op: Any) -> Op:
