@@ -1,5 +1,22 @@
 """Optimizers and learning-rate schedulers: `from flambeau import optim`."""
-from flambeau.frontend.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from flambeau.optim import lr_scheduler
+from flambeau.frontend.optim import (
+    ASGD,
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Muon,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
+from flambeau.optim import lr_scheduler, swa_utils
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]
+__all__ = ["ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam",
+           "Optimizer", "RAdam", "RMSprop", "Rprop", "lr_scheduler", "swa_utils"]

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.frontend.optim.arguments import require_nonnegative
 from flambeau.frontend.optim.groups import decisive
-from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.optimizer import Beside, Optimizer, hyper, makers, new_step
 from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -16,10 +17,8 @@ class Adagrad(Optimizer):
     def __init__(self, params: Any, lr: float | Tensor = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
                  initial_accumulator_value: float = 0, eps: float = 1e-10, foreach: bool | None = None, *,
                  maximize: bool = False, differentiable: bool = False, fused: bool | None = None):
-        for name, value in (("learning rate", lr), ("lr_decay value", lr_decay), ("weight_decay value", weight_decay),
-                            ("initial_accumulator_value value", initial_accumulator_value), ("epsilon value", eps)):
-            if not isinstance(value, Tensor) and not value >= 0.0:
-                raise ValueError(f"Invalid {name}: {value}")
+        require_nonnegative(("learning rate", lr), ("lr_decay value", lr_decay), ("weight_decay value", weight_decay),
+                            ("initial_accumulator_value value", initial_accumulator_value), ("epsilon value", eps))
         super().__init__(params, {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay,
                                   "initial_accumulator_value": initial_accumulator_value, "foreach": foreach,
                                   "maximize": maximize, "differentiable": differentiable, "fused": fused})
@@ -32,7 +31,7 @@ class Adagrad(Optimizer):
 
     def _own_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         start = decisive(group, "initial_accumulator_value")
-        return self._state_of(p, {"step": new_step, "sum": lambda: full_like(p, start)})
+        return self._state_of(p, {"step": new_step} | makers(p, "sum", value=start))
 
     def _update(self, group: dict[str, Any]) -> None:
         lr, lr_decay, numbers = hyper(group, "lr"), hyper(group, "lr_decay"), Beside(hyper(group, "eps"))

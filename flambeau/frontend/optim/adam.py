@@ -1,13 +1,12 @@
 """Adam and AdamW. Kingma and Ba, ICLR 2015; Loshchilov and Hutter, ICLR 2019."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.pointwise import maximum
-from flambeau.frontend.optim.groups import decisive
-from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, hyper_pair, new_step
+from flambeau.frontend.optim.arguments import require_betas, require_nonnegative
+from flambeau.frontend.optim.optimizer import Beside, Maker, Optimizer, hyper, hyper_pair, makers, new_step
 from flambeau.frontend.tape.dispatch import dispatch_number
 from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.tensor import Tensor
@@ -25,12 +24,8 @@ class Adam(Optimizer):
                  eps: float = 1e-8, weight_decay: float = 0, amsgrad: bool = False, *, foreach: bool | None = None,
                  maximize: bool = False, capturable: bool = False, differentiable: bool = False,
                  fused: bool | None = None, decoupled_weight_decay: bool = False):
-        for name, value in (("learning rate", lr), ("epsilon value", eps), ("weight_decay value", weight_decay)):
-            if not isinstance(value, Tensor) and not value >= 0.0:
-                raise ValueError(f"Invalid {name}: {value}")
-        for index, beta in enumerate(betas):
-            if not 0.0 <= beta < 1.0:
-                raise ValueError(f"Invalid beta parameter at index {index}: {beta}")
+        require_nonnegative(("learning rate", lr), ("epsilon value", eps), ("weight_decay value", weight_decay))
+        require_betas(betas)
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
                                   "amsgrad": amsgrad, "foreach": foreach, "maximize": maximize,
                                   "capturable": capturable, "differentiable": differentiable, "fused": fused,
@@ -42,9 +37,7 @@ class Adam(Optimizer):
     def _update(self, group: dict[str, Any]) -> None:
         lr, eps, (beta1, beta2) = hyper(group, "lr"), hyper(group, "eps"), hyper_pair(group, "betas")
         numbers = Beside(1 - beta1, beta2, 1 - beta2, eps)
-        shrink = None
-        if decisive(group, "weight_decay") != 0 and self._decouples(group):
-            shrink = Beside(1 - lr * hyper(group, "weight_decay"))
+        shrink = self._shrinking(group)
         correct = _Correction(lr, beta1, beta2)
         for p, grad in self._with_gradients(group):
             fresh1, kept2, fresh2, floor = numbers(p.dtype)
@@ -93,10 +86,7 @@ class AdamW(Adam):
                          decoupled_weight_decay=True)
 
 
-def _state_made(p: Tensor, amsgrad: bool) -> dict[str, Callable[[], Tensor]]:
+def _state_made(p: Tensor, amsgrad: bool) -> dict[str, Maker]:
     """What the first step of p creates."""
-    made: dict[str, Callable[[], Tensor]] = {
-        "step": new_step, "exp_avg": lambda: full_like(p), "exp_avg_sq": lambda: full_like(p)}
-    if amsgrad:
-        made["max_exp_avg_sq"] = lambda: full_like(p)
-    return made
+    names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if amsgrad else ("exp_avg", "exp_avg_sq")
+    return {"step": new_step} | makers(p, *names)

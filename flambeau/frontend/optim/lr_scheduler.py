@@ -1,4 +1,4 @@
-"""Learning-rate schedulers. OneCycleLR and ReduceLROnPlateau, more than a formula, have files of their own."""
+"""Learning-rate schedulers. Those that are more than a formula have files of their own."""
 from __future__ import annotations
 
 import math
@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from flambeau.frontend.optim.composite import ChainedScheduler, SequentialLR
+from flambeau.frontend.optim.cyclic import CosineAnnealingWarmRestarts, CyclicLR
 from flambeau.frontend.optim.one_cycle import OneCycleLR
 from flambeau.frontend.optim.optimizer import Optimizer
 from flambeau.frontend.optim.plateau import ReduceLROnPlateau
@@ -43,6 +45,9 @@ class StepLR(LRScheduler):
             return self._rates()
         return [rate * self.gamma for rate in self._rates()]
 
+    def _closed_form(self) -> list[float]:
+        return [base * self.gamma ** (self.last_epoch // self.step_size) for base in self.base_lrs]
+
 
 class MultiStepLR(LRScheduler):
     """Times gamma at each of the milestones (epochs; one that repeats counts again)."""
@@ -56,6 +61,10 @@ class MultiStepLR(LRScheduler):
             return self._rates()
         return [rate * self.gamma ** self.milestones[self.last_epoch] for rate in self._rates()]
 
+    def _closed_form(self) -> list[float]:
+        passed = sum(milestone <= self.last_epoch for milestone in self.milestones.elements())
+        return [base * self.gamma ** passed for base in self.base_lrs]
+
 
 class ExponentialLR(LRScheduler):
     """Times gamma every epoch."""
@@ -66,6 +75,9 @@ class ExponentialLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         return self._rates() if self._is_initial else [rate * self.gamma for rate in self._rates()]
+
+    def _closed_form(self) -> list[float]:
+        return [base * self.gamma ** self.last_epoch for base in self.base_lrs]
 
 
 class LinearLR(LRScheduler):
@@ -89,6 +101,10 @@ class LinearLR(LRScheduler):
         before = self.total_iters * self.start_factor + (self.last_epoch - 1) * change
         return [rate * (1.0 + change / before) for rate in self._rates()]
 
+    def _closed_form(self) -> list[float]:
+        share = min(self.total_iters, self.last_epoch) / self.total_iters
+        return [base * (self.start_factor + (self.end_factor - self.start_factor) * share) for base in self.base_lrs]
+
 
 class CosineAnnealingLR(LRScheduler):
     """Half a cosine from the initial rate to eta_min over T_max epochs, and back. Loshchilov and Hutter, ICLR 2017."""
@@ -107,8 +123,61 @@ class CosineAnnealingLR(LRScheduler):
         factor = (1 + math.cos(turn * epoch)) / (1 + math.cos(turn * (epoch - 1)))
         return [factor * (rate - self.eta_min) + self.eta_min for rate in self._rates()]
 
+    def _closed_form(self) -> list[float]:
+        share = (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
+        return [self.eta_min + (base - self.eta_min) * share for base in self.base_lrs]
+
+
+class MultiplicativeLR(LambdaLR):
+    """The rate times lr_lambda(epoch) every epoch; one function, or one for each group."""
+
+    def get_lr(self) -> list[float]:
+        if self._is_initial:
+            return self._rates()
+        return [rate * f(self.last_epoch) for f, rate in zip(self.lr_lambdas, self._rates(), strict=True)]
+
+
+class ConstantLR(LRScheduler):
+    """factor times the initial rate for total_iters epochs, then the initial rate."""
+
+    def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1):
+        if not 0 <= factor <= 1.0:
+            raise ValueError("Constant multiplicative factor expected to be between 0 and 1.")
+        self.factor, self.total_iters = factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch == 0:
+            return [rate * self.factor for rate in self._rates()]
+        if self.last_epoch != self.total_iters:
+            return self._rates()
+        return [rate / self.factor for rate in self._rates()]
+
+    def _closed_form(self) -> list[float]:
+        return [base * (1.0 if self.last_epoch >= self.total_iters else self.factor) for base in self.base_lrs]
+
+
+class PolynomialLR(LRScheduler):
+    """The initial rate times (1 - epoch / total_iters)**power; 0 from total_iters on."""
+
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
+        self.total_iters, self.power = total_iters, power
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        epoch = self.last_epoch
+        if self._is_initial or epoch > self.total_iters:
+            return self._rates()
+        factor = ((1.0 - epoch / self.total_iters) / (1.0 - (epoch - 1) / self.total_iters)) ** self.power
+        return [rate * factor for rate in self._rates()]
+
+    def _closed_form(self) -> list[float]:
+        left = 1.0 - min(self.total_iters, self.last_epoch) / self.total_iters
+        return [base * left ** self.power for base in self.base_lrs]
+
 
 __all__ = [
-    "CosineAnnealingLR", "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR", "OneCycleLR",
-    "ReduceLROnPlateau", "StepLR",
+    "ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR",
+    "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR", "MultiplicativeLR", "OneCycleLR", "PolynomialLR",
+    "ReduceLROnPlateau", "SequentialLR", "StepLR",
 ]

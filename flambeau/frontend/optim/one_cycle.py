@@ -45,7 +45,7 @@ class OneCycleLR(LRScheduler):
                                                                                    "max_momentum")
             for group, least, most in zip(groups, low, high, strict=True):
                 if last_epoch == -1:
-                    _set_momentum(group, most)
+                    set_momentum(group, most)
                     group["base_momentum"], group["max_momentum"] = least, most
         super().__init__(optimizer, last_epoch)
 
@@ -56,7 +56,7 @@ class OneCycleLR(LRScheduler):
             raise ValueError(f"Tried to step {number} times. The specified number of total steps is {self.total_steps}")
         share, (start_lr, end_lr, start_momentum, end_momentum) = self._place(number)
         for group in self.optimizer.param_groups if self.cycle_momentum else ():
-            _set_momentum(group, self._anneal(group[start_momentum], group[end_momentum], share))
+            set_momentum(group, self._anneal(group[start_momentum], group[end_momentum], share))
         return [self._anneal(group[start_lr], group[end_lr], share) for group in self.optimizer.param_groups]
 
     def _place(self, number: int) -> tuple[float, tuple[str, str, str, str]]:
@@ -82,7 +82,8 @@ def _one_cycle_phases(total: int, pct_start: float, three_phase: bool) -> list[t
     return [(float(pct_start * total) - 1, *up), (total - 1, "max_lr", "min_lr", "base_momentum", "max_momentum")]
 
 
-def _set_momentum(group: dict[str, Any], value: float) -> None:
+def set_momentum(group: dict[str, Any], value: float) -> None:
+    """Momentum, or the first of Adam's betas, of a group."""
     if "betas" in group:
         group["betas"] = (value, *group["betas"][1:])
     else:

@@ -17,6 +17,7 @@ from flambeau.frontend.functions import creation
 from flambeau.frontend.functions.coerce import tensor_of
 from flambeau.frontend.nn.conversion import clear_grad
 from flambeau.frontend.optim.groups import Group, OptimizerState, Part, decisive
+from flambeau.frontend.optim.hooks import Hooked, between_hooks
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.autograd import enable_grad, no_grad
 from flambeau.frontend.tensor.tensor import Tensor
@@ -60,15 +61,23 @@ class Beside:
         return found
 
 
-def full_like(p: Tensor, value: float = 0.0) -> Tensor:
-    """State of a parameter's type, `value` everywhere; made at once also under trace."""
+def full_like(p: Tensor, value: float = 0.0, shape: tuple[int, ...] | None = None) -> Tensor:
+    """State of a parameter's dtype and shape (or of `shape`), `value` everywhere; made at once also under trace."""
     stored = dt.to_storage(np.asarray(value, p.dtype.compute), p.dtype)
-    return Tensor._from_array(np.full(p._type.static_shape, stored, p.dtype.storage), p.dtype)
+    return Tensor._from_array(np.full(p._type.static_shape if shape is None else shape, stored, p.dtype.storage), p.dtype)
 
 
 def new_step(start: float = 0.0) -> Tensor:
     """A step count: 0-d float32, as in PyTorch; made at once also under trace."""
     return Tensor._from_array(np.array(start, np.float32), dt.f32)
+
+
+Maker = Callable[[], Tensor]
+
+
+def makers(p: Tensor, *names: str, value: float = 0.0) -> dict[str, Maker]:
+    """For `_state_of`: entries of a parameter's type, `value` everywhere at first."""
+    return {name: lambda: full_like(p, value) for name in names}
 
 
 def traced_like(value: Tensor) -> Tensor:
@@ -77,7 +86,7 @@ def traced_like(value: Tensor) -> Tensor:
     return creation.full(value._type.static_shape, number, dtype=value.dtype)
 
 
-class Optimizer(Stated):
+class Optimizer(Hooked, Stated):
     """Base of all optimizers. A subclass gives its defaults to `__init__` and defines `_update(group)`, or `step`.
 
     params: tensors, (name, tensor) pairs, or dicts with "params" and hyperparameters of their own.
@@ -96,7 +105,7 @@ class Optimizer(Stated):
                                    hint="write the update with tensor operations to differentiate through it")
         if active.tracer is not None:
             self._made_in = active.tracer
-        self.defaults = dict(defaults)
+        self.defaults, self._hooks = dict(defaults), {}
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         groups = list(params)
@@ -136,6 +145,12 @@ class Optimizer(Stated):
 
     # -- a step -----------------------------------------------------------------------------------------------------
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = between_hooks(cls.step)          # type: ignore[method-assign]
+
+    @between_hooks
     @no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient, in place. closure: computes the gradients and gives the loss,
@@ -159,9 +174,15 @@ class Optimizer(Stated):
             grad = p.grad
             if grad is None:
                 continue
-            if group["maximize"]:
+            if group.get("maximize"):
                 grad = -grad
             yield p, grad if decay is None else grad + p * decay(p.dtype)[0]
+
+    def _shrinking(self, group: dict[str, Any]) -> Beside | None:
+        """By what decoupled weight decay multiplies parameters; None where there is none."""
+        if decisive(group, "weight_decay") == 0 or not self._decouples(group):
+            return None
+        return Beside(1 - hyper(group, "lr") * hyper(group, "weight_decay"))
 
     def _decouples(self, group: dict[str, Any]) -> bool:
         """True when weight decay is no part of the gradient (AdamW)."""
@@ -190,16 +211,23 @@ class Optimizer(Stated):
     def state_dict(self) -> dict[str, Any]:
         """{"state": {parameter number: its state}, "param_groups": [hyperparameters and parameter numbers]}; shares
         memory."""
+        for hook in self._hooks_of("state_dict_pre"):
+            hook(self)
         number_of = {id(p): n for n, p in enumerate(p for group in self.param_groups for p in group["params"])}
         groups = [{**{k: v for k, v in group.items() if k != "params"},
                    "params": [number_of[id(p)] for p in group["params"]]} for group in self.param_groups]
-        return {"state": {number_of[id(p)]: dict(state) for p, state in self.state.items() if id(p) in number_of},
-                "param_groups": groups}
+        found = {"state": {number_of[id(p)]: dict(state) for p, state in self.state.items() if id(p) in number_of},
+                 "param_groups": groups}
+        for hook in self._hooks_of("state_dict_post"):
+            found = hook(self, found) or found
+        return found
 
     @no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over state and hyperparameters. Tensors are copied in place where there are some of the same type, so
         that compiled functions go on with them. Raises ValueError when groups or their sizes differ."""
+        for hook in self._hooks_of("load_pre"):
+            state_dict = hook(self, dict(state_dict)) or state_dict
         saved_groups = state_dict["param_groups"]
         if len(saved_groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
@@ -215,6 +243,8 @@ class Optimizer(Stated):
             group.update({k: v for k, v in saved.items() if k != "params"})
         for p in [p for p in self.state if id(p) not in kept]:
             del self.state[p]
+        for hook in self._hooks_of("load_post"):
+            hook(self)
 
     def _load_state(self, p: Tensor, saved: Mapping[str, Any]) -> None:
         own = self.state[p]
@@ -222,7 +252,7 @@ class Optimizer(Stated):
             del own[key]
         for key, value in saved.items():
             if not isinstance(value, Tensor):
-                own[key] = value
+                own[key] = list(value) if isinstance(value, list) else value
                 continue
             dtype = value.dtype if key == "step" or not p.is_floating_point() else p.dtype
             old = own.get(key)

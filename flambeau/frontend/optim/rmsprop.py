@@ -1,11 +1,11 @@
 """RMSprop. Hinton, "Neural networks for machine learning", lecture 6e; centered: Graves, arXiv:1308.0850."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from flambeau.frontend.optim.arguments import require_nonnegative
 from flambeau.frontend.optim.groups import decisive
-from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.optimizer import Beside, Maker, Optimizer, hyper, makers, new_step
 from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -16,10 +16,8 @@ class RMSprop(Optimizer):
     def __init__(self, params: Any, lr: float | Tensor = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
                  weight_decay: float = 0, momentum: float = 0, centered: bool = False, capturable: bool = False,
                  foreach: bool | None = None, maximize: bool = False, differentiable: bool = False):
-        for name, value in (("learning rate", lr), ("epsilon value", eps), ("momentum value", momentum),
-                            ("weight_decay value", weight_decay), ("alpha value", alpha)):
-            if not isinstance(value, Tensor) and not value >= 0.0:
-                raise ValueError(f"Invalid {name}: {value}")
+        require_nonnegative(("learning rate", lr), ("epsilon value", eps), ("momentum value", momentum),
+                            ("weight_decay value", weight_decay), ("alpha value", alpha))
         super().__init__(params, {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "centered": centered,
                                   "weight_decay": weight_decay, "capturable": capturable, "foreach": foreach,
                                   "maximize": maximize, "differentiable": differentiable})
@@ -44,8 +42,6 @@ class RMSprop(Optimizer):
                 assign_(p, p - buffer * lr)
 
 
-def _state_made(p: Tensor, momentum: bool, centered: bool) -> dict[str, Callable[[], Tensor]]:
+def _state_made(p: Tensor, momentum: bool, centered: bool) -> dict[str, Maker]:
     names = ["square_avg", *(["momentum_buffer"] if momentum else []), *(["grad_avg"] if centered else [])]
-    made: dict[str, Callable[[], Tensor]] = {"step": new_step}
-    made.update({name: lambda: full_like(p) for name in names})
-    return made
+    return {"step": new_step} | makers(p, *names)

@@ -25,26 +25,38 @@ class LRScheduler:
             elif "initial_lr" not in group:
                 raise KeyError(f"param 'initial_lr' is not specified in param_groups[{n}] when resuming a scheduler")
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        self._is_initial = False
+        self._start()
+
+    def _start(self) -> None:
+        """Set the rates of the first epoch."""
         self._step_count = 0
         self._is_initial = True
         self.step()
         self._is_initial = False
 
     def get_lr(self) -> list[float]:
-        """The rate of each group at `last_epoch`."""
+        """The rate of each group at `last_epoch`, from those of the epoch before."""
         raise NotImplementedError(f"{type(self).__name__}: define get_lr()")
 
     def get_last_lr(self) -> list[float]:
         """The rates that the last step set."""
         return self._last_lr
 
-    def step(self) -> None:
-        """Go on to the next epoch (or batch), after the optimizer's step."""
+    def _closed_form(self) -> list[float]:
+        """The rates at `last_epoch`, whatever they were before; by `get_lr()` where a subclass has no such formula."""
+        return self.get_lr()
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on to the next epoch (or batch), after the optimizer's step; or to `epoch`."""
         self._step_count += 1
-        self.last_epoch += 1
-        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._set(self.get_lr() if epoch is None else self._closed_form())
+
+    def _set(self, rates: list[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self._last_lr = self._rates()
 
     def _rates(self) -> list[float]:
         return [group["lr"] for group in self.optimizer.param_groups]

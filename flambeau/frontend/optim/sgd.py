@@ -4,8 +4,9 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.frontend.functions.elementwise import where
+from flambeau.frontend.optim.arguments import require_nonnegative
 from flambeau.frontend.optim.groups import decisive
-from flambeau.frontend.optim.optimizer import Beside, Optimizer, full_like, hyper, new_step
+from flambeau.frontend.optim.optimizer import Beside, Optimizer, hyper, makers, new_step
 from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -18,9 +19,7 @@ class SGD(Optimizer):
     def __init__(self, params: Any, lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0,
                  weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False,
                  foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None):
-        for name, value in (("learning rate", lr), ("momentum value", momentum), ("weight_decay value", weight_decay)):
-            if not isinstance(value, Tensor) and value < 0.0:
-                raise ValueError(f"Invalid {name}: {value}")
+        require_nonnegative(("learning rate", lr), ("momentum value", momentum), ("weight_decay value", weight_decay))
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
@@ -39,7 +38,7 @@ class SGD(Optimizer):
     def _moved_buffer(self, p: Tensor, grad: Tensor, group: dict[str, Any], momentum: Any) -> Tensor:
         """The momentum buffer of p after taking in grad. It starts as zeros, from which the first step gives grad
         itself unless it is dampened: then a step count tells the first step from later ones."""
-        made = {"momentum_buffer": lambda: full_like(p)}
+        made = makers(p, "momentum_buffer")
         if decisive(group, "dampening") == 0:
             buffer = self._state_of(p, made)["momentum_buffer"]
             return assign_(buffer, buffer * momentum + grad)
