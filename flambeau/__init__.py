@@ -13,6 +13,7 @@ from flambeau import kinds as _kinds
 from flambeau.frontend import control as _control
 from flambeau.frontend import methods as _methods
 from flambeau.frontend.functions.activations import celu, prelu, relu, selu, threshold
+from flambeau.frontend.functions.adaptive_pooling import adaptive_avg_pool1d, adaptive_max_pool1d
 from flambeau.frontend.functions.calls import called
 from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
@@ -20,13 +21,28 @@ from flambeau.frontend.functions.creation import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403
 from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
+from flambeau.frontend.functions.grids import affine_grid_generator, grid_sampler
 from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
+from flambeau.frontend.functions.pooling import (
+    avg_pool1d,
+    max_pool1d,
+    max_pool1d_with_indices,
+    max_pool2d,
+    max_pool3d,
+)
 from flambeau.frontend.functions.products import *  # noqa: F403
 from flambeau.frontend.functions.reductions import *  # noqa: F403
+from flambeau.frontend.functions.shuffles import (
+    channel_shuffle,
+    native_channel_shuffle,
+    pixel_shuffle,
+    pixel_unshuffle,
+)
 from flambeau.frontend.functions.sorting import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403
+from flambeau.frontend.functions.windows import as_strided
 from flambeau.frontend.methods import detach as _detach
 from flambeau.frontend.random import *  # noqa: F403
 from flambeau.frontend.tape.autograd import (

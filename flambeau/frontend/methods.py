@@ -23,6 +23,7 @@ from flambeau.frontend.functions import (
     reductions,
     sorting,
     views,
+    windows,
 )
 from flambeau.frontend.functions.coerce import cast, one_tensor
 from flambeau.frontend.functions.creation import check_device
@@ -60,11 +61,13 @@ NAMES: Final = {
     linear_algebra: ("cholesky", "cholesky_solve", "inverse"),
     sorting: ("argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "nanquantile", "quantile", "sort", "topk",
               "unique"),
+    windows: ("as_strided",),
     creation: ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"),
 }
 FUNCTIONS: Final = {name: function for module in MARKED for name, function in methods_of(vars(module)).items()} | {
     name: getattr(module, name) for module, names in NAMES.items() for name in names}
-RENAMED: Final = {"__getitem__": indexing.getitem, "__setitem__": indexing.setitem}
+RENAMED: Final = {"__getitem__": indexing.getitem, "__setitem__": indexing.setitem,
+                  "unfold": windows.windows_along}
 
 # -- operators --------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from flambeau.frontend.functions import (
     activations,
     adaptive_pooling,
     convolution,
+    grids,
     layers,
     losses,
     normalization,
@@ -12,10 +13,12 @@ from flambeau.frontend.functions import (
     resampling,
     shuffles,
     unpooling,
+    windows,
 )
 from flambeau.frontend.functions.activations import *  # noqa: F403
 from flambeau.frontend.functions.adaptive_pooling import *  # noqa: F403
 from flambeau.frontend.functions.convolution import *  # noqa: F403
+from flambeau.frontend.functions.grids import *  # noqa: F403
 from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.layers import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403
@@ -25,9 +28,10 @@ from flambeau.frontend.functions.products import linear
 from flambeau.frontend.functions.resampling import *  # noqa: F403
 from flambeau.frontend.functions.shuffles import *  # noqa: F403
 from flambeau.frontend.functions.unpooling import *  # noqa: F403
+from flambeau.frontend.functions.windows import *  # noqa: F403
 
-_FILES = (activations, adaptive_pooling, convolution, layers, losses, normalization, pooling, resampling, shuffles,
-          unpooling)
+_FILES = (activations, adaptive_pooling, convolution, grids, layers, losses, normalization, pooling, resampling, shuffles,
+          unpooling, windows)
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["linear", "one_hot"]
     for _file in _FILES:
