@@ -5,9 +5,12 @@ from flambeau.frontend.functions import (
     activations,
     adaptive_pooling,
     convolution,
+    embeddings,
     grids,
     layers,
     losses,
+    margin_losses,
+    noise,
     normalization,
     pooling,
     resampling,
@@ -18,10 +21,14 @@ from flambeau.frontend.functions import (
 from flambeau.frontend.functions.activations import *  # noqa: F403
 from flambeau.frontend.functions.adaptive_pooling import *  # noqa: F403
 from flambeau.frontend.functions.convolution import *  # noqa: F403
+from flambeau.frontend.functions.distances import cosine_similarity, pairwise_distance, pdist
+from flambeau.frontend.functions.embeddings import *  # noqa: F403
 from flambeau.frontend.functions.grids import *  # noqa: F403
 from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.layers import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403
+from flambeau.frontend.functions.margin_losses import *  # noqa: F403
+from flambeau.frontend.functions.noise import *  # noqa: F403
 from flambeau.frontend.functions.normalization import *  # noqa: F403
 from flambeau.frontend.functions.pooling import *  # noqa: F403
 from flambeau.frontend.functions.products import linear
@@ -30,9 +37,9 @@ from flambeau.frontend.functions.shuffles import *  # noqa: F403
 from flambeau.frontend.functions.unpooling import *  # noqa: F403
 from flambeau.frontend.functions.windows import *  # noqa: F403
 
-_FILES = (activations, adaptive_pooling, convolution, grids, layers, losses, normalization, pooling, resampling, shuffles,
-          unpooling, windows)
+_FILES = (activations, adaptive_pooling, convolution, embeddings, grids, layers, losses, margin_losses, noise,
+          normalization, pooling, resampling, shuffles, unpooling, windows)
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
-    __all__ = ["linear", "one_hot"]
+    __all__ = ["cosine_similarity", "linear", "one_hot", "pairwise_distance", "pdist"]
     for _file in _FILES:
         __all__ += _file.__all__

@@ -20,7 +20,7 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.creation import full_like
 from flambeau.frontend.functions.marks import in_place, method
 from flambeau.frontend.functions.pointwise import sigmoid, tanh
-from flambeau.frontend.functions.reductions import log_softmax, softmax
+from flambeau.frontend.functions.reductions import softened
 from flambeau.frontend.functions.views import chunk
 from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tape.dispatch import dispatch
@@ -28,6 +28,7 @@ from flambeau.frontend.tape.writes import before, update_
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dtypes import DType
 
 
 def applied(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
@@ -269,9 +270,28 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return dispatch(ops.mul, a, dispatch(ops.sigmoid, b))
 
 
-def softmin(input: Tensor, dim: int) -> Tensor:
+# -- along a dim ------------------------------------------------------------------------------------------------------
+
+
+def _implicit(input: Tensor, dim: int | None) -> int:
+    """PyTorch's old choice where no dim is given."""
+    return (0 if input.ndim in (0, 1, 3) else 1) if dim is None else dim
+
+
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim` (None: dim 0 for 0, 1 and 3 dims, else dim 1). dtype: what to convert to
+    first."""
+    return softened(ops.Softmax, "softmax", input, _implicit(input, dim), dtype)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+    """log(softmax(x)) along `dim`, exact where softmax itself is 0; otherwise as softmax."""
+    return softened(ops.LogSoftmax, "log_softmax", input, _implicit(input, dim), dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
     """softmax(-x)."""
-    return softmax(dispatch(ops.neg, input), dim)
+    return softened(ops.Softmax, "softmin", dispatch(ops.neg, input), _implicit(input, dim), dtype)
 
 
 __all__ = ["celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",

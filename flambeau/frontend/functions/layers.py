@@ -1,28 +1,24 @@
-"""What layers do besides products and norms: dropout, embedding, attention, padding."""
+"""What layers do besides products and norms: attention and padding."""
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.errors import ShapeError, UnsupportedError
-from flambeau.frontend.functions.activations import applied, floats
+from flambeau.errors import ShapeError
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
     expanded,
     one_tensor,
-    permuted,
     spread,
     tensor_of,
     user_line,
 )
 from flambeau.frontend.functions.creation import positions
-from flambeau.frontend.functions.distributions import keep_mask, uniform
-from flambeau.frontend.functions.elementwise import add, choose, div, mul
-from flambeau.frontend.functions.indexing import one_hot
+from flambeau.frontend.functions.elementwise import add, choose, mul
+from flambeau.frontend.functions.noise import dropout
 from flambeau.frontend.functions.products import matmul
-from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.functions.views import (
     clone,
     flip,
@@ -31,90 +27,10 @@ from flambeau.frontend.functions.views import (
     repeat_interleave,
     sliced,
 )
-from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-
-# -- dropout ----------------------------------------------------------------------------------------------------------
-
-
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
-            generator: Generator | None = None) -> Tensor:
-    """0 with probability p, else x / (1 - p); the input itself when not training or p is 0.
-
-    Raises ValueError for p outside [0, 1]."""
-    return _dropped(one_tensor("dropout", input), input._type.static_shape, p, training, inplace, generator)
-
-
-def _dropped(x: Tensor, drawn: tuple[int, ...], p: float, training: bool, inplace: bool,
-             generator: Generator | None = None) -> Tensor:
-    """One draw for each element of shape `drawn`, which broadcasts to x's."""
-    p = float(p)
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout: probability has to be between 0 and 1, but got {p}")
-    if not training or p == 0.0:
-        return x
-    floats("dropout", x)
-    keep = expanded(keep_mask(drawn, p, generator), x._type.static_shape)
-    scale, zero = tensor_of(1 / (1 - p) if p < 1 else 0.0, x._type.dtype), tensor_of(0, x._type.dtype)
-    return applied(lambda x: dispatch(ops.where, keep, dispatch(ops.mul, x, scale), zero), x, inplace)
-
-
-def _channels(name: str, input: Tensor, p: float, training: bool, inplace: bool, spatial: int) -> Tensor:
-    """Whole channels dropped together: the last `spatial` dims share a draw."""
-    x = one_tensor(name, input)
-    if x.ndim not in (spatial + 1, spatial + 2):
-        raise ShapeError(f"{name}: takes {spatial + 1} or {spatial + 2} dims, got {x._type}", where=user_line())
-    return _dropped(x, (*x._type.static_shape[:-spatial], *(1,) * spatial), p, training, inplace)
-
-
-def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """dropout of whole channels of [N, C, L]."""
-    return _channels("dropout1d", input, p, training, inplace, 1)
-
-
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """dropout of whole channels of [N, C, H, W]."""
-    return _channels("dropout2d", input, p, training, inplace, 2)
-
-
-def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-    """dropout to selu's negative limit, scaled and shifted so that mean and variance stay."""
-    x = floats("alpha_dropout", input)
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"alpha_dropout: probability has to be between 0 and 1, but got {p}")
-    if not training or p == 0.0:
-        return x
-    limit = -1.7580993408473766             # -scale * alpha of selu
-    a = 1 / math.sqrt((1 - p) * (1 + p * limit**2)) if p < 1 else 0.0
-    keep = keep_mask(x._type.static_shape, p)
-    return applied(lambda x: add(mul(choose(keep, x, tensor_of(limit, x.dtype)), a), -a * limit * p), x, inplace)
-
-
-# -- embedding --------------------------------------------------------------------------------------------------------
-
-
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
-              norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
-    """weight's rows at integer indices: input.shape + [dim]. Rows at padding_idx get no gradient.
-
-    Raises IndexError out of range, UnsupportedError for max_norm and scale_grad_by_freq."""
-    if max_norm is not None or scale_grad_by_freq:
-        raise UnsupportedError("embedding: max_norm and scale_grad_by_freq are not supported")
-    if not one_tensor("embedding", input)._type.dtype.is_integer:
-        raise RuntimeError(f"embedding: indices must be integers, got {input._type}")
-    if one_tensor("embedding", weight).ndim != 2:
-        raise ShapeError(f"embedding: weight must be [num, dim], got {weight._type}", where=user_line())
-    rows = dispatch(ops.Take(0), weight, input)
-    if padding_idx is None or not weight._requires_grad:
-        return rows
-    number = padding_idx % weight._type.static_shape[0]
-    is_padding = dispatch(ops.eq, input, tensor_of(number, input.dtype))
-    wide = spread(is_padding, rows._type.static_shape, range(input.ndim))
-    return dispatch(ops.where, wide, dispatch(ops.stop_gradient, rows), rows)
-
 
 # -- attention --------------------------------------------------------------------------------------------------------
 
@@ -233,21 +149,5 @@ def _sized(x: Tensor, dim: int, count: int) -> tuple[int, ...]:
     return tuple([count if d == dim else size for d, size in enumerate(x._type.static_shape)])
 
 
-def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
-    """softmax((logits + Gumbel noise) / tau); hard: one-hot forward, the gradient of the soft one."""
-    u = uniform(logits._type.static_shape, dt.f64)
-    waits = dispatch(ops.neg, dispatch(ops.log1p, dispatch(ops.neg, u)))
-    noise = dispatch(ops.neg, dispatch(ops.log, dispatch(ops.maximum, waits, tensor_of(1e-300, dt.f64))))
-    soft = softmax(div(add(logits, cast(noise, logits.dtype)), tau), dim)
-    if not hard:
-        return soft
-    rank = soft.ndim
-    best = one_hot(dispatch(ops.ArgMax(dim % rank), soft), soft._type.static_shape[dim])
-    order = [*range(dim % rank), rank - 1, *range(dim % rank, rank - 1)]
-    chosen = cast(permuted(best, order), soft.dtype)
-    return add(chosen, add(soft, dispatch(ops.neg, dispatch(ops.stop_gradient, soft))))
-
-
-__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "embedding", "gumbel_softmax", "pad",
-           "scaled_dot_product_attention"]
+__all__ = ["pad", "scaled_dot_product_attention"]
 public(globals(), __all__)

@@ -1,25 +1,27 @@
-"""Losses: one number, or one per sample."""
+"""Losses of classes, numbers and probabilities: one number, or one per sample."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flambeau.errors import IndexOutOfRangeError, ShapeError
 from flambeau.frontend.active import active
-from flambeau.frontend.functions.activations import logsigmoid, softplus_one
+from flambeau.frontend.functions.activations import softplus_one
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
     check_operands,
-    expanded,
     floating,
     one_tensor,
+    reshaped,
     spread,
     tensor_of,
     user_line,
 )
-from flambeau.frontend.functions.elementwise import add, choose, clamp, div, mul, sub
-from flambeau.frontend.functions.pointwise import exp, hypot, log, neg, xlogy
-from flambeau.frontend.functions.reductions import mean, norm
+from flambeau.frontend.functions.elementwise import add, clamp, div, mul, sub
+from flambeau.frontend.functions.pointwise import exp, log, neg, xlogy
+from flambeau.frontend.functions.products import linear
+from flambeau.frontend.functions.reductions import mean
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -27,9 +29,18 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 
 
-def reduced(losses: Tensor, reduction: str) -> Tensor:
+def reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
+    """The reduction that PyTorch's old arguments stand for, where one of them is given."""
+    if size_average is None and reduce is None:
+        return reduction
+    if reduce is not None and not reduce:
+        return "none"
+    return "mean" if size_average is None or size_average else "sum"
+
+
+def reduced(losses: Tensor, reduction: str, size_average: bool | None = None, reduce: bool | None = None) -> Tensor:
     """The mean, the sum, or the losses themselves. Raises ValueError for another reduction."""
-    match reduction:
+    match reduction_of(reduction, size_average, reduce):
         case "mean":
             return mean(losses)
         case "sum":
@@ -42,8 +53,8 @@ def reduced(losses: Tensor, reduction: str) -> Tensor:
 # -- classes ----------------------------------------------------------------------------------------------------------
 
 
-def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None,
-                  ignore_index: int = -100, reduce: Any = None, reduction: str = "mean",
+def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
+                  ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
                   label_smoothing: float = 0.0) -> Tensor:
     """-log softmax(input)[target], the classes along dim 1 (dim 0 of a single sample).
 
@@ -55,7 +66,7 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, s
         raise ShapeError(f"cross_entropy: input needs a dim of classes, got {x._type}", where=user_line())
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
-    dim = 0 if x.ndim == 1 else 1
+    dim, reduction = 0 if x.ndim == 1 else 1, reduction_of(reduction, size_average, reduce)
     if target.is_floating_point():
         return _soft_targets(dispatch(ops.LogSoftmax(dim), x), target, weight, reduction, label_smoothing, dim)
     _check_targets(target, x, ignore_index, dim)
@@ -63,8 +74,8 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, s
     return _hard_targets(logs, target, weight, ignore_index, reduction, label_smoothing, dim)
 
 
-def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None,
-             ignore_index: int = -100, reduce: Any = None, reduction: str = "mean") -> Tensor:
+def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
+             ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean") -> Tensor:
     """-input[target], for log-probabilities along dim 1. As cross_entropy otherwise."""
     x = one_tensor("nll_loss", input)
     if not x.dtype.is_floating_point:
@@ -73,7 +84,22 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_a
         raise ShapeError(f"nll_loss: input needs a dim of classes, got {x._type}", where=user_line())
     dim = 0 if x.ndim == 1 else 1
     _check_targets(target, x, ignore_index, dim)
-    return _hard_targets(x, target, weight, ignore_index, reduction, 0.0, dim)
+    return _hard_targets(x, target, weight, ignore_index, reduction_of(reduction, size_average, reduce), 0.0, dim)
+
+
+def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = None,
+                         weight: Tensor | None = None, reduction: str = "mean", ignore_index: int | None = None,
+                         label_smoothing: float = 0.0, options: Any = None) -> Tensor:
+    """cross_entropy(linear(input, linear_weight, linear_bias), target): a compiled function fuses the two.
+
+    input: [N, in] or [in]; linear_weight: [C, in], or [C, d1, ..., in] for logits [N, C, d1, ...]. options, which
+    choose how PyTorch cuts the work into pieces, change no result."""
+    *sizes, features = linear_weight._type.static_shape
+    rows = reshaped(linear_weight, (math.prod(sizes), features))
+    bias = None if linear_bias is None else reshaped(linear_bias, (math.prod(sizes),))
+    logits = reshaped(linear(input, rows, bias), (*input._type.static_shape[:-1], *sizes))
+    return cross_entropy(logits, target, weight, ignore_index=-100 if ignore_index is None else ignore_index,
+                         reduction=reduction, label_smoothing=label_smoothing)
 
 
 def _soft_targets(logs: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float,
@@ -163,20 +189,32 @@ def _pair(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def mse_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean",
-             weight: Tensor | None = None) -> Tensor:
-    """(input - target)**2."""
+def _weighted_mean(losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    """The losses, times weights of their shape if there are any: "mean" divides by the sum of the weights.
+
+    Raises ValueError for weights of another shape."""
+    if weight is None:
+        return reduced(losses, reduction)
+    if weight._type.shape != losses._type.shape:
+        raise ValueError(f"a weight of {weight._type} goes with losses of its shape only, found {losses._type}")
+    weighted = mul(losses, weight)
+    return div(sum_(weighted), sum_(weight)) if reduction == "mean" else reduced(weighted, reduction)
+
+
+def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+             reduction: str = "mean", weight: Tensor | None = None) -> Tensor:
+    """(input - target)**2. weight: one for each loss; "mean" divides by their sum."""
     x, y = _pair("mse_loss", input, target)
     gap = dispatch(ops.sub, x, y)
-    squares = dispatch(ops.mul, gap, gap)
-    return reduced(squares if weight is None else mul(squares, weight), reduction)
+    return _weighted_mean(dispatch(ops.mul, gap, gap), weight, reduction_of(reduction, size_average, reduce))
 
 
-def l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
-            reduction: str = "mean") -> Tensor:
-    """|input - target|."""
+def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+            reduction: str = "mean", weight: Tensor | None = None) -> Tensor:
+    """|input - target|. weight: one for each loss; "mean" divides by their sum."""
     x, y = _pair("l1_loss", input, target)
-    return reduced(dispatch(ops.abs, dispatch(ops.sub, x, y)), reduction)
+    return _weighted_mean(dispatch(ops.abs, dispatch(ops.sub, x, y)), weight,
+                          reduction_of(reduction, size_average, reduce))
 
 
 def _square_unless(far: Tensor, gap: Tensor) -> Tensor:
@@ -185,29 +223,33 @@ def _square_unless(far: Tensor, gap: Tensor) -> Tensor:
     return dispatch(ops.mul, near, near)
 
 
-def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
+def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
                    reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """gap**2 / (2 beta) where |gap| < beta, else |gap| - beta / 2."""
     if beta < 0:
         raise RuntimeError(f"smooth_l1_loss: beta must not be negative, got {beta}")
     if beta == 0:
-        return l1_loss(input, target, reduction=reduction)
+        return l1_loss(input, target, size_average, reduce, reduction)
     x, y = _pair("smooth_l1_loss", input, target)
     gap = dispatch(ops.sub, x, y)
     size = dispatch(ops.abs, gap)
     far = dispatch(ops.ge, size, tensor_of(beta, gap.dtype))
     losses = dispatch(ops.where, far, sub(size, 0.5 * beta), mul(_square_unless(far, gap), 0.5 / beta))
-    return reduced(losses, reduction)
+    return reduced(losses, reduction, size_average, reduce)
 
 
-def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """gap**2 / 2 where |gap| <= delta, else delta * (|gap| - delta / 2)."""
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
+               weight: Tensor | None = None) -> Tensor:
+    """gap**2 / 2 where |gap| <= delta, else delta * (|gap| - delta / 2). weight: one for each loss; "mean" divides by
+    their sum."""
+    if delta <= 0:
+        raise RuntimeError(f"huber_loss: delta must be positive, got {delta}")
     x, y = _pair("huber_loss", input, target)
     gap = dispatch(ops.sub, x, y)
     size = dispatch(ops.abs, gap)
     far = dispatch(ops.gt, size, tensor_of(delta, gap.dtype))
     losses = dispatch(ops.where, far, mul(sub(size, 0.5 * delta), delta), mul(_square_unless(far, gap), 0.5))
-    return reduced(losses, reduction)
+    return _weighted_mean(losses, weight, reduction)
 
 
 # -- probabilities ----------------------------------------------------------------------------------------------------
@@ -222,8 +264,8 @@ def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
         raise ShapeError(f"{name}: target {target._type} must have the shape of input {input._type}", where=user_line())
 
 
-def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: Any = None,
-                         reduce: Any = None, reduction: str = "mean") -> Tensor:
+def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
+                         reduce: bool | None = None, reduction: str = "mean") -> Tensor:
     """-(t log p + (1 - t) log(1 - p)), the logarithms cut at -100. Raises ShapeError if shapes differ, and
     RuntimeError for eager probabilities outside [0, 1]."""
     _same_shape("binary_cross_entropy", input, target)
@@ -232,12 +274,12 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
         if p.size and not (p.min() >= 0 and p.max() <= 1):
             raise RuntimeError("binary_cross_entropy: all elements of input must lie in [0, 1]")
     losses = dispatch(ops.binary_cross_entropy, input, cast(target, input.dtype))
-    return _weighted(losses, weight, reduction)
+    return _weighted(losses, weight, reduction_of(reduction, size_average, reduce))
 
 
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                                     size_average: Any = None, reduce: Any = None, reduction: str = "mean",
-                                     pos_weight: Tensor | None = None) -> Tensor:
+                                     size_average: bool | None = None, reduce: bool | None = None,
+                                     reduction: str = "mean", pos_weight: Tensor | None = None) -> Tensor:
     """binary_cross_entropy of sigmoid(input), without overflow: (1 - t) * x + softplus(-x), the second term weighted
     for positives by pos_weight."""
     _same_shape("binary_cross_entropy_with_logits", input, target)
@@ -245,20 +287,20 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     soft = softplus_one(neg(input))
     if pos_weight is not None:
         soft = mul(soft, add(mul(sub(pos_weight, 1.0), target), 1.0))
-    return _weighted(add(mul(sub(1.0, target), input), soft), weight, reduction)
+    return _weighted(add(mul(sub(1.0, target), input), soft), weight, reduction_of(reduction, size_average, reduce))
 
 
-def kl_div(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean",
-           log_target: bool = False) -> Tensor:
+def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+           reduction: str = "mean", log_target: bool = False) -> Tensor:
     """target * (log target - input), for log-probabilities `input`; "batchmean" divides the sum by dim 0's size."""
     terms = mul(exp(target), sub(target, input)) if log_target else sub(xlogy(target, target), mul(target, input))
     if reduction == "batchmean":
-        return div(sum_(terms), terms._type.static_shape[0] if terms.ndim else 1)
-    return reduced(terms, reduction)
+        return div(sum_(terms), input._type.static_shape[0] if input.ndim else 1)
+    return reduced(terms, reduction, size_average, reduce)
 
 
 def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False,
-                     size_average: Any = None, eps: float = 1e-08, reduce: Any = None,
+                     size_average: bool | None = None, eps: float = 1e-08, reduce: bool | None = None,
                      reduction: str = "mean") -> Tensor:
     """exp(input) - target * input (input - target * log(input + eps) unless log_input)."""
     losses = sub(exp(input), mul(target, input)) if log_input else sub(input, mul(target, log(add(input, eps))))
@@ -267,80 +309,43 @@ def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full
                        mul(log(clamp(mul(target, 6.283185307179586), min=1e-30)), 0.5))
         large = dispatch(ops.gt, target, tensor_of(1, target.dtype))
         losses = add(losses, dispatch(ops.where, large, stirling, tensor_of(0, stirling.dtype)))
-    return reduced(losses, reduction)
+    return reduced(losses, reduction, size_average, reduce)
 
 
-def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor, full: bool = False, eps: float = 1e-06,
+def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor | float, full: bool = False, eps: float = 1e-06,
                       reduction: str = "mean") -> Tensor:
-    """(log var + (input - target)**2 / var) / 2, var being at least eps."""
-    gap = sub(input, target)
-    raised = add(sub(var, dispatch(ops.stop_gradient, var)), eps)       # eps, and the gradient of var all the same
-    floor = dispatch(ops.where, dispatch(ops.lt, var, tensor_of(eps, var.dtype)), raised, var)
+    """(log var + (input - target)**2 / var) / 2, var being at least eps: a number, or in input's shape, whose last dim
+    may be 1 or missing. Raises ValueError for another shape, and for eager variances below 0."""
+    var = _variance(var, one_tensor("gaussian_nll_loss", input))
+    gap, floor = sub(input, target), at_least(var, eps)
     losses = mul(add(log(floor), div(mul(gap, gap), floor)), 0.5)
     return reduced(add(losses, 0.9189385332046727) if full else losses, reduction)
 
 
-# -- pairs and margins ------------------------------------------------------------------------------------------------
+def at_least(x: Tensor, least: float) -> Tensor:
+    """max(x, least) with the gradient of x everywhere."""
+    raised = add(sub(x, dispatch(ops.stop_gradient, x)), least)
+    return dispatch(ops.where, dispatch(ops.lt, x, tensor_of(least, x.dtype)), raised, x)
 
 
-def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, size_average: Any = None,
-                         reduce: Any = None, reduction: str = "mean") -> Tensor:
-    """x where the target is 1, max(0, margin - x) where it is -1, and their sum where it is neither."""
-    zero = tensor_of(0, input.dtype)
-    is_positive, is_negative = (dispatch(ops.eq, target, tensor_of(sign, target.dtype)) for sign in (1, -1))
-    below_margin = choose(is_positive, zero, clamp(sub(margin, input), min=0.0))
-    return reduced(add(below_margin, choose(is_negative, zero, input)), reduction)
-
-
-def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: Any = None,
-                        reduce: Any = None, reduction: str = "mean") -> Tensor:
-    """max(0, margin - target * (input1 - input2))."""
-    return reduced(clamp(add(neg(mul(target, sub(input1, input2))), margin), min=0.0), reduction)
-
-
-def soft_margin_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
-                     reduction: str = "mean") -> Tensor:
-    """log(1 + exp(-target * input))."""
-    return reduced(neg(logsigmoid(mul(target, input))), reduction)
-
-
-def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2,
-                        eps: float = 1e-06, swap: bool = False, size_average: Any = None, reduce: Any = None,
-                        reduction: str = "mean") -> Tensor:
-    """max(0, |anchor - positive| - |anchor - negative| + margin)."""
-    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
-    if swap:
-        far = dispatch(ops.minimum, far, pairwise_distance(positive, negative, p, eps))
-    return reduced(clamp(add(sub(near, far), margin), min=0.0), reduction)
-
-
-def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: Any = None,
-                          reduce: Any = None, reduction: str = "mean") -> Tensor:
-    """1 - cos where the target is 1, max(0, cos - margin) where it is -1. In cos, 1e-12 is added to squared norms."""
-    x, y = floating("cosine_embedding_loss", input1, input2)
-    x, y = (div(v, hypot(norm(v, 2, -1, keepdim=True), tensor_of(1e-6, v.dtype))) for v in (x, y))
-    cosine = sum_(mul(x, y), -1)
-    positive = dispatch(ops.gt, target, tensor_of(0, target.dtype))
-    return reduced(dispatch(ops.where, expanded(positive, cosine._type.static_shape), sub(1.0, cosine),
-                            clamp(sub(cosine, margin), min=0.0)), reduction)
-
-
-def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
-    """The p-norm of x1 - x2 + eps along the last dim."""
-    return norm(add(sub(x1, x2), eps), p, -1, keepdim)
-
-
-def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """x1 . x2 / (|x1| |x2|) along dim, each norm being at least eps."""
-    x, y = floating("cosine_similarity", x1, x2)
-    x, y = (div(v, clamp(norm(v, 2, dim, keepdim=True), min=eps)) for v in (x, y))       # |x| |y| itself may overflow
-    return sum_(mul(x, y), dim)
+def _variance(var: Tensor | float, input: Tensor) -> Tensor:
+    if not isinstance(var, Tensor):
+        if var < 0:
+            raise ValueError("gaussian_nll_loss: var has negative entries")
+        return tensor_of(var, input.dtype)
+    shape, given = input._type.static_shape, var._type.static_shape
+    if given != shape:
+        if given == shape[:-1]:
+            var = reshaped(var, (*given, 1))
+        elif given != (*shape[:-1], 1):
+            raise ValueError(f"gaussian_nll_loss: var {var._type} does not fit input {input._type}")
+    if active.tracer is None and (var._data() < 0).any():
+        raise ValueError("gaussian_nll_loss: var has negative entries")
+    return var
 
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
-    "cross_entropy", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss",
-    "margin_ranking_loss", "mse_loss", "nll_loss", "pairwise_distance", "poisson_nll_loss", "smooth_l1_loss",
-    "soft_margin_loss", "triplet_margin_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss",
+    "kl_div", "l1_loss", "linear_cross_entropy", "mse_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss",
 ]
 public(globals(), __all__)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flambeau.frontend.functions.calls import public
@@ -26,6 +27,7 @@ from flambeau.frontend.functions.pointwise import abs as abs_
 from flambeau.frontend.functions.pointwise import maximum, minimum
 from flambeau.frontend.functions.views import clone
 from flambeau.frontend.tape.dispatch import constant, dispatch
+from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -322,27 +324,23 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     return kept(cast(found, x._type.dtype), x, dims, keepdim)
 
 
-def softmax(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`. dtype: what to convert to first."""
-    x = one_tensor("softmax", input)
-    x = x if dtype is None else cast(x, dtype)
-    _check_float(x, "softmax")
-    dim = wrap_dim(dim, x.ndim, "softmax")
-    return _along_only(ops.Softmax(dim), x)
+    return softened(ops.Softmax, "softmax", input, dim, dtype)
 
 
-def log_softmax(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     """log(softmax(x)) along `dim`, exact where softmax itself is 0."""
-    x = one_tensor("log_softmax", input)
-    x = x if dtype is None else cast(x, dtype)
-    _check_float(x, "log_softmax")
-    dim = wrap_dim(dim, x.ndim, "log_softmax")
-    return _along_only(ops.LogSoftmax(dim), x)
+    return softened(ops.LogSoftmax, "log_softmax", input, dim, dtype)
 
 
-def _along_only(op: Op, x: Tensor) -> Tensor:
-    """An op along a dim; a 0-d tensor counts as one element along it."""
-    return dispatch(op, x) if x._type.shape else reshaped(dispatch(op, reshaped(x, (1,))), ())
+def softened(op: Callable[[int], Op], name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
+    """A softmax along a dim, in `dtype`; a 0-d tensor counts as one element along it."""
+    x = one_tensor(name, input)
+    x = x if dtype is None else cast(x, as_dtype(dtype, name))
+    _check_float(x, name)
+    along = op(wrap_dim(dim, x.ndim, name))
+    return dispatch(along, x) if x._type.shape else reshaped(dispatch(along, reshaped(x, (1,))), ())
 
 
 # -- running ----------------------------------------------------------------------------------------------------------

@@ -12,11 +12,14 @@ from flambeau.frontend.nn import (
     embedding,
     linear,
     losses,
+    margin_losses,
     normalization,
     parameter,
     pooling,
+    rectifiers,
     recurrent,
     recurrent_cells,
+    softmax,
 )
 from flambeau.frontend.nn.activations import *  # noqa: F403
 from flambeau.frontend.nn.attention import *  # noqa: F403
@@ -27,12 +30,15 @@ from flambeau.frontend.nn.dropout import *  # noqa: F403
 from flambeau.frontend.nn.embedding import *  # noqa: F403
 from flambeau.frontend.nn.linear import *  # noqa: F403
 from flambeau.frontend.nn.losses import *  # noqa: F403
+from flambeau.frontend.nn.margin_losses import *  # noqa: F403
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.normalization import *  # noqa: F403
 from flambeau.frontend.nn.parameter import *  # noqa: F403
 from flambeau.frontend.nn.pooling import *  # noqa: F403
+from flambeau.frontend.nn.rectifiers import *  # noqa: F403
 from flambeau.frontend.nn.recurrent import *  # noqa: F403
 from flambeau.frontend.nn.recurrent_cells import *  # noqa: F403
+from flambeau.frontend.nn.softmax import *  # noqa: F403
 
 _FILES = (
     activations,
@@ -44,11 +50,14 @@ _FILES = (
     embedding,
     linear,
     losses,
+    margin_losses,
     normalization,
     parameter,
     pooling,
     recurrent,
     recurrent_cells,
+    rectifiers,
+    softmax,
 )
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["Module"]

@@ -1,14 +1,13 @@
-"""Activations as modules: each is its function in `nn.functional` with its settings kept."""
+"""Activations that are curves, as modules: each is its function in `nn.functional` with its settings kept."""
 from __future__ import annotations
 
 from flambeau.frontend.functions import activations as F
 from flambeau.frontend.functions.pointwise import sigmoid, tanh
-from flambeau.frontend.functions.reductions import log_softmax, softmax
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor.tensor import Tensor
 
 
-class _MaybeInplace(Module):
+class MaybeInplace(Module):
     """inplace=True overwrites the input."""
 
     def __init__(self, inplace: bool = False):
@@ -22,42 +21,21 @@ class _MaybeInplace(Module):
         return settings + ", inplace=True" if self.inplace else settings
 
 
-class ReLU(_MaybeInplace):
-    """max(x, 0)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input, inplace=self.inplace)
-
-
-class ReLU6(_MaybeInplace):
-    """min(max(x, 0), 6)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.relu6(input, inplace=self.inplace)
-
-
-class SiLU(_MaybeInplace):
+class SiLU(MaybeInplace):
     """x * sigmoid(x)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.silu(input, inplace=self.inplace)
 
 
-class LeakyReLU(_MaybeInplace):
-    """x where x > 0, else negative_slope * x."""
-
-    def __init__(self, negative_slope: float = 1e-2, inplace: bool = False):
-        super().__init__(inplace)
-        self.negative_slope = negative_slope
+class Mish(MaybeInplace):
+    """x * tanh(softplus(x))."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.leaky_relu(input, self.negative_slope, inplace=self.inplace)
-
-    def extra_repr(self) -> str:
-        return self._with_inplace(f"negative_slope={self.negative_slope}")
+        return F.mish(input, inplace=self.inplace)
 
 
-class ELU(_MaybeInplace):
+class ELU(MaybeInplace):
     """x where x > 0, else alpha * (exp(x) - 1)."""
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False):
@@ -71,20 +49,25 @@ class ELU(_MaybeInplace):
         return self._with_inplace(f"alpha={self.alpha}")
 
 
-class Hardtanh(_MaybeInplace):
-    """x clipped to [min_val, max_val]."""
+class CELU(MaybeInplace):
+    """x where x > 0, else alpha * (exp(x / alpha) - 1)."""
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False):
         super().__init__(inplace)
-        if not max_val > min_val:
-            raise ValueError("max_val must be larger than min_val")
-        self.min_val, self.max_val = min_val, max_val
+        self.alpha = alpha
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.hardtanh(input, self.min_val, self.max_val, inplace=self.inplace)
+        return F.celu(input, self.alpha, inplace=self.inplace)
 
     def extra_repr(self) -> str:
-        return self._with_inplace(f"min_val={self.min_val}, max_val={self.max_val}")
+        return self._with_inplace(f"alpha={self.alpha}")
+
+
+class SELU(MaybeInplace):
+    """scale * elu(x, alpha) with the two constants that keep mean 0 and variance 1."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.selu(input, inplace=self.inplace)
 
 
 class GELU(Module):
@@ -101,6 +84,20 @@ class GELU(Module):
         return f"approximate={self.approximate!r}"
 
 
+class GLU(Module):
+    """a * sigmoid(b) for the halves a and b of the input along dim."""
+
+    def __init__(self, dim: int = -1):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.glu(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
@@ -108,11 +105,32 @@ class Sigmoid(Module):
         return sigmoid(input)
 
 
+class LogSigmoid(Module):
+    """log(sigmoid(x))."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.logsigmoid(input)
+
+
 class Tanh(Module):
     """tanh(x)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return tanh(input)
+
+
+class Tanhshrink(Module):
+    """x - tanh(x)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.tanhshrink(input)
+
+
+class Softsign(Module):
+    """x / (1 + |x|)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softsign(input)
 
 
 class Softplus(Module):
@@ -129,42 +147,7 @@ class Softplus(Module):
         return f"beta={self.beta}, threshold={self.threshold}"
 
 
-def _chosen(dim: int | None, input: Tensor) -> int:
-    """The dim of a softmax; for None, PyTorch's implicit choice."""
-    if dim is not None:
-        return dim
-    return 0 if input.ndim in (0, 1, 3) else 1
-
-
-class Softmax(Module):
-    """exp(x) / sum(exp(x)) along dim (None: dim 0 for 0, 1 and 3 dims, else dim 1)."""
-
-    def __init__(self, dim: int | None = None):
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return softmax(input, _chosen(self.dim, input))
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
-
-class LogSoftmax(Module):
-    """log(softmax(x)) along dim (None: as for Softmax)."""
-
-    def __init__(self, dim: int | None = None):
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return log_softmax(input, _chosen(self.dim, input))
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
-
 __all__ = [
-    "ELU", "GELU", "Hardtanh", "LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus",
-    "Tanh",
+    "CELU", "ELU", "GELU", "GLU", "SELU", "LogSigmoid", "Mish", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh",
+    "Tanhshrink",
 ]

@@ -6,7 +6,8 @@ from typing import Any
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.functions.elementwise import where
-from flambeau.frontend.functions.layers import dropout, safe_softmax
+from flambeau.frontend.functions.layers import safe_softmax
+from flambeau.frontend.functions.noise import dropout
 from flambeau.frontend.functions.products import linear
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.nn.init import xavier_uniform_, zeros_
