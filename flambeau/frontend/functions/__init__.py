@@ -20,6 +20,6 @@ from flambeau.frontend.functions.normalization import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
 from flambeau.frontend.functions.products import *  # noqa: F403
 from flambeau.frontend.functions.products import linear
-from flambeau.frontend.functions.reductions import *  # noqa: F403
+from flambeau.frontend.functions.reductions import *  # type: ignore[assignment]  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403

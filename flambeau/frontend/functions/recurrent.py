@@ -15,7 +15,7 @@ from flambeau.frontend.functions.activations import relu
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor, reshaped, user_line
 from flambeau.frontend.functions.elementwise import add, mul, sub
-from flambeau.frontend.functions.layers import dropout as dropped
+from flambeau.frontend.functions.noise import dropout as dropped
 from flambeau.frontend.functions.pointwise import sigmoid, tanh
 from flambeau.frontend.functions.products import linear
 from flambeau.frontend.functions.views import cat, sliced, stack, transpose

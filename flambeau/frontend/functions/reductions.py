@@ -336,8 +336,8 @@ def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
 
 def softened(op: Callable[[int], Op], name: str, input: Tensor, dim: int, dtype: DType | None) -> Tensor:
     """A softmax along a dim, in `dtype`; a 0-d tensor counts as one element along it."""
-    x = one_tensor(name, input)
-    x = x if dtype is None else cast(x, as_dtype(dtype, name))
+    x, dtype = one_tensor(name, input), as_dtype(dtype, name)
+    x = x if dtype is None else cast(x, dtype)
     _check_float(x, name)
     along = op(wrap_dim(dim, x.ndim, name))
     return dispatch(along, x) if x._type.shape else reshaped(dispatch(along, reshaped(x, (1,))), ())
