@@ -14,9 +14,11 @@ from flambeau.frontend import control as _control
 from flambeau.frontend import methods as _methods
 from flambeau.frontend.functions.activations import celu, prelu, relu, selu, threshold
 from flambeau.frontend.functions.adaptive_pooling import adaptive_avg_pool1d, adaptive_max_pool1d
+from flambeau.frontend.functions.arithmetic import *  # noqa: F403
 from flambeau.frontend.functions.calls import called
 from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
+from flambeau.frontend.functions.compound_products import *  # noqa: F403
 from flambeau.frontend.functions.creation import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403
 from flambeau.frontend.functions.dtypes import *  # noqa: F403
@@ -34,6 +36,9 @@ from flambeau.frontend.functions.pooling import (
 )
 from flambeau.frontend.functions.products import *  # noqa: F403
 from flambeau.frontend.functions.reductions import *  # noqa: F403
+from flambeau.frontend.functions.running import *  # noqa: F403
+from flambeau.frontend.functions.scattering import *  # noqa: F403
+from flambeau.frontend.functions.searching import *  # noqa: F403
 from flambeau.frontend.functions.shuffles import (
     channel_shuffle,
     native_channel_shuffle,
@@ -41,7 +46,10 @@ from flambeau.frontend.functions.shuffles import (
     pixel_unshuffle,
 )
 from flambeau.frontend.functions.sorting import *  # noqa: F403
+from flambeau.frontend.functions.stacking import *  # noqa: F403
+from flambeau.frontend.functions.statistics import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403
+from flambeau.frontend.functions.window_functions import *  # noqa: F403
 from flambeau.frontend.functions.windows import as_strided
 from flambeau.frontend.methods import detach as _detach
 from flambeau.frontend.random import *  # noqa: F403
@@ -70,7 +78,7 @@ from flambeau.ir.dtypes import u64 as uint64
 from flambeau.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from flambeau import ir, linalg, nn, optim, special
+    from flambeau import ir, linalg, nn, optim, signal, special
     from flambeau.frontend import data, random
     from flambeau.frontend.call.compile import compile
     from flambeau.frontend.functions.recurrent import *  # noqa: F403
@@ -87,6 +95,7 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     "nn": ("flambeau.nn", ""),
     "optim": ("flambeau.optim", ""),
     "linalg": ("flambeau.linalg", ""),
+    "signal": ("flambeau.signal", ""),
     "special": ("flambeau.special", ""),
     "ir": ("flambeau.ir", ""),
     "data": ("flambeau.frontend.data", ""),

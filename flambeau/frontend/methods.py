@@ -11,7 +11,9 @@ from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions import (
     activations,
+    arithmetic,
     comparison,
+    compound_products,
     creation,
     distributions,
     elementwise,
@@ -21,7 +23,12 @@ from flambeau.frontend.functions import (
     pointwise,
     products,
     reductions,
+    running,
+    scattering,
+    searching,
     sorting,
+    stacking,
+    statistics,
     views,
     windows,
 )
@@ -41,7 +48,9 @@ from flambeau.ir.types import TensorType
 
 # -- functions whose first argument is the tensor ---------------------------------------------------------------------
 
-MARKED: Final = (activations, comparison, elementwise, pointwise)       # modules whose functions say so themselves
+MARKED: Final = (                           # modules whose functions say so themselves
+    activations, arithmetic, comparison, compound_products, elementwise, pointwise, running, scattering, searching,
+    stacking, statistics)
 NAMES: Final = {
     reductions: (
         "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",

@@ -50,6 +50,7 @@ SPECIAL = {
     "type": "type: Any",
     "where": "def where(self, condition: Tensor, other: TensorLike) -> Tensor: ...",
 }
+NAMED = {"ValuesAndIndices", "MantissaAndExponent", "Histogram"}  # results that stubs know as tuples
 BUILTINS = {"float", "int", "bool"}  # methods that hide the types of these names inside the class
 
 
@@ -116,7 +117,7 @@ def qualified(annotation: str) -> str:
         annotation = annotation.replace(f"{name}]", f"_{name}]")
         if annotation == name or annotation.endswith(f" {name}"):
             annotation = annotation[: -len(name)] + f"_{name}"
-    return annotation.replace("ValuesAndIndices", "Any")
+    return "Any" if annotation in NAMED else annotation
 
 
 # -- functions --------------------------------------------------------------------------------------------------------

@@ -120,8 +120,9 @@ def test_gradient_of_a_write(name: str, compiled: bool) -> None:
 
 # -- every method -----------------------------------------------------------------------------------------------------
 
-INTEGERS = {"bitwise_and_", "bitwise_left_shift_", "bitwise_not_", "bitwise_or_", "bitwise_right_shift_", "bitwise_xor_"}
-MATRICES = {"addmm_", "addr_", "tril_", "triu_"}
+INTEGERS = {"bitwise_and_", "bitwise_left_shift_", "bitwise_not_", "bitwise_or_", "bitwise_right_shift_", "bitwise_xor_",
+            "gcd_", "lcm_"}
+MATRICES = {"addbmm_", "addmm_", "addr_", "renorm_", "tril_", "triu_"}
 FILLED = {"copy_", "fill_", "zero_"}
 MATRIX = [[0.3, 0.7], [0.6, 0.2]]
 NUMBERS = [0.3, 0.6, 0.45]
@@ -153,14 +154,26 @@ def arguments(name: str, w: fb.Tensor) -> tuple[Any, ...]:
             return (w, w + 1)
         case "baddbmm_":
             return (w, w + 1)
+        case "addbmm_":
+            return (w[None], w[None] + 1)
+        case "index_reduce_":
+            return (0, one, w[:1], "prod")
+        case "scatter_reduce_":
+            return (0, first, w[:1], "amax")
+        case "masked_scatter_":
+            return (w > 0.5, w)
+        case "put_":
+            return (one, w[:1])
+        case "renorm_":
+            return (2, 0, 0.5)
         case "addmv_":
             return (fb.outer(w, w), w + 1)
         case "addr_":
             return (w[0], w[1])
         case "cumsum_" | "cumprod_":
             return (0,)
-    takes_two = {"add_", "div_", "divide_", "floor_divide_", "mul_", "multiply_", "pow_", "sub_", "subtract_",
-                 "true_divide_", "clamp_min_", "clamp_max_"} | {
+    takes_two = {"add_", "div_", "divide_", "floor_divide_", "gcd_", "lcm_", "ldexp_", "mul_", "multiply_",
+                 "nextafter_", "pow_", "sub_", "subtract_", "true_divide_", "clamp_min_", "clamp_max_"} | {
         f"{n}_" for op, surface in rows.rows() if op.arity == 2 for n in (surface.name or op.name, *surface.aliases)}
     return (w,) if name in takes_two else ()
 

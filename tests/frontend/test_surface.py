@@ -250,7 +250,7 @@ UNKNOWN = {
     "compile": {"name", "isolate_recompiles", "shapes_spec"}, "interpolate": {"recompute_scale_factor", "antialias"},
     "huber_loss": {"weight"}, "l1_loss": {"weight"}, "softmin": {"dtype"}, "result_type": {"tensor1", "tensor2"},
     "true_divide": {"dividend", "divisor"}, "squeeze": {"List]]"}, "set_num_threads": {"int"}, "vdot": {"other"},
-    "broadcast_to": {"shape"}, "concatenate": {"axis"}, "asarray": {"device"},
+    "broadcast_to": {"shape"}, "concatenate": {"axis"}, "asarray": {"device"}, "searchsorted": {"values"},
 }
 
 

@@ -239,7 +239,7 @@ class _Plan:
         place = dims[0] if together else 0      # apart: NumPy and PyTorch put the indexed dims first
         others = [d for d in range(x.ndim) if d not in dims]
         sizes = x._type.static_shape
-        flat = _flattened([_wrapped(i, sizes[d], d) for d, i in found], [sizes[d] for d in dims])
+        flat = _flattened([wrapped(i, sizes[d], d) for d, i in found], [sizes[d] for d in dims])
         rest = tuple([sizes[d] for d in others])
         shape = rest[:place] + flat._type.static_shape + rest[place:]
         return _Plan((*others[:place], *dims, *others[place:]), place, len(dims), flat, shape)
@@ -264,7 +264,7 @@ def _gathered(x: Tensor, found: list[tuple[int, Tensor]]) -> Tensor:
     return dispatch(ops.Take(plan.place), plan.merged(x), plan.flat)
 
 
-def _wrapped(index: Tensor, size: int, dim: int) -> Tensor:
+def wrapped(index: Tensor, size: int, dim: int) -> Tensor:
     """i64 indices counted from the front. Eager ones are looked at: out of range raises here."""
     index = cast(index, dt.i64)
     if active.tracer is None:
@@ -326,7 +326,7 @@ def checked(index: Tensor, size: int) -> Tensor:
 # -- by name ----------------------------------------------------------------------------------------------------------
 
 
-def _index_tensor(index: Tensor, name: str) -> Tensor:
+def index_tensor(index: Tensor, name: str) -> Tensor:
     if not isinstance(index, Tensor) or not index._type.dtype.is_integer:
         raise RuntimeError(f"{name}: expected an integer index tensor, got {getattr(index, '_type', type(index))}")
     return index
@@ -335,34 +335,36 @@ def _index_tensor(index: Tensor, name: str) -> Tensor:
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of input at `index` (1-d) along dim. Raises IndexError out of range."""
     x = one_tensor("index_select", input)
-    if _index_tensor(index, "index_select").ndim > 1:
+    if index_tensor(index, "index_select").ndim > 1:
         raise IndexOutOfRangeError(f"index_select: the index must be 1-d, got {index._type}", where=user_line())
     dim = wrap_dim(dim, x.ndim, "index_select")
     if not x._type.shape and index.numel() != 1:
         raise IndexOutOfRangeError(f"index_select: a 0-d tensor has one element, got an index {index._type}",
                                    where=user_line())
-    found = dispatch(ops.Take(dim), _lifted(x), _lifted(index))
+    found = dispatch(ops.Take(dim), lifted(x), lifted(index))
     return found if x._type.shape else reshaped(found, ())
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input at `index`."""
     flat = reshaped(input, (input.numel(),))
-    return dispatch(ops.Take(0), flat, _wrapped(_index_tensor(index, "take"), input.numel(), 0))
+    return dispatch(ops.Take(0), flat, wrapped(index_tensor(index, "take"), input.numel(), 0))
 
 
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """y[i, j, k] = x[i, index[i, j, k], k] for dim 1. index may be smaller than input in the other dims."""
     x = one_tensor("gather", input)
     dim = wrap_dim(dim, x.ndim, "gather")
-    lifted, at = _lifted(x), _lifted(_index_tensor(index, "gather"))
-    if at.ndim != lifted.ndim:
+    if not index_tensor(index, "gather").numel() and index.ndim != x.ndim:
+        return full_of(index._type.static_shape, 0, x.dtype)
+    wide, at = lifted(x), lifted(index)
+    if at.ndim != wide.ndim:
         raise RuntimeError(f"gather: index {index._type} must have as many dims as input {x._type}")
-    found = dispatch(ops.TakeAlong(dim), _cropped(lifted, at, dim, "gather"), at)
+    found = dispatch(ops.TakeAlong(dim), _cropped(wide, at, dim, "gather"), at)
     return reshaped(found, index._type.static_shape)
 
 
-def _lifted(x: Tensor) -> Tensor:
+def lifted(x: Tensor) -> Tensor:
     """A 0-d tensor as one of one element; others as they are."""
     return x if x._type.shape else reshaped(x, (1,))
 
@@ -387,14 +389,14 @@ def _check_within(x: Tensor, index: Tensor, dim: int, name: str) -> None:
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """gather(), with input and indices broadcast in the other dims; over the flattened input when dim is None."""
-    indices = _index_tensor(indices, "take_along_dim")
+    indices = index_tensor(indices, "take_along_dim")
     if dim is None:
-        flat = _wrapped(reshaped(indices, (indices.numel(),)), one_tensor("take_along_dim", input).numel(), 0)
+        flat = wrapped(reshaped(indices, (indices.numel(),)), one_tensor("take_along_dim", input).numel(), 0)
         return gather(reshaped(input, (input.numel(),)), 0, flat)
     dim = wrap_dim(dim, one_tensor("take_along_dim", input).ndim, "take_along_dim")
     if input.ndim != indices.ndim:
         raise RuntimeError(f"take_along_dim: indices {indices._type} must have as many dims as input {input._type}")
-    indices = _wrapped(indices, input._type.static_shape[dim], dim)
+    indices = wrapped(indices, input._type.static_shape[dim], dim)
     sizes, wanted = list(input._type.static_shape), list(indices._type.static_shape)
     sizes[dim] = wanted[dim] = 1
     common = list(broadcast_shapes(sizes, wanted, name="take_along_dim"))
@@ -406,18 +408,18 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """input, where x[i, index[i, j, k], k] has gained src[i, j, k] for dim 1."""
     x = one_tensor("scatter_add", input)
     dim = wrap_dim(dim, x.ndim, "scatter_add")
-    updates = _source(x, index, src, dim, "scatter_add")
-    found = _sum_with(_lifted(x), ops.ScatterAlongAdd(_lifted(x)._type.static_shape[dim], dim), _lifted(index), updates)
+    updates = source_of(x, index, src, dim, "scatter_add")
+    found = sum_with(lifted(x), ops.ScatterAlongAdd(lifted(x)._type.static_shape[dim], dim), lifted(index), updates)
     return reshaped(found, x._type.static_shape)
 
 
-def _source(x: Tensor, index: Tensor, src: Any, dim: int, name: str) -> Tensor:
+def source_of(x: Tensor, index: Tensor, src: Any, dim: int, name: str) -> Tensor:
     """What is scattered: a number everywhere, or src cut to the index's shape."""
-    index, x = _lifted(_index_tensor(index, name)), _lifted(x)
+    index, x = lifted(index_tensor(index, name)), lifted(x)
     _check_within(x, index, dim, name)
     if is_number(src):
         return full_of(index._type.static_shape, src, x._type.dtype, name)
-    src = _lifted(one_tensor(name, src))
+    src = lifted(one_tensor(name, src))
     if src._type.dtype is not x._type.dtype:
         raise RuntimeError(f"{name}: expected src of the dtype of input, {x.dtype!r}, got {src.dtype!r}")
     if index.ndim != x.ndim or src.ndim != x.ndim:
@@ -425,28 +427,42 @@ def _source(x: Tensor, index: Tensor, src: Any, dim: int, name: str) -> Tensor:
     return _cropped(src, index, -1, name)
 
 
-def _grown(sums: Tensor, x: Tensor) -> Tensor:
-    """Zeros after, up to x's shape."""
-    high = [have - want for have, want in zip(x._type.static_shape, sums._type.static_shape, strict=True)]
-    return dispatch(ops.Pad((0,) * len(high), tuple(high), (0,) * len(high)), sums) if any(high) else sums
+def grown(found: Tensor, x: Tensor, fill: int = 0) -> Tensor:
+    """`fill` after, up to x's shape."""
+    high = [have - want for have, want in zip(x._type.static_shape, found._type.static_shape, strict=True)]
+    if not any(high):
+        return found
+    pad = ops.Pad((0,) * len(high), tuple(high), (0,) * len(high))
+    if fill == 0 and found.dtype is not dt.bool_:
+        return dispatch(pad, found)
+    inside = dispatch(pad, full_of(found._type.static_shape, 1, dt.u8))
+    wide = cast(dispatch(pad, cast(found, dt.u8)), dt.bool_) if found.dtype is dt.bool_ else dispatch(pad, found)
+    return dispatch(ops.where, cast(inside, dt.bool_), wide, tensor_of(fill, found.dtype))
 
 
 def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
             reduce: str | None = None) -> Tensor:
     """input, where x[i, index[i, j, k], k] has become src[i, j, k] (or a number) for dim 1; of equal indices the
-    last wins. reduce="add" adds instead."""
+    last wins. reduce="add" adds instead, "multiply" multiplies."""
     x = one_tensor("scatter", input)
     src = value if src is None else src
     if reduce is not None:
-        if reduce != "add":
-            raise RuntimeError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
+        if reduce not in ("add", "multiply"):
+            raise RuntimeError(f"scatter: reduce must be 'add', 'multiply' or None, got {reduce!r}")
         dim = wrap_dim(dim, x.ndim, "scatter")
-        return scatter_add(input, dim, index, _source(x, index, src, dim, "scatter"))
+        updates = source_of(x, index, src, dim, "scatter")
+        if reduce == "add":
+            return scatter_add(input, dim, index, updates)
+        if not index.numel():
+            return clone(x)
+        wide = lifted(x)
+        factors = products_along(wide._type.static_shape[dim], dim, cast(lifted(index), dt.i64), updates)
+        return reshaped(mul(wide, grown(factors, wide, 1)), x._type.static_shape)
     dim = wrap_dim(dim, x.ndim, "scatter")
-    updates = _source(x, index, src, dim, "scatter")
+    updates = source_of(x, index, src, dim, "scatter")
     if index.numel() == 0:
         return clone(x)
-    found = _scattered(_lifted(x), dim, _lifted(index), updates)
+    found = _scattered(lifted(x), dim, lifted(index), updates)
     return reshaped(found, x._type.static_shape)
 
 
@@ -454,8 +470,8 @@ def _scattered(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
     last = _last_writer_along(index, dim, x._type.static_shape[dim])
     written = dispatch(ops.ge, last, tensor_of(0, dt.i64))
     new = dispatch(ops.TakeAlong(dim), updates, dispatch(ops.maximum, last, tensor_of(0, dt.i64)))
-    written = cast(_grown(cast(written, dt.u8), x), dt.bool_)
-    return dispatch(ops.where, written, _grown(new, x), x)
+    written = cast(grown(cast(written, dt.u8), x), dt.bool_)
+    return dispatch(ops.where, written, grown(new, x), x)
 
 
 def _last_writer_along(index: Tensor, dim: int, size: int) -> Tensor:
@@ -473,6 +489,27 @@ def _last_writer_along(index: Tensor, dim: int, size: int) -> Tensor:
     return dispatch(ops.LastAlong(size, dim), index)
 
 
+def products_along(size: int, dim: int, index: Tensor, updates: Tensor) -> Tensor:
+    """The product of the updates to each place along dim, 1 where there are none.
+
+    In the order of the places equal ones stand together; by doubling, each knows the product of the 2**k before it that
+    go to the same place, and the last one all of it."""
+    placed, order = dispatch(ops.Sort(dim), index)
+    values = dispatch(ops.TakeAlong(dim), updates, order)
+    if values.dtype is dt.bool_:
+        values = cast(values, dt.u8)
+    length, reach, one = index._type.static_shape[dim], 1, tensor_of(1, values.dtype)
+    while reach < length:
+        same = dispatch(ops.eq, sliced(placed, dim, 0, length - reach), sliced(placed, dim, reach, length))
+        factor = choose(same, sliced(values, dim, 0, length - reach), one)
+        rest = dispatch(ops.mul, sliced(values, dim, reach, length), factor)
+        values = dispatch(ops.Concat(dim), sliced(values, dim, 0, reach), rest)
+        reach *= 2
+    last = dispatch(ops.LastAlong(size, dim), placed)
+    product = dispatch(ops.TakeAlong(dim), values, dispatch(ops.maximum, last, tensor_of(0, dt.i64)))
+    return cast(choose(dispatch(ops.lt, last, tensor_of(0, dt.i64)), one, product), updates.dtype)
+
+
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """input, whose slices at `index` along dim have gained alpha * source's."""
     x = one_tensor("index_add", input)
@@ -482,26 +519,26 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
         raise RuntimeError(f"index_add: expected a source of the dtype of input, {x.dtype!r}, got {source.dtype!r}")
     updates = source if type(alpha) is int and alpha == 1 else \
         mul(source, stored("index_add alpha", alpha, x._type.dtype))
-    wide, at = _lifted(x), _lifted(_index_tensor(index, "index_add"))
-    found = _sum_with(wide, ops.ScatterAdd(wide._type.static_shape[dim], dim), at, _lifted(updates))
+    wide, at = lifted(x), lifted(index_tensor(index, "index_add"))
+    found = sum_with(wide, ops.ScatterAdd(wide._type.static_shape[dim], dim), at, lifted(updates))
     return reshaped(found, x._type.static_shape)
 
 
-def _sum_with(x: Tensor, scatter: Op, index: Tensor, updates: Tensor) -> Tensor:
+def sum_with(x: Tensor, scatter: Op, index: Tensor, updates: Tensor) -> Tensor:
     """x + scatter(index, updates); bools add up as `or`."""
     if x._type.dtype is dt.bool_:
-        counts = _grown(dispatch(scatter, index, cast(updates, dt.i64)), x)
+        counts = grown(dispatch(scatter, index, cast(updates, dt.i64)), x)
         return dispatch(ops.logical_or, x, cast(counts, dt.bool_))
-    return dispatch(ops.add, x, _grown(dispatch(scatter, index, updates), x))
+    return dispatch(ops.add, x, grown(dispatch(scatter, index, updates), x))
 
 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """input, whose slices at `index` along dim have become source's."""
     x = one_tensor("index_copy", input)
     dim = wrap_dim(dim, x.ndim, "index_copy")
-    wide, at = _lifted(x), _lifted(_index_tensor(index, "index_copy"))
-    at = _wrapped(at, wide._type.static_shape[dim], dim)
-    rows = _lifted(cast(one_tensor("index_copy", source), x._type.dtype))
+    wide, at = lifted(x), lifted(index_tensor(index, "index_copy"))
+    at = wrapped(at, wide._type.static_shape[dim], dim)
+    rows = lifted(cast(one_tensor("index_copy", source), x._type.dtype))
     shape = wide._type.static_shape
     if at.ndim != 1 or rows._type.static_shape != (*shape[:dim], at.numel(), *shape[dim + 1:]):
         raise ShapeError(f"index_copy: index {index._type} and source {source._type} don't fit dim {dim} of {x._type}",
@@ -513,7 +550,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """input, whose slices at `index` along dim have become `value`."""
     x = one_tensor("index_fill", input)
     dim = wrap_dim(dim, x.ndim, "index_fill")
-    sizes, count = _lifted(x)._type.static_shape, _index_tensor(index, "index_fill").numel()
+    sizes, count = lifted(x)._type.static_shape, index_tensor(index, "index_fill").numel()
     if isinstance(value, Tensor):
         if value.ndim:
             raise RuntimeError(f"index_fill: value must be a number or a 0-d tensor, got {value._type}")
@@ -525,6 +562,10 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 
 def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
     """input with input[indices] replaced by the values, or increased by them."""
+    if values.numel() == 1 and not accumulate:
+        masked = _one_mask(one_tensor("index_put", input), tuple(indices))
+        if masked is not None and masked[0]._type.shape == input._type.shape:
+            return choose(masked[1], _value(values, masked[0], ()), input)
     view, found = _basic(one_tensor("index_put", input), tuple(indices))
     if not found:
         raise IndexOutOfRangeError("index_put: expected at least one index tensor", where=user_line())
@@ -533,8 +574,8 @@ def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumula
     if not accumulate:
         return plan.put(view, updates)
     whole = plan.merged(view)
-    sums = dispatch(ops.ScatterAdd(whole._type.static_shape[plan.place], plan.place), plan.flat, updates)
-    ordered = reshaped(dispatch(ops.add, whole, sums), tuple([input._type.static_shape[d] for d in plan.order]))
+    total = sum_with(whole, ops.ScatterAdd(whole._type.static_shape[plan.place], plan.place), plan.flat, updates)
+    ordered = reshaped(total, tuple([input._type.static_shape[d] for d in plan.order]))
     return permuted(ordered, sorted(range(input.ndim), key=plan.order.__getitem__))
 
 
@@ -549,14 +590,14 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as a vector (eager only)."""
-    shape = broadcast_shapes(input._type.static_shape, mask._type.static_shape, name="masked_select")
+    shape = broadcast_shapes(lifted(input)._type.static_shape, mask._type.static_shape, name="masked_select")
     return getitem(expanded(input, shape), expanded(mask, shape))
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Positions of the elements that differ from 0: [count, dims], or one tensor for each dim (eager only)."""
     x = one_tensor("nonzero", input)
-    found = nonzero_positions(_lifted(x) if as_tuple else x, "nonzero()")
+    found = nonzero_positions(lifted(x) if as_tuple else x, "nonzero()")
     if as_tuple:
         return found
     return holding(np.stack([f._data() for f in found], 1) if found else
@@ -567,7 +608,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """i64[..., num_classes] with a 1 at each index. num_classes -1: one more than the greatest (eager only).
 
     Raises RuntimeError for a class out of range (KernelError in a compiled function, which finds it as it runs)."""
-    x, num_classes = _index_tensor(tensor, "one_hot"), operator.index(num_classes)
+    x, num_classes = index_tensor(tensor, "one_hot"), operator.index(num_classes)
     if active.tracer is None or num_classes == -1:
         data = x._data()
         if num_classes == -1:
@@ -583,7 +624,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each value occurs (or its summed weights); the length depends on data (eager only)."""
-    data, minlength = _index_tensor(input, "bincount")._data(), operator.index(minlength)
+    data, minlength = index_tensor(input, "bincount")._data(), operator.index(minlength)
     if data.ndim != 1 or minlength < 0 or data.size and data.min() < 0:
         raise RuntimeError(f"bincount: takes a vector of integers >= 0 and a minlength >= 0, got {input._type} and "
                            f"{minlength}")

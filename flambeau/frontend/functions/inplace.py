@@ -7,11 +7,14 @@ from typing import Any, Final
 from flambeau.errors import ShapeError
 from flambeau.frontend.functions import (
     activations,
+    arithmetic,
+    compound_products,
     elementwise,
     indexing,
     pointwise,
     products,
     reductions,
+    scattering,
     views,
 )
 from flambeau.frontend.functions.calls import called
@@ -66,7 +69,7 @@ def inplace(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]
     return method
 
 
-_MARKED: Final = (activations, elementwise, pointwise)       # modules whose functions say so themselves
+_MARKED: Final = (activations, arithmetic, compound_products, elementwise, pointwise, scattering)   # they say so themselves
 _NAMES: Final = {
     indexing: ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add"),
     products: ("addmm", "addmv", "addr", "baddbmm"),

@@ -22,8 +22,10 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.functions.views import diagonal
+from flambeau.frontend.scalars import forced
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 
 
@@ -123,7 +125,12 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 ger = outer
 
 
-def _combined(input: Tensor, product: Tensor, beta: Number, alpha: Number) -> Tensor:
+def combined(input: Tensor, product: Tensor, beta: Number, alpha: Number) -> Tensor:
+    """beta * input + alpha * product; of integers the factors are cut to integers."""
+    if product._type.dtype is dt.bool_:
+        beta, alpha = bool(forced(beta)), bool(forced(alpha))
+    elif product._type.dtype.is_integer:
+        beta, alpha = int(forced(beta)), int(forced(alpha))
     if not _is_one(alpha):
         product = mul(product, alpha)
     if is_number(beta) and not hasattr(beta, "force") and beta == 0:
@@ -137,22 +144,22 @@ def _is_one(value: Number) -> bool:
 
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * mat1 @ mat2."""
-    return _combined(input, mm(mat1, mat2), beta, alpha)
+    return combined(input, mm(mat1, mat2), beta, alpha)
 
 
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * mat @ vec."""
-    return _combined(input, mv(mat, vec), beta, alpha)
+    return combined(input, mv(mat, vec), beta, alpha)
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * batch1 @ batch2."""
-    return _combined(input, bmm(batch1, batch2), beta, alpha)
+    return combined(input, bmm(batch1, batch2), beta, alpha)
 
 
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2)."""
-    return _combined(input, outer(vec1, vec2), beta, alpha)
+    return combined(input, outer(vec1, vec2), beta, alpha)
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -182,15 +189,23 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         lhs, rhs = ([wrap_dim(d, t.ndim, "tensordot") for d in (given if isinstance(given, (list, tuple)) else [given])]
                     for t, given in zip((a, b), dims, strict=True))
     sizes = [[t._type.static_shape[d] for d in each] for t, each in ((a, lhs), (b, rhs))]
-    if sizes[0] != sizes[1]:
+    if any(m != n and 1 not in (m, n) for m, n in zip(*sizes, strict=True)):
         raise ShapeError(f"tensordot: contracted dims differ: {sizes[0]} of {a._type}, {sizes[1]} of {b._type}",
                          where=user_line())
+    a, b = (_summed_where_other_is_1(t, own, other) for t, own, other in ((a, lhs, [b._type.static_shape[d] for d in rhs]),
+                                                                          (b, rhs, [a._type.static_shape[d] for d in lhs])))
     free_a, free_b = ([d for d in range(t.ndim) if d not in each] for t, each in ((a, lhs), (b, rhs)))
-    k = math.prod(sizes[0])
+    k = math.prod([min(pair) for pair in zip(*sizes, strict=True)])
     shape_a, shape_b = ([t._type.static_shape[d] for d in each] for t, each in ((a, free_a), (b, free_b)))
     x = reshaped(permuted(a, (*free_a, *lhs)), (math.prod(shape_a), k))
     y = reshaped(permuted(b, (*rhs, *free_b)), (k, math.prod(shape_b)))
     return reshaped(dispatch(ops.matmul, x, y), (*shape_a, *shape_b))
+
+
+def _summed_where_other_is_1(x: Tensor, dims: Sequence[int], other: Sequence[int]) -> Tensor:
+    """x with those dims summed, and kept, that meet a size of 1: as PyTorch broadcasts them."""
+    gone = tuple(sorted(d for d, size in zip(dims, other, strict=True) if size == 1 and x._type.static_shape[d] != 1))
+    return sum_(x, gone, True) if gone else x
 
 
 def trace(input: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.errors import IndexOutOfRangeError, ShapeError, UnsupportedError
+from flambeau.errors import IndexOutOfRangeError, ShapeError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
@@ -32,6 +32,7 @@ from flambeau.frontend.functions.elementwise import choose
 from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
 from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
 
@@ -281,6 +282,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     x = one_tensor("narrow", input)
     dim = own_dim(x, dim, "narrow")
     size = x._type.static_shape[dim]
+    start = operator.index(start)
     if not -size <= start <= size:
         raise IndexOutOfRangeError(f"narrow: start {start} is out of range for size {size}", where=user_line())
     start += size if start < 0 else 0
@@ -351,6 +353,8 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
     """Views between the given indices, or `sections` views whose sizes differ by at most 1."""
     dim = own_dim(one_tensor("tensor_split", input), dim, "tensor_split")
     size = input._type.static_shape[dim]
+    if isinstance(indices_or_sections, Tensor):
+        indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         if indices_or_sections < 1:
             raise ShapeError(f"tensor_split: the number of sections must be positive, got {indices_or_sections}")
@@ -481,17 +485,45 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
     return repeat(input, (1,) * (input.ndim - len(counts)) + counts)
 
 
-def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Tensor:
-    """Each element `repeats` times in a row along dim (of the flattened tensor when None)."""
-    if isinstance(repeats, Tensor):
-        repeats = repeats.item()
+def repeat_interleave(input: Tensor, repeats: int | Tensor | None = None, dim: int | None = None, *,
+                      output_size: int | None = None) -> Tensor:
+    """Each element `repeats` times in a row along dim (of the flattened tensor when None). repeats: a number, or one
+    for each element along dim (eager, or with the output_size that they add up to). `repeat_interleave(repeats)`: the
+    places 0, 1, ... each as often as said."""
+    if repeats is None:
+        counts = one_tensor("repeat_interleave", input)
+        return _interleaved(dispatch(ops.Iota(counts.numel(), counts.dtype)), counts, 0, output_size)
     if dim is None:
         input, dim = reshape(input, (-1,)), 0
     dim = wrap_dim(dim, input.ndim, "repeat_interleave")
+    if isinstance(repeats, Tensor):
+        if repeats.numel() != 1:
+            return _interleaved(input if input.ndim else reshape(input, (1,)), repeats, dim, output_size)
+        repeats = repeats.item()
     shape = input._type.static_shape
     wide = (*shape[:dim + 1], int(repeats), *shape[dim + 1:])
     grown = dispatch(ops.Broadcast(wide, tuple([d for d in range(len(wide)) if d != dim + 1])), input)
     return dispatch_view(ops.Reshape((*shape[:dim], shape[dim] * int(repeats), *shape[dim + 1:])), grown)
+
+
+def _interleaved(x: Tensor, repeats: Tensor, dim: int, total: int | None) -> Tensor:
+    """Slice i along dim repeats[i] times: place p shows the slice before which p slices or fewer have gone."""
+    size = x._type.static_shape[dim]
+    if repeats.ndim != 1 or not repeats._type.dtype.is_integer or repeats.numel() != size:
+        raise RuntimeError(f"repeat_interleave: repeats must be a number or {size} integers for dim {dim} of {x._type}, "
+                           f"got {repeats._type}")
+    if active.tracer is None:
+        given = repeats._data()
+        if given.size and given.min() < 0 or total is not None and total != given.sum():
+            raise RuntimeError(f"repeat_interleave: repeats must not be negative, and add up to output_size {total}")
+        total = int(given.sum())
+    elif total is None:
+        raise TraceError("repeat_interleave() with a tensor of repeats gives a tensor whose size depends on data, which a "
+                         "compiled function can't have", where=user_line(), hint="pass output_size=")
+    gone = dispatch(ops.Cumsum(0), cast(repeats, dt.i64))
+    grid, places = (total, size), dispatch(ops.Iota(total, dt.i64))
+    passed = dispatch(ops.le, spread(gone, grid, (1,)), spread(places, grid, (0,)))
+    return dispatch(ops.Take(dim), x, dispatch(ops.Sum((1,)), cast(passed, dt.i64)))
 
 
 def flip(input: Tensor, *dims: Any) -> Tensor:

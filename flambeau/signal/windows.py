@@ -1,0 +1,2 @@
+"""`fb.signal.windows`, in PyTorch's names."""
+from flambeau.frontend.functions.signal_windows import *  # noqa: F403
