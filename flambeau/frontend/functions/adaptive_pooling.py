@@ -216,7 +216,7 @@ def _fractional(name: str, dims: int, input: Tensor, kernel_size: Any, output_si
         samples = uniform((n, c, dims), dtype if dtype.is_floating_point else dt.f32)
     elif samples._type.shape != (n, c, dims):
         raise RuntimeError(f"{name}: random samples must be [{n}, {c}, {dims}], got {samples._type}")
-    at = _window_positions(cast(samples, dt.f64), (n, c), size, wanted, kernel)
+    at = _window_positions(samples, (n, c), size, wanted, kernel)
     windows, plane = at._type.static_shape[2], math.prod(size)
     flat = reshaped(x, (n, c, plane))
     taken = dispatch(ops.TakeAlong(2), flat, reshaped(at, (n, c, windows * at._type.static_shape[3])))
@@ -241,11 +241,13 @@ def _window_positions(samples: Tensor, lead: Sizes, size: Sequence[int], wanted:
     Along a dim, window i starts at floor((i + u) * a) - floor(u * a) with a = (size - kernel) / (windows - 1), u in
     [0, 1) the sample; the last one ends with the dim (Graham, "Fractional max-pooling", 2014, section 2)."""
     dims, found = len(size), tensor_of(0, dt.i64)
+    if samples._type.dtype is not dt.f64:
+        samples = cast(samples, dt.f32)
     shape = (*lead, *wanted, *kernel)
     step = math.prod(size)
     for d, (old, new, k) in enumerate(zip(size, wanted, kernel, strict=True)):
         step //= old
-        starts = _starts(reshaped(_column(samples, dims - 1 - d), (*lead, 1)), old, new, k)
+        starts = _starts(reshaped(_column(samples, 1 - d if dims == 2 else d), (*lead, 1)), old, new, k)
         at = dispatch(ops.add, spread(starts, shape, (0, 1, 2 + d)),
                       spread(dispatch(ops.Iota(k, dt.i64)), shape, (2 + dims + d,)))
         found = dispatch(ops.add, dispatch(ops.mul, at, tensor_of(step, dt.i64)), found)
@@ -253,7 +255,7 @@ def _window_positions(samples: Tensor, lead: Sizes, size: Sequence[int], wanted:
 
 
 def _column(samples: Tensor, d: int) -> Tensor:
-    """The samples of the dim that is d-th from the last: PyTorch numbers them from there."""
+    """[N, C, 1]. PyTorch has those of width first for planes, and those of depth first for rooms."""
     n, c, dims = samples._type.static_shape
     return dispatch(ops.Slice((0, 0, d), (n, c, d + 1), (1, 1, 1)), samples)
 
@@ -264,10 +266,11 @@ def _starts(u: Tensor, size: int, count: int, kernel: int) -> Tensor:
     last = spread(tensor_of(size - kernel, dt.i64), (*lead, 1), ())
     if count == 1:
         return last
-    alpha = tensor_of((size - kernel) / (count - 1), dt.f64)
+    dtype = u._type.dtype
+    alpha = tensor_of((size - kernel) / (count - 1), dtype)
     shape = (*lead, count - 1)
     first = cast(dispatch(ops.mul, u, alpha), dt.i64)
-    steps = dispatch(ops.add, spread(dispatch(ops.Iota(count - 1, dt.f64)), shape, (2,)), spread(u, shape, (0, 1, 2)))
+    steps = dispatch(ops.add, spread(dispatch(ops.Iota(count - 1, dtype)), shape, (2,)), spread(u, shape, (0, 1, 2)))
     starts = dispatch(ops.sub, cast(dispatch(ops.mul, steps, alpha), dt.i64), spread(first, shape, (0, 1, 2)))
     return dispatch(ops.Concat(2), starts, last)
 

@@ -19,6 +19,7 @@ from flambeau.frontend.nn import (
     rectifiers,
     recurrent,
     recurrent_cells,
+    resampling,
     softmax,
 )
 from flambeau.frontend.nn.activations import *  # noqa: F403
@@ -38,6 +39,7 @@ from flambeau.frontend.nn.pooling import *  # noqa: F403
 from flambeau.frontend.nn.rectifiers import *  # noqa: F403
 from flambeau.frontend.nn.recurrent import *  # noqa: F403
 from flambeau.frontend.nn.recurrent_cells import *  # noqa: F403
+from flambeau.frontend.nn.resampling import *  # noqa: F403
 from flambeau.frontend.nn.softmax import *  # noqa: F403
 
 _FILES = (
@@ -54,6 +56,7 @@ _FILES = (
     normalization,
     parameter,
     pooling,
+    resampling,
     recurrent,
     recurrent_cells,
     rectifiers,
