@@ -36,7 +36,12 @@ from flambeau.frontend.functions.coerce import cast, one_tensor
 from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.marks import methods_of
 from flambeau.frontend.tape.autograd import record_of
-from flambeau.frontend.tape.backward import backward, register_hook, retain_grad
+from flambeau.frontend.tape.backward import (
+    backward,
+    register_hook,
+    register_post_accumulate_grad_hook,
+    retain_grad,
+)
 from flambeau.frontend.tape.dispatch import up_to_date
 from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.storage import Storage
@@ -328,7 +333,8 @@ OTHERS: Final[dict[str, Any]] = {
     "__reduce_ex__": _reduce, "__array_priority__": 1000, "to": to, "type_as": type_as, "cpu": cpu, "cuda": cuda,
     "backward": tensor_backward, "detach": detach, "detach_": detach_, "retain_grad": retain_grad,
     "_up_to_date": up_to_date,
-    "register_hook": register_hook, "ndimension": Tensor.dim, "where": lambda self, condition, other:
+    "register_hook": register_hook, "register_post_accumulate_grad_hook": register_post_accumulate_grad_hook,
+    "ndimension": Tensor.dim, "where": lambda self, condition, other:
         elementwise.where(condition, self, other),
     "type": property(TypeOf), "T": property(views.reversed_dims), "mT": property(views.matrix_transposed),
     "data": property(_get_data, _set_data), "is_cuda": property(lambda self: False), "_is_view": _is_view,

@@ -1,10 +1,18 @@
 """Modules, losses and their functional forms: `from flambeau import nn`."""
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import flambeau
 from flambeau.frontend import nn as _nn
 from flambeau.frontend.nn import *  # noqa: F403
-from flambeau.nn import functional, init, utils
+from flambeau.nn import functional, init, modules, parameter, utils  # type: ignore[no-redef]
+
+
+def _compiled(function: Any, *args: Any, **kwargs: Any) -> Any:
+    return flambeau.compile(function, *args, **kwargs)
+
+
+_nn.Module.compiler = staticmethod(_compiled)
 
 if not TYPE_CHECKING:               # to type checkers the star import says the same
-    __all__ = ["functional", "init", "utils"]
+    __all__ = ["functional", "init", "modules", "parameter", "utils"]
     __all__ += _nn.__all__

@@ -65,6 +65,6 @@ _FILES = (
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["Module"]
 for _file in _FILES:
-    constructors(globals(), [name for name in _file.__all__ if name != "Parameter"])
+    constructors(globals(), [name for name in _file.__all__ if name not in ("Buffer", "Parameter")])
     if not TYPE_CHECKING:
         __all__ += _file.__all__

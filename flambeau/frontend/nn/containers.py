@@ -34,7 +34,7 @@ class _Indexed(Module):
         return self._modules[self._position(index)]
 
     def _like(self: S, members: list[tuple[str, Any]]) -> S:
-        return type(self)([module for _, module in members])  # type: ignore[call-arg]
+        return type(self)([module for _, module in members])
 
     def __setitem__(self, index: int, module: Module) -> None:
         setattr(self, self._position(index), module)
@@ -93,7 +93,7 @@ class Sequential(_Indexed):
             self.register_module(name, module)
 
     def _like(self: S, members: list[tuple[str, Any]]) -> S:
-        return type(self)(dict(members))  # type: ignore[call-arg]
+        return type(self)(dict(members))
 
     def forward(self, input: Any) -> Any:
         for module in self._modules.values():

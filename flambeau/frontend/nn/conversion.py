@@ -1,39 +1,56 @@
 """Changing what a Module's tensors are made of: dtype and device, keeping the Parameter objects."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from flambeau.errors import UnsupportedError
+from flambeau.frontend.functions.creation import empty_like
 from flambeau.frontend.tape.autograd import no_grad
 from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType, bf16, f16, f32, f64
 
-if TYPE_CHECKING:
-    from flambeau.frontend.nn.module import Module
+
+def apply_to(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> None:
+    """Give a tensor, and its gradient, the data that fn makes of it, off the tape. It stays the same object."""
+    with no_grad():
+        new = fn(tensor)
+        if new is tensor:
+            return
+        grad = tensor.grad
+        tensor.data = new.detach()
+        if grad is not None:
+            tensor.grad = fn(grad).detach()
 
 
-def convert(module: Module, *args: Any, **kwargs: Any) -> None:
-    """Module.to: the arguments in any of PyTorch's orders. Raises TypeError for a dtype that is not floating-point."""
+def to_dtype(dtype: DType) -> Callable[[Tensor], Tensor]:
+    """Floating-point tensors become `dtype`, others stay."""
+    return lambda t: t.to(dtype) if t.is_floating_point() else t
+
+
+def converting(*args: Any, **kwargs: Any) -> Callable[[Tensor], Tensor]:
+    """What Module.to makes of each tensor; the arguments in any of PyTorch's orders. Raises TypeError for a dtype that is
+    not floating-point, UnsupportedError for another device than the CPU."""
     device, dtype = _target(args, kwargs)
-    if device not in (None, "cpu"):
-        raise UnsupportedError(f"to: there is no device {device!r}", hint="this build computes on 'cpu'")
+    check_device(device)
     if dtype is None:
-        return
+        return lambda t: t
     if not dtype.is_floating_point:
         raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}")
-    with no_grad():
-        for owner in module.modules():
-            for tensor in (*owner._parameters.values(), *owner._buffers.values()):
-                if tensor is not None and tensor.is_floating_point() and tensor.dtype is not dtype:
-                    grad = tensor.grad
-                    tensor.data = tensor.detach().to(dtype)
-                    tensor.grad = None if grad is None else grad.to(dtype)
+    return to_dtype(dtype)
+
+
+def check_device(device: Any) -> None:
+    """Raise UnsupportedError for a device that is not there."""
+    if device is not None and str(device) != "cpu":
+        raise UnsupportedError(f"to: there is no device {str(device)!r}", hint="this build computes on 'cpu'")
 
 
 def _target(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, DType | None]:
     device, dtype = kwargs.pop("device", None), as_dtype(kwargs.pop("dtype", None), "to")
-    kwargs.pop("non_blocking", None)
+    for idle in ("non_blocking", "memory_format"):
+        kwargs.pop(idle, None)
     if kwargs:
         raise TypeError(f"to: unknown argument {next(iter(kwargs))!r}")
     for given in args:
@@ -59,4 +76,4 @@ def clear_grad(parameter: Tensor, set_to_none: bool) -> None:
             grad.zero_()
 
 
-__all__ = ["bf16", "clear_grad", "convert", "f16", "f32", "f64"]
+__all__ = ["apply_to", "bf16", "check_device", "clear_grad", "converting", "empty_like", "f16", "f32", "f64", "to_dtype"]

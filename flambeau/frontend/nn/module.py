@@ -4,33 +4,39 @@ Every change to the tree bumps `epoch`, so that a compiled function looks at its
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, TypeVar
 
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import Noticed, epoch
-from flambeau.frontend.nn import conversion, state, tree
-from flambeau.frontend.nn.hooks import Hook, RemovableHandle, call_with_hooks
-from flambeau.frontend.nn.parameter import Parameter
+from flambeau.frontend.nn import conversion, tree
+from flambeau.frontend.nn.hooks import call_with_hooks, registered
+from flambeau.frontend.nn.parameter import Buffer, Parameter
+from flambeau.frontend.nn.state import Saved
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.trace.guards.markers import Attributed
 
 M = TypeVar("M", bound="Module")
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
+_DICTS = (*_REGISTRIES, "_forward_hooks", "_forward_pre_hooks")
 
 
-class Module(Attributed):
+class Module(Saved):
     """Base of all networks: assign Parameters and Modules as attributes in `__init__`, define `forward`.
 
     Parameters and submodules that are assigned are registered: found by parameters(), moved by to(), saved by
     state_dict(). Call `super().__init__()` first."""
 
     training: bool
+    call_super_init: bool = False           # __init__ hands its arguments on to the next class
+    compiler: ClassVar[Callable[..., Any]]  # what compile() does; the face brings it
 
-    def __init__(self) -> None:
-        self.__dict__.update(training=True, _parameters=Noticed(), _buffers=Noticed(), _modules=Noticed(),
-                             _non_persistent_buffers_set=set(), _forward_hooks=Noticed(),
-                             _forward_pre_hooks=Noticed())
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if (args or kwargs) and not self.call_super_init:
+            what = f"unexpected keyword argument '{next(iter(kwargs))}'" if kwargs else f"arguments {args!r}, it takes none"
+            raise TypeError(f"{type(self).__name__}.__init__() got {what}")
+        self.__dict__.update(training=True, **{name: Noticed() for name in _DICTS}, _non_persistent_buffers_set=set())
+        if self.call_super_init:
+            super().__init__(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What calling the module computes; every subclass defines its own."""
@@ -41,9 +47,20 @@ class Module(Attributed):
         if tracer is not None and id(self) not in tracer.name_of:
             tree.name_state(tracer, self)
         fields = self.__dict__
-        if fields["_forward_hooks"] or fields["_forward_pre_hooks"]:
+        if tracer is None and "_compiled_call_impl" in fields:
+            return fields["_compiled_call_impl"](*args, **kwargs)
+        if (fields["_forward_hooks"] or fields["_forward_pre_hooks"] or self.hooks_of_all or self._backward_hooks
+                or self._backward_pre_hooks):
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        """What a call does, with hooks; `compile()` compiles this."""
+        return call_with_hooks(self, args, kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the calls of this module from now on, as `fb.compile` does; arguments are its."""
+        self.__dict__["_compiled_call_impl"] = self.compiler(self._call_impl, *args, **kwargs)
 
     # -- attributes -------------------------------------------------------------------------------------------------
 
@@ -65,6 +82,9 @@ class Module(Attributed):
         elif isinstance(value, Module):
             self._forget(name, "_modules", "modules")
             self.register_module(name, value)
+        elif isinstance(value, Buffer) and name not in fields.get("_parameters", ()):
+            self._forget(name, "_buffers", "buffers")
+            self.register_buffer(name, value, value.persistent)
         elif self._assign_registered(name, value):
             epoch.bump()
         elif name not in fields or fields[name] is not value:
@@ -105,13 +125,6 @@ class Module(Attributed):
                 return True
         return False
 
-    def _replace(self, name: str, value: Tensor) -> None:
-        """Put another tensor in the place of a parameter or buffer."""
-        old = self._parameters.get(name)
-        if old is not None and not isinstance(value, Parameter):
-            value = Parameter(value, old.requires_grad)
-        setattr(self, name, value)
-
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
 
@@ -128,7 +141,7 @@ class Module(Attributed):
             if param.grad_fn is not None:
                 raise ValueError(f"cannot assign non-leaf Tensor to parameter '{name}'; model parameters must be "
                                  "created explicitly")
-        self._parameters[name] = param
+        self._parameters[name] = registered("parameter", self, name, param) if self.hooks_of_all else param
         epoch.bump()
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -139,7 +152,7 @@ class Module(Attributed):
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' "
                             "(Tensor or None required)")
-        self._buffers[name] = tensor
+        self._buffers[name] = registered("buffer", self, name, tensor) if self.hooks_of_all else tensor
         (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
         epoch.bump()
 
@@ -148,10 +161,12 @@ class Module(Attributed):
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{type(module).__name__} is not a Module subclass")
         self._check_name(name, "_modules", "module")
-        self._modules[name] = module
+        self._modules[name] = registered("module", self, name, module) if self.hooks_of_all else module
         epoch.bump()
 
-    add_module = register_module
+    def add_module(self, name: str, module: Module | None) -> None:
+        """register_module."""
+        self.register_module(name, module)
 
     def _check_name(self, name: str, registry: str, what: str) -> None:
         if registry not in self.__dict__:
@@ -164,18 +179,6 @@ class Module(Attributed):
             raise KeyError(f"{what} name can't be empty string \"\"")
         if hasattr(self, name) and name not in self.__dict__[registry]:
             raise KeyError(f"attribute '{name}' already exists")
-
-    def register_forward_hook(self, hook: Hook, *, prepend: bool = False,
-                              with_kwargs: bool = False) -> RemovableHandle:
-        """Call `hook(module, args, output)` after forward; what it returns, if not None, replaces the output.
-        with_kwargs: `hook(module, args, kwargs, output)`."""
-        return RemovableHandle(self._forward_hooks, (hook, with_kwargs), prepend)
-
-    def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False,
-                                  with_kwargs: bool = False) -> RemovableHandle:
-        """Call `hook(module, args)` before forward; what it returns, if not None, replaces the arguments.
-        with_kwargs: `hook(module, args, kwargs)`, which returns None or (args, kwargs)."""
-        return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
 
     # -- walking the tree -------------------------------------------------------------------------------------------
 
@@ -210,9 +213,14 @@ class Module(Attributed):
         """(dotted name, module) of this module (name "") and all below it, parents first."""
         return tree.named_modules(self, memo, prefix, remove_duplicate)
 
-    def modules(self) -> Iterator[Module]:
-        """This module and all below it, each once."""
-        return (module for _, module in self.named_modules())
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
+        """This module and all below it; remove_duplicate: each once."""
+        return (module for _, module in self.named_modules(remove_duplicate=remove_duplicate))
+
+    def _named_members(self, get_members_fn: Callable[[Any], Any], prefix: str = "", recurse: bool = True,
+                       remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
+        """(dotted name, member) of what `get_members_fn(module)` gives as pairs, for this module and all below it."""
+        return tree.named_members(self, get_members_fn, prefix, recurse, remove_duplicate)
 
     def get_submodule(self, target: str) -> Module:
         """The module of that dotted name ("" is this one). Raises AttributeError where the path breaks."""
@@ -223,6 +231,23 @@ class Module(Attributed):
                 raise AttributeError(f"{module._get_name()} has no submodule `{name}`")
             module = child
         return module
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module in the place of that dotted name, or, unless strict, at a new name in a module that is there.
+
+        Raises ValueError for an empty name or what is no Module, AttributeError where the path breaks or the name is no
+        module's."""
+        if not target:
+            raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if strict and not hasattr(parent, name):
+            raise AttributeError(f"{parent._get_name()} has no attribute `{name}`")
+        if hasattr(parent, name) and not isinstance(getattr(parent, name), Module):
+            raise AttributeError(f"`{name}` is not an nn.Module")
+        setattr(parent, name, module)
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter of that dotted name. Raises AttributeError when there is none."""
@@ -275,27 +300,45 @@ class Module(Attributed):
         fn(self)
         return self
 
+    def _apply(self: M, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> M:
+        """Give each parameter and buffer, and its gradient, the data that fn makes of it; all below this first."""
+        if recurse:
+            for child in self.children():
+                child._apply(fn)
+        for tensor in (*self._parameters.values(), *self._buffers.values()):
+            if tensor is not None:
+                conversion.apply_to(tensor, fn)
+        return self
+
     def to(self: M, *args: Any, **kwargs: Any) -> M:
         """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`: convert parameters and buffers in place.
         dtype must be floating-point and changes only floating-point tensors."""
-        conversion.convert(self, *args, **kwargs)
-        return self
+        return self._apply(conversion.converting(*args, **kwargs))
 
     def float(self: M) -> M:
         """Floating-point parameters and buffers become float32."""
-        return self.to(conversion.f32)
+        return self._apply(conversion.to_dtype(conversion.f32))
 
     def double(self: M) -> M:
         """Floating-point parameters and buffers become float64."""
-        return self.to(conversion.f64)
+        return self._apply(conversion.to_dtype(conversion.f64))
 
     def half(self: M) -> M:
         """Floating-point parameters and buffers become float16."""
-        return self.to(conversion.f16)
+        return self._apply(conversion.to_dtype(conversion.f16))
 
     def bfloat16(self: M) -> M:
         """Floating-point parameters and buffers become bfloat16."""
-        return self.to(conversion.bf16)
+        return self._apply(conversion.to_dtype(conversion.bf16))
+
+    def type(self: M, dst_type: Any) -> M:
+        """All parameters and buffers in another dtype, those that are not floating-point too."""
+        return self._apply(lambda t: t.type(dst_type))  # type: ignore[operator]
+
+    def to_empty(self: M, *, device: Any = None, recurse: bool = True) -> M:
+        """New memory for all parameters and buffers, whose contents are not set."""
+        conversion.check_device(device)
+        return self._apply(lambda t: conversion.empty_like(t), recurse)
 
     def cpu(self: M) -> M:
         """Parameters and buffers move to the CPU."""
@@ -305,22 +348,33 @@ class Module(Attributed):
         """Raises UnsupportedError: there is no CUDA device."""
         return self.to("cuda")
 
-    def type(self: M, dst_type: Any) -> M:
-        """to(dtype)."""
-        return self.to(dst_type)
+    def xpu(self: M, device: Any = None) -> M:
+        """Raises UnsupportedError: there is no such device."""
+        return self.to("xpu")
 
-    # -- saving and showing -----------------------------------------------------------------------------------------
+    def ipu(self: M, device: Any = None) -> M:
+        """Raises UnsupportedError: there is no such device."""
+        return self.to("ipu")
 
-    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
-        """Parameters and persistent buffers by dotted name, sharing memory; detached unless keep_vars."""
-        return {key: t if keep_vars else t.detach() for key, t in state.persistent(self, prefix.rstrip("."))}
+    def mtia(self: M, device: Any = None) -> M:
+        """Raises UnsupportedError: there is no such device."""
+        return self.to("mtia")
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True,
-                        assign: bool = False) -> state.IncompatibleKeys:
-        """Copy values (tensors or ndarrays) into the parameters and buffers of the same names, in place.
+    def share_memory(self: M) -> M:
+        """Raises NotImplementedError: tensors can't move to memory that processes share."""
+        raise NotImplementedError("share_memory: parameters can't be moved to memory that processes share")
 
-        Returns the missing and unexpected keys. Raises RuntimeError when there are any (strict) or shapes differ."""
-        return state.load(self, state_dict, strict, assign)
+    # -- copying and showing ----------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: all but what was compiled."""
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled_call_impl"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in _DICTS:                     # of a pickle that an older version wrote
+            self.__dict__.setdefault(name, Noticed())
+        self.__dict__.update(state)
+        epoch.bump()
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the repr; one line or several."""

@@ -44,6 +44,28 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
 
+class Buffer(Tensor):
+    """`module.mean = Buffer(data)` registers a buffer, as `register_buffer` does. Shares memory with `data`.
+
+    persistent: part of state_dict()."""
+
+    persistent: bool
+
+    def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
+        if data is None:
+            dtype = get_default_dtype()
+            data = Tensor._from_array(np.empty(0, dtype.storage), dtype)
+        if not isinstance(data, Tensor):
+            raise TypeError(f"Buffer: data must be a Tensor, got {type(data).__name__}")
+        self = Tensor._make(data._storage, data._type, data._array, data._bare_base(), data._chain, cls=cls)
+        assert isinstance(self, Buffer)
+        self.persistent = persistent
+        return self
+
+    def __init__(self, data: Tensor | None = None, *, persistent: bool = True):
+        pass                    # all is done in __new__; Tensor's own __init__ refuses to be called
+
+
 def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object = None) -> Parameter:
     """A parameter of that shape whose values are to be filled in. dtype None: the default float."""
     shape = sizes_of(shape, "Parameter")
@@ -55,4 +77,4 @@ def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object 
     return Parameter(Tensor._from_array(np.zeros(shape, dtype.storage), dtype))
 
 
-__all__ = ["Parameter"]
+__all__ = ["Buffer", "Parameter"]

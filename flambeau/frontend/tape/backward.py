@@ -23,7 +23,15 @@ from flambeau.frontend.tape.dispatch import (
     up_to_date,
     write,
 )
-from flambeau.frontend.tape.gradient_hooks import Hooked, final_key, register_hook, result_key, with_hooks
+from flambeau.frontend.tape.gradient_hooks import (
+    Hooked,
+    final_key,
+    register_hook,
+    register_post_accumulate_grad_hook,
+    result_key,
+    run_after_accumulation,
+    with_hooks,
+)
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
@@ -138,6 +146,8 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
         ct = found.get(final_key(t))
         if ct is not None and (t._record is None or not t._retains_grad):      # _finish() does it otherwise
             _accumulate(t, ct, create_graph)
+            if origin_of(t)._hooks and t._record is None:
+                run_after_accumulation(origin_of(t))
     _finish(order, found, retain_graph, create_graph, wanted)
 
 
@@ -266,4 +276,4 @@ def retain_grad(tensor: Tensor) -> None:
         tensor._retains_grad = True
 
 
-__all__ = ["backward", "grad", "is_grad_enabled", "register_hook", "retain_grad"]
+__all__ = ["backward", "grad", "is_grad_enabled", "register_hook", "register_post_accumulate_grad_hook", "retain_grad"]

@@ -58,6 +58,35 @@ def register_hook(tensor: Tensor, hook: Hook) -> HookHandle:
     return HookHandle(record.hooks.setdefault(tensor._index, {}), hook)
 
 
+class AfterAccumulation:
+    """Stands among the hooks of a leaf for one that runs when its gradient lies in `.grad`."""
+
+    def __init__(self, hook: Hook):
+        self.hook = hook
+
+    def __call__(self, gradient: Tensor) -> None:
+        """Nothing yet."""
+
+
+def register_post_accumulate_grad_hook(tensor: Tensor, hook: Any) -> HookHandle:
+    """Call `hook(tensor)` whenever backward() has added to the `.grad` of this leaf.
+
+    Raises RuntimeError for a tensor that does not require grad, or that was computed."""
+    up_to_date(tensor)
+    if not tensor._requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if not tensor.is_leaf:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    return register_hook(tensor, AfterAccumulation(hook))
+
+
+def run_after_accumulation(leaf: Tensor) -> None:
+    """The hooks that wait for a leaf's `.grad`."""
+    for hook in list((leaf._hooks or {}).values()):
+        if isinstance(hook, AfterAccumulation) and hook.hook(leaf) is not None:
+            raise RuntimeError("a hook that runs after a gradient was added must return None")
+
+
 def run_hooks(hooks: dict[int, Hook], gradient: Tensor) -> Tensor:
     """The gradient after all hooks. Raises TypeError, RuntimeError if one gives something of another type."""
     for hook in list(hooks.values()):

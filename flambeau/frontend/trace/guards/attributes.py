@@ -216,17 +216,29 @@ class NoticedAttributes(Instance):
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         if self.scope is None:
             yield from _MODULE_FIELDS & _fields(self.object).keys()
+            yield "hooks_of_all"
         yield from super().keys(scope, names)
 
+    def read(self, key: str) -> Any:
+        return self.kind.hooks_of_all if key == "hooks_of_all" else super().read(key)
+
+    def write(self, key: str, value: Any) -> None:
+        if key != "hooks_of_all":               # its own node puts back what it held
+            super().write(key, value)
+
+    def concerns(self, name: str, value: Any) -> bool:
+        return name in _MODULE_FIELDS or super().concerns(name, value)
+
     def step(self, key: str) -> str:
-        return "" if key in _MODULE_FIELDS and key != "training" else super().step(key)
+        return "" if key in _MODULE_FIELDS and key != "training" or key == "hooks_of_all" else super().step(key)
 
     def restore(self) -> None:
         super().restore()
         epoch.bump()
 
 
-_MODULE_FIELDS = frozenset(["training", "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"])
+_MODULE_FIELDS = frozenset(["training", "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks",
+                            "_backward_hooks", "_backward_pre_hooks"])
 
 
 class TensorFacts(Parts):

@@ -1,12 +1,18 @@
 """What classes of the framework say about how they are guarded."""
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+from flambeau.frontend.epoch import Noticed
 from flambeau.frontend.trace.guards.node import Node
 from flambeau.frontend.trace.guards.values import Way
 
 
 class Attributed:
-    """Mixed into classes that bump the epoch when an attribute changes (Module)."""
+    """Mixed into classes that bump the epoch when an attribute changes (Module). hooks_of_all: what runs when any of them
+    is called, guarded with each."""
+
+    hooks_of_all: ClassVar[dict[int, Any]] = Noticed()
 
 
 class Stated:

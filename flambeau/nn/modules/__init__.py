@@ -1,0 +1,10 @@
+"""Modules once more, where PyTorch keeps them: `from flambeau.nn.modules.module import Module`."""
+from typing import TYPE_CHECKING
+
+from flambeau.frontend import nn as _nn
+from flambeau.frontend.nn import *  # noqa: F403
+from flambeau.nn.modules import module
+
+if not TYPE_CHECKING:               # to type checkers the star import says the same
+    __all__ = ["module"]
+    __all__ += _nn.__all__
