@@ -104,7 +104,8 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")} | {
     name: ("flambeau.frontend.functions.convolution", name) for name in (
         "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-        "convolution")}
+        "convolution")} | {
+    "constant_pad_nd": ("flambeau.frontend.functions.padding", "constant_pad_nd")}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from flambeau.frontend.functions import (
     margin_losses,
     noise,
     normalization,
+    padding,
     pooling,
     resampling,
     shuffles,
@@ -30,6 +31,7 @@ from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.margin_losses import *  # noqa: F403
 from flambeau.frontend.functions.noise import *  # noqa: F403
 from flambeau.frontend.functions.normalization import *  # noqa: F403
+from flambeau.frontend.functions.padding import *  # noqa: F403
 from flambeau.frontend.functions.pooling import *  # noqa: F403
 from flambeau.frontend.functions.products import linear
 from flambeau.frontend.functions.resampling import *  # noqa: F403
@@ -38,7 +40,7 @@ from flambeau.frontend.functions.unpooling import *  # noqa: F403
 from flambeau.frontend.functions.windows import *  # noqa: F403
 
 _FILES = (activations, adaptive_pooling, convolution, embeddings, grids, layers, losses, margin_losses, noise,
-          normalization, pooling, resampling, shuffles, unpooling, windows)
+          normalization, padding, pooling, resampling, shuffles, unpooling, windows)
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["cosine_similarity", "linear", "one_hot", "pairwise_distance", "pdist"]
     for _file in _FILES:

@@ -19,6 +19,7 @@ from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.margin_losses import *  # noqa: F403
 from flambeau.frontend.functions.noise import *  # noqa: F403
 from flambeau.frontend.functions.normalization import *  # noqa: F403
+from flambeau.frontend.functions.padding import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
 from flambeau.frontend.functions.products import *  # noqa: F403
 from flambeau.frontend.functions.products import linear

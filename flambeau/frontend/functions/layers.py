@@ -1,17 +1,13 @@
-"""What layers do besides products and norms: attention and padding."""
+"""What layers do besides products and norms: attention."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 from flambeau.errors import ShapeError
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
-    expanded,
     one_tensor,
-    spread,
     tensor_of,
     user_line,
 )
@@ -20,12 +16,8 @@ from flambeau.frontend.functions.elementwise import add, choose, mul
 from flambeau.frontend.functions.noise import dropout
 from flambeau.frontend.functions.products import matmul
 from flambeau.frontend.functions.views import (
-    clone,
-    flip,
     matrix_transposed,
-    padded,
     repeat_interleave,
-    sliced,
 )
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -77,77 +69,5 @@ def _masked(scores: Tensor, allowed: Tensor) -> Tensor:
     return choose(allowed, scores, tensor_of(float("-inf"), scores._type.dtype))
 
 
-# -- padding ----------------------------------------------------------------------------------------------------------
-
-
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Elements before and after dims, from the last dim on: (left, right, top, bottom, ...). Negative ones crop.
-
-    mode: "constant" (`value`, 0 by default), "reflect", "replicate" or "circular"."""
-    x, amounts = one_tensor("pad", input), [int(a) for a in pad]
-    if len(amounts) % 2 or len(amounts) > 2 * x.ndim:
-        raise RuntimeError(f"pad: {tuple(amounts)} must be pairs for at most the {x.ndim} dims of {x._type}")
-    pairs = [(0, 0)] * (x.ndim - len(amounts) // 2) + list(zip(amounts[-2::-2], amounts[::-2], strict=True))
-    for d, (low, high) in enumerate(pairs):
-        if low < 0 or high < 0:
-            x = sliced(x, d, max(-low, 0), max(x._type.static_shape[d] - max(-high, 0), max(-low, 0)))
-    pairs = [(max(low, 0), max(high, 0)) for low, high in pairs]
-    if mode != "constant" and mode not in _BORDERS:
-        raise NotImplementedError(f"pad: mode {mode!r} is none of constant, reflect, replicate, circular")
-    if not any(low or high for low, high in pairs):
-        return clone(x)
-    if mode == "constant":
-        return _with_constant(x, pairs, 0 if value is None else value)
-    for d, (low, high) in enumerate(pairs):
-        if low or high:
-            x = _with_border(x, d, low, high, mode)
-    return x
-
-
-def _with_constant(x: Tensor, pairs: list[tuple[int, int]], value: float) -> Tensor:
-    zeros_around = padded(x, pairs)
-    if value == 0:
-        return zeros_around
-    shape = x._type.static_shape
-    inside = padded(spread(tensor_of(True, dt.bool_), shape, ()), pairs)
-    return dispatch(ops.where, inside, zeros_around, tensor_of(value, x.dtype))
-
-
-def _reflected(size: int, low: int, high: int) -> list[tuple[int, int, bool]]:
-    return [(1, low + 1, True), (0, size, False), (size - 1 - high, size - 1, True)]
-
-
-def _circular(size: int, low: int, high: int) -> list[tuple[int, int, bool]]:
-    return [(size - low, size, False), (0, size, False), (0, high, False)]
-
-
-_BORDERS: dict[str, Any] = {"reflect": _reflected, "circular": _circular, "replicate": None}
-
-
-def _with_border(x: Tensor, dim: int, low: int, high: int, mode: str) -> Tensor:
-    """x with parts of itself before and after along dim."""
-    size = x._type.static_shape[dim]
-    if mode == "replicate":
-        if size == 0:
-            raise ShapeError(f"pad: dim {dim} of {x._type} is empty and can't be replicated", where=user_line())
-        edges = [(sliced(x, dim, 0, 1), low), (x, 0), (sliced(x, dim, size - 1, size), high)]
-        parts = [part if part is x else expanded(part, _sized(x, dim, count)) for part, count in edges
-                 if part is x or count]
-        return dispatch(ops.Concat(dim), *parts)
-    if max(low, high) > size - (mode == "reflect"):
-        raise ShapeError(f"pad: {(low, high)} is too much for mode {mode!r} and size {size} of dim {dim}",
-                         where=user_line())
-    parts = []
-    for start, stop, reverse in _BORDERS[mode](size, low, high):
-        if stop > start:
-            part = sliced(x, dim, start, stop)
-            parts.append(flip(part, dim) if reverse else part)
-    return dispatch(ops.Concat(dim), *parts)
-
-
-def _sized(x: Tensor, dim: int, count: int) -> tuple[int, ...]:
-    return tuple([count if d == dim else size for d, size in enumerate(x._type.static_shape)])
-
-
-__all__ = ["pad", "scaled_dot_product_attention"]
+__all__ = ["scaled_dot_product_attention"]
 public(globals(), __all__)

@@ -14,6 +14,7 @@ from flambeau.frontend.nn import (
     losses,
     margin_losses,
     normalization,
+    padding,
     parameter,
     pooling,
     rectifiers,
@@ -34,6 +35,7 @@ from flambeau.frontend.nn.losses import *  # noqa: F403
 from flambeau.frontend.nn.margin_losses import *  # noqa: F403
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.normalization import *  # noqa: F403
+from flambeau.frontend.nn.padding import *  # noqa: F403
 from flambeau.frontend.nn.parameter import *  # noqa: F403
 from flambeau.frontend.nn.pooling import *  # noqa: F403
 from flambeau.frontend.nn.rectifiers import *  # noqa: F403
@@ -54,6 +56,7 @@ _FILES = (
     losses,
     margin_losses,
     normalization,
+    padding,
     parameter,
     pooling,
     resampling,

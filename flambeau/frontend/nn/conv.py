@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.frontend.functions import convolution as F
-from flambeau.frontend.functions.layers import pad
+from flambeau.frontend.functions.padding import pad
 from flambeau.frontend.nn.init import default_weights_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
