@@ -20,12 +20,14 @@ from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
 from flambeau.frontend.functions.compound_products import *  # noqa: F403
 from flambeau.frontend.functions.creation import *  # noqa: F403
+from flambeau.frontend.functions.decompositions import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403
 from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
 from flambeau.frontend.functions.grids import affine_grid_generator, grid_sampler
 from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
+from flambeau.frontend.functions.norms import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
 from flambeau.frontend.functions.pooling import (
     avg_pool1d,

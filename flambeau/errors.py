@@ -122,10 +122,10 @@ class KernelError(FlambeauError, IndexError, ArithmeticError, RuntimeError):
 
 
 class LinAlgError(KernelError):
-    """A matrix that is singular or not positive-definite. details: which one of the batch, and the order of its leading
-    minor that is not positive-definite."""
+    """A matrix that is singular or not positive-definite, or whose eigenvalues or singular values are not found. details:
+    which one of the batch, and the order of its leading minor that is not positive-definite."""
 
-    STATUSES: ClassVar = frozenset({3, 4})
+    STATUSES: ClassVar = frozenset({3, 4, 5, 6, 7})
 
 
 def kernel_error(message: str, status: int, details: tuple[int, int]) -> KernelError:

@@ -15,6 +15,7 @@ from flambeau.frontend.functions import (
     comparison,
     compound_products,
     creation,
+    decompositions,
     distributions,
     elementwise,
     indexing,
@@ -54,8 +55,8 @@ from flambeau.ir.types import TensorType
 # -- functions whose first argument is the tensor ---------------------------------------------------------------------
 
 MARKED: Final = (                           # modules whose functions say so themselves
-    activations, arithmetic, comparison, compound_products, elementwise, pointwise, running, scattering, searching,
-    stacking, statistics)
+    activations, arithmetic, comparison, compound_products, decompositions, elementwise, pointwise, running, scattering,
+    searching, stacking, statistics)
 NAMES: Final = {
     reductions: (
         "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",
@@ -72,7 +73,7 @@ NAMES: Final = {
     products: (
         "addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "ger", "inner", "matmul", "mm", "mv", "outer", "trace",
         "vdot"),
-    linear_algebra: ("cholesky", "cholesky_solve", "inverse"),
+    linear_algebra: ("cholesky", "cholesky_inverse", "cholesky_solve", "inverse"),
     sorting: ("argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "nanquantile", "quantile", "sort", "topk",
               "unique"),
     windows: ("as_strided",),

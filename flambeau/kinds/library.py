@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from math import prod
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import llvmlite.ir as ll
 import numpy as np
@@ -45,7 +45,6 @@ from flambeau.codegen.cpu.llvm.emitter import (
 )
 from flambeau.codegen.cpu.toolchain import emit_object
 from flambeau.errors import KernelError
-from flambeau.ir import ops
 from flambeau.ir.dtypes import DTYPES, DType, i32
 from flambeau.ir.graph import Node
 from flambeau.ir.kernel import Kernel
@@ -54,113 +53,15 @@ from flambeau.ir.kernel.parser import Parser
 from flambeau.ir.kernel.text import Printer
 from flambeau.ir.kernel.verifier import Checker
 from flambeau.ir.kinds import Implementation, Kind
-from flambeau.ir.op import Op
-from flambeau.ir.ops.linear_algebra import NOT_POSITIVE_DEFINITE, SINGULAR, failure_message
+from flambeau.ir.ops.matrices import failure_message
 from flambeau.ir.target import Target
+from flambeau.kinds.routines import FUNCTIONS, Array, Function, arguments_of, value_of
 from flambeau.passes.lowering.loops import locations, params_of
 from flambeau.passes.lowering.lower import Call, call_of, lone_op
 from flambeau.runtime.buffer import Buffer, as_ndarray
 from flambeau.runtime.lapack import Lapack, lapack
 from flambeau.runtime.loader import Library, load
 from flambeau.runtime.native.layout import ContextRecord
-
-# -- what there is to call --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Array:
-    """What a routine works on: scratch memory of a matrix, in columns, or of a vector. rows, columns: expressions of a
-    function's dims, such as "n" or "3*n+1". loads: the operand it starts as. gives: the result it becomes; of a triangle
-    that is kept the other one becomes zeros. holds: integers are as wide as the library has them, and i32 as results."""
-
-    rows: str
-    columns: str = "1"
-    loads: int | None = None
-    gives: int | None = None
-    keeps: Literal["all", "lower", "upper"] = "all"
-    holds: Literal["elements", "integers"] = "elements"
-
-    def shape(self, batch: int, value: Mapping[str, int]) -> tuple[int, ...]:
-        """Of all of them, as an op has it. value: of its expressions."""
-        return (batch, value[self.rows]) if self.columns == "1" else (batch, value[self.rows], value[self.columns])
-
-
-@dataclass(frozen=True)
-class Function:
-    """op: what it means. dims: (name, operand, dim of that operand) of each size that arrays depend on. calls: Fortran
-    calls, without the letter for the dtype; an argument is an array, 'a letter', an expression, a number with a point, or
-    `info`, which is 0 for success. fails: the status that another info becomes, with the number of the matrix and info as
-    details. An array called info is no failure, but a result; what other arrays give is NaN then. numbers: an array whose
-    diagonal holds numbers if the call succeeded (not every routine sees NaN)."""
-
-    op: Op
-    dims: tuple[tuple[str, int, int], ...]
-    arrays: Mapping[str, Array]
-    calls: tuple[str, ...]
-    fails: int | None = None
-    numbers: str | None = None
-
-    @property
-    def operands(self) -> list[Array]:
-        """The array that each operand fills."""
-        return self._placed([(array.loads, array) for array in self.arrays.values()])
-
-    @property
-    def results(self) -> list[Array]:
-        """The array that each result comes from."""
-        return self._placed([(array.gives, array) for array in self.arrays.values()])
-
-    def _placed(self, found: Sequence[tuple[int | None, Array]]) -> list[Array]:
-        placed = {number: array for number, array in found if number is not None}
-        return [placed[number] for number in range(len(placed))]
-
-    @property
-    def sizes(self) -> tuple[str, ...]:
-        """Every expression that the code of this function needs the value of, each once."""
-        of_arrays = chain.from_iterable([(a.rows, a.columns) for a in self.arrays.values()])
-        passed = [a for call in self.calls for a in _arguments(call) if self._is_size(a)]
-        return tuple(dict.fromkeys([*of_arrays, *passed]))
-
-    def _is_size(self, argument: str) -> bool:
-        return argument not in self.arrays and argument != "info" and argument[0] != "'" and "." not in argument
-
-
-def _arguments(call: str) -> list[str]:
-    """`gesv(n, k, a)` -> n, k, a."""
-    return [argument.strip() for argument in call.partition("(")[2].rstrip(")").split(",")]
-
-
-def _value(expression: str, sizes: Mapping[str, int]) -> int:
-    """`3*n+1` in numbers."""
-    return sum(prod(sizes[f] if f in sizes else int(f) for f in term.split("*")) for term in expression.split("+"))
-
-
-_EQUATIONS: Final = (("n", 0, -1), ("k", 1, -1))
-_SOLVING: Final = {"a": Array("n", "n", loads=0), "b": Array("n", "k", loads=1, gives=0)}
-
-FUNCTIONS: Final[dict[str, Function]] = {
-    "solve": Function(
-        ops.Solve(), _EQUATIONS, _SOLVING | {"pivots": Array("n", holds="integers")},
-        ("gesv(n, k, a, n, pivots, b, n, info)",), fails=SINGULAR),
-    "solve_lower": Function(
-        ops.SolveTriangular(upper=False), _EQUATIONS, _SOLVING, ("trsm('L', 'L', 'N', 'N', n, k, 1.0, a, n, b, n)",)),
-    "solve_upper": Function(
-        ops.SolveTriangular(upper=True), _EQUATIONS, _SOLVING, ("trsm('L', 'U', 'N', 'N', n, k, 1.0, a, n, b, n)",)),
-    "solve_unit_lower": Function(
-        ops.SolveTriangular(upper=False, unit=True), _EQUATIONS, _SOLVING,
-        ("trsm('L', 'L', 'N', 'U', n, k, 1.0, a, n, b, n)",)),
-    "solve_unit_upper": Function(
-        ops.SolveTriangular(upper=True, unit=True), _EQUATIONS, _SOLVING,
-        ("trsm('L', 'U', 'N', 'U', n, k, 1.0, a, n, b, n)",)),
-    "cholesky": Function(
-        ops.Cholesky(), (("n", 0, -1),), {"a": Array("n", "n", loads=0, gives=0, keeps="lower")},
-        ("potrf('L', n, a, n, info)",), fails=NOT_POSITIVE_DEFINITE, numbers="a"),
-    "cholesky_ex": Function(
-        ops.CholeskyEx(), (("n", 0, -1),),
-        {"a": Array("n", "n", loads=0, gives=0, keeps="lower"), "info": Array("1", gives=1, holds="integers")},
-        ("potrf('L', n, a, n, info)",), numbers="a"),
-}
-
 
 # -- the kernel -------------------------------------------------------------------------------------------------------
 
@@ -255,7 +156,7 @@ class LibraryKernel(Kernel):
     @property
     def value(self) -> dict[str, int]:
         """Of every expression that the function depends on."""
-        return {expression: _value(expression, self.dims) for expression in self.called.sizes}
+        return {expression: value_of(expression, self.dims) for expression in self.called.sizes}
 
     def run(self, machine: Machine) -> None:
         value = self.value
@@ -274,8 +175,8 @@ def _meaning(function: Function, operands: Sequence[np.ndarray]) -> Sequence[np.
 def _lower(node: Node, name: str) -> list[Call]:
     (inner, operands), region = lone_op(node), node.regions[0]
     function = next(name for name, function in FUNCTIONS.items() if function.op == inner.op)
-    shapes = [value.type.static_shape for value in inner.operands]
-    extents = (prod(shapes[0][:-2]), *[shapes[operand][dim] for _, operand, dim in FUNCTIONS[function].dims])
+    shapes, called = [value.type.static_shape for value in inner.operands], FUNCTIONS[function]
+    extents = (called.batch(shapes), *[called.extent(shapes, number) for number in range(len(called.dims))])
     return [call_of(node, LibraryKernel(name, params_of(region), extents, function, operands, locations=locations(region)))]
 
 
@@ -300,7 +201,7 @@ def _emit(kernel: LibraryKernel, module: ll.Module, symbol: str, target: Target)
 def _host(symbol: str) -> int:
     """The address of what `library.solve.f32` names."""
     _, name, dtype = symbol.split(".")
-    return _address(name, DTYPES[dtype], lapack())
+    return _address(name, DTYPES[dtype], lapack() if FUNCTIONS[name].calls else None)
 
 
 _kept: Final[dict[int, Any]] = {}           # what lies at each address, for as long as the process lives
@@ -343,7 +244,7 @@ class _Adapter:
 
     def emit(self) -> None:
         b = self.b
-        for argument in dict.fromkeys(chain.from_iterable(_arguments(call) for call in self.function.calls)):
+        for argument in dict.fromkeys(chain.from_iterable(arguments_of(call) for call in self.function.calls)):
             self.passed[argument] = self.argument(argument)
         loaded = [a for a in self.function.arrays.values() if a.loads is not None]
         sizes = [self.value[expression] for array in loaded for expression in (array.rows, array.columns)]
@@ -392,23 +293,25 @@ class _Adapter:
     def call(self, call: str, number: ll.Value) -> None:
         b, module = self.b, self.b.module
         routine = f"{'s' if self.dtype.name == 'f32' else 'd'}{call.partition('(')[0]}"
-        arguments = [self.passed[argument] for argument in _arguments(call)]
+        arguments = [self.passed[argument] for argument in arguments_of(call)]
         found = module.globals.get(_imported(routine))
         if found is None:
             self.routines.append(routine)
             found = ll.Function(module, ll.FunctionType(ll.VoidType(), [PTR] * len(arguments)), _imported(routine))
         b.call(found, arguments)
-        if "info" in _arguments(call) and "info" not in self.function.arrays:
+        if "info" in arguments_of(call) and "info" not in self.function.arrays:
             assert self.function.fails is not None, f"{call} can fail, and nothing says how"
             info = b.load(self.info, typ=self.integer)
             b.fail_if(b.icmp_signed("!=", info, ll.Constant(self.integer, 0)), self.function.fails, number, info)
 
     def require_numbers(self, name: str, number: ll.Value) -> None:
-        """The first NaN on an array's diagonal is a failure, as the routine should have seen."""
-        b, rows, fails = self.b, self.value[self.function.arrays[name].rows], self.function.fails
+        """The first NaN on an array's diagonal, or in a vector, is a failure, as the routine should have seen."""
+        array = self.function.arrays[name]
+        b, rows, fails = self.b, self.value[array.rows], self.function.fails
+        step = b.index(1) if array.columns == "1" else b.add(rows, b.index(1))
 
         def check(at: ll.Value) -> None:
-            element = b.load_scalar(self.buffer_of[name], b.mul(at, b.add(rows, b.index(1))), self.dtype.name)
+            element = b.load_scalar(self.buffer_of[name], b.mul(at, step), self.dtype.name)
             is_nan, order = b.fcmp_unordered("uno", element, element), b.add(at, b.index(1))
             if fails is not None:
                 b.fail_if(is_nan, fails, number, order)
@@ -418,11 +321,12 @@ class _Adapter:
             order = order if self.integer == I64 else b.trunc(order, self.integer)
             b.store(b.select(is_first, order, found), self.buffer_of["info"])
 
-        b.loop(0, rows, 1, check, name="diagonal")
+        with b.if_then(self.has_elements):
+            b.loop(0, rows, 1, check, name="diagonal")
 
     def could(self) -> ll.Value | None:
         """Whether info says so, where it is a result."""
-        if "info" not in self.function.arrays:
+        if "info" not in self.function.arrays or self.function.gives_failed:
             return None
         info = self.b.load(self.buffer_of["info"], typ=self.integer)
         return self.b.icmp_signed("==", info, ll.Constant(self.integer, 0))
@@ -439,7 +343,8 @@ class _Adapter:
         def element(row: ll.Value, column: ll.Value) -> None:
             place, other = b.add(b.mul(row, columns), column), b.add(row, b.mul(column, rows))
             if loads:
-                b.store_vector(b.load_scalar(rowwise, place, dtype), columnwise, other, dtype)
+                value = b.load_scalar(rowwise, place, dtype)
+                b.store_vector(b.sext(value, I64) if held == "i64" else value, columnwise, other, held)
                 return
             value = b.load_scalar(columnwise, other, held)
             if held == "i64":

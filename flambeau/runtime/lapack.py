@@ -21,7 +21,8 @@ import numpy as np
 
 __all__ = ["Lapack", "lapack"]
 
-_NEEDED: Final = tuple(f"{letter}{routine}" for letter in "sd" for routine in ("gesv", "potrf", "trsm"))
+_NEEDED: Final = tuple(f"{letter}{routine}" for letter in "sd" for routine in (
+    "gesv", "getrf", "laswp", "laset", "potrf", "trsm", "geqrf", "syevd", "gesdd"))
 _OF_WHEELS: Final = ("scipy_{}_64_", 64)                # a symbol, and the bits of its integers
 _SPELLINGS: Final = (_OF_WHEELS, ("{}_64_", 64), ("{}_", 32))
 

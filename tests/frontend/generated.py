@@ -27,6 +27,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flambeau.frontend.functions.coerce import Dims, Number, TensorLike
+from flambeau.frontend.functions.decompositions import Svd, TriangularSolution
+from flambeau.frontend.functions.factorizations import QrFactors, Reflections
+from flambeau.frontend.functions.matrix_functions import SignAndLog
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.autograd import Hook
 from flambeau.frontend.tape.gradient_hooks import HookHandle

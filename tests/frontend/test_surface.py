@@ -251,6 +251,9 @@ UNKNOWN = {
     "huber_loss": {"weight"}, "l1_loss": {"weight"}, "softmin": {"dtype"}, "result_type": {"tensor1", "tensor2"},
     "true_divide": {"dividend", "divisor"}, "squeeze": {"List]]"}, "set_num_threads": {"int"}, "vdot": {"other"},
     "broadcast_to": {"shape"}, "concatenate": {"axis"}, "asarray": {"device"}, "searchsorted": {"values"},
+    "eig": {"self", "eigenvectors", "e", "v"}, "lstsq": {"input", "A"}, "matrix_rank": {"input", "tol", "symmetric"},
+    "solve": {"input", "A"}, "symeig": {"input", "eigenvectors", "upper"}, "matrix_exp": {"A"}, "orgqr": {"tau"},
+    "ormqr": {"tau", "other"}, "qr": {"Tuple", "List"},
 }
 
 

@@ -16,6 +16,7 @@ from flambeau.frontend.functions.coerce import (
     full_of,
     is_number,
     one_tensor,
+    permuted,
     reshaped,
     spread,
     tensor_of,
@@ -276,13 +277,16 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
 
 def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *,
          dtype: DType | None = None) -> Tensor:
-    """The p-norm of the elements over `dim`: p a number, an infinity, or "fro" (2)."""
+    """The p-norm of the elements over `dim`: p a number, an infinity, or "fro" (2); "nuc" the sum of the singular values of
+    matrices over two dims."""
     x = one_tensor("norm", input)
     x = x if dtype is None else cast(x, dtype)
     _check_float(x, "norm")
+    if isinstance(p, str) and p == "nuc":
+        return _nuclear(x, dim, keepdim)
     p = 2 if p is None or isinstance(p, str) and p == "fro" else p
     if not is_number(p):
-        raise RuntimeError(f"norm: p must be a number, an infinity or 'fro', got {p!r}")
+        raise RuntimeError(f"norm: p must be a number, an infinity, 'fro' or 'nuc', got {p!r}")
     if p == math.inf:
         return amax(abs_(x), dim, keepdim)
     if p == -math.inf:
@@ -300,6 +304,15 @@ def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
         powers = dispatch(ops.Sum(dims), _power_from_0(abs_(wide), float(p)))
         found = _power_from_0(powers, 1 / p)
     return kept(cast(found, x._type.dtype), x, dims, keepdim)
+
+
+def _nuclear(x: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+    dims = wrap_dims(dim, x.ndim, "norm")
+    if len(dims) != 2:
+        raise RuntimeError(f"norm: p='nuc' takes matrices over two dims, got {x._type} over {dims}")
+    others = [d for d in range(x.ndim) if d not in dims]
+    values = dispatch(ops.Svdvals(), permuted(x, (*others, *dims)))
+    return kept(dispatch(ops.Sum((len(others),)), values), x, dims, keepdim)
 
 
 def _power_from_0(x: Tensor, exponent: float) -> Tensor:

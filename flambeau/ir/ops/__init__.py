@@ -15,10 +15,12 @@ from flambeau.ir.ops.convolution import (
     Conv3dWeightGrad,
 )
 from flambeau.ir.ops.elementwise import *  # noqa: F403
+from flambeau.ir.ops.factorizations import Geqrf, Lu, Qr, RowSwaps
 from flambeau.ir.ops.families import Bilinear, Elementwise, Linear, View
 from flambeau.ir.ops.guarded import *  # noqa: F403
 from flambeau.ir.ops.indexing import LastAlong, ScatterAdd, ScatterAlongAdd, Take, TakeAlong
 from flambeau.ir.ops.linear_algebra import Cholesky, CholeskyEx, Solve, SolveTriangular
+from flambeau.ir.ops.matrix_functions import Det, Inverse, MatrixExp, Pinv, Slogdet, SolveEx
 from flambeau.ir.ops.max_pooling import MaxPool2d, MaxPool2dGrad, MaxPool2dTake
 from flambeau.ir.ops.normalization import LogSoftmax, Normalize, SafeSoftmax, Softmax
 from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Prod, Reduction, Sum
@@ -28,6 +30,7 @@ from flambeau.ir.ops.slices import Concat, Pad, Slice, Split, UpdateSlice
 from flambeau.ir.ops.sorting import Median, Sort
 from flambeau.ir.ops.sources import Constant, Iota, Literal, RandomBits, literal
 from flambeau.ir.ops.special_functions import *  # noqa: F403
+from flambeau.ir.ops.spectra import Eigh, Eigvalsh, Svd, Svdvals
 from flambeau.ir.ops.structural import Custom, Fusion
 from flambeau.ir.ops.unfolding import Windows, WindowsSum
 from flambeau.ir.ops.views import Broadcast, Diagonal, Flip, Permute, Reshape

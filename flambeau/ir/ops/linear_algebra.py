@@ -16,6 +16,15 @@ from flambeau.errors import LinAlgError
 from flambeau.ir import dtypes
 from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.families import check_arity
+from flambeau.ir.ops.matrices import (
+    NOT_POSITIVE_DEFINITE,
+    SINGULAR,
+    compared,
+    failure,
+    skewed,
+    square,
+    well_conditioned,
+)
 from flambeau.ir.ops.sampling import draw, given
 from flambeau.ir.types import TensorType, parse_type
 
@@ -23,12 +32,6 @@ if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
     from flambeau.ir.graph import Value
 
-SINGULAR: Final = 3             # statuses of kernels
-NOT_POSITIVE_DEFINITE: Final = 4
-MESSAGES: Final = {
-    SINGULAR: "linalg.solve: {which} is singular",
-    NOT_POSITIVE_DEFINITE: "linalg.cholesky: {which} is not positive-definite: its leading minor of order {1} is not",
-}
 _FEW_ROWS: Final = 16           # solved row by row; more are halved, so that most of the work is matrix products
 
 
@@ -40,7 +43,7 @@ class Solve(Op):
     kernel_kind = "library"
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        return (_equations(self, operands),)
+        return (equations(self, operands),)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         a, b = operands
@@ -49,14 +52,14 @@ class Solve(Op):
         try:
             return np.linalg.solve(a, b)
         except np.linalg.LinAlgError:
-            raise _failure(SINGULAR, a.shape, _first_singular(a)) from None
+            raise failure(SINGULAR, a.shape, first_singular(a)) from None
 
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
                results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
         """LU factors with row exchanges are those of a matrix near a, whose elements differ by what is small beside the
         greatest of a: N. Higham, "Accuracy and Stability of Numerical Algorithms", 2002, theorem 9.5."""
         size = np.abs(operands[0]).max(axis=(-2, -1), keepdims=True, initial=0.0)
-        return (_error_of_solution(types[0], operands[0], np.broadcast_to(size, operands[0].shape), errors, results[0]),)
+        return (error_of_solution(types[0], operands[0], np.broadcast_to(size, operands[0].shape), errors, results[0]),)
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
@@ -71,7 +74,7 @@ class Solve(Op):
                      ("f64[2,3,2,2]", "f64[2,3,2,5]"), ("f32[5,5]", "f32[5,3]"), ("f32[3,6,6]", "f32[3,6,2]"),
                      ("f64[20,20]", "f64[20,3]"), ("f64[0,0]", "f64[0,2]"), ("f32[3,3]", "f32[3,0]"),
                      ("f64[0,3,3]", "f64[0,3,2]"), ("f64[2,0,0]", "f64[2,0,3]")):
-            yield given(cls(), _skewed(a), draw(parse_type(b)), differentiable=True)
+            yield given(cls(), skewed(a), draw(parse_type(b)), differentiable=True)
 
 
 @register("solve_triangular")
@@ -86,11 +89,11 @@ class SolveTriangular(Op):
     unit: bool = False
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        return (_equations(self, operands),)
+        return (equations(self, operands),)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         a, b = operands
-        return _substituted(a, b, self.upper, self.unit) if b.size else np.zeros_like(b)
+        return substituted(a, b, self.upper, self.unit) if b.size else np.zeros_like(b)
 
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
                results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
@@ -103,7 +106,7 @@ class SolveTriangular(Op):
             n = a.shape[-1]
             a = a * (1 - np.eye(n)) + np.eye(n)
             moved = None if moved is None else moved * (1 - np.eye(n))
-        return (_error_of_solution(types[0], a, np.abs(a), (moved, errors[1]), results[0]),)
+        return (error_of_solution(types[0], a, np.abs(a), (moved, errors[1]), results[0]),)
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
@@ -114,7 +117,7 @@ class SolveTriangular(Op):
             return None, by_rhs
         full = b.neg(b.matmul(by_rhs, b.transpose(x)))
         keeps = ("lt" if self.unit else "le") if self.upper else ("gt" if self.unit else "ge")
-        return b.where(_compared(b, full, keeps), full, b.scalar(0.0, full)), by_rhs
+        return b.where(compared(b, full, keeps), full, b.scalar(0.0, full)), by_rhs
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -122,8 +125,8 @@ class SolveTriangular(Op):
             for unit in (False, True):
                 for a, b in (("f64[3,3]", "f64[3,2]"), ("f64[2,4,4]", "f64[2,4,3]"), ("f32[5,5]", "f32[5,1]"),
                              ("f64[0,0]", "f64[0,1]"), ("f64[2,3,3]", "f64[2,3,0]")):
-                    yield given(cls(upper, unit), _skewed(a), draw(parse_type(b)), differentiable=True)
-            yield given(cls(upper), _skewed("f64[40,40]"), draw(parse_type("f64[40,3]")), differentiable=True)
+                    yield given(cls(upper, unit), skewed(a), draw(parse_type(b)), differentiable=True)
+            yield given(cls(upper), skewed("f64[40,40]"), draw(parse_type("f64[40,3]")), differentiable=True)
 
 
 @register("cholesky")
@@ -136,7 +139,7 @@ class Cholesky(Op):
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 1)
-        return (_square(self, operands[0]),)
+        return (square(self, operands[0]),)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         (a,) = operands
@@ -147,7 +150,7 @@ class Cholesky(Op):
         except np.linalg.LinAlgError:
             found = None
         if found is None or np.isnan(np.diagonal(found, axis1=-2, axis2=-1)).any():
-            raise _failure(NOT_POSITIVE_DEFINITE, a.shape, *_first_not_positive_definite(a))
+            raise failure(NOT_POSITIVE_DEFINITE, a.shape, *_first_not_positive_definite(a))
         return found
 
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
@@ -164,7 +167,7 @@ class Cholesky(Op):
     def samples(cls) -> Iterator[Sample]:
         for a in ("f64[3,3]", "f64[1,1]", "f64[2,4,4]", "f32[5,5]", "f32[2,2,3,3]", "f64[20,20]", "f64[0,0]",
                   "f64[0,2,2]", "f64[3,0,0]"):
-            yield given(cls(), _well_conditioned(a))         # only symmetric directions have a derivative
+            yield given(cls(), well_conditioned(a))         # only symmetric directions have a derivative
 
 
 @register("cholesky_ex")
@@ -177,7 +180,7 @@ class CholeskyEx(Op):
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 1)
-        a = _square(self, operands[0])
+        a = square(self, operands[0])
         return a, a.with_shape(a.shape[:-2]).with_dtype(dtypes.i32)
 
     def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -206,7 +209,7 @@ class CholeskyEx(Op):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for a in ("f64[3,3]", "f32[2,4,4]", "f64[0,0]", "f64[0,2,2]", "f64[3,0,0]"):
-            yield given(cls(), _well_conditioned(a))
+            yield given(cls(), well_conditioned(a))
         for dtype in (np.float32, np.float64):
             signs = np.array([[1, 1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 0], [1, np.nan, 1]], dtype)
             yield given(cls(), signs[:, :, None] * np.eye(3, dtype=dtype))
@@ -215,18 +218,10 @@ class CholeskyEx(Op):
 # -- types ------------------------------------------------------------------------------------------------------------
 
 
-def _square(op: Op, a: TensorType) -> TensorType:
-    if a.dtype not in (dtypes.f32, dtypes.f64):
-        raise op.fail(f"takes f32 or f64, found {a}")
-    if a.rank < 2 or a.shape[-1] != a.shape[-2]:
-        raise op.fail(f"takes square matrices, found {a}")
-    return a
-
-
-def _equations(op: Op, operands: Sequence[TensorType]) -> TensorType:
+def equations(op: Op, operands: Sequence[TensorType]) -> TensorType:
     check_arity(op, operands, 2)
     a, b = operands
-    _square(op, a)
+    square(op, a)
     if b.dtype is not a.dtype:
         raise op.fail(f"operands must have one dtype, found {a} and {b}")
     if b.rank != a.rank or b.shape[:-2] != a.shape[:-2]:
@@ -239,14 +234,14 @@ def _equations(op: Op, operands: Sequence[TensorType]) -> TensorType:
 # -- meaning ----------------------------------------------------------------------------------------------------------
 
 
-def _substituted(a: np.ndarray, b: np.ndarray, upper: bool, unit: bool) -> np.ndarray:
+def substituted(a: np.ndarray, b: np.ndarray, upper: bool, unit: bool) -> np.ndarray:
     """Forward or back substitution."""
     n = a.shape[-1]
     if n > _FEW_ROWS:
         half = n // 2
         first, last = (slice(half, n), slice(0, half)) if upper else (slice(0, half), slice(half, n))
-        known = _substituted(a[..., first, first], b[..., first, :], upper, unit)
-        rest = _substituted(a[..., last, last], b[..., last, :] - a[..., last, first] @ known, upper, unit)
+        known = substituted(a[..., first, first], b[..., first, :], upper, unit)
+        rest = substituted(a[..., last, last], b[..., last, :] - a[..., last, first] @ known, upper, unit)
         return np.concatenate([rest, known] if upper else [known, rest], axis=-2)
     x = np.zeros_like(b)
     for row in reversed(range(n)) if upper else range(n):
@@ -257,7 +252,7 @@ def _substituted(a: np.ndarray, b: np.ndarray, upper: bool, unit: bool) -> np.nd
     return x
 
 
-def _first_singular(a: np.ndarray) -> int:
+def first_singular(a: np.ndarray) -> int:
     """The number of the first singular matrix of a batch."""
     for number, matrix in enumerate(a.reshape(-1, *a.shape[-2:])):
         try:
@@ -289,7 +284,7 @@ def _is_positive_definite(a: np.ndarray) -> bool:
 # -- rounding ---------------------------------------------------------------------------------------------------------
 
 
-def _grown(a: TensorType) -> float:
+def grown(a: TensorType) -> float:
     """What n-term sums of products come to, in roundings, beside the sum of their sizes."""
     return float(np.finfo(a.dtype.storage).eps) * (4.0 + 2.0 * math.sqrt(a.static_shape[-1]))
 
@@ -307,10 +302,10 @@ def _is_large(relative: np.ndarray) -> np.ndarray:
     return ~(relative.sum(axis=-1, keepdims=True).max(axis=-2, keepdims=True, initial=0.0) < 0.5)
 
 
-def _error_of_solution(type: TensorType, a: np.ndarray, size: np.ndarray, errors: Sequence[np.ndarray | None],
+def error_of_solution(type: TensorType, a: np.ndarray, size: np.ndarray, errors: Sequence[np.ndarray | None],
                        x: np.ndarray) -> np.ndarray:
     """|dx| <= |a^-1| (|da| |x| + |db|), where a is off by its error and by roundings of `size`."""
-    off = _grown(type) * size + (0.0 if errors[0] is None else errors[0])
+    off = grown(type) * size + (0.0 if errors[0] is None else errors[0])
     inverse = _size_of_inverse(a)
     right = off @ np.abs(x) + (0.0 if errors[1] is None else errors[1])
     return np.where(_is_large(inverse @ off), np.inf, inverse @ right)
@@ -320,7 +315,7 @@ def _error_of_factor(type: TensorType, lower: np.ndarray, error: np.ndarray | No
     """Of l, and of the order that is not positive-definite. l is the factor of a matrix that is off by e, and so moves by
     l @ tril(l^-1 e l^-T): Higham there, 10.1."""
     size = np.abs(lower)
-    off = _grown(type) * (size @ np.swapaxes(size, -1, -2))
+    off = grown(type) * (size @ np.swapaxes(size, -1, -2))
     if error is not None:
         moved = np.tril(error)
         off = off + np.maximum(moved, np.swapaxes(moved, -1, -2))
@@ -338,48 +333,7 @@ def _of_factored(b: Builder, lower: Value, g: Value) -> Value:
     the Cholesky decomposition", 2016, section 3.1."""
     upper = b.transpose(lower)
     product = b.matmul(upper, g)
-    symmetric = b.where(_compared(b, product, "ge"), product, b.transpose(product))
+    symmetric = b.where(compared(b, product, "ge"), product, b.transpose(product))
     once = b.emit(SolveTriangular(upper=True), upper, symmetric)
     twice = b.emit(SolveTriangular(upper=True), upper, b.transpose(once))
     return b.mul(twice, b.scalar(0.5, twice))
-
-
-def _compared(b: Builder, x: Value, comparison: str) -> Value:
-    """Where the row compares so with the column: "ge" is the lower triangle."""
-    rank, n = len(x.shape), x.shape[-1]
-    place = b.iota(n, dtypes.i64)
-    rows, columns = (b.broadcast(place, x.shape, (dim,)) for dim in (rank - 2, rank - 1))
-    found: Value = getattr(b, comparison)(rows, columns)
-    return found
-
-
-# -- errors -----------------------------------------------------------------------------------------------------------
-
-
-def failure_message(status: int, matrices: int) -> str:
-    """What a status means, for that many matrices; "{0}" and "{1}" stand for the details of a `LinAlgError`."""
-    which = "matrix {0} of the batch" if matrices > 1 else "the matrix"
-    return MESSAGES[status].replace("{which}", which)
-
-
-def _failure(status: int, shape: Sequence[int], *details: int) -> LinAlgError:
-    """What to raise for matrices of this shape."""
-    message = failure_message(status, math.prod(shape[:-2]))
-    for number, detail in enumerate(details):
-        message = message.replace(f"{{{number}}}", str(detail))
-    return LinAlgError(message, status=status, details=(details[0], details[-1] if len(details) > 1 else 0))
-
-
-# -- samples ----------------------------------------------------------------------------------------------------------
-
-
-def _well_conditioned(type: str, seed: int = 0) -> np.ndarray:
-    """Matrices of that type which are symmetric and positive-definite, and far from singular."""
-    parsed = parse_type(type)
-    drawn, n = draw(parsed, seed=seed), parsed.static_shape[-1]
-    return ((drawn + np.swapaxes(drawn, -1, -2)) / 2 + 2 * n * np.eye(n)).astype(parsed.dtype.storage)
-
-
-def _skewed(type: str) -> np.ndarray:
-    """Matrices far from singular, and not symmetric."""
-    return (_well_conditioned(type) + draw(parse_type(type), seed=1)).astype(parse_type(type).dtype.storage)
