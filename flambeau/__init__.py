@@ -80,8 +80,9 @@ from flambeau.ir.dtypes import u64 as uint64
 from flambeau.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from flambeau import ir, linalg, nn, optim, signal, special
+    from flambeau import amp, ir, linalg, nn, optim, signal, special
     from flambeau.frontend import data, random
+    from flambeau.frontend.amp import autocast
     from flambeau.frontend.call.compile import compile
     from flambeau.frontend.functions.recurrent import *  # noqa: F403
 
@@ -102,6 +103,11 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     "ir": ("flambeau.ir", ""),
     "data": ("flambeau.frontend.data", ""),
     "random": ("flambeau.frontend.random", ""),
+    "amp": ("flambeau.amp", ""),
+} | {name: ("flambeau.frontend.amp", name) for name in (
+    "autocast", "clear_autocast_cache", "get_autocast_dtype", "is_autocast_cache_enabled", "is_autocast_enabled",
+    "set_autocast_cache_enabled", "set_autocast_dtype", "set_autocast_enabled")} | {
+    "GradScaler": ("flambeau.frontend.amp", "GradScaler"),
 } | {name: ("flambeau.frontend.functions.recurrent", name) for name in (
     "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")} | {
     name: ("flambeau.frontend.functions.convolution", name) for name in (

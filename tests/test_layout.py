@@ -57,6 +57,7 @@ ROOMS: dict[str, list[str]] = {
         "data functions trace",
         "methods nn",
         "call optim",
+        "amp",
     ],
 }
 # What looks up for types alone: an op's rules are given values and a builder of graphs, a tensor has the record that

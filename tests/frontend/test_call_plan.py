@@ -36,7 +36,7 @@ def call(args):
     a0, = args
     if type(a0) is not Tensor or a0._requires_grad is not False: return MISS
     if a0._type is not guard0.expected and not guard0.holds(a0): return MISS
-    if grad_mode.enabled is not True: return MISS
+    if grad_mode.mode is not True: return MISS
     if epoch.value != bound.epoch and not environment_holds(): return MISS
     if held0.__code__ is not held1: return MISS
     s0 = a0._storage

@@ -372,7 +372,7 @@ EFFECTS = {
     "operand 1 changed in length from 0 to 1 while cond: true_fn was traced": operand_that_grows,
     "closure variable 'seen' changed in length from 0 to 1 while while_loop: cond_fn was traced": condition_that_counts,
     "closure variable 'numbers' is an iterator": iterator_of_the_trace,
-    "cond: true_fn changed the grad mode or the default dtype": default_that_is_put_back,
+    "cond: true_fn changed the grad mode, autocast or the default dtype": default_that_is_put_back,
 }
 
 

@@ -15,6 +15,7 @@ from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.pytree import Structure
 from flambeau.frontend.scalars import plain
 from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tape.casting import mode_in_words
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.strides import strides_of
 from flambeau.frontend.tensor.tensor import Tensor
@@ -115,7 +116,7 @@ class Entry:
         plan, bound = self.plan, self.bound
         if config.disable_jit:
             return False
-        if grad_mode.enabled is not plan.grad_enabled or get_default_dtype() is not plan.default_dtype:
+        if grad_mode.mode is not plan.mode or get_default_dtype() is not plan.default_dtype:
             return False
         if not bound.gradients_hold():
             return False
@@ -138,8 +139,8 @@ class Entry:
                 return guard.difference(leaf)
         if not self.repeats_hold(leaves):
             return "other arguments are one and the same tensor, or one that is captured"
-        if grad_mode.enabled is not self.plan.grad_enabled:
-            return f"grad mode is {'on' if grad_mode.enabled else 'off'}"
+        if grad_mode.mode is not self.plan.mode:
+            return f"{mode_in_words(grad_mode.mode)}, was {mode_in_words(self.plan.mode)}"
         if get_default_dtype() is not self.plan.default_dtype:
             return f"the default dtype is {get_default_dtype()!r}"
         for read in self.plan.reads:

@@ -142,7 +142,8 @@ class FastCallWriter:
         if any(number.owner is not None and number.is_guarded for number in self.plan.numbers):
             self.put("if not environment_holds(): return MISS")
             return
-        self.put(f"if grad_mode.enabled is not {self.plan.grad_enabled}: return MISS")
+        mode = self.plan.mode if isinstance(self.plan.mode, bool) else self.constant("mode", self.plan.mode)
+        self.put(f"if grad_mode.mode is not {mode}: return MISS")
         self.put("if epoch.value != bound.epoch and not environment_holds(): return MISS")
         tests = self.guards.tests(lambda value: self.constant("held", value), "return MISS")
         for test in ["if not guards.quick(): return MISS"] if tests is None else tests:

@@ -16,6 +16,8 @@ import numpy as np
 
 from flambeau.errors import FlambeauError
 from flambeau.frontend.functions.coerce import is_number, kind_of
+from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tape.casting import POLICIES, cast_arguments
 from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
@@ -51,6 +53,7 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
     sizes = code.co_varnames[count] if code.co_flags & _VARARGS else None
     has_dtype = "dtype" in parameters
     name = name or function.__name__
+    policy = POLICIES.get(name)
     spells = bool(aliases) or sizes is not None or has_dtype
 
     @functools.wraps(function)
@@ -72,6 +75,17 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
             if misused is None:
                 raise
             raise TypeError(misused) from None
+
+    return call if policy is None else _autocast(call, policy)
+
+
+def _autocast(function: Callable[..., Any], policy: str) -> Callable[..., Any]:
+    """`function`, whose arguments autocast casts."""
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if grad_mode.casting is not None:
+            args, kwargs = cast_arguments(policy, grad_mode.casting, args, kwargs)
+        return function(*args, **kwargs)
 
     return call
 

@@ -59,6 +59,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     return _batched(input, other)
 
 
+_product = matmul                           # which autocast leaves alone, as PyTorch's does products with a vector
+
+
 def _by_matrix(x: Tensor, w: Tensor) -> Tensor:
     """[..., K] x [K, N] or [K]: all rows of x as one matrix."""
     a, b = x._type.static_shape, w._type.static_shape
@@ -97,13 +100,13 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """[M, K] x [K]."""
     _of_rank("mv", (input, 2), (vec, 1))
-    return matmul(input, vec)
+    return _product(input, vec)
 
 
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """[K] x [K] -> a number."""
     _of_rank("dot", (input, 1), (tensor, 1))
-    return matmul(input, tensor)
+    return _product(input, tensor)
 
 
 vdot = dot
@@ -336,4 +339,4 @@ def _contracted(x: Tensor, a: str, y: Tensor, b: str, groups: tuple[list[str], .
 
 __all__ = ["addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "einsum", "ger", "inner", "matmul", "mm", "mv", "outer",
            "tensordot", "trace", "vdot"]
-public(globals(), __all__)
+public(globals(), [*__all__, "linear"])

@@ -13,6 +13,7 @@ from flambeau.frontend.nn.init import uniform_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
 from flambeau.frontend.nn.sequences import PackedSequence, packed_sizes
+from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 
@@ -84,7 +85,7 @@ class RNNBase(Module):
     def check_input(self, input: Tensor, batch_sizes: Any = None) -> None:
         """Raises ValueError for another dtype than the weights', RuntimeError for dims that don't fit."""
         weight = self._flat_weights[0]
-        if input.dtype is not weight.dtype:
+        if input.dtype is not weight.dtype and grad_mode.casting is None:
             raise ValueError(f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). Convert "
                              f"input: input.to({weight.dtype}), or convert model: model.to({input.dtype})")
         dims = 3 if batch_sizes is None else 2

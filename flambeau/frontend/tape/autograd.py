@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from flambeau.frontend.active import active
+from flambeau.frontend.tape.casting import Casting
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.op import Op
@@ -21,7 +22,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _GradMode(threading.local):
+    """enabled: whether ops are recorded; casting: the autocast at work. mode: both as one object, which compiled calls
+    compare; `enabled` itself where nothing is cast."""
+
     enabled: bool = True
+    casting: Casting | None = None
+    mode: object = True
+
+    def set(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.mode = enabled if self.casting is None else self.casting.modes[enabled]
+
+    def cast(self, casting: Casting | None) -> None:
+        self.casting = casting
+        self.set(self.enabled)
 
 
 grad_mode = _GradMode()
@@ -146,16 +160,16 @@ class set_grad_enabled:
 
     def __init__(self, mode: bool):
         self.mode, self.saved = bool(mode), grad_mode.enabled
-        grad_mode.enabled = self.mode
+        grad_mode.set(self.mode)
 
     def __enter__(self) -> None:
-        grad_mode.enabled = self.mode
+        grad_mode.set(self.mode)
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        grad_mode.enabled = self.saved
+        grad_mode.set(self.saved)
 
     def __call__(self, function: F) -> F:
-        grad_mode.enabled = self.saved
+        grad_mode.set(self.saved)
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -177,10 +191,10 @@ class _Mode:
     def __enter__(self) -> None:
         stack = self.__dict__.setdefault("stack", [])
         stack.append(grad_mode.enabled)
-        grad_mode.enabled = self.mode
+        grad_mode.set(self.mode)
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        grad_mode.enabled = self.__dict__["stack"].pop()
+        grad_mode.set(self.__dict__["stack"].pop())
 
     def __call__(self, function: F) -> F:
         mode = type(self)

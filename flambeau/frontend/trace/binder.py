@@ -11,6 +11,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.pytree import Structure, flatten, unflatten
 from flambeau.frontend.scalars import is_runtime_number, plain, settled
 from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tape.casting import Casting
 from flambeau.frontend.tensor.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.call_plan import Traced
@@ -57,7 +58,7 @@ class Binder:
     def run(self) -> Traced:
         bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
         args, kwargs = unflatten(self.structure, bound)
-        modes = grad_mode.enabled, get_default_dtype()
+        modes = grad_mode.enabled, grad_mode.casting, get_default_dtype()
         is_done = False
         try:
             with self.watch:
@@ -133,14 +134,15 @@ class Binder:
             raise CaptureError(f"{self.trace.graph.name} changed a container among its arguments while it was traced: a "
                                "compiled function can't repeat such a side effect", hint="return the new value instead")
 
-    def _take_back_modes(self, grad_enabled: bool, dtype: DType) -> None:
-        now = grad_mode.enabled, get_default_dtype()
-        if now != (grad_enabled, dtype):
+    def _take_back_modes(self, grad_enabled: bool, casting: Casting | None, dtype: DType) -> None:
+        now = grad_mode.enabled, grad_mode.casting, get_default_dtype()
+        if now != (grad_enabled, casting, dtype):
             grad_mode.enabled = grad_enabled
+            grad_mode.cast(casting)
             set_default_dtype(dtype)
             self.trace.fail(CaptureError(
-                f"{self.trace.graph.name} changed the grad mode or the default dtype and left it so: a compiled function "
-                "can't repeat such a side effect",
+                f"{self.trace.graph.name} changed the grad mode, autocast or the default dtype and left it so: a compiled "
+                "function can't repeat such a side effect",
                 hint="use `with fb.set_grad_enabled(...):`, or change it outside the compiled function"))
 
     def _check_tapes(self) -> None:

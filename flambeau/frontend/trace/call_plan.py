@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from flambeau.frontend.pytree import Structure
+from flambeau.frontend.tape.casting import mode_in_words
 from flambeau.frontend.tensor.strides import Strides
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.gradients import Current, Home
@@ -299,7 +300,7 @@ class CallPlan:
     structure: Structure | None             # of (args, kwargs)
     leaves: tuple[Leaf, ...]
     distinct: tuple[tuple[int, ...], ...]   # leaves of one type that must be different tensors
-    grad_enabled: bool
+    mode: object                            # whether gradients are recorded, or what autocast does beside it
     default_dtype: DType
     num_threads: int | None                 # where the function asks for it
     outside: tuple[Outside, ...]            # every tensor from outside, gradients aside
@@ -324,7 +325,7 @@ class CallPlan:
 
     def __str__(self) -> str:
         """One record a line."""
-        lines = [f"call of {self.name}, grad mode {'on' if self.grad_enabled else 'off'}:"]
+        lines = [f"call of {self.name}, {mode_in_words(self.mode)}:"]
         effects = (*self.gradients, *self.flags)
         for title, records in (("leaf", self.leaves), ("argument", self.arguments), ("state", self.states),
                                ("number", self.numbers), ("output", self.outputs), ("read", self.reads),

@@ -97,7 +97,7 @@ class Planner:
         leaves, distinct = self._leaves({n.key for n in numbers if n.owner is None and n.is_guarded})
         plan = CallPlan(
             name=trace.graph.name, structure=self.structure, leaves=leaves, distinct=distinct,
-            grad_enabled=grad_mode.enabled, default_dtype=get_default_dtype(),
+            mode=grad_mode.mode, default_dtype=get_default_dtype(),
             num_threads=config.num_threads if heap.scope.names("get_num_threads") else None, outside=outside, heap=heap,
             arguments=self._arguments(outside), states=self._states(), numbers=numbers,
             outputs=tuple([value.type for value in trace.graph.outputs]), reads=self._reads(), gradients=self.gradients,

@@ -71,13 +71,14 @@ class Region(NestingTrace):
     def running(self) -> Iterator[None]:
         """Ops inside are recorded here. Raises UnsupportedError for what a region can't do to tensors around it."""
         saved, active.tracer = active.tracer, self
-        modes = grad_mode.enabled, get_default_dtype()
+        modes = grad_mode.mode, get_default_dtype()
         try:
             yield
             self._check_tensors_outside()
-            if modes != (grad_mode.enabled, get_default_dtype()):
-                raise CaptureError(f"{self.who} changed the grad mode or the default dtype and left it so: a compiled "
-                                   "function can't repeat such a side effect", hint="use `with fb.set_grad_enabled(...):`")
+            if modes != (grad_mode.mode, get_default_dtype()):
+                raise CaptureError(f"{self.who} changed the grad mode, autocast or the default dtype and left it so: "
+                                   "a compiled function can't repeat such a side effect",
+                                   hint="use `with fb.set_grad_enabled(...):`")
         except Exception as error:
             if self.differentiated is None:
                 self.fail(error)        # even if it is caught: calls that run another function would not raise it
