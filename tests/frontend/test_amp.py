@@ -236,3 +236,19 @@ def test_training_agrees_with_torch() -> None:
         wanted.backward()
         expected.step()
         assert step(fb.tensor(x), fb.tensor(y)).item() == pytest.approx(wanted.item(), rel=4e-3)
+
+
+def test_names_that_load_at_first_use_may_be_used_first_in_a_compiled_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(vars(fb), "autocast", raising=False)
+    monkeypatch.delitem(vars(fb), "linalg", raising=False)
+
+    @fb.compile
+    def f(x: fb.Tensor) -> fb.Tensor:
+        with fb.autocast("cpu"):
+            return fb.linalg.matmul(x, x)
+
+    for _ in range(3):
+        assert f(fb.ones(2, 2)).dtype is fb.bfloat16
+    assert len(f.signatures) == 1
+    monkeypatch.setitem(vars(fb), "autocast", lambda device: fb.no_grad())
+    assert f(fb.ones(2, 2)).dtype is fb.float32 and len(f.signatures) == 2

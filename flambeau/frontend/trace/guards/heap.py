@@ -32,7 +32,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.attributes import Class, Instance, NoticedAttributes, TensorFacts
 from flambeau.frontend.trace.guards.contents import LARGEST_ARRAY, Bits, Items, StableItems
 from flambeau.frontend.trace.guards.markers import Attributed, CompiledMarker, Stated
-from flambeau.frontend.trace.guards.names import Cell, Function, Namespace, Variable
+from flambeau.frontend.trace.guards.names import Cell, Function, Namespace, Variable, was_loaded
 from flambeau.frontend.trace.guards.node import WRAPPERS, Node, Parts, Plain
 from flambeau.frontend.trace.guards.reads import Reads, is_user_class, is_user_code, is_user_module, reads_of
 from flambeau.frontend.trace.guards.values import MISSING, Way, is_same, is_value
@@ -350,7 +350,7 @@ class Heap:
                 self._walk(_below(node, [("", module) for module in node.held.values() if module is not MISSING]))
             elif id(node.object) in self.scope.modules:
                 loaded = {name for name in self.scope.attributes & node.object.keys() - node.held.keys()
-                          if isinstance(node.object[name], types.ModuleType)}
+                          if was_loaded(node.object, name, node.object[name])}
                 self._walk(_below(node, node.extend(self.scope, loaded)))
 
     def _meet_generator(self, generator: Any) -> None:

@@ -21,8 +21,8 @@ class Namespace(Open):
 
     def concerns(self, name: str, value: Any) -> bool:
         assert self.scope is not None
-        if isinstance(value, types.ModuleType):
-            return False                    # that was loaded
+        if was_loaded(self.object, name, value):
+            return False
         if id(self.object) in self.scope.opened:
             return not name.startswith("__")
         return id(self.object) in self.scope.modules and super().concerns(name, value)
@@ -52,6 +52,12 @@ class Namespace(Open):
         elif self.scope is not None and id(self.object) in self.scope.modules and self.absent():
             lines.append(f"if not {space}.keys().isdisjoint({name(self.absent())}): return False")
         return lines
+
+
+def was_loaded(namespace: Mapping[str, Any], name: str, value: Any) -> bool:
+    """True for a module, and for what a module of the framework's loads when it is first asked for."""
+    return isinstance(value, types.ModuleType) or name in namespace.get("_LAZY", ()) and (
+        namespace["__name__"].partition(".")[0] == "flambeau")
 
 
 class Cell(Parts):
