@@ -28,17 +28,22 @@ class Structure:
     attributes: tuple[str, ...] = ()
 
 
-def flatten(tree: Any, path: str = "") -> tuple[list[Any], list[str], Structure | None]:
-    """(leaves, their paths such as `[0].weight`, structure). Raises UnsupportedError for containers that nest deeper than
-    DEEPEST or contain themselves."""
+Entries = tuple[tuple[Any, ...], Sequence[Any], Sequence[str]]
+
+
+def flatten(tree: Any, path: str = "", entries: Callable[[Any], Entries | None] | None = None
+            ) -> tuple[list[Any], list[str], Structure | None]:
+    """(leaves, their paths such as `[0].weight`, structure). entries: what a container holds, as `entries_of`. Raises
+    UnsupportedError for containers that nest deeper than DEEPEST or contain themselves."""
     leaves: list[Any] = []
     paths: list[str] = []
-    return leaves, paths, _flatten(tree, path, leaves, paths, DEEPEST)
+    return leaves, paths, _flatten(tree, path, leaves, paths, DEEPEST, entries or entries_of)
 
 
-def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str], room: int) -> Structure | None:
-    entries = _entries(tree)
-    if entries is None:
+def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str], room: int,
+             entries: Callable[[Any], Entries | None]) -> Structure | None:
+    found = entries(tree)
+    if found is None:
         leaves.append(tree)
         paths.append(path)
         return LEAF
@@ -46,18 +51,19 @@ def _flatten(tree: Any, path: str, leaves: list[Any], paths: list[str], room: in
         raise UnsupportedError(f"a {type(tree).__name__} among the arguments or results of a compiled function contains "
                                f"itself, or nests more than {DEEPEST} deep",
                                hint="pass the tensors it holds in a flat container")
-    keys, values, steps = entries
+    keys, values, steps = found
     kind = type(tree)
     attributes: tuple[str, ...] = ()
     if kind not in _PLAIN and isinstance(tree, (tuple, dict)) and getattr(tree, "__dict__", None):
         attributes = tuple(tree.__dict__)
         values, steps = [*values, *tree.__dict__.values()], [*steps, *(f".{name}" for name in attributes)]
-    children = tuple([_flatten(v, path + step, leaves, paths, room - 1) for v, step in zip(values, steps, strict=True)])
+    children = tuple([_flatten(v, path + step, leaves, paths, room - 1, entries)
+                      for v, step in zip(values, steps, strict=True)])
     return Structure(kind, keys, children, tree.default_factory if isinstance(tree, defaultdict) else None,
                      tuple(map(type, keys)), attributes)
 
 
-def _entries(tree: Any) -> tuple[tuple[Any, ...], Sequence[Any], Sequence[str]] | None:
+def entries_of(tree: Any) -> Entries | None:
     """(keys, values, path steps) of a container; None for a leaf."""
     kind = type(tree)
     if kind in (tuple, list) or isinstance(tree, tuple):

@@ -37,7 +37,7 @@ def call(args):
     if type(a0) is not Tensor or a0._requires_grad is not False: return MISS
     if a0._type is not guard0.expected and not guard0.holds(a0): return MISS
     if grad_mode.mode is not True: return MISS
-    if epoch.value != bound.epoch and not environment_holds(): return MISS
+    if epoch.value != bound.epoch and not (environment_holds() and guards.generation == 0): return MISS
     if held0.__code__ is not held1: return MISS
     s0 = a0._storage
     if a0._base is None and s0.pointer: p0 = s0.pointer

@@ -40,9 +40,9 @@ class Call:
     found: Sequence[Tensor | None]
     made: list[Any] = field(default_factory=list)
 
-    def tensor(self, output: int) -> Tensor:
+    def tensor(self, output: int, cls: type[Tensor] = Tensor) -> Tensor:
         """A new tensor over an output."""
-        return wrap(self.buffers[output], self.plan.outputs[output])
+        return wrap(self.buffers[output], self.plan.outputs[output], cls)
 
     def read(self, saved: Saved) -> tuple[int, Any, Storage | None, int]:
         """(address, what keeps it alive, storage that must not change, its version)"""
@@ -207,9 +207,10 @@ class CompiledHook:
         return changed
 
 
-def wrap(buffer: Buffer, type: TensorType) -> Tensor:
+def wrap(buffer: Buffer, type: TensorType, cls: type[Tensor] = Tensor) -> Tensor:
     """A tensor over memory that a kernel wrote."""
-    return Tensor._make(Storage(None, buffer, (type.dtype.storage, type.shape)), type)      # type: ignore[arg-type]
+    layout = type.dtype.storage, type.shape
+    return Tensor._make(Storage(None, buffer, layout), type, cls=cls)       # type: ignore[arg-type]
 
 
 __all__ = ["Call", "CompiledBackward", "CompiledSegment", "spent_results", "wrap"]

@@ -74,7 +74,15 @@ class Entry:
 
     # -- when it applies --------------------------------------------------------------------------------------------
 
+    def all_leaves(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        """The leaves of the arguments and of the slots; too few, where a slot holds something that nests in another
+        way."""
+        if not self.plan.slots:
+            return leaves
+        return [*leaves, *[leaf for read in self.plan.slots for leaf in read.leaves() or ()]]
+
     def matches(self, structure: Structure | None, leaves: Sequence[Any]) -> bool:
+        leaves = self.all_leaves(leaves)
         if structure != self.plan.structure or len(leaves) != len(self.leaf_guards):
             return False
         for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
@@ -132,8 +140,10 @@ class Entry:
 
     def why_not(self, structure: Structure | None, leaves: Sequence[Any]) -> str:
         """The first thing that differs, in words."""
+        leaves = self.all_leaves(leaves)
         if structure != self.plan.structure or len(leaves) != len(self.leaf_guards):
-            return "the arguments nest differently"
+            moved = next((read for read in self.plan.slots if read.leaves() is None), None)
+            return "the arguments nest differently" if moved is None else f"{moved} nests differently"
         for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
             if not guard.holds(leaf):
                 return guard.difference(leaf)
@@ -159,6 +169,7 @@ class Entry:
 
     def remedy(self, structure: Structure | None, leaves: Sequence[Any]) -> str:
         """What the user can do about the first thing that differs."""
+        leaves = self.all_leaves(leaves)
         if structure == self.plan.structure and len(leaves) == len(self.leaf_guards):
             for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
                 if not guard.holds(leaf):
@@ -174,6 +185,7 @@ class Entry:
     def run(self, leaves: Sequence[Any]) -> Any:
         """Call the machine code on these leaves and give the function's result."""
         plan, bound = self.plan, self.bound
+        leaves = self.all_leaves(leaves)
         self._check_arguments(leaves)
         are_settled = not plan.gradients or bound.homes_at == grad_epoch.value and not self._gives_grads
         if not are_settled:

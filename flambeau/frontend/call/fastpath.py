@@ -41,11 +41,14 @@ def why_general(plan: CallPlan, spent: Mapping[int, SpentRecord]) -> str | None:
         return "its arguments are named, or nest"
     if result is not None and (result.kind not in (tuple, list) or any(c is not None for c in result.children)):
         return "its result nests, or is of a class of its own"
-    if any(not isinstance(part, (Made, Fixed)) or isinstance(part, Made) and part.gradient is not None
+    if any(not isinstance(part, (Made, Fixed)) or isinstance(part, Made) and (
+            part.gradient is not None or part.cls is not Tensor)
            for part in plan.results):
         return "its result is more than new tensors and fixed objects"
     if plan.segments and not spent:
         return "its result requires grad"
+    if plan.handed or plan.slots:
+        return "it leaves tensors in Python's objects"
     if plan.flags:
         return "it changes requires_grad"
     if any(isinstance(write.value, (Given, Found)) for write in plan.gradients):
@@ -144,7 +147,9 @@ class FastCallWriter:
             return
         mode = self.plan.mode if isinstance(self.plan.mode, bool) else self.constant("mode", self.plan.mode)
         self.put(f"if grad_mode.mode is not {mode}: return MISS")
-        self.put("if epoch.value != bound.epoch and not environment_holds(): return MISS")
+        generation = self.guards.generation             # what follows compares with what the guards held then
+        self.put(f"if epoch.value != bound.epoch and not (environment_holds() and guards.generation == {generation}): "
+                 "return MISS")
         tests = self.guards.tests(lambda value: self.constant("held", value), "return MISS")
         for test in ["if not guards.quick(): return MISS"] if tests is None else tests:
             self.put(test)

@@ -78,13 +78,19 @@ def make_results(call: Call, segments: Sequence[CompiledSegment], spent: dict[in
     for position, result in enumerate(plan.results):
         if type(result) is Made and result.retains_grad:
             retain_grad(made[position])
-    return unflatten(plan.result_structure, made)
+    tree = unflatten(plan.result_structure, made)
+    if not plan.handed:
+        return tree
+    tree, *values = tree
+    for handed, value in zip(plan.handed, values, strict=True):
+        handed.leave(value)
+    return tree
 
 
 def _made(result: Result, call: Call) -> Any:
     match result:
         case Made():
-            return call.tensor(result.output)
+            return call.tensor(result.output, result.cls)
         case Fixed():
             return result.value
         case MadeNumber():

@@ -1,20 +1,22 @@
 """One call -> a graph and a plan: binds arguments, runs the function under trace, and refuses what can't be repeated."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from flambeau.errors import CaptureError, FlambeauError, TraceError, UnsupportedError, listening
 from flambeau.frontend.active import active
-from flambeau.frontend.pytree import Structure, flatten, unflatten
-from flambeau.frontend.scalars import is_runtime_number, plain, settled
+from flambeau.frontend.pytree import Structure, entries_of, flatten, unflatten
+from flambeau.frontend.scalars import Scalar, is_runtime_number, plain, settled
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.casting import Casting
 from flambeau.frontend.tensor.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.trace.call_plan import Traced
+from flambeau.frontend.trace.call_plan import SlotRead, Traced
+from flambeau.frontend.trace.guards.effects import Effect, Slot, made_entries, refusal
 from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.planner import Planner
 from flambeau.frontend.trace.regions import NestingTrace
@@ -23,8 +25,19 @@ from flambeau.ir.dtypes import DType
 
 def trace_call(function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
                structure: Structure | None) -> Traced:
-    """Trace `function` on arguments that were flattened to `leaves`."""
-    binder = Binder(function, name, leaves, paths, structure)
+    """Trace `function` on arguments that were flattened to `leaves`, again as long as more of what it finds in Python's
+    objects must come in as arguments."""
+    slots: tuple[Slot, ...] = ()
+    while True:
+        binder, traced = _traced(function, name, leaves, paths, structure, slots)
+        if traced is not None:
+            return traced
+        slots += binder.new_slots
+
+
+def _traced(function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
+            structure: Structure | None, slots: Sequence[Slot]) -> tuple[Binder, Traced | None]:
+    binder = Binder(function, name, leaves, paths, structure, slots)
     try:
         traced = binder.run()
     except FlambeauError:
@@ -32,32 +45,47 @@ def trace_call(function: Callable[..., Any], name: str, leaves: Sequence[Any], p
     except Exception as error:              # perhaps of code that takes nothing but real numbers: json, decimal
         if not binder.trace.numbers():
             raise
-        binder = Binder(function, name, leaves, paths, structure, numbers_are_fixed=True)
+        binder = Binder(function, name, leaves, paths, structure, slots, numbers_are_fixed=True)
         try:
             traced = binder.run()
         except Exception:                   # or of none, or of code that takes nothing but runtime numbers
             raise error from None
     captured = binder.arguments_that_are_captured()
-    if captured:
-        traced = Binder(function, name, leaves, paths, structure, binder.numbers_are_fixed, captured).run()
-    return traced
+    if captured and traced is not None:
+        binder = Binder(function, name, leaves, paths, structure, slots, binder.numbers_are_fixed, captured)
+        traced = binder.run()
+    return binder, traced
 
 
 class Binder:
     """Runs `function` once under a Trace."""
 
     def __init__(self, function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
-                 structure: Structure | None, numbers_are_fixed: bool = False, captured: frozenset[int] = frozenset()):
-        self.function, self.leaves, self.paths, self.structure = function, leaves, paths, structure
+                 structure: Structure | None, slots: Sequence[Slot] = (), numbers_are_fixed: bool = False,
+                 captured: frozenset[int] = frozenset()):
+        self.function, self.structure = function, structure
+        self.n_arguments = len(leaves)      # of the leaves; those of slots come after them
+        self.slots = [Filled(slot) for slot in slots]
+        self.leaves = [*leaves, *[leaf for filled in self.slots for leaf in filled.leaves]]
+        self.paths = [*paths, *[path for filled in self.slots for path in filled.paths]]
+        self.new_slots: tuple[Slot, ...] = ()
         self.captured = captured            # leaves that stand for themselves: captured tensors given as arguments
         self.numbers_are_fixed = numbers_are_fixed
-        self.watch = Watch(function)
+        self.watch = Watch()
+        self.objects: list[tuple[Any, str]] = []            # arguments that are no tensors, with their labels
         self.trace = NestingTrace(name, self.watch, numbers_are_fixed)
         self.shell_of: dict[int, Tensor] = {}               # the stand-ins of tensor arguments, by leaf
 
-    def run(self) -> Traced:
+    def run(self) -> Traced | None:
+        """None: new_slots must be slots, too."""
         bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
-        args, kwargs = unflatten(self.structure, bound)
+        args, kwargs = unflatten(self.structure, bound[:self.n_arguments])
+        stand_ins = iter(bound[self.n_arguments:])
+        for filled in self.slots:
+            filled.fill(stand_ins)
+        self.watch.add_function(self.function)              # what it can get to is remembered from here on
+        for leaf, label in self.objects:
+            self.watch.add_argument(leaf, label)
         modes = grad_mode.enabled, grad_mode.casting, get_default_dtype()
         is_done = False
         try:
@@ -73,21 +101,29 @@ class Binder:
                     active.tracer = listening.tell = None
                     self._take_back_modes(*modes)
                 self.trace.check()
-                self._check_arguments((args, kwargs), bound)
+                effects = self._effects()
+                if self.new_slots:
+                    return None
+                self._check_arguments((args, kwargs), bound[:self.n_arguments])
                 self._check_hyperparameters()
                 self._check_tapes()
                 planner = Planner(self.trace, self.watch, self.leaves, self.structure, self.paths, self.captured,
-                                  self.shell_of)
+                                  self.shell_of, effects, [SlotRead(f.slot, f.structure) for f in self.slots])
                 planner.finish(result)
             self.trace.check()
-            self.watch.verify()
+            self.watch.verify(effects)
+            traced = planner.traced()
             is_done = True
-            return planner.traced()
+            self.watch.take_back(effects)
+            self._release(effects)
+            return traced
         finally:
             self.trace.close()
             self.watch.heap.clear_caches()
             if not is_done:
                 self.watch.restore()
+            for filled in self.slots:
+                filled.put_back()
 
     def arguments_that_are_captured(self) -> frozenset[int]:
         """Tensor arguments that the code also reaches by name: `is` would take them for others."""
@@ -95,10 +131,41 @@ class Binder:
         return frozenset(n for n, leaf in enumerate(self.leaves)
                          if isinstance(leaf, Tensor) and (id(leaf) in known or self.trace.has_met(leaf)))
 
+    # -- what is left in Python's objects ---------------------------------------------------------------------------
+
+    def _effects(self) -> list[Effect]:
+        """What calls leave there. What they find there, and no slot is, becomes new_slots. Raises CaptureError for
+        numbers that depend on those that were there: a counter."""
+        effects = self.watch.effects()
+        known = {filled.slot.place: filled for filled in self.slots}
+        inside = {id(container) for filled in self.slots for container in filled.containers}
+        for effect in effects:
+            told = known.get(effect.place)
+            leaves = flatten(effect.value, entries=made_entries(self.watch.heap))[0]
+            if id(effect.node.object) in inside or any(id(leaf) in inside for leaf in leaves) or any(
+                    isinstance(leaf, Scalar) and self._comes_from_slots(leaf) for leaf in leaves):
+                raise refusal(effect.told if told is None else told.slot.told, "it was traced")
+        self.new_slots = tuple([s for effect in effects for s in effect.slots() if s.place not in known])
+        return effects
+
+    def _comes_from_slots(self, number: Scalar) -> bool:
+        return any(source[0] == "arg" and source[1] >= self.n_arguments for source in number.sources)
+
+    def _release(self, effects: Sequence[Effect]) -> None:
+        """Guards no more compare what comes in as arguments, and what is not looked at."""
+        heap = self.watch.heap
+        for filled in self.slots:
+            if filled.slot.key in heap.nodes:
+                heap.release(filled.slot.key, frozenset([filled.slot.part]))
+            heap.forget([*filled.containers, *self.shell_of.values()])
+        for effect in effects:
+            only_added = effect.how != "put"
+            heap.release(effect.key, None if only_added else frozenset() if effect.is_read else frozenset([effect.part]))
+
     # -- going in ---------------------------------------------------------------------------------------------------
 
     def _bind(self, number: int, leaf: Any) -> Any:
-        label = _label(self.paths[number])
+        label = _label(self.paths[number]) if number < self.n_arguments else self.paths[number]
         if number in self.captured:
             return leaf
         if isinstance(leaf, Tensor):
@@ -109,6 +176,8 @@ class Binder:
             return shell
         if is_runtime_number(leaf):
             return self.trace.argument_number(plain(leaf), number, label, type(settled(leaf)))
+        if number >= self.n_arguments:
+            return leaf
         if hasattr(type(leaf), "__next__"):
             raise TraceError(f"argument {label} of {self.trace.graph.name} is an iterator ({type(leaf).__name__}), which a "
                              "compiled function would use up only once", hint="pass a list or a tuple")
@@ -122,7 +191,7 @@ class Binder:
         if isinstance(leaf, (complex, np.complexfloating)):
             raise TraceError(f"argument {label} of {self.trace.graph.name} is the complex number {leaf!r}: numbers are "
                              "real", hint="pass its real and imaginary parts")
-        self.watch.add_argument(leaf, label)
+        self.objects.append((leaf, label))
         return leaf
 
     # -- coming out -------------------------------------------------------------------------------------------------
@@ -167,6 +236,31 @@ class Binder:
             raise CaptureError(f"{changed.key!r} changed from {changed.value!r} to {changed.now()!r} while it was traced: "
                                "a compiled function can't repeat such a side effect",
                                hint="step the scheduler outside the compiled function")
+
+
+class Filled:
+    """A slot while a function is traced: it holds what stands for the leaves of what is there."""
+
+    def __init__(self, slot: Slot):
+        self.slot, self.value = slot, slot.get()
+        self.leaves, self.paths, self.structure = flatten(self.value, slot.name)
+        self.containers: list[Any] = []     # that stand for others
+
+    def fill(self, leaves: Iterator[Any]) -> None:
+        """Put the next of these there."""
+        made = unflatten(self.structure, list(islice(leaves, len(self.leaves))))
+        flatten(made, entries=self._noted)
+        self.slot.put(made)
+
+    def _noted(self, tree: Any) -> Any:
+        entries = entries_of(tree)
+        if entries is not None and not (isinstance(tree, tuple)):
+            self.containers.append(tree)
+        return entries
+
+    def put_back(self) -> None:
+        """The slot holds what it held."""
+        self.slot.put(self.value)
 
 
 def _label(path: str) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from flambeau.frontend.pytree import Structure
+from flambeau.frontend.pytree import Structure, flatten
 from flambeau.frontend.tape.casting import mode_in_words
 from flambeau.frontend.tensor.strides import Strides
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.gradients import Current, Home
+from flambeau.frontend.trace.guards.effects import Handed, Slot
 from flambeau.frontend.trace.guards.heap import Heap
 from flambeau.frontend.trace.outside import Outside
 from flambeau.frontend.trace.segments import Segment
@@ -91,6 +92,25 @@ class Argument:
         return ", ".join([f"leaf {self.leaf}", *filter(None, facts)])
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class SlotRead:
+    """A part of Python's objects whose leaves come in after those of the arguments."""
+
+    slot: Slot
+    structure: Structure | None
+
+    def leaves(self) -> list[Any] | None:
+        """What is there now; None where that nests in another way."""
+        value = self.slot.get()
+        if self.structure is None and isinstance(value, Tensor):
+            return [value]
+        leaves, _, structure = flatten(value)
+        return leaves if structure == self.structure else None
+
+    def __str__(self) -> str:
+        return self.slot.name
+
+
 def hooks_of(leaf: Tensor) -> tuple[Any, ...]:
     """The gradient hooks of a leaf, in order."""
     return tuple((leaf._hooks or {}).values())
@@ -137,18 +157,20 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A new tensor over an output, which retains its gradient or has one already (another output)."""
+    """A new tensor over an output, of class `cls`, which retains its gradient or has one already (another output)."""
 
     output: int
     type: TensorType
     requires_grad: bool
     retains_grad: bool
     gradient: int | None
+    cls: Any = Tensor
 
     def __str__(self) -> str:
         facts = ["requires grad" if self.requires_grad else "", "retains its gradient" if self.retains_grad else "",
                  "" if self.gradient is None else f".grad is output {self.gradient}"]
-        return ", ".join([f"a new tensor {self.type} over output {self.output}", *filter(None, facts)])
+        what = "tensor" if self.cls is Tensor else self.cls.__name__
+        return ", ".join([f"a new {what} {self.type} over output {self.output}", *filter(None, facts)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +337,9 @@ class CallPlan:
     gradients: tuple[GradientWrite, ...]
     flags: tuple[Flag, ...]
     results: tuple[Result, ...]
-    result_structure: Structure | None
+    result_structure: Structure | None      # of the result, or of a tuple: it, and what is `handed` back
+    slots: tuple[SlotRead, ...]
+    handed: tuple[Handed, ...]
     segments: tuple[Segment, ...]           # of the backward of results that require grad
 
     @cached_property
@@ -326,10 +350,11 @@ class CallPlan:
     def __str__(self) -> str:
         """One record a line."""
         lines = [f"call of {self.name}, {mode_in_words(self.mode)}:"]
-        effects = (*self.gradients, *self.flags)
-        for title, records in (("leaf", self.leaves), ("argument", self.arguments), ("state", self.states),
-                               ("number", self.numbers), ("output", self.outputs), ("read", self.reads),
-                               ("effect", effects), ("result", self.results), ("backward", self.segments)):
+        effects = (*self.gradients, *self.flags, *self.handed)
+        for title, records in (("slot", self.slots), ("leaf", self.leaves), ("argument", self.arguments),
+                               ("state", self.states), ("number", self.numbers), ("output", self.outputs),
+                               ("read", self.reads), ("effect", effects), ("result", self.results),
+                               ("backward", self.segments)):
             lines += [f"  {title} {number}: {record}" for number, record in enumerate(records)]
         return "\n".join(lines)
 

@@ -41,13 +41,15 @@ from flambeau.frontend.trace.call_plan import (
     MadeNumber,
     Number,
     Result,
+    SlotRead,
     State,
     Traced,
     hooks_of,
     place_on_tape,
 )
 from flambeau.frontend.trace.gradients import Current, Home, home_of
-from flambeau.frontend.trace.guards.values import is_value
+from flambeau.frontend.trace.guards.effects import Effect, Handed, made_entries, refusal
+from flambeau.frontend.trace.guards.values import MISSING, is_value
 from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.outside import Outside
 from flambeau.frontend.trace.regions import NestingTrace
@@ -56,10 +58,13 @@ from flambeau.ir.graph import Graph, Node, Value, inline
 
 
 class Planner:
-    """Of one trace. leaves: of the arguments, `shells` their stand-ins by number, `captured` those that had none."""
+    """Of one trace. leaves: of the arguments, `shells` their stand-ins by number, `captured` those that had none. effects:
+    what it left in Python's objects; slots: what was there before, whose leaves are the last of `leaves`."""
 
     def __init__(self, trace: NestingTrace, watch: Watch, leaves: Sequence[Any], structure: Structure | None,
-                 paths: Sequence[str], captured: frozenset[int], shells: Mapping[int, Tensor]):
+                 paths: Sequence[str], captured: frozenset[int], shells: Mapping[int, Tensor],
+                 effects: Sequence[Effect], slots: Sequence[SlotRead]):
+        self.effects, self.slots = effects, slots
         self.trace, self.watch, self.leaves, self.structure = trace, watch, leaves, structure
         self.paths, self.captured, self.shells = paths, captured, shells
         self.leaf_of_shell = {id(shell): number for number, shell in shells.items()}
@@ -74,6 +79,8 @@ class Planner:
         calls can't give."""
         trace, graph = self.trace, self.trace.graph
         parts, _, structure = flatten(result)
+        if self.effects:
+            parts, structure = self._with_effects(parts, structure)
         self.result_structure = with_keys(structure, forced)
         self.gradients = self._gradients()
         results = self._results(parts)
@@ -102,8 +109,28 @@ class Planner:
             arguments=self._arguments(outside), states=self._states(), numbers=numbers,
             outputs=tuple([value.type for value in trace.graph.outputs]), reads=self._reads(), gradients=self.gradients,
             flags=tuple([Flag(tensor, flag) for tensor, flag in trace.flags()]), results=self.results,
-            result_structure=self.result_structure, segments=self.segments)
+            result_structure=self.result_structure, segments=self.segments,
+            slots=tuple(self.slots),
+            handed=tuple([Handed(effect.node.bare(), effect.part, effect.how) for effect in self.effects]))
         return Traced(trace.graph, plan, self.autodiff)
+
+    def _with_effects(self, parts: list[Any], structure: Structure | None) -> tuple[list[Any], Structure]:
+        """The result, and after it what is left in Python's objects."""
+        structures, shared = [structure], set[int]()
+        stays = made_entries(self.watch.heap)
+
+        def entries(tree: Any) -> Any:
+            found = stays(tree)
+            if found is not None and isinstance(tree, (list, dict)):
+                if id(tree) in shared:
+                    raise refusal(f"one {type(tree).__name__} was put in two places", "it was traced")
+                shared.add(id(tree))
+            return found
+
+        for effect in self.effects:
+            leaves, _, of_value = flatten(effect.value, entries=entries)
+            parts, structures = [*parts, *leaves], [*structures, of_value]
+        return parts, Structure(tuple, (), tuple(structures))
 
     # -- what goes in -----------------------------------------------------------------------------------------------
 
@@ -249,7 +276,8 @@ class Planner:
                 seen[id(part)] = Again(len(results))
                 output = self._output(part)
                 results.append(Made(output, self.values[output].type, part._requires_grad,
-                                    part._requires_grad and part._retains_grad, None))
+                                    part._requires_grad and part._retains_grad, None,
+                                    Tensor if hasattr(part, "__dict__") else type(part)))
         return results
 
     def _other(self, part: Any) -> Result:
@@ -259,7 +287,7 @@ class Planner:
         if hasattr(kind, "__next__"):
             raise TraceError(f"{name} returned an iterator ({kind.__name__}), which a compiled function could give only "
                              "once", hint="return a list or a tuple")
-        if is_value(part) or isinstance(part, (type, types.ModuleType)) or self.watch.knows(part) \
+        if is_value(part) or part is MISSING or isinstance(part, (type, types.ModuleType)) or self.watch.knows(part) \
                 or any(part is given for given in self.leaves) or isinstance(part, slice) and _holds_values(
                     (part.start, part.stop, part.step)):
             return Fixed(part)

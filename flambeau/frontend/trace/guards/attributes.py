@@ -69,14 +69,18 @@ class Class(Parts):
             return ".__bases__", self.mro, self.object.__mro__
         return super().differing()
 
-    def appeared(self) -> str | None:
-        return next((name for _, name in self._appeared()), None)
+    def all_appeared(self) -> Iterator[str]:
+        return (name for _, name in self._appeared())
+
+    def changed(self) -> list[tuple[Any, Any, Any]]:
+        found = super().changed()
+        return found if all(key in vars(self.object) for key, _, _ in found) else []       # what a base has is the base's
 
     def _appeared(self) -> Iterator[tuple[type, str]]:
         for base, fields in self.bases:
             if base.__dict__.keys() != fields:
                 for name in base.__dict__.keys() - fields:
-                    if name not in self._NEVER and (
+                    if name not in self._NEVER and name not in self.free and (
                             self.of_all or name in self.names or name.startswith("__") and name.endswith("__")):
                         yield base, name
 
@@ -158,7 +162,7 @@ class Instance(Open):
             isinstance(getattr(self.kind, name, None), functools.cached_property) and _is_settled(value))
 
     def absent(self) -> frozenset[str]:
-        return super().absent() | (unwatched_names(self.kind) - self.fields)
+        return super().absent() | (unwatched_names(self.kind) - self.fields - self.free)
 
     def differing(self) -> tuple[str, Any, Any] | None:
         if type(self.object) is not self.kind:
@@ -166,11 +170,13 @@ class Instance(Open):
         return super().differing()
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
-        if type(self.object) is not self.kind or other is not self.object and not dataclasses.is_dataclass(other):
+        if type(self.object) is not self.kind or other is not self.object and (
+                self.is_pinned or not dataclasses.is_dataclass(other)):
             return None
         beside = self if other is self.object else type(self)(other, self.path)
         if beside is not self:
             beside.of_all, beside.scope, beside.names, beside.fields = self.of_all, self.scope, self.names, self.fields
+            beside.free = self.free
         if beside.appeared() is not None:
             return None
         return [(then, beside.read(key)) for key, then in self.held.items()]
@@ -258,6 +264,9 @@ class TensorFacts(Parts):
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         return (*self._FIELDS, "_hooks")
+
+    def changed(self) -> list[tuple[Any, Any, Any]]:
+        return []
 
     def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
         super().extend(scope, names)

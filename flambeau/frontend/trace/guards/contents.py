@@ -1,6 +1,7 @@
 """Nodes of what containers hold."""
 from __future__ import annotations
 
+import copy
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Set
@@ -10,7 +11,16 @@ import numpy as np
 
 from flambeau.frontend.epoch import Noticed
 from flambeau.frontend.trace.guards.node import Node
-from flambeau.frontend.trace.guards.values import BY_VALUE, Step, Way, all_are, is_same, is_value, picture
+from flambeau.frontend.trace.guards.values import (
+    BY_VALUE,
+    MISSING,
+    Step,
+    Way,
+    all_are,
+    is_same,
+    is_value,
+    picture,
+)
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.guards.heap import Scope
@@ -18,8 +28,11 @@ if TYPE_CHECKING:
 LARGEST_ARRAY = 1 << 24             # bytes; larger NumPy arrays are compared by identity
 
 
+WHOLE: Any = type("Whole", (), {"__repr__": lambda self: "all", "__slots__": ()})()     # all parts of a container
+
+
 class Items(Node):
-    """The contents of a list, tuple, deque or dict."""
+    """The contents of a list, tuple, deque or dict. Its parts are numbered."""
 
     __slots__ = ("factory", "items", "keys")
 
@@ -33,6 +46,8 @@ class Items(Node):
         if self.items is not None:
             return ()
         self.keys, self.items = _contents(self.object)
+        if self.free:
+            self.release(self.free)
         if self.keys is None:
             return [(f"[{n}]", value) for n, value in enumerate(self.items)]
         return [(self.label(key), value) for key, value in zip(self.keys, self.items, strict=True)] + \
@@ -55,15 +70,53 @@ class Items(Node):
                     return " in a key", then, now
         if all_are(items, self.items):
             return None
-        at = next(n for n, (a, b) in enumerate(zip(items, self.items, strict=True)) if a is not b)
-        return self.label(at if keys is None else keys[at]), self.items[at], items[at]
+        for n, (then, now) in enumerate(zip(self.items, items, strict=True)):
+            if then is not now and n not in self.free:
+                return self.label(n if keys is None else keys[n]), then, now
+        return None
+
+    def changed(self) -> list[tuple[Any, Any, Any]]:
+        if not isinstance(self.object, _CHANGEABLE):
+            return []
+        keys, items = _contents(self.object)
+        assert self.items is not None
+        if len(items) != len(self.items) or keys is not None and not all_are(keys, self.keys or ()):
+            return [(WHOLE, _together(self.keys, self.items), _together(keys, items))]
+        return [(n, then, now) for n, (then, now) in enumerate(zip(self.items, items, strict=True)) if then is not now]
+
+    def get(self, part: Any) -> Any:
+        keys, items = _contents(self.object)
+        if part is WHOLE:
+            return _together(keys, items)
+        return items[part] if part < len(items) else MISSING
+
+    def put(self, part: Any, value: Any) -> None:
+        if part is WHOLE:
+            refill(self.object, value)
+        else:
+            self.object[part if self.keys is None else self.keys[part]] = value
+
+    def bare(self) -> Node:
+        made = copy.copy(self)
+        made.items = None
+        return made
+
+    def label_of(self, part: Any) -> str:
+        return "" if part is WHOLE else self.label(part if self.keys is None else self.keys[part])
+
+    def release(self, parts: frozenset[Any]) -> None:
+        super().release(parts)
+        assert self.items is not None
+        self.items = [MISSING if n in parts else value for n, value in enumerate(self.items)]
 
     def pairs(self, other: Any) -> list[tuple[Any, Any]] | None:
         assert self.items is not None
         keys, items = _contents(other)
+        if self.is_pinned and other is not self.object:
+            return None
         if type(other) is not type(self.object) or len(items) != len(self.items):
             return None
-        found = list(zip(self.items, items, strict=True))
+        found = [(then, now) for n, (then, now) in enumerate(zip(self.items, items, strict=True)) if n not in self.free]
         if self.factory is not None:
             found.append((self.factory, other.default_factory))
         return found if keys is None or self.keys is None else [*zip(self.keys, keys, strict=True), *found]
@@ -77,18 +130,13 @@ class Items(Node):
             return
         if self.factory is not None:
             self.object.default_factory = self.factory
-        self.object.clear()
-        if self.keys is None:
-            self.object.extend(self.items)
-        else:
-            for key, value in zip(self.keys, self.items, strict=True):
-                self.object[key] = value
+        refill(self.object, _together(self.keys, self.items))
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
         assert self.items is not None
         if isinstance(self.object, tuple):
             return []
-        if type(self.object) not in _PLAIN_CONTAINERS:
+        if type(self.object) not in _PLAIN_CONTAINERS or self.free:
             return super().test(name)
         it, count = name(self.object), len(self.items)
         if not count:
@@ -108,6 +156,21 @@ class Length:
 
 
 _PLAIN_CONTAINERS = (list, dict, deque, OrderedDict, Noticed)
+_CHANGEABLE = (list, dict, deque)
+
+
+def refill(container: Any, contents: Any) -> None:
+    """Make a list, deque or dict hold these items, and no others."""
+    container.clear()
+    if isinstance(contents, dict):
+        for key, value in contents.items():
+            container[key] = value
+    else:
+        container.extend(contents)
+
+
+def _together(keys: list[Any] | None, items: list[Any]) -> list[Any] | dict[Any, Any]:
+    return items if keys is None else dict(zip(keys, items, strict=True))
 
 
 def _contents(value: Any) -> tuple[list[Any] | None, list[Any]]:

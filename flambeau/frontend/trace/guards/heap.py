@@ -53,6 +53,9 @@ class Scope:
     def __init__(self) -> None:
         self.attributes: set[str] = set()
         self.looked_at: set[str] = set()            # those that are not only called
+        self.read: set[str] = set()                 # names whose values are looked at; see Reads
+        self.appended: set[str] = set()
+        self.filled: set[str] = set()
         self.globals_of: defaultdict[int, dict[str, None]] = defaultdict(dict)      # names, by id of the namespace
         self.modules: set[int] = set()              # namespaces that are read as modules, by id
         self.ran: set[int] = set()                  # codes, by id
@@ -73,6 +76,9 @@ class Scope:
         fresh = (reads.attributes - self.attributes) | (reads.looked_at - self.looked_at)
         self.attributes |= reads.attributes
         self.looked_at |= reads.looked_at
+        self.read |= reads.read
+        self.appended |= reads.appended
+        self.filled |= reads.filled
         return reads, fresh
 
     def may_read(self, name: str, value: Any) -> bool:
@@ -105,6 +111,7 @@ class Heap:
         self._named: list[Node] = []                # those that another name may add to
         self._waiting: defaultdict[int, list[types.FunctionType]] = defaultdict(list)      # by id of their code
         self._passed: dict[int, Any] = {}           # walked through, without a node
+        self.released: dict[Any, tuple[Any, frozenset[Any] | None]] = {}    # (object, parts not to compare; None: all)
         self._generators: list[tuple[Any, bytes]] = []          # of random numbers, and their state when they were met
         if is_tracing:
             self._meet_generator(getattr(random.random, "__self__", None))
@@ -290,6 +297,7 @@ class Heap:
         fresh = names - self.scope.looked_at
         self.scope.attributes |= fresh
         self.scope.looked_at |= fresh
+        self.scope.read |= names
         self.widen(fresh)
 
     def _add_namespace(self, namespace: dict[str, Any], path: Path) -> None:
@@ -299,6 +307,11 @@ class Heap:
         key = id(node.object) if key is None else key
         if key in self.nodes:
             return []
+        if key in self.released:
+            free = self.released[key][1]
+            if free is None:
+                return []
+            node.free, node.is_pinned = free, True
         self.nodes[key] = node
         if isinstance(node, (Namespace, Function, Class, Instance)) or isinstance(node.object, Stated):
             self._named.append(node)
@@ -317,13 +330,13 @@ class Heap:
 
     def _is_equal_node(self, node: Node) -> bool:
         pairs = node.pairs(node.object)
-        return pairs is not None and self._are_equal(pairs)
+        return pairs is not None and self.are_equal(pairs)
 
     def holds(self, nodes: Iterable[Node]) -> bool:
         """Everything in these is the same, or was replaced by something equal."""
         return all(node.differing() is None or self._is_equal_node(node) for node in nodes)
 
-    def _are_equal(self, pairs: list[tuple[Any, Any]]) -> bool:
+    def are_equal(self, pairs: list[tuple[Any, Any]]) -> bool:
         """Objects remembered beside objects now; structures are compared by what was remembered of them."""
         done: set[tuple[int, int]] = set()
         while pairs:
@@ -366,6 +379,34 @@ class Heap:
         for node in list(self.nodes.values()):
             node.restore()
 
+    def release(self, key: Any, parts: frozenset[Any] | None) -> None:
+        """Compare these parts of a node no more; None: the node."""
+        node = self.nodes[key]
+        if parts is None:
+            del self.nodes[key]
+        else:
+            node.release(parts)
+            parts = node.free
+        self.released[key] = node.object, parts
+
+    def forget(self, objects: Iterable[Any]) -> None:
+        """Drop the nodes of these objects, which are of this trace."""
+        for value in objects:
+            for key in (id(value), (id(value), "attributes")):
+                self.nodes.pop(key, None)
+
+    def holders(self, value: Any) -> Iterator[tuple[Node, Any]]:
+        """Who holds an object: (node, the part it is in; None where that has no name)."""
+        for node in self.nodes.values():
+            if isinstance(node, Parts):
+                yield from [(node, key) for key, held in node.held.items() if held is value]
+            elif isinstance(node, Items):
+                if any(item is value for item in (*(node.items or ()), *(node.keys or ()))):
+                    yield node, None
+            elif isinstance(node, Plain) and any(part is value for part in node.parts):
+                yield node, None
+        yield from [(Plain(root, path), None) for root, path in self.roots if root is value]
+
     def clear_caches(self) -> None:
         """Caches forget what they got while the function was traced: it may be, or hold, a traced tensor."""
         for function, misses in self.caches:
@@ -375,6 +416,7 @@ class Heap:
     def again(self) -> Heap:
         """A new walk from the same roots, over what is there now."""
         made = Heap(self.scope, is_tracing=False)
+        made.released = self.released
         for key, node in self.nodes.items():
             if type(node) is Namespace and key in self.scope.globals_of:
                 made._add_namespace(node.object, node.path)

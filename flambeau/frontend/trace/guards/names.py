@@ -84,6 +84,8 @@ class Cell(Parts):
         return ""
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
+        if not self.held:
+            return []
         then = self.held[""]
         if then is MISSING:
             return super().test(name)
@@ -105,6 +107,9 @@ class Variable(Parts):
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         return ("get",)
+
+    def changed(self) -> list[tuple[Any, Any, Any]]:
+        return []
 
 
 class Function(Open):

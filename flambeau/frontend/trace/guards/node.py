@@ -6,11 +6,12 @@ the same contents) by structure.
 """
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flambeau.frontend.trace.guards.values import MISSING, Step, Way, is_same
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
     from flambeau.frontend.trace.guards.heap import Scope
 
 class Node:
-    """An object and what it held. `path`: how the user's code gets to it, for messages."""
+    """An object and what it held. `path`: how the user's code gets to it, for messages. free: parts that may be anything,
+    or whose guard is another's; is_pinned: no equal object can take its place, for calls change it."""
 
-    __slots__ = ("object", "path")
+    __slots__ = ("free", "is_pinned", "object", "path")
     stable: ClassVar[bool] = False          # it bumps the epoch when it changes
 
     def __init__(self, object: Any, path: tuple[str, Way]):
         self.object, self.path = object, path
+        self.free: frozenset[Any] = frozenset()
+        self.is_pinned = False
 
     def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
         """Remember what code may read, now that it may read `names`, and give what is new of it."""
@@ -42,6 +46,31 @@ class Node:
     def restore(self) -> None:
         """Put back what the object held."""
         raise NotImplementedError
+
+    def changed(self) -> list[tuple[Any, Any, Any]]:
+        """(part, then, now) of every part that is another object. Empty for nodes whose parts can't be put."""
+        return []
+
+    def get(self, part: Any) -> Any:
+        """A part now, or MISSING."""
+        raise NotImplementedError
+
+    def put(self, part: Any, value: Any) -> None:
+        """Put another object in the place of a part."""
+        raise NotImplementedError
+
+    def label_of(self, part: Any) -> str:
+        """How messages call a part: `.scale`, `[3]`."""
+        raise NotImplementedError
+
+    def bare(self) -> Node:
+        """The same without what it remembers, to get and put parts."""
+        raise NotImplementedError
+
+    def release(self, parts: frozenset[Any]) -> None:
+        """Compare these parts no more: calls change the object."""
+        self.free |= parts
+        self.is_pinned = True
 
     def settle(self) -> None:
         """The trace has ended well: adopt what may have been added."""
@@ -113,14 +142,40 @@ class Parts(Node):
     def step(self, key: str) -> str:
         return f".{key}"
 
+    def all_appeared(self) -> Iterator[str]:
+        """The parts that code may read and that were not there."""
+        return iter(())
+
     def appeared(self) -> str | None:
-        """A part that code may read and that was not there."""
-        return None
+        """One of them."""
+        return next(self.all_appeared(), None)
+
+    def changed(self) -> list[tuple[Any, Any, Any]]:
+        found = [(key, then, now) for key, then in self.held.items() if (now := self.read(key)) is not then]
+        return found + [(key, MISSING, self.read(key)) for key in self.all_appeared()]
+
+    def get(self, part: str) -> Any:
+        return self.read(part)
+
+    def put(self, part: str, value: Any) -> None:
+        self.write(part, value)
+
+    def bare(self) -> Node:
+        made = copy.copy(self)
+        made.held = {}
+        return made
+
+    def label_of(self, part: str) -> str:
+        return self.step(part)
+
+    def release(self, parts: frozenset[Any]) -> None:
+        super().release(parts)
+        self.held = {key: then for key, then in self.held.items() if key not in parts}
 
     def extend(self, scope: Scope, names: Set[str]) -> Iterable[Step]:
         found = []
         for key in self.keys(scope, names):
-            if key not in self.held:
+            if key not in self.held and key not in self.free:
                 value = self.held[key] = self.read(key)
                 if value is not MISSING:
                     found.append((self.step(key), value))
@@ -170,13 +225,12 @@ class Open(Parts):
         self.scope, self.names, self.fields = scope, scope.attributes, frozenset(self.there())
         return True
 
-    def appeared(self) -> str | None:
+    def all_appeared(self) -> Iterator[str]:
         now = self.there()
         if now.keys() != self.fields and self.scope is not None:
-            for name in now.keys() - self.fields:
+            for name in list(now.keys() - self.fields - self.free):
                 if self.concerns(name, now[name]):
-                    return name
-        return None
+                    yield name
 
     def concerns(self, name: str, value: Any) -> bool:
         """Code may read a part that is there now under this name."""
@@ -185,7 +239,7 @@ class Open(Parts):
 
     def absent(self) -> frozenset[str]:
         """Names that code may read and that are not there."""
-        return frozenset(self.names - self.fields)
+        return frozenset(self.names - self.fields - self.free)
 
 
 def put(namespace: Any, key: str, value: Any) -> None:

@@ -29,13 +29,18 @@ _OF_MODULES = frozenset(["modules", "import_module", "__import__"])
 _SECOND = frozenset(["getattr", "hasattr", "setattr", "delattr", "getattr_static"])       # the argument that is a name
 _OF_NAMES = frozenset(["attrgetter"])
 _SILENT = frozenset(["CACHE", "EXTENDED_ARG", "NOP"])
+_STORES = frozenset(["STORE_ATTR", "STORE_GLOBAL", "STORE_NAME", "STORE_DEREF"])
+_OF_CELLS = frozenset(["LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF", "STORE_DEREF", "DELETE_DEREF"])
+_APPENDING = frozenset(["append", "extend"])
+_SHUFFLING = frozenset(["COPY", "SWAP"])
 _CALL = "PRECALL" if "PRECALL" in dis.opmap else "CALL"        # 3.11 has both
 _JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs])
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The names in one code object. looked_at: attributes other than those that it only calls (`x.step()`). modules:
+    """The names in one code object. looked_at: attributes other than those that it only calls (`x.step()`). read: names
+    whose values it looks at, other than to append to them (appended) or to set an item of them (filled). modules:
     those that it imports or looks up in `sys.modules`. is_open: it also reads attributes whose names it does not hold
     (`vars(x)`, `getattr(x, name)`), so that any attribute of what it has at hand may be read; is_deep: and of what that
     holds (`deepcopy(x)`)."""
@@ -43,6 +48,9 @@ class Reads:
     globals: tuple[str, ...]
     attributes: frozenset[str]
     looked_at: frozenset[str]
+    read: frozenset[str]
+    appended: frozenset[str]
+    filled: frozenset[str]
     modules: tuple[str, ...]
     is_open: bool
     is_deep: bool
@@ -65,13 +73,17 @@ def _found(code: types.CodeType) -> Reads:
     read_globals: dict[str, None] = {}
     looked_at: set[str] = set()
     called: set[str] = set()
+    uses: dict[str, set[str]] = {"read": set(), "appended": set(), "filled": set(), "stored": set()}
     modules: dict[str, None] = {}
     instructions = list(dis.get_instructions(code))
     is_open = False
     for at, instruction in enumerate(instructions):
         if instruction.opname == "MATCH_CLASS":         # `case Point(x=0)`; positions mean what the class says
             looked_at.update(instructions[at - 1].argval)
+            uses["read"].update(instructions[at - 1].argval)
             is_open = is_open or bool(instruction.arg)
+        if instruction.opcode in _NAMED or instruction.opname in _OF_CELLS:
+            uses[_use(instructions, at)].add(instruction.argval)
         if instruction.opcode not in _NAMED:
             continue
         name = instruction.argval
@@ -86,16 +98,20 @@ def _found(code: types.CodeType) -> Reads:
         elif name in _BY_NAME:
             names = _constant_names(name, instructions[at + 1:])
             looked_at.update(names or ())
+            uses["read"].update(names or ())
             is_open = is_open or names is None
     if not _OF_GLOBALS.isdisjoint(read_globals):            # `globals()["factor"]`, `eval("factor * 2")`
         read_globals.update(dict.fromkeys(_words_in(code)))
     if "format" in called:                                  # "{0.width}".format(x)
-        looked_at.update(name for text in _strings_in(code) for name in re.findall(r"\.(\w+)", text))
+        words = [name for text in _strings_in(code) for name in re.findall(r"\.(\w+)", text)]
+        looked_at.update(words)
+        uses["read"].update(words)
     attributes = looked_at | called
     if not _OF_MODULES.isdisjoint((*attributes, *read_globals)):
         modules.update(dict.fromkeys(_strings_in(code)))
     used = attributes.union(read_globals)
-    return Reads(tuple(read_globals), frozenset(attributes), frozenset(looked_at), tuple(modules), is_open,
+    return Reads(tuple(read_globals), frozenset(attributes), frozenset(looked_at), frozenset(uses["read"]),
+                 frozenset(uses["appended"]), frozenset(uses["filled"]), tuple(modules), is_open,
                  not _OF_ALL_DEEP.isdisjoint(used))
 
 
@@ -104,6 +120,26 @@ def _is_call(instruction: dis.Instruction) -> bool:
     return instruction.opname == "LOAD_METHOD" or \
         instruction.opname in ("LOAD_ATTR", "LOAD_SUPER_ATTR") and sys.version_info >= (3, 12) and \
         bool((instruction.arg or 0) & 1)
+
+
+def _use(instructions: list[dis.Instruction], at: int) -> str:
+    """What code does with what it loads by a name: "read", unless that is only "stored", or what is loaded is only
+    "appended" to (`x.append(y)`) or "filled" (`x[key] = y`)."""
+    if instructions[at].opname in _STORES:
+        return "stored"
+    rest = (i for i in instructions[at + 1:] if i.opname not in _SILENT)
+    depth = 1                               # of the stack, from where the value lies
+    for n, instruction in enumerate(rest):
+        if n == 0 and _is_call(instruction) and instruction.argval in _APPENDING:
+            return "appended"
+        if instruction.opname == "STORE_SUBSCR":
+            return "filled" if depth == 2 else "read"
+        if instruction.opcode in _JUMPS or instruction.opname in _SHUFFLING:
+            return "read"
+        depth += dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
+        if depth < 2:                       # it took the value
+            return "read"
+    return "read"
 
 
 def _strings_in(code: types.CodeType) -> list[str]:

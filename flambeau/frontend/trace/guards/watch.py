@@ -19,15 +19,16 @@ from itertools import islice
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from flambeau.errors import CaptureError, TraceError
+from flambeau.errors import TraceError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.scalars import is_runtime_number
 from flambeau.frontend.trace.guards.attributes import TensorFacts
-from flambeau.frontend.trace.guards.contents import Length
-from flambeau.frontend.trace.guards.heap import Heap, Path, Scope, functions_running
+from flambeau.frontend.trace.guards.contents import WHOLE
+from flambeau.frontend.trace.guards.effects import Effect, difference, effects_of, place, refusal
+from flambeau.frontend.trace.guards.heap import Heap, Scope, functions_running
 from flambeau.frontend.trace.guards.node import Node
 from flambeau.frontend.trace.guards.reads import Reads, is_user_code, is_user_module, reads_of
-from flambeau.frontend.trace.guards.values import BY_VALUE, MISSING, spelled
+from flambeau.frontend.trace.guards.values import MISSING
 from flambeau.frontend.where import describe, is_internal, user_location
 
 _ELSEWHERE = frozenset(id(function.__code__) for function in (
@@ -39,9 +40,9 @@ _GENERATED = 300            # nodes that are checked by generated code; the rest
 
 
 class Watch:
-    """Finds what a function reads while it is traced: `with Watch(function) as watch: function(...)`."""
+    """Finds what a function reads while it is traced: `watch.add_function(function)`, `with watch: function(...)`."""
 
-    def __init__(self, function: Callable[..., Any], is_part: bool = False):
+    def __init__(self, is_part: bool = False):
         self.scope = Scope()
         self.heap = Heap(self.scope, is_tracing=not is_part)        # who watches the whole looks after random numbers
         self.hook: Any = None           # what the framework's own entry points switch off and restore
@@ -49,7 +50,6 @@ class Watch:
         self._aside: types.FrameType | None = None      # what runs now is not the function's: an import, a signal handler
         self._settled: dict[int, types.CodeType] = {}
         self._opening: set[int] = set()       # codes that read attributes by computed names, by id
-        self.heap.add_root(function, (_name_of(function), ""))
 
     def __enter__(self) -> Watch:
         self._previous = sys.getprofile()
@@ -70,7 +70,8 @@ class Watch:
         """While `function` runs, which is traced once, however often calls run it. Raises CaptureError for state that it
         changed, even if it is of this trace alone (a list that the code around it made), or put back by code that
         follows; TraceError for iterators that it could use."""
-        inner, around = Watch(function, is_part=True), self.hook
+        inner, around = Watch(is_part=True), self.hook
+        inner.add_function(function)
         settled, ran, watched = self._settled, self.scope.ran, self._profile
         assert around is not None, "a part is traced while the whole is"
         for number, value in enumerate(arguments):
@@ -95,6 +96,10 @@ class Watch:
         finally:
             self.hook = around
             sys.setprofile(around)
+
+    def add_function(self, function: Callable[..., Any]) -> None:
+        """Guard what this function, which is about to run, can get to."""
+        self.heap.add_root(function, (_name_of(function), ""))
 
     def add_argument(self, value: Any, name: str) -> None:
         """Guard what code reads of an argument that is no tensor and no number."""
@@ -165,10 +170,20 @@ class Watch:
         values = [frame.f_globals.get(name) for name in code.co_names]
         self.heap.open_from([*frame.f_locals.values(), *values], _names_in(code))
 
-    def verify(self) -> None:
-        """Raise CaptureError for state that the traced code itself changed, TraceError for iterators that it could
-        use up only once."""
-        self._check_effects("it was traced")
+    def effects(self) -> list[Effect]:
+        """State that the traced code changed, as calls can. Raises CaptureError for what they can't change."""
+        self.heap.adopt_modules()
+        return effects_of(self.heap, "it was traced")
+
+    def verify(self, effects: Sequence[Effect]) -> None:
+        """Raise CaptureError for state that was changed since these effects were found, TraceError for iterators that
+        the code could use up only once."""
+        known = {effect.place: effect for effect in effects}
+        for effect in self.effects():
+            before = known.get(effect.place)
+            if before is None or before.part is not WHOLE and before.now is not effect.now:
+                raise refusal(effect.told, "it was traced")
+        self._check_iterators()
         if self.heap.was_drawn_from():
             raise TraceError("a random number was drawn from Python's or NumPy's generator while a function was traced: it "
                              "would be the same at every call",
@@ -177,14 +192,14 @@ class Watch:
             node.settle()
 
     def _check_effects(self, when: str) -> None:
-        """`verify`, but for random numbers."""
+        """Raise CaptureError for state that was changed, TraceError for iterators."""
         self.heap.adopt_modules()
         for node, step, then, now in self.heap.changes():
-            if isinstance(node, TensorFacts) and step == ".requires_grad":
-                continue                # repeated after every call
-            raise CaptureError(
-                f"{difference(node, step, then, now)} while {when}: a compiled function can't repeat such a side effect",
-                hint="move it out of the compiled function, or keep the number in a tensor and change it in place")
+            if not isinstance(node, TensorFacts) or step != ".requires_grad":
+                raise refusal(difference(node, step, then, now), when)
+        self._check_iterators()
+
+    def _check_iterators(self) -> None:
         for value, path in self.heap.iterators:
             raise TraceError(f"{place(path, '')} is an iterator ({type(value).__name__}): what it gives would be frozen "
                              "into the compiled function", hint="pass what it gives as an argument")
@@ -196,6 +211,11 @@ class Watch:
     def knows(self, value: Any) -> bool:
         """True for an object that was there before the trace."""
         return self.heap.has_met(value)
+
+    def take_back(self, effects: Sequence[Effect]) -> None:
+        """Put back what calls will change."""
+        for effect in effects:
+            effect.node.restore()
 
     def restore(self) -> None:
         """Put back whatever the traced code changed."""
@@ -232,25 +252,6 @@ def _module_names(reads: Reads, namespace: dict[str, Any]) -> list[str]:
     if "__name__" in reads.globals:
         names.append(namespace.get("__name__", ""))
     return [name for name in names if name and is_user_module(name)]
-
-
-def place(path: Path, step: str) -> str:
-    """global 'config' at .model.width"""
-    root, way = path[0] or step, spelled((path[1], step)) if path[0] else ""
-    return f"{root} at {way}" if way else root
-
-
-def difference(node: Node, step: str, then: Any, now: Any) -> str:
-    """In words: what changed."""
-    root, way = (node.path[0], spelled((node.path[1], step))) if node.path[0] else (step, "")
-    at = f" at {way}" if way else ""
-    if isinstance(then, Length):
-        return f"{root} changed{at} in length from {then.value} to {now.value}"
-    if type(then) in BY_VALUE and type(now) in BY_VALUE:
-        return f"{root} changed{at} from {then!r} to {now!r}"
-    if then is MISSING and now is not MISSING:
-        return f"{root} changed{at}, which was not there"
-    return f"{root} changed{at}"
 
 
 class GuardSet:

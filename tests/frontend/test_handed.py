@@ -1,0 +1,155 @@
+"""Tensors that a compiled function puts into Python's objects are there after each call, as eager code leaves them."""
+from __future__ import annotations
+
+import pytest
+from handed_programs import run
+
+import flambeau as fb
+from flambeau import nn
+from flambeau.errors import CaptureError
+
+
+def test_random_programs_that_keep_tensors(seeds):
+    for seed in seeds:
+        failure, _ = run(seed, calls=4)
+        if failure is not None:
+            pytest.fail(failure)
+
+
+class Kept(nn.Module):
+    """Keeps a tensor under a name that nothing reads, and one that the next call reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.hidden = nn.Linear(2, 2), None
+
+    def forward(self, x):
+        h = self.linear(x)
+        if self.hidden is not None:
+            h = h + self.hidden
+        self.hidden = fb.tanh(h).detach()
+        self.last = h
+        return h
+
+
+def outcomes(decorator):
+    fb.manual_seed(0)
+    net = Kept()
+    call, found = decorator(net), []
+    for n in range(4):
+        out = call(fb.ones(1, 2) * n)
+        out.sum().backward()
+        found.append((out.tolist(), net.hidden.tolist(), net.last is out, net.linear.weight.grad.tolist()))
+        if n == 2:
+            net.hidden = fb.zeros(1, 2)
+    return found, call
+
+
+def test_a_recurrent_attribute_is_an_argument_and_a_result():
+    (eager, _), (compiled, call) = outcomes(lambda f: f), outcomes(fb.compile)
+    assert [e[2] for e in compiled] == [True] * 4
+    for a, b in zip(eager, compiled, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert x == pytest.approx(y) if isinstance(x, bool) else fb.allclose(fb.tensor(x), fb.tensor(y))
+    assert [s.reason for s in call._compiled.signatures] == [None, "Kept changed at .hidden"]
+
+
+def test_what_is_only_stored_appended_or_filled_compiles_once():
+    seen, table = [], {}
+    layer = nn.Linear(2, 2)
+    layer.register_forward_hook(lambda module, args, out: seen.append(out))
+    layer.register_forward_hook(lambda module, args, out: table.__setitem__("out", out))
+
+    def hook(module, args, out):
+        table["doubled"] = out * 2
+
+    layer.register_forward_hook(hook)
+    layer._forward_hooks.pop(list(layer._forward_hooks)[1])
+    step = fb.compile(lambda x: layer(x))
+    old = [step(fb.ones(1, 2)) for _ in range(3)]
+    assert all(a is b for a, b in zip(seen, old, strict=True))
+    assert list(table) == ["doubled"] and len(step.signatures) == 1
+
+
+def test_a_tensor_that_was_kept_outside_stays_what_it_was():
+    net = Kept()
+    step = fb.compile(net)
+    step(fb.ones(1, 2))
+    step(fb.ones(1, 2))
+    before, values = net.hidden, net.hidden.tolist()
+    step(fb.ones(1, 2))
+    assert net.hidden is not before and before.tolist() == values
+
+
+def test_a_buffer_and_a_parameter_that_are_replaced():
+    class Codes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("size", fb.zeros(2))
+            self.codes = nn.Parameter(fb.ones(2))
+
+        def forward(self, x):
+            self.size = self.size * 0.5 + x
+            self.codes = nn.Parameter(self.codes * 0.5 + self.size)
+            return self.codes * x
+
+    def states(decorator):
+        net = Codes()
+        call = decorator(net)
+        found = [(call(fb.ones(2) * n).tolist(), net.size.tolist(), net.codes.tolist()) for n in range(4)]
+        assert type(net.codes) is nn.Parameter and net.codes.requires_grad and list(net.state_dict()) == ["codes", "size"]
+        return found, call
+
+    (eager, _), (compiled, call) = states(lambda f: f), states(fb.compile)
+    assert compiled == eager and len(call._compiled.signatures) == 1
+
+
+def test_flags_and_sizes_are_left_and_counters_refused():
+    class Lazy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.ready, self.rows = fb.ones(1), False, None
+
+        def forward(self, x):
+            if not self.ready:
+                self.scale, self.ready = x.max(), True
+            self.rows = x.shape[0]
+            return x * self.scale * self.rows
+
+    net = Lazy()
+    step = fb.compile(net)
+    assert [step(fb.ones(n) * 2)[0].item() for n in (2, 2, 3, 2, 3)] == [8, 8, 12, 8, 12] and net.ready and net.rows == 3
+    count = len(step._compiled.signatures)
+    step(fb.ones(2))
+    assert len(step._compiled.signatures) == count
+
+    class Counting(Lazy):
+        def forward(self, x):
+            self.ready = (x, self.scale)
+            self.rows = (self.rows or 0) + 1
+            return x
+
+    counting = Counting()
+    step = fb.compile(counting)
+    step(fb.ones(1))
+    with pytest.raises(CaptureError, match="changed at .rows from 1 to 2"):
+        step(fb.ones(1))
+    assert counting.rows == 1
+
+
+def test_a_list_that_is_replaced_by_an_equal_one_is_watched_in_its_place():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = []
+
+        def forward(self, x):
+            return x + 1 if self.rows else x
+
+    net = Rows()
+    step = fb.compile(net)
+    step(fb.ones(1))
+    net.rows = []
+    assert step(fb.ones(1)).item() == step(fb.ones(1)).item() == 1
+    net.rows.append(0)
+    assert step(fb.ones(1)).item() == 2
