@@ -80,10 +80,11 @@ from flambeau.ir.dtypes import u64 as uint64
 from flambeau.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from flambeau import amp, ir, linalg, nn, optim, signal, special
+    from flambeau import amp, func, ir, linalg, nn, optim, signal, special
     from flambeau.frontend import data, random
     from flambeau.frontend.amp import autocast
     from flambeau.frontend.call.compile import compile
+    from flambeau.frontend.func.vmap import vmap
     from flambeau.frontend.functions.recurrent import *  # noqa: F403
 
 __version__ = "0.1.0.dev0"
@@ -99,6 +100,8 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     "optim": ("flambeau.optim", ""),
     "linalg": ("flambeau.linalg", ""),
     "signal": ("flambeau.signal", ""),
+    "func": ("flambeau.func", ""),
+    "vmap": ("flambeau.frontend.func.vmap", "vmap"),
     "special": ("flambeau.special", ""),
     "ir": ("flambeau.ir", ""),
     "data": ("flambeau.frontend.data", ""),

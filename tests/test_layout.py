@@ -56,6 +56,7 @@ ROOMS: dict[str, list[str]] = {
         "control",
         "data functions trace",
         "methods nn",
+        "func",
         "call optim",
         "amp",
     ],

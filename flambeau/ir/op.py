@@ -89,6 +89,28 @@ class Op:
         `cotangents[i]` is None when nothing flows into result i; at least one is not None."""
         raise NotImplementedError(f"{self.name}: no derivative rule")
 
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        """Tangents of the results, given those of the operands: forward mode. A None is a tangent of zeros; at least one
+        of those given is none. An op without a rule (`has_jvp`) is differentiated forward by way of its `vjp`."""
+        raise NotImplementedError(f"{self.name}: no rule for tangents")
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        """The results for each of `size` examples at once, every one with the examples as a further first dim. So are the
+        operands that are `mapped`, one at least; the others are the same for all. An op without a rule (`is_batchable`)
+        becomes what it decomposes into, or is applied to one example after the other."""
+        raise NotImplementedError(f"{self.name}: no rule for batches")
+
+    @property
+    def has_jvp(self) -> bool:
+        """True when `jvp` is defined."""
+        return type(self).jvp is not Op.jvp
+
+    @property
+    def is_batchable(self) -> bool:
+        """True when `batched` is defined."""
+        return type(self).batched is not Op.batched
+
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         """The same results from simpler ops, or None for an op that lowers by itself."""
         return None

@@ -58,7 +58,7 @@ class Record:
         tracer = self.tracer = active.tracer
         version_of = _eager_version if tracer is None else tracer.version_of
         self.loc = None if tracer is None else tracer.location      # the line that its derivative is stamped with
-        self.operands = tuple([_alias(t, version_of(t)) for t in operands])
+        self.operands = tuple([alias_of(t, version_of(t)) for t in operands])
         self._saved_results = tuple([(r._storage, r._type, r._array, r._base, r._chain, version_of(r)) for r in results])
         self.retained: dict[int, weakref.ref[Tensor]] | None = None
         self.hooks: dict[int, dict[int, Hook]] | None = None
@@ -86,7 +86,7 @@ class Record:
     def result_moved(self, index: int, target: Tensor) -> None:
         """A saved result lies in `target` now, which was just overwritten by it."""
         version = _eager_version(target) if self.tracer is None else self.tracer.version_of(target)
-        t, saved = _alias(target, version), list(self._saved_results)
+        t, saved = alias_of(target, version), list(self._saved_results)
         saved[index] = (t._storage, t._type, t._array, t._base, t._chain, version)
         self._saved_results = tuple(saved)
 
@@ -124,7 +124,7 @@ def _eager_version(t: Tensor) -> int:
     return t._storage.version
 
 
-def _alias(t: Tensor, version: int) -> Tensor:
+def alias_of(t: Tensor, version: int) -> Tensor:
     """`t` as it is now. Of its base only the storage is kept: a base written through a view would close a cycle."""
     base = t._base
     if base is not None and base._record is not None:

@@ -130,6 +130,11 @@ def attach_record(op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, .
     """Put `op` on the tape: its floating-point results require grad and remember how they were made."""
     if op.name == "stop_gradient" or not any(r._type.dtype.is_floating_point for r in results):
         return None
+    if active.tracer is not None:
+        kept = active.tracer.recorded(operands)
+        if kept is None:
+            return None
+        operands = kept
     record = Record(op, operands, results)
     for index, result in enumerate(results):
         if result._type.dtype.is_floating_point:

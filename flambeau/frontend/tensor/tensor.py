@@ -158,12 +158,13 @@ class Tensor(TensorMethods):
         Raises TraceError for a traced tensor, which has no data."""
         tracer = active.tracer
         if tracer is not None and self._storage.trace is None:
-            raise tracer.concrete_data_error(self)
+            return tracer.data_of(self)
         array = self._array
         if array is None:
             storage = self._storage
             if storage.trace is not None:
-                raise storage.trace.no_data_error(self)
+                found: np.ndarray = storage.trace.data_of(self)
+                return found
             array = self._base._data() if self._base is not None else storage.array
             for op in self._chain:
                 array = op.evaluate(array)  # type: ignore[assignment]
@@ -326,9 +327,8 @@ class Tensor(TensorMethods):
 
     def __repr__(self) -> str:
         if self._storage.trace is not None:
-            if not self._storage.trace.closed:
-                raise self._storage.trace.no_data_error(self)
-            return f"tensor(<traced {self._type}, made at {self._storage.origin or 'unknown line'}>)"
+            shown: str = self._storage.trace.shown(self)
+            return shown
         return _format(self)
 
 

@@ -37,6 +37,7 @@ class Trace:
     """The state of one trace; installed as `active.tracer` while the user's function runs."""
 
     around: Any = None                  # the trace that this one is within
+    hides_values = True
 
     def __init__(self, name: str, watch: Watch, numbers_are_fixed: bool = False):
         self.numbers_are_fixed = numbers_are_fixed      # guarded by value, every one
@@ -102,6 +103,10 @@ class Trace:
             self.made[id(view)] = view
         self.value_of(view)                 # appended here, at the user's line
         return view
+
+    def recorded(self, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """The operands that a record of this trace's tape has."""
+        return operands
 
     def write(self, target: Tensor, value: Tensor) -> None:
         storage = target._storage
@@ -409,6 +414,16 @@ class Trace:
             self._scalars[source].guarded = True
 
     # -- errors -----------------------------------------------------------------------------------------------------
+
+    def data_of(self, t: Tensor) -> Any:
+        """Raises TraceError: nothing has data in a trace."""
+        raise self.concrete_data_error(t) if t._storage.trace is None else t._storage.trace.no_data_error(t)
+
+    def shown(self, t: Tensor) -> str:
+        """What printing a tensor of a trace that is over shows. Raises TraceError during it."""
+        if not self.closed:
+            raise self.no_data_error(t)
+        return f"tensor(<traced {t._type}, made at {t._storage.origin or 'unknown line'}>)"
 
     def no_data_error(self, t: Tensor) -> Exception:
         """Why a traced tensor can't be looked at: it leaked, or Python asked it for a value."""

@@ -1,12 +1,13 @@
 """Matrix products."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flambeau.ir.op import Sample, register_instance
+from flambeau.ir.ops.batching import merged, parted, spread_all
 from flambeau.ir.ops.families import Bilinear, accumulating, check_arity, check_dtypes
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.types import TensorType
@@ -49,6 +50,14 @@ class _Matmul(Bilinear):
 
     def transpose_rhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.matmul(b.transpose(lhs), cotangent)
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        lhs, rhs = operands
+        if len(rhs.shape) == 2 and not mapped[1]:               # rows of all examples
+            return (parted(b, b.matmul(merged(b, lhs, 0), rhs), 0, size),)
+        if len(lhs.shape) == 2 and not mapped[0]:
+            return (parted(b, b.matmul(lhs, merged(b, rhs, 1)), 1, size),)
+        return (b.matmul(*spread_all(b, operands, mapped, size)),)
 
     def __repr__(self) -> str:
         return "ops.matmul"

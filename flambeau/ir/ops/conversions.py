@@ -74,6 +74,11 @@ class Cast(Elementwise):
         is_smooth = source.is_floating_point and self.dtype.is_floating_point
         return (b.cast(g, source) if g is not None and is_smooth else None,)
 
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (t,) = tangents
+        return (b.cast(t, self.dtype) if t is not None and self.dtype.is_floating_point else None,)
+
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
         value = ctx.operand(0, index)

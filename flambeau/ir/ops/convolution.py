@@ -7,8 +7,8 @@ every attribute too. The batch size may be symbolic.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from flambeau.ir import dtypes
 from flambeau.ir.op import Sample, register
 from flambeau.ir.ops import patches
+from flambeau.ir.ops.batching import merged, parted, spread_all
 from flambeau.ir.ops.families import Bilinear, accumulating, check_arity, check_dtypes, check_sizes
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.windows import (
@@ -120,6 +121,25 @@ class _Convolution(Bilinear):
             raise self.fail(f"groups {self.groups} does not divide {channels} input and {outputs} output channels")
         if per_group is not None and channels != per_group * self.groups:
             raise self.fail(f"x has {channels} channels, w takes {per_group} for each of {self.groups} groups")
+
+    # Examples count as images where all share the weight, else as groups of channels.
+
+    @property
+    def output_dim(self) -> int:
+        """The dim of a weight that holds its output channels."""
+        return 0 if self.channels_first else len(self.layout) - 1
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        takes_weight, gives_weight = not isinstance(self, _WeightGrad), isinstance(self, _WeightGrad)
+        rhs = self.output_dim if takes_weight else self.channel_dim
+        result = self.output_dim if gives_weight else self.channel_dim
+        if takes_weight and not mapped[1]:
+            return (parted(b, b.emit(self, merged(b, operands[0], 0), operands[1]), 0, size),)
+        if self.groups == 1 and not mapped[0] and not isinstance(self, _InputGrad):         # more outputs of one image
+            return (parted(b, b.emit(self, operands[0], merged(b, operands[1], rhs)), result, size),)
+        x, y = spread_all(b, operands, mapped, size)
+        op = replace(self, groups=self.groups * size)           # type: ignore[type-var]
+        return (parted(b, b.emit(op, merged(b, x, self.channel_dim), merged(b, y, rhs)), result, size),)
 
     # The NumPy meaning takes every array with its channels last.
 

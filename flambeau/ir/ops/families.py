@@ -11,6 +11,7 @@ from flambeau.errors import UnsupportedError
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import OPS, Op, Sample, ScalarContext, register_instance
+from flambeau.ir.ops.batching import spread
 from flambeau.ir.ops.sampling import ANYWHERE, SPECIAL, Interval, drawn, given
 from flambeau.ir.ops.surface import Surface
 from flambeau.ir.types import TensorType
@@ -201,6 +202,31 @@ class Elementwise(Op):
                 found.append(b.sum_to(partial(b, g, results[0], *operands), x.type))
         return found
 
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        total, (y,) = None, results
+        for partial, t in zip(self.partials, tangents, strict=True):
+            if partial is not None and t is not None:
+                term = partial(b, t, y, *operands)
+                if not term.shape and y.shape:                  # from rank 0, beside what is not read
+                    term = b.broadcast(term, y.shape, ())
+                total = term if total is None else b.add(total, term)
+        return (total,)
+
+    # -- batches ----------------------------------------------------------------------------------------------------
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        shapes = [tuple(x.shape[1:]) if m else tuple(x.shape) for x, m in zip(operands, mapped, strict=True)]
+        shape = next((s for s in shapes if s), ())
+        given = []
+        for x, m in zip(operands, mapped, strict=True):
+            if m and shape and len(x.shape) == 1:               # a number each, beside arrays
+                x = b.broadcast(x, (size, *shape), (0,))
+            elif not m and x.shape:
+                x = spread(b, x, size)
+            given.append(x)
+        return (b.emit(self, *given),)
+
     # -- lowering ---------------------------------------------------------------------------------------------------
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
@@ -263,6 +289,12 @@ class Linear(Op):
         assert cotangent is not None, f"{self.name}: no cotangent flows in"
         return self.transpose(b, operands, cotangent)
 
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        given = [x if not x.dtype.is_floating_point else b.zeros(x.type) if t is None else t
+                 for x, t in zip(operands, tangents, strict=True)]
+        return (b.emit(self, *given),)
+
 
 class View(Linear):
     """Each element of the result is one element of the one operand: nothing is computed, and the op folds into the
@@ -291,6 +323,13 @@ class View(Linear):
         raise UnsupportedError(f"in-place write through {self.name}: several elements share memory",
                                hint="clone() the expanded tensor first")
 
+    def on_batch(self, size: int) -> View:
+        """The same view of each of `size` examples, in a further first dim."""
+        raise NotImplementedError(f"{self.name}: no view of batches")
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(self.on_batch(size), *operands),)
+
 
 class Bilinear(Op):
     """Linear in each of its two operands: two transposes, and a tangent is op(dx, y) + op(x, dy)."""
@@ -309,6 +348,15 @@ class Bilinear(Op):
         assert cotangent is not None, f"{self.name}: no cotangent flows in"
         return (self.transpose_lhs(b, cotangent, lhs, rhs) if b.wants(0) else None,
                 self.transpose_rhs(b, cotangent, lhs, rhs) if b.wants(1) else None)
+
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (lhs, rhs), (by_lhs, by_rhs) = operands, tangents
+        if by_lhs is None:
+            assert by_rhs is not None, f"{self.name}: no tangent flows in"
+            return (b.emit(self, lhs, by_rhs),)
+        first = b.emit(self, by_lhs, rhs)
+        return (first if by_rhs is None else b.add(first, b.emit(self, lhs, by_rhs)),)
 
 
 _WIDENED: Final[dict[np.dtype, type]] = {np.dtype(np.float16): np.float32}

@@ -12,6 +12,7 @@ from flambeau.ir import dtypes
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext, register
+from flambeau.ir.ops.batching import spread, spread_all
 from flambeau.ir.ops.families import Linear, check_arity
 from flambeau.ir.ops.sampling import draw, drawn
 from flambeau.ir.types import TensorType, parse_type
@@ -74,6 +75,19 @@ class Take(Linear):
         x, indices = operands
         return (b.emit(ScatterAdd(x.shape[self.dim], self.dim), indices, cotangent), None)
 
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        x, indices = operands
+        if not mapped[1]:
+            return (b.emit(Take(self.dim + 1), x, indices),)
+        if not mapped[0]:
+            return (_moved(b, b.emit(Take(self.dim), x, indices), self.dim, 0),)
+        rows = _moved(b, x, self.dim + 1, 1)                    # [B, size, what is before, what is after]
+        flat = b.reshape(rows, (size * rows.shape[1], *rows.shape[2:]))
+        found, rank = b.emit(Take(0), flat, _of_example(b, indices, rows.shape[1])), len(indices.shape) - 1
+        before, after = range(rank + 1, rank + 1 + self.dim), range(rank + 1 + self.dim, len(found.shape))
+        order = (0, *before, *range(1, rank + 1), *after)
+        return (b.permute(found, order),)
+
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
         x, indices = operands
@@ -123,6 +137,18 @@ class ScatterAdd(Linear):
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (None, b.emit(Take(self.dim), cotangent, operands[0]))
 
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        indices, updates = operands
+        if not mapped[0]:
+            return (b.emit(ScatterAdd(self.size, self.dim + 1), indices, updates),)
+        assert isinstance(self.size, int), "a batch has sizes that are numbers"
+        if not mapped[1]:
+            updates = spread(b, updates, size)
+        rank, first = len(indices.shape) - 1, self.dim + 1
+        order = (0, *range(first, first + rank), *range(1, first), *range(first + rank, len(updates.shape)))
+        sums = b.emit(ScatterAdd(size * self.size, 0), _of_example(b, indices, self.size), b.permute(updates, order))
+        return (_moved(b, b.reshape(sums, (size, self.size, *sums.shape[1:])), 1, first),)
+
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         return _kept_wider(self, b, operands, self.size)
 
@@ -157,6 +183,9 @@ class TakeAlong(Linear):
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         x, indices = operands
         return (b.emit(ScatterAlongAdd(x.shape[self.dim], self.dim), indices, cotangent), None)
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(TakeAlong(self.dim + 1), *spread_all(b, operands, mapped, size)),)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
@@ -203,6 +232,9 @@ class ScatterAlongAdd(Linear):
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (None, b.emit(TakeAlong(self.dim), cotangent, operands[0]))
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(ScatterAlongAdd(self.size, self.dim + 1), *spread_all(b, operands, mapped, size)),)
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         """One update a line, as the gradient of picking one score a row: a comparison with every place, that fuses.
@@ -253,6 +285,9 @@ class LastAlong(Op):
             np.put_along_axis(last, np.take(where, [place], self.dim), place, self.dim)
         return last
 
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(LastAlong(self.size, self.dim + 1), *operands),)
+
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         return (None,)
@@ -262,6 +297,21 @@ class LastAlong(Op):
         for dim, size, indices in ((0, 5, "i64[9]"), (1, 3, "i64[2,4]"), (0, 2, "i32[3,3]"), (0, 3, "i64[0]"),
                                    (1, 4, "i64[2,3,2]"), (0, 1, "i64[6]"), (1, 2, "i64[3,0]")):
             yield _with_indices(cls(size, dim), size, indices, position=0)
+
+
+def _moved(b: Builder, x: Value, source: int, target: int) -> Value:
+    """x with its dim `source` at `target`, the others in their order."""
+    order = [d for d in range(len(x.shape)) if d != source]
+    order.insert(target, source)
+    return b.permute(x, order)
+
+
+def _of_example(b: Builder, indices: Value, size: int) -> Value:
+    """indices[B, ...] into the rows of their own example, as indices into those of all, `size` each. Taking from 0, 1, 2,
+    ... checks them."""
+    checked = b.emit(Take(0), b.iota(size, dtypes.i64), indices)
+    first = b.mul(b.iota(indices.shape[0], dtypes.i64), b.scalar(size, dtypes.i64))
+    return b.add(checked, b.broadcast(first, indices.shape, (0,)))
 
 
 def _kept_wider(op: Op, b: Builder, operands: Sequence[Value], size: Size) -> Sequence[Value] | None:

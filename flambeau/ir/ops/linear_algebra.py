@@ -15,6 +15,7 @@ import numpy as np
 from flambeau.errors import LinAlgError
 from flambeau.ir import dtypes
 from flambeau.ir.op import Op, Sample, register
+from flambeau.ir.ops.batching import spread_all
 from flambeau.ir.ops.families import check_arity
 from flambeau.ir.ops.matrices import (
     NOT_POSITIVE_DEFINITE,
@@ -68,6 +69,20 @@ class Solve(Op):
         by_rhs = b.emit(Solve(), b.transpose(a), g)
         return b.neg(b.matmul(by_rhs, b.transpose(x))) if b.wants(0) else None, by_rhs
 
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        """x' = a^-1 (b' - a' x)"""
+        (a, _), (x,), (by_a, by_b) = operands, results, tangents
+        change = by_b
+        if by_a is not None:
+            moved = b.matmul(by_a, x)
+            change = b.neg(moved) if by_b is None else b.sub(by_b, moved)
+        assert change is not None, "one tangent at least is given"
+        return (b.emit(self, a, change),)
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(self, *spread_all(b, operands, mapped, size)),)
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for a, b in (("f64[3,3]", "f64[3,2]"), ("f64[1,1]", "f64[1,1]"), ("f64[2,4,4]", "f64[2,4,1]"),
@@ -119,6 +134,9 @@ class SolveTriangular(Op):
         keeps = ("lt" if self.unit else "le") if self.upper else ("gt" if self.unit else "ge")
         return b.where(compared(b, full, keeps), full, b.scalar(0.0, full)), by_rhs
 
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(self, *spread_all(b, operands, mapped, size)),)
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for upper in (False, True):
@@ -163,6 +181,9 @@ class Cholesky(Op):
         assert g is not None, "there is one result"
         return (_of_factored(b, results[0], g),)
 
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(self, *operands),)
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for a in ("f64[3,3]", "f64[1,1]", "f64[2,4,4]", "f32[5,5]", "f32[2,2,3,3]", "f64[20,20]", "f64[0,0]",
@@ -205,6 +226,10 @@ class CholeskyEx(Op):
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         g = cotangents[0]
         return (None if g is None else _of_factored(b, results[0], g),)
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        factors, orders = b.emit(self, *operands)
+        return factors, orders
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

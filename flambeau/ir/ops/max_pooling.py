@@ -97,6 +97,12 @@ class MaxPool2d(Pooling):
         size = spatial(self, operands[0].type, self.layout)
         return (b.emit(MaxPool2dGrad(size, *self.geometry), g, results[1]),)
 
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (t,) = tangents
+        assert t is not None, "there is one operand"
+        return b.emit(MaxPool2dTake(*self.geometry), t, results[1]), None
+
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         """Few taps: a running maximum over strided slices. Many: columns first, then rows. The whole plane: a
         reduction."""

@@ -44,6 +44,9 @@ class _AlongDim(Op):
             raise self.fail(f"dim {self.dim} is not a dim of {operands[0]}")
         return operands
 
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(type(self)(self.dim + 1), *operands),)       # type: ignore[call-arg]
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for dim, shape in ((1, "f32[3,5]"), (0, "f32[4,2]"), (0, "f32[1]"), (1, "f32[0,3]"), (1, "f32[3,0]"),
@@ -82,6 +85,11 @@ class Softmax(_AlongDim):
         g, y = widened(b, g), widened(b, results[0])
         dot = b.sum(b.mul(g, y), (self.dim,))
         return (b.cast(b.mul(y, b.sub(g, b.expand_reduced(dot, y.shape, (self.dim,)))), x.dtype),)
+
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        """The derivative is symmetric."""
+        return self.vjp(b, operands, results, tangents)
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         (x,) = operands
@@ -136,6 +144,15 @@ class LogSoftmax(_AlongDim):
         g, y = widened(b, g), widened(b, results[0])
         total = b.expand_reduced(b.sum(g, (self.dim,)), y.shape, (self.dim,))
         return (b.cast(b.sub(g, b.mul(b.exp(y), total)), x.dtype),)
+
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        """t - sum(t * exp(y))"""
+        (t,), (x,) = tangents, operands
+        assert t is not None
+        t, y = widened(b, t), widened(b, results[0])
+        mean = b.expand_reduced(b.sum(b.mul(t, b.exp(y)), (self.dim,)), y.shape, (self.dim,))
+        return (b.cast(b.sub(t, mean), x.dtype),)
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         (x,) = operands
@@ -198,6 +215,22 @@ class Normalize(Op):
         for part in parts[1:]:
             total = b.add(total, part)
         return (b.cast(total, x.dtype),)
+
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        """With r = rsqrt(var + eps): r * (t - mean(t) - y * mean(t*y)), mean(t), 2 * mean(t*y) / r"""
+        (x,), (y, _, var), (t,) = operands, results, tangents
+        assert t is not None
+        y, t = widened(b, y), widened(b, t)
+        variance = b.add(var, b.scalar(self.eps, var))
+        mean, along_y = self._mean(b, t), self._mean(b, b.mul(t, y))
+        centred = b.sub(b.sub(t, self._spread(b, mean, y)), b.mul(y, self._spread(b, along_y, y)))
+        scale = b.mul(b.mul(along_y, b.scalar(2.0, along_y)), b.sqrt(variance))
+        return b.cast(b.mul(centred, self._spread(b, b.rsqrt(variance), y)), x.dtype), mean, scale
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        y, mean, var = b.emit(Normalize(tuple(d + 1 for d in self.dims), self.eps), *operands)
+        return y, mean, var
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         (x,) = operands

@@ -2,15 +2,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flambeau.ir import dtypes
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext
+from flambeau.ir.ops.batching import folded
 from flambeau.ir.ops.views import divmod_index
 from flambeau.ir.ops.windows import Axis, Padding, Pair, check_geometry, spatial, with_spatial
 from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.builder import Builder
+    from flambeau.ir.graph import Value
 
 MAX_UNROLLED = 16                           # taps, or covering windows, that are written out one by one
 
@@ -51,6 +57,9 @@ class Pooling(Op):
         expected = tuple(axis.count for axis in self.axes_of(with_spatial(ct, self.layout, input_size)))
         if spatial(self, ct, self.layout) != expected:
             raise self.fail(f"ct is {ct}, but pooling of {input_size} gives {expected}")
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return folded(self, b, operands, mapped, size)
 
     @property
     def is_small(self) -> bool:

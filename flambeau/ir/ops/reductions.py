@@ -44,6 +44,9 @@ class Reduction(Op):
         result = x.with_shape(tuple(size for d, size in enumerate(x.shape) if d not in self.reduced))
         return (result.with_dtype(dtypes.i64) if self.combiner in ("argmax", "argmin") else result,)
 
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(type(self)(tuple(d + 1 for d in self.reduced)), *operands),)     # type: ignore[call-arg]
+
 
 @register("sum")
 @dataclass(frozen=True)
@@ -83,15 +86,22 @@ class Prod(Reduction):
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         (x,), (g,) = operands, cotangents
         assert g is not None
+        return (b.mul(b.expand_reduced(g, x.shape, self.dims), self._others(b, x)),)
+
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (x,), (t,) = operands, tangents
+        return (b.sum(b.mul(t, self._others(b, x)), self.dims),)
+
+    def _others(self, b: Builder, x: Value) -> Value:
+        """For each element the product of all others along the dims."""
         check_static(self, x.type)
-        kept = tuple(d for d in range(len(x.shape)) if d not in self.dims)
-        order = kept + self.dims
+        order = (*(d for d in range(len(x.shape)) if d not in self.dims), *self.dims)
         rows = b.permute(x, order)
-        flat = b.reshape(rows, (*g.shape, int(np.prod([x.shape[d] for d in self.dims], dtype=np.int64))))
-        others = _product_of_others(b, flat)
+        count = int(np.prod([x.shape[d] for d in self.dims], dtype=np.int64))
+        flat = b.reshape(rows, (*rows.shape[:len(order) - len(self.dims)], count))
         inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
-        spread = b.permute(b.reshape(others, rows.shape), inverse)
-        return (b.mul(b.expand_reduced(g, x.shape, self.dims), spread),)
+        return b.permute(b.reshape(_product_of_others(b, flat), rows.shape), inverse)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -140,10 +150,21 @@ class _Extremum(Reduction):
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
-        (x,), (y,), (g,) = operands, results, cotangents
-        is_chosen = b.logical_or(b.eq(x, b.expand_reduced(y, x.shape, self.reduced)), b.isnan(x))
-        share = b.div(g, b.sum(b.cast(is_chosen, x.dtype), self.reduced))
+        (x,), (g,) = operands, cotangents
+        is_chosen, count = self._chosen(b, x, results[0])
+        share = b.div(g, count)
         return (b.where(is_chosen, b.expand_reduced(share, x.shape, self.reduced), b.scalar(0.0, x)),)
+
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (x,), (t,) = operands, tangents
+        is_chosen, count = self._chosen(b, x, results[0])
+        return (b.div(b.sum(b.where(is_chosen, t, b.scalar(0.0, x)), self.reduced), count),)
+
+    def _chosen(self, b: Builder, x: Value, y: Value) -> tuple[Value, Value]:
+        """Which elements the result is equal to, and how many they are."""
+        is_chosen = b.logical_or(b.eq(x, b.expand_reduced(y, x.shape, self.reduced)), b.isnan(x))
+        return is_chosen, b.sum(b.cast(is_chosen, x.dtype), self.reduced)
 
 
 @register("amax")
@@ -220,6 +241,9 @@ class _ArgExtremum(Reduction):
     @property
     def reduced(self) -> tuple[int, ...]:
         return (self.dim,)  # type: ignore[attr-defined]
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(type(self)(self.dim + 1), *operands),)       # type: ignore[attr-defined, call-arg]
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

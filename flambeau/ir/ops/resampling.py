@@ -5,7 +5,7 @@ A matrix product would do, but for its zeros: times an infinity or a NaN they sp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -66,6 +66,9 @@ class Resample(Linear):
             source = self.sources.array[row, column]
             terms[source].append((row, float(self.weights.array[row, column])))
         return (b.emit(weighted_sums(self.dim, self.sources.array.shape[0], terms), cotangent),)
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(replace(self, dim=self.dim + 1), *operands),)
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         """A gather of all terms, and their sum."""

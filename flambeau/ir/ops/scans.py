@@ -43,6 +43,9 @@ class Cumsum(Linear):
         flip = Flip((self.dim,))
         return (b.emit(flip, b.emit(self, b.emit(flip, cotangent))),)
 
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(Cumsum(self.dim + 1), *operands),)
+
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         """Doubling: after step k each element holds the sum of the 2**k elements that end at it.
         Hillis and Steele, "Data parallel algorithms", CACM 1986. Floats add up in f64: what is finite in the end may

@@ -13,6 +13,7 @@ import numpy as np
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext, register
+from flambeau.ir.ops.batching import spread_all
 from flambeau.ir.ops.families import Linear, View, check_arity, check_dtypes, check_sizes, check_static
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.views import divmod_index
@@ -81,6 +82,9 @@ class Slice(View):
     def replaced(self, b: Builder, around: Any, value: Any) -> Any:
         return b.emit(UpdateSlice(self.starts, self.strides), around, value)
 
+    def on_batch(self, size: int) -> Slice:
+        return Slice((0, *self.starts), (size, *self.limits), (1, *self.strides))
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield drawn(cls((1,), (4,), (1,)), "f32[5]")
@@ -138,6 +142,9 @@ class Pad(Linear):
         x = operands[0].type
         limits = tuple(low + self._span(x, d) for d, low in enumerate(self.low))
         return (b.emit(Slice(self.low, limits, tuple(gap + 1 for gap in self.interior)), cotangent),)
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(Pad((0, *self.low), (0, *self.high), (0, *self.interior)), *operands),)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
@@ -208,6 +215,9 @@ class Concat(Linear):
             found.append(b.emit(Slice(tuple(starts), tuple(limits), (1,) * len(starts)), cotangent))
             start += x.shape[self.dim]
         return found
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(Concat(self.dim + 1), *spread_all(b, operands, mapped, size)),)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
@@ -329,6 +339,9 @@ class UpdateSlice(Linear):
         limits = tuple(place.stop for place in self._places(update.shape))
         return (b.emit(self, cotangent, b.zeros(update.type)),
                 b.emit(Slice(self.starts, limits, self.strides), cotangent))
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(UpdateSlice((0, *self.starts), (1, *self.strides)), *spread_all(b, operands, mapped, size)),)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:

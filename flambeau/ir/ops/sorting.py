@@ -60,6 +60,16 @@ class Sort(Op):
         g, size = cotangents[0], operands[0].shape[self.dim]
         return (None if g is None else b.emit(ScatterAlongAdd(size, self.dim), results[1], g),)
 
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (t,) = tangents
+        assert t is not None, "there is one operand"
+        return b.emit(TakeAlong(self.dim), t, results[1]), None
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        values, places = b.emit(Sort(self.dim + 1, self.descending, self.keep), *operands)
+        return values, places
+
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
                results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
         """The r-th value moves no further than to the r-th of the least, or the greatest, that all may be. Its position may

@@ -71,6 +71,9 @@ class Broadcast(View):
                                 "only a dim of size 1 expands")
         return (result,)
 
+    def on_batch(self, size: int) -> Broadcast:
+        return Broadcast((size, *self.shape), (0, *(d + 1 for d in self.dims)))
+
     def expanded(self, x: TensorType) -> tuple[int, ...]:
         """The result's dims along which elements of x repeat."""
         kept = {d for size, d in zip(x.shape, self.dims, strict=True) if size == self.shape[d]}
@@ -152,6 +155,9 @@ class Reshape(View):
 
     def replaced(self, b: Builder, around: Any, value: Any) -> Any:
         return b.reshape(value, tuple(around.shape))
+
+    def on_batch(self, size: int) -> Reshape:
+        return Reshape((size, *self.shape))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -263,6 +269,9 @@ class Permute(View):
     def replaced(self, b: Builder, around: Any, value: Any) -> Any:
         return b.permute(value, self.inverse)
 
+    def on_batch(self, size: int) -> Permute:
+        return Permute((0, *(d + 1 for d in self.dims)))
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield drawn(cls((1, 0)), "f32[2,3]")
@@ -291,6 +300,9 @@ class Flip(View):
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (b.emit(self, cotangent),)
+
+    def on_batch(self, size: int) -> Flip:
+        return Flip(tuple(d + 1 for d in self.dims))
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
@@ -323,6 +335,9 @@ class Diagonal(View):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         return np.einsum("...ii->...i", operands[0])        # a view that can be written, which np.diagonal's can't
+
+    def on_batch(self, size: int) -> Diagonal:
+        return self
 
     @staticmethod
     def embed(b: Builder, around: Value, diagonal: Value) -> Value:

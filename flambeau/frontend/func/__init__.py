@@ -1,0 +1,1 @@
+"""Transforms of functions: gradients, tangents, batches. Each is a level that the function's ops pass through."""

@@ -1,0 +1,74 @@
+"""Reverse mode: a tape of its own for what one transform differentiates."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from flambeau.frontend.func.level import Level, zeros
+from flambeau.frontend.tape.autograd import grad_mode, key_of
+from flambeau.frontend.tape.backward import TensorBuilder, walk
+from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir.op import Op
+from flambeau.ir.ops import View
+from flambeau.ir.types import TensorType
+
+
+class GradLevel(Level):
+    """A shell stands for one tensor below. Ops on those that require grad here are recorded here; what is around has its
+    own tape, on which the ops below are recorded, those of the backward walk too: that is how derivatives nest."""
+
+    name = "grad"
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Ops inside are recorded, whatever the grad mode around is."""
+        self.outer_mode = grad_mode.enabled
+        with super().entered():
+            grad_mode.enabled = True
+            yield
+
+    def applied(self, op: Op, operands: Sequence[Tensor]) -> Sequence[tuple[Tensor, Any, TensorType]]:
+        results = self.below(dispatch, op, *[self.held(t)[0] for t in operands])
+        return [(r, None, r._type) for r in (results if isinstance(results, tuple) else (results,))]
+
+    def viewed(self, op: View, value: Tensor, extra: Any) -> tuple[Tensor, Any]:
+        return self.below(TensorBuilder().emit, op, value), None
+
+    def refuse_write(self, target: Tensor, value: Tensor) -> None:
+        if target._type.dtype.is_floating_point:
+            raise RuntimeError(f"a function under {self.name} changed in place a tensor {target._type} that it was not "
+                               "given: make that an argument of the function, or use an out-of-place operation")
+
+    def differentiate(self, t: Tensor) -> Tensor:
+        """The shell of an argument, as a leaf of this level's tape. Raises RuntimeError for integers."""
+        shell = self.argument(t, None)
+        if not t._type.dtype.is_floating_point:
+            raise RuntimeError(f"{self.name}: only tensors of floating-point dtype can be differentiated, this one is "
+                               f"{t._type}")
+        shell._requires_grad = True
+        return shell
+
+    def gradients(self, outputs: Sequence[Tensor], cotangents: Sequence[Tensor | None], leaves: Sequence[Tensor],
+                  retain: bool) -> list[Tensor]:
+        """Below, the gradients of `leaves` given those of `outputs` (tensors of this level; None: 1); zeros where nothing
+        flows. To be called while the level is entered. retain: the tape may be walked again."""
+        pairs = [(y, ct) for y, ct in zip(outputs, cotangents, strict=True)
+                 if y._requires_grad and y._storage.trace is self]
+        found: dict[Any, Tensor] = {}
+        if pairs:
+            self.is_recording = False
+            try:
+                found, order = walk([y for y, _ in pairs], [ct for _, ct in pairs], True, self.name, leaves)
+                if not retain:
+                    for record in order:
+                        record.free()
+            finally:
+                self.is_recording = True
+        gradients = [found.get(key_of(leaf)) for leaf in leaves]
+        return [self.below(zeros, leaf._type) if g is None else self.held(g)[0]
+                for leaf, g in zip(leaves, gradients, strict=True)]
+
+
+__all__ = ["GradLevel"]
