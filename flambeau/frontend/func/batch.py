@@ -57,7 +57,7 @@ class BatchLevel(Level):
         """The results below, and whether they are mapped."""
         if not any(mapped):
             return _several(self.below(dispatch, op, *values)), False
-        if isinstance(op, View):
+        if isinstance(op, View) and op.is_batchable:
             return (self.below(dispatch, op.on_batch(self.size), values[0]),), True
         if op.is_batchable:
             return self.below(op.batched, TensorBuilder(), values, mapped, self.size), True
@@ -90,6 +90,9 @@ class BatchLevel(Level):
         return [(self.below(dispatch, ops.RandomBits(shape, op.dtype), key), is_mapped, types[0])]
 
     def viewed(self, op: View, value: Tensor, extra: Any) -> tuple[Tensor, Any]:
+        if extra and not op.is_batchable:
+            results, _ = self._found(op, (self.shell(value, extra, self.type_of(value, extra)),), (value,), (True,))
+            return results[0], extra
         below = op.on_batch(self.size) if extra else op
         return self.below(TensorBuilder().emit, below, value), extra
 

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from flambeau.ir.graph import Value
 
 
+class Stacked(Op):
+    """Operands and results hold matrices (or what belongs to each) along the same first dims: a batch has one more."""
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return results_of(b.emit(self, *spread_all(b, operands, mapped, size)))
+
+
+def results_of(found: Any) -> Sequence[Value]:
+    """What a builder gave for an op, be it one value or several."""
+    return found if isinstance(found, tuple) else (found,)
+
+
 def spread(b: Builder, x: Value, size: int) -> Value:
     """x for each of `size` examples, in a further first dim."""
     return b.broadcast(x, (size, *x.shape), range(1, len(x.shape) + 1))
@@ -37,5 +49,5 @@ def parted(b: Builder, x: Value, dim: int, size: int) -> Value:
 
 def folded(op: Op, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
     """An op whose operands and results all count images, or rows, along dim 0: those of all examples at once."""
-    found: Any = b.emit(op, *[merged(b, x, 0) for x in spread_all(b, operands, mapped, size)])
-    return [parted(b, y, 0, size) for y in (found if isinstance(found, tuple) else (found,))]
+    found = b.emit(op, *[merged(b, x, 0) for x in spread_all(b, operands, mapped, size)])
+    return [parted(b, y, 0, size) for y in results_of(found)]

@@ -9,7 +9,8 @@ import numpy as np
 
 from flambeau.errors import UnsupportedError
 from flambeau.ir import dtypes
-from flambeau.ir.op import Op, Sample, register
+from flambeau.ir.op import Sample, register
+from flambeau.ir.ops.batching import Stacked
 from flambeau.ir.ops.families import check_arity
 from flambeau.ir.ops.linear_algebra import SolveTriangular, substituted
 from flambeau.ir.ops.matrices import (
@@ -35,7 +36,7 @@ _FEW_COLUMNS: Final = 16        # eliminated one by one; more are halved, so tha
 
 @register("lu")
 @dataclass(frozen=True)
-class Lu(Op):
+class Lu(Stacked):
     """a: [B..., M, N] -> lu [B..., M, N], i32 pivots [B..., min(M, N)], i32 info [B...]. Below its diagonal lu holds the
     unit lower triangular L, else U, with P @ L @ U = a, where P undoes the exchanges of row i with row pivots[i] - 1.
     info: 0, or the number of the first zero on U's diagonal, counted from 1. Fails on nothing."""
@@ -115,7 +116,7 @@ def _diagonal_type(x: Value) -> TensorType:
 
 @register("row_swaps")
 @dataclass(frozen=True)
-class RowSwaps(Op):
+class RowSwaps(Stacked):
     """x: [B..., M, N], i32 pivots: [B..., K] -> x with row i exchanged for row pivots[i] - 1, for i from 0 to K - 1; with
     `inverse` from K - 1 to 0, which undoes that."""
 
@@ -160,7 +161,7 @@ class RowSwaps(Op):
 
 @register("geqrf")
 @dataclass(frozen=True)
-class Geqrf(Op):
+class Geqrf(Stacked):
     """a: [B..., M, N] -> packed [B..., M, N], tau [B..., min(M, N)]. The upper triangle of packed is R; what lies below
     in column i, with a 1 above it, is the vector v of the reflection I - tau[i] v v^T; their product is Q."""
 
@@ -194,7 +195,7 @@ class Geqrf(Op):
 
 @register("qr")
 @dataclass(frozen=True)
-class Qr(Op):
+class Qr(Stacked):
     """a: [B..., M, N] -> q [B..., M, C], r [B..., C, N] with q @ r = a, columns of q orthonormal and r upper triangular; C
     is M if complete, else min(M, N)."""
 

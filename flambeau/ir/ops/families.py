@@ -327,6 +327,10 @@ class View(Linear):
         """The same view of each of `size` examples, in a further first dim."""
         raise NotImplementedError(f"{self.name}: no view of batches")
 
+    @property
+    def is_batchable(self) -> bool:
+        return type(self).on_batch is not View.on_batch
+
     def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
         return (b.emit(self.on_batch(size), *operands),)
 

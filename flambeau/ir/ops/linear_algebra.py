@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.errors import LinAlgError
 from flambeau.ir import dtypes
 from flambeau.ir.op import Op, Sample, register
-from flambeau.ir.ops.batching import spread_all
+from flambeau.ir.ops.batching import Stacked
 from flambeau.ir.ops.families import check_arity
 from flambeau.ir.ops.matrices import (
     NOT_POSITIVE_DEFINITE,
@@ -38,7 +38,7 @@ _FEW_ROWS: Final = 16           # solved row by row; more are halved, so that mo
 
 @register("solve")
 @dataclass(frozen=True)
-class Solve(Op):
+class Solve(Stacked):
     """a: [B..., N, N], b: [B..., N, K] -> x with a @ x = b."""
 
     kernel_kind = "library"
@@ -80,9 +80,6 @@ class Solve(Op):
         assert change is not None, "one tangent at least is given"
         return (b.emit(self, a, change),)
 
-    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
-        return (b.emit(self, *spread_all(b, operands, mapped, size)),)
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for a, b in (("f64[3,3]", "f64[3,2]"), ("f64[1,1]", "f64[1,1]"), ("f64[2,4,4]", "f64[2,4,1]"),
@@ -94,7 +91,7 @@ class Solve(Op):
 
 @register("solve_triangular")
 @dataclass(frozen=True)
-class SolveTriangular(Op):
+class SolveTriangular(Stacked):
     """a: [B..., N, N], b: [B..., N, K] -> x with tri(a) @ x = b, where tri keeps the triangle that is solved by, and with
     `unit` has ones on the diagonal. Zeros there give infinities and NaN: nothing fails."""
 
@@ -134,9 +131,6 @@ class SolveTriangular(Op):
         keeps = ("lt" if self.unit else "le") if self.upper else ("gt" if self.unit else "ge")
         return b.where(compared(b, full, keeps), full, b.scalar(0.0, full)), by_rhs
 
-    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
-        return (b.emit(self, *spread_all(b, operands, mapped, size)),)
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for upper in (False, True):
@@ -149,7 +143,7 @@ class SolveTriangular(Op):
 
 @register("cholesky")
 @dataclass(frozen=True)
-class Cholesky(Op):
+class Cholesky(Stacked):
     """a: [B..., N, N] -> the lower triangular l with l @ l.mT = a, zeros above its diagonal. Only the lower triangle of a
     is looked at. The derivative is that of symmetric a, and symmetric."""
 
@@ -181,9 +175,6 @@ class Cholesky(Op):
         assert g is not None, "there is one result"
         return (_of_factored(b, results[0], g),)
 
-    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
-        return (b.emit(self, *operands),)
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for a in ("f64[3,3]", "f64[1,1]", "f64[2,4,4]", "f32[5,5]", "f32[2,2,3,3]", "f64[20,20]", "f64[0,0]",
@@ -193,7 +184,7 @@ class Cholesky(Op):
 
 @register("cholesky_ex")
 @dataclass(frozen=True)
-class CholeskyEx(Op):
+class CholeskyEx(Stacked):
     """`Cholesky` that never fails: l, and for each matrix 0 or the i32 order of its first leading minor that is not
     positive-definite; the lower triangle of l is NaN there."""
 
@@ -226,10 +217,6 @@ class CholeskyEx(Op):
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         g = cotangents[0]
         return (None if g is None else _of_factored(b, results[0], g),)
-
-    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
-        factors, orders = b.emit(self, *operands)
-        return factors, orders
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

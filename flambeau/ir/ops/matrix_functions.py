@@ -10,7 +10,8 @@ import numpy as np
 
 from flambeau.errors import LinAlgError
 from flambeau.ir import dtypes
-from flambeau.ir.op import Op, Sample, register
+from flambeau.ir.op import Sample, register
+from flambeau.ir.ops.batching import Stacked
 from flambeau.ir.ops.factorizations import Lu, RowSwaps
 from flambeau.ir.ops.families import check_arity
 from flambeau.ir.ops.linear_algebra import Solve, SolveTriangular, equations, error_of_solution
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 @register("inverse")
 @dataclass(frozen=True)
-class Inverse(Op):
+class Inverse(Stacked):
     """a: [B..., N, N] -> its inverse."""
 
     kernel_kind = "library"
@@ -82,7 +83,7 @@ class Inverse(Op):
 
 @register("solve_ex")
 @dataclass(frozen=True)
-class SolveEx(Op):
+class SolveEx(Stacked):
     """`Solve` that never fails: x, and for each matrix 0 or the i32 number of the pivot that is zero, counted from 1; x is
     NaN there."""
 
@@ -130,7 +131,7 @@ class SolveEx(Op):
 
 @register("det")
 @dataclass(frozen=True)
-class Det(Op):
+class Det(Stacked):
     """a: [B..., N, N] -> its determinant [B...]."""
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -180,7 +181,7 @@ class Det(Op):
 
 @register("slogdet")
 @dataclass(frozen=True)
-class Slogdet(Op):
+class Slogdet(Stacked):
     """a: [B..., N, N] -> the sign of its determinant [B...], and the logarithm of the size [B...]: 0 and -inf where it is
     singular. The sign has no derivative."""
 
@@ -235,7 +236,7 @@ def _sign(b: Builder, pivots: Value, like: Value) -> Value:
 
 @register("pinv")
 @dataclass(frozen=True)
-class Pinv(Op):
+class Pinv(Stacked):
     """a: [B..., M, N], atol: [B...], rtol: [B...] -> the pseudoinverse [B..., N, M], which takes singular values up to the
     greater of atol and rtol times the greatest for zeros; symmetric: eigenvalues, of the lower triangle. The derivative is
     that among matrices of one rank."""
@@ -309,7 +310,7 @@ class Pinv(Op):
 
 @register("matrix_exp")
 @dataclass(frozen=True)
-class MatrixExp(Op):
+class MatrixExp(Stacked):
     """a: [B..., N, N] -> its exponential."""
 
     kernel_kind = "library"

@@ -13,7 +13,7 @@ import numpy as np
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext, register
-from flambeau.ir.ops.batching import spread_all
+from flambeau.ir.ops.batching import results_of, spread_all
 from flambeau.ir.ops.families import Linear, View, check_arity, check_dtypes, check_sizes, check_static
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.views import divmod_index
@@ -275,6 +275,13 @@ class Split(Op):
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
         parts = [b.zeros(part.type) if ct is None else ct for part, ct in zip(results, cotangents, strict=True)]
         return (b.emit(Concat(self.dim), *parts),)
+
+    def jvp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            tangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        return results_of(b.emit(self, *tangents))              # type: ignore[arg-type]
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return results_of(b.emit(Split(self.dim + 1, self.sizes), *operands))
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value]:
         (x,), found, start = operands, [], 0

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flambeau.ir.op import Op, Sample, register
+from flambeau.ir.op import Sample, register
+from flambeau.ir.ops.batching import Stacked
 from flambeau.ir.ops.families import check_arity
 from flambeau.ir.ops.matrices import (
     NO_EIGENVALUES,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 @register("eigh")
 @dataclass(frozen=True)
-class Eigh(Op):
+class Eigh(Stacked):
     """a: [B..., N, N] -> eigenvalues [B..., N], in order, and orthonormal eigenvectors [B..., N, N] in columns. Only the
     lower triangle of a is looked at; the derivative is that of symmetric a, and symmetric."""
 
@@ -84,7 +85,7 @@ class Eigh(Op):
 
 @register("eigvalsh")
 @dataclass(frozen=True)
-class Eigvalsh(Op):
+class Eigvalsh(Stacked):
     """The eigenvalues of `Eigh`, which costs more."""
 
     kernel_kind = "library"
@@ -136,7 +137,7 @@ def _first_nan(values: np.ndarray) -> int:
 
 @register("svd")
 @dataclass(frozen=True)
-class Svd(Op):
+class Svd(Stacked):
     """a: [B..., M, N] -> u, s, vh with u @ diag(s) @ vh = a: singular values s [B..., K] from the greatest, K = min(M, N);
     orthonormal columns of u [B..., M, K] and rows of vh [B..., K, N]; with `full` as many as there is room for,
     [B..., M, M] and [B..., N, N], of which the further ones have no derivative."""
@@ -229,7 +230,7 @@ class Svd(Op):
 
 @register("svdvals")
 @dataclass(frozen=True)
-class Svdvals(Op):
+class Svdvals(Stacked):
     """The singular values of `Svd`, which costs more."""
 
     kernel_kind = "library"

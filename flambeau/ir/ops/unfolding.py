@@ -88,6 +88,9 @@ class Windows(_Unfolding, View):
         own = strides[self.dim]
         return (*strides[:self.dim], own * self.step, *strides[self.dim + 1:], own * self.dilation)
 
+    def on_batch(self, size: int) -> Windows:
+        return Windows(self.dim + 1, self.taps, self.step, self.dilation)
+
     def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
         return (*shape[:self.dim], self.axis(shape[self.dim]).count, *shape[self.dim + 1:], self.taps)
 
@@ -182,6 +185,9 @@ class WindowsSum(_Unfolding, Linear):
         places = np.add.outer(np.arange(axis.count) * self.step, np.arange(self.taps) * self.dilation)
         sums = b.emit(ScatterAdd(self.size, self.dim), b.constant(places, dtypes.i64), ordered)
         return (b.cast(sums, x.dtype),)
+
+    def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
+        return (b.emit(WindowsSum(self.size, self.dim + 1, self.taps, self.step, self.dilation), *operands),)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
