@@ -12,7 +12,7 @@ from flambeau import autograd, config, errors
 from flambeau import kinds as _kinds
 from flambeau.frontend import control as _control
 from flambeau.frontend import methods as _methods
-from flambeau.frontend.functions.activations import celu, prelu, relu, selu, threshold
+from flambeau.frontend.functions.activations import celu, hardshrink, prelu, relu, selu, threshold
 from flambeau.frontend.functions.adaptive_pooling import adaptive_avg_pool1d, adaptive_max_pool1d
 from flambeau.frontend.functions.arithmetic import *  # noqa: F403
 from flambeau.frontend.functions.calls import called
@@ -26,6 +26,7 @@ from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
 from flambeau.frontend.functions.grids import affine_grid_generator, grid_sampler
 from flambeau.frontend.functions.indexing import *  # noqa: F403
+from flambeau.frontend.functions.inplace import celu_, relu_, selu_, threshold_
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.norms import *  # noqa: F403
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
@@ -85,6 +86,8 @@ if TYPE_CHECKING:
     from flambeau.frontend.amp import autocast
     from flambeau.frontend.call.compile import compile
     from flambeau.frontend.func.vmap import vmap
+    from flambeau.frontend.functions.distances import *  # noqa: F403
+    from flambeau.frontend.functions.native import *  # noqa: F403
     from flambeau.frontend.functions.recurrent import *  # noqa: F403
 
 __version__ = "0.1.0.dev0"
@@ -116,7 +119,14 @@ _LAZY = {                                   # name -> (module, attribute; "" for
     name: ("flambeau.frontend.functions.convolution", name) for name in (
         "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
         "convolution")} | {
-    "constant_pad_nd": ("flambeau.frontend.functions.padding", "constant_pad_nd")}
+    "constant_pad_nd": ("flambeau.frontend.functions.padding", "constant_pad_nd")} | {
+    name: ("flambeau.frontend.functions.distances", name) for name in (
+        "cdist", "cosine_similarity", "pairwise_distance", "pdist")} | {
+    name: ("flambeau.frontend.functions.native", name) for name in (
+        "alpha_dropout", "alpha_dropout_", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss",
+        "dropout", "dropout_", "embedding", "embedding_bag", "embedding_renorm_", "feature_alpha_dropout",
+        "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "hinge_embedding_loss", "kl_div",
+        "margin_ranking_loss", "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")}
 
 
 def __getattr__(name: str) -> Any:

@@ -223,6 +223,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     return applied(lambda x: dispatch(ops.mul, x, _hardsigmoid(x)), one_tensor("hardswish", input), inplace)
 
 
+@method
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x, and 0 where |x| <= lambd."""
     x = floats("hardshrink", input)

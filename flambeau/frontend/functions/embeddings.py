@@ -1,7 +1,6 @@
 """Rows of a table by index, and sums, means or maxima of bags of them."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from flambeau.errors import ShapeError
@@ -136,7 +135,7 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, 
     elif x.ndim == 1:
         if offsets is None or offsets.ndim != 1:
             raise ValueError(f"embedding_bag: offsets has to be a 1D Tensor for input of 1 dim, got {offsets!r}")
-        bag_of, bags = _from_offsets(x, offsets, include_last_offset)
+        bag_of, bags = from_offsets(x, offsets, include_last_offset)
     else:
         raise ValueError(f"embedding_bag: input has to be a 1D or 2D Tensor, got {x._type}")
     if not x._type.dtype.is_integer:
@@ -146,7 +145,7 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, 
     return folded(x, table, bag_of, bags, mode, scale_grad_by_freq, per_sample_weights, padding_idx)[0]
 
 
-def _from_offsets(x: Tensor, offsets: Tensor, include_last: bool) -> tuple[Tensor, int]:
+def from_offsets(x: Tensor, offsets: Tensor, include_last: bool) -> tuple[Tensor, int]:
     """(the bag of each index, the number of bags): how many bags have started by then. Raises RuntimeError for
     offsets that don't start at 0 or reach beyond the end, where they can be looked at."""
     count, n = offsets._type.static_shape[0], x._type.static_shape[0]
@@ -166,8 +165,9 @@ def _from_offsets(x: Tensor, offsets: Tensor, include_last: bool) -> tuple[Tenso
 
 
 def folded(x: Tensor, weight: Tensor, bag_of: Tensor, bags: int, mode: str, scale_grad_by_freq: bool,
-           per_sample_weights: Tensor | None, padding_idx: int | None) -> Sequence[Tensor]:
-    """(folded rows, i64 number of indices in each bag, for "max" the indices that gave the maxima [bags, dim])."""
+           per_sample_weights: Tensor | None, padding_idx: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(folded rows, bag_of, i64 number of indices in each bag, for "max" the indices that gave the maxima and else the
+    numbers again)."""
     n, dim = x._type.static_shape[0], weight._type.static_shape[1]
     rows = dispatch(ops.Take(0), weight, x)
     if weight._requires_grad and scale_grad_by_freq:
@@ -179,8 +179,8 @@ def folded(x: Tensor, weight: Tensor, bag_of: Tensor, bags: int, mode: str, scal
         counts_for = dispatch(ops.logical_not, _equal(x, _row_of("embedding_bag", padding_idx, weight)))
         rows = dispatch(ops.where, spread(counts_for, (n, dim), (0,)), rows, tensor_of(0, rows.dtype))
     if not bags or not n:
-        zeros = full_of((bags, dim), 0, rows.dtype)
-        return zeros, full_of((bags,), 0, dt.i64), full_of((bags, dim), 0, dt.i64)
+        sizes, nothing = full_of((bags,), 0, dt.i64), full_of((bags, dim), 0, dt.i64)
+        return cast(nothing, rows.dtype), bag_of, sizes, nothing if mode == "max" else sizes
     sizes = dispatch(ops.ScatterAdd(bags, 0), bag_of, cast(counts_for, dt.i64))
     if mode == "max":
         return _maxima(x, rows, bag_of, counts_for, sizes)
@@ -188,10 +188,11 @@ def folded(x: Tensor, weight: Tensor, bag_of: Tensor, bags: int, mode: str, scal
     if mode == "mean":
         divisors = dispatch(ops.maximum, cast(sizes, rows.dtype), tensor_of(1, rows.dtype))
         sums = dispatch(ops.div, sums, spread(divisors, (bags, dim), (0,)))
-    return sums, sizes, full_of((bags, dim), 0, dt.i64)
+    return sums, bag_of, sizes, sizes
 
 
-def _maxima(x: Tensor, rows: Tensor, bag_of: Tensor, counts_for: Tensor, sizes: Tensor) -> Sequence[Tensor]:
+def _maxima(x: Tensor, rows: Tensor, bag_of: Tensor, counts_for: Tensor,
+            sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The greatest of each bag and column; the first of equal ones has the gradient."""
     (n, dim), bags = rows._type.static_shape, sizes._type.static_shape[0]
     wide = (bags, n, dim)
@@ -204,7 +205,7 @@ def _maxima(x: Tensor, rows: Tensor, bag_of: Tensor, counts_for: Tensor, sizes: 
     has_any = spread(dispatch(ops.gt, sizes, tensor_of(0, dt.i64)), (bags, dim), (0,))
     greatest = dispatch(ops.where, has_any, dispatch(ops.TakeAlong(0), rows, at), tensor_of(0, rows.dtype))
     index = dispatch(ops.Take(0), cast(x, dt.i64), at)
-    return greatest, sizes, dispatch(ops.where, has_any, index, tensor_of(0, dt.i64))
+    return greatest, bag_of, sizes, dispatch(ops.where, has_any, index, tensor_of(0, dt.i64))
 
 
 __all__ = ["embedding", "embedding_bag"]

@@ -101,4 +101,6 @@ def zero_(self: Tensor) -> Tensor:
     return fill_(self, 0)
 
 
+celu_, elu_, hardtanh_, leaky_relu_, relu_, selu_, threshold_ = (METHODS[f"{name}_"] for name in (
+    "celu", "elu", "hardtanh", "leaky_relu", "relu", "selu", "threshold"))     # which are functions as well
 METHODS.update({"copy_": called(copy_), "fill_": called(fill_), "zero_": zero_})

@@ -19,6 +19,7 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.distributions import keep_mask, uniform
 from flambeau.frontend.functions.elementwise import add, choose, div, mul
 from flambeau.frontend.functions.indexing import one_hot
+from flambeau.frontend.functions.inplace import inplace
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.dispatch import dispatch
@@ -129,6 +130,9 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
                                       dispatch(ops.mul, x, slope), x), x, inplace)
 
 
+rrelu_ = inplace(rrelu, "rrelu_")
+
+
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
     """softmax((logits + Gumbel noise) / tau); hard: one-hot forward, the gradient of the soft one."""
     u = uniform(logits._type.static_shape, dt.f64)
@@ -145,5 +149,5 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
 
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
-           "gumbel_softmax", "rrelu"]
+           "gumbel_softmax", "rrelu", "rrelu_"]
 public(globals(), [*__all__, "feature_dropout"])

@@ -16,6 +16,7 @@ from flambeau.frontend.nn import (
     normalization,
     padding,
     parameter,
+    parameter_containers,
     pooling,
     rectifiers,
     recurrent,
@@ -37,6 +38,7 @@ from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.normalization import *  # noqa: F403
 from flambeau.frontend.nn.padding import *  # noqa: F403
 from flambeau.frontend.nn.parameter import *  # noqa: F403
+from flambeau.frontend.nn.parameter_containers import *  # noqa: F403
 from flambeau.frontend.nn.pooling import *  # noqa: F403
 from flambeau.frontend.nn.rectifiers import *  # noqa: F403
 from flambeau.frontend.nn.recurrent import *  # noqa: F403
@@ -58,6 +60,7 @@ _FILES = (
     normalization,
     padding,
     parameter,
+    parameter_containers,
     pooling,
     resampling,
     recurrent,

@@ -1,4 +1,4 @@
-"""Containers of modules and parameters. Members are registered under their index or key."""
+"""Containers of modules. Members are registered under their index or key."""
 from __future__ import annotations
 
 import operator
@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from flambeau.frontend.epoch import epoch
-from flambeau.frontend.nn.module import Module
-from flambeau.frontend.nn.parameter import Parameter
-from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.nn.module import Module, check_module
 
 S = TypeVar("S", bound="_Indexed")
 
@@ -68,9 +66,12 @@ class _Indexed(Module):
         return self
 
     def insert(self: S, index: int, module: Module) -> S:
-        """Put a module before position `index`."""
-        modules = list(self)
-        modules.insert(index, module)
+        """Put a module before position `index`. Raises IndexError beyond the ends, TypeError for what is no module."""
+        modules, place = list(self), operator.index(index)
+        if not -len(modules) <= place <= len(modules):
+            raise IndexError(f"Index out of range: {place}")
+        check_module(module)
+        modules.insert(place, module)
         self._renumber(modules)
         return self
 
@@ -80,9 +81,14 @@ class _Indexed(Module):
         del self[index]
         return module
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.isdigit()]
+
 
 class Sequential(_Indexed):
-    """Each module's output is the next one's input: `Sequential(a, b)` or `Sequential(OrderedDict(first=a, ...))`."""
+    """Each module's output is the next one's input: `Sequential(a, b)` or `Sequential(OrderedDict(first=a, ...))`.
+
+    `+` joins two of them, `* n` repeats the modules (the same ones) n times."""
 
     def __init__(self, *args: Any):
         super().__init__()
@@ -100,6 +106,35 @@ class Sequential(_Indexed):
             input = module(input)
         return input
 
+    def __add__(self, other: Sequential) -> Sequential:
+        _check_sequential(other)
+        return Sequential(*self, *other)
+
+    def __iadd__(self, other: Sequential) -> Sequential:
+        _check_sequential(other)
+        return self.extend(other)
+
+    def __mul__(self, other: int) -> Sequential:
+        return Sequential(*list(self) * _times(other))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, other: int) -> Sequential:
+        return self.extend(list(self) * (_times(other) - 1))
+
+
+def _check_sequential(other: object) -> None:
+    if not isinstance(other, Sequential):
+        raise ValueError(f"a Sequential can be joined with another Sequential only, got {type(other).__name__}")
+
+
+def _times(factor: object) -> int:
+    if not isinstance(factor, int):
+        raise TypeError(f"a Sequential can be repeated an int of times, got {type(factor).__name__}")
+    if factor < 1:
+        raise ValueError(f"a Sequential can be repeated a positive number of times, got {factor}")
+    return factor
+
 
 class ModuleList(_Indexed):
     """A list of modules that are registered; it has no forward of its own."""
@@ -113,6 +148,10 @@ class ModuleList(_Indexed):
 
     def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
         return self.extend(modules)
+
+    def insert(self, index: int, module: Module) -> None:               # type: ignore[override]
+        """Put a module before position `index`."""
+        super().insert(index, module)
 
     def __repr__(self) -> str:
         """Equal neighbours are one line: `(0-2): 3 x Linear(...)`."""
@@ -133,16 +172,18 @@ class ModuleList(_Indexed):
 class ModuleDict(Module):
     """A dict of modules that are registered, in order of insertion."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
+    def __init__(self, modules: Mapping[str, Module] | ModuleDict | Iterable[tuple[str, Module]] | None = None):
         super().__init__()
         if modules is not None:
             self.update(modules)
 
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+    def update(self, modules: Mapping[str, Module] | ModuleDict | Iterable[tuple[str, Module]]) -> None:
         """Add or replace modules by key."""
-        for pair in modules.items() if isinstance(modules, Mapping) else modules:
-            if not isinstance(pair, tuple) or len(pair) != 2:
+        for pair in modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules:
+            if not isinstance(pair, (tuple, list, str)):
                 raise TypeError(f"ModuleDict takes a dict, or pairs of a name and a module, got {pair!r}")
+            if len(pair) != 2:
+                raise ValueError(f"ModuleDict takes pairs of a name and a module, got {len(pair)} values: {pair!r}")
             self[pair[0]] = pair[1]
 
     def __getitem__(self, key: str) -> Any:
@@ -185,48 +226,4 @@ class ModuleDict(Module):
         epoch.bump()
 
 
-class ParameterList(Module):
-    """A list of parameters that are registered under "0", "1", ...; plain tensors become Parameters."""
-
-    def __init__(self, values: Iterable[Tensor] | None = None):
-        super().__init__()
-        self.extend(values or ())
-
-    def append(self, value: Tensor) -> ParameterList:
-        """Add a parameter at the end."""
-        self.register_parameter(str(len(self)), value if isinstance(value, Parameter) else Parameter(value))
-        return self
-
-    def extend(self, values: Iterable[Tensor]) -> ParameterList:
-        """Add parameters at the end."""
-        for value in values:
-            self.append(value)
-        return self
-
-    @overload
-    def __getitem__(self, index: slice) -> ParameterList: ...
-
-    @overload
-    def __getitem__(self, index: int) -> Parameter: ...
-
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return ParameterList(list(self)[index])
-        return list(self)[operator.index(index)]
-
-    def __setitem__(self, index: int, value: Tensor) -> None:
-        name = list(self._parameters)[operator.index(index)]
-        self.register_parameter(name, value if isinstance(value, Parameter) else Parameter(value))
-
-    def __len__(self) -> int:
-        return len(self._parameters)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(list(self._parameters.values()))
-
-    def extra_repr(self) -> str:
-        return "\n".join(f"({n}): Parameter containing: [{p.dtype!r} of size {'x'.join(map(str, p.shape))}]"
-                         for n, p in enumerate(self))
-
-
-__all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "Sequential"]

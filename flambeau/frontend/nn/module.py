@@ -82,8 +82,7 @@ class Module(Saved):
         elif isinstance(value, Module):
             self._forget(name, "_modules", "modules")
             self.register_module(name, value)
-        elif isinstance(value, Buffer) and name not in fields.get("_parameters", ()):
-            self._forget(name, "_buffers", "buffers")
+        elif isinstance(value, Buffer) and not any(name in fields.get(r, ()) for r in ("_parameters", "_modules")):
             self.register_buffer(name, value, value.persistent)
         elif self._assign_registered(name, value):
             epoch.bump()
@@ -158,8 +157,8 @@ class Module(Saved):
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Add a submodule, or None to reserve its name. Raises as register_buffer does."""
-        if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+        if module is not None:
+            check_module(module)
         self._check_name(name, "_modules", "module")
         self._modules[name] = registered("module", self, name, module) if self.hooks_of_all else module
         epoch.bump()
@@ -385,3 +384,9 @@ class Module(Saved):
 
     def __repr__(self) -> str:
         return tree.described(self)
+
+
+def check_module(value: object) -> None:
+    """Raise TypeError for what is no Module."""
+    if not isinstance(value, Module):
+        raise TypeError(f"{type(value).__name__} is not a Module subclass")
