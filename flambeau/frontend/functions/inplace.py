@@ -101,6 +101,21 @@ def zero_(self: Tensor) -> Tensor:
     return fill_(self, 0)
 
 
-celu_, elu_, hardtanh_, leaky_relu_, relu_, selu_, threshold_ = (METHODS[f"{name}_"] for name in (
-    "celu", "elu", "hardtanh", "leaky_relu", "relu", "selu", "threshold"))     # which are functions as well
+
+def overwriting(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """`function` as one of that name, which overwrites its first argument by the result."""
+    method = inplace(function, name)
+
+    def overwrite_first(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return method(one_tensor(name, input), *args, **kwargs)
+
+    overwrite_first.__name__ = overwrite_first.__qualname__ = name
+    overwrite_first.__doc__ = method.__doc__
+    overwrite_first.__wrapped__ = function  # type: ignore[attr-defined]
+    return overwrite_first
+
+
+celu_, elu_, hardtanh_, leaky_relu_, relu_, selu_, threshold_ = (
+    overwriting(getattr(activations, name), f"{name}_")
+    for name in ("celu", "elu", "hardtanh", "leaky_relu", "relu", "selu", "threshold"))
 METHODS.update({"copy_": called(copy_), "fill_": called(fill_), "zero_": zero_})

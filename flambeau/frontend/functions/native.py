@@ -8,7 +8,7 @@ from typing import Any, Final
 from flambeau.frontend.functions import ctc, embeddings, losses, margin_losses, noise
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.embeddings import embedding_renorm_
-from flambeau.frontend.functions.inplace import inplace
+from flambeau.frontend.functions.inplace import overwriting
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -51,10 +51,10 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
     return noise.rrelu(input, lower, upper, training, generator=generator)
 
 
-dropout_, feature_dropout_ = inplace(dropout, "dropout_"), inplace(feature_dropout, "feature_dropout_")
-alpha_dropout_ = inplace(alpha_dropout, "alpha_dropout_")
-feature_alpha_dropout_ = inplace(feature_alpha_dropout, "feature_alpha_dropout_")
-rrelu_ = inplace(rrelu, "rrelu_")
+dropout_, feature_dropout_ = overwriting(dropout, "dropout_"), overwriting(feature_dropout, "feature_dropout_")
+alpha_dropout_ = overwriting(alpha_dropout, "alpha_dropout_")
+feature_alpha_dropout_ = overwriting(feature_alpha_dropout, "feature_alpha_dropout_")
+rrelu_ = overwriting(rrelu, "rrelu_")
 
 # -- tables -----------------------------------------------------------------------------------------------------------
 

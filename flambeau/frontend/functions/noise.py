@@ -19,7 +19,7 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.distributions import keep_mask, uniform
 from flambeau.frontend.functions.elementwise import add, choose, div, mul
 from flambeau.frontend.functions.indexing import one_hot
-from flambeau.frontend.functions.inplace import inplace
+from flambeau.frontend.functions.inplace import overwriting
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.dispatch import dispatch
@@ -130,7 +130,7 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
                                       dispatch(ops.mul, x, slope), x), x, inplace)
 
 
-rrelu_ = inplace(rrelu, "rrelu_")
+rrelu_ = overwriting(rrelu, "rrelu_")
 
 
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
