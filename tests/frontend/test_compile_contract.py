@@ -440,7 +440,7 @@ def dc_extra(compiled):
     yield f(s)
 
 
-@cases.refused(CaptureError)
+@cases.same
 def dd_arg(compiled):
     d = collections.defaultdict(lambda: 3.0)
     d["a"] = fb.ones(1)

@@ -1,12 +1,14 @@
 """Tensors that a compiled function puts into Python's objects are there after each call, as eager code leaves them."""
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from handed_programs import run
 
 import flambeau as fb
 from flambeau import nn
-from flambeau.errors import CaptureError
+from flambeau.errors import CaptureError, UnsupportedError
 
 
 def test_random_programs_that_keep_tensors(seeds):
@@ -153,3 +155,34 @@ def test_a_list_that_is_replaced_by_an_equal_one_is_watched_in_its_place():
     assert step(fb.ones(1)).item() == step(fb.ones(1)).item() == 1
     net.rows.append(0)
     assert step(fb.ones(1)).item() == 2
+
+
+@dataclasses.dataclass
+class Cache:
+    keys: fb.Tensor | None = None
+    length: int = 0
+
+
+def test_containers_among_the_arguments_are_changed_at_every_call():
+    def step(x, cache, rows, table):
+        cache.keys = x if cache.keys is None else cache.keys + x
+        cache.length = cache.length + 1
+        rows.append(cache.keys)
+        table["sum"] = table.pop("sum", 0) + x.sum()
+        return cache.keys
+
+    def states(call):
+        cache, rows, table, found = Cache(), [], {}, []
+        for n in range(4):
+            out = call(fb.ones(2) * n, cache, rows, table)
+            found.append((out.tolist(), cache.keys is out, rows[-1] is out, len(rows), table["sum"].item(), cache.length))
+        return found
+
+    assert states(fb.compile(step)) == states(step)
+
+
+def test_a_changed_container_is_given_once():
+    twice = [fb.ones(1)]
+    with pytest.raises(UnsupportedError, match="in another way"):
+        fb.compile(lambda a, b: a.append(b[0] + 1))(twice, twice)
+    assert len(twice) == 1

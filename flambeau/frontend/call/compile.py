@@ -126,7 +126,7 @@ class CompiledFunction(CompiledMarker):
                 if isinstance(leaf, Tensor):
                     up_to_date(leaf)
         entry = self._known(leaves, structure)
-        return (entry or self._compile(leaves, paths, structure)).run(leaves)
+        return (entry or self._compile(leaves, paths, structure)).run(leaves, (args, kwargs))
 
     def _known(self, leaves: list[Any], structure: Structure | None) -> Entry | None:
         """The entry of this signature, which becomes the first to be tried. Entries are replaced as a whole: another

@@ -30,7 +30,7 @@ _NOWHERE = Storage()
 @dataclass(slots=True)
 class Call:
     """What one call of a plan read and made. held: (address, copy made of it) of each tensor argument; found: each .grad
-    that was read, as it was before; made: the leaves of the result."""
+    that was read, as it was before; given: (args, kwargs); made: the leaves of the result."""
 
     plan: CallPlan
     leaves: Sequence[Any]
@@ -38,6 +38,7 @@ class Call:
     numbers: Sequence[float]
     buffers: Sequence[Buffer]
     found: Sequence[Tensor | None]
+    given: Any = None
     made: list[Any] = field(default_factory=list)
 
     def tensor(self, output: int, cls: type[Tensor] = Tensor) -> Tensor:

@@ -182,11 +182,13 @@ class Entry:
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    def run(self, leaves: Sequence[Any]) -> Any:
-        """Call the machine code on these leaves and give the function's result."""
+    def run(self, leaves: Sequence[Any], given: Any) -> Any:
+        """Call the machine code on these leaves of `given`, (args, kwargs), and give the function's result."""
         plan, bound = self.plan, self.bound
         leaves = self.all_leaves(leaves)
         self._check_arguments(leaves)
+        for handed in plan.handed:
+            handed.check(given, self._is_known)
         are_settled = not plan.gradients or bound.homes_at == grad_epoch.value and not self._gives_grads
         if not are_settled:
             bound.ready_gradients()
@@ -195,7 +197,8 @@ class Entry:
             self._check_aliases(leaves)
         numbers = [float(number.read(leaves)) for number in plan.numbers]
         buffers = [allocate(type.nbytes) for type in plan.outputs]
-        call = Call(plan, leaves, held, numbers, buffers, [read.leaf._grad for read in plan.reads])
+        call = Call(plan, leaves, held, numbers, buffers, [read.leaf._grad for read in plan.reads],
+                    given)
         bound.run(*[pointer for pointer, _ in held], *numbers, *[b.ptr for b in buffers])
         bound.calls += 1
         finish_writes(call)
@@ -214,6 +217,10 @@ class Entry:
         for argument in self.plan.arguments:
             if argument.is_written:
                 check_writable(leaves[argument.leaf], self.plan.leaves[argument.leaf].name)
+
+    def _is_known(self, container: Any) -> bool:
+        """True for what the code gets to by name."""
+        return id(container) in self.guards.heap.nodes
 
     def _check_aliases(self, leaves: Sequence[Any]) -> None:
         """In-place writes and aliased arguments do not go together: the trace saw separate tensors."""

@@ -83,7 +83,7 @@ def make_results(call: Call, segments: Sequence[CompiledSegment], spent: dict[in
         return tree
     tree, *values = tree
     for handed, value in zip(plan.handed, values, strict=True):
-        handed.leave(value)
+        handed.leave(value, call.given)
     return tree
 
 

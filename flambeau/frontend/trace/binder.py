@@ -16,9 +16,10 @@ from flambeau.frontend.tape.casting import Casting
 from flambeau.frontend.tensor.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.call_plan import SlotRead, Traced
+from flambeau.frontend.trace.containers import Containers, HandedArgument, path_of
 from flambeau.frontend.trace.guards.effects import Effect, Slot, made_entries, refusal
 from flambeau.frontend.trace.guards.watch import Watch
-from flambeau.frontend.trace.planner import Planner
+from flambeau.frontend.trace.planner import Planner, leaf_name
 from flambeau.frontend.trace.regions import NestingTrace
 from flambeau.ir.dtypes import DType
 
@@ -80,6 +81,7 @@ class Binder:
         """None: new_slots must be slots, too."""
         bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
         args, kwargs = unflatten(self.structure, bound[:self.n_arguments])
+        containers = Containers((args, kwargs))
         stand_ins = iter(bound[self.n_arguments:])
         for filled in self.slots:
             filled.fill(stand_ins)
@@ -104,11 +106,12 @@ class Binder:
                 effects = self._effects()
                 if self.new_slots:
                     return None
-                self._check_arguments((args, kwargs), bound[:self.n_arguments])
+                changes = self._changes_of_arguments((args, kwargs), bound[:self.n_arguments], containers)
                 self._check_hyperparameters()
                 self._check_tapes()
                 planner = Planner(self.trace, self.watch, self.leaves, self.structure, self.paths, self.captured,
-                                  self.shell_of, effects, [SlotRead(f.slot, f.structure) for f in self.slots])
+                                  self.shell_of, effects, [SlotRead(f.slot, f.structure) for f in self.slots], changes,
+                                  containers.is_one)
                 planner.finish(result)
             self.trace.check()
             self.watch.verify(effects)
@@ -196,12 +199,18 @@ class Binder:
 
     # -- coming out -------------------------------------------------------------------------------------------------
 
-    def _check_arguments(self, tree: Any, bound: Sequence[Any]) -> None:
-        """A container argument that the function changed can't be changed again on later calls."""
+    def _changes_of_arguments(self, tree: Any, bound: Sequence[Any], containers: Containers
+                              ) -> list[tuple[HandedArgument, Any]]:
+        """The containers among the arguments that the function changed, and what they hold now. Raises CaptureError for
+        changes that calls can't make again."""
+        changes = containers.changes(lambda way: leaf_name(path_of(tree, way)))
+        if changes:
+            return changes
         leaves, _, structure = flatten(tree)
         if structure != self.structure or any(a is not b for a, b in zip(leaves, bound, strict=True)):
             raise CaptureError(f"{self.trace.graph.name} changed a container among its arguments while it was traced: a "
                                "compiled function can't repeat such a side effect", hint="return the new value instead")
+        return []
 
     def _take_back_modes(self, grad_enabled: bool, casting: Casting | None, dtype: DType) -> None:
         now = grad_mode.enabled, grad_mode.casting, get_default_dtype()

@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import types
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ from flambeau.frontend.trace.call_plan import (
     hooks_of,
     place_on_tape,
 )
+from flambeau.frontend.trace.containers import HandedArgument
 from flambeau.frontend.trace.gradients import Current, Home, home_of
 from flambeau.frontend.trace.guards.effects import Effect, Handed, made_entries, refusal
 from flambeau.frontend.trace.guards.values import MISSING, is_value
@@ -59,12 +60,14 @@ from flambeau.ir.graph import Graph, Node, Value, inline
 
 class Planner:
     """Of one trace. leaves: of the arguments, `shells` their stand-ins by number, `captured` those that had none. effects:
-    what it left in Python's objects; slots: what was there before, whose leaves are the last of `leaves`."""
+    what it left in Python's objects; slots: what was there before, whose leaves are the last of `leaves`; changes: what it
+    left in containers among the arguments, which `is_argument` knows."""
 
     def __init__(self, trace: NestingTrace, watch: Watch, leaves: Sequence[Any], structure: Structure | None,
                  paths: Sequence[str], captured: frozenset[int], shells: Mapping[int, Tensor],
-                 effects: Sequence[Effect], slots: Sequence[SlotRead]):
-        self.effects, self.slots = effects, slots
+                 effects: Sequence[Effect], slots: Sequence[SlotRead], changes: Sequence[tuple[HandedArgument, Any]],
+                 is_argument: Callable[[Any], bool]):
+        self.effects, self.slots, self.changes, self.is_argument = effects, slots, changes, is_argument
         self.trace, self.watch, self.leaves, self.structure = trace, watch, leaves, structure
         self.paths, self.captured, self.shells = paths, captured, shells
         self.leaf_of_shell = {id(shell): number for number, shell in shells.items()}
@@ -79,7 +82,7 @@ class Planner:
         calls can't give."""
         trace, graph = self.trace, self.trace.graph
         parts, _, structure = flatten(result)
-        if self.effects:
+        if self.effects or self.changes:
             parts, structure = self._with_effects(parts, structure)
         self.result_structure = with_keys(structure, forced)
         self.gradients = self._gradients()
@@ -111,7 +114,8 @@ class Planner:
             flags=tuple([Flag(tensor, flag) for tensor, flag in trace.flags()]), results=self.results,
             result_structure=self.result_structure, segments=self.segments,
             slots=tuple(self.slots),
-            handed=tuple([Handed(effect.node.bare(), effect.part, effect.how) for effect in self.effects]))
+            handed=(*[Handed(effect.node.bare(), effect.part, effect.how) for effect in self.effects],
+                    *[handed for handed, _ in self.changes]))
         return Traced(trace.graph, plan, self.autodiff)
 
     def _with_effects(self, parts: list[Any], structure: Structure | None) -> tuple[list[Any], Structure]:
@@ -122,13 +126,13 @@ class Planner:
         def entries(tree: Any) -> Any:
             found = stays(tree)
             if found is not None and isinstance(tree, (list, dict)):
-                if id(tree) in shared:
+                if id(tree) in shared or self.is_argument(tree):
                     raise refusal(f"one {type(tree).__name__} was put in two places", "it was traced")
                 shared.add(id(tree))
             return found
 
-        for effect in self.effects:
-            leaves, _, of_value = flatten(effect.value, entries=entries)
+        for value in (*[effect.value for effect in self.effects], *[contents for _, contents in self.changes]):
+            leaves, _, of_value = flatten(value, entries=entries)
             parts, structures = [*parts, *leaves], [*structures, of_value]
         return parts, Structure(tuple, (), tuple(structures))
 

@@ -111,8 +111,8 @@ class Handed:
     part: Any
     how: Literal["put", "appended", "filled"]
 
-    def leave(self, value: Any) -> None:
-        """Do it."""
+    def leave(self, value: Any, given: Any) -> None:
+        """Do it. given: the arguments"""
         match self.how:
             case "put":
                 self.node.put(self.part, value)
@@ -122,6 +122,9 @@ class Handed:
                 self.node.object.update(value)
         if self.node.stable:
             epoch.bump()
+
+    def check(self, given: Any, is_known: Callable[[Any], bool]) -> None:
+        """What the code gets to by name is guarded."""
 
     def __str__(self) -> str:
         return f"{place(self.node.path, self.node.label_of(self.part))} is {self.how}"
