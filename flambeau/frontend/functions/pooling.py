@@ -180,6 +180,8 @@ def _avg_pool(name: str, dims: int, input: Tensor, kernel_size: Any, stride: Any
     windows = Windows.of(dims, kernel_size, stride, padding, 1, ceil_mode, name)
     if divisor_override == 0:
         raise RuntimeError(f"{name}: divisor must be not zero")
+    if dims == 3 and any(n < k for n, k in zip(x._type.static_shape[2:], windows.kernel, strict=True)):
+        raise ShapeError(f"{name}: {input._type} is smaller than the kernel {windows.kernel}", where=user_line())
     return as_given(_averages(x, windows, bool(count_include_pad), divisor_override), dims, single)
 
 

@@ -88,11 +88,11 @@ def _target(x: Tensor, size: Any, scale_factor: Any,
 
 
 def _nearest_places(old: int, new: int, factor: float | None, exact: bool, dtype: dt.DType) -> np.ndarray:
-    """i64[new]: where each element is from. Rounded as PyTorch's arithmetic is, in f32 but for f64."""
+    """i64[new]: where each element is from. Rounded as PyTorch's arithmetic is: in f32, for f64 at the end only."""
     kind: Any = np.float64 if dtype is dt.f64 else np.float32
     step = kind(old) / kind(new) if factor is None else kind(1 / factor)
     at = (np.arange(new).astype(kind) + kind(0.5 if exact else 0)) * step
-    return np.minimum(np.floor(at).astype(np.int64), old - 1)
+    return np.minimum(np.floor(at.astype(np.float32)).astype(np.int64), old - 1)
 
 
 def _nearest(x: Tensor, dim: int, places: np.ndarray) -> Tensor:
