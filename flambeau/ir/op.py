@@ -73,6 +73,7 @@ class Op:
 
     name: str
     effect: ClassVar[Effect] = Effect.PURE
+    reads_memory: ClassVar[bool] = False    # it reads elements more than once: what computes them is not done again
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         """Result types. Raises TypeInferenceError that says what was asked and what was found."""

@@ -18,10 +18,11 @@ from tests.ir.op_harness import WITHOUT_SAMPLES
 
 B = 3
 # Ops without a rule, which take the slow way (frontend/func). Whoever adds a rule takes its op from here.
-BY_LOOP = {"random_bits"}                       # for batches, and they decompose into nothing
+BY_LOOP = {"random_bits", "weighted_taps"}      # for batches, and they decompose into nothing
 BY_DECOMPOSITION = {"median"}                   # for batches
 BY_VJP = {"cholesky", "cholesky_ex", "det", "eigh", "eigvalsh", "geqrf", "inverse", "lu", "matrix_exp", "median", "pinv",
-          "qr", "row_swaps", "slogdet", "solve_ex", "solve_triangular", "svd", "svdvals"}       # for tangents
+          "qr", "row_swaps", "slogdet", "solve_ex", "solve_triangular", "svd", "svdvals",
+          "weighted_taps"}      # for tangents
 INDEXED = ("take", "scatter_add", "take_along", "scatter_along_add", "last_along")
 FIXED = ("cholesky", "cholesky_ex")             # matrices that must stay positive-definite
 NAMES = [name for name in OPS if name not in WITHOUT_SAMPLES]

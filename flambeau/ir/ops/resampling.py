@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.index_maps import Index
 from flambeau.ir.literal import Literal, literal
-from flambeau.ir.op import Sample, register
+from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dtypes
-from flambeau.ir.ops.indexing import Take
-from flambeau.ir.ops.normalization import widened
+from flambeau.ir.ops.indexing import ScatterAdd, Take
+from flambeau.ir.ops.normalization import wide, widened
+from flambeau.ir.ops.pooling import MAX_UNROLLED
 from flambeau.ir.ops.sampling import drawn
-from flambeau.ir.types import TensorType
+from flambeau.ir.types import TensorType, parse_type
 
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
@@ -71,9 +73,14 @@ class Resample(Linear):
         return (b.emit(replace(self, dim=self.dim + 1), *operands),)
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
-        """A gather of all terms, and their sum."""
+        """Few terms: written out. Many: a gather of all of them, and their sum."""
         (x,), sources = operands, self.sources.array
         present = sources != NOTHING
+        if 1 <= sources.shape[1] <= MAX_UNROLLED and present.any(1).all():
+            places, shares = _filled(sources, self.weights.array)
+            dtype = wide(x.dtype)
+            return (b.emit(WeightedTaps(self.dim), x, b.constant(places.T.copy(), dtypes.i64),
+                           b.constant(shares.T.astype(dtype.storage), dtype)),)
         taken = widened(b, b.emit(Take(self.dim), x, b.constant(np.where(present, sources, 0), dtypes.i64)))
         own = (self.dim, self.dim + 1)
         weights = b.cast(b.constant(self.weights.array, dtypes.f64), taken.dtype)
@@ -91,6 +98,77 @@ class Resample(Linear):
             yield drawn(weighted_sums(dim, 4, terms), shape)
         yield drawn(weighted_sums(0, 2, [[(1, 2.0)], [(0, 3.0)], [(1, 1.0)]]), "f32[2]")
         yield drawn(weighted_sums(0, 2, []), "f32[2]")
+
+
+def _filled(sources: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every row with as many terms as the longest: its last one stands there again, and its weight is halved and halved
+    again. A term of weight 0 would make NaN of an infinity."""
+    places, shares = sources.copy(), weights.copy()
+    for k in range(1, places.shape[1]):
+        missing = places[:, k] == NOTHING
+        shares[missing, k - 1] /= 2
+        places[missing, k], shares[missing, k] = places[missing, k - 1], shares[missing, k - 1]
+    return places, shares
+
+
+@register("weighted_taps")
+@dataclass(frozen=True)
+class WeightedTaps(Op):
+    """What becomes of `resample`: (x, sources i64[k, n], weights[k, n]) -> y with y[..., i, ...] = sum over k of
+    weights[k, i] * x[..., sources[k, i], ...] along `dim`. The sources are known to lie in it."""
+
+    dim: int
+    reads_memory = True
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 3)
+        x, sources, weights = operands
+        check_dtypes(self, (x,), "float")
+        if not 0 <= self.dim < x.rank:
+            raise self.fail(f"dim {self.dim} is not a dim of {x}")
+        if sources.dtype is not dtypes.i64 or sources.rank != 2 or sources.shape[0] == 0 or \
+                weights.dtype is not wide(x.dtype) or weights.shape != sources.shape:
+            raise self.fail(f"takes i64 sources [k, n] and as many weights {wide(x.dtype)}, found {sources} and {weights}")
+        return (x.with_shape((*x.shape[:self.dim], sources.shape[1], *x.shape[self.dim + 1:])),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        x, sources, weights = operands
+        total = np.zeros((*x.shape[:self.dim], sources.shape[1], *x.shape[self.dim + 1:]))
+        for source, weight in zip(sources, weights, strict=True):
+            total += np.take(x, source, self.dim) * weight.reshape(-1, *(1,) * (x.ndim - self.dim - 1))
+        return total
+
+    def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
+            cotangents: Sequence[Value | None]) -> Sequence[Value | None]:
+        (x, sources, weights), (ct,) = operands, cotangents
+        assert ct is not None, "there is one result"
+        taken = b.emit(Take(self.dim), x, sources)
+        own = (self.dim, self.dim + 1)
+        others = tuple([d for d in range(len(taken.shape)) if d not in own])
+        spread = widened(b, b.broadcast(ct, taken.shape, tuple([d for d in range(len(taken.shape)) if d != self.dim])))
+        shares = b.mul(spread, b.broadcast(weights, taken.shape, own))
+        return (b.cast(b.emit(ScatterAdd(x.shape[self.dim], self.dim), sources, shares), x.dtype), None,
+                b.sum(b.mul(spread, widened(b, taken)), others))
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        x, sources, dtype, total = operands[0], operands[1], wide(result.dtype), -1
+        for k in range(sources.static_shape[0]):
+            own = (Index(k), index[self.dim])
+            place = ctx.index_of(ctx.operand(1, own), x.static_shape[self.dim])
+            tap = ctx.operand(0, (*index[:self.dim], place, *index[self.dim + 1:]))
+            tap = tap if dtype is result.dtype else ctx.emit("cast", dtype, tap)
+            part = ctx.emit("mul", dtype, tap, ctx.operand(2, own))
+            total = part if total < 0 else ctx.emit("add", dtype, total, part)
+        return total if dtype is result.dtype else ctx.emit("cast", result.dtype, total)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for dim, x, k, n in ((0, "f32[4]", 2, 3), (1, "f32[2,4,3]", 3, 5), (1, "bf16[2,3]", 1, 2), (2, "f64[2,1,3]", 2, 4),
+                             (0, "f32[4,0]", 2, 2)):
+            sample = drawn(cls(dim), x, f"i64[{k},{n}]", f"{wide(parse_type(x).dtype)}[{k},{n}]")
+            size = sample.types[0].static_shape[dim]
+            yield Sample(sample.op, (sample.operands[0], sample.operands[1] % size, sample.operands[2]), sample.types)
 
 
 def weighted_sums(dim: int, size: int, terms: Sequence[Sequence[tuple[int, float]]]) -> Resample:

@@ -106,7 +106,18 @@ def _sink_normalize(self: _Layout, node: Node) -> None:
     self.graph.replace_uses(node.results[2], self._reordered(var, op.dims, rank))
 
 
+def _sink_resampling(self: _Layout, node: Node) -> None:
+    """Along one dim, by tables that are no images."""
+    x, *tables = node.operands
+    if x in self.nhwc_of and x.type.rank == node.results[0].type.rank:
+        op: Any = node.op
+        made = self.b.emit(replace(op, dim=to_nhwc(x.type.rank).index(op.dim)), self._image(x, "NCHW"), *tables)
+        self._replace_image(node.results[0], made, "NCHW")
+
+
 _SINK: dict[type, Callable[[_Layout, Node], None]] = {
     ops.Cast: _sink_elementwise,
     ops.Normalize: _sink_normalize,
+    ops.Resample: _sink_resampling,
+    ops.Take: _sink_resampling,
 }

@@ -68,7 +68,7 @@ class _Planner:
         else:
             group = Group(kind_of(node), shape, frozenset(), {node: identity(shape)})
         group.members, group.readers, group.cost = bit, self.order.readers_of[node], getattr(node.op, "cost", 1)
-        if group.kind.reads != "computed":
+        if group.kind.reads != "computed" or node.op.reads_memory:
             group.of_memory = bit
         if group.kind.reads != "computed" or group.has_reduction:
             self.order.pin(group, bit)
