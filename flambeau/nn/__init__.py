@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 import flambeau
 from flambeau.frontend import nn as _nn
 from flambeau.frontend.nn import *  # noqa: F403
-from flambeau.nn import functional, init, modules, parameter, utils  # type: ignore[no-redef]
+from flambeau.nn import attention, functional, init, modules, parameter, utils  # type: ignore[no-redef]
 
 
 def _compiled(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -14,5 +14,5 @@ def _compiled(function: Any, *args: Any, **kwargs: Any) -> Any:
 _nn.Module.compiler = staticmethod(_compiled)
 
 if not TYPE_CHECKING:               # to type checkers the star import says the same
-    __all__ = ["functional", "init", "modules", "parameter", "utils"]
+    __all__ = ["attention", "functional", "init", "modules", "parameter", "utils"]
     __all__ += _nn.__all__

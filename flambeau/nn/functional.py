@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 from flambeau.frontend.functions import (
     activations,
     adaptive_pooling,
+    attention,
     convolution,
     embeddings,
     grids,
-    layers,
     losses,
     margin_losses,
     noise,
@@ -21,6 +21,7 @@ from flambeau.frontend.functions import (
 )
 from flambeau.frontend.functions.activations import *  # noqa: F403
 from flambeau.frontend.functions.adaptive_pooling import *  # noqa: F403
+from flambeau.frontend.functions.attention import *  # noqa: F403
 from flambeau.frontend.functions.convolution import *  # noqa: F403
 from flambeau.frontend.functions.ctc import ctc_loss
 from flambeau.frontend.functions.distances import cosine_similarity, pairwise_distance, pdist
@@ -28,7 +29,6 @@ from flambeau.frontend.functions.embeddings import *  # noqa: F403
 from flambeau.frontend.functions.grids import *  # noqa: F403
 from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.inplace import celu_, elu_, hardtanh_, leaky_relu_, relu_, selu_, threshold_
-from flambeau.frontend.functions.layers import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.margin_losses import *  # noqa: F403
 from flambeau.frontend.functions.noise import *  # noqa: F403
@@ -41,7 +41,7 @@ from flambeau.frontend.functions.shuffles import *  # noqa: F403
 from flambeau.frontend.functions.unpooling import *  # noqa: F403
 from flambeau.frontend.functions.windows import *  # noqa: F403
 
-_FILES = (activations, adaptive_pooling, convolution, embeddings, grids, layers, losses, margin_losses, noise,
+_FILES = (activations, adaptive_pooling, attention, convolution, embeddings, grids, losses, margin_losses, noise,
           normalization, padding, pooling, resampling, shuffles, unpooling, windows)
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["celu_", "cosine_similarity", "ctc_loss", "elu_", "hardtanh_", "leaky_relu_", "linear", "one_hot",

@@ -1,6 +1,7 @@
 """The operations users call, in PyTorch's names, by subject. Each ends in `dispatch`."""
 from flambeau.frontend.functions.activations import *  # noqa: F403
 from flambeau.frontend.functions.arithmetic import *  # noqa: F403
+from flambeau.frontend.functions.attention import *  # noqa: F403
 from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
 from flambeau.frontend.functions.compound_products import *  # noqa: F403
@@ -13,7 +14,6 @@ from flambeau.frontend.functions.elementwise import *  # noqa: F403
 from flambeau.frontend.functions.embeddings import *  # noqa: F403
 from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.indexing import one_hot
-from flambeau.frontend.functions.layers import *  # noqa: F403
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.margin_losses import *  # noqa: F403

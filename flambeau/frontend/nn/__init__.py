@@ -23,6 +23,7 @@ from flambeau.frontend.nn import (
     recurrent_cells,
     resampling,
     softmax,
+    transformer,
 )
 from flambeau.frontend.nn.activations import *  # noqa: F403
 from flambeau.frontend.nn.attention import *  # noqa: F403
@@ -45,6 +46,7 @@ from flambeau.frontend.nn.recurrent import *  # noqa: F403
 from flambeau.frontend.nn.recurrent_cells import *  # noqa: F403
 from flambeau.frontend.nn.resampling import *  # noqa: F403
 from flambeau.frontend.nn.softmax import *  # noqa: F403
+from flambeau.frontend.nn.transformer import *  # noqa: F403
 
 _FILES = (
     activations,
@@ -67,6 +69,7 @@ _FILES = (
     recurrent_cells,
     rectifiers,
     softmax,
+    transformer,
 )
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["Module"]

@@ -36,6 +36,10 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """Linear, under the name that PyTorch prints for the output of MultiheadAttention."""
+
+
 class Identity(Module):
     """Gives its input back; takes, and ignores, any arguments."""
 
