@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau import autograd, config, errors
 from flambeau import kinds as _kinds
+from flambeau import neighbours as _neighbours
 from flambeau.frontend import control as _control
 from flambeau.frontend import methods as _methods
 from flambeau.frontend.functions.activations import celu, hardshrink, prelu, relu, selu, threshold
@@ -127,6 +128,9 @@ _LAZY = {                                   # name -> (module, attribute; "" for
         "dropout", "dropout_", "embedding", "embedding_bag", "embedding_renorm_", "feature_alpha_dropout",
         "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "hinge_embedding_loss", "kl_div",
         "margin_ranking_loss", "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")}
+
+
+_neighbours.watch()
 
 
 def __getattr__(name: str) -> Any:

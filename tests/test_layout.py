@@ -57,7 +57,7 @@ ROOMS: dict[str, list[str]] = {
         "data functions trace",
         "methods nn",
         "func",
-        "call optim",
+        "call einops optim",
         "amp",
     ],
 }
