@@ -178,11 +178,11 @@ def folded(x: Tensor, weight: Tensor, bag_of: Tensor, bags: int, mode: str, scal
     if padding_idx is not None:
         counts_for = dispatch(ops.logical_not, _equal(x, _row_of("embedding_bag", padding_idx, weight)))
         rows = dispatch(ops.where, spread(counts_for, (n, dim), (0,)), rows, tensor_of(0, rows.dtype))
-    if not bags or not n:
-        sizes, nothing = full_of((bags,), 0, dt.i64), full_of((bags, dim), 0, dt.i64)
-        return cast(nothing, rows.dtype), bag_of, sizes, nothing if mode == "max" else sizes
+    if not bags:
+        nothing = full_of((0, dim), 0, dt.i64)
+        return cast(nothing, rows.dtype), bag_of, full_of((0,), 0, dt.i64), nothing
     sizes = dispatch(ops.ScatterAdd(bags, 0), bag_of, cast(counts_for, dt.i64))
-    if mode == "max":
+    if mode == "max" and n:
         return _maxima(x, rows, bag_of, counts_for, sizes)
     sums = dispatch(ops.ScatterAdd(bags, 0), bag_of, rows)
     if mode == "mean":

@@ -190,15 +190,18 @@ def _pair(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _weighted_mean(losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
-    """The losses, times weights of their shape if there are any: "mean" divides by the sum of the weights.
-
-    Raises ValueError for weights of another shape."""
+    """The losses, times weights if there are any: "mean" divides by the sum of the weights."""
     if weight is None:
         return reduced(losses, reduction)
+    weighted = _weighted_by(losses, weight)
+    return div(sum_(weighted), sum_(weight)) if reduction == "mean" else reduced(weighted, reduction)
+
+
+def _weighted_by(losses: Tensor, weight: Tensor) -> Tensor:
+    """Raises ValueError for weights of another shape."""
     if weight._type.shape != losses._type.shape:
         raise ValueError(f"a weight of {weight._type} goes with losses of its shape only, found {losses._type}")
-    weighted = mul(losses, weight)
-    return div(sum_(weighted), sum_(weight)) if reduction == "mean" else reduced(weighted, reduction)
+    return mul(losses, weight)
 
 
 def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
@@ -240,8 +243,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = No
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
                weight: Tensor | None = None) -> Tensor:
-    """gap**2 / 2 where |gap| <= delta, else delta * (|gap| - delta / 2). weight: one for each loss; "mean" divides by
-    their sum."""
+    """gap**2 / 2 where |gap| <= delta, else delta * (|gap| - delta / 2). weight: a factor for each loss."""
     if delta <= 0:
         raise RuntimeError(f"huber_loss: delta must be positive, got {delta}")
     x, y = _pair("huber_loss", input, target)
@@ -249,7 +251,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     size = dispatch(ops.abs, gap)
     far = dispatch(ops.gt, size, tensor_of(delta, gap.dtype))
     losses = dispatch(ops.where, far, mul(sub(size, 0.5 * delta), delta), mul(_square_unless(far, gap), 0.5))
-    return _weighted_mean(losses, weight, reduction)
+    return reduced(losses if weight is None else _weighted_by(losses, weight), reduction)
 
 
 # -- probabilities ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Layers and losses as `fb.dropout`, `fb.kl_div`, ... have them: with the arguments of PyTorch's kernels, which differ from
-those of `nn.functional` in order and defaults, and spell a reduction as a number."""
+those of `nn.functional` in order and defaults, and spell a reduction as a number. 0, none, is what its Python leaves
+out, whatever its documentation says."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ from flambeau.frontend.random import Generator
 from flambeau.frontend.tensor.tensor import Tensor
 
 _REDUCTIONS: Final = ("none", "mean", "sum")
-MEAN: Final = 1
 
 
 def _reduction(name: str, number: Any) -> str:
@@ -80,14 +80,14 @@ def embedding_bag(weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_b
 
 
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                                     pos_weight: Tensor | None = None, reduction: int = MEAN) -> Tensor:
+                                     pos_weight: Tensor | None = None, reduction: int = 0) -> Tensor:
     """Binary cross-entropy of sigmoid(input), without overflow."""
     return losses.binary_cross_entropy_with_logits(
         input, target, weight, pos_weight=pos_weight,
         reduction=_reduction("binary_cross_entropy_with_logits", reduction))
 
 
-def kl_div(input: Tensor, target: Tensor, reduction: int = MEAN, *, log_target: bool = False) -> Tensor:
+def kl_div(input: Tensor, target: Tensor, reduction: int = 0, *, log_target: bool = False) -> Tensor:
     """target * (log target - input), for log-probabilities `input`."""
     return losses.kl_div(input, target, reduction=_reduction("kl_div", reduction), log_target=log_target)
 
@@ -99,34 +99,34 @@ def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool, full: bool,
 
 
 def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0,
-                          reduction: int = MEAN) -> Tensor:
+                          reduction: int = 0) -> Tensor:
     """1 - cos where the target is 1, max(0, cos - margin) where it is -1."""
     return margin_losses.cosine_embedding_loss(input1, input2, target, margin,
                                                reduction=_reduction("cosine_embedding_loss", reduction))
 
 
-def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: int = MEAN) -> Tensor:
+def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: int = 0) -> Tensor:
     """x where the target is 1, max(0, margin - x) where it is -1."""
     return margin_losses.hinge_embedding_loss(input, target, margin,
                                               reduction=_reduction("hinge_embedding_loss", reduction))
 
 
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0,
-                        reduction: int = MEAN) -> Tensor:
+                        reduction: int = 0) -> Tensor:
     """max(0, margin - target * (input1 - input2))."""
     return margin_losses.margin_ranking_loss(input1, input2, target, margin,
                                              reduction=_reduction("margin_ranking_loss", reduction))
 
 
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2.0,
-                        eps: float = 1e-6, swap: bool = False, reduction: int = MEAN) -> Tensor:
+                        eps: float = 1e-6, swap: bool = False, reduction: int = 0) -> Tensor:
     """max(0, |anchor - positive| - |anchor - negative| + margin)."""
     return margin_losses.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap,
                                              reduction=_reduction("triplet_margin_loss", reduction))
 
 
 def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Tensor | Sequence[int],
-             target_lengths: Tensor | Sequence[int], blank: int = 0, reduction: int = MEAN,
+             target_lengths: Tensor | Sequence[int], blank: int = 0, reduction: int = 0,
              zero_infinity: bool = False) -> Tensor:
     """-log of the probability of each target, over all its alignments."""
     return ctc.ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, _reduction("ctc_loss", reduction),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 from flambeau.frontend.functions.calls import constructors
 from flambeau.frontend.nn import (
     activations,
+    adaptive_softmax,
     attention,
     batchnorm,
     containers,
@@ -26,6 +27,7 @@ from flambeau.frontend.nn import (
     transformer,
 )
 from flambeau.frontend.nn.activations import *  # noqa: F403
+from flambeau.frontend.nn.adaptive_softmax import *  # noqa: F403
 from flambeau.frontend.nn.attention import *  # noqa: F403
 from flambeau.frontend.nn.batchnorm import *  # noqa: F403
 from flambeau.frontend.nn.containers import *  # noqa: F403
@@ -50,6 +52,7 @@ from flambeau.frontend.nn.transformer import *  # noqa: F403
 
 _FILES = (
     activations,
+    adaptive_softmax,
     attention,
     batchnorm,
     containers,

@@ -1,12 +1,17 @@
-"""nn.init: fill a tensor in place with random or fixed values, off the tape. Draws come from the default generator."""
+"""nn.init: fill a tensor in place with random or fixed values, off the tape. Draws come from `generator`, or the default
+one."""
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from flambeau.frontend.nn.state import tensor_of
+from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.autograd import no_grad
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -31,23 +36,24 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 @no_grad()
-def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Draws from the uniform distribution on [a, b)."""
-    return tensor.uniform_(a, b)
+    return tensor.uniform_(a, b, generator=generator)
 
 
 @no_grad()
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Draws from the normal distribution."""
-    return tensor.normal_(mean, std)
+    return tensor.normal_(mean, std, generator=generator)
 
 
 @no_grad()
-def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
+                  generator: Generator | None = None) -> Tensor:
     """Draws from the normal distribution cut to [a, b] (bounds in the tensor's units, not in std)."""
     standard = NormalDist()
     low, high = standard.cdf((a - mean) / std), standard.cdf((b - mean) / std)
-    shares = tensor_of(np.empty(tensor.shape)).uniform_(low, high).numpy()
+    shares = tensor_of(np.empty(tensor.shape)).uniform_(low, high, generator=generator).numpy()
     tiny = np.finfo(np.float64).tiny
     inverse = map(standard.inv_cdf, np.clip(shares, tiny, 1 - 2.0**-53).ravel().tolist())
     draws = np.fromiter(inverse, np.float64, shares.size).reshape(shares.shape)
@@ -79,15 +85,48 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 @no_grad()
-def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution's weight becomes the identity of as many channels as there are, in each group.
+
+    Raises ValueError for other than 3 to 5 dims, and where groups do not divide dim 0."""
+    if tensor.ndim not in (3, 4, 5):
+        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+    if tensor.shape[0] % groups:
+        raise ValueError("dim 0 must be divisible by groups")
+    identity, per_group = np.zeros(tensor.shape), tensor.shape[0] // groups
+    center = tuple(size // 2 for size in tensor.shape[2:])
+    for group in range(groups):
+        for channel in range(min(per_group, tensor.shape[1])):
+            identity[(group * per_group + channel, channel, *center)] = 1
+    return tensor.copy_(tensor_of(identity))
+
+
+@no_grad()
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """A matrix of normal draws, the share `sparsity` of each column 0. Martens, ICML 2010.
+
+    Raises ValueError for other ranks."""
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    draws, chances = (tensor_of(np.empty(tensor.shape)) for _ in range(2))
+    draws.normal_(0, std, generator=generator)
+    rank = chances.uniform_(generator=generator).numpy().argsort(0).argsort(0)
+    is_zero = rank < math.ceil(sparsity * tensor.shape[0])
+    return tensor.copy_(tensor_of(np.where(is_zero, 0.0, draws.numpy())))
+
+
+@no_grad()
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
     """A (semi-)orthogonal matrix times gain; dims after the first count as one. Raises ValueError below 2 dims.
 
     Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", 2013."""
     if tensor.ndim < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
+    if not tensor.numel():
+        return tensor
     rows = tensor.shape[0]
     columns = tensor.numel() // max(rows, 1)
-    draws = tensor_of(np.empty((rows, columns))).normal_(0, 1).numpy()
+    draws = tensor_of(np.empty((rows, columns))).normal_(0, 1, generator=generator).numpy()
     q, r = np.linalg.qr(draws.T if rows < columns else draws)
     q = q * np.sign(np.diag(r))                 # makes the distribution uniform over orthogonal matrices
     matrix = q.T if rows < columns else q
@@ -102,40 +141,49 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     return in_features * math.prod(kernel), out_features * math.prod(kernel)
 
 
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+_calculate_fan_in_and_fan_out = fans        # private in PyTorch, and called by many programs all the same
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance gain**2 * 2 / (fan_in + fan_out). Glorot and Bengio, AISTATS 2010."""
     bound = math.sqrt(3.0) * gain * math.sqrt(2.0 / sum(fans(tensor)))
-    return uniform_(tensor, -bound, bound)
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with variance gain**2 * 2 / (fan_in + fan_out). Glorot and Bengio, AISTATS 2010."""
-    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))))
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))), generator)
 
 
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    return calculate_gain(nonlinearity, a) / math.sqrt(_calculate_correct_fan(tensor, mode))
+
+
+def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
+    """fan_in or fan_out, by its name. Raises ValueError for another."""
     mode = mode.lower()
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
-    fan = fans(tensor)[mode == "fan_out"]
-    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+    return fans(tensor)[mode == "fan_out"]
 
 
-def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+def kaiming_uniform_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
+                     generator: Generator | None = None) -> Tensor:
     """Uniform with variance gain**2 / fan. a: leaky_relu's slope. He et al., ICCV 2015.
 
     Raises ValueError for another mode than fan_in and fan_out."""
     if 0 in tensor.shape:
         return tensor
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
-    return uniform_(tensor, -bound, bound)
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
+                    generator: Generator | None = None) -> Tensor:
     """Normal with variance gain**2 / fan. a: leaky_relu's slope. He et al., ICCV 2015."""
     if 0 in tensor.shape:
         return tensor
-    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
 def default_weights_(weight: Tensor, bias: Tensor | None) -> None:
@@ -147,7 +195,26 @@ def default_weights_(weight: Tensor, bias: Tensor | None) -> None:
         uniform_(bias, -bound, bound)
 
 
+def _old_name(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    name = function.__name__
+
+    def deprecated(*args: Any, **kwargs: Any) -> Tensor:
+        warnings.warn(f"`nn.init.{name[:-1]}` is now deprecated in favor of `nn.init.{name}`.", FutureWarning,
+                      stacklevel=2)
+        return function(*args, **kwargs)
+
+    deprecated.__name__, deprecated.__doc__ = name[:-1], f"An old name of {name}."
+    return deprecated
+
+
+constant, dirac, eye, orthogonal = map(_old_name, (constant_, dirac_, eye_, orthogonal_))
+normal, sparse, uniform = map(_old_name, (normal_, sparse_, uniform_))
+kaiming_normal, kaiming_uniform = map(_old_name, (kaiming_normal_, kaiming_uniform_))
+xavier_normal, xavier_uniform = map(_old_name, (xavier_normal_, xavier_uniform_))
+
 __all__ = [
-    "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_",
-    "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+    "_calculate_correct_fan", "_calculate_fan_in_and_fan_out", "calculate_gain", "constant", "constant_", "dirac",
+    "dirac_", "eye", "eye_", "kaiming_normal", "kaiming_normal_", "kaiming_uniform", "kaiming_uniform_", "normal",
+    "normal_", "ones_", "orthogonal", "orthogonal_", "sparse", "sparse_", "trunc_normal_", "uniform", "uniform_",
+    "xavier_normal", "xavier_normal_", "xavier_uniform", "xavier_uniform_", "zeros_",
 ]
