@@ -87,8 +87,12 @@ if TYPE_CHECKING:
     from flambeau.frontend.amp import autocast
     from flambeau.frontend.call.compile import compile
     from flambeau.frontend.func.vmap import vmap
+    from flambeau.frontend.functions.convolution import *  # noqa: F403
+    from flambeau.frontend.functions.convolution import convolution
     from flambeau.frontend.functions.distances import *  # noqa: F403
     from flambeau.frontend.functions.native import *  # noqa: F403
+    from flambeau.frontend.functions.native_norms import *  # noqa: F403
+    from flambeau.frontend.functions.padding import constant_pad_nd
     from flambeau.frontend.functions.recurrent import *  # noqa: F403
 
 __version__ = "0.1.0.dev0"
@@ -121,6 +125,8 @@ _LAZY = {                                   # name -> (module, attribute; "" for
         "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
         "convolution")} | {
     "constant_pad_nd": ("flambeau.frontend.functions.padding", "constant_pad_nd")} | {
+    name: ("flambeau.frontend.functions.native_norms", name) for name in (
+        "batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm")} | {
     name: ("flambeau.frontend.functions.distances", name) for name in (
         "cdist", "cosine_similarity", "pairwise_distance", "pdist")} | {
     name: ("flambeau.frontend.functions.native", name) for name in (

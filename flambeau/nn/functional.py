@@ -8,6 +8,7 @@ from flambeau.frontend.functions import (
     convolution,
     embeddings,
     grids,
+    local_response,
     losses,
     margin_losses,
     noise,
@@ -29,22 +30,23 @@ from flambeau.frontend.functions.embeddings import *  # noqa: F403
 from flambeau.frontend.functions.grids import *  # noqa: F403
 from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.inplace import celu_, elu_, hardtanh_, leaky_relu_, relu_, selu_, threshold_
+from flambeau.frontend.functions.local_response import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403
 from flambeau.frontend.functions.margin_losses import *  # noqa: F403
 from flambeau.frontend.functions.noise import *  # noqa: F403
 from flambeau.frontend.functions.normalization import *  # noqa: F403
 from flambeau.frontend.functions.padding import *  # noqa: F403
 from flambeau.frontend.functions.pooling import *  # noqa: F403
-from flambeau.frontend.functions.products import linear
+from flambeau.frontend.functions.products import bilinear, linear
 from flambeau.frontend.functions.resampling import *  # noqa: F403
 from flambeau.frontend.functions.shuffles import *  # noqa: F403
 from flambeau.frontend.functions.unpooling import *  # noqa: F403
 from flambeau.frontend.functions.windows import *  # noqa: F403
 
-_FILES = (activations, adaptive_pooling, attention, convolution, embeddings, grids, losses, margin_losses, noise,
-          normalization, padding, pooling, resampling, shuffles, unpooling, windows)
+_FILES = (activations, adaptive_pooling, attention, convolution, embeddings, grids, local_response, losses, margin_losses,
+          noise, normalization, padding, pooling, resampling, shuffles, unpooling, windows)
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
-    __all__ = ["celu_", "cosine_similarity", "ctc_loss", "elu_", "hardtanh_", "leaky_relu_", "linear", "one_hot",
-               "pairwise_distance", "pdist", "relu_", "selu_", "threshold_"]
+    __all__ = ["bilinear", "celu_", "cosine_similarity", "ctc_loss", "elu_", "hardtanh_", "leaky_relu_", "linear",
+               "one_hot", "pairwise_distance", "pdist", "relu_", "selu_", "threshold_"]
     for _file in _FILES:
         __all__ += _file.__all__

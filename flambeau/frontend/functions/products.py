@@ -183,6 +183,24 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y if flat else reshaped(y, (*a[:-1], w[0]))
 
 
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input1 @ weight[o] @ input2 for each o, plus bias. input1: [..., in1]; input2: [..., in2]; weight: [out, in1, in2];
+    bias: [out]; result: [..., out]. Raises RuntimeError if shapes or dtypes differ."""
+    _same_dtype("bilinear", input1, input2)
+    _same_dtype("bilinear", input1, weight)
+    a, b, w = input1._type.static_shape, input2._type.static_shape, weight._type.static_shape
+    if not a or len(w) != 3 or a[:-1] != b[:-1] or (a[-1], b[-1]) != w[1:]:
+        raise ShapeError(f"bilinear: takes [..., in1], [..., in2] and a weight [out, in1, in2], got {input1._type}, "
+                         f"{input2._type} and {weight._type}", where=user_line())
+    if bias is not None and bias._type.shape != w[:1]:
+        raise ShapeError(f"bilinear: bias {bias._type} must have one element for each of {w[0]} outputs",
+                         where=user_line())
+    rows = math.prod(a[:-1])
+    pairs = mul(reshaped(input1, (rows, a[-1], 1)), reshaped(input2, (rows, 1, b[-1])))
+    y = linear(reshaped(pairs, (rows, a[-1] * b[-1])), reshaped(weight, (w[0], w[1] * w[2])), bias)
+    return reshaped(y, (*a[:-1], w[0]))
+
+
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """The products summed over pairs of dims: the last of a with the first of b (an int), or two lists of dims."""
     _same_dtype("tensordot", a, b)
@@ -337,6 +355,6 @@ def _contracted(x: Tensor, a: str, y: Tensor, b: str, groups: tuple[list[str], .
     return reshaped(product, (*lead, *sizes[1], *sizes[3])), "".join((*batch, *m, *n))
 
 
-__all__ = ["addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "einsum", "ger", "inner", "matmul", "mm", "mv", "outer",
-           "tensordot", "trace", "vdot"]
+__all__ = ["addmm", "addmv", "addr", "baddbmm", "bilinear", "bmm", "dot", "einsum", "ger", "inner", "matmul", "mm", "mv",
+           "outer", "tensordot", "trace", "vdot"]
 public(globals(), [*__all__, "linear"])

@@ -11,6 +11,8 @@ from flambeau.frontend.nn import (
     conv,
     dropout,
     embedding,
+    instancenorm,
+    lazy,
     linear,
     losses,
     margin_losses,
@@ -34,6 +36,8 @@ from flambeau.frontend.nn.containers import *  # noqa: F403
 from flambeau.frontend.nn.conv import *  # noqa: F403
 from flambeau.frontend.nn.dropout import *  # noqa: F403
 from flambeau.frontend.nn.embedding import *  # noqa: F403
+from flambeau.frontend.nn.instancenorm import *  # noqa: F403
+from flambeau.frontend.nn.lazy import *  # noqa: F403
 from flambeau.frontend.nn.linear import *  # noqa: F403
 from flambeau.frontend.nn.losses import *  # noqa: F403
 from flambeau.frontend.nn.margin_losses import *  # noqa: F403
@@ -59,6 +63,8 @@ _FILES = (
     conv,
     dropout,
     embedding,
+    instancenorm,
+    lazy,
     linear,
     losses,
     margin_losses,
@@ -77,6 +83,6 @@ _FILES = (
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
     __all__ = ["Module"]
 for _file in _FILES:
-    constructors(globals(), [name for name in _file.__all__ if name not in ("Buffer", "Parameter")])
+    constructors(globals(), [name for name in _file.__all__ if not name.endswith(("Buffer", "Parameter"))])
     if not TYPE_CHECKING:
         __all__ += _file.__all__

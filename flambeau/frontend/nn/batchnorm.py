@@ -1,7 +1,7 @@
 """Batch normalization. Running statistics are buffers changed in place, so that they trace as state."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,19 +17,14 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
 
-class _BatchNorm(Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias per channel (dim 1); mean and biased var over all other dims.
+class _NormBase(Module):
+    """Weight and bias per channel, and running statistics."""
 
-    In training the statistics are the batch's, and the running ones move towards them (with the unbiased variance)
-    by `momentum`; momentum None averages over all batches seen. In evaluation the running ones are used."""
-
-    ranks: tuple[int, ...]
+    ranks: ClassVar[tuple[int, ...]]
     num_batches_tracked: Tensor | None
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, device: Any = None, dtype: DType | None = None, *,
-                 bias: bool = True):
-        super().__init__()
+    def _set_up(self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool,
+                device: Any, dtype: DType | None, bias: bool) -> None:
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         shape = sizes_of((num_features,), "num_features")
@@ -61,10 +56,30 @@ class _BatchNorm(Module):
         if self.bias is not None:
             zeros_(self.bias)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim not in self.ranks:
             wanted = " or ".join(f"{rank}D" for rank in self.ranks)
             raise ValueError(f"expected {wanted} input (got {input.ndim}D input)")
+
+    def extra_repr(self) -> str:
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
+
+
+class _BatchNorm(_NormBase):
+    """(x - mean) / sqrt(var + eps) * weight + bias per channel (dim 1); mean and biased var over all other dims.
+
+    In training the statistics are the batch's, and the running ones move towards them (with the unbiased variance)
+    by `momentum`; momentum None averages over all batches seen. In evaluation the running ones are used."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, device: Any = None, dtype: DType | None = None, *,
+                 bias: bool = True):
+        super().__init__()
+        self._set_up(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
         use_batch = self.training or self.running_mean is None
         update = self.training and self.track_running_stats
         factor: Any = 0.0 if self.momentum is None else self.momentum
@@ -76,10 +91,6 @@ class _BatchNorm(Module):
         tracked = update or not use_batch
         return batch_norm(input, self.running_mean if tracked else None, self.running_var if tracked else None,
                           self.weight, self.bias, use_batch, factor, self.eps)
-
-    def extra_repr(self) -> str:
-        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
 
 
 class BatchNorm1d(_BatchNorm):
@@ -94,4 +105,39 @@ class BatchNorm2d(_BatchNorm):
     ranks = (4,)
 
 
-__all__ = ["BatchNorm1d", "BatchNorm2d"]
+class BatchNorm3d(_BatchNorm):
+    """input: [n, num_features, depth, height, width] -> the same shape."""
+
+    ranks = (5,)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """BatchNorm over all processes that train together; here there is one. input: [n, num_features, *]."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, process_group: Any = None, device: Any = None,
+                 dtype: DType | None = None, *, bias: bool = True):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        self.process_group = process_group
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2D input (got {input.ndim}D input)")
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """The module with a SyncBatchNorm, of the same parameters and statistics, in the place of each BatchNorm."""
+        made = module
+        if isinstance(module, _BatchNorm):
+            made = cls(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats,
+                       process_group, bias=module.bias is not None)
+            for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+                setattr(made, name, getattr(module, name))
+            made.training = module.training
+        for name, child in list(module._modules.items()):
+            if child is not None:
+                made.register_module(name, cls.convert_sync_batchnorm(child, process_group))
+        return made
+
+
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]

@@ -1,10 +1,11 @@
-"""Normalization within each example: LayerNorm, GroupNorm, RMSNorm."""
+"""Normalization within each example: LayerNorm, GroupNorm, RMSNorm, and by neighbouring channels."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
 from flambeau.frontend.functions import normalization as F
+from flambeau.frontend.functions.local_response import cross_map_lrn2d, local_response_norm
 from flambeau.frontend.nn.init import ones_, zeros_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import Parameter, empty_parameter
@@ -97,8 +98,39 @@ class GroupNorm(_Affine):
                 f"bias={self.bias is not None}")
 
 
+class LocalResponseNorm(Module):
+    """x / (k + alpha * the mean of x**2 over `size` channels)**beta. input: [n, channels, *]."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        return local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class CrossMapLRN2d(Module):
+    """x / (k + alpha / size * the sum of x**2 over the channels at most (size - 1) // 2 away)**beta. As in PyTorch channel
+    0 counts for all channels farther away too. input: [n, channels, height, width]."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 4:
+            raise ValueError(f"CrossMapLRN2d: Expected input to be 4D, got {input.ndim}D instead.")
+        return cross_map_lrn2d(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
 def _shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
 
 
-__all__ = ["GroupNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["CrossMapLRN2d", "GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]

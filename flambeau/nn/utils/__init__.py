@@ -1,10 +1,12 @@
-"""Gradient clipping, parameters as one vector, and sequences of different lengths."""
+"""Gradient clipping, parameters as one vector, fused batch normalization, and sequences of different lengths."""
 from typing import TYPE_CHECKING
 
+from flambeau.frontend.nn import fusion as _fusion
 from flambeau.frontend.nn import utils as _utils
+from flambeau.frontend.nn.fusion import *  # noqa: F403
 from flambeau.frontend.nn.utils import *  # noqa: F403
-from flambeau.nn.utils import rnn
+from flambeau.nn.utils import fusion, rnn
 
 if not TYPE_CHECKING:               # to type checkers the star import says the same
-    __all__ = ["rnn"]
-    __all__ += _utils.__all__
+    __all__ = ["fusion", "rnn"]
+    __all__ += _fusion.__all__ + _utils.__all__
