@@ -11,6 +11,7 @@ from flambeau.ir.op import Op
 
 if TYPE_CHECKING:
     from flambeau.frontend.tape.autograd import Record
+    from flambeau.frontend.tape.custom import Function
     from flambeau.frontend.tensor.tensor import Tensor
     from flambeau.ir.ops import View
 
@@ -41,6 +42,8 @@ class Tracer(Protocol):
     def while_loop(self, cond_fn: Any, body_fn: Any, carried: Any) -> Any: ...
 
     def recorded(self, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None: ...
+
+    def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any: ...
 
     def write(self, target: Tensor, value: Tensor) -> None: ...
 

@@ -75,7 +75,7 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
     carried = leaves_of(tuple(carried_inputs), "while_loop: carried_inputs", "")
     if not carried.tensors:
         raise _wrong("while_loop: carried_inputs holds no tensor, so that nothing could change", None)
-    if active.tracer is not None:
+    if active.tracer is not None and active.tracer.hides_values:
         return active.tracer.while_loop(cond_fn, body_fn, carried)
     tensors = [t if t is None else own(t) for t in carried.tensors]
     while True:
@@ -92,16 +92,25 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
 
 
 def known(pred: Any, who: str) -> Any:
-    """A predicate as a Python bool, or, of a trace, as a tensor bool[]. Raises TypeInferenceError for anything else."""
+    """A predicate as a Python bool, or, where values are hidden, as a tensor bool[]. Raises TypeInferenceError for
+    anything else."""
     if isinstance(pred, (bool, np.bool_)):
         return bool(pred)
+    pred = as_predicate(pred, who)
+    if active.tracer is None or not active.tracer.hides_values:
+        return bool(pred.item())
+    return pred
+
+
+def as_predicate(pred: Any, who: str) -> Tensor:
+    """A predicate as a tensor bool[]. Raises TypeInferenceError for what is none."""
+    if isinstance(pred, (bool, np.bool_)):
+        return constant(bool(pred), dt.bool_)
     if not isinstance(pred, Tensor):
         raise _wrong(f"{who} must be a bool or a bool tensor of one element, got {_described(pred)}", None)
     if pred.dtype is not dt.bool_ or pred.numel() != 1:
         raise _wrong(f"{who} must be a bool or a bool tensor of one element, got {pred._type}",
                      "compare it with something, or use .any() or .all()")
-    if active.tracer is None:
-        return bool(pred.item())
     return dispatch(ops.Reshape(()), pred) if pred._type.shape else pred
 
 

@@ -11,7 +11,7 @@ from flambeau.ir.location import Location
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INTERNAL = tuple(_PACKAGE + part for part in
                   ("frontend" + os.sep, "ir" + os.sep, "passes" + os.sep, "codegen" + os.sep, "runtime" + os.sep,
-                   "compiler", "nn" + os.sep, "optim" + os.sep, "__init__", "autograd", "errors",
+                   "compiler", "nn" + os.sep, "optim" + os.sep, "__init__", "autograd", "errors", "func.",
                    "config", "backends", "verified", "linking", "linalg"))
 _is_internal: dict[str, bool] = {}
 _location_of: dict[tuple[object, int], Location] = {}

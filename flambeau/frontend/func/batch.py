@@ -8,8 +8,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from flambeau.frontend import control
+from flambeau.frontend.func.custom import batched
 from flambeau.frontend.func.level import Level, zeros
 from flambeau.frontend.tape.backward import TensorBuilder
+from flambeau.frontend.tape.custom import Function
 from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import strides_of
@@ -95,6 +98,45 @@ class BatchLevel(Level):
             return results[0], extra
         below = op.on_batch(self.size) if extra else op
         return self.below(TensorBuilder().emit, below, value), extra
+
+    def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any:
+        return batched(self, function, args)
+
+    # -- choices and loops ------------------------------------------------------------------------------------------
+
+    def cond(self, pred: Tensor, true_fn: Any, false_fn: Any, operands: Any) -> Any:
+        value, is_mapped = self.held(pred)
+        if is_mapped or self.around is not None and self.around.hides_values:
+            return super().cond(pred, true_fn, false_fn, operands)
+        return control.cond(bool(self.below(value.item)), true_fn, false_fn, operands)
+
+    def while_loop(self, cond_fn: Any, body_fn: Any, carried: Any) -> Any:
+        """One loop below, for as long as an example goes on; those that have ended stay as they are."""
+        def inside(values: Sequence[Tensor]) -> Any:
+            shells = iter([self.shell(v, True, self.type_of(v, True)) for v in values])
+            return carried.tree([None if t is None else next(shells) for t in carried.tensors])
+
+        def goes_on(values: Sequence[Tensor]) -> Tensor:
+            found = cond_fn(*inside(values))
+            return control.as_predicate(found, "while_loop: what cond_fn gives")
+
+        def any_goes_on(*values: Tensor) -> Tensor:
+            with self.entered():
+                pred = goes_on(values)
+                return self.below(dispatch, ops.Any((0,)), self.spread(pred))
+
+        def step(*values: Tensor) -> tuple[Tensor, ...]:
+            with self.entered():
+                pred = goes_on(values)
+                found = control.body_leaves(body_fn(*inside(values)), carried)
+                olds = [t for t in control.leaves_of(inside(values), "").tensors if t is not None]
+                news = [t for t in found.tensors if t is not None]
+                return tuple([self.spread(dispatch(ops.where, pred, new, old))
+                              for new, old in zip(news, olds, strict=True)])
+
+        starts = [self.spread(t) for t in carried.tensors if t is not None]
+        ends = self.below(control.while_loop, any_goes_on, step, tuple(starts))
+        return inside(ends)
 
     # -- what a batch can't do --------------------------------------------------------------------------------------
 

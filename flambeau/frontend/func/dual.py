@@ -4,9 +4,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.frontend.func.custom import with_tangents
 from flambeau.frontend.func.gradient import GradLevel
 from flambeau.frontend.func.level import Level, zeros
 from flambeau.frontend.tape.backward import TensorBuilder
+from flambeau.frontend.tape.custom import Function
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.op import Op
@@ -36,6 +38,9 @@ class DualLevel(Level):
 
     def detached(self, value: Tensor, extra: Any) -> tuple[Tensor, Any]:
         return self.below(value.detach), None
+
+    def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any:
+        return with_tangents(self, function, args)
 
     def refuse_write(self, target: Tensor, value: Tensor) -> None:
         if self.held(value)[1] is not None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from flambeau.frontend.func.custom import on_tape
 from flambeau.frontend.func.level import Level, zeros
 from flambeau.frontend.tape.autograd import grad_mode, key_of
 from flambeau.frontend.tape.backward import TensorBuilder, walk
+from flambeau.frontend.tape.custom import Function
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.op import Op
@@ -35,6 +37,9 @@ class GradLevel(Level):
 
     def viewed(self, op: View, value: Tensor, extra: Any) -> tuple[Tensor, Any]:
         return self.below(TensorBuilder().emit, op, value), None
+
+    def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any:
+        return on_tape(self, function, args)
 
     def refuse_write(self, target: Tensor, value: Tensor) -> None:
         if target._type.dtype.is_floating_point:

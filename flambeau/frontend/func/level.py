@@ -14,13 +14,17 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from flambeau.frontend.active import Tracer, active
-from flambeau.frontend.tape.autograd import Record, alias_of, grad_mode, origin_of
+from flambeau.frontend.control import check_alike, leaves_of
+from flambeau.frontend.tape.autograd import Record, alias_of, anomaly, grad_mode, origin_of
 from flambeau.frontend.tape.backward import TensorBuilder
+from flambeau.frontend.tape.custom import Function
 from flambeau.frontend.tape.dispatch import constant, dispatch, dispatch_view, is_watched, write
 from flambeau.frontend.tape.writes import assign_, through_views
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import strides_of
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.guards.markers import CompiledMarker
+from flambeau.frontend.where import user_location
 from flambeau.ir import ops
 from flambeau.ir.location import Location
 from flambeau.ir.op import Op
@@ -36,9 +40,11 @@ class Held(Storage):
     def __init__(self, level: Level, value: Tensor, extra: Any):
         super().__init__(trace=level)
         self.value, self.extra = value, extra
+        if level.fresh is not None:
+            level.fresh.append(self)
 
 
-class Level:
+class Level(CompiledMarker):
     """What levels share. A subclass says how ops and views pass (`applied`, `viewed`).
 
     name: how messages call the transform; nothing: the `extra` of tensors from outside."""
@@ -53,6 +59,7 @@ class Level:
         self.outer_mode = True      # the grad mode below is that of the function's code where this is True, else off
         self.name_of: dict[int, str] = {}
         self.argument_of: dict[int, Tensor] = {}
+        self.fresh: list[Held] | None = None    # in a function that may not change what is older: storages made since
         self.arguments: list[tuple[Tensor, Tensor]] = []        # (shell, the tensor it was made for)
 
     # -- going in and down ------------------------------------------------------------------------------------------
@@ -60,14 +67,14 @@ class Level:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Ops inside pass through this level, to whatever is active now."""
-        saved, mode = active.tracer, grad_mode.enabled
+        saved, mode, before = active.tracer, grad_mode.enabled, self.around
         self.around, active.tracer = saved, self    # type: ignore[assignment]
         if saved is not None:
             self.name_of = saved.name_of
         try:
             yield
         finally:
-            active.tracer, grad_mode.enabled = saved, mode
+            active.tracer, grad_mode.enabled, self.around = saved, mode, before
 
     def below(self, function: Callable[..., Any], *args: Any) -> Any:
         """function(*args), its ops one level further down."""
@@ -152,6 +159,9 @@ class Level:
                       for t in operands])
 
     def write(self, target: Tensor, value: Tensor) -> None:
+        if self.fresh is not None and not any(target._storage is made for made in self.fresh):
+            raise RuntimeError(f"a function that is given to cond under {self.name}, where both run, changed a tensor in "
+                               "place that it did not make; return the new value")
         if target._storage.trace is not self:
             self.refuse_write(target, value)
             self.below(write, target, self.held(value)[0])
@@ -171,6 +181,10 @@ class Level:
             found = self.below(dispatch, ops.Reshape(found._type.shape), found)        # it may change outside
         storage.value, storage.extra = found, extra
         storage.version += is_watched(target)
+
+    def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any:
+        """`Function.apply` of the user's Functions."""
+        raise NotImplementedError
 
     def version_of(self, t: Tensor) -> int:
         if t._storage.trace is self or self.around is None:
@@ -217,7 +231,9 @@ class Level:
 
     @property
     def location(self) -> Location | None:
-        return None if self.around is None else self.around.location
+        if self.around is None:
+            return user_location() if anomaly.is_on else None
+        return self.around.location
 
     @property
     def differentiated(self) -> Location | None:
@@ -271,12 +287,20 @@ class Level:
         return dict.__getitem__(owner, key) if self.around is None else self.around.scalar(owner, key)
 
     def cond(self, pred: Tensor, true_fn: Any, false_fn: Any, operands: Any) -> Any:
-        """`fb.cond` on a predicate that is a tensor: decided by Python where its value can be looked at, else both
-        functions run and elements are chosen."""
-        raise NotImplementedError
+        """`fb.cond` where no value can be looked at: both functions run, and elements are chosen. They change nothing."""
+        saved, self.fresh = self.fresh, []
+        try:
+            given = [leaves_of(function(*operands), f"cond: {name}")
+                     for function, name in ((true_fn, "true_fn"), (false_fn, "false_fn"))]
+        finally:
+            self.fresh = saved
+        check_alike(*given)
+        return given[0].tree([None if a is None or b is None else dispatch(ops.where, pred, a, b)
+                              for a, b in zip(given[0].tensors, given[1].tensors, strict=True)])
 
     def while_loop(self, cond_fn: Any, body_fn: Any, carried: Any) -> Any:
-        raise NotImplementedError(f"while_loop on values under {self.name} has no rule; put the transform inside the loop")
+        raise NotImplementedError(f"while_loop under {self.name} in a compiled function has no rule; put the transform "
+                                  "inside the loop")
 
 
 def zeros(type: TensorType) -> Tensor:

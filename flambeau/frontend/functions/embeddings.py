@@ -89,10 +89,15 @@ def _by_frequency(rows: Tensor, input: Tensor, weight: Tensor) -> Tensor:
 class _GradientOver(Function):
     """x, whose gradient is divided by `counts`."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, counts: Tensor) -> Tensor:
-        ctx.save_for_backward(counts)
+    def forward(x: Tensor, counts: Tensor) -> Tensor:
         return x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -15,11 +15,16 @@ Gradients = tuple[Any, ...]
 class BackwardHookFunction(Function):
     """Tensors as they are; their gradients go through `seen`."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, seen: Callable[[Gradients], Gradients], *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.seen = seen
-        ctx.set_materialize_grads(False)
+    def forward(seen: Callable[[Gradients], Gradients], *tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.seen = inputs[0]
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Gradients:

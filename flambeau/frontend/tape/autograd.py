@@ -16,6 +16,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.tape.casting import Casting
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.where import user_location
 from flambeau.ir.op import Op
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,7 +39,13 @@ class _GradMode(threading.local):
         self.set(self.enabled)
 
 
-grad_mode = _GradMode()
+class _Anomaly:
+    """Anomaly mode (see anomaly.py), of all threads."""
+
+    is_on = checks = False
+
+
+grad_mode, anomaly = _GradMode(), _Anomaly()
 FREED = -2          # Tensor._saved_version of what a backward without retain_graph has used up
 _FREED_STORAGE = Storage()
 _numbers = itertools.count()
@@ -57,7 +64,8 @@ class Record:
         self.op, self.name, self.number = op, getattr(op, "name", type(op).__name__), next(_numbers)
         tracer = self.tracer = active.tracer
         version_of = _eager_version if tracer is None else tracer.version_of
-        self.loc = None if tracer is None else tracer.location      # the line that its derivative is stamped with
+        # The line that its derivative is stamped with.
+        self.loc = tracer.location if tracer is not None else user_location() if anomaly.is_on else None
         self.operands = tuple([alias_of(t, version_of(t)) for t in operands])
         self._saved_results = tuple([(r._storage, r._type, r._array, r._base, r._chain, version_of(r)) for r in results])
         self.retained: dict[int, weakref.ref[Tensor]] | None = None

@@ -1,14 +1,16 @@
 """`backward()` and `grad()`: the walk over the tape, eager or under trace."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
+from flambeau.frontend.tape.anomaly import of_watched, watched
 from flambeau.frontend.tape.autograd import (
     Record,
+    anomaly,
     is_grad_enabled,
     key_of,
     origin_of,
@@ -111,7 +113,10 @@ def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_gr
     with set_grad_enabled(create_graph), (tracer.backward_phase() if tracer is not None else nullcontext()):
         b = TensorBuilder()
         operations = with_hooks(roots, order, wanted, runs_leaf_hooks)
-        found = backpropagate(b, operations, _seeds(roots, cotangents, who), b.parts_of, lambda key: key is not None)
+        parts_of: Callable[[Any], Any] = b.parts_of
+        if anomaly.is_on and anomaly.checks:
+            operations, parts_of = watched(operations), of_watched(parts_of)
+        found = backpropagate(b, operations, _seeds(roots, cotangents, who), parts_of, lambda key: key is not None)
     return found, order
 
 

@@ -1,9 +1,11 @@
-"""autograd.Function: a user's own forward and backward, in PyTorch's form and in MiniTorch's."""
+"""autograd.Function: a user's own forward and backward, in PyTorch's forms and in MiniTorch's."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from flambeau.frontend.active import active
 from flambeau.frontend.tape.autograd import grad_mode, set_grad_enabled
 from flambeau.frontend.tape.dispatch import attach_record, constant, dispatch, up_to_date
 from flambeau.frontend.tape.writes import rebase_, refuse_leaf
@@ -17,7 +19,7 @@ class FunctionContext:
 
     def __init__(self) -> None:
         self._saved: tuple[Any, ...] = ()
-        self._result_of: dict[int, int] = {}
+        self._saved_for_forward: tuple[Any, ...] | None = None
         self._op: _UserOp | None = None
         self._non_differentiable: set[int] = set()
         self._dirty: tuple[Tensor, ...] = ()
@@ -28,10 +30,15 @@ class FunctionContext:
         """Keep tensors (or any values) for backward, where `saved_tensors` gives them back in this order."""
         self._saved = values
 
+    def save_for_forward(self, *values: Any) -> None:
+        """Keep tensors for jvp, as save_for_backward does for backward."""
+        self._saved_for_forward = values
+
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What was saved. A saved tensor changed in place since then raises when it is used."""
-        assert self._op is not None
+        if self._op is None:                # of forward mode
+            return self._saved if self._saved_for_forward is None else self._saved_for_forward
         return self._op.restore(self._saved)
 
     saved_values = saved_tensors          # MiniTorch's name
@@ -71,7 +78,8 @@ class _UserOp(Op):
         cts = [_zeros_like(r) if ct is None and self.ctx._materialize and r.dtype.is_floating_point else ct
                for ct, r in zip(cotangents, results, strict=True)]
         try:
-            given = self.function.backward(self.ctx, *cts)
+            backward = self.function.vjp if defines(self.function, "vjp") else self.function.backward
+            given = backward(self.ctx, *cts)
         finally:
             self.operands = self.results = ()
         grads = list(given) if isinstance(given, (tuple, list)) else [given]
@@ -106,46 +114,115 @@ def _fitted(gradient: Any, operand: Tensor, name: str) -> Tensor | None:
 class Function:
     """Subclass with static methods `forward(ctx, ...)` and `backward(ctx, *gradients)`; call `MyFunction.apply(...)`.
 
-    forward runs unrecorded; backward gets one gradient per output and returns one per input of forward."""
+    forward runs unrecorded; backward (or vjp) gets one gradient per output and returns one per input of forward. With a
+    `setup_context(ctx, inputs, output)` forward takes no ctx; that is the form which fb.func's transforms need. There,
+    `jvp(ctx, *tangents)` gives the outputs' tangents, and `vmap(info, in_dims, *args)` (outputs, out_dims) for a batch,
+    info having batch_size and randomness; with `generate_vmap_rule = True` the methods above are batched themselves."""
+
+    generate_vmap_rule = False
 
     @staticmethod
-    def forward(ctx: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("Function: define forward(ctx, ...)")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+        raise NotImplementedError("Function: define setup_context(ctx, inputs, output)")
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         raise NotImplementedError("Function: define backward(ctx, ...)")
 
+    vjp = backward
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError("Function: define jvp(ctx, *tangents) for forward mode")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        raise NotImplementedError("Function: define vmap(info, in_dims, *args), or set generate_vmap_rule")
+
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """forward(ctx, *args), recorded so that backward(ctx, ...) is its derivative."""
-        ctx = FunctionContext()
-        positions = tuple(i for i, a in enumerate(args) if isinstance(a, Tensor))
-        tensors = tuple(args[i] for i in positions)
-        for t in tensors:
-            up_to_date(t)
-        recording = grad_mode.enabled and any(t._requires_grad for t in tensors)
-        ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._requires_grad for a in args)
-        op = ctx._op = _UserOp(cls, ctx, positions, len(args))
+        tracer = active.tracer
+        return apply_recorded(cls, args) if tracer is None else tracer.apply_function(cls, args)
+
+
+def defines(function: type[Function], name: str) -> bool:
+    """Whether a Function has a method of its own."""
+    return getattr(function, name) is not getattr(Function, name)
+
+
+def apply_recorded(function: type[Function], args: tuple[Any, ...]) -> Any:
+    """`Function.apply` where nothing is between the function and the tape."""
+    if not defines(function, "setup_context"):
+        return recorded_as(function, args, lambda ctx: function.forward(ctx, *args))
+
+    def run(ctx: FunctionContext) -> Any:
+        outputs = function.forward(*args)
+        function.setup_context(ctx, args, outputs)
+        return outputs
+
+    return recorded_as(function, args, run)
+
+
+def recorded_as(function: type[Function], args: tuple[Any, ...], run: Callable[[FunctionContext], Any]) -> Any:
+    """What `run` gives, unrecorded, as outputs whose derivative is that of `function`."""
+    ctx = FunctionContext()
+    positions = tuple(i for i, a in enumerate(args) if isinstance(a, Tensor))
+    tensors = tuple(args[i] for i in positions)
+    for t in tensors:
+        up_to_date(t)
+    recording = grad_mode.enabled and any(t._requires_grad for t in tensors)
+    ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._requires_grad for a in args)
+    op = ctx._op = _UserOp(function, ctx, positions, len(args))
+    with set_grad_enabled(False):
+        outputs = run(ctx)
+    given = outputs if isinstance(outputs, tuple) else (outputs,)
+    flat = tuple([_fresh(o, tensors, ctx) if isinstance(o, Tensor) else o for o in given])
+    results = tuple(o for o in flat if isinstance(o, Tensor))
+    dirty = _written(ctx, results) if recording else {}
+    op.saved_as = [_describe(value, tensors, results) for value in ctx._saved]
+    ctx._saved = tuple([None if kind == "result" else value
+                        for (kind, _), value in zip(op.saved_as, ctx._saved, strict=True)])
+    if recording:
+        record = attach_record(op, tensors, tuple([dirty.get(id(o), o) for o in results]))
+        if record is not None and active.tracer is not None:
+            record.loc = None               # `backward` has lines of its own
+        for o, before in zip(flat, given, strict=True):
+            if id(before) in ctx._non_differentiable and isinstance(o, Tensor):
+                o._requires_grad, o._record = False, None
+            elif id(o) in dirty:
+                rebase_(o, dirty[id(o)])
+    return flat if isinstance(outputs, tuple) else flat[0]
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a Function's backward that can't be differentiated: asking for that raises RuntimeError."""
+
+    @functools.wraps(backward)
+    def once(ctx: Any, *gradients: Any) -> Any:
         with set_grad_enabled(False):
-            outputs = cls.forward(ctx, *args)
-        flat = outputs if isinstance(outputs, tuple) else (outputs,)
-        flat = tuple([_fresh(o, tensors, ctx) if isinstance(o, Tensor) else o for o in flat])
-        results = tuple(o for o in flat if isinstance(o, Tensor))
-        dirty = _written(ctx, results) if recording else {}
-        op.saved_as = [_describe(value, tensors, results) for value in ctx._saved]
-        ctx._saved = tuple([None if kind == "result" else value
-                            for (kind, _), value in zip(op.saved_as, ctx._saved, strict=True)])
-        if recording:
-            record = attach_record(op, tensors, tuple([dirty.get(id(o), o) for o in results]))
-            if record is not None:
-                record.loc = None               # `backward` has lines of its own
-            for o in results:
-                if id(o) in ctx._non_differentiable:
-                    o._requires_grad, o._record = False, None
-                elif id(o) in dirty:
-                    rebase_(o, dirty[id(o)])
-        return flat if isinstance(outputs, tuple) else flat[0]
+            given = backward(ctx, *gradients)
+        starts = tuple([g for g in gradients if isinstance(g, Tensor) and g._requires_grad])
+        found = given if isinstance(given, tuple) else (given,)
+        results = tuple([g for g in found if isinstance(g, Tensor)])
+        if grad_mode.enabled and starts and results:
+            attach_record(_Once(), starts, results)
+        return given
+
+    return once
+
+
+class _Once(Op):
+    """The tape's op for a backward that is marked @once_differentiable."""
+
+    name = "once_differentiable"
+
+    def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
+        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
 
 
 def _written(ctx: FunctionContext, results: tuple[Tensor, ...]) -> dict[int, Tensor]:
@@ -179,4 +256,4 @@ def _describe(value: Any, operands: tuple[Tensor, ...], results: tuple[Tensor, .
     return "value", value
 
 
-__all__ = ["Function", "FunctionContext"]
+__all__ = ["Function", "FunctionContext", "apply_recorded", "defines", "once_differentiable", "recorded_as"]

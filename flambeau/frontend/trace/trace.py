@@ -14,6 +14,7 @@ from typing import Any
 from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.scalars import Scalar, is_runtime_number, plain
 from flambeau.frontend.tape.autograd import Record, origin_of
+from flambeau.frontend.tape.custom import Function, apply_recorded
 from flambeau.frontend.tape.dispatch import is_watched
 from flambeau.frontend.tape.writes import through_views
 from flambeau.frontend.tensor.storage import Storage
@@ -107,6 +108,9 @@ class Trace:
     def recorded(self, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """The operands that a record of this trace's tape has."""
         return operands
+
+    def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any:
+        return apply_recorded(function, args)
 
     def write(self, target: Tensor, value: Tensor) -> None:
         storage = target._storage
