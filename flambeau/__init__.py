@@ -13,6 +13,7 @@ from flambeau import kinds as _kinds
 from flambeau import neighbours as _neighbours
 from flambeau.frontend import control as _control
 from flambeau.frontend import methods as _methods
+from flambeau.frontend.facts import *  # noqa: F403
 from flambeau.frontend.functions.activations import celu, hardshrink, prelu, relu, selu, threshold
 from flambeau.frontend.functions.adaptive_pooling import adaptive_avg_pool1d, adaptive_max_pool1d
 from flambeau.frontend.functions.arithmetic import *  # noqa: F403
@@ -20,6 +21,7 @@ from flambeau.frontend.functions.calls import called
 from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
 from flambeau.frontend.functions.compound_products import *  # noqa: F403
+from flambeau.frontend.functions.copies import *  # noqa: F403
 from flambeau.frontend.functions.creation import *  # noqa: F403
 from flambeau.frontend.functions.decompositions import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403
@@ -30,6 +32,7 @@ from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.inplace import celu_, relu_, selu_, threshold_
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.norms import *  # noqa: F403
+from flambeau.frontend.functions.out import taking_out as _taking_out
 from flambeau.frontend.functions.pointwise import *  # noqa: F403
 from flambeau.frontend.functions.pooling import (
     avg_pool1d,
@@ -56,6 +59,8 @@ from flambeau.frontend.functions.views import *  # noqa: F403
 from flambeau.frontend.functions.window_functions import *  # noqa: F403
 from flambeau.frontend.functions.windows import as_strided
 from flambeau.frontend.methods import detach as _detach
+from flambeau.frontend.missing import missing
+from flambeau.frontend.process import *  # noqa: F403
 from flambeau.frontend.random import *  # noqa: F403
 from flambeau.frontend.tape.autograd import (
     enable_grad,
@@ -64,8 +69,10 @@ from flambeau.frontend.tape.autograd import (
     no_grad,
     set_grad_enabled,
 )
+from flambeau.frontend.tensor.device import Device as device
 from flambeau.frontend.tensor.promotion import get_default_dtype, promote_types, set_default_dtype
 from flambeau.frontend.tensor.tensor import Size, Tensor
+from flambeau.frontend.typed import *  # noqa: F403
 from flambeau.ir.dtypes import DType as dtype
 from flambeau.ir.dtypes import bf16 as bfloat16
 from flambeau.ir.dtypes import bool_ as bool
@@ -99,41 +106,33 @@ __version__ = "0.1.0.dev0"
 
 detach = called(_detach)
 cond, while_loop = called(_control.cond), called(_control.while_loop)
+globals().update(_methods.IN_PLACE)
+_taking_out(globals(), list(globals()))
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
-_LAZY = {                                   # name -> (module, attribute; "" for the module itself)
-    "compile": ("flambeau.frontend.call.compile", "compile"),
-    "nn": ("flambeau.nn", ""),
-    "optim": ("flambeau.optim", ""),
-    "linalg": ("flambeau.linalg", ""),
-    "signal": ("flambeau.signal", ""),
-    "func": ("flambeau.func", ""),
-    "vmap": ("flambeau.frontend.func.vmap", "vmap"),
-    "special": ("flambeau.special", ""),
-    "ir": ("flambeau.ir", ""),
-    "data": ("flambeau.frontend.data", ""),
-    "random": ("flambeau.frontend.random", ""),
-    "amp": ("flambeau.amp", ""),
-} | {name: ("flambeau.frontend.amp", name) for name in (
-    "autocast", "clear_autocast_cache", "get_autocast_dtype", "is_autocast_cache_enabled", "is_autocast_enabled",
-    "set_autocast_cache_enabled", "set_autocast_dtype", "set_autocast_enabled")} | {
-    "GradScaler": ("flambeau.frontend.amp", "GradScaler"),
-} | {name: ("flambeau.frontend.functions.recurrent", name) for name in (
-    "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")} | {
-    name: ("flambeau.frontend.functions.convolution", name) for name in (
-        "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-        "convolution")} | {
-    "constant_pad_nd": ("flambeau.frontend.functions.padding", "constant_pad_nd")} | {
-    name: ("flambeau.frontend.functions.native_norms", name) for name in (
-        "batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm")} | {
-    name: ("flambeau.frontend.functions.distances", name) for name in (
-        "cdist", "cosine_similarity", "pairwise_distance", "pdist")} | {
-    name: ("flambeau.frontend.functions.native", name) for name in (
-        "alpha_dropout", "alpha_dropout_", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss",
-        "dropout", "dropout_", "embedding", "embedding_bag", "embedding_renorm_", "feature_alpha_dropout",
-        "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "hinge_embedding_loss", "kl_div",
-        "margin_ranking_loss", "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")}
+_PACKAGES = ("amp", "backends", "cuda", "func", "ir", "linalg", "mps", "nn", "optim", "signal", "special",
+             "testing", "utils", "version", "xpu")
+_NAMES = {                                  # module -> what it gives at first use
+    "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_dtype is_autocast_cache_enabled "
+                    "is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",
+    "frontend.call.compile": "compile",
+    "frontend.func.vmap": "vmap",
+    "frontend.functions.convolution": "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d "
+                                      "convolution",
+    "frontend.functions.distances": "cdist cosine_similarity pairwise_distance pdist",
+    "frontend.functions.native": "alpha_dropout alpha_dropout_ binary_cross_entropy_with_logits cosine_embedding_loss "
+                                 "ctc_loss dropout dropout_ embedding embedding_bag embedding_renorm_ "
+                                 "feature_alpha_dropout feature_alpha_dropout_ feature_dropout feature_dropout_ "
+                                 "hinge_embedding_loss kl_div margin_ranking_loss poisson_nll_loss rrelu rrelu_ "
+                                 "triplet_margin_loss",
+    "frontend.functions.native_norms": "batch_norm group_norm instance_norm layer_norm rms_norm",
+    "frontend.functions.padding": "constant_pad_nd",
+    "frontend.functions.recurrent": "gru gru_cell lstm lstm_cell rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell",
+}
+_LAZY = {name: (f"flambeau.{name}", "") for name in _PACKAGES} | {      # name -> (module, attribute; "" for the module)
+    name: (f"flambeau.{module}", name) for module, names in _NAMES.items() for name in names.split()} | {
+    "data": ("flambeau.frontend.data", ""), "random": ("flambeau.frontend.random", "")}
 
 
 _neighbours.watch()
@@ -141,7 +140,7 @@ _neighbours.watch()
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
-        raise AttributeError(f"module 'flambeau' has no attribute {name!r}")
+        raise missing("flambeau", name)
     module, attribute = _LAZY[name]
     found = importlib.import_module(module)
     value = globals()[name] = getattr(found, attribute) if attribute else found

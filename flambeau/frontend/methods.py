@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from flambeau.errors import TraceError
+from flambeau.frontend import facts, missing, typed
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions import (
@@ -14,6 +15,7 @@ from flambeau.frontend.functions import (
     arithmetic,
     comparison,
     compound_products,
+    copies,
     creation,
     decompositions,
     distributions,
@@ -27,6 +29,7 @@ from flambeau.frontend.functions import (
     running,
     scattering,
     searching,
+    shape_in_place,
     sorting,
     stacking,
     statistics,
@@ -55,8 +58,8 @@ from flambeau.ir.types import TensorType
 # -- functions whose first argument is the tensor ---------------------------------------------------------------------
 
 MARKED: Final = (                           # modules whose functions say so themselves
-    activations, arithmetic, comparison, compound_products, decompositions, elementwise, pointwise, running, scattering,
-    searching, stacking, statistics)
+    activations, arithmetic, comparison, compound_products, copies, decompositions, elementwise, pointwise, running,
+    scattering, searching, stacking, statistics)
 NAMES: Final = {
     reductions: (
         "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",
@@ -139,6 +142,20 @@ def _matmul(self: Tensor, other: Any) -> Any:
     return products.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 
+def _rmatmul(self: Tensor, other: Any) -> Any:
+    return products.matmul(other, self) if isinstance(other, Tensor) else NotImplemented
+
+
+def new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
+    """A tensor of this one's dtype, as `fb.Tensor(...)` makes them: of sizes, or of data."""
+    return typed.made(args, self.dtype, "new")
+
+
+def module_load(self: Tensor, other: Tensor, assign: bool = False) -> Tensor:
+    """What load_state_dict() puts in the place of this tensor: `other`, or what this one becomes by copying it."""
+    return one_tensor("module_load", other) if assign else one_tensor("module_load", other).detach()
+
+
 def _iterator(self: Tensor) -> Iterator[Tensor]:
     """The slices along dim 0. Raises TypeError for a 0-d tensor."""
     if not self._type.shape:
@@ -154,7 +171,7 @@ def _reversed(self: Tensor) -> Tensor:
 
 
 def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False,
-       copy: bool = False) -> Tensor:
+       copy: bool = False, memory_format: Any = None) -> Tensor:
     """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: itself when nothing changes, unless copy.
 
     Raises UnsupportedError for a device other than the CPU."""
@@ -219,7 +236,7 @@ _TYPE_NAMES: Final = {dt.f32: "Float", dt.f64: "Double", dt.f16: "Half", dt.bf16
 
 
 def _conversion(dtype: DType) -> Callable[[Tensor], Tensor]:
-    def method(self: Tensor) -> Tensor:
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
         return cast(self, dtype)
 
     method.__doc__ = f"In {dtype!r}."
@@ -230,7 +247,7 @@ CONVERSIONS: Final = {"float": dt.f32, "double": dt.f64, "half": dt.f16, "bfloat
                       "int": dt.i32, "short": dt.i16, "char": dt.i8, "byte": dt.u8, "bool": dt.bool_}
 
 
-def cpu(self: Tensor) -> Tensor:
+def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
     """Itself."""
     return self
 
@@ -329,7 +346,8 @@ def _rebuilt(cls: type[Tensor], array: np.ndarray, dtype: str, requires_grad: bo
 
 
 OTHERS: Final[dict[str, Any]] = {
-    "__rtruediv__": _divided_by, "__matmul__": _matmul, "__iter__": _iterator, "__reversed__": _reversed,
+    "__rtruediv__": _divided_by, "__matmul__": _matmul, "__rmatmul__": _rmatmul,
+    "new": new, "module_load": module_load, "__iter__": _iterator, "__reversed__": _reversed,
     "__deepcopy__": _deepcopy,
     "__reduce_ex__": _reduce, "__array_priority__": 1000, "to": to, "type_as": type_as, "cpu": cpu, "cuda": cuda,
     "backward": tensor_backward, "detach": detach, "detach_": detach_, "retain_grad": retain_grad,
@@ -341,6 +359,15 @@ OTHERS: Final[dict[str, Any]] = {
     "data": property(_get_data, _set_data), "is_cuda": property(lambda self: False), "_is_view": _is_view,
     "retains_grad": property(lambda self: self._retains_grad), "itemsize": property(Tensor.element_size),
 }
+
+
+# Of the methods in place, those that PyTorch also has as functions.
+_IN_PLACE_FUNCTIONS: Final = frozenset("""
+    abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ asin_ asinh_ atan_
+    atanh_ ceil_ clamp_ clamp_max_ clamp_min_ clip_ cos_ cosh_ deg2rad_ detach_ erf_ erfc_ exp2_ exp_ expm1_ fill_
+    fix_ floor_ frac_ gcd_ i0_ index_put_ lcm_ ldexp_ log10_ log1p_ log2_ log_ logit_ nan_to_num_ neg_ negative_
+    rad2deg_ reciprocal_ resize_as_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ trunc_ xlogy_
+    zero_""".split())
 
 
 def attach() -> None:
@@ -355,9 +382,24 @@ def attach() -> None:
         setattr(Tensor, f"__{name}__", unary)
     for name, dtype in CONVERSIONS.items():
         setattr(Tensor, name, _conversion(dtype))
-    for table in (FUNCTIONS, RENAMED, inplace.METHODS, distributions.METHODS, OTHERS):
+    for table in (FUNCTIONS, RENAMED, inplace.METHODS, distributions.METHODS, shape_in_place.METHODS, facts.METHODS,
+                  missing.METHODS, OTHERS):
         for name, method in table.items():
             setattr(Tensor, name, method)
 
+    Tensor.__new__ = typed.new_tensor_of_class      # type: ignore[method-assign,assignment]
 
+
+def _function_of(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def function(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return method(one_tensor(name, input), *args, **kwargs)
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__, function.__doc__ = "flambeau", method.__doc__
+    return function
+
+
+IN_PLACE: Final = {name: _function_of(method, name)
+                   for table in (inplace.METHODS, distributions.METHODS, shape_in_place.METHODS, OTHERS)
+                   for name, method in table.items() if name in _IN_PLACE_FUNCTIONS}
 attach()

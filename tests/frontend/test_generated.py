@@ -22,7 +22,7 @@ def test_file_is_current(path: Path) -> None:
 @pytest.mark.parametrize("name", rows.FUNCTIONS)
 def test_a_row_is_a_function_under_each_of_its_names(name: str) -> None:
     function = getattr(fb, name)
-    assert function is rows.FUNCTIONS[name] and pickle.loads(pickle.dumps(function)) is function
+    assert inspect.unwrap(function) is rows.FUNCTIONS[name] and pickle.loads(pickle.dumps(function)) is function
     assert Path(inspect.getsourcefile(function) or "").is_relative_to(PACKAGE) and function.__doc__
     assert getattr(importlib.import_module(function.__module__), function.__name__) is function
 

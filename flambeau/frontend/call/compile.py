@@ -167,7 +167,7 @@ class CompiledFunction(CompiledMarker):
                     f"{self.name} was compiled for {len(self._entries)} signatures, which is its limit; the last time "
                     f"because {reason}", hint=f"{self._entries[0].remedy(structure, leaves)}, or raise recompile_limit")
             where = describe(user_location())
-            given = [(leaf_name(path), leaf.device) for path, leaf in zip(paths, leaves, strict=True)
+            given = [(leaf_name(path), leaf._type.device) for path, leaf in zip(paths, leaves, strict=True)
                      if isinstance(leaf, Tensor)]
             device_of(given, lambda number: where)
             started = time.perf_counter()

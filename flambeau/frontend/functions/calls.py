@@ -16,6 +16,7 @@ import numpy as np
 
 from flambeau.errors import FlambeauError
 from flambeau.frontend.functions.coerce import is_number, kind_of
+from flambeau.frontend.functions.out import OUT, written
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.casting import POLICIES, cast_arguments
 from flambeau.frontend.tensor.promotion import as_dtype
@@ -23,6 +24,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 
 _NUMPYS: Final = {"axis": "dim", "keepdims": "keepdim"}
+_IDLE: Final = ("layout", "memory_format", "pin_memory")        # PyTorch's, that decide nothing here
 _VARARGS: Final = 0x04                      # inspect.CO_VARARGS
 
 
@@ -41,9 +43,9 @@ def constructors(namespace: MutableMapping[str, Any], names: Iterable[str]) -> N
 
 
 def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
-    """`function`, which also takes `axis=` for dim, `keepdims=` for keepdim, its sizes by name (`size=(2, 3)` for
-    `*size`), and float, int and bool as dtypes. Raises TypeError for an argument that does not fit its annotation and
-    trips the function up."""
+    """`function`, which also takes `out=` where PyTorch's does, `axis=` for dim, `keepdims=` for keepdim, its sizes by
+    name (`size=(2, 3)` for `*size`), float, int and bool as dtypes, and what decides nothing here (`layout=`). Raises
+    TypeError for an argument that does not fit its annotation and trips the function up."""
     if not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
         return function
     code = function.__code__
@@ -53,14 +55,23 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
     sizes = code.co_varnames[count] if code.co_flags & _VARARGS else None
     has_dtype = "dtype" in parameters
     name = name or function.__name__
-    policy = POLICIES.get(name)
-    spells = bool(aliases) or sizes is not None or has_dtype
+    policy, has_out = POLICIES.get(name), name in OUT and "out" not in parameters
+    takes_idle = "device" in parameters or name in ("clone", "contiguous")
+    idle = [word for word in _IDLE if takes_idle and word not in parameters]
+    spells = bool(aliases) or sizes is not None or has_dtype or has_out or bool(idle)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs and spells:
+            if has_out and "out" in kwargs:
+                out = kwargs.pop("out")
+                result = call(*args, **kwargs)
+                return result if out is None else written(name, result, out)
             if has_dtype and "dtype" in kwargs:
                 kwargs["dtype"] = as_dtype(kwargs["dtype"], name)
+            for word in idle:
+                if word in kwargs:
+                    _check_idle(name, word, kwargs.pop(word))
             for numpys, ours in aliases.items():
                 if numpys in kwargs and ours not in kwargs:
                     kwargs[ours] = kwargs.pop(numpys)
@@ -88,6 +99,11 @@ def _autocast(function: Callable[..., Any], policy: str) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return call
+
+
+def _check_idle(name: str, word: str, value: Any) -> None:
+    if word == "layout" and repr(value) not in ("None", "flambeau.strided"):
+        raise NotImplementedError(f"{name}: tensors are strided, layout {value!r} is not there")
 
 
 _STUMBLES: Final = (AttributeError, TypeError, ValueError, IndexError, KeyError, AssertionError, OverflowError,

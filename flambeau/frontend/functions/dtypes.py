@@ -2,12 +2,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from flambeau.frontend.functions.calls import public
-from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.tensor.promotion import category, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -64,12 +62,6 @@ def can_cast(from_: DType, to: DType) -> bool:
     return category(from_) <= category(to)
 
 
-def device(name: Any = "cpu") -> str:
-    """A device by name. Raises UnsupportedError for one that is not there."""
-    check_device(name)
-    return "cpu"
-
-
 def is_tensor(obj: object) -> bool:
     """Whether this is a Tensor."""
     return isinstance(obj, Tensor)
@@ -85,5 +77,5 @@ def numel(input: Tensor) -> int:
     return input.numel()
 
 
-__all__ = ["can_cast", "device", "finfo", "iinfo", "is_floating_point", "is_tensor", "numel"]
+__all__ = ["can_cast", "finfo", "iinfo", "is_floating_point", "is_tensor", "numel"]
 public(globals(), __all__)

@@ -43,7 +43,7 @@ def converting(*args: Any, **kwargs: Any) -> Callable[[Tensor], Tensor]:
 
 def check_device(device: Any) -> None:
     """Raise UnsupportedError for a device that is not there."""
-    if device is not None and str(device) != "cpu":
+    if device is not None and str(device).partition(":")[0] != "cpu":
         raise UnsupportedError(f"to: there is no device {str(device)!r}", hint="this build computes on 'cpu'")
 
 

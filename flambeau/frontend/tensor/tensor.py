@@ -7,6 +7,7 @@ import numpy as np
 
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch, grad_epoch
+from flambeau.frontend.tensor.device import CPU, Device, device_named
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import is_row_major, strides_of
 from flambeau.ir import dtypes as dt
@@ -65,7 +66,7 @@ class Tensor(TensorMethods):
     _unwatched: bool                        # x.data: writes to it, and to views of it, leave the version as it is
 
     def __init__(self, *args: Any, **kwargs: Any):
-        raise TypeError("Tensor: use fb.tensor(data), fb.zeros(...), fb.empty(...) or fb.from_numpy(array)")
+        """`fb.Tensor(2, 3)`, `fb.Tensor([1.0, 2.0])`: PyTorch's old constructor, which `__new__` is (see typed.py)."""
 
     @staticmethod
     def _make(storage: Storage, type: TensorType, array: np.ndarray | None = None, base: Tensor | None = None,
@@ -103,8 +104,9 @@ class Tensor(TensorMethods):
         return self._type.dtype
 
     @property
-    def device(self) -> str:
-        return self._type.device
+    def device(self) -> Device:
+        name = self._type.device
+        return CPU if name == "cpu" else device_named(name)
 
     @property
     def ndim(self) -> int:
@@ -179,8 +181,8 @@ class Tensor(TensorMethods):
             return buffer.ptr
         return int(array.__array_interface__["data"][0])
 
-    def is_contiguous(self) -> bool:
-        """True when the elements lie in row-major order without gaps."""
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """True when the elements lie in row-major order without gaps. memory_format is accepted."""
         return is_row_major(self._type.static_shape, strides_of(self))
 
     def stride(self, dim: int | None = None) -> Any:
@@ -281,11 +283,11 @@ class Tensor(TensorMethods):
         array = self.numpy()
         return array.astype(dtype) if dtype is not None and array.dtype != dtype else array
 
-    def numpy(self) -> np.ndarray:
+    def numpy(self, *, force: bool = False) -> np.ndarray:
         """The data as an ndarray that shares memory (bfloat16, which NumPy lacks, is converted to float32).
 
-        Raises RuntimeError for a tensor that requires grad (use detach() first), TraceError under trace."""
-        if self._requires_grad:
+        Raises RuntimeError for a tensor that requires grad (use detach(), or force), TraceError under trace."""
+        if self._requires_grad and not force:
             raise RuntimeError("can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
         data = self._data()
         return dt.bf16_to_f32(data) if self.dtype is dt.bf16 else data
@@ -332,11 +334,14 @@ class Tensor(TensorMethods):
         return _format(self)
 
 
+printed: dict[str, Any] = {"precision": 4, "threshold": 1000}     # what set_printoptions() changes
+
+
 def _format(tensor: Tensor) -> str:
     """tensor([[1., 2.]], dtype=...) in NumPy's layout with PyTorch's trailing facts."""
     data = tensor._data()
     shown = dt.bf16_to_f32(data) if tensor.dtype is dt.bf16 else data
-    text = np.array2string(shown, separator=", ", prefix="tensor(", precision=4, threshold=1000)
+    text = np.array2string(shown, separator=", ", prefix="tensor(", **printed)
     facts = [text]
     if tensor.dtype not in (dt.f32, dt.i64, dt.bool_):
         facts.append(f"dtype={tensor.dtype!r}")
@@ -349,4 +354,4 @@ def _format(tensor: Tensor) -> str:
     return f"tensor({', '.join(facts)})"
 
 
-__all__ = ["Size", "Tensor"]
+__all__ = ["Size", "Tensor", "printed"]

@@ -1,0 +1,14 @@
+"""`fb.backends.cudnn`, for programs that set its flags: there is no cuDNN, and they do nothing."""
+from __future__ import annotations
+
+benchmark = deterministic = allow_tf32 = False
+enabled = True
+
+
+def is_available() -> bool:
+    """False."""
+    return False
+
+
+def version() -> None:
+    """None: there is none."""

@@ -1,0 +1,31 @@
+"""Names of PyTorch's that are not there: asking for one raises an error that says so, and hasattr() is False."""
+from __future__ import annotations
+
+from typing import Any, Final
+
+
+class MissingError(AttributeError, NotImplementedError):
+    """What is asked for is not implemented. `hasattr` and `except NotImplementedError` both take it as what it is."""
+
+
+def missing(module: str, name: str) -> MissingError:
+    """The error for a name that a module has not."""
+    return MissingError(f"module {module!r} has no attribute {name!r}: it is not implemented")
+
+
+class MissingMethod:
+    """A method of PyTorch's tensors that ours do not have."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        raise MissingError(f"'Tensor' object has no attribute {self.name!r}: it is not implemented")
+
+
+METHODS: Final = {name: MissingMethod(name) for name in """
+    as_subclass ccol_indices col_indices crow_indices dequantize dim_order hash_tensor indices int_repr ipu mtia
+    new_empty_strided q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qscheme
+    reinforce resize_as_sparse_ row_indices smm sparse_mask sparse_resize_ sparse_resize_and_clear_ sspaddmm storage_type
+    to_mkldnn to_padded_tensor to_sparse to_sparse_bsc to_sparse_bsr to_sparse_coo to_sparse_csc to_sparse_csr values
+    xpu""".split()}

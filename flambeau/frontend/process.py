@@ -1,0 +1,131 @@
+"""Settings of the process that PyTorch has and that decide nothing here, or little."""
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tensor.device import CPU, Device
+from flambeau.frontend.tensor.tensor import printed
+
+_settings: Final[dict[str, Any]] = {"deterministic": False, "warn_only": False, "precision": "highest", "warn": False}
+
+
+def set_printoptions(precision: int | None = None, threshold: float | None = None, edgeitems: int | None = None,
+                     linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None) -> None:
+    """How tensors print: digits after the point, how many elements are shown whole and how many at the edges
+    otherwise, characters in a line. profile: "default", "short" or "full"."""
+    profiles: dict[str, dict[str, Any]] = {
+        "default": {"precision": 4, "threshold": 1000, "edgeitems": 3},
+        "short": {"precision": 2, "threshold": 1000, "edgeitems": 2},
+        "full": {"precision": 4, "threshold": np.inf, "edgeitems": 3}}
+    if profile is not None:
+        if profile not in profiles:
+            raise ValueError(f"set_printoptions: profile must be default, short or full, got {profile!r}")
+        printed.update(profiles[profile])
+    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "max_line_width": linewidth}
+    printed.update({name: value for name, value in given.items() if value is not None})
+    if sci_mode is not None:
+        printed["formatter"] = {"float_kind": lambda x: f"{x:.{printed['precision']}e}"} if sci_mode else None
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Accepted: results have the same bits in every run, for one number of threads, with or without it."""
+    _settings.update(deterministic=bool(mode), warn_only=warn_only)
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """What use_deterministic_algorithms() was told."""
+    return bool(_settings["deterministic"])
+
+
+def is_deterministic_algorithms_warn_only_enabled() -> bool:
+    """What use_deterministic_algorithms() was told."""
+    return bool(_settings["warn_only"])
+
+
+def set_deterministic_debug_mode(debug_mode: int | str) -> None:
+    """use_deterministic_algorithms() by a level: 0 "default", 1 "warn", 2 "error"."""
+    level = {"default": 0, "warn": 1, "error": 2}.get(debug_mode, debug_mode) if isinstance(debug_mode, str) else debug_mode
+    if level not in (0, 1, 2):
+        raise RuntimeError(f"invalid value of debug_mode, expected 0, 1, or 2, but got {debug_mode!r}")
+    use_deterministic_algorithms(level > 0, warn_only=level == 1)
+
+
+def get_deterministic_debug_mode() -> int:
+    """The level that set_deterministic_debug_mode() knows."""
+    return 0 if not _settings["deterministic"] else 1 if _settings["warn_only"] else 2
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Accepted ("highest", "high", "medium"): products of float32 are computed in float32."""
+    if precision not in ("highest", "high", "medium"):
+        raise RuntimeError(f"set_float32_matmul_precision: expected one of highest, high, medium, got {precision!r}")
+    _settings["precision"] = precision
+
+
+def get_float32_matmul_precision() -> str:
+    """What set_float32_matmul_precision() was told."""
+    return str(_settings["precision"])
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """False: denormal numbers are never flushed to zero."""
+    return False
+
+
+def set_warn_always(b: bool) -> None:
+    """Accepted: what is repeated is for `warnings` to decide."""
+    _settings["warn"] = bool(b)
+
+
+def is_warn_always_enabled() -> bool:
+    """What set_warn_always() was told."""
+    return bool(_settings["warn"])
+
+
+def get_num_interop_threads() -> int:
+    """1: one call runs at a time."""
+    return 1
+
+
+def set_num_interop_threads(int: int) -> None:
+    """Accepted: one call runs at a time."""
+
+
+def get_default_device() -> Device:
+    """Where tensors are made."""
+    return CPU
+
+
+def set_default_device(device: Any) -> None:
+    """Accepted for the CPU. Raises UnsupportedError for others."""
+    if device is not None and Device(device).type != "cpu":
+        raise UnsupportedError(f"device {str(device)!r} is not available; tensors live on 'cpu'")
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether nothing is recorded: inference_mode() and no_grad() are one here."""
+    return not grad_mode.enabled
+
+
+def compiled_with_cxx11_abi() -> bool:
+    """True; there is no C++ in it."""
+    return True
+
+
+def is_vulkan_available() -> bool:
+    """False."""
+    return False
+
+
+__all__ = [
+    "are_deterministic_algorithms_enabled", "compiled_with_cxx11_abi", "get_default_device",
+    "get_deterministic_debug_mode", "get_float32_matmul_precision", "get_num_interop_threads",
+    "is_deterministic_algorithms_warn_only_enabled", "is_inference_mode_enabled", "is_vulkan_available",
+    "is_warn_always_enabled", "set_default_device", "set_deterministic_debug_mode", "set_float32_matmul_precision",
+    "set_flush_denormal", "set_num_interop_threads", "set_printoptions", "set_warn_always",
+    "use_deterministic_algorithms",
+]

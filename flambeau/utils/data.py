@@ -1,0 +1,3 @@
+"""`fb.utils.data`: datasets and batches. The same as `fb.data`."""
+from flambeau.frontend.data import *  # noqa: F403
+from flambeau.frontend.data import __all__ as __all__
