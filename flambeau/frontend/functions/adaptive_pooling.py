@@ -135,7 +135,10 @@ def _greatest(x: Tensor, wanted: Sizes) -> tuple[Tensor, Tensor]:
         if old % new:
             within = np.minimum(np.add.outer([a for a, _ in windows], np.arange(longest)),
                                 np.array([[stop - 1] for _, stop in windows])).reshape(-1)
-            x = dispatch(ops.Take(dim), x, holding(within.astype(np.int64), dt.i64))
+            if x._type.dtype.is_floating_point:     # whose derivative is a gather too, not a scattered sum
+                x = dispatch(ops.weighted_sums(dim, old, [[(place, 1.0)] for place in within.tolist()]), x)
+            else:
+                x = dispatch(ops.Take(dim), x, holding(within.astype(np.int64), dt.i64))
             places.append(within)
         else:
             places.append(None)

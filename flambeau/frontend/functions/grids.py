@@ -39,9 +39,11 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     dims = len(sizes) - 2
     if dims not in (2, 3):
         raise NotImplementedError(f"affine_grid: takes 4 or 5 sizes, got {sizes}")
-    if theta._type.shape != (sizes[0], dims, dims + 1):
+    if theta.ndim != 3 or theta._type.shape[1:] != (dims, dims + 1):
         raise ValueError(f"affine_grid: expected maps [{sizes[0]}, {dims}, {dims + 1}] for size {sizes}, got "
                          f"{theta._type}")
+    if theta._type.shape[0] != sizes[0]:
+        raise ShapeError(f"affine_grid: expected {sizes[0]} maps for size {sizes}, got {theta._type}", where=user_line())
     if min(sizes) <= 0:
         raise ValueError(f"affine_grid: expected non-zero, positive output size, got {sizes}")
     return affine_grid_generator(theta, sizes, bool(align_corners))

@@ -41,10 +41,10 @@ def windows_along(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     if step < 1:
         raise RuntimeError(f"unfold: step must be positive, got {step}")
     if not x._type.shape:
-        return another(x, reshaped(x, (1,))) if size else spread(tensor_of(0, x._type.dtype), (0,), ())
+        return sliced(another(x, reshaped(x, (1,))), 0, 0, size)
     if size == 0:
         found = (*shape[:dim], shape[dim] // step + 1, *shape[dim + 1:], 0)
-        return spread(tensor_of(0, x._type.dtype), found, ())
+        return reshaped(sliced(x, dim, 0, 0), found)
     return dispatch_view(ops.Windows(dim, size, step, 1), x)
 
 
@@ -73,15 +73,19 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
 
 
 def _strided(x: Tensor, shape: Sequence[int], steps: Sequence[int]) -> Tensor:
-    """A vector as windows of windows: each dim's are as long as all dims behind it need."""
-    for d, (count, step) in enumerate(zip(shape, steps, strict=True)):
-        rest = 1 + sum([(n - 1) * s for n, s in zip(shape[d + 1:], steps[d + 1:], strict=True)])
-        lead = x._type.static_shape[:-1]
-        if step and count > 1:
-            x = dispatch_view(ops.Windows(d, rest, step, 1), x)
+    """A vector as windows of windows, from the widest stride on: each dim's are as long as all behind it need, and
+    overlap only where elements do."""
+    order = sorted(range(len(shape)), key=lambda d: -steps[d])
+    rest = x._type.static_shape[0]
+    for place, d in enumerate(order):
+        rest -= (shape[d] - 1) * steps[d]
+        if steps[d] and shape[d] > 1:
+            x = dispatch_view(ops.Windows(place, rest, steps[d], 1), x)
         else:
-            x = spread(x, (*lead, count, rest), (*range(d), d + 1))
-    return another(x, reshaped(x, tuple(shape)))
+            lead = x._type.static_shape[:-1]
+            x = spread(x, (*lead, shape[d], rest), (*range(place), place + 1))
+    x = another(x, reshaped(x, x._type.static_shape[:-1]))
+    return permuted(x, sorted(range(len(order)), key=order.__getitem__))
 
 
 # -- blocks of images -------------------------------------------------------------------------------------------------
