@@ -246,7 +246,8 @@ def _softshrink(x: Tensor, lambd: float) -> Tensor:
 
 def tanhshrink(input: Tensor) -> Tensor:
     """x - tanh(x)."""
-    return dispatch(ops.sub, input, tanh(input))
+    x = floating_one("tanhshrink", input)
+    return dispatch(ops.sub, x, tanh(x))
 
 
 def softsign(input: Tensor) -> Tensor:

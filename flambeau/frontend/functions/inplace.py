@@ -104,7 +104,7 @@ def zero_(self: Tensor) -> Tensor:
 
 def overwriting(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
     """`function` as one of that name, which overwrites its first argument by the result."""
-    method = inplace(function, name)
+    method = inplace(called(function), name)
 
     def overwrite_first(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return method(one_tensor(name, input), *args, **kwargs)

@@ -94,6 +94,9 @@ def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *
 
     input: [N, in] or [in]; linear_weight: [C, in], or [C, d1, ..., in] for logits [N, C, d1, ...]. options, which
     choose how PyTorch cuts the work into pieces, change no result."""
+    if one_tensor("linear_cross_entropy", linear_weight).ndim < 2:
+        raise ShapeError(f"linear_cross_entropy: linear_weight must be [C, ..., in], got {linear_weight._type}",
+                         where=user_line())
     *sizes, features = linear_weight._type.static_shape
     rows = reshaped(linear_weight, (math.prod(sizes), features))
     bias = None if linear_bias is None else reshaped(linear_bias, (math.prod(sizes),))

@@ -13,6 +13,7 @@ from flambeau.frontend.functions.coerce import (
     expanded,
     one_tensor,
     permuted,
+    reshaped,
     tensor_of,
     user_line,
 )
@@ -135,6 +136,8 @@ rrelu_ = overwriting(rrelu, "rrelu_")
 
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
     """softmax((logits + Gumbel noise) / tau); hard: one-hot forward, the gradient of the soft one."""
+    if not one_tensor("gumbel_softmax", logits).ndim:
+        return reshaped(gumbel_softmax(reshaped(logits, (1,)), tau, hard, eps, dim), ())
     u = uniform(logits._type.static_shape, dt.f64)
     waits = dispatch(ops.neg, dispatch(ops.log1p, dispatch(ops.neg, u)))
     noise = dispatch(ops.neg, dispatch(ops.log, dispatch(ops.maximum, waits, tensor_of(1e-300, dt.f64))))
