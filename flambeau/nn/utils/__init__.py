@@ -1,12 +1,13 @@
-"""Gradient clipping, parameters as one vector, fused batch normalization, and sequences of different lengths."""
+"""Gradient clipping, parameters as one vector, weights that are computed, fused batch normalization, and sequences of
+different lengths."""
 from typing import TYPE_CHECKING
 
 from flambeau.frontend.nn import fusion as _fusion
 from flambeau.frontend.nn import utils as _utils
 from flambeau.frontend.nn.fusion import *  # noqa: F403
 from flambeau.frontend.nn.utils import *  # noqa: F403
-from flambeau.nn.utils import fusion, rnn
+from flambeau.nn.utils import clip_grad, fusion, parametrizations, parametrize, prune, rnn, stateless
 
 if not TYPE_CHECKING:               # to type checkers the star import says the same
-    __all__ = ["fusion", "rnn"]
+    __all__ = ["clip_grad", "fusion", "parametrizations", "parametrize", "prune", "rnn", "stateless"]
     __all__ += _fusion.__all__ + _utils.__all__
