@@ -126,7 +126,8 @@ _NAMES = {                                  # module -> what it gives at first u
                                  "feature_alpha_dropout feature_alpha_dropout_ feature_dropout feature_dropout_ "
                                  "hinge_embedding_loss kl_div margin_ranking_loss poisson_nll_loss rrelu rrelu_ "
                                  "triplet_margin_loss",
-    "frontend.functions.native_norms": "batch_norm group_norm instance_norm layer_norm rms_norm",
+    "frontend.functions.native_norms": "batch_norm group_norm instance_norm layer_norm native_batch_norm native_group_norm "
+                                       "native_layer_norm rms_norm",
     "frontend.functions.padding": "constant_pad_nd",
     "frontend.functions.recurrent": "gru gru_cell lstm lstm_cell rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell",
 }
