@@ -53,6 +53,7 @@ from flambeau.frontend.functions.shuffles import (
     pixel_unshuffle,
 )
 from flambeau.frontend.functions.sorting import *  # noqa: F403
+from flambeau.frontend.functions.special_functions import *  # noqa: F403
 from flambeau.frontend.functions.stacking import *  # noqa: F403
 from flambeau.frontend.functions.statistics import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403

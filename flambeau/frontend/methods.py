@@ -31,6 +31,7 @@ from flambeau.frontend.functions import (
     searching,
     shape_in_place,
     sorting,
+    special_functions,
     stacking,
     statistics,
     views,
@@ -59,7 +60,7 @@ from flambeau.ir.types import TensorType
 
 MARKED: Final = (                           # modules whose functions say so themselves
     activations, arithmetic, comparison, compound_products, copies, decompositions, elementwise, pointwise, running,
-    scattering, searching, stacking, statistics)
+    scattering, searching, special_functions, stacking, statistics)
 NAMES: Final = {
     reductions: (
         "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "dist",
@@ -85,7 +86,7 @@ NAMES: Final = {
 FUNCTIONS: Final = {name: function for module in MARKED for name, function in methods_of(vars(module)).items()} | {
     name: getattr(module, name) for module, names in NAMES.items() for name in names}
 RENAMED: Final = {"__getitem__": indexing.getitem, "__setitem__": indexing.setitem,
-                  "unfold": windows.windows_along}
+                  "polygamma": special_functions.polygamma_of, "unfold": windows.windows_along}
 
 # -- operators --------------------------------------------------------------------------------------------------------
 

@@ -94,16 +94,21 @@ def declaration(name: str, value: Any) -> str:
         )  # object's take anything
         return f"def {name}(self, other: Any) -> Tensor: ...{narrower}"
     signature = inspect.signature(value)
-    parameters = list(signature.parameters.values())
-    rest = [spelt(p) for p in parameters[1:]]
-    for place, p in enumerate(parameters[1:]):
-        if p.kind is p.KEYWORD_ONLY and "*" not in "".join(r[:1] for r in rest[:place]):
-            rest.insert(place, "*")
-            break
+    rest = listed(list(signature.parameters.values())[1:])
     returned = (
         "Any" if signature.return_annotation in (signature.empty, "Any") else str(signature.return_annotation)
     )
     return f"def {name}({', '.join(['self', *rest])}) -> {qualified(returned)}: ..."
+
+
+def listed(parameters: list[inspect.Parameter]) -> list[str]:
+    """Parameters as a stub lists them."""
+    rest = [spelt(p) for p in parameters]
+    for place, p in enumerate(parameters):
+        if p.kind is p.KEYWORD_ONLY and "*" not in "".join(r[:1] for r in rest[:place]):
+            rest.insert(place, "*")
+            break
+    return rest
 
 
 def spelt(p: inspect.Parameter) -> str:
@@ -132,13 +137,20 @@ from flambeau.frontend.functions.coerce import TensorLike
 from flambeau.frontend.tensor.tensor import Tensor
 
 '''
+SPECIAL_HEAD = FUNCTION_HEAD.replace("import TensorLike", "import Dims, TensorLike").rstrip("\n") + '''
+from flambeau.ir.dtypes import DType
+
+_float = float
+_int = int
+_bool = bool
+'''
 
 
-def function_stub(what: str, functions: dict[str, Any]) -> str:
-    """Signatures and documentation of functions made of rows, by name."""
-    lines = [FUNCTION_HEAD.format(what=what).rstrip("\n"), ""]
+def function_stub(what: str, functions: dict[str, Any], head: str = FUNCTION_HEAD) -> str:
+    """Signatures and documentation of functions, by name."""
+    lines = [head.format(what=what).rstrip("\n"), ""]
     for name, function in sorted(functions.items()):
-        parameters = ", ".join(spelt(p) for p in inspect.signature(function).parameters.values())
+        parameters = ", ".join(listed(list(inspect.signature(function).parameters.values())))
         lines.append(f'def {name}({parameters}) -> Tensor:\n    """{function.__doc__}"""')
     return "\n".join(lines) + "\n"
 
@@ -201,7 +213,8 @@ def files() -> dict[Path, str]:
         PACKAGE / "frontend" / "method_types.pyi": method_stub(),
         PACKAGE / "frontend" / "functions" / "pointwise.pyi": function_stub(
             "A function for each elementwise op", rows.FUNCTIONS),
-        PACKAGE / "special.pyi": function_stub("`fb.special`: functions of mathematics", rows.SPECIAL),
+        PACKAGE / "special.pyi": function_stub(
+            "`fb.special`: functions of mathematics", flambeau.special.SPECIAL, SPECIAL_HEAD),
         PACKAGE.parent / "docs" / "elementwise.md": page(),
     }
 

@@ -162,6 +162,8 @@ def arguments(name: str, w: fb.Tensor) -> tuple[Any, ...]:
             return (0, first, w[:1], "amax")
         case "masked_scatter_":
             return (w > 0.5, w)
+        case "mvlgamma_" | "polygamma_":
+            return (1,)
         case "put_":
             return (one, w[:1])
         case "renorm_":
@@ -172,7 +174,7 @@ def arguments(name: str, w: fb.Tensor) -> tuple[Any, ...]:
             return (w[0], w[1])
         case "cumsum_" | "cumprod_":
             return (0,)
-    takes_two = {"add_", "div_", "divide_", "floor_divide_", "gcd_", "lcm_", "ldexp_", "mul_", "multiply_",
+    takes_two = {"add_", "div_", "divide_", "float_power_", "floor_divide_", "gcd_", "lcm_", "ldexp_", "mul_", "multiply_",
                  "nextafter_", "pow_", "sub_", "subtract_", "true_divide_", "clamp_min_", "clamp_max_"} | {
         f"{n}_" for op, surface in rows.rows() if op.arity == 2 for n in (surface.name or op.name, *surface.aliases)}
     return (w,) if name in takes_two else ()

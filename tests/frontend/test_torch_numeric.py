@@ -70,6 +70,12 @@ FLOATS: dict[str, Case] = {
     "nextafter": (lambda lib, x, y: lib.nextafter(x, y), ("f32[8]", "f32[8]")),
     "logit": (lambda lib, x: x.logit(0.2), ("f64[9]",)),
     "repeat_interleave": (lambda lib, x: x.repeat_interleave(at(lib, 2, 0, 1), 0, output_size=3), ("f32[3,2]",)),
+    "polygamma": (lambda lib, x: (lib.polygamma(3, x), (x.abs() + 1).polygamma(4)), ("f64[9]",)),
+    "mvlgamma": (lambda lib, x: x.abs().add(2).mvlgamma(3), ("f32[9]",)),
+    "orthogonal polynomials": (lambda lib, x: [getattr(lib.special, f"{name}")(x.detach(), n) for n in (0, 1, 5, at(
+        lib, 2.0, 7.0, 0.0)) for name in ("chebyshev_polynomial_t", "chebyshev_polynomial_u", "hermite_polynomial_he",
+                                          "legendre_polynomial_p", "laguerre_polynomial_l",
+                                          "shifted_chebyshev_polynomial_w")], ("f64[3]",)),
     "integers": (lambda lib, x: (lib.gcd(x * 12, x + 4), lib.lcm(x - 3, x * 2)), ("i64[7]",)),
 } | {
     f"scatter_reduce {how}, {own}": (

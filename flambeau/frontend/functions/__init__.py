@@ -28,6 +28,7 @@ from flambeau.frontend.functions.running import *  # noqa: F403
 from flambeau.frontend.functions.scattering import *  # noqa: F403
 from flambeau.frontend.functions.searching import *  # noqa: F403
 from flambeau.frontend.functions.sorting import *  # noqa: F403
+from flambeau.frontend.functions.special_functions import *  # noqa: F403
 from flambeau.frontend.functions.stacking import *  # noqa: F403
 from flambeau.frontend.functions.statistics import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403

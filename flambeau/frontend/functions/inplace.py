@@ -15,6 +15,7 @@ from flambeau.frontend.functions import (
     products,
     reductions,
     scattering,
+    special_functions,
     views,
 )
 from flambeau.frontend.functions.calls import called
@@ -69,7 +70,8 @@ def inplace(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]
     return method
 
 
-_MARKED: Final = (activations, arithmetic, compound_products, elementwise, pointwise, scattering)   # they say so themselves
+_MARKED: Final = (                          # modules whose functions say so themselves
+    activations, arithmetic, compound_products, elementwise, pointwise, scattering, special_functions)
 _NAMES: Final = {
     indexing: ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add"),
     products: ("addmm", "addmv", "addr", "baddbmm"),
@@ -77,7 +79,8 @@ _NAMES: Final = {
     views: ("tril", "triu"),
 }
 _FUNCTIONS: Final = {name: function for module in _MARKED for name, function in in_place_of(vars(module)).items()} | {
-    name: getattr(module, name) for module, names in _NAMES.items() for name in names}
+    name: getattr(module, name) for module, names in _NAMES.items() for name in names} | {
+    "float_power": elementwise.float_power, "polygamma": special_functions.polygamma_of}
 METHODS: Final[dict[str, Callable[..., Tensor]]] = {
     f"{name}_": inplace(function, f"{name}_") for name, function in _FUNCTIONS.items()}
 

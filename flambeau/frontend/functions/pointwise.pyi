@@ -60,6 +60,8 @@ def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine, element by element; integers are taken to the default float dtype."""
 def deg2rad(input: Tensor) -> Tensor:
     """Degrees as radians, element by element; integers are taken to the default float dtype."""
+def digamma(input: Tensor) -> Tensor:
+    """The derivative of lgamma(x), element by element; integers are taken to the default float dtype."""
 def eq(input: TensorLike, other: TensorLike) -> Tensor:
     """input == other, element by element, as bools."""
 def erf(input: Tensor) -> Tensor:
@@ -92,6 +94,12 @@ def heaviside(input: TensorLike, values: TensorLike) -> Tensor:
     """0 below 0 (and of NaN), 1 above, `values` at 0, element by element."""
 def hypot(input: TensorLike, other: TensorLike) -> Tensor:
     """sqrt(input**2 + other**2), without overflow on the way, element by element; integers are taken to the default float dtype."""
+def i0(input: Tensor) -> Tensor:
+    """The modified Bessel function I of order 0, element by element; integers are taken to the default float dtype."""
+def igamma(input: TensorLike, other: TensorLike) -> Tensor:
+    """The lower incomplete gamma integral up to `other`, as a part of all of gamma(input), element by element; integers are taken to the default float dtype."""
+def igammac(input: TensorLike, other: TensorLike) -> Tensor:
+    """The upper incomplete gamma integral from `other` on, as a part of all of gamma(input), element by element; integers are taken to the default float dtype."""
 def isfinite(input: Tensor) -> Tensor:
     """Whether each element is neither NaN nor an infinity, element by element, as bools."""
 def isinf(input: Tensor) -> Tensor:
@@ -110,6 +118,8 @@ def less(input: TensorLike, other: TensorLike) -> Tensor:
     """input < other, element by element, as bools."""
 def less_equal(input: TensorLike, other: TensorLike) -> Tensor:
     """input <= other, element by element, as bools."""
+def lgamma(input: Tensor) -> Tensor:
+    """The logarithm of |gamma(x)|, element by element; integers are taken to the default float dtype."""
 def log(input: Tensor) -> Tensor:
     """Natural logarithm, element by element; integers are taken to the default float dtype."""
 def log10(input: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Importing this package fills the registry `flambeau.ir.op.OPS`.
 """
 from flambeau.ir.ops.average_pooling import AvgPool2d, AvgPool2dGrad
+from flambeau.ir.ops.bessel_functions import *  # noqa: F403
 from flambeau.ir.ops.contraction import matmul
 from flambeau.ir.ops.control import Cond, WhileLoop
 from flambeau.ir.ops.conversions import Cast, where
@@ -17,11 +18,14 @@ from flambeau.ir.ops.convolution import (
 from flambeau.ir.ops.elementwise import *  # noqa: F403
 from flambeau.ir.ops.factorizations import Geqrf, Lu, Qr, RowSwaps
 from flambeau.ir.ops.families import Bilinear, Elementwise, Linear, View
+from flambeau.ir.ops.gamma_functions import *  # noqa: F403
 from flambeau.ir.ops.guarded import *  # noqa: F403
 from flambeau.ir.ops.indexing import LastAlong, ScatterAdd, ScatterAlongAdd, Take, TakeAlong
 from flambeau.ir.ops.linear_algebra import Cholesky, CholeskyEx, Solve, SolveTriangular
 from flambeau.ir.ops.matrix_functions import Det, Inverse, MatrixExp, Pinv, Slogdet, SolveEx
 from flambeau.ir.ops.max_pooling import MaxPool2d, MaxPool2dGrad, MaxPool2dTake
+from flambeau.ir.ops.modified_bessel_functions import *  # noqa: F403
+from flambeau.ir.ops.normal_functions import *  # noqa: F403
 from flambeau.ir.ops.normalization import LogSoftmax, Normalize, SafeSoftmax, Softmax
 from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Prod, Reduction, Sum
 from flambeau.ir.ops.resampling import Resample, weighted_sums

@@ -132,6 +132,7 @@ class Elementwise(Op):
       bits are the same: f64 has more than twice the digits of f32, f32 more than twice those of f16 and bf16), or is
       defined by a rounding to it (trunc_divide);
     - `expression`: the name of a scalar op, or a function from (ScalarExpression, *values) to a value;
+    - `is_wide`: float32 is computed in float64 and rounded once;
     - `partials`: one per operand, None where the derivative is zero or there is none;
     - `domain`: the dtypes it takes; `result`: "same", or "bool" for tests;
     - `within`: where its samples may lie so that finite differences mean something;
@@ -141,12 +142,12 @@ class Elementwise(Op):
     def __init__(self, name: str, arity: int, numpy: Callable[..., np.ndarray], expression: str | Callable[..., int],
                  partials: Sequence[Partial | None] = (), *, domain: str = "float", result: str = "same",
                  within: Sequence[Sequence[Interval]] = (), tolerance: float = 1.0, cost: int = 1,
-                 exact: bool = False, surface: Surface | None = None):
+                 exact: bool = False, is_wide: bool = False, surface: Surface | None = None):
         self.name, self.arity, self.numpy, self.expression = name, arity, numpy, expression
         self.partials = tuple(partials) or (None,) * arity
         self.domain, self.accepts, self.is_test = domain, DOMAINS[domain], result == "bool"
         self.within, self.tolerance, self.cost = tuple(within) or (ANYWHERE,) * arity, tolerance, cost
-        self.exact, self.surface = exact, surface
+        self.exact, self.is_wide, self.surface = exact, is_wide, surface
         assert len(self.partials) == arity == len(self.within), f"{name}: a row for each operand"
 
     def __repr__(self) -> str:
@@ -235,9 +236,9 @@ class Elementwise(Op):
         dtype = operands[-1].dtype
         if isinstance(self.expression, str):
             return ctx.emit(self.expression, result.dtype, *values)
-        if dtype.is_floating_point and dtype.itemsize == 2:      # round once, not after each step
-            wide = ScalarExpression(ctx, dtypes.f32)
-            value = self.expression(wide, *[ctx.emit("cast", dtypes.f32, v) for v in values])
+        if dtype.is_floating_point and (dtype.itemsize == 2 or self.is_wide and dtype is dtypes.f32):
+            wide = ScalarExpression(ctx, dtypes.f32 if dtype.itemsize == 2 else dtypes.f64)     # round once, not each step
+            value = self.expression(wide, *[ctx.emit("cast", wide.dtype, v) for v in values])
             return value if self.is_test else ctx.emit("cast", dtype, value)
         return self.expression(ScalarExpression(ctx, dtype), *values)
 
@@ -248,6 +249,8 @@ class Elementwise(Op):
         shapes = [[shape] * self.arity for shape in ("2,3", "0,3", "", "1", "17")]
         if self.arity > 1:
             shapes += [["2,3", *[""] * (self.arity - 1)], [*[""] * (self.arity - 1), "5"]]
+        if self.is_wide:                    # long: each of them takes its time to compile
+            shapes = shapes[::4]
         for dtype in ("f32", "f64", "f16", "bf16", "i8", "i32", "i64", "u8", "bool"):
             if dtypes.DTYPES[dtype] in self.accepts:
                 for shape in shapes if dtype in ("f32", "i32", "bool") else shapes[:1]:
@@ -260,7 +263,8 @@ class Elementwise(Op):
         arrays = tuple(part.operands[i] for i, part in enumerate(parts))
         if len(arrays) == 2 and arrays[1].dtype.kind in "iu" and self.name in _DIVISIONS:
             arrays = (arrays[0], np.where(arrays[1] == 0, 3, arrays[1]).astype(arrays[1].dtype))
-        return Sample(self, arrays, parts[0].types, tolerance=self.tolerance)
+        moving = tuple([p is not None for p in self.partials])
+        return Sample(self, arrays, parts[0].types, moving, tolerance=self.tolerance)
 
 
 def declare(name: str, arity: int, numpy: Callable[..., Any], expression: str | Callable[..., int],

@@ -116,10 +116,6 @@ ndtr = declare("ndtr", 1, lambda x: 0.5 * map_float(math.erfc)(-x * math.sqrt(0.
                lambda b, g, y, x: b.mul(g, scaled(b, b.exp(scaled(b, square(b, x), -0.5)), 1 / math.sqrt(2 * math.pi))),
                tolerance=4.0, surface=Surface("The normal distribution function", is_special=True))
 
-logit = declare("logit", 1, lambda x: np.log(x / (1 - x)),
-                lambda e, x: e("log", e("div", x, e("sub", e.const(1.0), x))),
-                lambda b, g, y, x: b.div(g, b.mul(x, b.sub(b.scalar(1.0, x), x))), within=[((0.1, 0.9),)], tolerance=4.0)
-
 # -- of two -----------------------------------------------------------------------------------------------------------
 
 
