@@ -122,3 +122,16 @@ def test_members_are_state_of_a_compiled_function() -> None:
     assert net.seen.item() == 2 and net.scale["w"].grad.tolist() == [1, 1]
     twin = copy.deepcopy(net)
     assert twin.seen.persistent and list(twin.state_dict()) == list(net.state_dict())
+
+
+def test_classes_are_where_pytorch_keeps_them() -> None:
+    from flambeau.nn.modules.activation import PReLU
+    from flambeau.nn.modules.container import Container, ParameterDict
+    from flambeau.nn.modules.dropout import _DropoutNd
+    from flambeau.nn.modules.loss import _Loss, _WeightedLoss
+    from flambeau.nn.modules.utils import _pair, _triple
+
+    assert (PReLU, ParameterDict) == (nn.PReLU, nn.ParameterDict)
+    assert issubclass(nn.NLLLoss, _WeightedLoss) and issubclass(nn.MSELoss, _Loss) and issubclass(nn.Dropout, _DropoutNd)
+    assert (_pair(3), _pair([1, 2]), _triple("a")) == ((3, 3), (1, 2), ("a",))
+    assert list(Container(a=nn.ReLU())._modules) == ["a"]

@@ -169,6 +169,15 @@ class ModuleList(_Indexed):
         return f"{self._get_name()}(" + (("\n  " + "\n  ".join(lines) + "\n") if lines else "") + ")"
 
 
+class Container(Module):
+    """PyTorch's old base of modules: `Container(name=module, ...)`."""
+
+    def __init__(self, **kwargs: Module):
+        super().__init__()
+        for name, module in kwargs.items():
+            self.register_module(name, module)
+
+
 class ModuleDict(Module):
     """A dict of modules that are registered, in order of insertion."""
 
@@ -226,4 +235,4 @@ class ModuleDict(Module):
         epoch.bump()
 
 
-__all__ = ["ModuleDict", "ModuleList", "Sequential"]
+__all__ = ["Container", "ModuleDict", "ModuleList", "Sequential"]

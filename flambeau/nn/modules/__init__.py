@@ -3,8 +3,23 @@ from typing import TYPE_CHECKING
 
 from flambeau.frontend import nn as _nn
 from flambeau.frontend.nn import *  # noqa: F403
-from flambeau.nn.modules import batchnorm, conv, instancenorm, lazy, module  # type: ignore[no-redef]
+from flambeau.nn.modules import (  # type: ignore[no-redef]
+    activation,
+    adaptive,
+    batchnorm,
+    container,
+    conv,
+    distance,
+    dropout,
+    instancenorm,
+    lazy,
+    loss,
+    module,
+    sparse,
+    utils,
+)
 
 if not TYPE_CHECKING:               # to type checkers the star import says the same
-    __all__ = ["batchnorm", "conv", "instancenorm", "lazy", "module"]
+    __all__ = ["activation", "adaptive", "batchnorm", "container", "conv", "distance", "dropout", "instancenorm",
+               "lazy", "loss", "module", "sparse", "utils"]
     __all__ += _nn.__all__

@@ -1,0 +1,2 @@
+"""Tables of rows."""
+from flambeau.frontend.nn.embedding import *  # noqa: F403
