@@ -1,4 +1,4 @@
-"""`fb.utils`: data, as PyTorch has it."""
-from flambeau.utils import data
+"""`fb.utils`: data, and checkpoint, as PyTorch has them."""
+from flambeau.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]

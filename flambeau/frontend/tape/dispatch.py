@@ -145,6 +145,13 @@ def attach_record(op: Op, operands: tuple[Tensor, ...], results: tuple[Tensor, .
 
 def _prepare(t: Tensor, op: Op) -> None:
     """Checks on tensors that are not plain: saved ones must be unchanged, views follow their base's history."""
+    check_unchanged(t, op.name)
+    if t._saved_version < 0 and grad_mode.enabled:
+        up_to_date(t)
+
+
+def check_unchanged(t: Tensor, name: str) -> None:
+    """Raise RuntimeError for what an operation of that name has saved, if it was freed or changed in place since."""
     if t._saved_version == FREED:
         check_saved(t)
     if t._saved_version >= 0:
@@ -152,10 +159,8 @@ def _prepare(t: Tensor, op: Op) -> None:
         if version != t._saved_version:
             raise RuntimeError(
                 f"one of the tensors needed for gradient computation has been modified by an inplace operation: "
-                f"{t._type} is at version {version}, the derivative of {op.name} expected version {t._saved_version}. "
+                f"{t._type} is at version {version}, the derivative of {name} expected version {t._saved_version}. "
                 "Use an out-of-place operation, or clone() the tensor first")
-    elif grad_mode.enabled:
-        up_to_date(t)
 
 
 def check_saved(t: Tensor) -> None:

@@ -377,5 +377,11 @@ shift_right = _declare("shift_right", 2, np.right_shift, "shr", domain="int",
 
 stop_gradient = _declare("stop_gradient", 1, lambda x: x, lambda e, x: x, domain="any", exact=True)
 
+# -- what is computed again -------------------------------------------------------------------------------------------
+
+# x, once `token` is known: what is computed of it again is not what was computed before, and waits for the token.
+after = _declare("after", 2, lambda x, token: np.broadcast_arrays(x, token)[0],
+                 lambda e, x, token: x, lambda b, g, y, x, token: g, None, domain="any", exact=True)
+
 if not TYPE_CHECKING:                       # `from elementwise import *` gives the rows, not what they are made with
     __all__ = [name for name, value in globals().items() if isinstance(value, Elementwise)]

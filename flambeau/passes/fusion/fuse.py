@@ -52,6 +52,7 @@ class _Planner:
             self.roots |= self.order.bit_of[value.node]
         self.group_of = {node: self._seed(node) for node in self.nodes if node not in self.floats}
         self.fresh = [0]
+        self.saves_memory = any(node.op is ops.after for node in self.nodes)
         self.reads = Reads()
         self._uses_of: dict[Node, list[Use]] = {}
 
@@ -194,6 +195,8 @@ class _Planner:
             if sum(self._reduces(user) for user in self.graph._succ[node]) < 2:
                 continue
             for value in node.results:
+                if self.saves_memory and not value.type.shape:
+                    continue                # a load that costs nothing: apart, each can run early
                 readers = [use for use in self.graph.uses(value) if self._reduces(use[0])]
                 for number, (user, position) in enumerate(readers):
                     for other, other_position in readers[number + 1:]:

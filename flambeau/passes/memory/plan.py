@@ -11,6 +11,7 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Value
 from flambeau.passes.lowering.lower import Call, Step, copy_call
 from flambeau.passes.memory.arena import ALIGNMENT, lay_out
+from flambeau.passes.memory.early import computes_again
 from flambeau.passes.memory.nested import Expansion, Whole, another, copies_to_states
 from flambeau.passes.memory.order import Chosen, Order, Repeated
 from flambeau.passes.memory.state_writes import early_checks_of, in_place_writes
@@ -68,7 +69,7 @@ def arrange(graph: Graph, steps: Sequence[Step], prepare: Callable[[list[Call]],
     copies."""
     home_of, constants = _fixed_homes(graph)
     steps = [*prepare(early_checks_of(graph, steps)), *steps]
-    writes = in_place_writes(steps, graph.outputs, graph.writes)
+    writes = in_place_writes(steps, graph.outputs, graph.writes, frees_early=computes_again(graph))
     for state, value in writes.direct.items():
         home_of[value] = home_of[state]
     copies = prepare(_copies(graph, steps, writes.direct, home_of))

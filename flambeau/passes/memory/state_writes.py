@@ -9,6 +9,7 @@ from flambeau.errors import VerificationError
 from flambeau.ir.graph import Graph, Value
 from flambeau.passes.lowering.lower import Call, Step
 from flambeau.passes.memory.checks import early_checks, failing_calls
+from flambeau.passes.memory.early import freed_early
 
 
 @dataclass
@@ -32,10 +33,10 @@ def early_checks_of(graph: Graph, calls: Sequence[Step]) -> list[Call]:
 
 
 def in_place_writes(calls: Sequence[Step], outputs: Collection[Value], writes: Mapping[Value, Value],
-                    keeps_state: bool = True) -> Writes:
+                    keeps_state: bool = True, frees_early: bool = False) -> Writes:
     """A write goes straight into its state where every other reader of the old value can run first, and every call
     that may fail too: a call that raises leaves all state as it was, if `keeps_state`. outputs: what needs memory of its
-    own."""
+    own. frees_early: see there."""
     maker = {v: i for i, call in enumerate(calls) for v in call.results}
     readers: dict[Value, list[int]] = {}
     for i, call in enumerate(calls):
@@ -59,6 +60,9 @@ def in_place_writes(calls: Sequence[Step], outputs: Collection[Value], writes: M
         for reader in earlier:
             before.add(reader, writer)
     found.order = before.order()
+    if frees_early:
+        found.order = freed_early(calls, found.order, [[*{*direct}] for direct in before.direct],
+                                  {*outputs, *found.direct.values()})
     return found
 
 
