@@ -130,7 +130,8 @@ class Trace:
 
     def effects(self) -> tuple[object, object]:
         """What was changed so far, to be compared: storages and gradients."""
-        return {s: version for s, version in self._versions.items() if version}, {key: id(grad) for key, (_, grad) in self._grads.items()}
+        return {storage: version for storage, version in self._versions.items() if version}, \
+            {key: id(grad) for key, (_, grad) in self._grads.items()}
 
     def get_grad(self, t: Tensor, adding: bool = False) -> Tensor | None:
         """`t.grad` as far as it is known; adding: to add another gradient to it. A leaf that is an argument and captured
