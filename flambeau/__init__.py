@@ -27,7 +27,12 @@ from flambeau.frontend.functions.decompositions import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403
 from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
-from flambeau.frontend.functions.grids import affine_grid_generator, grid_sampler
+from flambeau.frontend.functions.grids import (
+    affine_grid_generator,
+    grid_sampler,
+    grid_sampler_2d,
+    grid_sampler_3d,
+)
 from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.inplace import celu_, relu_, selu_, threshold_
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
@@ -58,7 +63,7 @@ from flambeau.frontend.functions.stacking import *  # noqa: F403
 from flambeau.frontend.functions.statistics import *  # noqa: F403
 from flambeau.frontend.functions.views import *  # noqa: F403
 from flambeau.frontend.functions.window_functions import *  # noqa: F403
-from flambeau.frontend.functions.windows import as_strided
+from flambeau.frontend.functions.windows import as_strided, as_strided_scatter
 from flambeau.frontend.methods import detach as _detach
 from flambeau.frontend.missing import missing
 from flambeau.frontend.process import *  # noqa: F403

@@ -80,7 +80,7 @@ NAMES: Final = {
     linear_algebra: ("cholesky", "cholesky_inverse", "cholesky_solve", "inverse"),
     sorting: ("argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "nanquantile", "quantile", "sort", "topk",
               "unique"),
-    windows: ("as_strided",),
+    windows: ("as_strided", "as_strided_scatter"),
     creation: ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"),
 }
 FUNCTIONS: Final = {name: function for module in MARKED for name, function in methods_of(vars(module)).items()} | {

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import ShapeError
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
@@ -16,7 +15,6 @@ from flambeau.frontend.functions.coerce import (
     reshaped,
     spread,
     tensor_of,
-    user_line,
 )
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.distributions import uniform
@@ -58,8 +56,6 @@ def _adapted(name: str, dims: int, input: Tensor, output_size: Any) -> tuple[Ten
     x, single = images(input, dims, name)
     size = x._type.static_shape[-dims:]
     wanted = _output_size(name, output_size, size)
-    if 0 in size or 0 in x._type.static_shape[1:2]:
-        raise ShapeError(f"{name}: {input._type} has no elements to pool", where=user_line())
     return x, single, (1,) * (dims == 1) + wanted
 
 

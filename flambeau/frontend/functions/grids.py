@@ -225,5 +225,8 @@ def grid_sampler(input: Tensor, grid: Tensor, interpolation_mode: int, padding_m
     return grid_sample(input, grid, _MODES[interpolation_mode], _PADDINGS[padding_mode], align_corners)
 
 
+grid_sampler_2d = grid_sampler_3d = grid_sampler
+
+
 __all__ = ["affine_grid", "grid_sample"]
-public(globals(), [*__all__, "affine_grid_generator", "grid_sampler"])
+public(globals(), [*__all__, "affine_grid_generator", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"])

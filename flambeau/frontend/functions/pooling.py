@@ -45,11 +45,13 @@ def sizes(value: Any, dims: int, name: str) -> Sizes:
 
 def images(x: Tensor, dims: int, name: str) -> tuple[Tensor, bool]:
     """x as a batch of images of at least two dims, and whether it was a single one. Raises ShapeError for another number
-    of dims."""
+    of dims, or images without elements."""
     if one_tensor(name, x).ndim not in (dims + 1, dims + 2):
         sizes = "".join([f", {size}" for size in ("D", "H", "W")[3 - dims:]]) if dims > 1 else ", L"
         raise ShapeError(f"{name}: takes [N, C{sizes}] or [C{sizes}], got {x._type}", where=user_line())
     single, shape = x.ndim == dims + 1, x._type.static_shape
+    if 0 in shape[-1 - dims:]:
+        raise ShapeError(f"{name}: only the batch size may be 0, got {x._type}", where=user_line())
     lead = (1, shape[0]) if single else shape[:2]
     return reshaped(x, (*lead, *(1,) * (dims == 1), *shape[-dims:])), single
 

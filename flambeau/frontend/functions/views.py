@@ -541,7 +541,9 @@ def fliplr(input: Tensor) -> Tensor:
 
 
 def flipud(input: Tensor) -> Tensor:
-    """flip along dim 0."""
+    """flip along dim 0. Raises RuntimeError for a 0-d tensor."""
+    if not one_tensor("flipud", input).ndim:
+        raise RuntimeError(f"flipud: takes 1 dim or more, got {input._type}")
     return flip(input, 0)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
+    cast,
     one_tensor,
     permuted,
     reshaped,
@@ -19,8 +20,9 @@ from flambeau.frontend.functions.coerce import (
     wrap_dim,
 )
 from flambeau.frontend.functions.pooling import sizes
-from flambeau.frontend.functions.views import another, padded, sliced
+from flambeau.frontend.functions.views import another, clone, padded, sliced
 from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
+from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.strides import is_row_major, strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
@@ -72,6 +74,17 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     return _strided(x, shape, steps)
 
 
+def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
+    """A copy of input whose elements that as_strided() would show are src's. Raises as it does, UnsupportedError where
+    they overlap, and RuntimeError for another shape of src."""
+    found = clone(one_tensor("as_strided_scatter", input))
+    view = as_strided(found, size, stride, storage_offset)
+    if one_tensor("as_strided_scatter", src)._type.shape != view._type.shape:
+        raise ShapeError(f"as_strided_scatter: src must be {view._type}, got {src._type}", where=user_line())
+    assign_(view, cast(src, found._type.dtype))
+    return found
+
+
 def _strided(x: Tensor, shape: Sequence[int], steps: Sequence[int]) -> Tensor:
     """A vector as windows of windows, from the widest stride on: each dim's are as long as all behind it need, and
     overlap only where elements do."""
@@ -79,10 +92,12 @@ def _strided(x: Tensor, shape: Sequence[int], steps: Sequence[int]) -> Tensor:
     rest = x._type.static_shape[0]
     for place, d in enumerate(order):
         rest -= (shape[d] - 1) * steps[d]
-        if steps[d] and shape[d] > 1:
+        lead = x._type.static_shape[:-1]
+        if shape[d] == 1:
+            x = dispatch_view(ops.Reshape((*lead, 1, rest)), x)
+        elif steps[d]:
             x = dispatch_view(ops.Windows(place, rest, steps[d], 1), x)
         else:
-            lead = x._type.static_shape[:-1]
             x = spread(x, (*lead, shape[d], rest), (*range(place), place + 1))
     x = another(x, reshaped(x, x._type.static_shape[:-1]))
     return permuted(x, sorted(range(len(order)), key=order.__getitem__))
@@ -158,4 +173,4 @@ def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, p
 
 
 __all__ = ["fold", "unfold"]
-public(globals(), [*__all__, "as_strided", "windows_along"])
+public(globals(), [*__all__, "as_strided", "as_strided_scatter", "windows_along"])
