@@ -443,3 +443,13 @@ def test_what_is_not_there_says_so() -> None:
             getattr(nn.Linear(1, 1), name)()
     with pytest.raises(UnsupportedError, match="cuda"):
         nn.Linear(1, 1).to_empty(device="cuda")
+
+
+def test_states_without_a_version_may_lack_the_count_of_batches() -> None:
+    m = nn.BatchNorm1d(2)
+    state = {key: value for key, value in m.state_dict().items() if key != "num_batches_tracked"}
+    m.load_state_dict(state)
+    current = m.state_dict()
+    del current["num_batches_tracked"]
+    with pytest.raises(RuntimeError, match="Missing key.*num_batches_tracked"):
+        m.load_state_dict(current)

@@ -21,6 +21,7 @@ class _NormBase(Module):
     """Weight and bias per channel, and running statistics."""
 
     ranks: ClassVar[tuple[int, ...]]
+    _version = 2                            # of the state: 2 has num_batches_tracked
     num_batches_tracked: Tensor | None
 
     def _set_up(self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool,
@@ -39,6 +40,12 @@ class _NormBase(Module):
         count = Tensor._from_array(np.zeros((), np.int64), dt.i64)
         self.register_buffer("num_batches_tracked", count if track_running_stats else None)
         self.reset_parameters()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *rest: Any) -> None:
+        """States of version 1, and those that say none, may lack num_batches_tracked, which then stays as it is."""
+        if (local_metadata.get("version") or 1) < 2 and self.num_batches_tracked is not None:
+            state_dict.setdefault(f"{prefix}num_batches_tracked", self.num_batches_tracked)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def reset_running_stats(self) -> None:
         """Mean 0, variance 1, no batches seen."""

@@ -13,6 +13,7 @@ from flambeau.frontend.functions.matrix_functions import matrix_exp
 from flambeau.frontend.functions.normalization import normalize
 from flambeau.frontend.functions.products import dot, mv
 from flambeau.frontend.functions.stacking import cat
+from flambeau.frontend.nn.conv import _ConvTransposeNd
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.utils.parametrize import register_parametrization
 from flambeau.frontend.tape.autograd import no_grad
@@ -68,7 +69,7 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
 
 def default_dim(module: Module) -> int:
     """Which dim of the weight holds the outputs."""
-    return int(any(kind.__name__.startswith("ConvTranspose") for kind in type(module).__mro__))
+    return int(isinstance(module, _ConvTransposeNd))
 
 
 def as_matrix(weight: Tensor, dim: int) -> Tensor:
