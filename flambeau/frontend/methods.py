@@ -40,6 +40,7 @@ from flambeau.frontend.functions import (
 from flambeau.frontend.functions.coerce import cast, one_tensor
 from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.marks import methods_of
+from flambeau.frontend.functions.stumbles import STUMBLES, complex_instead, complex_table, has_complex
 from flambeau.frontend.tape.autograd import record_of
 from flambeau.frontend.tape.backward import (
     backward,
@@ -176,15 +177,20 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
     """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: itself when nothing changes, unless copy.
 
     Raises UnsupportedError for a device other than the CPU."""
-    dtype = as_dtype(dtype, "to")
-    for arg in args:
-        if isinstance(arg, (DType, type)):
-            dtype = as_dtype(arg, "to")
-        elif isinstance(arg, Tensor):
-            dtype, device = arg._type.dtype, arg.device
-        elif not isinstance(arg, bool):
-            device = arg
-    check_device(device)
+    try:
+        dtype = as_dtype(dtype, "to")
+        for arg in args:
+            if isinstance(arg, (DType, type)):
+                dtype = as_dtype(arg, "to")
+            elif isinstance(arg, Tensor):
+                dtype, device = arg._type.dtype, arg.device
+            elif has_complex(arg):
+                return complex_table().hand_over("to", (self, *args), {"copy": copy})
+            elif not isinstance(arg, bool):
+                device = arg
+        check_device(device)
+    except STUMBLES as error:
+        return complex_instead(error, "to", self, *args, dtype=dtype, copy=copy)
     if dtype is not None and dtype is not self._type.dtype:
         return cast(self, dtype)
     return views.clone(self) if copy else self
@@ -192,6 +198,8 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
 
 def type_as(self: Tensor, tensor: Tensor) -> Tensor:
     """In the dtype of another tensor."""
+    if tensor.is_complex():
+        return to(self, tensor.dtype)
     return cast(self, one_tensor("type_as", tensor)._type.dtype)
 
 
@@ -207,6 +215,8 @@ class TypeOf:
     def __call__(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         if dtype is None:
             return f"flambeau.{_TYPE_NAMES[self._of._type.dtype]}Tensor"
+        if has_complex(dtype):
+            return to(self._of, dtype)
         if isinstance(dtype, str):
             named = {f"{name}Tensor": found for found, name in _TYPE_NAMES.items()}
             dtype = named.get(dtype.rpartition(".")[2], dtype)
@@ -346,6 +356,36 @@ def _rebuilt(cls: type[Tensor], array: np.ndarray, dtype: str, requires_grad: bo
     return made
 
 
+# -- beside complex tensors -------------------------------------------------------------------------------------------
+
+
+def _real(self: Tensor) -> Tensor:
+    """The real parts: itself."""
+    return self
+
+
+def _imag(self: Tensor) -> Tensor:
+    """Raises RuntimeError: only complex tensors have imaginary parts."""
+    raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
+
+
+def _itself(name: str) -> Callable[[Tensor], Tensor]:
+    def method(self: Tensor) -> Tensor:
+        """Itself: a real tensor."""
+        return self
+
+    method.__name__ = method.__qualname__ = name
+    return method
+
+
+def _to_complex(name: str) -> Callable[[Tensor], Tensor]:
+    def method(self: Tensor) -> Tensor:
+        return to(self, getattr(complex_table(), name))
+
+    method.__doc__ = f"In flambeau.{name}."
+    return method
+
+
 OTHERS: Final[dict[str, Any]] = {
     "__rtruediv__": _divided_by, "__matmul__": _matmul, "__rmatmul__": _rmatmul,
     "new": new, "module_load": module_load, "__iter__": _iterator, "__reversed__": _reversed,
@@ -358,6 +398,10 @@ OTHERS: Final[dict[str, Any]] = {
         elementwise.where(condition, self, other),
     "type": property(TypeOf), "T": property(views.reversed_dims), "mT": property(views.matrix_transposed),
     "data": property(_get_data, _set_data), "is_cuda": property(lambda self: False), "_is_view": _is_view,
+    "real": property(_real), "imag": property(_imag), "conj": _itself("conj"), "resolve_conj": _itself("resolve_conj"),
+    "resolve_neg": _itself("resolve_neg"), "H": property(views.reversed_dims), "mH": property(views.matrix_transposed),
+    "adjoint": views.matrix_transposed, "is_conj": lambda self: False, "is_neg": lambda self: False,
+    "conj_physical": views.clone, "cfloat": _to_complex("complex64"), "cdouble": _to_complex("complex128"),
     "retains_grad": property(lambda self: self._retains_grad), "itemsize": property(Tensor.element_size),
 }
 

@@ -53,7 +53,7 @@ def test_tensor_copies_and_as_tensor_shares() -> None:
 
 
 def test_from_numpy_refuses_what_has_no_dtype() -> None:
-    for bad in (np.zeros(2, complex), np.array(["a"]), np.zeros(2, np.uint16), [1, 2]):
+    for bad in (np.zeros(2, np.clongdouble), np.array(["a"]), np.zeros(2, np.uint16), [1, 2]):
         with pytest.raises(TypeError):
             fb.from_numpy(bad)
     with pytest.raises(TypeError):

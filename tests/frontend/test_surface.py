@@ -249,7 +249,7 @@ OTHERWISE = {"out", "layout", "pin_memory", "memory_format", "names", "async", "
 UNKNOWN = {
     "compile": {"name", "isolate_recompiles", "shapes_spec"}, "interpolate": {"recompute_scale_factor", "antialias"},
     "huber_loss": {"weight"}, "l1_loss": {"weight"}, "softmin": {"dtype"}, "result_type": {"tensor1", "tensor2"},
-    "true_divide": {"dividend", "divisor"}, "squeeze": {"List]]"}, "set_num_threads": {"int"}, "vdot": {"other"},
+    "true_divide": {"dividend", "divisor"}, "squeeze": {"List]]"}, "set_num_threads": {"int"},
     "broadcast_to": {"shape"}, "concatenate": {"axis"}, "asarray": {"device"}, "searchsorted": {"values"},
     "eig": {"self", "eigenvectors", "e", "v"}, "lstsq": {"input", "A"}, "matrix_rank": {"input", "tol", "symmetric"},
     "solve": {"input", "A"}, "symeig": {"input", "eigenvectors", "upper"}, "matrix_exp": {"A"}, "orgqr": {"tau"},

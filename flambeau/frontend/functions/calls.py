@@ -2,7 +2,8 @@
 don't fit. A module of functions ends in `public(globals(), __all__)`.
 
 A call that succeeds pays for nothing but the keywords it uses: arguments are held against the function's annotations
-only when Python has stumbled over something.
+only when Python has stumbled over something. A function that stumbles over a complex tensor hands over to the one that
+takes such (`complex_table.py`).
 """
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ import numpy as np
 from flambeau.errors import FlambeauError
 from flambeau.frontend.functions.coerce import is_number, kind_of
 from flambeau.frontend.functions.out import OUT, written
+from flambeau.frontend.functions.stumbles import CALLS, complex_instead, has_complex
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.casting import POLICIES, cast_arguments
 from flambeau.frontend.tensor.promotion import as_dtype
@@ -67,8 +69,6 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
                 out = kwargs.pop("out")
                 result = call(*args, **kwargs)
                 return result if out is None else written(name, result, out)
-            if has_dtype and "dtype" in kwargs:
-                kwargs["dtype"] = as_dtype(kwargs["dtype"], name)
             for word in idle:
                 if word in kwargs:
                     _check_idle(name, word, kwargs.pop(word))
@@ -77,16 +77,26 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
                     kwargs[ours] = kwargs.pop(numpys)
             if sizes is not None and sizes in kwargs:
                 args = (*args, kwargs.pop(sizes))
+            if has_dtype and "dtype" in kwargs:
+                try:
+                    kwargs["dtype"] = as_dtype(kwargs["dtype"], name)
+                except TypeError as error:
+                    return complex_instead(error, function.__name__, *args, **kwargs)
         try:
             return function(*args, **kwargs)
-        except FlambeauError:
-            raise
         except Exception as error:
-            misused = _misused(function, name, args, kwargs) if isinstance(error, _STUMBLES) else None
-            if misused is None:
-                raise
-            raise TypeError(misused) from None
+            if has_complex((*args, *kwargs.values())):
+                stumble = error
+            else:
+                if isinstance(error, FlambeauError):
+                    raise
+                misused = _misused(function, name, args, kwargs) if isinstance(error, _STUMBLES) else None
+                if misused is None:
+                    raise
+                raise TypeError(misused) from None
+        return complex_instead(stumble, function.__name__, *args, **kwargs)
 
+    CALLS.add(call.__code__)                # type: ignore[attr-defined]
     return call if policy is None else _autocast(call, policy)
 
 

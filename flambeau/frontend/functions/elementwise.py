@@ -29,6 +29,7 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.marks import in_place, method
 from flambeau.frontend.functions.pointwise import trunc
+from flambeau.frontend.functions.stumbles import STUMBLES, complex_instead
 from flambeau.frontend.scalars import Scalar, forced, plain
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -41,9 +42,12 @@ from flambeau.ir.op import Op
 @method
 def positive(input: Tensor) -> Tensor:
     """x itself. Raises RuntimeError for bool."""
-    if one_tensor("positive", input)._type.dtype is dt.bool_:
-        raise TypeInferenceError("positive: takes numbers, got a bool tensor")
-    return input
+    try:
+        if one_tensor("positive", input)._type.dtype is dt.bool_:
+            raise TypeInferenceError("positive: takes numbers, got a bool tensor")
+        return input
+    except STUMBLES as error:
+        return complex_instead(error, "positive", input)
 
 
     x = one_tensor("sign", input)
@@ -54,9 +58,12 @@ def positive(input: Tensor) -> Tensor:
 @in_place
 def square(input: Tensor) -> Tensor:
     """x * x; of bools in int64."""
-    x = one_tensor("square", input)
-    x = cast(x, dt.i64) if x._type.dtype is dt.bool_ else x
-    return dispatch(ops.mul, x, x)
+    try:
+        x = one_tensor("square", input)
+        x = cast(x, dt.i64) if x._type.dtype is dt.bool_ else x
+        return dispatch(ops.mul, x, x)
+    except STUMBLES as error:
+        return complex_instead(error, "square", input)
 
 
 @method
@@ -90,22 +97,28 @@ def frac(input: Tensor) -> Tensor:
 @in_place
 def add(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
     """input + alpha * other; bools add up as `or`. Raises RuntimeError for an alpha that the result's dtype lacks."""
-    x, y = promoted("add", input, other)
-    if not _is_one(alpha):
-        return _plus_scaled("add", x, y, alpha)
-    return dispatch(ops.logical_or if x._type.dtype is dt.bool_ else ops.add, x, y)
+    try:
+        x, y = promoted("add", input, other)
+        if not _is_one(alpha):
+            return _plus_scaled("add", x, y, alpha)
+        return dispatch(ops.logical_or if x._type.dtype is dt.bool_ else ops.add, x, y)
+    except STUMBLES as error:
+        return complex_instead(error, "add", input, other, alpha=alpha)
 
 
 @method
 @in_place
 def sub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
     """input - alpha * other. Raises RuntimeError for bools, and for an alpha that the result's dtype lacks."""
-    if _is_bool(input) or _is_bool(other):
-        raise TypeInferenceError("sub: bools have no difference", where=user_line(), hint="use ^ or logical_xor()")
-    x, y = promoted("sub", input, other)
-    if not _is_one(alpha):
-        return _plus_scaled("sub", x, y, alpha)
-    return dispatch(ops.sub, x, y)
+    try:
+        if _is_bool(input) or _is_bool(other):
+            raise TypeInferenceError("sub: bools have no difference", where=user_line(), hint="use ^ or logical_xor()")
+        x, y = promoted("sub", input, other)
+        if not _is_one(alpha):
+            return _plus_scaled("sub", x, y, alpha)
+        return dispatch(ops.sub, x, y)
+    except STUMBLES as error:
+        return complex_instead(error, "sub", input, other, alpha=alpha)
 
 
 def _is_bool(value: TensorLike) -> bool:
@@ -149,10 +162,13 @@ def rsub(input: TensorLike, other: TensorLike, *, alpha: Number = 1) -> Tensor:
 @in_place
 def mul(input: TensorLike, other: TensorLike) -> Tensor:
     """input * other; bools multiply as `and`."""
-    x, y = promoted("mul", input, other)
-    if keeps_digits(other, x._type.dtype):
-        return _by_number(ops.mul, x, other)
-    return dispatch(ops.logical_and if x._type.dtype is dt.bool_ else ops.mul, x, y)
+    try:
+        x, y = promoted("mul", input, other)
+        if keeps_digits(other, x._type.dtype):
+            return _by_number(ops.mul, x, other)
+        return dispatch(ops.logical_and if x._type.dtype is dt.bool_ else ops.mul, x, y)
+    except STUMBLES as error:
+        return complex_instead(error, "mul", input, other)
 
 
 def _by_number(op: Op, x: Tensor, number: TensorLike) -> Tensor:
@@ -166,19 +182,22 @@ def _by_number(op: Op, x: Tensor, number: TensorLike) -> Tensor:
 def div(input: TensorLike, other: TensorLike, *, rounding_mode: str | None = None) -> Tensor:
     """input / other, integers as floats. rounding_mode: None, "trunc" (toward 0) or "floor" (integers stay
     integers, and their division by zero raises)."""
-    if rounding_mode is None:
-        x, y = floating("div", input, other)
-        return _by_number(ops.div, x, other) if keeps_digits(other, x._type.dtype) else dispatch(ops.div, x, y)
-    if not isinstance(rounding_mode, str) or rounding_mode not in ("trunc", "floor"):
-        raise RuntimeError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
-    if rounding_mode == "floor":
-        return floor_divide(input, other)
-    x, y = promoted("div", input, other)
-    if x._type.dtype.is_floating_point:
-        if keeps_digits(other, x._type.dtype):
-            y = cast(other, dt.f32) if isinstance(other, Tensor) else tensor_of(other, dt.f32)
-        return _rounded_once(lambda x, y: dispatch(ops.trunc_divide, x, y), x, y)
-    return dispatch(ops.trunc_divide, x, y)
+    try:
+        if rounding_mode is None:
+            x, y = floating("div", input, other)
+            return _by_number(ops.div, x, other) if keeps_digits(other, x._type.dtype) else dispatch(ops.div, x, y)
+        if not isinstance(rounding_mode, str) or rounding_mode not in ("trunc", "floor"):
+            raise RuntimeError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
+        if rounding_mode == "floor":
+            return floor_divide(input, other)
+        x, y = promoted("div", input, other)
+        if x._type.dtype.is_floating_point:
+            if keeps_digits(other, x._type.dtype):
+                y = cast(other, dt.f32) if isinstance(other, Tensor) else tensor_of(other, dt.f32)
+            return _rounded_once(lambda x, y: dispatch(ops.trunc_divide, x, y), x, y)
+        return dispatch(ops.trunc_divide, x, y)
+    except STUMBLES as error:
+        return complex_instead(error, "div", input, other, rounding_mode=rounding_mode)
 
 
 multiply, divide, subtract = mul, div, sub
@@ -200,19 +219,22 @@ def floor_divide(input: TensorLike, other: TensorLike) -> Tensor:
 def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
     """input ** exponent. Raises RuntimeError for an integer tensor to a negative number, and for an exponent that the
     result's dtype does not hold."""
-    check_operands("pow", (input, exponent))
-    exponent = plain(exponent)
-    if isinstance(input, Tensor) and not input._type.dtype.is_floating_point:
-        exponent = forced(exponent)
-    if not isinstance(input, Tensor) or isinstance(exponent, Tensor):
-        return dispatch(ops.pow, *promoted("pow", input, exponent))
-    simple = _simple_power(input, exponent)
-    if simple is not None:
-        return simple
-    dtype = result_type(input, exponent)
-    if dtype in (dt.f32, dt.f64):           # PyTorch's exception: here an exponent may become infinite
-        return dispatch(ops.pow, cast(input, dtype), tensor_of(exponent, dtype))
-    return dispatch(ops.pow, cast(input, dtype), stored("pow exponent", exponent, dtype))
+    try:
+        check_operands("pow", (input, exponent))
+        exponent = plain(exponent)
+        if isinstance(input, Tensor) and not input._type.dtype.is_floating_point:
+            exponent = forced(exponent)
+        if not isinstance(input, Tensor) or isinstance(exponent, Tensor):
+            return dispatch(ops.pow, *promoted("pow", input, exponent))
+        simple = _simple_power(input, exponent)
+        if simple is not None:
+            return simple
+        dtype = result_type(input, exponent)
+        if dtype in (dt.f32, dt.f64):           # PyTorch's exception: here an exponent may become infinite
+            return dispatch(ops.pow, cast(input, dtype), tensor_of(exponent, dtype))
+        return dispatch(ops.pow, cast(input, dtype), stored("pow exponent", exponent, dtype))
+    except STUMBLES as error:
+        return complex_instead(error, "pow", input, exponent)
 
 
 def _simple_power(x: Tensor, exponent: Number) -> Tensor | None:
@@ -410,11 +432,11 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
 
 
 def number_or_tensor(value: object) -> bool:
-    """Whether an operator takes this operand (else Python asks the other side). Raises TypeError for arrays, tensors of
-    other frameworks and complex numbers, which would meet a comparison with False."""
-    if isinstance(value, Tensor) or is_number(value):
+    """Whether an operator takes this operand (else Python asks the other side). Raises TypeError for arrays and tensors of
+    other frameworks, which would meet a comparison with False."""
+    if isinstance(value, Tensor) or is_number(value) or isinstance(value, (complex, np.complexfloating)):
         return True
-    if isinstance(value, (complex, np.complexfloating, np.ndarray)) or hasattr(type(value), "__dlpack__"):
+    if isinstance(value, np.ndarray) or hasattr(type(value), "__dlpack__"):
         raise TypeError(f"an operator beside a Tensor takes tensors and numbers, got {kind_of(value)}")
     return False
 

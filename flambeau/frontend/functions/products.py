@@ -109,7 +109,10 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return _product(input, tensor)
 
 
-vdot = dot
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """[K] x [K] -> a number; a complex input is conjugated."""
+    _of_rank("vdot", (input, 1), (other, 1))
+    return matmul(input, other)
 
 
 def inner(input: Tensor, other: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from flambeau.frontend.functions.coerce import (
     promoted,
 )
 from flambeau.frontend.functions.marks import in_place, method
+from flambeau.frontend.functions.stumbles import STUMBLES, complex_instead
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -45,21 +46,30 @@ def rows() -> Iterator[tuple[ops.Elementwise, Surface]]:
 
 def _of_float(op: ops.Elementwise, name: str) -> Function:
     def function(input: Tensor) -> Tensor:
-        return dispatch(op, floating_one(name, input))
+        try:
+            return dispatch(op, floating_one(name, input))
+        except STUMBLES as error:
+            return complex_instead(error, name, input)
 
     return function
 
 
 def _of_one(op: ops.Elementwise, name: str) -> Function:
     def function(input: Tensor) -> Tensor:
-        return dispatch(op, one_tensor(name, input))
+        try:
+            return dispatch(op, one_tensor(name, input))
+        except STUMBLES as error:
+            return complex_instead(error, name, input)
 
     return function
 
 
 def _of_truth(op: ops.Elementwise, name: str) -> Function:
     def function(input: Tensor) -> Tensor:
-        return dispatch(op, as_bool(one_tensor(name, input)))
+        try:
+            return dispatch(op, as_bool(one_tensor(name, input)))
+        except STUMBLES as error:
+            return complex_instead(error, name, input)
 
     return function
 
@@ -68,12 +78,15 @@ def _of_one_or(op: ops.Elementwise, name: str, elsewhere: ops.Elementwise | DTyp
     accepts = op.accepts
 
     def function(input: Tensor) -> Tensor:
-        x = one_tensor(name, input)
-        if x._type.dtype in accepts:
-            return dispatch(op, x)
-        if isinstance(elsewhere, bool):
-            return full_of(x._type.static_shape, elsewhere, dt.bool_)
-        return dispatch(op, cast(x, elsewhere)) if isinstance(elsewhere, DType) else dispatch(elsewhere, x)
+        try:
+            x = one_tensor(name, input)
+            if x._type.dtype in accepts:
+                return dispatch(op, x)
+            if isinstance(elsewhere, bool):
+                return full_of(x._type.static_shape, elsewhere, dt.bool_)
+            return dispatch(op, cast(x, elsewhere)) if isinstance(elsewhere, DType) else dispatch(elsewhere, x)
+        except STUMBLES as error:
+            return complex_instead(error, name, input)
 
     return function
 
@@ -83,22 +96,31 @@ def _of_one_or(op: ops.Elementwise, name: str, elsewhere: ops.Elementwise | DTyp
 
 def _of_floats(op: ops.Elementwise, name: str) -> Function:
     def function(input: TensorLike, other: TensorLike) -> Tensor:
-        return dispatch(op, *floating(name, input, other))
+        try:
+            return dispatch(op, *floating(name, input, other))
+        except STUMBLES as error:
+            return complex_instead(error, name, input, other)
 
     return function
 
 
 def _of_common(op: ops.Elementwise, name: str) -> Function:
     def function(input: TensorLike, other: TensorLike) -> Tensor:
-        return dispatch(op, *promoted(name, input, other))
+        try:
+            return dispatch(op, *promoted(name, input, other))
+        except STUMBLES as error:
+            return complex_instead(error, name, input, other)
 
     return function
 
 
 def _of_truths(op: ops.Elementwise, name: str) -> Function:
     def function(input: TensorLike, other: TensorLike) -> Tensor:
-        check_operands(name, (input, other))
-        return dispatch(op, *promoted(name, input, other, dtype=dt.bool_))
+        try:
+            check_operands(name, (input, other))
+            return dispatch(op, *promoted(name, input, other, dtype=dt.bool_))
+        except STUMBLES as error:
+            return complex_instead(error, name, input, other)
 
     return function
 
@@ -108,12 +130,15 @@ def _of_common_or(op: ops.Elementwise, name: str, elsewhere: ops.Elementwise | D
     assert not isinstance(elsewhere, bool), f"{name}: one answer for all elements is for ops of one operand"
 
     def function(input: TensorLike, other: TensorLike) -> Tensor:
-        x, y = promoted(name, input, other)
-        if x._type.dtype in accepts:
-            return dispatch(op, x, y)
-        if isinstance(elsewhere, DType):
-            return dispatch(op, cast(x, elsewhere), cast(y, elsewhere))
-        return dispatch(elsewhere, x, y)
+        try:
+            x, y = promoted(name, input, other)
+            if x._type.dtype in accepts:
+                return dispatch(op, x, y)
+            if isinstance(elsewhere, DType):
+                return dispatch(op, cast(x, elsewhere), cast(y, elsewhere))
+            return dispatch(elsewhere, x, y)
+        except STUMBLES as error:
+            return complex_instead(error, name, input, other)
 
     return function
 

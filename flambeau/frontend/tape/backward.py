@@ -34,6 +34,7 @@ from flambeau.frontend.tape.gradient_hooks import (
     run_after_accumulation,
     with_hooks,
 )
+from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
@@ -136,10 +137,9 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
 
     grad_tensors: the gradients to start from, of the same types; None for 0-d (or one-element) tensors.
     Raises RuntimeError when nothing requires grad, or a saved tensor was changed in place or already freed."""
-    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    starts = [None] * len(roots) if grad_tensors is None else \
-        [grad_tensors] if isinstance(grad_tensors, Tensor) else list(grad_tensors)
-    wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    roots = _listed(tensors)
+    starts = [None] * len(roots) if grad_tensors is None else _listed(grad_tensors)
+    wanted = None if inputs is None else _listed(inputs)
     if wanted is not None and not wanted:
         raise RuntimeError("backward: inputs can't be empty; leave it out for all leaves")
     found, order = walk(roots, starts, create_graph, "backward", wanted, runs_leaf_hooks=True)
@@ -154,6 +154,12 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
             if origin_of(t)._hooks and t._record is None:
                 run_after_accumulation(origin_of(t))
     _finish(order, found, retain_graph, create_graph, wanted)
+
+
+def _listed(tensors: Any) -> list[Any]:
+    """One tensor or several; of complex ones the pairs."""
+    listed = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    return [t._pair if type(t) is ComplexTensor else t for t in listed]
 
 
 def _refuse_outside(roots: Sequence[Tensor], wanted: Sequence[Tensor] | None) -> None:
@@ -242,10 +248,9 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
 
     Raises RuntimeError when an input is not part of the graph, unless allow_unused (then None) or
     materialize_grads (then zeros)."""
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    starts = [None] * len(roots) if grad_outputs is None else \
-        [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    roots, wanted = _listed(outputs), _listed(given)
+    starts = [None] * len(roots) if grad_outputs is None else _listed(grad_outputs)
     if materialize_grads and allow_unused is False:
         raise ValueError("grad: materialize_grads gives zeros for unused inputs, which allow_unused=False forbids")
     for t in wanted:
@@ -266,7 +271,8 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             raise RuntimeError("grad: one of the inputs was not used to compute the outputs; "
                                "set allow_unused=True if that is intended")
         results.append(ct)
-    return tuple(results)
+    return tuple([ComplexTensor.of(ct) if ct is not None and type(t) is ComplexTensor else ct
+                  for ct, t in zip(results, given, strict=True)])
 
 
 def retain_grad(tensor: Tensor) -> None:

@@ -247,6 +247,21 @@ _MODULE_FIELDS = frozenset(["training", "_parameters", "_buffers", "_modules", "
                             "_backward_hooks", "_backward_pre_hooks"])
 
 
+class ComplexFacts(Parts):
+    """A complex tensor: the pair that holds its parts."""
+
+    __slots__ = ()
+
+    def read(self, key: str) -> Any:
+        return getattr(self.object, key)
+
+    def write(self, key: str, value: Any) -> None:
+        setattr(self.object, key, value)
+
+    def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
+        return ("_pair",)
+
+
 class TensorFacts(Parts):
     """What Python can see of a tensor without computing; its data is captured, not guarded."""
 

@@ -28,8 +28,15 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import numpy as np
 
 from flambeau.frontend.epoch import Noticed
+from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.trace.guards.attributes import Class, Instance, NoticedAttributes, TensorFacts
+from flambeau.frontend.trace.guards.attributes import (
+    Class,
+    ComplexFacts,
+    Instance,
+    NoticedAttributes,
+    TensorFacts,
+)
 from flambeau.frontend.trace.guards.contents import LARGEST_ARRAY, Bits, Items, StableItems
 from flambeau.frontend.trace.guards.markers import Attributed, CompiledMarker, Stated
 from flambeau.frontend.trace.guards.names import Cell, Function, Namespace, Variable, was_loaded
@@ -474,7 +481,7 @@ def node_of(value: Any) -> type[Node] | None:
     if isinstance(value, np.ndarray):
         return Items if value.dtype == object else Bits if value.nbytes <= LARGEST_ARRAY else Plain
     if isinstance(value, Tensor):
-        return TensorFacts
+        return ComplexFacts if isinstance(value, ComplexTensor) else TensorFacts
     if isinstance(value, types.CellType):
         return Cell
     if isinstance(value, contextvars.ContextVar):
