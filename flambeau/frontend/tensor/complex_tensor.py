@@ -103,7 +103,7 @@ class ComplexTensor(Tensor):
         return complex_of(self._pair.dtype)
 
     @property
-    def device(self) -> str:
+    def device(self) -> Any:
         return self._pair.device
 
     @property
@@ -156,11 +156,11 @@ class ComplexTensor(Tensor):
     def _data(self) -> np.ndarray:
         return self._numbers()
 
-    def numpy(self) -> np.ndarray:
+    def numpy(self, *, force: bool = False) -> np.ndarray:
         """The data as a complex ndarray that shares memory.
 
-        Raises RuntimeError for a tensor that requires grad (use detach() first), TraceError under trace."""
-        if self._pair.requires_grad:
+        Raises RuntimeError for a tensor that requires grad (use detach() first, or force), TraceError under trace."""
+        if self._pair.requires_grad and not force:
             raise RuntimeError("can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
         return self._numbers()
 
@@ -199,7 +199,7 @@ class ComplexTensor(Tensor):
         """Address of the first element."""
         return self._pair.data_ptr()
 
-    def is_contiguous(self) -> bool:
+    def is_contiguous(self, memory_format: Any = None) -> bool:
         """True when the elements lie in row-major order without gaps."""
         return self._pair.is_contiguous()
 
@@ -314,7 +314,7 @@ class ComplexTensor(Tensor):
 
     # -- copies -----------------------------------------------------------------------------------------------------
 
-    def cpu(self) -> Tensor:
+    def cpu(self, memory_format: Any = None) -> Tensor:
         """Itself."""
         return self
 
