@@ -51,6 +51,7 @@ from flambeau.frontend.functions.reductions import *  # noqa: F403
 from flambeau.frontend.functions.running import *  # noqa: F403
 from flambeau.frontend.functions.scattering import *  # noqa: F403
 from flambeau.frontend.functions.searching import *  # noqa: F403
+from flambeau.frontend.functions.sharing import *  # noqa: F403
 from flambeau.frontend.functions.shuffles import (
     channel_shuffle,
     native_channel_shuffle,
@@ -117,12 +118,13 @@ _taking_out(globals(), list(globals()))
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
-_PACKAGES = ("amp", "backends", "cuda", "func", "ir", "linalg", "mps", "nn", "optim", "signal", "special",
+_PACKAGES = ("amp", "backends", "cuda", "func", "ir", "linalg", "mps", "nn", "optim", "safetensors", "signal", "special",
              "testing", "utils", "version", "xpu")
 _NAMES = {                                  # module -> what it gives at first use
     "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_dtype is_autocast_cache_enabled "
                     "is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",
     "frontend.call.compile": "compile",
+    "frontend.exchange.archive": "load save",
     "frontend.func.vmap": "vmap",
     "frontend.functions.complex_table": "cdouble cfloat complex complex128 complex64 conj conj_physical imag is_complex "
                                         "is_conj is_neg polar real resolve_conj resolve_neg view_as_complex view_as_real",

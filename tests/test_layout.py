@@ -59,7 +59,7 @@ ROOMS: dict[str, list[str]] = {
         "methods nn",
         "func",
         "call einops optim",
-        "amp",
+        "amp exchange",
     ],
 }
 # What looks up for types alone: an op's rules are given values and a builder of graphs, a tensor has the record that

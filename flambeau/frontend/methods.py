@@ -30,6 +30,7 @@ from flambeau.frontend.functions import (
     scattering,
     searching,
     shape_in_place,
+    sharing,
     sorting,
     special_functions,
     stacking,
@@ -428,7 +429,7 @@ def attach() -> None:
     for name, dtype in CONVERSIONS.items():
         setattr(Tensor, name, _conversion(dtype))
     for table in (FUNCTIONS, RENAMED, inplace.METHODS, distributions.METHODS, shape_in_place.METHODS, facts.METHODS,
-                  missing.METHODS, OTHERS):
+                  sharing.METHODS, missing.METHODS, OTHERS):
         for name, method in table.items():
             setattr(Tensor, name, method)
 

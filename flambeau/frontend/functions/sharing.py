@@ -1,0 +1,68 @@
+"""Memory shared with other libraries on the CPU, both ways: DLPack, by way of NumPy, and the buffer protocol."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.frontend.functions.creation import from_numpy
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir import dtypes as dt
+
+_CPU = (1, 0)
+
+
+def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_device: Any = None,
+           copy: bool | None = None) -> Any:
+    """A DLPack capsule over this tensor's memory. Raises BufferError for one that requires grad, lies elsewhere than
+    asked, or is of bfloat16, which NumPy has not."""
+    if self.requires_grad:
+        raise BufferError("can't export tensors that require gradient, use tensor.detach()")
+    if dl_device not in (None, _CPU):
+        raise BufferError(f"tensors live on the CPU, not on device {dl_device}")
+    if self.dtype is dt.bf16:
+        raise BufferError("bfloat16 tensors can't be exported by DLPack, use tensor.float()")
+    array = self.numpy()
+    return (np.array(array) if copy else array).__dlpack__()
+
+
+def dlpack_device(self: Tensor) -> tuple[int, int]:
+    """The CPU, as DLPack numbers devices."""
+    return _CPU
+
+
+def buffer(self: Tensor, flags: int) -> memoryview:
+    """The buffer protocol (from Python 3.12 on)."""
+    return memoryview(self.numpy())         # type: ignore[arg-type]
+
+
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor over the memory of another library's (`__dlpack__`). Raises TypeError for what has none, RuntimeError
+    for what can't be shared with the CPU."""
+    if not hasattr(type(ext_tensor), "__dlpack__"):
+        raise TypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
+    try:
+        array = np.from_dlpack(ext_tensor)
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise RuntimeError(f"from_dlpack: {error}") from None
+    return from_numpy(np.array(array) if copy or not array.flags.writeable else array)
+
+
+def to_dlpack(tensor: Tensor) -> Any:
+    """A DLPack capsule over the tensor's memory."""
+    return dlpack(tensor)
+
+
+def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
+    """A 1-d tensor over the memory of an object with the buffer protocol: `count` elements (all) from byte `offset` on.
+
+    Raises ValueError where that does not fit. Read-only memory is copied."""
+    if not len(memoryview(buffer).cast("B")):
+        raise ValueError("both buffer length (0) and count (-1) must not be 0")
+    array = np.frombuffer(buffer, dtype.storage, count, offset)
+    made = Tensor._from_array(array if array.flags.writeable else array.copy(), dtype)
+    return made.requires_grad_() if requires_grad else made
+
+
+METHODS = {"__dlpack__": dlpack, "__dlpack_device__": dlpack_device, "__buffer__": buffer}
+__all__ = ["from_dlpack", "frombuffer", "to_dlpack"]
