@@ -8,10 +8,12 @@ from checked import assert_close, run
 from programs import lenet, program, residual_net
 
 from flambeau.compiler import compile_graph
+from flambeau.ir import dtypes as dt
 from flambeau.ir import ops, parse
 from flambeau.ir.graph import Graph, clone
 from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.op import OPS
+from flambeau.ir.types import parse_type
 from flambeau.passes.cpu.pipeline import CPU_LIMITS, CPU_PASSES
 from flambeau.passes.fusion.fuse import fuse
 from flambeau.passes.fusion.limits import Limits
@@ -34,6 +36,20 @@ def test_plain_convolutions_mean_the_same_and_are_channels_last_without_padding(
         (found,), (expected,) = (interpret(g, sample.operands)[0] for g in (plain, graph))
         longest = max(t.numel for t in sample.types)
         assert_close(found, expected, value.dtype, 8.0 * longest, False, 1.0, name)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_a_convolution_of_single_channels_is_a_sum_of_shifted_images(dtype: str) -> None:
+    op = ops.Conv3d((1, 2, 1), ((1, 0), (0, 2), (1, 1)), (1, 2, 1), 9, "NCDHW")
+    graph = Graph(name="depthwise")
+    x, w = (graph.add_input(parse_type(f"{dtype}{shape}")) for shape in ("[2,9,3,6,4]", "[9,1,2,3,2]"))
+    graph.outputs = list(graph.append(op, [x, w]).results)
+    plain = dce(plain_convolutions(clone(graph)[0]))
+    assert not any(n.op.name.startswith("conv") for n in plain.toposort())
+    rng = np.random.default_rng(0)
+    arrays = [dt.to_storage(rng.normal(size=v.type.static_shape), v.dtype) for v in (x, w)]
+    (found,), (expected,) = (interpret(g, arrays)[0] for g in (plain, graph))
+    assert_close(found, expected, x.dtype, 64.0, False, 1.0, "depthwise")
 
 
 @pytest.mark.parametrize("model", [lenet, residual_net])

@@ -46,17 +46,21 @@ CONVOLUTIONS = {
     "channels_last": ops.Conv2d((2, 1), ((2, 1), (0, 2)), (1, 2), 2, "NHWC"),
     "volumes": ops.Conv3d((1, 1, 1), ((1, 1), (1, 1), (0, 0)), (1, 1, 1), 1, "NCDHW"),
     "volumes_of_everything": ops.Conv3d((3, 2, 1), ((0, 1), (2, 1), (0, 2)), (1, 1, 2), 2, "NCDHW"),
-    "volumes_depthwise": ops.Conv3d((1, 2, 2), ((1, 1), (1, 1), (1, 1)), (2, 1, 1), 4, "NDHWC"),
+    "depthwise": ops.Conv2d((1, 1), ((1, 1), (1, 0)), (1, 1), 8, "NCHW"),
+    "depthwise_everything": ops.Conv2d((2, 1), ((2, 1), (0, 2)), (1, 2), 8, "NHWC"),
+    "volumes_depthwise": ops.Conv3d((1, 2, 1), ((1, 1), (1, 1), (1, 1)), (2, 1, 1), 8, "NCDHW"),
+    "volumes_of_pairs": ops.Conv3d((1, 2, 2), ((1, 1), (1, 1), (1, 1)), (2, 1, 1), 4, "NDHWC"),
 }
 
 
 @pytest.mark.parametrize("op", CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
 def test_convolution_and_its_gradients(op: ops.Conv2d | ops.Conv3d) -> None:
-    outputs, per_group = 8 if op.groups == 4 else 6, 4 // op.groups
-    shapes = {"NCHW": ("f32[2,4,7,6]", f"f32[{outputs},{per_group},3,2]"),
-              "NHWC": ("f32[2,7,6,4]", f"f32[3,2,{per_group},{outputs}]"),
-              "NCDHW": ("f32[2,4,4,7,6]", f"f32[{outputs},{per_group},2,3,2]"),
-              "NDHWC": ("f32[2,4,7,6,4]", f"f32[2,3,2,{per_group},{outputs}]")}[op.layout]
+    channels, outputs = max(4, op.groups), 8 if op.groups >= 4 else 6
+    per_group = channels // op.groups
+    shapes = {"NCHW": (f"f32[2,{channels},7,6]", f"f32[{outputs},{per_group},3,2]"),
+              "NHWC": (f"f32[2,7,6,{channels}]", f"f32[3,2,{per_group},{outputs}]"),
+              "NCDHW": (f"f32[2,{channels},4,7,6]", f"f32[{outputs},{per_group},2,3,2]"),
+              "NDHWC": (f"f32[2,4,7,6,{channels}]", f"f32[2,3,2,{per_group},{outputs}]")}[op.layout]
 
     def build(p: Program) -> Sequence[Value]:
         x, w = p.arg(shapes[0]), p.arg(shapes[1])

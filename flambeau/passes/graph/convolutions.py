@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, Final
 
+from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Node, Value
@@ -27,6 +29,8 @@ FORWARD = (ops.Conv2d, ops.Conv3d)
 INPUT_GRAD = (ops.Conv2dInputGrad, ops.Conv3dInputGrad)
 WEIGHT_GRAD = (ops.Conv2dWeightGrad, ops.Conv3dWeightGrad)
 CONVOLUTION = FORWARD + INPUT_GRAD + WEIGHT_GRAD
+_FEWEST_CHANNELS: Final = 8               # of a depthwise convolution that is a sum of shifted images
+_MOST_TAPS: Final = 64                    # that are written out one by one
 
 
 def to_nhwc(rank: int) -> tuple[int, ...]:
@@ -105,10 +109,10 @@ class PlainConvolutions:
     def _forward(self, node: Node) -> None:
         op, (x, w) = node.op, node.operands
         assert isinstance(op, FORWARD)
-        if op.is_plain:
+        if op.is_plain and not _is_depthwise(op, x, w):
             return
         padded = self._fit(self._image(x, op.layout), *zip(*op.padding, strict=True))
-        self._replace_image(node.results[0], self.b.emit(_plain(op), padded, self._weights(w, op.layout)), op.layout)
+        self._replace_image(node.results[0], self._convolved(_plain(op), padded, self._weights(w, op.layout)), op.layout)
 
     def _input_grad(self, node: Node) -> None:
         op, (ct, w) = node.op, node.operands
@@ -129,8 +133,7 @@ class PlainConvolutions:
             high.append(op.input_shape[side] + reach - spread - low[side])
         padded = self._fit(ct, low, high, tuple([step - 1 for step in op.stride]))
         flipped = self.b.emit(ops.Flip(tuple(range(rank))), w)
-        made: Value = self.b.emit(_stride_1(op, op.dilation), padded, self._swap_channels(flipped, op.groups))
-        return made
+        return self._convolved(_stride_1(op, op.dilation), padded, self._swap_channels(flipped, op.groups))
 
     def _input_grad_by_phases(self, op: Any, ct: Value, w: Value) -> Value:
         """Input positions of one phase (position + padding, modulo the stride) meet every stride-th tap, over
@@ -152,7 +155,7 @@ class PlainConvolutions:
         count = [-(-(op.input_shape[i] + op.padding[i][0]) // op.stride[i]) - first[i] for i in sides]
         ct = self._fit(ct, [(each[i] - 1) * op.dilation[i] - first[i] for i in sides],
                        [first[i] + count[i] - ct.shape[1 + i] for i in sides])
-        y = self.b.emit(_stride_1(op, op.dilation), ct, w)
+        y = self._convolved(_stride_1(op, op.dilation), ct, w)
         y = self.b.reshape(y, (y.shape[0], *count, op.groups, *phases, channels))
         order = [dim for i in sides for dim in (1 + i, 2 + rank + i)]
         y = self.b.permute(y, (0, *order, 1 + rank, 2 * rank + 2))
@@ -160,6 +163,29 @@ class PlainConvolutions:
         y = self.b.reshape(y, (y.shape[0], *[count[i] * op.stride[i] for i in sides], op.groups * channels))
         start = [op.padding[i][0] - first[i] * op.stride[i] for i in sides]
         return self._fit(y, [-s for s in start], [start[i] + op.input_shape[i] - y.shape[1 + i] for i in sides])
+
+    def _convolved(self, op: Any, x: Value, w: Value) -> Value:
+        """A plain convolution: a contraction, or, where each channel meets only its own taps and a product would have a
+        single column, a sum of shifted images, which is computed in vectors of channels and fuses with its neighbours."""
+        (result,) = op.infer(x.type, w.type)
+        if not _is_depthwise(op, x, w):
+            made: Value = self.b.emit(op, x, w)
+            return made
+        wide = dt.f32 if x.dtype.itemsize == 2 else x.dtype
+        x, w = (v if v.dtype is wide else self.b.emit(ops.Cast(wide), v) for v in (x, w))
+        shape, ends = result.static_shape, (1,) * len(result.shape)
+        w = self.b.add(w, self.b.scalar(0.0, w))        # in memory, in the order in which it is read again and again
+        total: Value | None = None
+        for tap in product(*map(range, w.shape[:-2])):
+            start = (0, *[t * d for t, d in zip(tap, op.dilation, strict=True)], 0)
+            steps = (1, *op.stride, 1)
+            limit = tuple([at + (size - 1) * step + 1 for at, size, step in zip(start, shape, steps, strict=True)])
+            weight = self.b.emit(ops.Slice((*tap, 0, 0), (*[t + 1 for t in tap], 1, shape[-1]), ends), w)
+            weight = self.b.emit(ops.Broadcast(shape, (len(shape) - 1,)), self.b.reshape(weight, shape[-1:]))
+            term = self.b.mul(self.b.emit(ops.Slice(start, limit, steps), x), weight)
+            total = term if total is None else self.b.add(total, term)
+        assert total is not None, "a kernel has a tap"
+        return total if wide is result.dtype else self.b.emit(ops.Cast(result.dtype), total)
 
     def _swap_channels(self, w: Value, groups: int) -> Value:
         """[r, s, i, g*o] -> [r, s, o, g*i]."""
@@ -200,6 +226,14 @@ class PlainConvolutions:
             limits = [size - max(-b, 0) for size, b in zip(image.shape, (0, *high, 0), strict=True)]
             image = self.b.emit(ops.Slice(starts, tuple(limits), (1,) * len(starts)), image)
         return image
+
+
+def _is_depthwise(op: Any, x: Value, w: Value) -> bool:
+    """One input and one output channel in each group, enough of them to fill vectors, and few enough taps to write out."""
+    groups, taps = op.groups, w.shape[2:] if op.channels_first else w.shape[:-2]
+    channels, outputs = x.shape[op.channel_dim], w.shape[0 if op.channels_first else -1]
+    return (groups == channels == outputs >= _FEWEST_CHANNELS and prod(taps) <= _MOST_TAPS and x.type.is_static
+            and x.type.numel > 0)
 
 
 def _stride_1(op: Any, dilation: tuple[int, ...]) -> Op:
