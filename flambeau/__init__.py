@@ -22,6 +22,7 @@ from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
 from flambeau.frontend.functions.compound_products import *  # noqa: F403
 from flambeau.frontend.functions.copies import *  # noqa: F403
+from flambeau.frontend.functions.counting_distributions import *  # noqa: F403
 from flambeau.frontend.functions.creation import *  # noqa: F403
 from flambeau.frontend.functions.decompositions import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403

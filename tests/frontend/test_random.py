@@ -183,3 +183,69 @@ def test_a_generator_lives_on_the_cpu() -> None:
     assert fb.Generator("cpu:0").device == "cpu"
     with pytest.raises(fb.errors.UnsupportedError, match="cuda"):
         fb.Generator("cuda")
+
+
+
+POISSON = {rate: [math.exp(k * math.log(rate) - rate - math.lgamma(k + 1)) for k in range(80)] for rate in (0.5, 9.0, 12.0)}
+BINOMIAL = {(n, p): [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+            for n, p in ((7, 0.2), (60, 0.35), (50, 0.9))}
+
+
+def draws(name: str, *parameters: float) -> tuple[fb.Tensor, list[float]]:
+    """40,000 numbers, and the probability of each count."""
+    given = [fb.full((40000,), value, dtype=fb.float64) for value in parameters]
+    return getattr(fb, name)(*given), POISSON[parameters[0]] if name == "poisson" else BINOMIAL[parameters]
+
+
+COUNTS = [("poisson", rate) for rate in POISSON] + [("binomial", *of) for of in BINOMIAL]
+
+
+@pytest.mark.parametrize("case", COUNTS, ids=str)
+def test_counts_follow_their_distribution_compiled_too(case: tuple) -> None:
+    fb.manual_seed(7)
+    found, weights = draws(*case)
+    shares = np.bincount(found.numpy().astype(int), minlength=len(weights))[:len(weights)] / 40000
+    assert np.abs(np.cumsum(shares) - np.cumsum(weights)).max() < 1.95 / math.sqrt(40000)      # one in 1000 seeds
+    fb.manual_seed(7)
+    assert (fb.compile(lambda: draws(*case)[0])() == found).all()
+
+
+def test_counts_need_rates_that_make_sense() -> None:
+    assert fb.poisson(fb.zeros(3)).tolist() == [0, 0, 0] and fb.poisson(fb.zeros(0)).numel() == 0
+    assert fb.binomial(fb.tensor([9.0, 9.0, 0.0]), fb.tensor([0.0, 1.0, 0.5])).tolist() == [0, 9, 0]
+    for wrong in (lambda: fb.poisson(fb.tensor([-1.0])), lambda: fb.poisson(fb.tensor([1])),
+                  lambda: fb.binomial(fb.tensor([3.0]), fb.tensor([1.5])), lambda: fb.bernoulli(fb.tensor([1.5])),
+                  lambda: fb.zeros(2).geometric_(1.0), lambda: fb.zeros(2).log_normal_(0, 0),
+                  lambda: fb.normal(0.0, -1.0, 2)):
+        with pytest.raises(RuntimeError):
+            wrong()
+
+
+@pytest.mark.parametrize(("name", "arguments", "median"), [
+    ("geometric_", (0.1,), 7.0), ("cauchy_", (3.0, 2.0), 3.0), ("log_normal_", (0.5, 0.7), math.exp(0.5))])
+def test_fills_have_their_median_compiled_too(name: str, arguments: tuple, median: float) -> None:
+    def filled() -> fb.Tensor:
+        return getattr(fb.zeros(20000), name)(*arguments)
+
+    fb.manual_seed(3)
+    found = filled()
+    assert abs(np.median(found.numpy()) - median) < 0.1
+    fb.manual_seed(3)
+    np.testing.assert_allclose(fb.compile(filled)().numpy(), found.numpy(), rtol=1e-6)
+
+
+def test_random_fills_all_of_a_dtype() -> None:
+    assert fb.zeros(500, dtype=fb.int8).random_().max() > 100 and fb.zeros(500).random_().max() > 2**22
+    assert set(fb.zeros(50, dtype=fb.int64).random_(2, 4).tolist()) == {2, 3}
+    with pytest.raises(RuntimeError, match="not below"):
+        fb.zeros(3).random_(4, 4)
+
+
+@pytest.mark.parametrize("weights", [[1.0, -1.0, 3.0], [0.0, 0.0, 0.0], [1.0, math.inf, 0.0], [math.nan, 1.0, 1.0]])
+def test_weights_that_make_no_sense_raise_compiled_too(weights: list[float]) -> None:
+    rows = fb.tensor([[1.0, 2.0, 3.0], weights])
+    for again in (False, True):
+        with pytest.raises(RuntimeError, match="multinomial"):
+            fb.multinomial(rows, 2, again)
+        with pytest.raises(fb.errors.KernelError):
+            fb.compile(lambda rows, again=again: fb.multinomial(rows, 2, again))(rows)

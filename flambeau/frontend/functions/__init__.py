@@ -6,6 +6,7 @@ from flambeau.frontend.functions.coerce import broadcast_shapes, result_type
 from flambeau.frontend.functions.comparison import *  # noqa: F403
 from flambeau.frontend.functions.compound_products import *  # noqa: F403
 from flambeau.frontend.functions.convolution import *  # noqa: F403
+from flambeau.frontend.functions.counting_distributions import *  # noqa: F403
 from flambeau.frontend.functions.creation import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403
 from flambeau.frontend.functions.dtypes import *  # noqa: F403

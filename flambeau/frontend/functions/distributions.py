@@ -34,7 +34,7 @@ from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.indexing import checked
 from flambeau.frontend.functions.inplace import overwrite
 from flambeau.frontend.random import Generator, default_generator
-from flambeau.frontend.scalars import forced
+from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tape.autograd import set_grad_enabled
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.promotion import get_default_dtype
@@ -161,10 +161,12 @@ def _permutation(n: int, generator: Generator | None) -> Tensor:
 
 
 def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability each element gives (or `p` everywhere), else 0, in the dtype of `input`."""
+    """1 with the probability each element gives (or `p` everywhere), else 0, in the dtype of `input`. Raises RuntimeError
+    for a probability outside [0, 1], as far as it is known."""
     x = one_tensor("bernoulli", input)
     shape = x._type.static_shape
     dtype = x.dtype if x.dtype.is_floating_point else get_default_dtype()
+    _check_chance("bernoulli", x if p is None else p)
     u = uniform(shape, dt.f64 if dtype is dt.f64 else dt.f32, generator)
     chance = (cast(p, u.dtype) if isinstance(p, Tensor) else stored("bernoulli p", p, u.dtype)) if p is not None else \
         cast(x, u.dtype)
@@ -172,16 +174,34 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
     return cast(dispatch(ops.lt, found, chance), x.dtype)
 
 
+def _check_chance(name: str, p: Any) -> None:
+    """Raise RuntimeError for a number, or eager numbers, outside [0, 1]."""
+    if isinstance(p, Tensor):
+        chances = None if active.tracer is not None else dt.to_compute(p._data(), p.dtype)
+        is_fine = chances is None or bool(((chances >= 0) & (chances <= 1)).all())
+    else:
+        is_fine = isinstance(p, Scalar) or 0 <= p <= 1
+    if not is_fine:
+        raise RuntimeError(f"{name}: a probability is not in [0, 1]")
+
+
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
-           dtype: DType | None = None) -> Tensor:
-    """Normal numbers; mean and std are numbers or tensors, whose shape the result has when no size is given."""
+           dtype: DType | None = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
+           requires_grad: bool = False) -> Tensor:
+    """Normal numbers; mean and std are numbers or tensors, whose shape the result has when no size is given. Raises
+    RuntimeError for a negative std, as far as it is known."""
+    check_device(device)
+    if isinstance(std, (int, float)) and not std >= 0:
+        raise RuntimeError(f"normal: std must not be negative, got {std}")
+    if isinstance(std, Tensor) and active.tracer is None and (dt.to_compute(std._data(), std.dtype) < 0).any():
+        raise RuntimeError("normal: std must not be negative")
     given = [v for v in (mean, std) if isinstance(v, Tensor)]
     if size is None and not given:
         raise TypeError("normal: pass a size, or a tensor as mean or std")
     shape = sizes_of((size,), "normal") if size is not None else add(*given)._type.static_shape if len(given) == 2 \
         else given[0]._type.static_shape
     z = standard_normal(shape, dtype or (given[0].dtype if given else get_default_dtype()), generator)
-    return add(mul(z, std), mean)
+    return _made(add(mul(z, std), mean), requires_grad)
 
 
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
@@ -189,8 +209,9 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     """i64 indices drawn from each row's weights, which need not add up to 1: [..., num_samples].
 
     With replacement, by the running sum of the weights; without, the greatest of weight / exponential (each index
-    at most once). Raises RuntimeError for too many samples, and for fewer positive weights in a row than samples are
-    drawn without replacement (KernelError in a compiled function, which finds it as it runs)."""
+    at most once). Raises RuntimeError for too many samples, for weights that are negative, infinite or NaN, for rows of
+    zeros, and for fewer positive weights in a row than samples are drawn without replacement (KernelError in a compiled
+    function, which finds it as it runs)."""
     x = one_tensor("multinomial", input)
     rows = reshaped(x, (1, *x._type.static_shape)) if x.ndim == 1 else x
     num_samples = operator.index(num_samples)
@@ -202,7 +223,23 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     with set_grad_enabled(False):
         found = _by_running_sum(rows, num_samples, generator) if replacement or num_samples == 1 else \
             _by_races(rows, num_samples, generator)
+        found = _of_fine_rows(rows, found)
     return reshaped(found, (num_samples,)) if x.ndim == 1 else found
+
+
+def _of_fine_rows(rows: Tensor, found: Tensor) -> Tensor:
+    """What was drawn, for rows of finite weights >= 0, not all of them 0."""
+    zero = tensor_of(0, rows.dtype)
+    is_weight = dispatch(ops.logical_and, dispatch(ops.ge, rows, zero), dispatch(ops.isfinite, rows))
+    is_fine = dispatch(ops.logical_and, dispatch(ops.All((1,)), is_weight),
+                       dispatch(ops.Any((1,)), dispatch(ops.gt, rows, zero)))
+    if active.tracer is None:
+        if not is_fine._data().all():
+            raise RuntimeError("multinomial: a row has a weight that is negative, infinite or NaN, or no positive one")
+        return found
+    shape = found._type.static_shape
+    found = dispatch(ops.where, spread(is_fine, shape, (0,)), found, tensor_of(-1, dt.i64))
+    return checked(found, rows._type.static_shape[1])
 
 
 def _by_running_sum(rows: Tensor, count: int, generator: Generator | None) -> Tensor:
@@ -259,11 +296,21 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
     return overwrite(self, bernoulli(self, p, generator=generator), "bernoulli_")
 
 
-def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None,
+_DIGITS = {dt.f64: 53, dt.f32: 24, dt.f16: 11, dt.bf16: 8, dt.bool_: 1, dt.u64: 63}
+
+
+def random_(self: Tensor, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None,
             **kwargs: int) -> Tensor:
-    """Fill with integers in [from_, to), or below `from_` when it stands alone."""
+    """Fill with integers in [from_, to), or below `from_` when it stands alone; without either with all from 0 up to the
+    greatest of the dtype (2**24 for float32: those below are all there). Raises RuntimeError if there are none."""
     from_ = _from("random_", from_, kwargs)
-    low, high = (0, from_) if to is None else (from_, to)
+    if from_ is None and to is None:
+        low, high = 0, 1 << _DIGITS.get(self.dtype, 8 * self.dtype.itemsize - self.dtype.is_signed)
+        high += self.dtype.kind == "float"
+    else:
+        low, high = (0, int(forced(from_))) if to is None else (int(forced(from_ or 0)), int(forced(to)))
+    if low >= high:
+        raise RuntimeError(f"random_: from {low} is not below to {high}")
     return overwrite(self, _integers(low, high, self._type.static_shape, self.dtype, generator), "random_")
 
 
@@ -276,9 +323,44 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     return overwrite(self, cast(waits, self.dtype), "exponential_")
 
 
+def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+    """Fill with the number of trials up to the first success, each of which has the chance p. Raises RuntimeError unless
+    0 < p < 1."""
+    if not isinstance(p, Scalar) and not 0 < p < 1:
+        raise RuntimeError(f"geometric_: p must be in (0, 1), got {p}")
+    u = uniform(self._type.static_shape, dt.f64, generator)
+    fails = dispatch(ops.log1p, dispatch(ops.neg, stored("geometric_ p", p, dt.f64)))
+    trials = dispatch(ops.ceil, dispatch(ops.div, dispatch(ops.log1p, dispatch(ops.neg, u)), fails))
+    return overwrite(self, cast(dispatch(ops.maximum, trials, tensor_of(1.0, dt.f64)), self.dtype), "geometric_")
+
+
+def cauchy_(self: Tensor, median: Number = 0.0, sigma: Number = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill with Cauchy's numbers: median + sigma * tan(pi * (u - 1/2)). Raises RuntimeError for sigma <= 0."""
+    _check_float_fill("cauchy_", self, sigma)
+    u = uniform(self._type.static_shape, dt.f64, generator)
+    slopes = dispatch(ops.tan, mul(add(u, -0.5), math.pi))
+    return overwrite(self, cast(add(mul(slopes, sigma), median), self.dtype), "cauchy_")
+
+
+def log_normal_(self: Tensor, mean: Number = 1.0, std: Number = 2.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill with numbers whose logarithms are normal. Raises RuntimeError for std <= 0."""
+    _check_float_fill("log_normal_", self, std)
+    z = standard_normal(self._type.static_shape, dt.f64, generator)
+    return overwrite(self, cast(dispatch(ops.exp, add(mul(z, std), mean)), self.dtype), "log_normal_")
+
+
+def _check_float_fill(name: str, self: Tensor, scale: Number) -> None:
+    if not self.dtype.is_floating_point:
+        raise RuntimeError(f"{name}: takes floating-point tensors, got {self._type}")
+    if not isinstance(scale, Scalar) and not scale > 0:
+        raise RuntimeError(f"{name}: the scale must be positive, got {scale}")
+
+
 __all__ = ["bernoulli", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
            "randperm"]
-public(globals(), [*__all__, "bernoulli_", "exponential_", "normal_", "random_", "uniform_"])
+public(globals(), [*__all__, "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_", "random_",
+                   "uniform_"])
 
 METHODS: dict[str, Any] = {"uniform_": uniform_, "normal_": normal_, "bernoulli_": bernoulli_, "random_": random_,
-                           "exponential_": exponential_, "bernoulli": bernoulli, "multinomial": multinomial}
+                           "exponential_": exponential_, "geometric_": geometric_, "cauchy_": cauchy_,
+                           "log_normal_": log_normal_, "bernoulli": bernoulli, "multinomial": multinomial}
