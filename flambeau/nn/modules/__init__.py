@@ -13,13 +13,21 @@ from flambeau.nn.modules import (  # type: ignore[no-redef]
     dropout,
     instancenorm,
     lazy,
+    linear,
     loss,
     module,
+    normalization,
+    padding,
+    pooling,
+    rnn,
     sparse,
+    transformer,
+    upsampling,
     utils,
 )
 
 if not TYPE_CHECKING:               # to type checkers the star import says the same
     __all__ = ["activation", "adaptive", "batchnorm", "container", "conv", "distance", "dropout", "instancenorm",
-               "lazy", "loss", "module", "sparse", "utils"]
+               "lazy", "linear", "loss", "module", "normalization", "padding", "pooling", "rnn", "sparse", "transformer",
+               "upsampling", "utils"]
     __all__ += _nn.__all__

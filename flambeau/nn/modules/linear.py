@@ -1,0 +1,3 @@
+"""Linear layers."""
+from flambeau.frontend.nn.linear import *  # noqa: F403
+from flambeau.frontend.nn.linear import NonDynamicallyQuantizableLinear as NonDynamicallyQuantizableLinear

@@ -1,0 +1,2 @@
+"""Padding."""
+from flambeau.frontend.nn.padding import *  # noqa: F403

@@ -1,0 +1,2 @@
+"""Pooling."""
+from flambeau.frontend.nn.pooling import *  # noqa: F403

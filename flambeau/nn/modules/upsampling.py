@@ -1,0 +1,2 @@
+"""Upsampling."""
+from flambeau.frontend.nn.resampling import *  # noqa: F403
