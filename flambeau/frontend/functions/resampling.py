@@ -12,9 +12,17 @@ import numpy as np
 from flambeau.errors import ShapeError
 from flambeau.frontend.functions.adaptive_pooling import averaged
 from flambeau.frontend.functions.calls import public
-from flambeau.frontend.functions.coerce import cast, is_number, one_tensor, reshaped, spread, user_line
+from flambeau.frontend.functions.coerce import (
+    cast,
+    is_number,
+    one_tensor,
+    reshaped,
+    spread,
+    tensor_of,
+    user_line,
+)
 from flambeau.frontend.functions.creation import holding
-from flambeau.frontend.functions.elementwise import clamp, round
+from flambeau.frontend.functions.elementwise import clamp
 from flambeau.frontend.scalars import plain
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -120,24 +128,38 @@ def _summed(x: Tensor, new: Sequence[int], factors: Sequence[float | None], mode
     dtype, old = x._type.dtype, x._type.static_shape[2:]
     if dtype.is_integer and dtype is not dt.u8:
         raise NotImplementedError(f"interpolate: mode {mode!r} takes floats and uint8, got {x._type}")
-    y = x if dtype.itemsize >= 4 else cast(x, dt.f32)
     terms_of = _FILTERED[mode] if antialias else _TERMS[mode]
+    is_bytes = dtype is dt.u8
+    y = cast(x, dt.f64) if is_bytes else cast(x, dt.f32) if dtype.itemsize == 2 else x
     for dim in reversed(range(len(old))):
         o, n, factor = old[dim], new[dim], factors[dim]
         if align_corners:
             step = (o - 1) / (n - 1) if n > 1 else 0.0
         else:
             step = o / n if factor is None else 1 / factor
-        if o != n or step != 1.0:
-            y = dispatch(ops.weighted_sums(dim + 2, o, terms_of(o, n, step, align_corners)), y)
-            y = _whole(y) if dtype is dt.u8 and antialias else y
-    y = dispatch(ops.Reshape(y._type.shape), y) if y is x else y
-    return cast(_whole(y) if dtype is dt.u8 else y, dtype)
+        if o == n and (step == 1.0 or is_bytes):
+            continue
+        terms = terms_of(o, n, step, align_corners)
+        y = _of_bytes(y, dim + 2, o, terms) if is_bytes else dispatch(ops.weighted_sums(dim + 2, o, terms), y)
+    return cast(dispatch(ops.Reshape(y._type.shape), y) if y is x else y, dtype)
 
 
-def _whole(y: Tensor) -> Tensor:
-    """Rounded to what uint8 holds."""
-    return clamp(round(y), 0, 255)
+def _of_bytes(y: Tensor, dim: int, size: int, terms: Terms) -> Tensor:
+    """Weighted sums as PyTorch (and Pillow) have them for uint8: the weights are whole multiples of the smallest power of
+    2 that keeps the greatest of them below 2**15, and every dim is rounded to a uint8. y: f64 of such, and so the
+    result."""
+    rows = []
+    for row in terms:
+        merged: dict[int, float] = {}
+        for place, weight in row:
+            merged[place] = merged.get(place, 0.0) + weight
+        rows.append(list(merged.items()))
+    greatest = max([weight for row in rows for _, weight in row])
+    digits = next((d for d in range(22) if int(0.5 + greatest * (1 << d + 1)) >= 1 << 15), 22)
+    whole = [[(place, float(int(math.copysign(0.5, weight) + weight * (1 << digits)))) for place, weight in row]
+             for row in rows]
+    total = dispatch(ops.mul, dispatch(ops.weighted_sums(dim, size, whole), y), tensor_of(0.5**digits, dt.f64))
+    return clamp(dispatch(ops.floor, dispatch(ops.add, total, tensor_of(0.5, dt.f64))), 0, 255)
 
 
 def _centres(new: int, step: float, align_corners: bool) -> np.ndarray:
