@@ -476,16 +476,10 @@ def _scattered(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
 
 def _last_writer_along(index: Tensor, dim: int, size: int) -> Tensor:
     """Of the index's shape with dim of `size`: the place along dim of the last update to each, -1 for none."""
-    shape = index._type.static_shape
     if active.tracer is None:
         data = index._data()
         if data.size and not (data.min() >= 0 and data.max() < size):
             raise IndexOutOfRangeError(f"scatter: an index is out of bounds for dim {dim} with size {size}")
-        last = np.full((*shape[:dim], size, *shape[dim + 1:]), -1, np.int64)
-        for place in range(shape[dim]):
-            each = np.take(data, [place], dim)
-            np.put_along_axis(last, each, place, dim)
-        return holding(last, dt.i64)
     return dispatch(ops.LastAlong(size, dim), index)
 
 

@@ -281,8 +281,9 @@ class LastAlong(Op):
         (indices,) = operands
         where = _checked(self, indices, self.size)
         last = np.full((*indices.shape[:self.dim], self.size, *indices.shape[self.dim + 1:]), -1, np.int64)
-        for place in range(indices.shape[self.dim]):
-            np.put_along_axis(last, np.take(where, [place], self.dim), place, self.dim)
+        places: list[Any] = list(np.indices(indices.shape, sparse=True))
+        own, places[self.dim] = places[self.dim], where
+        np.maximum.at(last, tuple(places), np.broadcast_to(own, indices.shape))
         return last
 
     def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
