@@ -124,6 +124,19 @@ def test_norms_say_what_they_take() -> None:
             module(fb.zeros(*shape))
 
 
+def test_subclasses_compute_with_other_weights() -> None:
+    def build(nn: Any) -> Any:
+        class Centred(nn.Conv2d):
+            def forward(self, x: Any) -> Any:
+                return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+        return Centred(2, 3, 3, padding=(1, 2), padding_mode="circular")
+
+    ours, theirs = both(build)
+    assert list(ours._reversed_padding_repeated_twice) == list(theirs._reversed_padding_repeated_twice)
+    assert_same_run(ours, theirs, (1, 2, 4, 4))
+
+
 def test_batch_norms_become_sync_batch_norms_with_their_state() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Sequential(nn.BatchNorm2d(2), nn.ReLU()), nn.BatchNorm2d(2, affine=False))
     model.eval()

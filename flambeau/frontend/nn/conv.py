@@ -102,6 +102,11 @@ class _Plain(_ConvNd):
         """The input with borders that are not zeros put around it, and the padding left to do."""
         if self.padding_mode == "zeros":
             return input, self.padding
+        return pad(input, self._reversed_padding_repeated_twice, self.padding_mode), (0,) * self.rank
+
+    @property
+    def _reversed_padding_repeated_twice(self) -> list[int]:
+        """The padding as `pad` takes it, under the name that PyTorch's subclasses know."""
         around: list[int] = []
         for dim in reversed(range(self.rank)):          # pad() counts dims from the last
             total = self.dilation[dim] * (self.kernel_size[dim] - 1) if self.padding == "same" else 0
@@ -109,7 +114,7 @@ class _Plain(_ConvNd):
             if not isinstance(self.padding, str):
                 before = after = self.padding[dim]
             around += [before, after]
-        return pad(input, around, self.padding_mode), (0,) * self.rank
+        return around
 
 
 class Conv1d(_Plain):
@@ -118,8 +123,11 @@ class Conv1d(_Plain):
     rank = 1
 
     def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x, padding = self._padded(input)
-        return F.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.conv1d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv2d(_Plain):
@@ -128,8 +136,11 @@ class Conv2d(_Plain):
     rank = 2
 
     def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x, padding = self._padded(input)
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv3d(_Plain):
@@ -138,8 +149,11 @@ class Conv3d(_Plain):
     rank = 3
 
     def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x, padding = self._padded(input)
-        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.conv3d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class _ConvTransposeNd(_ConvNd):
