@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from flambeau.errors import ShapeError, UnsupportedError
+from flambeau.errors import ShapeError
 from flambeau.frontend import random
 from flambeau.frontend.data import (
+    BatchSampler,
+    ChainDataset,
     ConcatDataset,
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    StackDataset,
     Subset,
+    SubsetRandomSampler,
     TensorDataset,
+    WeightedRandomSampler,
     default_collate,
+    default_convert,
     random_split,
 )
 from flambeau.frontend.tensor.tensor import Tensor
@@ -126,11 +136,6 @@ def test_stream_cannot_be_shuffled() -> None:
         DataLoader(Countdown(), shuffle=True)
 
 
-def test_workers_are_refused_rather_than_ignored() -> None:
-    with pytest.raises(UnsupportedError, match="num_workers=2"):
-        DataLoader(rows(2), num_workers=2)
-
-
 def test_batch_size_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         DataLoader(rows(2), batch_size=0)
@@ -204,3 +209,78 @@ def test_orders_come_from_a_random_stream_too() -> None:
     assert [part.indices for part in first] == [part.indices for part in second]
     with pytest.raises(TypeError, match="generator"):
         DataLoader(rows(3), generator="seed")  # type: ignore[arg-type]
+
+
+def test_orders_follow_the_default_generator() -> None:
+    def epoch(seed: int) -> list[int]:
+        random.manual_seed(seed)
+        return list(DataLoader(range(30), batch_size=None, shuffle=True))
+
+    assert epoch(1) == epoch(1) != epoch(2)
+
+
+@pytest.mark.parametrize(("sampler", "expected"), [
+    (SequentialSampler("abc"), [0, 1, 2]),
+    (BatchSampler(SequentialSampler("abcde"), 2, False), [[0, 1], [2, 3], [4]]),
+    (BatchSampler(SequentialSampler("abcde"), 2, True), [[0, 1], [2, 3]]),
+    (DistributedSampler("abcde", 2, 0, shuffle=False), [0, 2, 4]),
+    (DistributedSampler("abcde", 2, 1, shuffle=False), [1, 3, 0]),
+    (DistributedSampler("abcde", 2, 1, shuffle=False, drop_last=True), [1, 3]),
+    (DistributedSampler("a", 5, 4, shuffle=False), [0]),
+    (WeightedRandomSampler([0, 0, 3.0], 4), [2, 2, 2, 2]),
+])
+def test_samplers_that_have_one_order(sampler: Sampler[int], expected: list[int]) -> None:
+    assert list(sampler) == expected
+    assert len(sampler) == len(expected)                # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("sampler", "members"), [
+    (RandomSampler(range(9), generator=1), list(range(9))),
+    (RandomSampler(range(4), num_samples=8, generator=1), [0, 0, 1, 1, 2, 2, 3, 3]),
+    (SubsetRandomSampler([5, 3, 8, 1], generator=1), [1, 3, 5, 8]),
+    (WeightedRandomSampler([1.0, 2.0, 0.0, 1.0], 3, replacement=False, generator=1), [0, 1, 3]),
+])
+def test_samplers_that_shuffle(sampler: Sampler[int], members: list[int]) -> None:
+    epochs = [list(sampler) for _ in range(6)]
+    assert all(sorted(epoch) == members for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_distributed_sampler_deals_each_epoch_anew() -> None:
+    parts = [DistributedSampler(range(10), 2, rank) for rank in range(2)]
+    first = [list(part) for part in parts]
+    assert sorted(sum(first, [])) == list(range(10))
+    for part in parts:
+        part.set_epoch(1)
+    assert [list(part) for part in parts] != first
+
+
+def test_stack_chain_and_streams_in_batches() -> None:
+    pairs = StackDataset(squares=Squares(), again=Squares())
+    (batch, *_), count = DataLoader(pairs, batch_size=3), len(DataLoader(pairs, batch_size=3))
+    assert (batch["squares"].tolist(), batch["again"].tolist(), count) == ([0, 1, 4], [0, 1, 4], 2)
+    chain = Countdown() + Countdown()
+    assert isinstance(chain, ChainDataset)
+    assert list(chain) == [5, 4, 3, 2, 1] * 2
+    with pytest.raises(ValueError, match="size mismatch"):
+        StackDataset(Squares(), rows(2))
+
+
+def test_batches_of_a_subset_of_tensors_are_rows() -> None:
+    (points, labels), = DataLoader(Subset(rows(6), [4, 1]), batch_size=2)
+    assert (labels.tolist(), points[:, 0].tolist()) == ([4, 1], [4.0, 1.0])
+
+
+def test_convert_makes_tensors_of_arrays_only() -> None:
+    found = default_convert({"x": np.ones(2), "n": 3, "t": ("a", np.float32(1))})
+    assert (found["x"].tolist(), found["n"], found["t"][0], found["t"][1].dtype) == ([1, 1], 3, "a", dt.f32)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"num_workers": -1}, "negative"), ({"timeout": -1}, "negative"), ({"prefetch_factor": 2}, "needs workers"),
+    ({"persistent_workers": True}, "needs workers"), ({"shuffle": True, "sampler": [0]}, "exclude"),
+    ({"batch_sampler": [[0]], "batch_size": 2}, "excludes"), ({"batch_size": None, "drop_last": True}, "drop_last"),
+])
+def test_loader_refuses_what_excludes_each_other(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataLoader(Squares(), **arguments)

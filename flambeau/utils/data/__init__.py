@@ -1,3 +1,4 @@
 """`fb.utils.data`: datasets and batches. The same as `fb.data`."""
 from flambeau.frontend.data import *  # noqa: F403
 from flambeau.frontend.data import __all__ as __all__
+from flambeau.utils.data import dataloader, dataset, distributed, sampler
