@@ -13,13 +13,22 @@ from typing import Any
 from flambeau.errors import CaptureError, FlambeauError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.control import Leaves, body_leaves, check_alike, condition_writes, leaves_of, own, told
+from flambeau.frontend.random import default_generator
 from flambeau.frontend.tape.autograd import grad_mode, key_of, origin_of, tape_of
-from flambeau.frontend.tape.backward import TensorBuilder
-from flambeau.frontend.tape.dispatch import attach_record, check_saved, constant, dispatch, up_to_date
+from flambeau.frontend.tape.backward import TensorBuilder, walk
+from flambeau.frontend.tape.dispatch import (
+    attach_record,
+    check_saved,
+    check_unchanged,
+    constant,
+    dispatch,
+    up_to_date,
+)
 from flambeau.frontend.tape.gradient_hooks import with_hooks
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.guards.markers import CompiledMarker
 from flambeau.frontend.trace.outside import Outside, hook_keys
 from flambeau.frontend.trace.trace import Trace
 from flambeau.frontend.where import describe, user_location
@@ -52,6 +61,16 @@ class NestingTrace(Trace):
     def while_loop(self, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried: Leaves) -> Any:
         """`fb.while_loop`."""
         return _repeat(self, cond_fn, body_fn, carried)
+
+    def probe(self, run: Callable[[], None], function: Callable[..., Any], who: str) -> tuple[list[Tensor], bool]:
+        """Trace a user's function, which `run` calls, without effect: the tensors from outside that it reads and that
+        require grad, and whether it changes any but the state of random numbers."""
+        region = Region(self, "probe", who)
+        with region.running(), self.watch.part(function, who):
+            run()
+        states = {default_generator.state._storage}
+        sources = [o.tensor for o in region.outside.values() if o.tensor._requires_grad]
+        return list({key_of(t): t for t in sources}.values()), bool(set(region.written) - states)
 
 
 class Region(NestingTrace):
@@ -261,19 +280,20 @@ class Choice(Undifferentiated):
     """The tape's op for a `cond`. Its derivative is another: each branch computes again what it did, then walks its own
     tape from the cotangents of what it gave to those of what it read.
 
-    given: what the functions gave. operand_of: the value, when the choice was made, of memory from outside."""
+    given: what the functions, which take `arguments`, gave. operand_of: the value, when the choice was made, of memory
+    from outside."""
 
     def __init__(self, regions: Sequence[Region], given: Sequence[Leaves], operand_of: dict[Storage, Value],
-                 predicate: Value, loc: Location | None):
+                 predicate: Value, loc: Location | None, functions: Sequence[Callable[..., Any]], arguments: Sequence[Any]):
         super().__init__("cond", loc)
         self.regions, self.given, self.operand_of, self.predicate = regions, given, operand_of, predicate
+        self.functions, self.arguments = functions, arguments
 
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
         trace = active.tracer
         assert isinstance(trace, NestingTrace), "a choice is on the tape of a trace"
         if grad_mode.enabled:
-            raise NotImplementedError(f"cond in a compiled function has no second derivative yet\n  traced at "
-                                      f"{describe(self.loc)}")
+            return self._differentiable(trace, operands, cotangents)
         reads = [region.saved_reads for region in self.regions]
         found, seeds = zip(*[self._walked(region, leaves, cotangents)
                              for region, leaves in zip(self.regions, self.given, strict=True)], strict=True)
@@ -293,6 +313,19 @@ class Choice(Undifferentiated):
         values = [self._operand(trace, storage, known) for storage, known in lifted.items()]
         values += [trace.value_of(ct) for ct in cotangents if ct is not None]
         return self._emitted(trace, [self.predicate, *values], graphs, reached, len(operands))
+
+    def _differentiable(self, trace: NestingTrace, operands: Sequence[Tensor], cotangents: Sequence[Tensor | None]
+                        ) -> Sequence[Tensor]:
+        """The same gradients, to be differentiated again: of the functions, which run again, by another choice."""
+        if any(region.written for region in self.regions):
+            raise NotImplementedError("cond in a compiled function has no second derivative where a function draws random "
+                                      f"numbers or changes tensors from outside of it\n  traced at {describe(self.loc)}")
+        for t in operands:
+            check_unchanged(t, self.name)
+
+        true_fn, false_fn = [_Gradients(f, self.arguments, operands, cotangents) for f in self.functions]
+        chosen: Sequence[Tensor] = trace.cond(trace._shell(self.predicate, self.loc), true_fn, false_fn, ())
+        return chosen
 
     def _walked(self, region: Region, leaves: Leaves, cotangents: Sequence[Tensor | None]) -> \
             tuple[dict[Any, Tensor], list[Value]]:
@@ -341,6 +374,20 @@ def _zeros(type: TensorType) -> Tensor:
     return dispatch(ops.Broadcast(type.static_shape, ()), zero) if type.shape else zero
 
 
+class _Gradients(CompiledMarker):
+    """A function of a choice, as one that gives its gradients with respect to `operands`. Guards see the function only."""
+
+    def __init__(self, function: Callable[..., Any], arguments: Sequence[Any], operands: Sequence[Tensor],
+                 cotangents: Sequence[Tensor | None]):
+        self.function, self.arguments, self.operands, self.cotangents = function, arguments, operands, cotangents
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        tensors = [t for t in leaves_of(self.function(*self.arguments), "cond").tensors if t is not None]
+        pairs = [(t, ct) for t, ct in zip(tensors, self.cotangents, strict=True) if ct is not None and t._requires_grad]
+        found = walk([t for t, _ in pairs], [ct for _, ct in pairs], True, "cond", self.operands)[0] if pairs else {}
+        return tuple([found[key_of(t)] if key_of(t) in found else _zeros(t._type) for t in self.operands])
+
+
 def _choose(trace: NestingTrace, pred: Tensor, true_fn: Callable[..., Any], false_fn: Callable[..., Any],
             operands: Sequence[Any]) -> Any:
     loc = user_location()
@@ -367,7 +414,8 @@ def _choose(trace: NestingTrace, pred: Tensor, true_fn: Callable[..., Any], fals
     operand_values = [trace.value_of(pred), *[trace._base_value(found.tensor) for found in lifted.values()]]
     requires = [any(t is not None and t._requires_grad for t in pair)
                 for pair in zip(*[leaves.tensors for leaves in given], strict=True)]
-    choice = Choice(regions, given, dict(zip(lifted, operand_values[1:], strict=True)), operand_values[0], loc)
+    choice = Choice(regions, given, dict(zip(lifted, operand_values[1:], strict=True)), operand_values[0], loc,
+                    (true_fn, false_fn), operands)
     return given[0].tree(_emitted(trace, ops.Cond(), operand_values, graphs, given[0], requires, regions, written, choice))
 
 
