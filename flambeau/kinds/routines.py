@@ -93,8 +93,13 @@ def arguments_of(call: str) -> list[str]:
 
 
 def value_of(expression: str, sizes: Mapping[str, int]) -> int:
-    """`3*n+1` in numbers."""
-    return sum(prod(sizes[f] if f in sizes else int(f) for f in term.split("*")) for term in expression.split("+"))
+    """`3*n+1`, or `n/2+1`, rounded down, in numbers."""
+    return sum(prod(_factor(factor, sizes) for factor in term.split("*")) for term in expression.split("+"))
+
+
+def _factor(text: str, sizes: Mapping[str, int]) -> int:
+    name, _, divisor = text.partition("/")
+    return (sizes[name] if name in sizes else int(name)) // int(divisor or 1)
 
 
 _EQUATIONS: Final = (("n", 0, -1), ("k", 1, -1))
@@ -171,6 +176,11 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "svd": _singular(ops.Svd(full=False), "S", ("m", "k"), ("k", "n"), _WITH_VECTORS),
     "svd_full": _singular(ops.Svd(full=True), "A", ("m", "m"), ("n", "n"), _WITH_VECTORS),
     "svdvals": _singular(ops.Svdvals(), "N", ("1", "1"), ("1", "1"), "10*k+65*m+65*n"),
+    **{name: Function(ops.Fft(inverse), (("n", 0, -2),), {"x": Array("n", "2", loads=0), "y": Array("n", "2", gives=0)}, ())
+       for name, inverse in (("fft", False), ("fft_back", True))},
+    "rfft": Function(ops.Rfft(), (("n", 0, -1),), {"x": Array("n", loads=0), "y": Array("n/2+1", "2", gives=0)}, ()),
+    **{name: Function(ops.Irfft(odd), (("m", 0, -2),), {"x": Array("m", "2", loads=0), "y": Array(n, gives=0)}, ())
+       for name, odd, n in (("irfft_even", False, "2*m+-2"), ("irfft_odd", True, "2*m+-1"))},
     "matrix_exp": Function(
         ops.MatrixExp(), (("n", 0, -1),), {"a": Array("n", "n", loads=0), "x": Array("n", "n", gives=0)}, ()),
 }

@@ -18,7 +18,7 @@ import numpy as np
 from flambeau.errors import FlambeauError
 from flambeau.frontend.functions.coerce import is_number, kind_of
 from flambeau.frontend.functions.out import OUT, written
-from flambeau.frontend.functions.stumbles import CALLS, complex_instead, has_complex
+from flambeau.frontend.functions.stumbles import CALLS, COMPLEX, complex_instead, has_complex
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.casting import POLICIES, cast_arguments
 from flambeau.frontend.tensor.promotion import as_dtype
@@ -57,6 +57,7 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
     sizes = code.co_varnames[count] if code.co_flags & _VARARGS else None
     has_dtype = "dtype" in parameters
     name = name or function.__name__
+    hands_over = not function.__module__.startswith(COMPLEX)    # it takes complex tensors itself
     policy, has_out = POLICIES.get(name), name in OUT and "out" not in parameters
     takes_idle = "device" in parameters or name in ("clone", "contiguous")
     idle = [word for word in _IDLE if takes_idle and word not in parameters]
@@ -85,7 +86,7 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            if has_complex((*args, *kwargs.values())):
+            if hands_over and has_complex((*args, *kwargs.values())):
                 stumble = error
             else:
                 if isinstance(error, FlambeauError):

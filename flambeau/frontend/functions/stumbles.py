@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+COMPLEX: Final = "flambeau.frontend.functions.complex_"        # modules of functions that take complex tensors
 STUMBLES: Final = (AttributeError, TypeError)           # what ComplexTensor's empty slots, and complex numbers, raise
 
 
@@ -44,7 +45,7 @@ def _was_called_by_another() -> bool:
     frame = sys._getframe(2).f_back
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if not module.startswith("flambeau.") or module.startswith("flambeau.frontend.functions.complex_"):
+        if not module.startswith("flambeau.") or module.startswith(COMPLEX):
             return False
         if frame.f_code in CALLS and has_complex((*frame.f_locals["args"], *frame.f_locals["kwargs"].values())):
             return True
@@ -52,4 +53,4 @@ def _was_called_by_another() -> bool:
     return False
 
 
-__all__ = ["CALLS", "STUMBLES", "complex_instead", "complex_table", "has_complex"]
+__all__ = ["CALLS", "COMPLEX", "STUMBLES", "complex_instead", "complex_table", "has_complex"]

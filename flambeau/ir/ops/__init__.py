@@ -36,5 +36,6 @@ from flambeau.ir.ops.sources import Constant, Iota, Literal, RandomBits, literal
 from flambeau.ir.ops.special_functions import *  # noqa: F403
 from flambeau.ir.ops.spectra import Eigh, Eigvalsh, Svd, Svdvals
 from flambeau.ir.ops.structural import Custom, Fusion
+from flambeau.ir.ops.transforms import Fft, Irfft, Rfft
 from flambeau.ir.ops.unfolding import Windows, WindowsSum
 from flambeau.ir.ops.views import Broadcast, Diagonal, Flip, Permute, Reshape
