@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.func.dual import DualLevel, tangents_of
-from flambeau.frontend.func.gradient import GradLevel
+from flambeau.frontend.func.gradient import LinearLevel
 from flambeau.frontend.func.level import zeros
 from flambeau.frontend.func.reverse import _rows, _starts, below, jacrev
 from flambeau.frontend.func.trees import (
@@ -52,9 +52,9 @@ def jvp(func: Function, primals: Any, tangents: Any, *, strict: bool = False, ha
         if strict and any(level.held(t)[1] is None for t in outputs):
             raise RuntimeError("jvp: strict=True, and an output does not depend on the primals")
         level.write_back()
-        along = [_own(level.tangent(t), changes) for t in outputs]
+        along = [level.tangent(t) for t in outputs]
         value, aux = below(level, output), below(level, aux)
-    found = unflatten(of_output, along)
+    found = unflatten(of_output, [_own(t, changes) for t in along])
     return (value, found, aux) if has_aux else (value, found)
 
 
@@ -74,7 +74,7 @@ def linearize(func: Function, *primals: Any) -> tuple[Any, Function]:
     again: what func did is on a tape, which tangents walk forward."""
     if not callable(func):
         raise RuntimeError(f"linearize: takes a function, got {type(func).__name__}")
-    level = GradLevel()
+    level = LinearLevel()
     with level.entered():
         inputs = of_tensors(level.differentiate, list(primals))
         output = func(*inputs)

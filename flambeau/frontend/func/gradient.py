@@ -10,7 +10,8 @@ from flambeau.frontend.func.level import Level, zeros
 from flambeau.frontend.tape.autograd import grad_mode, key_of
 from flambeau.frontend.tape.backward import TensorBuilder, walk
 from flambeau.frontend.tape.custom import Function
-from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.dispatch import attach_record, dispatch
+from flambeau.frontend.tape.writes import replace_on_tape
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.op import Op
 from flambeau.ir.ops import View
@@ -76,4 +77,27 @@ class GradLevel(Level):
                 for leaf, g in zip(leaves, gradients, strict=True)]
 
 
-__all__ = ["GradLevel"]
+class LinearLevel(GradLevel):
+    """A tape to be walked forward. no_grad() does not stop it: tangents flow under it, as in forward mode."""
+
+    name = "linearize"
+
+    def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        results = super().record(op, operands)
+        if not grad_mode.enabled:
+            attach_record(op, operands, results)
+        return results
+
+    def record_view(self, op: View, x: Tensor) -> Tensor:
+        view = super().record_view(op, x)
+        if not grad_mode.enabled and x._storage.trace is self:
+            attach_record(op, (x,), (view,))
+        return view
+
+    def write(self, target: Tensor, value: Tensor) -> None:
+        super().write(target, value)
+        if not grad_mode.enabled and target._storage.trace is self:
+            replace_on_tape(target, value)
+
+
+__all__ = ["GradLevel", "LinearLevel"]

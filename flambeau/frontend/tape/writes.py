@@ -21,7 +21,7 @@ def assign_(target: Tensor, value: Tensor) -> Tensor:
     is_recorded = _is_recorded(target, value)
     write(target, value)
     if is_recorded:
-        _replace(target, value)
+        replace_on_tape(target, value)
     else:
         _forget_views(target)
     return target
@@ -44,7 +44,7 @@ def rebase_(target: Tensor, value: Tensor) -> None:
     if record is not None and value._base is None:
         record.result_moved(value._index, target)
     if record is None or target._base is not None:
-        _replace(target, value)
+        replace_on_tape(target, value)
     else:
         _continue(target, record, value._index)
 
@@ -96,7 +96,7 @@ def _is_leaf_of_tape(t: Tensor) -> bool:
     return t._requires_grad and t._record is None
 
 
-def _replace(target: Tensor, value: Tensor) -> None:
+def replace_on_tape(target: Tensor, value: Tensor) -> None:
     """Put on the tape that value's elements have taken the place of those of target, which may be a view."""
     owner = target if target._base is None else target._base
     record = Record(Overwrite(target._chain), (owner, value), (owner,))
