@@ -120,8 +120,85 @@ def test_gradient_penalty_steps_are_the_same_compiled() -> None:
         np.testing.assert_allclose(made, eager, rtol=1e-9, atol=1e-12)
 
 
-def test_second_backward_through_a_compiled_call_says_what_to_do() -> None:
-    f = fb.compile(lambda x: (x**3).sum())
-    x = leaf([1.0, 2.0])
+STEPPED = fb.tensor([1.0, 2.0, 3.0], dtype=fb.float64)
+
+
+class Rounded(fb.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0]
+
+
+SEEN_FROM_OUTSIDE: dict[str, Callable[..., Any]] = {
+    "a power": lambda x, w: x**3 * w.sum(),
+    "two results, one from the other": lambda x, w: (lambda h: (h, h.sin() * w.sum()))((x @ w).tanh()),
+    "detached": lambda x, w: (x @ w).tanh() * (x @ w).detach().sum(),
+    "no_grad": lambda x, w: (x @ w) * fb.no_grad()(lambda: (x @ w).exp())(),
+    "linear": lambda x, w: x @ w,
+    "softmax": lambda x, w: F.log_softmax(x @ w, 1).sum(),
+    "in place": lambda x, w: (x @ w).clone().mul_(x.sum()),
+    "captured": lambda x, w: (x * STEPPED).sin() @ w,
+    "dropout": lambda x, w: F.dropout(x @ w, 0.5).tanh() * x.sum(),
+    "a derivative of its own": lambda x, w: (Rounded.apply(x @ w) * x.sum()).tanh(),
+    "transposed": lambda x, w: (x.t() @ x @ w).tanh(),
+}
+
+
+@pytest.mark.parametrize("name", SEEN_FROM_OUTSIDE)
+def test_three_derivatives_of_a_compiled_call_from_outside(name: str) -> None:
+    function, found = SEEN_FROM_OUTSIDE[name], []
+    for compiled in (False, True):
+        fb.manual_seed(0)
+        x, w = leaf(np.random.default_rng(0).normal(size=(4, 3))), leaf(np.random.default_rng(1).normal(size=(3, 2)))
+        outputs = maybe_compiled(function, compiled)(x, w)
+        total = sum(y.sin().sum() for y in (outputs if isinstance(outputs, tuple) else (outputs,)))
+        gradients = []
+        for _ in range(3):
+            given = fb.autograd.grad(total, (x, w), create_graph=True)
+            gradients += [g.detach().numpy() for g in given]
+            total = sum((g * g.cos()).sum() for g in given)
+        found.append(gradients)
+    for eager, made in zip(*found, strict=True):
+        np.testing.assert_allclose(made, eager, rtol=1e-8, atol=1e-10)
+
+
+def test_gradient_penalty_around_a_compiled_model() -> None:
+    finals = []
+    for compiled in (False, True):
+        fb.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+        optimizer, call = optim.SGD(model.parameters(), lr=0.01), maybe_compiled(model, compiled)
+        for _ in range(5):
+            x = leaf(np.linspace(-1, 1, 12).reshape(4, 3))
+            optimizer.zero_grad()
+            (slope,) = fb.autograd.grad(call(x).sum(), x, create_graph=True)
+            ((slope**2).sum() + call(x).mean()).backward()
+            optimizer.step()
+        finals.append([p.detach().numpy().copy() for p in model.parameters()])
+    for eager, made in zip(*finals, strict=True):
+        np.testing.assert_allclose(made, eager, rtol=1e-9, atol=1e-12)
+
+
+def test_what_a_second_derivative_would_read_wrong_is_an_error() -> None:
+    f = fb.compile(lambda x, w: (x @ w).tanh() * x.sum())
+    x, w = leaf(np.ones((2, 3))), leaf(np.ones((3, 2)))
+    y = f(x, w).sum()
+    with fb.no_grad():
+        w.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        fb.autograd.grad(y, x, create_graph=True)
+
+    total = fb.zeros(3, dtype=fb.float64)
+
+    def hooked(x):
+        y = x * x
+        y.register_hook(lambda g: g * 2)
+        return y
+
     with pytest.raises(UnsupportedError, match="inside the compiled function"):
-        fb.autograd.grad(f(x), x, create_graph=True)
+        fb.autograd.grad(fb.compile(hooked)(total.requires_grad_()).sum(), total, create_graph=True)

@@ -14,6 +14,7 @@ from flambeau.frontend.tape.dispatch import up_to_date
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.call_plan import CallPlan
+from flambeau.frontend.trace.second import COTANGENTS, GradientFunction
 from flambeau.frontend.trace.segments import Differentiated, Place, Saved, Segment
 from flambeau.ir.graph import Graph
 from flambeau.ir.op import Op
@@ -40,6 +41,13 @@ class Call:
     found: Sequence[Tensor | None]
     given: Any = None
     made: list[Any] = field(default_factory=list)
+
+    def inputs(self, snapshots: Sequence[int]) -> CallInputs:
+        """What went into the call, to be read again, and some of its outputs."""
+        leaves, plan = self.leaves, self.plan
+        versions = [leaves[argument.leaf]._storage.version for argument in plan.arguments]
+        states = [s.memory._storage.version if isinstance(s.memory, Tensor) else 0 for s in plan.states]
+        return CallInputs(plan, leaves, self.held, self.numbers, {n: self.buffers[n] for n in snapshots}, versions, states)
 
     def tensor(self, output: int, cls: type[Tensor] = Tensor) -> Tensor:
         """A new tensor over an output."""
@@ -77,6 +85,85 @@ class Call:
         return pointer, owner, storage, storage.version
 
 
+class CallInputs:
+    """What went into a call, as long as it can be read: for derivatives of what the call's backward gives."""
+
+    __slots__ = ("held", "kept", "leaves", "numbers", "of_arguments", "of_states", "plan")
+
+    def __init__(self, plan: CallPlan, leaves: Sequence[Any], held: Sequence[tuple[int, np.ndarray | None]],
+                 numbers: Sequence[float], kept: dict[int, Buffer], of_arguments: Sequence[int], of_states: Sequence[int]):
+        self.plan, self.leaves, self.held, self.numbers, self.kept = plan, leaves, held, numbers, kept
+        self.of_arguments, self.of_states = of_arguments, of_states
+
+    def memory(self, kind: str, index: int) -> tuple[int, Any, Storage | None, int]:
+        """(address, what keeps it alive, storage that must not change, its version). Raises RuntimeError for what was
+        changed since."""
+        owner: Any = None
+        if kind == "out":
+            return self.kept[index].ptr, self.kept[index], None, 0
+        if kind == "scalar":
+            owner = np.array(self.numbers[index], np.float64)
+            return int(owner.__array_interface__["data"][0]), owner, None, 0
+        if kind == "arg":
+            storage, version = self.leaves[self.plan.arguments[index].leaf]._storage, self.of_arguments[index]
+            pointer, owner = self.held[index]
+        else:
+            memory, version = self.plan.states[index].memory, self.of_states[index]
+            if not isinstance(memory, Tensor):
+                raise UnsupportedError(f"second derivatives through the compiled function {self.plan.name} that depend on "
+                                       "a .grad it left", hint="take both derivatives inside the compiled function")
+            storage = memory._storage
+            pointer = storage.buffer.ptr
+        if storage.version != version:
+            raise RuntimeError("one of the tensors needed for gradient computation has been modified by an inplace "
+                               f"operation since the compiled function {self.plan.name} read it")
+        return pointer, storage if owner is None else owner, storage, version
+
+
+class GradientCall:
+    """One call of a GradientFunction, as CompiledSegment.record takes it; before: that of the function whose gradients it
+    gives."""
+
+    def __init__(self, function: GradientFunction, before: CallInputs | GradientCall, cotangents: Sequence[Tensor],
+                 buffers: Sequence[Buffer], made: Sequence[Tensor]):
+        self.function, self.before, self.buffers, self.made = function, before, buffers, made
+        self.given = dict(zip(function.cotangents, cotangents, strict=True))
+        self.arrays = {n: np.ascontiguousarray(ct._data()) for n, ct in self.given.items()}
+        self.versions = {n: ct._storage.version for n, ct in self.given.items()}
+
+    @property
+    def leaves(self) -> Any:
+        """The leaves of the first call, and the cotangents, by number."""
+        return self
+
+    def __getitem__(self, number: int) -> Any:
+        found = self.given.get(number - COTANGENTS)
+        return self.before.leaves[number] if found is None else found
+
+    def inputs(self, snapshots: Sequence[int]) -> GradientCall:
+        return self
+
+    def memory(self, kind: str, index: int) -> tuple[int, Any, Storage | None, int]:
+        """As CallInputs.memory."""
+        if kind == "arg" and index in self.given:
+            array, storage = self.arrays[index], self.given[index]._storage
+            if storage.version != self.versions[index]:
+                raise RuntimeError("a gradient that was given to a compiled function's backward has been modified by an "
+                                   "inplace operation since")
+            return int(array.__array_interface__["data"][0]), array, storage, storage.version
+        kept = self.function.kept.get((kind, index))
+        return self.before.memory(kind, index) if kept is None else self.before.memory("out", kept)
+
+    def read(self, saved: Saved) -> tuple[int, Any, Storage | None, int]:
+        """As Call.read: outputs are this call's own."""
+        if saved.kind == "out":
+            return self.buffers[saved.index].ptr, self.buffers[saved.index], None, 0
+        if saved.kind == "result":
+            buffer = self.made[saved.index]._storage.buffer
+            return buffer.ptr, buffer, None, 0
+        return self.memory(saved.kind, saved.index)
+
+
 class CompiledSegment:
     """The backward graph of one segment, compiled when it is first needed."""
 
@@ -86,6 +173,7 @@ class CompiledSegment:
         self._lock = ForkSafeLock()
         self.hooks = {n: CompiledSegment(name, result.hook, compile) for n, result in enumerate(segment.results)
                       if result.hook is not None}
+        self._gradients: tuple[GradientFunction, Compiled, list[CompiledSegment]] | None = None
         self.spent: SpentRecord | None = None       # the record of every call, where that is one
         if segment.error is not None and all(place.kind == "state" for place in segment.operands):
             self.spent = SpentRecord(name, segment.error, tuple([place.what for place in segment.operands]))
@@ -99,7 +187,18 @@ class CompiledSegment:
                     self.compiled = self.compile(self.segment.graph)
         return self.compiled
 
-    def record(self, call: Call, inner: dict[int, Tensor]) -> None:
+    def gradients(self) -> tuple[GradientFunction, Compiled, list[CompiledSegment]]:
+        """The gradients as a function that has segments of its own, compiled now if it wasn't."""
+        if self._gradients is None:
+            assert self.segment.again is not None, "a segment with a graph can be walked again"
+            with self._lock:
+                if self._gradients is None:
+                    function = self.segment.again()
+                    segments = [CompiledSegment(self.name, segment, self.compile) for segment in function.segments]
+                    self._gradients = function, self.compile(function.graph), segments
+        return self._gradients
+
+    def record(self, call: Call | GradientCall, inner: dict[int, Tensor]) -> None:
         """Put this part of a call on the tape; `inner` are the tensors between its segments, by number."""
         segment = self.segment
         results = tuple([self._result(result, call, inner) for result in segment.results])
@@ -117,18 +216,19 @@ class CompiledSegment:
         for index, result in enumerate(results):
             result._requires_grad, result._record, result._index = True, record, index
 
-    def backward(self, call: Call) -> CompiledBackward:
+    def backward(self, call: Call | GradientCall) -> CompiledBackward:
         """The derivative of this part of a call."""
-        return CompiledBackward(self, [call.read(saved) for saved in self.segment.saved])
+        segment = self.segment
+        return CompiledBackward(self, [call.read(saved) for saved in segment.saved], call.inputs(segment.snapshots))
 
     @staticmethod
-    def _result(result: Differentiated, call: Call, inner: dict[int, Tensor]) -> Tensor:
+    def _result(result: Differentiated, call: Call | GradientCall, inner: dict[int, Tensor]) -> Tensor:
         if result.place.kind == "inner":
             inner[result.place.what] = Tensor._make(_NOWHERE, result.type)
         return _tensor_at(result.place, call, inner)
 
 
-def _tensor_at(place: Place, call: Call, inner: dict[int, Tensor]) -> Tensor:
+def _tensor_at(place: Place, call: Call | GradientCall, inner: dict[int, Tensor]) -> Tensor:
     match place.kind:
         case "out":
             found = call.made[place.what]
@@ -161,7 +261,7 @@ class CompiledRecord(Record):
     def free(self) -> None:
         super().free()
         if self.op.segment.segment.reads_saved:         # type: ignore[attr-defined]
-            self.op.saved = None            # type: ignore[attr-defined]
+            self.op.saved = self.op.inputs = None           # type: ignore[attr-defined]
 
 
 class CompiledBackward(Op):
@@ -169,8 +269,10 @@ class CompiledBackward(Op):
 
     name = "CompiledBackward"
 
-    def __init__(self, segment: CompiledSegment, saved: list[tuple[int, Any, Storage | None, int]]):
+    def __init__(self, segment: CompiledSegment, saved: list[tuple[int, Any, Storage | None, int]],
+                 inputs: CallInputs | GradientCall):
         self.segment = segment
+        self.inputs: CallInputs | GradientCall | None = inputs
         self.saved: list[tuple[int, Any, Storage | None, int]] | None = saved
 
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any],
@@ -179,9 +281,8 @@ class CompiledBackward(Op):
         if saved is None:
             raise RuntimeError("backward a second time through a compiled function whose saved tensors were already "
                                "freed; use retain_graph=True in the first backward")
-        if grad_mode.enabled:
-            raise UnsupportedError("second derivatives through a compiled function's backward are not recorded",
-                                   hint="take both derivatives inside the compiled function")
+        if grad_mode.enabled and self.segment.segment.again is not None:
+            return self._on_tape(results, cotangents)
         compiled = self.segment.ready()
         graph = compiled.source
         for (_, _, storage, version), value in zip(saved, graph.inputs, strict=False):
@@ -194,6 +295,31 @@ class CompiledBackward(Op):
         pointers = [int(a.__array_interface__["data"][0]) for a in filled]
         compiled.executable.fast_call(*[s[0] for s in saved], *pointers, *[out.ptr for out in buffers])
         return [wrap(buffer, v.type) for buffer, v in zip(buffers, graph.outputs, strict=True)]
+
+
+    def _on_tape(self, results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
+        """The gradients, on the tape."""
+        function, compiled, segments = self.segment.gradients()
+        given = [_zeros(r._type) if ct is None else ct for ct, r in zip(cotangents, results, strict=True)]
+        graph = compiled.source
+        buffers = [allocate(v.type.nbytes) for v in graph.outputs]
+        count = len(function.requires_grad)
+        made = [wrap(buffer, v.type) for buffer, v in zip(buffers[:count], graph.outputs[:count], strict=True)]
+        assert self.inputs is not None, "what is freed has no saved tensors either"
+        call = GradientCall(function, self.inputs, given, buffers, made)
+        inputs = [call.memory(*source) for source in function.sources]
+        compiled.executable.fast_call(*[pointer for pointer, *_ in inputs], *[buffer.ptr for buffer in buffers])
+        for t, requires_grad in zip(made, function.requires_grad, strict=True):
+            t._requires_grad = requires_grad
+        inner: dict[int, Tensor] = {}
+        for segment in segments:
+            segment.record(call, inner)
+        call.made = call.buffers = ()           # their records keep the call: no cycle
+        return made
+
+
+def _zeros(type: TensorType) -> Tensor:
+    return Tensor._from_array(np.zeros(type.static_shape, type.dtype.storage), type.dtype)
 
 
 class CompiledHook:

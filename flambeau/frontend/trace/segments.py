@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from flambeau.errors import FlambeauError, UnsupportedError
-from flambeau.frontend.active import active
+from flambeau.frontend.active import traced_by
 from flambeau.frontend.tape.autograd import Hook, Record, key_of, origin_of, set_grad_enabled, tape_of
 from flambeau.frontend.tape.backward import TensorBuilder
 from flambeau.frontend.tape.dispatch import up_to_date
 from flambeau.frontend.tape.gradient_hooks import run_hooks, with_hooks
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.second import SNAPSHOT_BYTES, GradientFunction, Reopened, gradient_function
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, inline
 from flambeau.ir.types import TensorType
@@ -80,6 +81,8 @@ class Segment:
     graph: Graph | None = None
     error: RuntimeError | None = None
     reads_saved: bool = False
+    again: Callable[[], GradientFunction] | None = None     # the gradients as a function that has segments itself
+    snapshots: tuple[int, ...] = ()                         # the outputs that this may read
 
     def __str__(self) -> str:
         to = ", ".join(map(str, self.operands)) or "nothing"
@@ -96,22 +99,19 @@ class Differentiable:
 
 
 def differentiate(trace: NestingTrace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor],
-                  shown: Mapping[int, tuple[int, Storage]]) -> Differentiable:
+                  shown: Mapping[int, tuple[int, Storage]], again: Reopened | None = None) -> Differentiable:
     """Trace the backward of the results `roots` (by position) of a finished trace, and move it to graphs of its own.
     The trace's graph gets what they read as further outputs.
 
     shells: the stand-ins of the arguments, by leaf. shown: which result (its position) an output becomes, and where that
-    lies, by output number.
+    lies, by output number. again: of a trace that was opened again.
     Raises UnsupportedError when the backward changes something."""
     graph = trace.graph
     first = graph._next_seq
     effects = trace.effects()
-    active.tracer = trace
-    try:
-        with set_grad_enabled(False), trace.backward_phase():
-            walked = _Cutter(trace, roots, shells).walk()
-    finally:
-        active.tracer = None
+    with traced_by(trace), set_grad_enabled(False), trace.backward_phase():
+        cutter = _Cutter(trace, roots, shells)
+        walked = cutter.walk()
     if trace.effects() != effects:
         raise UnsupportedError(f"the backward of {graph.name} (a gradient hook, or a Function's backward) changes a tensor "
                                "in place or sets .grad, which a backward() outside of it can't repeat",
@@ -125,11 +125,33 @@ def differentiate(trace: NestingTrace, roots: Mapping[int, Tensor], shells: Mapp
         read_by.append((part, read))
     gone = {v.node for v in graph.inputs if v.node.seq >= first and v.node.op.kind == "arg"}      # type: ignore[attr-defined]
     graph.inputs = [v for v in graph.inputs if v.node not in gone]
-    graph.erase_all([*local, *gone])
+    trace.erase({*local, *gone})
     source_of = _sources(trace, shown)
     for part, read in read_by:
         part.saved = tuple([source_of(value) for value in read])
+    if again is None:
+        again = Reopened(trace, _snapshots(graph, [value for _, read in read_by for value in read], source_of))
+    for w in walked:
+        if w.graph is not None:
+            w.again, w.snapshots = cutter.again(w.reach, again), tuple(again.snapshots.values())
     return Differentiable(tuple([w.segment() for w in walked]), joint)
+
+
+def _snapshots(graph: Graph, read: Sequence[Value], source_of: Callable[[Value], Saved]) -> dict[Value, int]:
+    """Of small inputs that the function overwrites (the state of random numbers) and what is read depends on: the output
+    that holds what they were."""
+    wanted = {value.node: value for value in graph.writes if value.type.nbytes <= SNAPSHOT_BYTES}
+    if not wanted:
+        return {}
+    found: set[Node] = set()
+    stack = [value.node for value in read]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack.extend(value.node for value in node.operands)
+    sources = {value: source_of(value) for node, value in wanted.items() if node in found}
+    return {value: saved.index for value, saved in sources.items() if saved.kind == "out"}
 
 
 def _sources(trace: Trace, shown: Mapping[int, tuple[int, Storage]]) -> Callable[[Value], Saved]:
@@ -173,23 +195,28 @@ class _Walked:
     reads_saved: bool = False
     graph: Graph | None = None
     saved: tuple[Saved, ...] = ()
+    reach: int = 0
+    again: Callable[[], GradientFunction] | None = None
+    snapshots: tuple[int, ...] = ()
 
     def segment(self) -> Segment:
         """As calls see it."""
         results = [Differentiated(place, type, self.hooks[n].segment() if n in self.hooks else None)
                    for n, (place, type) in enumerate(self.places)]
-        return Segment(tuple(results), tuple(self.operands), self.saved, self.graph, self.error, self.reads_saved)
+        return Segment(tuple(results), tuple(self.operands), self.saved, self.graph, self.error, self.reads_saved,
+                       self.again, self.snapshots)
 
 
 class _Cutter:
     """Finds the segments, and walks each."""
 
     def __init__(self, trace: Trace, roots: Mapping[int, Tensor], shells: Mapping[int, Tensor]):
-        self.trace = trace
+        self.trace, self.shells = trace, shells
         self.leaf_of = {id(origin_of(shell)): number for number, shell in shells.items()}
         for root in roots.values():
             up_to_date(root)
         self.order = tape_of(list(roots.values()))
+        self.records_of: dict[int, list[Record]] = defaultdict(list)
         self.reach = _reach(list(roots.values()), self.order)
         self.place_of: dict[Key, Place] = {key_of(root): Place("out", position) for position, root in roots.items()}
         self.entries: dict[int, dict[Key, TensorType]] = defaultdict(dict)     # by reach: where gradients come in
@@ -206,15 +233,20 @@ class _Cutter:
     def walk(self) -> list[_Walked]:
         """All segments. What an operand is computed by reaches more results than its user does, and
         comes before it."""
-        records_of: dict[int, list[Record]] = defaultdict(list)
         for record in self.order:
-            records_of[self.reach[id(record)]].append(record)
-        order = sorted(records_of, key=int.bit_count, reverse=True)
-        return [self._segment(reach, records_of[reach]) for reach in order]
+            self.records_of[self.reach[id(record)]].append(record)
+        order = sorted(self.records_of, key=int.bit_count, reverse=True)
+        return [self._segment(reach, self.records_of[reach]) for reach in order]
+
+    def again(self, reach: int, opened: Reopened) -> Callable[[], GradientFunction]:
+        """How the gradients of one segment become a function."""
+        records, name = self.records_of[reach], self.trace.graph.name
+        return lambda: gradient_function(opened, records, self.entries[reach], self._starts(records), self.shells, name,
+                                         differentiate)
 
     def _segment(self, reach: int, records: Sequence[Record]) -> _Walked:
         trace, entries = self.trace, self.entries[reach]
-        walked = _Walked([(self.place_of[key], type) for key, type in entries.items()], [])
+        walked = _Walked([(self.place_of[key], type) for key, type in entries.items()], [], reach=reach)
         hooks_of = {(id(record), index): hooks for record in records
                     for index, hooks in (record.hooks or {}).items() if hooks}
         cotangents: dict[Key, Tensor] = {}

@@ -7,7 +7,7 @@ write through any view is seen through all of them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from flambeau.frontend.trace.outside import Captured, Outside, ScalarInput, hook
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
-from flambeau.ir.graph import Graph, Location, Value
+from flambeau.ir.graph import Graph, Location, Node, Value
 from flambeau.ir.op import Op
 from flambeau.ir.ops import View
 from flambeau.ir.types import TensorType
@@ -337,6 +337,26 @@ class Trace:
         for outside in self.outside.values():
             if outside.is_on_tape_of(self):
                 outside.restore_tape()
+
+    def erase(self, nodes: Set[Node]) -> None:
+        """Take nodes that nothing else uses from the graph."""
+        self.graph.erase_all(nodes)
+        self._views = {key: made for key, made in self._views.items() if made[1].node not in nodes}
+
+    def continue_in(self, graph: Graph, new_of: Mapping[Value, Value]) -> None:
+        """Append to `graph` from now on, a copy of this one's; new_of: what values are there. Those that were erased are
+        gone."""
+        self.graph = graph
+        self._views = {}
+        self._current = {storage: new_of[v] for storage, v in self._current.items() if v in new_of}
+        self._input_of = {storage: new_of[v] for storage, v in self._input_of.items()}
+        self.storage_of = {new_of[v]: storage for v, storage in self.storage_of.items() if v in new_of}
+        self.saved_in = {new_of[v]: storages for v, storages in self.saved_in.items() if v in new_of}
+        self.read_live = {new_of[v] for v in self.read_live if v in new_of}
+        for captured in self.captured.values():
+            captured.input = new_of[captured.input]
+        for number in self._scalars.values():
+            number.input = new_of[number.input]
 
     def has_met(self, t: Tensor) -> bool:
         """True for a tensor from outside that an op was applied to."""
