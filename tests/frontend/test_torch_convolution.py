@@ -103,6 +103,22 @@ def test_other_dtypes_agree(dtype: str) -> None:
         np.testing.assert_array_equal(a.double().numpy(), b.double().numpy())
 
 
+def of_complex_numbers(lib: Any) -> list[Any]:
+    rng = np.random.default_rng(0)
+    shapes = ((1, 2, 3, 4, 3), (2, 2, 2, 1, 2), (2,))
+    x, w, b = (lib.tensor(rng.standard_normal(s) + 1j * rng.standard_normal(s)) for s in shapes)
+    functions = lib.nn.functional
+    return [functions.conv3d(x, w, b, stride=(1, 2, 1)), functions.conv_transpose3d(x, w, b, 2, 1),
+            functions.conv_transpose1d(x[0, :, 0, 0], w[:, :, 0, 0]), functions.pad(x[0], (1, 1, 2, 0), "reflect")]
+
+
+def test_complex_numbers_agree() -> None:
+    for a, b in zip(of_complex_numbers(fb), of_complex_numbers(torch), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-12)
+    with pytest.raises(RuntimeError, match="must have one dtype"):
+        F.conv1d(fb.ones(1, 1, 3), fb.ones(1, 1, 2), fb.ones(1, dtype=fb.complex64))
+
+
 def at_top_level(lib: Any) -> list[Any]:
     def t(*shape: int) -> Any:
         return lib.tensor(np.sin(np.arange(np.prod(shape))).reshape(shape))

@@ -125,6 +125,9 @@ def _of_truth(function: Function) -> Function:
 
 def _convolved(function: Function) -> Function:
     def of_parts(input: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+        if len({t.dtype for t in (input, weight, bias) if t is not None}) > 1:
+            raise RuntimeError(f"{function.__name__}: input {input.dtype!r}, weight {weight.dtype!r} and bias "
+                               f"{None if bias is None else bias.dtype!r} must have one dtype")
         dtype = component(function.__name__, input, weight)
         found = product(dtype, parts_in(dtype, input), parts_in(dtype, weight),
                         lambda a, b: function(a, b, None, *args, **kwargs))
@@ -189,7 +192,9 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "var": var, "std": std, "sign": complex_math.sgn, "norm": _of_sizes(reductions.norm),
     "vector_norm": _of_sizes(norms.vector_norm), "linalg_norm": _linalg_norm, "kron": _bilinear(compound_products.kron),
     "dist": lambda input, other, p=2: FUNCTIONS["norm"](complex_math.sub(input, other), p),
-    **{f.__name__: _convolved(f) for f in (convolution.conv1d, convolution.conv2d, convolution.conv3d)},
+    **{f.__name__: _convolved(f) for f in (
+        convolution.conv1d, convolution.conv2d, convolution.conv3d, convolution.conv_transpose1d,
+        convolution.conv_transpose2d, convolution.conv_transpose3d)},
     **{f.__name__: _of_truth(f) for f in (reductions.any, reductions.all, reductions.count_nonzero, indexing.nonzero,
                                          complex_math.pointwise.logical_not)},
     "broadcast_tensors": lambda *tensors: tuple(complex_math.broadcast(*tensors)),
