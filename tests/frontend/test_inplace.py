@@ -122,7 +122,7 @@ def test_gradient_of_a_write(name: str, compiled: bool) -> None:
 
 INTEGERS = {"bitwise_and_", "bitwise_left_shift_", "bitwise_not_", "bitwise_or_", "bitwise_right_shift_", "bitwise_xor_",
             "gcd_", "lcm_"}
-MATRICES = {"addbmm_", "addmm_", "addr_", "renorm_", "tril_", "triu_"}
+MATRICES = {"addbmm_", "addmm_", "addr_", "fill_diagonal_", "renorm_", "tril_", "triu_"}
 FILLED = {"copy_", "fill_", "zero_"}
 MATRIX = [[0.3, 0.7], [0.6, 0.2]]
 NUMBERS = [0.3, 0.6, 0.45]
@@ -164,6 +164,8 @@ def arguments(name: str, w: fb.Tensor) -> tuple[Any, ...]:
             return (w > 0.5, w)
         case "mvlgamma_" | "polygamma_":
             return (1,)
+        case "fill_diagonal_":
+            return (0.5,)
         case "put_":
             return (one, w[:1])
         case "renorm_":

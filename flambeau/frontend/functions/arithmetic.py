@@ -1,13 +1,16 @@
 """Numbers taken apart and put together: divisors of integers, exponents and neighbours of floats, odds."""
 from __future__ import annotations
 
-from typing import NamedTuple
+import builtins
+import math
+from typing import Any, NamedTuple
 
 from flambeau.errors import TypeInferenceError
 from flambeau.frontend.control import while_loop
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     GREATEST,
+    Number,
     broadcast_shapes,
     cast,
     expanded,
@@ -17,14 +20,18 @@ from flambeau.frontend.functions.coerce import (
     tensor_of,
     user_line,
 )
+from flambeau.frontend.functions.creation import arange
 from flambeau.frontend.functions.elementwise import clamp, mul, pow
 from flambeau.frontend.functions.elementwise import where as where_
 from flambeau.frontend.functions.marks import in_place, method
 from flambeau.frontend.functions.pointwise import abs as abs_
+from flambeau.frontend.scalars import forced
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dtypes import DType
 
 # -- integers ---------------------------------------------------------------------------------------------------------
 
@@ -60,7 +67,7 @@ def _gcd(x: Tensor, y: Tensor) -> Tensor:
         return dispatch(ops.add, x, y)
 
     def goes_on(x: Tensor, y: Tensor) -> Tensor:
-        return dispatch(ops.Any(tuple(range(y.ndim))), dispatch(ops.ne, y, zero))
+        return dispatch(ops.Any(tuple(builtins.range(y.ndim))), dispatch(ops.ne, y, zero))
 
     def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         is_done = dispatch(ops.eq, y, zero)
@@ -181,5 +188,20 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     return dispatch(ops.logit, x if eps is None else clamp(x, eps, 1 - eps))
 
 
-__all__ = ["frexp", "gcd", "lcm", "ldexp", "logit", "nextafter"]
+# -- counting ---------------------------------------------------------------------------------------------------------
+
+
+def range(start: Number = 0, end: Number | None = None, step: Number = 1, *, dtype: DType | None = None, layout: Any = None,
+          device: Any = None, requires_grad: bool = False) -> Tensor:
+    """start, start + step, ... up to and with end, in the default float dtype. Raises RuntimeError for a step of 0 or the
+    wrong sign. (arange() is what PyTorch advises.)"""
+    first, last, by = (forced(n) for n in ((0, start, step) if end is None else (start, end, step)))
+    if by == 0 or (last - first) * by < 0:
+        raise RuntimeError(f"range: a step of {by} does not lead from {first} to {last}")
+    beyond = first + (math.floor((last - first) / by) + 0.5) * by
+    return arange(float(first), beyond, float(by), dtype=dtype or get_default_dtype(), device=device,
+                  requires_grad=requires_grad)
+
+
+__all__ = ["frexp", "gcd", "lcm", "ldexp", "logit", "nextafter", "range"]
 public(globals(), __all__)

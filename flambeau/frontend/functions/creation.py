@@ -303,13 +303,23 @@ def linspace(start: Number, end: Number, steps: int, *, dtype: DType | None = No
              requires_grad: bool = False) -> Tensor:
     """`steps` numbers from start to end, both included, evenly spaced."""
     check_device(device)
-    dtype = dtype or get_default_dtype()
-    _check_sizes("linspace", (int(steps),), dt.f64)
-    return _finished(_converted(_spaced(forced(start), forced(end), int(steps)), dt.f64, dtype), requires_grad)
+    dtype, steps = dtype or get_default_dtype(), _steps("linspace", steps)
+    return _finished(_converted(_spaced(forced(start), forced(end), steps, dtype), dt.f64, dtype), requires_grad)
 
 
-def _spaced(start: float, end: float, steps: int) -> np.ndarray:
-    """f64, counted from the nearer end, so that both are met and the halves mirror each other."""
+def _steps(name: str, steps: int) -> int:
+    """The number of steps. Raises RuntimeError where it is negative, ShapeError beyond all memory."""
+    if operator.index(steps) < 0:
+        raise RuntimeError(f"{name}: the number of steps must not be negative, got {steps}")
+    _check_sizes(name, (operator.index(steps),), dt.f64)
+    return operator.index(steps)
+
+
+def _spaced(start: float, end: float, steps: int, dtype: DType) -> np.ndarray:
+    """f64, counted from the nearer end, so that both are met and the halves mirror each other. Of an integer dtype both
+    ends are cut to integers first."""
+    if dtype.is_integer:
+        start, end = int(start), int(end)
     first, last, places = float(start), float(end), np.arange(steps)
     if steps == 1:
         return np.array([first])
@@ -321,8 +331,8 @@ def logspace(start: Number, end: Number, steps: int, base: float = 10.0, *, dtyp
              device: Any = None, requires_grad: bool = False) -> Tensor:
     """base ** linspace(start, end, steps)."""
     check_device(device)
-    dtype = dtype or get_default_dtype()
-    values = base ** _spaced(forced(start), forced(end), int(steps))
+    dtype, steps = dtype or get_default_dtype(), _steps("logspace", steps)
+    values = float(forced(base)) ** _spaced(forced(start), forced(end), steps, dtype)
     return _finished(_converted(values, dt.f64, dtype), requires_grad)
 
 

@@ -56,6 +56,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             view, mask = masked
             update_(view, choose(mask, _value(value, view, ()), view))
             return
+    if active.tracer is None:
+        index = tuple([_known(item) for item in index]) if isinstance(index, tuple) else _known(index)
     view, found = _basic(self, index)
     if not found:
         assign_(view, _filled(_value(value, view, view._type.static_shape), view))
@@ -63,6 +65,11 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     plan = _Plan.of(view, found)
     updates = expanded(_value(value, view, plan.shape), plan.shape)
     update_(view, plan.put(view, updates))
+
+
+def _known(item: Any) -> Any:
+    """An integer tensor without dims as an int, which has no part in where the dims of others go."""
+    return operator.index(item) if isinstance(item, Tensor) and not item.ndim and item.dtype.is_integer else item
 
 
 def _one_mask(x: Tensor, index: Any) -> tuple[Tensor, Tensor] | None:
@@ -74,7 +81,8 @@ def _one_mask(x: Tensor, index: Any) -> tuple[Tensor, Tensor] | None:
     items = [_as_index(item) for item in items]
     tensors = [item for item in items if isinstance(item, Tensor)]
     taken = sum(_dims_taken(item) for item in items)
-    if len(tensors) != 1 or tensors[0]._type.dtype is not dt.bool_ or not tensors[0].ndim or taken > x.ndim:
+    if len(tensors) != 1 or tensors[0]._type.dtype is not dt.bool_ or taken > x.ndim \
+            or any(isinstance(item, np.bool_) for item in items):
         return None
     mask, before, basic = tensors[0], 0, list[Any]()
     place = 0
@@ -122,23 +130,27 @@ def _basic(x: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
 
 
 def _dims_taken(item: Any) -> int:
-    if item is None or item is Ellipsis:
+    if item is None or item is Ellipsis or isinstance(item, np.bool_):
         return 0
     return item.ndim if isinstance(item, Tensor) and item._type.dtype is dt.bool_ else 1
 
 
 def _as_index(item: Any) -> Any:
-    """An int, a slice, None, Ellipsis, or an integer or bool Tensor. Raises IndexError for others."""
+    """An int, a slice, None, Ellipsis, a bool, or an integer or bool Tensor. Raises IndexError for others."""
     if item is None or item is Ellipsis or isinstance(item, slice):
         return item
     if isinstance(item, Tensor):
         if item._type.dtype.is_floating_point:
             raise IndexOutOfRangeError("tensors used as indices must be of an integer dtype or bool, got "
                                        f"{item._type}", where=user_line())
-        return item
-    if isinstance(item, (list, np.ndarray)):
-        return _as_index(tensor(item) if len(item) else tensor(item, dtype=dt.i64))
-    if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
+        is_bool = item._type.dtype is dt.bool_ and not item._type.shape and active.tracer is None
+        return np.bool_(item.item()) if is_bool else item
+    if isinstance(item, (list, np.ndarray, range)):
+        values = list(item) if isinstance(item, range) else item
+        return _as_index(tensor(values) if len(values) else tensor(values, dtype=dt.i64))
+    if isinstance(item, (bool, np.bool_)):
+        return np.bool_(item)
+    if not hasattr(item, "__index__"):
         raise IndexOutOfRangeError(f"an index must be an int, slice, None, Ellipsis or an integer or bool Tensor, got "
                                    f"{type(item).__name__}", where=user_line())
     return operator.index(item)
@@ -162,6 +174,9 @@ def _walked(x: Tensor, items: Sequence[Any], skipped: int) -> tuple[Tensor, list
             starts[d], limits[d], steps[d] = _slice_bounds(item, shape[d])
             result.append(d)
             d += 1
+        elif isinstance(item, np.bool_):    # a new dim: of one place where it holds, else of none
+            found.append((len(result), holding(np.zeros(int(item), np.int64), dt.i64)))
+            result.append(None)
         elif isinstance(item, Tensor):
             for each in _positions(item, shape[d:d + _dims_taken(item)]):
                 found.append((len(result), each))
@@ -199,6 +214,9 @@ def _positions(index: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
     if index._type.dtype is not dt.bool_:
         return [index]
     _check_mask(index, sizes)
+    if not index.ndim:
+        raise TraceError("indexing with a bool tensor of no dims gives a tensor whose size depends on data, which a "
+                         "compiled function can't have", where=user_line(), hint="use fb.where(condition, x, other)")
     return list(nonzero_positions(index, "indexing with a bool mask"))
 
 
@@ -260,6 +278,16 @@ class _Plan:
 
 
 def _gathered(x: Tensor, found: list[tuple[int, Tensor]]) -> Tensor:
+    """x at the index tensors. Those without dims drop theirs first, as ints do, and have no part in where the others'
+    dims go."""
+    if len(found) > 1:
+        for d, index in reversed(found):
+            if not index.ndim:
+                x = dispatch(ops.Take(d), x, wrapped(index, x._type.static_shape[d], d))
+        gone = [d for d, index in found if not index.ndim]
+        found = [(d - sum(g < d for g in gone), index) for d, index in found if index.ndim]
+        if not found:
+            return x
     plan = _Plan.of(x, found)
     return dispatch(ops.Take(plan.place), plan.merged(x), plan.flat)
 
@@ -281,7 +309,10 @@ def wrapped(index: Tensor, size: int, dim: int) -> Tensor:
 def _flattened(indices: list[Tensor], sizes: list[int]) -> Tensor:
     """Broadcast indices as one into the product of their dims. Under trace an index out of its own range becomes
     one out of the product's, so that it can't pass for a neighbour's."""
-    shape = broadcast_shapes(*[i._type.static_shape for i in indices], name="indices")
+    try:
+        shape = broadcast_shapes(*[i._type.static_shape for i in indices], name="indices")
+    except ShapeError as error:
+        raise IndexOutOfRangeError(error.message, where=user_line(), hint=error.hint) from None
     indices = [expanded(i, shape) for i in indices]
     if len(indices) == 1:
         return indices[0]
@@ -578,6 +609,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     x = one_tensor("masked_fill", input)
     if not isinstance(mask, Tensor) or mask._type.dtype is not dt.bool_:
         raise RuntimeError(f"masked_fill: the mask must be a bool tensor, got {getattr(mask, '_type', type(mask))}")
+    if isinstance(value, Tensor) and value.ndim:
+        raise RuntimeError(f"masked_fill: value must be a number or a 0-d tensor, got {value._type}")
     value = cast(value, x._type.dtype) if isinstance(value, Tensor) else stored("masked_fill", value, x._type.dtype)
     return choose(mask, value, x)
 
@@ -617,13 +650,19 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each value occurs (or its summed weights); the length depends on data (eager only)."""
+    """How often each value occurs (or its summed weights, integers in float64); the length depends on data (eager only)."""
+    if active.tracer is not None:
+        raise TraceError("bincount() gives a tensor whose size depends on data, which a compiled function can't have",
+                         where=user_line(), hint="zeros(size).index_add(0, input, ones) counts up to a size that is known")
     data, minlength = index_tensor(input, "bincount")._data(), operator.index(minlength)
     if data.ndim != 1 or minlength < 0 or data.size and data.min() < 0:
         raise RuntimeError(f"bincount: takes a vector of integers >= 0 and a minlength >= 0, got {input._type} and "
                            f"{minlength}")
     size = max(int(data.max()) + 1 if data.size else 0, minlength)
-    updates = full_of(input._type.static_shape, 1, dt.i64) if weights is None else weights
+    if weights is not None and weights._type.shape != input._type.shape:
+        raise RuntimeError(f"bincount: weights must have the shape of input, got {weights._type} and {input._type}")
+    updates = full_of(input._type.static_shape, 1, dt.i64) if weights is None else \
+        weights if weights._type.dtype.is_floating_point else cast(weights, dt.f64)
     return dispatch(ops.ScatterAdd(size, 0), input, updates)
 
 

@@ -80,7 +80,8 @@ _NAMES: Final = {
 }
 _FUNCTIONS: Final = {name: function for module in _MARKED for name, function in in_place_of(vars(module)).items()} | {
     name: getattr(module, name) for module, names in _NAMES.items() for name in names} | {
-    "float_power": elementwise.float_power, "polygamma": special_functions.polygamma_of}
+    "fill_diagonal": scattering.filled_diagonal, "float_power": elementwise.float_power,
+    "polygamma": special_functions.polygamma_of}
 METHODS: Final[dict[str, Callable[..., Tensor]]] = {
     f"{name}_": inplace(function, f"{name}_") for name, function in _FUNCTIONS.items()}
 

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from flambeau.errors import ShapeError
 from flambeau.frontend.functions.calls import public
@@ -243,11 +244,14 @@ def trace(input: Tensor) -> Tensor:
 _Term = tuple[Tensor, str]                  # a tensor and the label of each of its dims
 
 
-def einsum(equation: str, *operands: Any) -> Tensor:
-    """The Einstein sum: "bij,bjk->bik" multiplies, then sums the labels missing on the right. `...` broadcasts.
+def einsum(equation: Any, *operands: Any) -> Tensor:
+    """The Einstein sum: "bij,bjk->bik" multiplies, then sums the labels missing on the right. `...` broadcasts. Also with
+    lists of numbers for labels: einsum(x, [0, 1, 2], y, [0, 2, 3], [0, 1, 3]).
 
     Operands are contracted in pairs from the left. Raises RuntimeError for an equation that makes no sense."""
     given: Sequence[Tensor] = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+    if isinstance(equation, Tensor):
+        equation, given = _from_lists((equation, *operands))
     inputs, output = _parsed(equation, given)
     sizes: dict[str, int] = {}
     terms = [_single(one_tensor("einsum", x), labels, sizes, equation)
@@ -263,6 +267,23 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     shape = tuple([sizes[label] for label in output])
     x = permuted(x, [labels.index(label) for label in output])
     return expanded(x, shape)
+
+
+_LABELS: Final = string.ascii_uppercase + string.ascii_lowercase
+
+
+def _from_lists(parts: tuple[Any, ...]) -> tuple[str, list[Tensor]]:
+    """tensor, labels, tensor, labels, ... and perhaps the result's labels: as an equation and the tensors."""
+    def spelt(labels: Any) -> str:
+        if not isinstance(labels, (list, tuple)) or any(
+                label is not Ellipsis and not (isinstance(label, int) and 0 <= label < len(_LABELS)) for label in labels):
+            raise ValueError(f"einsum: labels are lists of numbers in [0, {len(_LABELS)}) and Ellipsis, got {labels!r}")
+        return "".join("..." if label is Ellipsis else _LABELS[label] for label in labels)
+
+    pairs = len(parts) // 2
+    operands = [one_tensor("einsum", x) for x in parts[:2 * pairs:2]]
+    equation = ",".join(spelt(labels) for labels in parts[1:2 * pairs:2])
+    return (f"{equation}->{spelt(parts[-1])}" if len(parts) % 2 else equation), operands
 
 
 def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[str], str]:

@@ -1,6 +1,7 @@
 """Values written, or folded, into places of a tensor: by index, by mask, or into a view of it."""
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from flambeau.errors import ShapeError
@@ -13,6 +14,7 @@ from flambeau.frontend.functions.coerce import (
     one_tensor,
     reshaped,
     spread,
+    stored,
     tensor_of,
     user_line,
     wrap_dim,
@@ -242,6 +244,22 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     """A copy of input with src as the diagonal of dim1 and dim2, moved up by `offset`."""
     return _written("diagonal_scatter", one_tensor("diagonal_scatter", input), src,
                     lambda x: diagonal(x, offset, dim1, dim2))
+
+
+def filled_diagonal(input: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """input with its main diagonal filled; wrap: in a tall matrix it begins again after each row left out below it.
+
+    Raises RuntimeError for fewer than 2 dims, and more than 2 of different sizes."""
+    x = one_tensor("fill_diagonal_", input)
+    sizes = x._type.static_shape
+    if x.ndim < 2 or x.ndim > 2 and len(set(sizes)) > 1:
+        raise RuntimeError(f"fill_diagonal_: takes 2 dims or more, of one size beyond 2, got {x._type}")
+    step = sum(math.prod(sizes[d + 1:]) for d in range(x.ndim))
+    last = x.numel() if wrap and x.ndim == 2 else min(sizes) * step
+    place = dispatch(ops.Iota(x.numel(), dt.i64))
+    is_on = dispatch(ops.eq, dispatch(ops.remainder, place, tensor_of(max(step, 1), dt.i64)), tensor_of(0, dt.i64))
+    is_on = dispatch(ops.logical_and, is_on, dispatch(ops.lt, place, tensor_of(last, dt.i64)))
+    return where_(reshaped(is_on, sizes), stored("fill_diagonal_", fill_value, x.dtype), x)
 
 
 # -- norms within a bound ---------------------------------------------------------------------------------------------

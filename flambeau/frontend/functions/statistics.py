@@ -223,7 +223,7 @@ def histogramdd(input: Tensor, bins: Any, *, range: Sequence[float] | None = Non
         raise RuntimeError(f"histogramdd: takes 2 dims or more, got {x._type}")
     dims = x._type.static_shape[-1]
     each = list(bins) if isinstance(bins, (tuple, list)) else [bins] * dims
-    if len(each) != dims or range is not None and len(range) != 2 * dims:
+    if not dims or len(each) != dims or range is not None and len(range) != 2 * dims:
         raise RuntimeError(f"histogramdd: expected bins (and 2 ends of a range) for each of {dims} dims, got {len(each)}"
                            f"{f' and {len(range)} ends' if range is not None else ''}")
     rows = x.numel() // dims if dims else 0
@@ -242,8 +242,8 @@ def _histogram(name: str, rows: Tensor, bins: Sequence[int | Tensor], range: Seq
         if isinstance(wanted, Tensor):
             edge = dispatch(ops.stop_gradient, wanted)
         else:
-            if wanted < 1:
-                raise RuntimeError(f"{name}: the number of bins must be positive, got {wanted}")
+            if not isinstance(wanted, int) or wanted < 1:
+                raise RuntimeError(f"{name}: the number of bins must be a positive int, got {wanted!r}")
             ends = None if range is None else (range[2 * d], range[2 * d + 1])
             edge = _edges(*_range(name, column, ends, None, 0.5), wanted)
         edges.append(edge)

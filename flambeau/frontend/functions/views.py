@@ -354,6 +354,9 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
     dim = own_dim(one_tensor("tensor_split", input), dim, "tensor_split")
     size = input._type.static_shape[dim]
     if isinstance(indices_or_sections, Tensor):
+        if not indices_or_sections.dtype.is_integer or indices_or_sections.ndim > 1:
+            raise ShapeError(f"tensor_split: takes a number of sections or a vector of indices, got "
+                             f"{indices_or_sections._type}")
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         if indices_or_sections < 1:
