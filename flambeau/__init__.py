@@ -119,8 +119,8 @@ _taking_out(globals(), list(globals()))
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
-_PACKAGES = ("amp", "backends", "cuda", "fft", "func", "ir", "linalg", "mps", "nn", "optim", "safetensors", "signal",
-             "special", "testing", "utils", "version", "xpu")
+_PACKAGES = ("amp", "backends", "cuda", "fft", "func", "ir", "jit", "linalg", "mps", "nn", "optim", "safetensors",
+             "signal", "special", "testing", "utils", "version", "xpu")
 _NAMES = {                                  # module -> what it gives at first use
     "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_dtype is_autocast_cache_enabled "
                     "is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",

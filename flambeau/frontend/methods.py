@@ -308,6 +308,8 @@ def _set_data(self: Tensor, value: Tensor) -> None:
     """Point this tensor at the memory of `value`."""
     if not isinstance(value, Tensor):
         raise TypeError(f"data must be a Tensor, got {type(value).__name__}")
+    if value._storage is self._storage and value._chain == self._chain and value._type == self._type:
+        return                              # `x.data += y` puts back what it got
     if active.tracer is not None and active.tracer.is_from_outside(self):
         raise TraceError("the data of a tensor from outside was replaced in a compiled function",
                          where=describe(user_location()),

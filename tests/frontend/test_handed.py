@@ -186,3 +186,26 @@ def test_a_changed_container_is_given_once():
     with pytest.raises(UnsupportedError, match="in another way"):
         fb.compile(lambda a, b: a.append(b[0] + 1))(twice, twice)
     assert len(twice) == 1
+
+
+def test_a_tensor_that_others_put_there_is_an_argument_once_it_was_replaced():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mask, self.linear = fb.ones(2), nn.Linear(2, 2)
+            self.register_buffer("mean", fb.zeros(2))
+
+        def forward(self, x):
+            if self.training:
+                self.mean = self.mean * 0.5 + x
+            return self.linear(x) * self.mask + self.mean
+
+    net = Masked()
+    train, test = fb.compile(lambda x: net(x)), fb.compile(lambda x: net(x))
+    for n in range(5):
+        net.train()
+        train(fb.ones(2) * n)
+        net.eval()
+        net.mask = fb.ones(2) * n
+        assert fb.allclose(test(fb.ones(2)), net(fb.ones(2)))
+    assert len(train.signatures) == len(test.signatures) == 2

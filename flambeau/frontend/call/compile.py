@@ -171,7 +171,8 @@ class CompiledFunction(CompiledMarker):
                      if isinstance(leaf, Tensor)]
             device_of(given, lambda number: where)
             started = time.perf_counter()
-            traced = trace_call(self.function, self.name, leaves, paths, structure)
+            moved = self._entries[0].moved_tensors() if self._entries else ()
+            traced = trace_call(self.function, self.name, leaves, paths, structure, moved)
             trace_seconds = time.perf_counter() - started
             device = input_device(traced.graph, where)      # of captured tensors too
             how = {**self.how, "backend": self.how["backend"] or backend_on(device, where)}

@@ -20,7 +20,8 @@ from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.strides import strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.call_plan import Argument, CallPlan, Found, Given, hooks_of, place_on_tape
-from flambeau.frontend.trace.guards.values import is_same
+from flambeau.frontend.trace.guards.effects import Slot, moved_tensors
+from flambeau.frontend.trace.guards.values import MISSING, is_same
 from flambeau.frontend.trace.guards.watch import GuardSet
 from flambeau.ir.graph import Graph
 from flambeau.runtime.buffer import allocate
@@ -166,6 +167,11 @@ class Entry:
         differences = (self._difference(argument, leaves[argument.leaf]) for argument in self._particular)
         return next(filter(None, differences), None) or self.guards.broken() or self.bound.moved() \
             or "something changed and changed back"
+
+    def moved_tensors(self) -> tuple[Slot, ...]:
+        """The slots, and the parts where another tensor of the same type lies now: whichever lies there is an argument."""
+        slots = [read.slot for read in self.plan.slots if read.slot.get() is not MISSING]
+        return (*slots, *[s for s in moved_tensors(self.guards.heap) if s.place not in {t.place for t in slots}])
 
     def remedy(self, structure: Structure | None, leaves: Sequence[Any]) -> str:
         """What the user can do about the first thing that differs."""

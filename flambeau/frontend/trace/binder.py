@@ -25,10 +25,9 @@ from flambeau.ir.dtypes import DType
 
 
 def trace_call(function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
-               structure: Structure | None) -> Traced:
+               structure: Structure | None, slots: tuple[Slot, ...] = ()) -> Traced:
     """Trace `function` on arguments that were flattened to `leaves`, again as long as more of what it finds in Python's
-    objects must come in as arguments."""
-    slots: tuple[Slot, ...] = ()
+    objects than `slots` must come in as arguments."""
     while True:
         binder, traced = _traced(function, name, leaves, paths, structure, slots)
         if traced is not None:
@@ -158,7 +157,7 @@ class Binder:
         """Guards no more compare what comes in as arguments, and what is not looked at."""
         heap = self.watch.heap
         for filled in self.slots:
-            if filled.slot.key in heap.nodes:
+            if filled.slot.key in heap.nodes:           # else no code got there this time
                 heap.release(filled.slot.key, frozenset([filled.slot.part]))
             heap.forget([*filled.containers, *self.shell_of.values()])
         for effect in effects:

@@ -88,6 +88,8 @@ class Items(Node):
         keys, items = _contents(self.object)
         if part is WHOLE:
             return _together(keys, items)
+        if self.keys is not None:           # whose order may be another
+            return dict.get(self.object, self.keys[part], MISSING)
         return items[part] if part < len(items) else MISSING
 
     def put(self, part: Any, value: Any) -> None:

@@ -162,6 +162,18 @@ def _replaced(heap: Heap, changed: Set[int], known: Set[tuple[Any, Any]], when: 
                         raise refusal(difference(node, node.label_of(part), then, now), when)
 
 
+def moved_tensors(heap: Heap) -> tuple[Slot, ...]:
+    """The parts where another tensor of the same type lies now, neither of which requires grad: calls may find a third."""
+    found = []
+    for node, _, _, _ in heap.changes():
+        for part, then, now in node.changed():
+            if type(then) is type(now) and isinstance(now, Tensor) and then._type == now._type \
+                    and not then._requires_grad and not now._requires_grad and part is not WHOLE:
+                key = next(key for key, known in heap.nodes.items() if known is node)
+                found.append(Slot(key, node.bare(), part, difference(node, node.label_of(part), then, now)))
+    return tuple(found)
+
+
 def refusal(told: str, when: str) -> CaptureError:
     """The error for a change that calls can't do again."""
     return CaptureError(f"{told} while {when}: a compiled function can't repeat such a side effect",

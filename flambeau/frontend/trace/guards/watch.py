@@ -187,7 +187,8 @@ class Watch:
         if self.heap.was_drawn_from():
             raise TraceError("a random number was drawn from Python's or NumPy's generator while a function was traced: it "
                              "would be the same at every call",
-                             hint="draw with fb.rand and its like, or draw outside and pass the number as an argument")
+                             hint="draw with fb.rand and its like, or draw outside and pass the number as an argument; a "
+                                  "layer that is left out at random: fb.cond(fb.rand(()) < p, lambda: x, lambda: layer(x))")
         for node in self.heap.nodes.values():
             node.settle()
 
