@@ -127,6 +127,7 @@ _NAMES = {                                  # module -> what it gives at first u
     "frontend.call.compile": "compile",
     "frontend.exchange.archive": "load save",
     "frontend.func.vmap": "vmap",
+    "frontend.functions.complex_spectrograms": "istft stft",
     "frontend.functions.complex_table": "cdouble cfloat complex complex128 complex64 conj conj_physical imag is_complex "
                                         "is_conj is_neg polar real resolve_conj resolve_neg view_as_complex view_as_real",
     "frontend.functions.convolution": "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d "

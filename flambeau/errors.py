@@ -125,7 +125,7 @@ class LinAlgError(KernelError):
     """A matrix that is singular or not positive-definite, or whose eigenvalues or singular values are not found. details:
     which one of the batch, and the order of its leading minor that is not positive-definite."""
 
-    STATUSES: ClassVar = frozenset({3, 4, 5, 6, 7})
+    STATUSES: ClassVar = frozenset({3, 4, 5, 6, 7, 8})
 
 
 def kernel_error(message: str, status: int, details: tuple[int, int]) -> KernelError:

@@ -1,6 +1,7 @@
 """`fb.linalg`: linear algebra under PyTorch's names. All take batches of matrices over the last two dims."""
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ from flambeau.frontend.functions.products import matmul
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.functions.stacking import powers_of
 from flambeau.frontend.tensor.tensor import Tensor
+
+_EIGEN = "flambeau.frontend.functions.complex_eigen"                    # loaded with complex tensors, at first use
 
 __all__ = [
     "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals",
@@ -101,6 +104,19 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     return reshaped(found, outer)
 
 
+def eig(A: Tensor) -> Any:
+    """(eigenvalues [..., n], eigenvectors of length 1 in columns [..., n, n]) of A: [..., n, n], real or complex; both
+    complex. The gradient through vectors takes them up to their phase; it is infinite or NaN where eigenvalues are equal.
+    Raises LinAlgError where they are not found."""
+    return importlib.import_module(_EIGEN).eig(A)
+
+
+def eigvals(A: Tensor) -> Tensor:
+    """The eigenvalues that `eig` gives, complex."""
+    found: Tensor = importlib.import_module(_EIGEN).eig(A)[0]
+    return found
+
+
 def _missing(name: str, why: str) -> Any:
     def function(*args: Any, **kwargs: Any) -> Any:
         raise UnsupportedError(f"linalg.{name}: not implemented: {why}")
@@ -110,7 +126,6 @@ def _missing(name: str, why: str) -> Any:
     return function
 
 
-eig, eigvals = (_missing(name, "its results are complex") for name in ("eig", "eigvals"))
 ldl_factor, ldl_factor_ex, ldl_solve = (
     _missing(name, "factors with blocks on the diagonal") for name in ("ldl_factor", "ldl_factor_ex", "ldl_solve"))
 public(globals(), ("cholesky", "cross", "diagonal", "inv", "multi_dot", "vander", "vecdot"))

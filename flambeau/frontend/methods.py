@@ -1,6 +1,7 @@
 """Every method and operator of Tensor, in one table. Importing this module attaches them."""
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -381,6 +382,17 @@ def _itself(name: str) -> Callable[[Tensor], Tensor]:
     return method
 
 
+def _spectrogram(name: str) -> Callable[..., Tensor]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        module = importlib.import_module("flambeau.frontend.functions.complex_spectrograms")
+        found: Tensor = getattr(module, name)(self, *args, **kwargs)
+        return found
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"`fb.{name}` of it."
+    return method
+
+
 def _to_complex(name: str) -> Callable[[Tensor], Tensor]:
     def method(self: Tensor) -> Tensor:
         return to(self, getattr(complex_table(), name))
@@ -405,6 +417,7 @@ OTHERS: Final[dict[str, Any]] = {
     "resolve_neg": _itself("resolve_neg"), "H": property(views.reversed_dims), "mH": property(views.matrix_transposed),
     "adjoint": views.matrix_transposed, "is_conj": lambda self: False, "is_neg": lambda self: False,
     "conj_physical": views.clone, "cfloat": _to_complex("complex64"), "cdouble": _to_complex("complex128"),
+    "stft": _spectrogram("stft"), "istft": _spectrogram("istft"),
     "retains_grad": property(lambda self: self._retains_grad), "itemsize": property(Tensor.element_size),
 }
 

@@ -13,6 +13,7 @@ from flambeau.ir.ops.matrices import (
     NO_EIGENVALUES,
     NO_INVERSE,
     NO_SINGULAR_VALUES,
+    NOT_DIAGONALIZED,
     NOT_POSITIVE_DEFINITE,
     SINGULAR,
 )
@@ -173,6 +174,11 @@ FUNCTIONS: Final[dict[str, Function]] = {
         ("geqrf(m, n, a, m, tau, work, 64*n, status)",)),
     "eigh": _symmetric(ops.Eigh(), "V", "1+6*n+2*n*n", "3+5*n", vectors=1),
     "eigvalsh": _symmetric(ops.Eigvalsh(), "N", "1+2*n", "1", vectors=None),
+    "eig": Function(
+        ops.Eig(), (("n", 0, -1),),
+        {"re": Array("n", "n", loads=0), "im": Array("n", "n", loads=1), "values_re": Array("n", gives=0),
+         "values_im": Array("n", gives=1), "vectors_re": Array("n", "n", gives=2), "vectors_im": Array("n", "n", gives=3)},
+        (), fails=NOT_DIAGONALIZED),
     "svd": _singular(ops.Svd(full=False), "S", ("m", "k"), ("k", "n"), _WITH_VECTORS),
     "svd_full": _singular(ops.Svd(full=True), "A", ("m", "m"), ("n", "n"), _WITH_VECTORS),
     "svdvals": _singular(ops.Svdvals(), "N", ("1", "1"), ("1", "1"), "10*k+65*m+65*n"),

@@ -198,6 +198,25 @@ def test_what_takes_no_complex_numbers_says_so(number: int) -> None:
             attempt()
 
 
+@pytest.mark.torch
+def test_eigenvalues_and_their_gradients_are_pytorchs() -> None:
+    torch = theirs().module
+    for array in (drawn((2, 4, 4), 0).real, drawn((3, 3), 1)):
+        def sizes(lib: Any, a: Any) -> list[Any]:               # which neither order nor phases change
+            values, vectors = lib.linalg.eig(a)
+            return [(values.abs()**2).sum(-1), (vectors.abs()**3).sum((-1, -2)), lib.linalg.eigvals(a).sum(-1)]
+
+        expected, wanted = run(torch, sizes, [array])
+        for is_compiled in (False, True):
+            found, grads = run(fb, sizes, [array], is_compiled)
+            for a, b in zip([*found, *grads], [*expected, *wanted], strict=True):
+                np.testing.assert_allclose(array_of(a), array_of(b), rtol=0, atol=1e-11)
+    for decorated in (fb.linalg.eigvals, fb.compile(fb.linalg.eigvals)):
+        assert decorated(fb.tensor([[0.0, 1.0], [-1.0, 0.0]])).tolist() == [1j, -1j]
+        with pytest.raises(fb.linalg.LinAlgError, match=r"linalg\.eig: the algorithm did not converge on the matrix"):
+            decorated(fb.full((2, 2), float("nan")))
+
+
 # -- in programs ------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,30 @@ from test_complex import array_of, drawn, run
 import flambeau as fb
 from flambeau import nn, optim
 
+SPECTROGRAMS: dict[str, dict[str, Any]] = {
+    "usual": {}, "apart": {"hop_length": 3, "win_length": 6}, "bare": {"center": False, "normalized": True},
+    "whole": {"onesided": False, "window": True}}
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", SPECTROGRAMS)
+def test_spectrograms_are_pytorchs(name: str) -> None:
+    torch, options = theirs().module, SPECTROGRAMS[name]
+    x, window = drawn((2, 40), 0).real, np.hanning(10)[1:-1].copy()
+
+    def there_and_back(lib: Any, x: Any) -> list[Any]:
+        given = options | ({"window": lib.tensor(window)} if "window" in options else {})
+        spectrum = lib.stft(x, 8, return_complex=True, **given)
+        return [spectrum, lib.istft(spectrum * 2, 8, length=30, **given), x.stft(8, return_complex=False, **given)]
+
+    for is_compiled in (False, True):
+        found, grads = run(fb, there_and_back, [x], is_compiled)
+        expected, wanted = run(torch, there_and_back, [x])
+        for a, b in zip([*found, *grads], [*expected, *wanted], strict=True):
+            np.testing.assert_allclose(array_of(a), array_of(b), rtol=0, atol=1e-12)
+
+
 # each takes z: [3, 4] complex and x: [3, 5] real
 CASES: dict[str, Callable[..., Any]] = {
     "fft": lambda lib, z, x: [lib.fft.fft(z), lib.fft.fft(x, norm="ortho"), lib.fft.fft(z, 6, 0), lib.fft.fft(x, n=3)],

@@ -27,11 +27,13 @@ NOT_POSITIVE_DEFINITE: Final = 4
 NO_INVERSE: Final = 5
 NO_EIGENVALUES: Final = 6
 NO_SINGULAR_VALUES: Final = 7
+NOT_DIAGONALIZED: Final = 8
 MESSAGES: Final = {
     SINGULAR: "linalg.solve: {which} is singular",
     NOT_POSITIVE_DEFINITE: "linalg.cholesky: {which} is not positive-definite: its leading minor of order {1} is not",
     NO_INVERSE: "linalg.inv: {which} is singular",
     NO_EIGENVALUES: "linalg.eigh: the algorithm did not converge on {which}, which may hold NaN or infinities",
+    NOT_DIAGONALIZED: "linalg.eig: the algorithm did not converge on {which}, which may hold NaN or infinities",
     NO_SINGULAR_VALUES: "linalg.svd: the algorithm did not converge on {which}, which may hold NaN or infinities",
 }
 

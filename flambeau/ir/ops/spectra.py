@@ -13,6 +13,7 @@ from flambeau.ir.ops.families import check_arity
 from flambeau.ir.ops.matrices import (
     NO_EIGENVALUES,
     NO_SINGULAR_VALUES,
+    NOT_DIAGONALIZED,
     by_columns,
     by_rows,
     compared,
@@ -133,6 +134,45 @@ def _symmetric(type: str) -> np.ndarray:
 def _first_nan(values: np.ndarray) -> int:
     """The number of the first matrix that has one among its values."""
     return int(np.isnan(values.reshape(-1, values.shape[-1])).any(-1).argmax())
+
+
+@register("eig")
+@dataclass(frozen=True)
+class Eig(Stacked):
+    """The real and the imaginary parts of matrices, [B..., N, N] each -> those of eigenvalues, [B..., N] each, and those of
+    eigenvectors of length 1 in columns, [B..., N, N] each. What differentiates it works with complex numbers, and so is no
+    rule of ops (`frontend/functions/complex_eigen.py`)."""
+
+    kernel_kind = "library"
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 2)
+        a = square(self, operands[0])
+        if operands[1] != a:
+            raise self.fail(f"parts differ in type: {a} and {operands[1]}")
+        values = a.with_shape(a.shape[:-1])
+        return values, values, a, a
+
+    def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
+        real, imag = operands
+        a = real + 1j * imag if imag.any() else real        # pairs of conjugates are exactly that
+        try:
+            found = np.linalg.eig(a)
+        except np.linalg.LinAlgError:
+            raise failure(NOT_DIAGONALIZED, a.shape, first_failing(np.linalg.eig, a)) from None
+        values, vectors = found
+        return tuple(np.asarray(part, real.dtype) for x in (values, vectors) for part in (x.real, x.imag))
+
+    def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
+               results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
+        return unbounded(results)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for a in ("f64[3,3]", "f64[1,1]", "f64[2,4,4]", "f32[3,3]", "f64[0,0]", "f64[0,2,2]", "f64[3,0,0]"):
+            real = spread_out(a)
+            yield given(cls(), real, np.zeros_like(real))
+            yield given(cls(), real, spread_out(a, seed=1) / 4)
 
 
 @register("svd")
@@ -293,4 +333,4 @@ def _doubly_skewed(b: Builder, x: Value) -> Value:
     return found
 
 
-__all__ = ["Eigh", "Eigvalsh", "Svd", "Svdvals"]
+__all__ = ["Eig", "Eigh", "Eigvalsh", "Svd", "Svdvals"]
