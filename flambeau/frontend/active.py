@@ -20,12 +20,15 @@ class Tracer(Protocol):
     """What an active trace (see `trace.py`), or a level of a transform (see `func/level.py`), offers to eager code.
     location: the user's line of the newest op; differentiated: of the op whose derivative rule runs, None for code of
     the user's own. name_of: labels of graph inputs by id(tensor). argument_of: the caller's tensors by id of what stands
-    for them. around: what this one is within. hides_values: whether Python can't look at the numbers in a tensor."""
+    for them. is_level: whether it is a level. around: what this one is within. hides_values: whether Python can't look at
+    the numbers in a tensor."""
 
     location: Location | None
     differentiated: Location | None
     name_of: dict[int, str]
     argument_of: dict[int, Tensor]
+
+    is_level: bool
 
     @property
     def around(self) -> Tracer | None: ...
@@ -84,6 +87,11 @@ class Tracer(Protocol):
 
 class _Active(threading.local):
     tracer: Tracer | None = None
+
+    @property
+    def hides_values(self) -> bool:
+        """True where Python can't look at the numbers in tensors."""
+        return self.tracer is not None and self.tracer.hides_values
 
 
 active = _Active()

@@ -75,7 +75,7 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
     carried = leaves_of(tuple(carried_inputs), "while_loop: carried_inputs", "")
     if not carried.tensors:
         raise _wrong("while_loop: carried_inputs holds no tensor, so that nothing could change", None)
-    if active.tracer is not None and active.tracer.hides_values:
+    if active.tracer is not None and active.hides_values:
         return active.tracer.while_loop(cond_fn, body_fn, carried)
     tensors = [t if t is None else own(t) for t in carried.tensors]
     while True:
@@ -97,7 +97,7 @@ def known(pred: Any, who: str) -> Any:
     if isinstance(pred, (bool, np.bool_)):
         return bool(pred)
     pred = as_predicate(pred, who)
-    if active.tracer is None or not active.tracer.hides_values:
+    if not active.hides_values:
         return bool(pred.item())
     return pred
 

@@ -194,3 +194,42 @@ def test_per_sample_gradients_and_ensembles_of_networks() -> None:
         return f.vmap(f.grad(loss), in_dims=(None, 0, 0))(parameters, x, y), ensemble
 
     agree(program, images, labels)
+
+
+def test_batch_norm_and_what_follows_it_under_vmap() -> None:
+    model = fb.func.replace_all_batch_norm_modules_(fb.nn.Sequential(fb.nn.BatchNorm1d(3), fb.nn.Linear(3, 2)).double())
+    x = fb.tensor(np.stack([X, X * 2]))
+    found = fb.vmap(model)(x)
+    assert fb.allclose(found, fb.stack([model(x[0]), model(x[1])]))
+    with pytest.raises(RuntimeError, match="all examples share"):
+        fb.vmap(fb.nn.BatchNorm1d(3).double())(x)
+
+
+def test_value_and_grad_gives_the_value_first() -> None:
+    value, gradient = fb.func.value_and_grad(scalar)(fb.tensor(X))
+    assert value.shape == () and gradient.shape == X.shape
+    assert fb.equal(fb.func.functionalize(scalar)(fb.tensor(X)), value)
+
+
+def test_loops_checkpoints_and_ctc_under_transforms() -> None:
+    def scanned(x: Any) -> Any:
+        return fb.scan(lambda c, r: (c * r.sin() + 1, c * r), x[0] * 0 + 1, x)[1].sum()
+
+    def by_hand(x: Any) -> Any:
+        carry, total = x[0] * 0 + 1, 0
+        for row in x:
+            carry, total = carry * row.sin() + 1, total + (carry * row).sum()
+        return total
+
+    x = fb.tensor(np.random.default_rng(0).standard_normal((2, 6, 3)))
+    for way in (fb.vmap(fb.func.grad(scanned)), fb.compile(lambda a: fb.vmap(fb.func.grad(scanned))(a))):
+        assert fb.allclose(way(x), fb.vmap(fb.func.grad(by_hand))(x))
+
+    saved = fb.func.grad(lambda a: fb.func.grad(
+        lambda b: fb.utils.checkpoint.checkpoint(scalar, b, use_reentrant=False))(a).cos().sum())
+    assert fb.allclose(saved(x[0]), fb.func.grad(lambda a: fb.func.grad(scalar)(a).cos().sum())(x[0]))
+
+    def loss(a: Any) -> Any:
+        return fb.nn.functional.ctc_loss(a.log_softmax(-1)[:, None], fb.tensor([[1, 2]]), fb.tensor([6]), fb.tensor([2]))
+
+    assert fb.allclose(fb.vmap(fb.func.grad(loss))(x), fb.stack([fb.func.grad(loss)(a) for a in x]))

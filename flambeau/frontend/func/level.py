@@ -52,7 +52,7 @@ class Level(CompiledMarker):
     name: str
     nothing: Any = None
     is_recording = True             # whether ops on what this level differentiates are put on its tape
-    closed = False
+    is_level, closed = True, False
 
     def __init__(self) -> None:
         self.around: Tracer | None = None

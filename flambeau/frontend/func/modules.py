@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from flambeau.frontend.functions.views import stack
+from flambeau.frontend.nn.batchnorm import _BatchNorm
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -38,6 +39,16 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
                            for of in (Module.named_parameters, Module.named_buffers))
     return ({name: _stacked_leaf(tensors) for name, tensors in parameters.items()},
             {name: _stacked_leaf(tensors) for name, tensors in buffers.items()})
+
+
+def replace_all_batch_norm_modules_(root: Module) -> Module:
+    """Let every BatchNorm in `root` normalize by its batch alone: running statistics that all examples share can't be kept
+    under vmap. Returns root, which is changed in place."""
+    for module in root.modules():
+        if isinstance(module, _BatchNorm):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+    return root
 
 
 def _stacked_leaf(tensors: Sequence[Any]) -> Tensor:
@@ -99,4 +110,4 @@ def _check_names(given: Mapping[str, Tensor], places: Mapping[str, Any], tied: M
         raise RuntimeError(f"functional_call: strict=True, and names are {'; '.join(said)}")
 
 
-__all__ = ["functional_call", "stack_module_state"]
+__all__ = ["functional_call", "replace_all_batch_norm_modules_", "stack_module_state"]

@@ -64,6 +64,26 @@ def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) 
     return gradient_and_value
 
 
+def value_and_grad(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """As `grad_and_value`, in JAX's order: (output, gradient), or ((output, aux), gradient)."""
+    both = grad_and_value(func, argnums, has_aux)
+
+    @functools.wraps(func)
+    def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        gradients, found = both(*args, **kwargs)
+        return found, gradients
+
+    return value_and_gradient
+
+
+def functionalize(func: Function, *, remove: str = "mutations") -> Function:
+    """`func` as it is: under a trace or a transform in-place ops are none already. Raises RuntimeError for a `remove`
+    that is neither "mutations" nor "mutations_and_views"."""
+    if remove not in ("mutations", "mutations_and_views"):
+        raise RuntimeError(f"functionalize: remove must be 'mutations' or 'mutations_and_views', got {remove!r}")
+    return func
+
+
 def vjp(func: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """(func(*primals), vjp_fn): vjp_fn(cotangents), of the structure of the output, gives those of the primals as a
     tuple. It may be called any number of times, under other transforms too. With has_aux, where func gives (output, aux),
@@ -162,4 +182,4 @@ def _check_scalar(output: Any) -> None:
         raise RuntimeError(f"grad: the function must give a 0-d tensor, got one of {output.ndim} dims; use vjp or jacrev")
 
 
-__all__ = ["below", "grad", "grad_and_value", "jacrev", "vjp"]
+__all__ = ["below", "functionalize", "grad", "grad_and_value", "jacrev", "value_and_grad", "vjp"]

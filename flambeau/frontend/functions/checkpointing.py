@@ -35,8 +35,8 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
     preserve_rng_state: draws the same random numbers again. context_fn: gives a context for each of the two runs.
     use_reentrant: True gives no gradient where no argument requires one, as in PyTorch; else it does not matter here, as
     determinism_check, debug and early_stop do not. Derivatives of every order. In a compiled function the memory that the
-    forward needs less is the compiler's to use."""
-    if not grad_mode.enabled:
+    forward needs less is the compiler's to use; under a transform of fb.func the function is just called."""
+    if not grad_mode.enabled or active.tracer is not None and active.tracer.is_level:
         return function(*args, **kwargs)
     given, _, structure = flatten((args, kwargs))
     first, second = context_fn()

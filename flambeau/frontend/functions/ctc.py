@@ -63,7 +63,7 @@ def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Any, target_leng
                            (("input_lengths", input_lengths), ("target_lengths", target_lengths)))
     labels = _labels(one_tensor("ctc_loss", targets), length_of, n)
     _check_values(steps_of, length_of, labels, steps, classes)
-    losses = _Alignments.apply(x, _spread_out(labels, length_of, blank), steps_of, length_of, blank, zero_infinity)
+    losses, _ = _Alignments.apply(x, _spread_out(labels, length_of, blank), steps_of, length_of, blank, zero_infinity)
     if zero_infinity:
         losses = choose(isinf(losses), tensor_of(0, x.dtype), losses)
     if reduction == "mean":
@@ -127,11 +127,13 @@ def _spread_out(labels: Tensor, length_of: Tensor, blank: int) -> Tensor:
 
 
 class _Alignments(Function):
-    """[T, N, C] -> [N], with the gradient of equation 16."""
+    """[T, N, C] -> [N], with the gradient of equation 16; and the forward variables, which that reads."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, labels: Tensor, steps_of: Tensor, length_of: Tensor, blank: int,
-                zero_infinity: bool) -> Tensor:
+    def forward(x: Tensor, labels: Tensor, steps_of: Tensor, length_of: Tensor, blank: int,
+                zero_infinity: bool) -> tuple[Tensor, Tensor]:
         steps, n, _ = x._type.static_shape
         width = labels._type.static_shape[1]
         emitted = _emitted(x, labels)
@@ -149,9 +151,14 @@ class _Alignments(Function):
         losses = neg(logaddexp(_at(ends, end), choose(dispatch(ops.gt, end, tensor_of(0, dt.i64)),
                                                       _at(ends, clamp(sub(end, 1), min=0)),
                                                       tensor_of(_NOTHING, x.dtype))))
-        ctx.save_for_backward(x, labels, steps_of, length_of, alphas, losses)
-        ctx.blank, ctx.zero_infinity = blank, zero_infinity
-        return losses
+        return losses, alphas
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *given, ctx.blank, ctx.zero_infinity = inputs
+        losses, alphas = output
+        ctx.mark_non_differentiable(alphas)
+        ctx.save_for_backward(*given, alphas, losses)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -189,7 +196,7 @@ class _Alignments(Function):
 
 def _states(step: Callable[[Tensor, Tensor], Tensor], first: Tensor, count: int) -> Tensor:
     """[count + 1, ...]: first, then what each of `count` steps makes of the state before."""
-    if active.tracer is None or count <= _UNROLLED:
+    if active.tracer is None or active.tracer.is_level or count <= _UNROLLED:
         states = [first]
         for t in range(count):
             states.append(step(tensor_of(t, dt.i64), states[-1]))

@@ -53,7 +53,7 @@ def scan(combine_fn: Round, init: Any, xs: Any = None, length: int | None = None
     carry = leaves_of(init, "scan: init")
     rows, count = _rows(xs, length, dim, "scan")
     tracer = active.tracer
-    if tracer is None or count <= _UNROLLED:
+    if tracer is None or tracer.is_level or count <= _UNROLLED:
         return _in_python(combine_fn, carry, rows, count, reverse)
     return _traced(combine_fn, carry, rows, count, reverse)
 

@@ -284,7 +284,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 
     Raises TraceError in a compiled function: how many there are depends on data."""
     x = one_tensor("unique", input)
-    if active.tracer is not None and active.tracer.hides_values:
+    if active.hides_values:
         raise TraceError("unique() gives a tensor whose size depends on data, which a compiled function can't have",
                          where=user_line(), hint="do it outside the function; fb.sort() can be compiled")
     if dim is not None:

@@ -38,7 +38,7 @@ class Trace:
     """The state of one trace; installed as `active.tracer` while the user's function runs."""
 
     around: Any = None                  # the trace that this one is within
-    hides_values = True
+    is_level, hides_values = False, True
 
     def __init__(self, name: str, watch: Watch, numbers_are_fixed: bool = False):
         self.numbers_are_fixed = numbers_are_fixed      # guarded by value, every one

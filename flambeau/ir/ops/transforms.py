@@ -14,7 +14,7 @@ import numpy as np
 from flambeau.ir import dtypes
 from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.batching import Stacked
-from flambeau.ir.ops.families import check_arity
+from flambeau.ir.ops.families import Linear, check_arity
 from flambeau.ir.ops.sampling import draw, given
 from flambeau.ir.types import TensorType, parse_type
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @register("fft")
 @dataclass(frozen=True)
-class Fft(Stacked, Op):
+class Fft(Stacked, Linear):
     """x: [B..., N, 2] -> y: [B..., N, 2] with y_k = sum over j of x_j exp(-2 pi i j k / N), or with +2 if `inverse`."""
 
     kernel_kind = "library"
@@ -62,7 +62,7 @@ class Fft(Stacked, Op):
 
 @register("rfft")
 @dataclass(frozen=True)
-class Rfft(Stacked, Op):
+class Rfft(Stacked, Linear):
     """x: [B..., N], real -> the first N // 2 + 1 of what `Fft` gives, [B..., N // 2 + 1, 2]: the others are conjugates."""
 
     kernel_kind = "library"
@@ -103,7 +103,7 @@ class Rfft(Stacked, Op):
 
 @register("irfft")
 @dataclass(frozen=True)
-class Irfft(Stacked, Op):
+class Irfft(Stacked, Linear):
     """x: [B..., M, 2] -> y: [B..., N], N = 2 M - 2, or 2 M - 1 if `odd`: the real backward transform of the numbers of
     which x has the first M, the others being conjugates. Of x_0, and of the last of an even N, the real part counts."""
 

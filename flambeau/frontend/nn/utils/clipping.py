@@ -47,7 +47,7 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, e
 
 
 def _refuse_nonfinite(total: Tensor, norm_type: float) -> None:
-    if active.tracer is not None:
+    if active.hides_values:
         raise TraceError("error_if_nonfinite asks for the value of the norm, which a compiled function does not have while "
                          "it is traced", where=describe(user_location()), hint="return the norm and look at it outside")
     if not math.isfinite(total.item()):
