@@ -46,6 +46,11 @@ FLOATS: dict[str, Case] = {
     "bucketize": (lambda lib, x: lib.bucketize(x, at(lib, -1.0, 0.0, 1.0), out_int32=True), ("f32[3,4]",)),
     "isin": (lambda lib, x, y: lib.isin(x.round(), y.round(), invert=True), ("f32[3,4]", "f32[2,2]")),
     "nonzero_static": (lambda lib, x: (x > 0).nonzero_static(size=9, fill_value=7), ("f32[2,3]",)),
+    "segment_reduce": (lambda lib, x: [lib.segment_reduce(x, how, lengths=at(lib, 2, 0, 3), initial=1.5)
+                                       for how in ("sum", "prod", "max", "min")], ("f64[5,2]",)),
+    "segment means": (lambda lib, x: lib.segment_reduce(x, "mean", offsets=at(lib, [0, 1, 3], [0, 2, 3]), axis=1),
+                      ("f64[2,3,2]",)),
+    "linspace": (lambda lib, x: lib.linspace(x.detach(), 3, 5) + lib.logspace(0, x.detach(), 5, 2), ("f32[]",)),
     "renorm": (lambda lib, x: x.renorm(1.5, 0, 2.0), ("f64[3,4]",)),
     "masked_scatter": (lambda lib, x, y: x.masked_scatter(x > 0, y), ("f32[3,4]", "f32[14]")),
     "put": (lambda lib, x, y: x.put(at(lib, [0, -1], [3, 3]), y, accumulate=True), ("f32[3,2]", "f32[2,2]")),
@@ -101,7 +106,7 @@ def test_compiled_is_as_eager(name: str) -> None:
     rng = np.random.default_rng(len(name))
     operands = []
     for spec in specs:
-        shape = tuple(int(n) for n in spec[4:-1].split(","))
+        shape = tuple(int(n) for n in spec[4:-1].split(",") if n)
         drawn = rng.integers(-3, 9, shape) if spec[0] == "i" else rng.uniform(-2, 2, shape)
         operands.append(fb.tensor(drawn, dtype={"f32": fb.float32, "f64": fb.float64, "i64": fb.int64}[spec[:3]]))
     expected, found = function(fb, *operands), fb.compile(function)(fb, *operands)

@@ -14,6 +14,7 @@ from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
     Shape,
+    TensorLike,
     cast,
     check_held,
     dtype_of,
@@ -299,12 +300,36 @@ def _counted(count: int, first: int, by: int, dtype: DType) -> Tensor:
     return found if first == 0 else dispatch(ops.add, found, constant(first, dtype))
 
 
-def linspace(start: Number, end: Number, steps: int, *, dtype: DType | None = None, device: Any = None,
+def linspace(start: TensorLike, end: TensorLike, steps: int, *, dtype: DType | None = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """`steps` numbers from start to end, both included, evenly spaced."""
     check_device(device)
     dtype, steps = dtype or get_default_dtype(), _steps("linspace", steps)
+    if _is_traced(start, end):
+        return _finished(cast(_between("linspace", start, end, steps, dtype), dtype), requires_grad)
     return _finished(_converted(_spaced(forced(start), forced(end), steps, dtype), dt.f64, dtype), requires_grad)
+
+
+def _is_traced(*ends: TensorLike) -> bool:
+    """Whether a trace must compute with one of these, which has no value yet."""
+    return active.tracer is not None and any(isinstance(end, Tensor) for end in ends)
+
+
+def _between(name: str, start: TensorLike, end: TensorLike, steps: int, dtype: DType) -> Tensor:
+    """What _spaced() gives, as ops, for ends that are tensors without dims."""
+    ends = []
+    for given in (start, end):
+        if isinstance(given, Tensor) and given.ndim:
+            raise RuntimeError(f"{name}: the ends are numbers or tensors without dims, got {given._type}")
+        whole = cast(given, dt.f64) if isinstance(given, Tensor) else tensor_of(given, dt.f64)
+        ends.append(dispatch(ops.trunc, whole) if dtype.is_integer else whole)
+    first, last = ends
+    places = dispatch(ops.Iota(steps, dt.f64))
+    step = dispatch(ops.div, dispatch(ops.sub, last, first), tensor_of(max(steps - 1, 1), dt.f64))
+    from_first = dispatch(ops.add, first, dispatch(ops.mul, step, places))
+    from_last = dispatch(ops.sub, last, dispatch(ops.mul, step, dispatch(ops.sub, tensor_of(steps - 1, dt.f64), places)))
+    is_first = dispatch(ops.lt, places, tensor_of(max(steps // 2, int(steps == 1)), dt.f64))
+    return dispatch(ops.where, is_first, from_first, from_last)
 
 
 def _steps(name: str, steps: int) -> int:
@@ -327,11 +352,15 @@ def _spaced(start: float, end: float, steps: int, dtype: DType) -> np.ndarray:
     return np.where(places < steps // 2, first + step * places, last - step * (steps - 1 - places))
 
 
-def logspace(start: Number, end: Number, steps: int, base: float = 10.0, *, dtype: DType | None = None,
+def logspace(start: TensorLike, end: TensorLike, steps: int, base: TensorLike = 10.0, *, dtype: DType | None = None,
              device: Any = None, requires_grad: bool = False) -> Tensor:
     """base ** linspace(start, end, steps)."""
     check_device(device)
     dtype, steps = dtype or get_default_dtype(), _steps("logspace", steps)
+    if _is_traced(start, end, base):
+        power = cast(base, dt.f64) if isinstance(base, Tensor) else tensor_of(base, dt.f64)
+        found = dispatch(ops.pow, power, _between("logspace", start, end, steps, dtype))
+        return _finished(cast(found, dtype), requires_grad)
     values = float(forced(base)) ** _spaced(forced(start), forced(end), steps, dtype)
     return _finished(_converted(values, dt.f64, dtype), requires_grad)
 

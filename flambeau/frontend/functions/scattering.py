@@ -35,6 +35,8 @@ from flambeau.frontend.functions.indexing import (
 from flambeau.frontend.functions.marks import in_place, method
 from flambeau.frontend.functions.pointwise import eq, gt
 from flambeau.frontend.functions.reductions import norm
+from flambeau.frontend.functions.running import diff
+from flambeau.frontend.functions.searching import searchsorted
 from flambeau.frontend.functions.views import clone, diagonal, select
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tape.writes import assign_
@@ -81,6 +83,44 @@ def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce:
         raise RuntimeError(f"index_reduce: index {index._type} and source {source._type} don't fit dim {dim} of {x._type}")
     places = spread(cast(at, dt.i64), rows._type.static_shape, (dim,))
     return reshaped(_folded(wide, dim, places, rows, reduce, include_self), x._type.static_shape)
+
+
+_SEGMENTS: Final = {"sum": ("sum", 0.0), "mean": ("sum", 0.0), "prod": ("prod", 1.0), "max": ("amax", -math.inf),
+                    "min": ("amin", math.inf)}
+
+
+def segment_reduce(data: Tensor, reduce: str, *, lengths: Tensor | None = None, indices: Tensor | None = None,
+                   offsets: Tensor | None = None, axis: int = 0, unsafe: bool = False, initial: Any = None) -> Tensor:
+    """The sum, mean, prod, max or min of neighbours along axis, in segments of `lengths` [..., n], or between `offsets`
+    [..., n + 1], whose leading dims are those of data before axis. initial: what each starts with, and what an empty
+    segment gives (by default 0, NaN, 1, -inf, inf).
+
+    Raises RuntimeError for integers and another reduce, and where lengths don't add up, as far as it is known."""
+    x = one_tensor("segment_reduce", data)
+    if reduce not in _SEGMENTS or not x.dtype.is_floating_point or (lengths is None) == (offsets is None):
+        raise RuntimeError(f"segment_reduce: takes floats, one of {', '.join(_SEGMENTS)}, and lengths or offsets, got "
+                           f"{x._type} and {reduce!r}")
+    axis, how = wrap_dim(axis, x.ndim, "segment_reduce"), _SEGMENTS[reduce][0]
+    shape = x._type.static_shape
+    given = lengths if offsets is None else offsets
+    assert given is not None, "one of the two was given"
+    counts = cast(index_tensor(given, "segment_reduce"), dt.i64)
+    counts = counts if offsets is None else diff(counts)
+    if counts._type.static_shape[:-1] != shape[:axis] or counts.ndim != axis + 1:
+        raise RuntimeError(f"segment_reduce: segments {counts._type} don't fit dim {axis} of {x._type}")
+    ends = dispatch(ops.Cumsum(axis), counts)
+    count = counts._type.static_shape[-1]
+    if active.tracer is None and not unsafe and ends.numel() and (ends._data()[..., -1] != shape[axis]).any():
+        raise RuntimeError(f"segment_reduce: segments must add up to {shape[axis]}, the size of dim {axis}")
+    places = spread(dispatch(ops.Iota(shape[axis], dt.i64)), shape[:axis + 1], (axis,))
+    index = spread(searchsorted(ends, places, right=True), shape, range(axis + 1))
+    start = tensor_of(_SEGMENTS[reduce][1] if initial is None else initial, x.dtype)
+    found = _folded(spread(start, (*shape[:axis], count, *shape[axis + 1:]), ()), axis, index, x, how, True)
+    if reduce != "mean":
+        return found
+    sizes = spread(cast(counts, x.dtype), found._type.static_shape, range(axis + 1))
+    mean = div(found, sizes)
+    return mean if initial is None else where_(eq(sizes, 0), start, mean)
 
 
 def _folded(x: Tensor, dim: int, index: Tensor, updates: Tensor, reduce: str, include_self: bool) -> Tensor:
@@ -283,6 +323,6 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     return cast(mul(wide, factor), x.dtype)
 
 
-__all__ = ["diagonal_scatter", "index_reduce", "masked_scatter", "put", "renorm", "scatter_reduce", "select_scatter",
-           "slice_scatter"]
+__all__ = ["diagonal_scatter", "index_reduce", "masked_scatter", "put", "renorm", "scatter_reduce", "segment_reduce",
+           "select_scatter", "slice_scatter"]
 public(globals(), __all__)
