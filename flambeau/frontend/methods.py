@@ -311,10 +311,10 @@ def _set_data(self: Tensor, value: Tensor) -> None:
         raise TypeError(f"data must be a Tensor, got {type(value).__name__}")
     if value._storage is self._storage and value._chain == self._chain and value._type == self._type:
         return                              # `x.data += y` puts back what it got
-    if active.tracer is not None and active.tracer.is_from_outside(self):
-        raise TraceError("the data of a tensor from outside was replaced in a compiled function",
-                         where=describe(user_location()),
-                         hint="change it in place: `with fb.no_grad(): tensor.copy_(value)`")
+    if active.tracer is not None and active.tracer.is_from_outside(self) and not active.tracer.may_move(self, value):
+        raise TraceError("the data of an argument, or of a tensor from outside, was replaced in a compiled function by "
+                         "memory of another type or of other tensors from outside", where=describe(user_location()),
+                         hint="give it a clone(), or change it in place: `with fb.no_grad(): tensor.copy_(value)`")
     self._storage, self._type, self._array = value._storage, value._type, value._array
     self._base, self._chain = value._bare_base(), value._chain
     epoch.bump()

@@ -8,7 +8,7 @@ from handed_programs import run
 
 import flambeau as fb
 from flambeau import nn
-from flambeau.errors import CaptureError, UnsupportedError
+from flambeau.errors import CaptureError, TraceError, UnsupportedError
 
 
 def test_random_programs_that_keep_tensors(seeds):
@@ -209,3 +209,57 @@ def test_a_tensor_that_others_put_there_is_an_argument_once_it_was_replaced():
         net.mask = fb.ones(2) * n
         assert fb.allclose(test(fb.ones(2)), net(fb.ones(2)))
     assert len(train.signatures) == len(test.signatures) == 2
+
+
+def test_memory_of_parameters_that_is_replaced():
+    def states(decorator):
+        fb.manual_seed(0)
+        online, target = nn.Linear(3, 3), nn.Linear(3, 3)
+        optimizer = fb.optim.Adam(online.parameters(), 0.01)
+        held, found = target.weight.data, []
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = ((online(x) - target(x).detach()) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            for p, q in zip(online.parameters(), target.parameters(), strict=True):
+                q.data = q.data * 0.9 + p.data * 0.1
+            online.weight.data = online.weight.data * 0.99
+            online.bias.data += 1
+            return loss, target(x), target.weight
+
+        call = decorator(step)
+        for n in range(4):
+            loss, out, weight = call(fb.ones(2, 3) * n)
+            found += [loss, out.sum(), held.sum(), target.weight.sum(), online.weight.sum(), online.bias.sum()]
+            assert weight is target.weight
+        return [t.item() for t in found], call
+
+    (eager, _), (compiled, call) = states(lambda f: f), states(fb.compile)
+    assert compiled == pytest.approx(eager, rel=1e-4) and len(call.signatures) == 1
+
+
+def test_a_backward_reads_the_memory_that_the_forward_read():
+    w = fb.ones(2, requires_grad=True)
+
+    def step(x):
+        y = (w * w * x).sum()
+        w.data = w.data * 2 + x
+        y.backward()
+        return w * 1
+
+    compiled = fb.compile(step)
+    for expected in (2.0, 6.0, 14.0):
+        w.grad = None
+        compiled(fb.ones(2))
+        assert w.grad.tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize("function", [lambda x, p, q: setattr(x, "data", x + 1), lambda x, p, q: setattr(p, "data", q.data),
+                                      lambda x, p, q: setattr(p, "data", x), lambda x, p, q: setattr(p, "data", x[:1] * 2)])
+def test_memory_that_calls_have_already_is_refused(function):
+    p, q = fb.ones(2), fb.zeros(2)
+    with pytest.raises(TraceError, match="was replaced"):
+        fb.compile(lambda x: function(x, p, q))(fb.ones(2))
+    assert p.tolist() == [1, 1]

@@ -15,7 +15,7 @@ from flambeau.frontend.pytree import Structure, flatten
 from flambeau.frontend.tape.casting import mode_in_words
 from flambeau.frontend.tensor.strides import Strides
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.trace.containers import HandedArgument
+from flambeau.frontend.trace.containers import HandedArgument, HandedMemory
 from flambeau.frontend.trace.gradients import Current, Home
 from flambeau.frontend.trace.guards.effects import Handed, Slot
 from flambeau.frontend.trace.guards.heap import Heap
@@ -340,7 +340,7 @@ class CallPlan:
     results: tuple[Result, ...]
     result_structure: Structure | None      # of the result, or of a tuple: it, and what is `handed` back
     slots: tuple[SlotRead, ...]
-    handed: tuple[Handed | HandedArgument, ...]
+    handed: tuple[Handed | HandedArgument | HandedMemory, ...]
     segments: tuple[Segment, ...]           # of the backward of results that require grad
 
     @cached_property

@@ -1,4 +1,5 @@
-"""Containers among the arguments that a function changes: every call changes the caller's in the same way."""
+"""What else than attributes and items a function changes: containers among the arguments, and the memory of tensors from
+outside. Every call changes the caller's in the same way."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -6,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import CaptureError, UnsupportedError
+from flambeau.frontend.epoch import epoch
 from flambeau.frontend.pytree import entries_of
+from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.contents import refill
 
 Way = tuple[int, ...]           # which entry of a container, which of that, ...
@@ -39,6 +42,29 @@ class HandedArgument:
 
     def __str__(self) -> str:
         return f"{self.name} gets new contents"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HandedMemory:
+    """The memory that a call gives to a tensor from outside (`p.data = value`)."""
+
+    tensor: Tensor
+
+    def leave(self, value: Any, given: Any) -> None:
+        """Do it."""
+        self.tensor._storage, self.tensor._array = value._storage, value._array
+        epoch.bump()
+
+    def check(self, given: Any, is_known: Callable[[Any], bool]) -> None:
+        """It is new memory."""
+
+    def __str__(self) -> str:
+        return f"a captured tensor {self.tensor._type} gets new memory"
+
+
+def memory_of(t: Tensor) -> Tensor:
+    """What lies in a tensor's memory now, as a tensor of its own."""
+    return Tensor._make(t._storage, t._type, None, t._base, t._chain)
 
 
 class Containers:

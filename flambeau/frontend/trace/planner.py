@@ -47,7 +47,7 @@ from flambeau.frontend.trace.call_plan import (
     hooks_of,
     place_on_tape,
 )
-from flambeau.frontend.trace.containers import HandedArgument
+from flambeau.frontend.trace.containers import HandedArgument, HandedMemory, memory_of
 from flambeau.frontend.trace.gradients import Current, Home, home_of
 from flambeau.frontend.trace.guards.effects import Effect, Handed, made_entries, refusal
 from flambeau.frontend.trace.guards.values import MISSING, is_value
@@ -82,7 +82,7 @@ class Planner:
         calls can't give."""
         trace, graph = self.trace, self.trace.graph
         parts, _, structure = flatten(result)
-        if self.effects or self.changes:
+        if self.effects or self.changes or trace.moved:
             parts, structure = self._with_effects(parts, structure)
         self.result_structure = with_keys(structure, forced)
         self.gradients = self._gradients()
@@ -115,7 +115,7 @@ class Planner:
             result_structure=self.result_structure, segments=self.segments,
             slots=tuple(self.slots),
             handed=(*[Handed(effect.node.bare(), effect.part, effect.how) for effect in self.effects],
-                    *[handed for handed, _ in self.changes]))
+                    *[handed for handed, _ in self.changes], *[HandedMemory(t) for t, _ in trace.moved.values()]))
         return Traced(trace.graph, plan, self.autodiff)
 
     def _with_effects(self, parts: list[Any], structure: Structure | None) -> tuple[list[Any], Structure]:
@@ -131,7 +131,8 @@ class Planner:
                 shared.add(id(tree))
             return found
 
-        for value in (*[effect.value for effect in self.effects], *[contents for _, contents in self.changes]):
+        for value in (*[effect.value for effect in self.effects], *[contents for _, contents in self.changes],
+                      *[memory_of(t) for t, _ in self.trace.moved.values()]):
             leaves, _, of_value = flatten(value, entries=entries)
             parts, structures = [*parts, *leaves], [*structures, of_value]
         return parts, Structure(tuple, (), tuple(structures))
@@ -194,7 +195,7 @@ class Planner:
         writes = []
         home_of_grad: dict[int, Home] = {}
         for leaf, grad in trace.grads():
-            if leaf._storage.trace is not None or trace.is_argument(leaf):
+            if leaf._storage.trace is not None and id(leaf) not in trace.moved or trace.is_argument(leaf):
                 continue
             if grad is None or grad._storage.trace is None:
                 writes.append(GradientWrite(leaf, self.read_of.get(id(grad), grad)))

@@ -296,7 +296,7 @@ class _Cutter:
                 found[key] = Place("arg", self.leaf_of[id(start)])
             elif t._record is not None:
                 found[key] = Place("state", computed.get(key, t))
-            elif start._storage.trace is None:
+            elif start._storage.trace is None or id(start) in self.trace.moved:
                 found[key] = Place("state", start)
             elif key in self.place_of:                          # a leaf made inside, and returned
                 found[key] = self.place_of[key]

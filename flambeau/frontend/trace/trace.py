@@ -54,6 +54,7 @@ class Trace:
         self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of what it is on the tape
         self.stand_ins: dict[int, Tensor] = {}          # of arguments, by id
         self.hooks_of_argument: dict[int, tuple[Tensor, tuple[int, ...]]] = {}
+        self.moved: dict[int, tuple[Tensor, tuple[Any, ...]]] = {}      # tensors from outside that got other memory
         self.made: dict[int, Tensor] = {}               # tensors made here over memory from outside, by id
         self._strides: dict[Storage, tuple[int, ...]] = {}
         self._asked_strides: set[Storage] = set()        # where the function depends on how a tensor lies in memory
@@ -149,7 +150,7 @@ class Trace:
             else:
                 self._expect_no_grad(t)
             return None
-        if t._storage.trace is None:
+        if t._storage.trace is None or id(t) in self.moved:
             self._read_grads.setdefault(id(t), (t, t._grad))
         return t._grad
 
@@ -255,7 +256,18 @@ class Trace:
 
     def was_there(self, t: Tensor) -> bool:
         """True for tensors that are older than the trace, arguments aside."""
-        return t._storage.trace is not self and id(t) not in self.made
+        return t._storage.trace is not self and id(t) not in self.made or id(t) in self.moved
+
+    def may_move(self, t: Tensor, value: Tensor) -> bool:
+        """A tensor from outside is about to get the memory of `value` (`p.data = value`), which calls give it anew. False
+        for an argument, and for memory that calls have already, or of another type."""
+        storage = value._storage
+        if self.around is not None or id(origin_of(t)) in self.argument_of or t._base is not None or \
+                value._type != t._type or storage.trace is not self or storage in self._input_of:
+            return False
+        self.meet(t)
+        self.moved.setdefault(id(t), (t, (t._storage, t._array)))
+        return True
 
     def copied(self, t: Tensor) -> Tensor:
         """What t holds now, in a storage of its own."""
@@ -312,7 +324,7 @@ class Trace:
 
     def is_from_outside(self, t: Tensor) -> bool:
         """True for captured tensors and arguments."""
-        return t._storage.trace is not self or id(origin_of(t)) in self.argument_of
+        return t._storage.trace is not self or id(origin_of(t)) in self.argument_of or id(t) in self.moved
 
     def is_leaf(self, t: Tensor) -> bool:
         """True when no operation made this tensor, outside or in here."""
@@ -334,6 +346,8 @@ class Trace:
     def close(self) -> None:
         """Nothing is traced any more: tensors from outside get back the tape they had."""
         self.closed = True
+        for t, (storage, array) in self.moved.values():
+            t._storage, t._array, t._base, t._chain = storage, array, None, ()
         for outside in self.outside.values():
             if outside.is_on_tape_of(self):
                 outside.restore_tape()
