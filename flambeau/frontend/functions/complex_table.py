@@ -39,7 +39,7 @@ from flambeau.frontend.functions.complex_parts import (
 )
 from flambeau.frontend.functions.complex_views import by_parts
 from flambeau.frontend.tape.writes import before, update_
-from flambeau.frontend.tensor.complex_tensor import ComplexTensor, complex64, complex128
+from flambeau.frontend.tensor.complex_tensor import ComplexTensor, complex64, complex128, complex_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -144,6 +144,26 @@ def eye(n: int, m: int | None = None, *, dtype: Any, requires_grad: bool = False
     return made.requires_grad_() if requires_grad else made
 
 
+def matrix_power(input: Any, n: int) -> Tensor:
+    if n < 1:
+        input = _embedded(linear_algebra.inverse, input) if n else complex_views.to(
+            creation.eye(input.shape[-1]), input.dtype)
+    found = input
+    for _ in range(abs(n) - 1 if n else 0):
+        found = MATMUL["matmul"](found, input)
+    return found
+
+
+def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    pair = complex_views.complexed(values, input)._pair
+    return ComplexTensor.of(indexing.index_put(input._pair, indices, pair, accumulate))
+
+
+def l1_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
+    sizes = complex_math.abs(complex_math.sub(input, target))
+    return sizes if reduction == "none" else reductions.mean(sizes) if reduction == "mean" else reductions.sum(sizes)
+
+
 def var(input: Any, *args: Any, **kwargs: Any) -> Tensor:
     return complex_math.add_(*[reductions.var(p, *args, **kwargs) for p in split(input)])
 
@@ -198,7 +218,8 @@ FUNCTIONS: Final[dict[str, Function]] = {
     **{f.__name__: _of_truth(f) for f in (reductions.any, reductions.all, reductions.count_nonzero, indexing.nonzero,
                                          complex_math.pointwise.logical_not)},
     "broadcast_tensors": lambda *tensors: tuple(complex_math.broadcast(*tensors)),
-    "cross": _bilinear(compound_products.cross), "eye": eye,
+    "matrix_power": matrix_power, "result_type": lambda *values: complex_of(component("result_type", *values)),
+    "l1_loss": l1_loss, "index_put": index_put, "cross": _bilinear(compound_products.cross), "eye": eye,
     **dict.fromkeys(("inverse", "inv"), lambda A: _embedded(linear_algebra.inverse, A)),
     "solve": lambda A, B, **kwargs: _solved(A, B, **kwargs),
 }
@@ -276,8 +297,10 @@ def _iterator(self: Any) -> Any:
     return iter(complex_views.unbind(self))
 
 
-def _rebuilt(pair: Tensor) -> ComplexTensor:
-    return ComplexTensor.of(pair)
+def _rebuilt(kind: type[ComplexTensor], pair: Tensor) -> ComplexTensor:
+    made = object.__new__(kind)
+    made._pair = pair
+    return made
 
 
 def _set_part(side: int) -> Function:
@@ -295,7 +318,7 @@ IN_PLACE: Final = ("add", "conj_physical", "div", "divide", "exp", "index_add", 
 OTHERS: Final[dict[str, Any]] = {
     "where": lambda self, condition, other: FUNCTIONS["where"](condition, self, other),
     "__getitem__": complex_views.getitem, "__setitem__": complex_views.setitem, "__iter__": _iterator,
-    "__reduce_ex__": lambda self, protocol=2: (_rebuilt, (self._pair,)),
+    "__reduce_ex__": lambda self, protocol=2: (_rebuilt, (type(self), self._pair)),
     "__neg__": complex_math.neg, "__pos__": complex_math.positive, "__abs__": complex_math.abs,
     "__eq__": _operator(complex_math.eq), "__ne__": _operator(complex_math.ne), "__hash__": Tensor.__hash__,
     "real": property(real, _set_part(0)), "imag": property(imag, _set_part(1)),

@@ -6,6 +6,7 @@ import numpy as np
 from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions.coerce import sizes_of
+from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
@@ -25,6 +26,10 @@ class Parameter(Tensor):
             data = Tensor._from_array(np.empty(0, dtype.storage), dtype)
         if not isinstance(data, Tensor):
             raise TypeError(f"Parameter: data must be a Tensor, got {type(data).__name__}")
+        if isinstance(data, ComplexTensor):
+            made = object.__new__(ComplexParameter)
+            made._pair = Parameter(data._pair, requires_grad)
+            return made
         self = Tensor._make(data._storage, data._type, data._array, data._bare_base(), data._chain, cls=cls)
         assert isinstance(self, Parameter)
         self.requires_grad_(requires_grad)
@@ -42,6 +47,17 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+class ComplexParameter(ComplexTensor, Parameter):      # type: ignore[misc]
+    """What `Parameter(data)` makes of complex data: its pair is a parameter, which optimizers update."""
+
+    __slots__ = ()
+
+    __hash__ = Tensor.__hash__
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{ComplexTensor.__repr__(self)}"
 
 
 class Buffer(Tensor):

@@ -20,6 +20,7 @@ from flambeau.frontend.optim.groups import Group, OptimizerState, Part, decisive
 from flambeau.frontend.optim.hooks import Hooked, between_hooks
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.autograd import enable_grad, no_grad
+from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.markers import Stated
 from flambeau.frontend.trace.guards.node import Node
@@ -125,6 +126,7 @@ class Optimizer(Hooked, Stated):
         if params and all(isinstance(p, tuple) for p in params):
             param_group["param_names"] = [name for name, _ in params]
             params = [p for _, p in params]
+        params = [p._pair if isinstance(p, ComplexTensor) else p for p in params]
         for p in params:
             self._check(p)
         if len({id(p) for p in params}) < len(params):

@@ -159,7 +159,7 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
 def _listed(tensors: Any) -> list[Any]:
     """One tensor or several; of complex ones the pairs."""
     listed = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    return [t._pair if type(t) is ComplexTensor else t for t in listed]
+    return [t._pair if isinstance(t, ComplexTensor) else t for t in listed]
 
 
 def _refuse_outside(roots: Sequence[Tensor], wanted: Sequence[Tensor] | None) -> None:
@@ -271,7 +271,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             raise RuntimeError("grad: one of the inputs was not used to compute the outputs; "
                                "set allow_unused=True if that is intended")
         results.append(ct)
-    return tuple([ComplexTensor.of(ct) if ct is not None and type(t) is ComplexTensor else ct
+    return tuple([ComplexTensor.of(ct) if ct is not None and isinstance(t, ComplexTensor) else ct
                   for ct, t in zip(results, given, strict=True)])
 
 

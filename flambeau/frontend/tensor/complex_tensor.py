@@ -81,7 +81,7 @@ class ComplexTensor(Tensor):
     _pair: Tensor
 
     is_complex_operand = True               # see functions/stumbles.py
-    _type, _storage, _saved_version = _empty_slot(), _empty_slot(), _empty_slot()
+    _type, _storage, _saved_version, _base = _empty_slot(), _empty_slot(), _empty_slot(), _empty_slot()
 
     @staticmethod
     def of(pair: Tensor) -> ComplexTensor:
@@ -177,6 +177,12 @@ class ComplexTensor(Tensor):
 
     def __complex__(self) -> complex:
         return self.item()
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise RuntimeError(f"the truth value of a tensor with {self.numel()} elements is ambiguous; "
+                               "use .any() or .all()")
+        return bool(self.item())
 
     def __float__(self) -> float:
         return _real_of(self.item(), "float")
@@ -320,7 +326,8 @@ class ComplexTensor(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if id(self) not in memo:
-            memo[id(self)] = ComplexTensor.of(self._pair.__deepcopy__(memo))
+            made = memo[id(self)] = object.__new__(type(self))
+            made._pair = self._pair.__deepcopy__(memo)
         return memo[id(self)]
 
     def __reduce_ex__(self, protocol: Any = 2) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from flambeau.frontend.epoch import epoch
+from flambeau.frontend.tensor.complex_tensor import ComplexDType, complex_of
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
@@ -57,6 +58,9 @@ _SIGNED: Final = (dt.i8, dt.i16, dt.i32, dt.i64)
 def promote_types(type1: DType, type2: DType) -> DType:
     """The smallest dtype that both convert to by PyTorch's lattice: promote_types(u8, i8) is i16."""
     for given in (type1, type2):
+        if isinstance(given, ComplexDType):
+            parts = [t.component if isinstance(t, ComplexDType) else t for t in (type1, type2)]
+            return complex_of(promoted_types(*parts))
         if not isinstance(given, DType):
             raise TypeError(f"promote_types: takes two dtypes, got {type(given).__name__}")
     return promoted_types(type1, type2)
