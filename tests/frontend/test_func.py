@@ -233,3 +233,27 @@ def test_loops_checkpoints_and_ctc_under_transforms() -> None:
         return fb.nn.functional.ctc_loss(a.log_softmax(-1)[:, None], fb.tensor([[1, 2]]), fb.tensor([6]), fb.tensor([2]))
 
     assert fb.allclose(fb.vmap(fb.func.grad(loss))(x), fb.stack([fb.func.grad(loss)(a) for a in x]))
+
+
+def test_complex_numbers_pass_transforms() -> None:
+    def program(t: Any, f: Any, x: Any, w: Any) -> Any:
+        z = t.complex(x, x.cos())
+        by_column = f.vmap(lambda a: t.fft.fft(a) * a, in_dims=-1, out_dims=-1)(z)
+        in_chunks = f.vmap(lambda a: a * a, out_dims=-1, chunk_size=3)(z)
+        slope = f.grad(lambda a: (a * z[0]).abs().sum())(z)
+        along = f.jvp(lambda a: t.fft.fft(a) * a, (z,), (z.conj(),))[1]
+        return [t.view_as_real(y.resolve_conj() if t is torch else y) for y in (by_column, in_chunks, slope, along)]
+
+    agree(program, X, W, compiled=False)
+
+
+def test_batch_norm_moves_its_statistics_under_grad_and_jvp() -> None:
+    def program(t: Any, f: Any, x: Any, w: Any) -> Any:
+        mean, var = t.zeros(3, dtype=x.dtype), t.ones(3, dtype=x.dtype)
+
+        def cubed(a: Any) -> Any:
+            return t.nn.functional.batch_norm(a, mean, var, training=True) ** 3
+
+        return f.grad(lambda a: cubed(a).sum())(x), f.jvp(cubed, (x,), (x.cos(),)), mean, var
+
+    agree(program, X, W)

@@ -43,7 +43,7 @@ class GradLevel(Level):
         return on_tape(self, function, args)
 
     def refuse_write(self, target: Tensor, value: Tensor) -> None:
-        if target._type.dtype.is_floating_point:
+        if value._requires_grad:
             raise RuntimeError(f"a function under {self.name} changed in place a tensor {target._type} that it was not "
                                "given: make that an argument of the function, or use an out-of-place operation")
 

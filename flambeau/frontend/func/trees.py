@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.frontend.pytree import Structure, flatten, unflatten
+from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
 
 Argnums = int | tuple[int, ...]
@@ -12,7 +13,7 @@ Argnums = int | tuple[int, ...]
 
 def of_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
     """The same container with function(t) in the place of each tensor."""
-    if isinstance(tree, Tensor):
+    if isinstance(tree, Tensor) and not isinstance(tree, ComplexTensor):        # which is a container of its parts
         return function(tree)
     leaves, _, structure = flatten(tree)
     return unflatten(structure, [function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves])

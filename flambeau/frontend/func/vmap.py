@@ -63,12 +63,13 @@ def _run(func: Function, leaves: Sequence[Any], dims: Sequence[int | None], stru
 
 def outputs(level: BatchLevel, found: Any, out_dims: Any) -> Any:
     """What a function under a batch gave, with the examples along out_dims."""
-    leaves, _, structure = flatten(found)
+    leaves, paths, structure = flatten(found)
     dims = spread_prefix(out_dims, found, "out_dims")
-    return unflatten(structure, [_output(level, leaf, dim) for leaf, dim in zip(leaves, dims, strict=True)])
+    made = [_output(level, leaf, dim, path) for leaf, dim, path in zip(leaves, dims, paths, strict=True)]
+    return unflatten(structure, made)
 
 
-def _output(level: BatchLevel, leaf: Any, dim: Any) -> Any:
+def _output(level: BatchLevel, leaf: Any, dim: Any, path: str) -> Any:
     if not isinstance(leaf, Tensor):
         raise ValueError(f"vmap: the function must give tensors only, got {type(leaf).__name__}")
     value, is_mapped = level.held(leaf)
@@ -78,7 +79,7 @@ def _output(level: BatchLevel, leaf: Any, dim: Any) -> Any:
         return value
     if isinstance(dim, bool) or not isinstance(dim, int):
         raise ValueError(f"vmap: out_dims must hold ints, got {dim!r}")
-    rank = len(leaf._type.shape) + 1
+    rank = _rank(leaf, path) + 1
     if not -rank <= dim < rank:
         raise IndexError(f"vmap: out_dims names dim {dim} of a result of {rank} dims")
     return level.below(_moved, level.spread(leaf), 0, dim % rank)
@@ -91,8 +92,9 @@ def _in_chunks(func: Function, leaves: Sequence[Any], dims: Sequence[int | None]
         count = min(chunk_size, size - start)
         part = [leaf if dim is None else leaf.narrow(dim, start, count) for leaf, dim in zip(leaves, dims, strict=True)]
         found = _run(func, part, dims, structure, kwargs, out_dims, count, randomness)
-        tensors, _, of_result = flatten(found)
-        joined_along = spread_prefix(out_dims, found, "out_dims")
+        tensors, paths, of_result = flatten(found)
+        joined_along = [dim if dim is None else dim % _rank(t, path) for t, dim, path in
+                        zip(tensors, spread_prefix(out_dims, found, "out_dims"), paths, strict=True)]
         results.append(tensors)
     return unflatten(of_result, [parts[0] if dim is None else cat(list(parts), dim)
                                  for parts, dim in zip(zip(*results, strict=True), joined_along, strict=True)])
@@ -121,10 +123,15 @@ def _in_dim(dim: Any, leaf: Any, path: str) -> int | None:
     if not isinstance(leaf, Tensor):
         raise ValueError(f"vmap: argument {path} is a {type(leaf).__name__}, which can't be mapped over; give None for it "
                          "in in_dims")
-    rank = len(leaf._type.shape)
+    rank = _rank(leaf, path)
     if not -rank <= dim < rank:
         raise ValueError(f"vmap: in_dims names dim {dim} of argument {path}, which is {leaf._type}")
     return dim % rank
+
+
+def _rank(leaf: Tensor, path: str) -> int:
+    """How many dims the user sees: the parts of a complex tensor have one more."""
+    return len(leaf._type.shape) - path.endswith("._pair")
 
 
 def _examples(leaves: Sequence[Any], dims: Sequence[int | None]) -> int:

@@ -40,11 +40,16 @@ def eig(A: Tensor) -> Eigen:
 class _Eig(Function):
     """By parts, so that the tape sees real tensors."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, real: Tensor, imag: Tensor) -> tuple[Tensor, ...]:
+    def forward(real: Tensor, imag: Tensor) -> tuple[Tensor, ...]:
         found: Any = dispatched(ops.Eig(), real, imag)
-        ctx.save_for_backward(*found)
         return tuple(found)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:

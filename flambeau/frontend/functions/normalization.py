@@ -81,7 +81,7 @@ def _normalized(x: Tensor, dims: tuple[int, ...], eps: Number) -> tuple[Tensor, 
 
 def _follow(running: Tensor, now: Tensor, momentum: Number) -> None:
     """running = (1 - momentum) * running + momentum * now, in place."""
-    now = cast(now, running._type.dtype)
+    now = cast(now.detach(), running._type.dtype)
     overwrite(running, add(mul(running, 1 - momentum), mul(now, momentum)), "batch_norm")
 
 
