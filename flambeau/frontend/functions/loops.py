@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from string import Formatter
 from typing import Any
+
+import numpy as np
 
 from flambeau.errors import ShapeError, TypeInferenceError
 from flambeau.frontend.active import active
@@ -28,12 +31,15 @@ from flambeau.frontend.functions.views import (
     unsqueeze,
 )
 from flambeau.frontend.random import default_generator
+from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.autograd import enable_grad, grad_mode, key_of, no_grad, set_grad_enabled
 from flambeau.frontend.tape.backward import walk
 from flambeau.frontend.tape.dispatch import attach_record, check_unchanged, dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.dtypes import i64
 from flambeau.ir.op import Op
+from flambeau.ir.ops.printing import printed
 from flambeau.ir.types import TensorType
 
 _UNROLLED = 4               # rounds that a trace writes down one after another
@@ -136,6 +142,36 @@ def associative_scan(combine_fn: Callable[[Any, Any], Any], xs: Any, dim: int = 
 
     found = prefixes(tensors)
     return elements.tree([movedim(flip(t, 0) if reverse else t, 0, dim) for t in found])
+
+
+def debug_print(fmt: str, *args: Any, **kwargs: Any) -> None:
+    """Prints `fmt.format(*args, **kwargs)`, where tensors may be: in a compiled function at every call, in order. JAX's.
+
+    Tensors print as NumPy prints arrays, those of rank 0 as numbers (`"{loss:.4f}"`). Raises KeyError, IndexError for a
+    field that nothing was given for, and what `format` raises."""
+    given: list[Any] = [*args, *kwargs.values()]
+    places = {name: len(args) + n for n, name in enumerate(kwargs)}
+    tensors: list[Tensor] = []
+    text, counted = "", 0
+    for literal, field, spec, conversion in Formatter().parse(fmt):
+        text += literal.replace("{", "{{").replace("}", "}}")
+        if field is None:
+            continue
+        if field.isdigit() or not field:
+            at, counted = (int(field), counted) if field else (counted, counted + 1)
+        else:
+            at = places[field]
+        value = plain(given[at])
+        if type(value) is Scalar:
+            value = dispatch(ops.Cast(i64), value.tensor) if value.is_whole else value.tensor
+        if isinstance(value, Tensor):
+            text += f"{{{len(tensors)}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
+            tensors.append(value.detach())
+        else:
+            shown = format(Formatter().convert_field(value, conversion), spec or "")
+            text += shown.replace("{", "{{").replace("}", "}}")
+    printed(text, [np.zeros(t._type.static_shape, t.dtype.storage) for t in tensors])      # or an error, here
+    dispatch(ops.Print(text), *tensors)
 
 
 def _interleaved(even: Tensor, odd: Tensor) -> Tensor:
@@ -370,4 +406,4 @@ def _zeros(type: TensorType) -> Tensor:
     return zeros(type.static_shape, dtype=type.dtype)
 
 
-__all__ = ["associative_scan", "fori_loop", "map", "scan", "switch"]
+__all__ = ["associative_scan", "debug_print", "fori_loop", "map", "scan", "switch"]
