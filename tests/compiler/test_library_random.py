@@ -23,6 +23,18 @@ def definite(x: fb.Tensor) -> fb.Tensor:
     return y @ y.mT / x.shape[-1] + fb.eye(x.shape[-1], dtype=x.dtype)
 
 
+def apart(x: fb.Tensor) -> fb.Tensor:
+    """Eigenvalues and singular values that lie apart."""
+    n = x.shape[-1]
+    return fb.tanh(x) / n + fb.diag(2.0 + 3.0 * fb.arange(n)).to(x.dtype)
+
+
+def rebuilt(x: fb.Tensor) -> fb.Tensor:
+    """Symmetric, by its eigenvectors, whatever their signs."""
+    values, vectors = fb.linalg.eigh(apart(x) + apart(x).mT)
+    return (vectors * values.sin()[..., None, :]) @ vectors.mT
+
+
 STEPS: dict[str, Callable[..., fb.Tensor]] = {
     "sin": lambda x, y: fb.sin(x),
     "mul": lambda x, y: fb.tanh(x) * y,
@@ -53,6 +65,18 @@ STEPS: dict[str, Callable[..., fb.Tensor]] = {
     "lower": lambda x, y: fb.linalg.solve_triangular(regular(x), y, upper=False),
     "upper": lambda x, y: fb.linalg.solve_triangular(regular(x), y, upper=True, left=False),
     "unit": lambda x, y: fb.linalg.solve_triangular(fb.tanh(x) / x.shape[-1], y, upper=True, unitriangular=True),
+    "det": lambda x, y: fb.linalg.det(regular(x) / (x.shape[-1] + 1))[..., None, None] * y,
+    "slogdet": lambda x, y: fb.linalg.slogdet(regular(x)).logabsdet[..., None, None] + y,
+    "eigh": lambda x, y: rebuilt(x) + y,
+    "eigvalsh": lambda x, y: fb.linalg.eigvalsh(apart(x) + apart(x).mT)[..., None] / x.shape[-1] * y,
+    "svd": lambda x, y: (lambda u, s, vh: (u * s.sqrt()[..., None, :]) @ vh + y)(*fb.linalg.svd(apart(x))),
+    "svdvals": lambda x, y: fb.linalg.svdvals(apart(x))[..., None] / x.shape[-1] * y,
+    "qr": lambda x, y: fb.linalg.qr(regular(x)).R.abs() / x.shape[-1] + y,
+    "lu": lambda x, y: fb.linalg.lu(regular(x)).L @ y,
+    "pinv": lambda x, y: fb.linalg.pinv(regular(x)) @ y,
+    "matrix_exp": lambda x, y: fb.linalg.matrix_exp(fb.tanh(x) / x.shape[-1]) * y,
+    "fft": lambda x, y: fb.view_as_real(fb.fft.fft(x, norm="ortho")).sum(-1) + y,
+    "rfft": lambda x, y: fb.fft.irfft(fb.fft.rfft(x.sin(), dim=-2, norm="ortho"), x.shape[-2], -2) * y,
     "logdet": lambda x, y: fb.linalg.cholesky(definite(x)).diagonal(dim1=-2, dim2=-1).log().sum() * y,
 }
 
