@@ -167,6 +167,12 @@ def test_three_derivatives_of_a_compiled_call_from_outside(name: str) -> None:
         np.testing.assert_allclose(made, eager, rtol=1e-8, atol=1e-10)
 
 
+def test_a_gradient_of_constant_slope_ends_the_tape() -> None:
+    x = leaf([1.0, 2.0, 3.0])
+    (slope,) = fb.autograd.grad(fb.compile(lambda x: x.cumsum(0))(x).sum(), x, create_graph=True)
+    assert slope.tolist() == [3, 2, 1] and not slope.requires_grad
+
+
 def test_gradient_penalty_around_a_compiled_model() -> None:
     finals = []
     for compiled in (False, True):

@@ -206,6 +206,8 @@ class CompiledSegment:
         for t in operands:
             if t._base is not None:
                 up_to_date(t)
+        if operands and not any(t._requires_grad for t in operands):        # cotangents that nothing is asked of
+            return
         record: Record
         if segment.error is not None:
             record = self.spent or SpentRecord(self.name, segment.error, operands)
@@ -303,14 +305,12 @@ class CompiledBackward(Op):
         given = [_zeros(r._type) if ct is None else ct for ct, r in zip(cotangents, results, strict=True)]
         graph = compiled.source
         buffers = [allocate(v.type.nbytes) for v in graph.outputs]
-        count = len(function.requires_grad)
+        count = function.n_gradients
         made = [wrap(buffer, v.type) for buffer, v in zip(buffers[:count], graph.outputs[:count], strict=True)]
         assert self.inputs is not None, "what is freed has no saved tensors either"
         call = GradientCall(function, self.inputs, given, buffers, made)
         inputs = [call.memory(*source) for source in function.sources]
         compiled.executable.fast_call(*[pointer for pointer, *_ in inputs], *[buffer.ptr for buffer in buffers])
-        for t, requires_grad in zip(made, function.requires_grad, strict=True):
-            t._requires_grad = requires_grad
         inner: dict[int, Tensor] = {}
         for segment in segments:
             segment.record(call, inner)

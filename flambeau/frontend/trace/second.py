@@ -36,7 +36,7 @@ SNAPSHOT_BYTES = 1024                   # as much of a tensor that a call overwr
 @dataclass(frozen=True, eq=False)
 class GradientFunction:
     """`graph` takes what `sources` name, (kind, index) of the call, cotangents being further arguments; its outputs are the
-    gradients, `requires_grad` of them saying which can be differentiated, and then what the segments read.
+    gradients, `n_gradients`, and then what the segments read.
 
     cotangents: the index among the arguments of each. kept: of inputs that the call overwrote, (kind, index), the output
     that holds what they were."""
@@ -44,7 +44,7 @@ class GradientFunction:
     graph: Graph
     sources: tuple[tuple[str, int], ...]
     cotangents: tuple[int, ...]
-    requires_grad: tuple[bool, ...]
+    n_gradients: int
     segments: tuple[Segment, ...]
     kept: Mapping[tuple[str, int], int]
 
@@ -131,7 +131,7 @@ def gradient_function(again: Reopened, records: Sequence[Record], entries: Mappi
                                        f"{again.overwritten[source]} held before the call, which overwrote it",
                                        hint="take both derivatives inside the compiled function")
         return GradientFunction(made, sources, tuple([number for number, _ in cotangents.values()]),
-                                tuple([g._requires_grad for g in gradients]), segments, again.kept)
+                                len(gradients), segments, again.kept)
 
 
 def _extracted(graph: Graph, again: Reopened, name: str) -> tuple[Graph, tuple[tuple[str, int], ...]]:
