@@ -58,7 +58,7 @@ ROOMS: dict[str, list[str]] = {
         "facts process typed",
         "methods nn",
         "func",
-        "call einops optim",
+        "call distributions einops optim",
         "amp exchange",
     ],
 }
