@@ -17,7 +17,9 @@ from flambeau.frontend.distributions.compound import Independent, MixtureSameFam
 from flambeau.frontend.distributions.continuous import Cauchy, Laplace, Normal, StudentT, Uniform
 from flambeau.frontend.distributions.discrete import Bernoulli, Binomial, Geometric, NegativeBinomial, Poisson
 from flambeau.frontend.distributions.distribution import Distribution, ExponentialFamily
+from flambeau.frontend.distributions.generalized_pareto import GeneralizedPareto
 from flambeau.frontend.distributions.kl import kl_divergence, register_kl
+from flambeau.frontend.distributions.matrices import LKJCholesky, Wishart
 from flambeau.frontend.distributions.multivariate import LowRankMultivariateNormal, MultivariateNormal
 from flambeau.frontend.distributions.positive import Beta, Chi2, Dirichlet, Exponential, FisherSnedecor, Gamma
 from flambeau.frontend.distributions.registry import biject_to, transform_to
@@ -54,7 +56,7 @@ _MODULES: dict[str, list[type]] = {
     "poisson": [Poisson], "relaxed_bernoulli": [LogitRelaxedBernoulli, RelaxedBernoulli],
     "relaxed_categorical": [ExpRelaxedCategorical, RelaxedOneHotCategorical], "studentT": [StudentT],
     "transformed_distribution": [TransformedDistribution], "uniform": [Uniform], "von_mises": [VonMises],
-    "weibull": [Weibull],
+    "weibull": [Weibull], "wishart": [Wishart], "lkj_cholesky": [LKJCholesky], "generalized_pareto": [GeneralizedPareto],
 }
 
 for _name, _classes in _MODULES.items():

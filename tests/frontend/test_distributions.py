@@ -82,6 +82,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("MultivariateNormal", {"loc": real(2, 3), "scale_tril": np.linalg.cholesky(covariance(3))}),
     ("LowRankMultivariateNormal", {"loc": real(2, 4), "cov_factor": real(4, 2), "cov_diag": positive(4)}),
     ("VonMises", {"loc": real(3), "concentration": positive(2, 3)}),
+    ("Wishart", {"df": positive(2) + 4, "covariance_matrix": covariance(3, 2)}),
+    ("Wishart", {"df": 5.5, "scale_tril": np.linalg.cholesky(covariance(3))}),
+    ("LKJCholesky", {"dim": 3, "concentration": positive(2)}),
+    ("GeneralizedPareto", {"loc": real(3), "scale": positive(2, 3), "concentration": np.array([0.3, 0.0, -0.2])}),
 ]
 IDS = [f"{name}-{'-'.join(arguments)}" for name, arguments in CASES]
 # PyTorch's Bessel functions have 8 digits; its modes of Kumaraswamy are NaN.
@@ -112,6 +116,8 @@ def or_missing(function: Any) -> Any:
 @pytest.mark.parametrize(("name", "arguments"), CASES, ids=IDS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_facts_of_each_are_pytorchs(name: str, arguments: dict[str, Any], dtype: str) -> None:
+    if (name, dtype) == ("GeneralizedPareto", "float64"):
+        pytest.skip("PyTorch's takes float32 alone")
     p, leaves, q, their_leaves = pair_of(name, arguments, dtype)
     tolerance = max(LOOSE.get(name, 1e-9), 0 if dtype == "float64" else 5e-4)
     assert (tuple(p.batch_shape), tuple(p.event_shape)) == (tuple(q.batch_shape), tuple(q.event_shape))
@@ -135,8 +141,9 @@ def test_facts_of_each_are_pytorchs(name: str, arguments: dict[str, Any], dtype:
             expected.sum().backward(retain_graph=True)
             for key, leaf in their_leaves.items():
                 if leaf.grad is not None and leaf.grad.isfinite().all():
-                    grad = leaves[key].grad
-                    same(fb.zeros_like(leaves[key]) if grad is None else grad, leaf.grad, tolerance * 100)
+                    grad = fb.zeros_like(leaves[key]) if leaves[key].grad is None else leaves[key].grad
+                    is_factor = key == "scale_tril"     # what is above the diagonal is not looked at
+                    same(grad.tril() if is_factor else grad, leaf.grad.tril() if is_factor else leaf.grad, tolerance * 100)
                 leaf.grad = leaves[key].grad = None
     if q.has_enumerate_support:
         for expand in (True, False):
@@ -436,4 +443,4 @@ def test_modules_have_the_names_that_programs_import() -> None:
 
     assert Normal is fd.Normal and TransformedDistribution is fd.TransformedDistribution
     assert constraints.positive.check(fb.tensor(1.0)).item() and transforms.ExpTransform is fd.ExpTransform
-    assert set(td.__all__) - {"GeneralizedPareto", "LKJCholesky", "Wishart"} <= set(fd.__all__)
+    assert set(td.__all__) <= set(fd.__all__)
