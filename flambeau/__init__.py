@@ -97,7 +97,7 @@ from flambeau.ir.dtypes import u64 as uint64
 from flambeau.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from flambeau import amp, distributions, func, ir, linalg, nn, optim, signal, special
+    from flambeau import amp, distributions, func, ir, linalg, minitorch, nn, optim, signal, special
     from flambeau.frontend import data, random
     from flambeau.frontend.amp import autocast
     from flambeau.frontend.call.compile import compile
@@ -119,8 +119,8 @@ _taking_out(globals(), list(globals()))
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
-_PACKAGES = ("amp", "backends", "cuda", "distributions", "fft", "func", "ir", "jit", "linalg", "mps", "nn", "optim",
-             "safetensors", "signal", "special", "testing", "utils", "version", "xpu")
+_PACKAGES = ("amp", "backends", "cuda", "distributions", "fft", "func", "ir", "jit", "linalg", "minitorch", "mps", "nn",
+             "optim", "safetensors", "signal", "special", "testing", "utils", "version", "xpu")
 _NAMES = {                                  # module -> what it gives at first use
     "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_dtype is_autocast_cache_enabled "
                     "is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",
