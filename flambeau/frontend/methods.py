@@ -278,7 +278,7 @@ def tensor_backward(self: Tensor, gradient: Tensor | None = None, retain_graph: 
                     create_graph: bool = False, inputs: Any = None) -> None:
     """Add the gradients of this tensor to `.grad` of the leaves it depends on. `gradient`: what to start from, None
     for a single element."""
-    backward(self, gradient, retain_graph, create_graph, inputs)
+    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
 
 def detach(self: Tensor) -> Tensor:

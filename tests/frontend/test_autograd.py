@@ -760,3 +760,16 @@ def test_set_grad_enabled_decorates_functions() -> None:
     assert fb.is_grad_enabled()
     x = fb.ones(1, requires_grad=True)
     assert not f(x).requires_grad and not fb.compile(f)(x).requires_grad and (x * 2).requires_grad
+
+
+def test_grad_of_batches_of_starts_and_of_dicts() -> None:
+    x, unused = leaf(1.0, 2.0), leaf(0.0)
+    y = x**3
+    (jacobian,) = fb.autograd.grad(y, x, fb.eye(2), is_grads_batched=True, create_graph=True)
+    assert jacobian.tolist() == [[3.0, 0.0], [0.0, 12.0]]
+    (second,) = fb.autograd.grad(jacobian.sum(), x, retain_graph=True)
+    assert second.tolist() == [6.0, 12.0]
+    found = fb.autograd.grad(y, {"x": x, "other": unused}, fb.ones(2), retain_graph=True, allow_unused=True)
+    assert found["x"].tolist() == [3.0, 12.0] and found["other"] is None
+    with pytest.warns(FutureWarning, match="only_inputs"):
+        fb.autograd.grad(y, x, fb.ones(2), only_inputs=False)

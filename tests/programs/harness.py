@@ -52,16 +52,23 @@ def dtype_name(tensor: Any) -> str:
     return getattr(tensor.dtype, "torch_name", None) or str(tensor.dtype).removeprefix("torch.")
 
 
+def magnitude(tensor: Any) -> float:
+    values = np.abs(tensor.detach().numpy())
+    return float(np.max(values[np.isfinite(values)], initial=0.0))
+
+
 def same(found: Any, expected: Any, what: str, tolerance: float) -> None:
-    """Equal to within `tolerance` of the largest value of each tensor."""
+    """Equal to within `tolerance` of the largest value of each tensor, or of a tenth of the largest of all: biases
+    before a batch norm have gradients of nothing but roundings."""
     mine, theirs = list(tensors_in(found)), list(tensors_in(expected))
     assert len(mine) == len(theirs), what
+    floor = 0.1 * max((magnitude(t) for t in theirs), default=0.0)
     for n, (a, b) in enumerate(zip(mine, theirs, strict=True)):
         assert tuple(a.shape) == tuple(b.shape), f"{what} {n}: shape {tuple(a.shape)} != {tuple(b.shape)}"
         assert dtype_name(a) == dtype_name(b), f"{what} {n}"
         x, y = a.detach().numpy(), b.detach().numpy()
-        largest = float(np.max(np.abs(y[np.isfinite(y)]), initial=1e-2))
-        np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * largest, err_msg=f"{what} {n}")
+        atol = tolerance * max(magnitude(b), floor)
+        np.testing.assert_allclose(x, y, rtol=0, atol=atol, err_msg=f"{what} {n}")
 
 
 def gradients(model: Any) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def trained(program: Any, library: Any, model: Any, inputs: Any, targets: Any, c
         def step(inputs: Any, targets: Any) -> Any:
             return program.train_step(model, optimizers, inputs, targets)
     else:
-        optimizer = library.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-5)
+        optimizer = library.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-3)
 
         def step(inputs: Any, targets: Any) -> Any:
             optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Models as their authors write them, one block of the literature each: eager, compiled, trained, saved, and as in PyTorch."""
+"""Models as their authors write them, a block of the literature each: eager, compiled, trained, saved, as in PyTorch."""
 
 from __future__ import annotations
 

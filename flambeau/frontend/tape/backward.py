@@ -1,6 +1,7 @@
 """`backward()` and `grad()`: the walk over the tape, eager or under trace."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -132,14 +133,21 @@ def _leading_to(wanted: Sequence[Tensor], order: Sequence[Record]) -> list[Recor
 
 
 def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retain_graph: bool | None = None,
-             create_graph: bool = False, inputs: Tensor | Sequence[Tensor] | None = None) -> None:
+             create_graph: bool = False, grad_variables: Any = None,
+             inputs: Tensor | Sequence[Tensor] | dict[Any, Tensor] | None = None) -> None:
     """Add the gradients of `tensors` to `.grad` of the leaves they depend on (only `inputs`, when given).
 
     grad_tensors: the gradients to start from, of the same types; None for 0-d (or one-element) tensors.
+    grad_variables: an old name of grad_tensors, which warns.
     Raises RuntimeError when nothing requires grad, or a saved tensor was changed in place or already freed."""
+    if grad_variables is not None:
+        warnings.warn("backward: grad_variables is called grad_tensors now", FutureWarning, stacklevel=2)
+        if grad_tensors is not None:
+            raise RuntimeError("backward: grad_variables and grad_tensors are one argument; give grad_tensors alone")
+        grad_tensors = grad_variables
     roots = _listed(tensors)
     starts = [None] * len(roots) if grad_tensors is None else _listed(grad_tensors)
-    wanted = None if inputs is None else _listed(inputs)
+    wanted = None if inputs is None else _listed(list(inputs.values()) if isinstance(inputs, dict) else inputs)
     if wanted is not None and not wanted:
         raise RuntimeError("backward: inputs can't be empty; leave it out for all leaves")
     found, order = walk(roots, starts, create_graph, "backward", wanted, runs_leaf_hooks=True)
@@ -241,18 +249,40 @@ def _finish(order: Sequence[Record], found: dict[Any, Tensor], retain_graph: boo
             record.free()
 
 
-def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
-         retain_graph: bool | None = None, create_graph: bool = False, allow_unused: bool | None = None,
-         materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
-    """Gradients of `outputs` with respect to `inputs`, without touching `.grad`.
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor] | dict[Any, Tensor],
+         grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False, only_inputs: bool = True,
+         allow_unused: bool | None = None, is_grads_batched: bool = False, materialize_grads: bool = False) -> Any:
+    """Gradients of `outputs` with respect to `inputs`, without touching `.grad`: a tuple, or for a dict a dict.
 
+    is_grads_batched: each of grad_outputs has a further first dim, and so has each gradient: one walk for each index.
     Raises RuntimeError when an input is not part of the graph, unless allow_unused (then None) or
     materialize_grads (then zeros)."""
-    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    roots, wanted = _listed(outputs), _listed(given)
-    starts = [None] * len(roots) if grad_outputs is None else _listed(grad_outputs)
+    if not only_inputs:
+        warnings.warn("grad: only_inputs=False has no effect: only the inputs get gradients", FutureWarning, stacklevel=2)
     if materialize_grads and allow_unused is False:
         raise ValueError("grad: materialize_grads gives zeros for unused inputs, which allow_unused=False forbids")
+    if isinstance(inputs, dict):
+        given, keys = list(inputs.values()), list(inputs)
+    else:
+        given, keys = [inputs] if isinstance(inputs, Tensor) else list(inputs), None
+    roots, wanted = _listed(outputs), _listed(given)
+    starts = [None] * len(roots) if grad_outputs is None else _listed(grad_outputs)
+    if is_grads_batched:
+        size = next((start.shape[0] for start in starts if start is not None), 0)
+        rows = [_gradients(roots, wanted, [s if s is None else s[i] for s in starts],
+                           True if i < size - 1 else retain_graph, create_graph, allow_unused, materialize_grads)
+                for i in range(size)]
+        found = [_stacked(column) for column in zip(*rows, strict=True)]
+    else:
+        found = _gradients(roots, wanted, starts, retain_graph, create_graph, allow_unused, materialize_grads)
+    results = [ComplexTensor.of(ct) if ct is not None and isinstance(t, ComplexTensor) else ct
+               for ct, t in zip(found, given, strict=True)]
+    return tuple(results) if keys is None else dict(zip(keys, results, strict=True))
+
+
+def _gradients(roots: Sequence[Tensor], wanted: Sequence[Tensor], starts: Sequence[Tensor | None],
+               retain_graph: bool | None, create_graph: bool, allow_unused: bool | None,
+               materialize_grads: bool) -> list[Tensor | None]:
     for t in wanted:
         up_to_date(t)
         if not t._requires_grad:
@@ -271,8 +301,15 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             raise RuntimeError("grad: one of the inputs was not used to compute the outputs; "
                                "set allow_unused=True if that is intended")
         results.append(ct)
-    return tuple([ComplexTensor.of(ct) if ct is not None and isinstance(t, ComplexTensor) else ct
-                  for ct, t in zip(results, given, strict=True)])
+    return results
+
+
+def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """One tensor with a further first dim; None where no gradient flows."""
+    present = [t for t in tensors if t is not None]
+    if not present:
+        return None
+    return dispatch(ops.Concat(0), *[dispatch(ops.Reshape((1, *t.shape)), t) for t in present])
 
 
 def retain_grad(tensor: Tensor) -> None:

@@ -30,8 +30,8 @@ class SSD(nn.Module):
         self.vgg = nn.ModuleList([nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 1, 1)])
         self.L2Norm = L2Norm(6, 20)
         self.extras = nn.Conv2d(6, 8, 3, 2, 1)
-        self.loc = nn.ModuleList([nn.Conv2d(6, 2 * 4, 3, padding=1), nn.Conv2d(8, 2 * 4, 3, padding=1)])
-        self.conf = nn.ModuleList([nn.Conv2d(6, 2 * num_classes, 3, padding=1), nn.Conv2d(8, 2 * num_classes, 3, padding=1)])
+        self.loc = nn.ModuleList([nn.Conv2d(n, 2 * 4, 3, padding=1) for n in (6, 8)])
+        self.conf = nn.ModuleList([nn.Conv2d(n, 2 * num_classes, 3, padding=1) for n in (6, 8)])
 
     def forward(self, x):
         sources, loc, conf = list(), list(), list()
