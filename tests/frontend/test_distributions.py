@@ -197,6 +197,24 @@ def test_draws_follow_the_law(name: str) -> None:
     assert np.abs(cdf - places).max() < 3.2 / math.sqrt(4000)
 
 
+def test_correlations_have_one_variance() -> None:
+    """Each correlation of LKJ's law is 2 Beta(b, b) - 1, b = concentration - 1 + dim / 2: its variance is 1 / (2 b + 1)."""
+    fb.manual_seed(4)
+    factors = fd.LKJCholesky(4, fb.tensor(1.5)).sample((20_000,))
+    found = (factors @ factors.mT).var(0).numpy()[np.tril_indices(4, -1)]
+    np.testing.assert_allclose(found, 1 / 6, rtol=0.05)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("Normal", (0.0, 1.0)), ("Gamma", (2.0, 1.0)), ("Laplace", (0.0, 1.0)),
+                                                 ("Poisson", (3.0,)), ("Bernoulli", (0.5,))])
+@pytest.mark.parametrize("dtype", [fb.float16, fb.bfloat16])
+def test_halves_are_drawn_as_such(name: str, arguments: tuple[float, ...], dtype: Any) -> None:
+    d = getattr(fd, name)(*[fb.full((2,), a, dtype=dtype) for a in arguments])
+    x = d.sample((0,)), d.sample((3,))
+    assert [(t.dtype, tuple(t.shape)) for t in x] == [(dtype, (0, 2)), (dtype, (3, 2))]
+    assert d.log_prob(x[1]).dtype is dtype
+
+
 def test_gamma_gradients_are_the_implicit_ones() -> None:
     """Against PyTorch's own, whose approximations are good to 5e-4."""
     a = np.exp(R.uniform(math.log(1e-3), math.log(1e4), 2000))

@@ -161,7 +161,7 @@ class Distribution:
         return type(self).__new__(type(self)) if _instance is None else _instance
 
     def __repr__(self) -> str:
-        shown = [f"{name}: {value if value.numel() == 1 else tuple(value.shape)}"
+        shown = [f"{name}: {value if value.numel() == 1 else value.shape}"
                  for name in self.arg_constraints if isinstance(value := self.__dict__.get(name), Tensor)]
         return f"{type(self).__name__}({', '.join(shown)})"
 

@@ -127,7 +127,7 @@ class Chi2(Gamma):
         return self.concentration * 2
 
     def __repr__(self) -> str:
-        return f"Chi2(df: {self.df if self.df.numel() == 1 else tuple(self.df.shape)})"
+        return f"Chi2(df: {self.df if self.df.numel() == 1 else self.df.shape})"
 
 
 class FisherSnedecor(Distribution):
