@@ -30,6 +30,27 @@ def test_mlp_tells_the_spirals_apart() -> None:
     assert example("mlp").run(epochs=120, seed=0) > 0.97
 
 
+@pytest.mark.parametrize(("dataset", "least"), [("Diag", 0.95), ("Xor", 0.9)])
+def test_points_are_told_apart(dataset: str, least: float) -> None:
+    assert example("points").run(dataset, epochs=80, seed=0) > least
+
+
+def test_lenet_reads_drawn_digits() -> None:
+    module = example("lenet")
+    images, labels = module.images(20, np.random.default_rng(0))
+    assert images.shape == (20, 1, 28, 28) and images.dtype == np.float32 and set(labels) <= set(range(10))
+    assert len({glyph.tobytes() for glyph in module.GLYPHS}) == 10
+    assert module.run(epochs=2, seed=0, n_train=1600) > 0.5
+
+
+def test_sentences_are_judged_by_what_is_denied() -> None:
+    module = example("sentiment")
+    rng = np.random.default_rng(0)
+    made = [module.sentence(True, rng) for _ in range(200)]
+    assert max(map(len, made)) <= module.LENGTH and all("but" not in words or len(words) > 9 for words in made)
+    assert module.run(epochs=6, seed=0) > 0.9
+
+
 def test_digits_learns_in_two_epochs() -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     assert example("digits_cnn").run(epochs=2, seed=0) > 0.8

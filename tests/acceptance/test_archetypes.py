@@ -1,4 +1,4 @@
-"""The three example programs, run as a user would, with --quick: each trains compiled, and its loss falls."""
+"""The example programs, run as a user would, with --quick: each trains compiled, and its loss falls."""
 from __future__ import annotations
 
 import logging
@@ -13,7 +13,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.mark.parametrize("name, needs, least_fall", [
-    ("mlp", None, 0.7), ("digits_cnn", "sklearn", 0.7), ("char_transformer", None, 0.8)])
+    ("mlp", None, 0.7), ("digits_cnn", "sklearn", 0.7), ("char_transformer", None, 0.8),
+    ("points", None, 0.3), ("lenet", None, 0.6), ("sentiment", None, 0.5)])
 def test_quick_run_learns_compiled(name: str, needs: str | None, least_fall: float, capsys: pytest.CaptureFixture[str],
                                    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     if needs is not None:

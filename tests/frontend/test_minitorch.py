@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -295,6 +297,8 @@ def test_storages_are_mapped_zipped_and_folded() -> None:
     total = minitorch.zeros((2, 1))
     minitorch.tensor_reduce(operators.add)(*total._tensor.tuple(), *a.tuple(), 1)
     assert total.is_close(a.sum(1)).all().item() == 1
+    minitorch.tensor_matrix_multiply(*target.tuple(), *minitorch.tensor([[0, 1], [1, 0]]).tuple(), *a.tuple())
+    assert [out[0, i] for i in range(3)] == [a[1, i] for i in range(3)]
     x = minitorch.rand((48,))
     assert sum(minitorch.sum_practice(x)._storage) == pytest.approx(x.sum()[0])
     m = minitorch.rand((2, 2))
@@ -311,12 +315,29 @@ def test_convolutions_are_anchored_left_and_padded_right() -> None:
     minitorch.grad_check(minitorch.Conv2dFun.apply, random_tensor(1, (2, 2, 6, 6)), random_tensor(2, (3, 2, 2, 4)))
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_storages_are_convolved_both_ways(reverse: bool) -> None:
+    """Kernels of one row make images of one row convolve as rows do."""
+    x, w, out = random_tensor(1, (2, 2, 5)), random_tensor(2, (3, 2, 2)), minitorch.zeros((2, 3, 5))
+    data = out._tensor
+    minitorch.tensor_conv1d(*data.tuple(), data.size, *x.tuple(), *w.tuple(), reverse)
+    for n, o, i in data.indices():
+        places = [(c, k, i - k if reverse else i + k) for c in range(2) for k in range(2)]
+        wanted = sum(x[n, c, place] * w[o, c, k] for c, k, place in places if 0 <= place < 5)
+        assert out[n, o, i] == pytest.approx(wanted)
+    flat = [t.contiguous().view(*t.shape[:2], 1, t.shape[2]) for t in (x, w)]
+    images = minitorch.zeros((2, 3, 1, 5))
+    minitorch.tensor_conv2d(*images._tensor.tuple(), images.size, *flat[0].tuple(), *flat[1].tuple(), reverse)
+    assert images.view(2, 3, 5).is_close(out).all().item() == 1
+
+
 def test_pooling_softmax_and_dropout() -> None:
     t = random_tensor(1, (2, 3, 4, 4))
     tiles, rows, columns = minitorch.tile(t, (2, 1))
     assert (tiles.shape, rows, columns) == ((2, 3, 2, 4, 2), 2, 4)
     assert minitorch.avgpool2d(t, (2, 1)).is_close(tiles.mean(4).view(2, 3, 2, 4)).all().item() == 1
     assert minitorch.maxpool2d(t, (2, 1)).is_close(minitorch.max(tiles, 4).view(2, 3, 2, 4)).all().item() == 1
+    assert minitorch.max_reduce(t, 2).is_close(minitorch.max(t, 2)).all().item() == 1
     assert minitorch.argmax(t, 2).sum(2).is_close(minitorch.zeros((2, 3, 1, 4)) + 1).all().item() == 1
     assert minitorch.logsoftmax(t, 3).exp().is_close(minitorch.softmax(t, 3)).all().item() == 1
     for function in (lambda a: minitorch.max(a, 1), lambda a: minitorch.softmax(a, 1), lambda a: minitorch.logsoftmax(a, 2),
@@ -381,3 +402,40 @@ def test_scalars_train() -> None:
         (error * error).backward()
         optimizer.step()
     assert w.value.data == pytest.approx(3)
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "minitorch.md"
+ROW = re.compile(r"^\| (`.*?) \| (.*) \|$", re.MULTILINE)
+NOT_SAID = {"MAX_DIMS", "TensorLike", "ScalarLike", "UserIndex", "UserShape", "UserStrides", "Index", "OutIndex", "Shape",
+            "Storage", "Strides", "version"}                    # types of annotations, and the version
+
+
+def resolved(path: str, start: Any) -> Any:
+    for name in path.split("."):
+        start = getattr(start, name)
+    return start
+
+
+def test_the_page_names_everything_and_every_name_is_there() -> None:
+    rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
+    theirs = {name for left, _ in rows for name in re.findall(r"`([\w.]+)`", left)}
+    ours = {name for _, right in rows for name in re.findall(r"`(fb[\w.]+|x\.\w+|m\.\w+)[`(]", right)}
+    assert len(theirs) > 150 and len(ours) > 60
+    whose = {"t": minitorch.tensor([1], requires_grad=True), "s": minitorch.Scalar(1), "d": minitorch.TensorData([1], (1,)),
+             "module": minitorch.Module(), "p": minitorch.Parameter(1), "op": minitorch.SGD([])}
+    for name in theirs:
+        first, _, rest = name.partition(".")
+        if first in whose:
+            resolved(rest, whose[first])
+        else:
+            resolved(name, minitorch)
+    for name in ours:
+        first, _, rest = name.partition(".")
+        resolved(rest, {"fb": fb, "x": fb.zeros(2), "m": fb.nn.Linear(1, 1)}[first])
+    public = {name for name in dir(minitorch) if not name.startswith("_")} - NOT_SAID
+    files = {name for name in public if type(getattr(minitorch, name)) is type(minitorch)}
+    assert not public - files - {name.rpartition(".")[2] for name in theirs}
+    said = {name.rpartition(".")[2] for name in theirs if name.startswith("operators.")}
+    assert said >= {fn.__name__ for fn in operators.OF_ELEMENTS}
