@@ -79,10 +79,11 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
 
 
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
-    """[..., N]: the powers 0 ... N-1 of each element of x: [..., n]. N: by default n."""
+    """[..., n, N]: the powers 0 ... N-1 of each element of x: [..., n], or a number. N: by default n."""
     given = one_tensor("linalg.vander", x)
-    if not given.ndim or N is not None and N <= 1:
-        raise RuntimeError(f"linalg.vander: takes vectors and N > 1, got {given._type} and N={N}")
+    given = given if given.ndim else given.reshape(1)
+    if N is not None and N <= 1:
+        raise RuntimeError(f"linalg.vander: N must be greater than 1, got {N}")
     return powers_of(given, given._type.static_shape[-1] if N is None else N, descending=False)
 
 

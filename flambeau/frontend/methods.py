@@ -84,7 +84,7 @@ NAMES: Final = {
     sorting: ("argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "nanquantile", "quantile", "sort", "topk",
               "unique"),
     windows: ("as_strided", "as_strided_scatter"),
-    creation: ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"),
+    creation: ("new_empty", "new_empty_strided", "new_full", "new_ones", "new_tensor", "new_zeros"),
 }
 FUNCTIONS: Final = {name: function for module in MARKED for name, function in methods_of(vars(module)).items()} | {
     name: getattr(module, name) for module, names in NAMES.items() for name in names}
@@ -402,7 +402,7 @@ def _to_complex(name: str) -> Callable[[Tensor], Tensor]:
 
 
 OTHERS: Final[dict[str, Any]] = {
-    "__rtruediv__": _divided_by, "__matmul__": _matmul, "__rmatmul__": _rmatmul,
+    "__rtruediv__": _divided_by, "__rdiv__": _divided_by, "__matmul__": _matmul, "__rmatmul__": _rmatmul,
     "new": new, "module_load": module_load, "__iter__": _iterator, "__reversed__": _reversed,
     "__deepcopy__": _deepcopy,
     "__reduce_ex__": _reduce, "__array_priority__": 1000, "to": to, "type_as": type_as, "cpu": cpu, "cuda": cuda,
@@ -416,7 +416,8 @@ OTHERS: Final[dict[str, Any]] = {
     "real": property(_real), "imag": property(_imag), "conj": _itself("conj"), "resolve_conj": _itself("resolve_conj"),
     "resolve_neg": _itself("resolve_neg"), "H": property(views.reversed_dims), "mH": property(views.matrix_transposed),
     "adjoint": views.matrix_transposed, "is_conj": lambda self: False, "is_neg": lambda self: False,
-    "conj_physical": views.clone, "cfloat": _to_complex("complex64"), "cdouble": _to_complex("complex128"),
+    "conj_physical": views.clone, "conj_physical_": facts.itself, "cfloat": _to_complex("complex64"),
+    "cdouble": _to_complex("complex128"),
     "stft": _spectrogram("stft"), "istft": _spectrogram("istft"),
     "retains_grad": property(lambda self: self._retains_grad), "itemsize": property(Tensor.element_size),
 }

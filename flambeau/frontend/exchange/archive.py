@@ -34,7 +34,7 @@ FileLike = str | os.PathLike[str] | IO[bytes]
 
 
 def save(obj: Any, f: FileLike, pickle_module: Any = None, pickle_protocol: int = 2,
-         _use_new_zipfile_serialization: bool = True) -> None:
+         _use_new_zipfile_serialization: bool = True, _disable_byteorder_record: bool = False) -> None:
     """Write an object: tensors, parameters, numbers, strings, bytes, None, dtypes, sizes, and dicts, lists, tuples and
     sets of these. Tensors over all of the same memory (tied weights) share it again when they are loaded; slices of it
     become copies.

@@ -187,7 +187,7 @@ def kind_of(value: object) -> str:
         return f"the complex number {value!r}; numbers are real"
     if isinstance(value, np.ndarray):
         return "a NumPy array; pass fb.from_numpy(array), or fb.tensor(array) for a copy"
-    if hasattr(kind, "__dlpack__"):
+    if hasattr(kind, "__dlpack__") and not isinstance(value, Tensor):
         return (f"a tensor of another framework ({kind.__module__}.{kind.__name__}); pass fb.from_numpy(array) of its "
                 "memory as a NumPy array")
     return kind.__name__

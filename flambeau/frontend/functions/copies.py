@@ -87,8 +87,8 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     if extra < 0 or any(small not in (1, large) for small, large in zip(shape, found[extra:], strict=True)):
         raise RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(found)}}}.")
     stretched = [extra + d for d, small in enumerate(shape) if small != found[extra + d]]
-    x = sum(x, stretched, keepdim=True, dtype=x.dtype) if stretched else x
-    return sum(x, list(range(extra)), dtype=x.dtype) if extra else x
+    x = sum(x, stretched, keepdim=True) if stretched else x
+    return sum(x, list(range(extra))) if extra else x
 
 
 @method

@@ -194,6 +194,54 @@ def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_g
     return _filled(sizes_of(size, "empty"), 0, dtype or get_default_dtype(), requires_grad, "empty")
 
 
+def scalar_tensor(s: Number, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A 0-d tensor of a number, in the default dtype unless told otherwise."""
+    check_device(device)
+    return _filled((), s, dtype or get_default_dtype(), requires_grad)
+
+
+def fill(input: Tensor, value: Any) -> Tensor:
+    """A tensor like `input` with `value` (a number, or a 0-d tensor) everywhere."""
+    return one_tensor("fill", input).clone().fill_(value)
+
+
+def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, device: Any = None,
+                  requires_grad: bool = False) -> Tensor:
+    """A tensor to be filled, whose elements lie so far apart as `stride` says; row-major in a compiled function, where
+    the compiler decides that. Raises RuntimeError for sizes and strides that don't belong together."""
+    check_device(device)
+    shape, steps = sizes_of((size,), "empty_strided"), sizes_of((stride,), "empty_strided")
+    if len(shape) != len(steps):
+        raise RuntimeError(f"empty_strided: mismatch in length of strides {steps} and shape {shape}")
+    found = dtype or get_default_dtype()
+    if active.tracer is not None or 0 in shape:
+        return _filled(shape, 0, found, requires_grad)
+    reach = sum([(n - 1) * step for n, step in zip(shape, steps, strict=True)]) + 1
+    _check_sizes("empty_strided", (reach,), found)
+    flat = np.zeros(reach, found.storage)
+    array = np.lib.stride_tricks.as_strided(flat, shape, [step * flat.itemsize for step in steps])
+    return _finished(Tensor._from_array(array, found), requires_grad)
+
+
+def empty_permuted(size: Any, physical_layout: Any, *, dtype: DType | None = None, device: Any = None,
+                   requires_grad: bool = False) -> Tensor:
+    """A tensor to be filled, whose dims lie in memory in the order of physical_layout, the outermost first."""
+    shape, order = sizes_of((size,), "empty_permuted"), tuple(physical_layout)
+    if sorted(order) != list(range(len(shape))):
+        raise RuntimeError(f"empty_permuted: physical_layout {order} must name each of the {len(shape)} dims once")
+    steps, step = [0] * len(shape), 1
+    for dim in reversed(order):
+        steps[dim] = step
+        step *= max(shape[dim], 1)
+    return empty_strided(shape, steps, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+def new_empty_strided(self: Tensor, size: Any, stride: Any, *, dtype: DType | None = None, device: Any = None,
+                      requires_grad: bool = False) -> Tensor:
+    """empty_strided() in this tensor's dtype."""
+    return empty_strided(size, stride, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+
+
 def full(size: Any, fill_value: Number, *, dtype: DType | None = None, device: Any = None,
          requires_grad: bool = False) -> Tensor:
     """`fill_value` everywhere. dtype: by default what the number stands for."""
@@ -393,6 +441,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     return tuple([spread(t, shape, (order.index(i),) if t.ndim else ()) for i, t in enumerate(given)])
 
 
-__all__ = ["arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
-           "linspace", "logspace", "meshgrid", "ones", "ones_like", "tensor", "zeros", "zeros_like"]
-public(globals(), [*__all__, "new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"])
+__all__ = ["arange", "as_tensor", "asarray", "empty", "empty_like", "empty_permuted", "empty_strided", "eye",
+           "fill", "from_numpy", "full", "full_like", "linspace", "logspace", "meshgrid", "ones", "ones_like",
+           "scalar_tensor", "tensor", "zeros", "zeros_like"]
+public(globals(), [*__all__, "new_empty", "new_empty_strided", "new_full", "new_ones", "new_tensor", "new_zeros"])

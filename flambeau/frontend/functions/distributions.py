@@ -286,7 +286,9 @@ def uniform_(self: Tensor, from_: Number = 0.0, to: Number = 1.0, *, generator: 
 
 
 def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with normal numbers."""
+    """Fill with normal numbers. Raises RuntimeError for a negative std."""
+    if isinstance(std, (int, float)) and not std >= 0:
+        raise RuntimeError(f"normal_: std must not be negative, got {std}")
     z = standard_normal(self._type.static_shape, self.dtype, generator)
     return overwrite(self, add(mul(z, std), mean), "normal_")
 

@@ -28,7 +28,7 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.functions.marks import in_place, method
-from flambeau.frontend.functions.pointwise import trunc
+from flambeau.frontend.functions.pointwise import maximum, minimum, trunc
 from flambeau.frontend.functions.stumbles import STUMBLES, complex_instead
 from flambeau.frontend.scalars import Scalar, forced, plain
 from flambeau.frontend.tape.dispatch import dispatch
@@ -273,20 +273,18 @@ def float_power(input: TensorLike, exponent: TensorLike) -> Tensor:
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The greater of the two, and the other one beside a NaN."""
     x, y = promoted("fmax", input, other)
-    chosen = dispatch(ops.ge, x, y)
-    if x._type.dtype.is_floating_point:
-        chosen = dispatch(ops.logical_or, chosen, dispatch(ops.isnan, y))
-    return dispatch(ops.where, chosen, x, y)
+    if not x._type.dtype.is_floating_point:
+        return maximum(x, y)
+    return dispatch(ops.where, dispatch(ops.logical_or, dispatch(ops.ge, x, y), dispatch(ops.isnan, y)), x, y)
 
 
 @method
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The lesser of the two, and the other one beside a NaN."""
     x, y = promoted("fmin", input, other)
-    chosen = dispatch(ops.le, x, y)
-    if x._type.dtype.is_floating_point:
-        chosen = dispatch(ops.logical_or, chosen, dispatch(ops.isnan, y))
-    return dispatch(ops.where, chosen, x, y)
+    if not x._type.dtype.is_floating_point:
+        return minimum(x, y)
+    return dispatch(ops.where, dispatch(ops.logical_or, dispatch(ops.le, x, y), dispatch(ops.isnan, y)), x, y)
 
 
 @method

@@ -71,6 +71,8 @@ def _summable(x: Tensor, dtype: DType | None) -> Tensor:
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The sum over `dim` (all dims by default); bools and integers add up in int64."""
     x = _summable(one_tensor("sum", input), dtype)
+    if x._type.dtype is dt.bool_:
+        return any(x, dim, keepdim)
     dims = wrap_dims(dim, x.ndim, "sum")
     return kept(dispatch(ops.Sum(dims), x), x, dims, keepdim)
 
@@ -112,6 +114,8 @@ def _wide(x: Tensor) -> Tensor:
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The product over `dim` (all dims by default); integers multiply in int64."""
     x = _summable(one_tensor("prod", input), dtype)
+    if x._type.dtype is dt.bool_:
+        return all(x, dim, keepdim)
     dims = wrap_dims(dim, x.ndim, "prod")
     return kept(dispatch(ops.Prod(dims), x), x, dims, keepdim)
 
