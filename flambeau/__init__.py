@@ -14,6 +14,8 @@ from flambeau import neighbours as _neighbours
 from flambeau.frontend import control as _control
 from flambeau.frontend import methods as _methods
 from flambeau.frontend.facts import *  # noqa: F403
+from flambeau.frontend.facts import Layout as layout
+from flambeau.frontend.facts import MemoryFormat as memory_format
 from flambeau.frontend.functions.activations import celu, hardshrink, prelu, relu, selu, threshold
 from flambeau.frontend.functions.adaptive_pooling import adaptive_avg_pool1d, adaptive_max_pool1d
 from flambeau.frontend.functions.arithmetic import *  # noqa: F403
@@ -97,8 +99,8 @@ from flambeau.ir.dtypes import u64 as uint64
 from flambeau.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from flambeau import amp, distributions, func, ir, linalg, minitorch, nn, optim, signal, special
-    from flambeau.frontend import data, random
+    from flambeau import amp, distributions, func, ir, linalg, minitorch, nn, optim, random, signal, special
+    from flambeau.frontend import data
     from flambeau.frontend.amp import autocast
     from flambeau.frontend.call.compile import compile
     from flambeau.frontend.func.vmap import vmap
@@ -118,9 +120,11 @@ globals().update(_methods.IN_PLACE)
 _taking_out(globals(), list(globals()))
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
+newaxis = None
 
-_PACKAGES = ("amp", "backends", "cuda", "distributions", "fft", "func", "ir", "jit", "linalg", "minitorch", "mps", "nn",
-             "optim", "safetensors", "signal", "special", "testing", "utils", "version", "xpu")
+_PACKAGES = ("amp", "backends", "cuda", "distributed", "distributions", "fft", "func", "hub", "ir", "jit", "linalg",
+             "minitorch", "mps", "multiprocessing", "nn", "onnx", "optim", "profiler", "random", "safetensors",
+             "signal", "special", "testing", "types", "utils", "version", "xpu")
 _NAMES = {                                  # module -> what it gives at first use
     "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_dtype is_autocast_cache_enabled "
                     "is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",
@@ -146,7 +150,7 @@ _NAMES = {                                  # module -> what it gives at first u
 }
 _LAZY = {name: (f"flambeau.{name}", "") for name in _PACKAGES} | {      # name -> (module, attribute; "" for the module)
     name: (f"flambeau.{module}", name) for module, names in _NAMES.items() for name in names.split()} | {
-    "data": ("flambeau.frontend.data", ""), "random": ("flambeau.frontend.random", "")}
+    "data": ("flambeau.frontend.data", "")}
 
 
 _neighbours.watch()

@@ -63,6 +63,11 @@ def is_nonzero(input: Tensor) -> bool:
     return bool(input.item())
 
 
+def is_inference(input: Tensor) -> bool:
+    """False: what is made in inference_mode() is a tensor like others."""
+    return False
+
+
 def is_same_size(input: Tensor, other: Tensor) -> bool:
     """Whether the shapes are equal."""
     return input._type.shape == other._type.shape
@@ -150,6 +155,6 @@ def typename(obj: Any) -> str:
     return f"{type(obj).__module__}.{type(obj).__qualname__}"
 
 
-__all__ = ["channels_last", "channels_last_3d", "contiguous_format", "get_device", "is_complex", "is_nonzero",
-           "is_same_size", "is_signed", "is_storage", "preserve_format", "sparse_coo", "sparse_csr", "strided",
-           "typename"]
+__all__ = ["channels_last", "channels_last_3d", "contiguous_format", "get_device", "is_complex", "is_inference",
+           "is_nonzero", "is_same_size", "is_signed", "is_storage", "preserve_format", "sparse_coo", "sparse_csr",
+           "strided", "typename"]

@@ -1,7 +1,8 @@
 """Names of PyTorch's that are not there: asking for one raises an error that says so, and hasattr() is False."""
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
 
 
 class MissingError(AttributeError, NotImplementedError):
@@ -11,6 +12,14 @@ class MissingError(AttributeError, NotImplementedError):
 def missing(module: str, name: str) -> MissingError:
     """The error for a name that a module has not."""
     return MissingError(f"module {module!r} has no attribute {name!r}: it is not implemented")
+
+
+def refusing(module: str) -> Callable[[str], NoReturn]:
+    """A module's `__getattr__`, for one all of whose names are there from the start."""
+    def __getattr__(name: str) -> NoReturn:
+        raise missing(module, name)
+
+    return __getattr__
 
 
 class MissingMethod:
@@ -24,8 +33,8 @@ class MissingMethod:
 
 
 METHODS: Final = {name: MissingMethod(name) for name in """
-    as_subclass ccol_indices col_indices crow_indices dequantize dim_order hash_tensor indices int_repr ipu mtia
-q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qscheme
-    reinforce resize_as_sparse_ row_indices smm sparse_mask sparse_resize_ sparse_resize_and_clear_ sspaddmm storage_type
-    to_mkldnn to_padded_tensor to_sparse to_sparse_bsc to_sparse_bsr to_sparse_coo to_sparse_csc to_sparse_csr values
-    xpu""".split()}
+    apply_ as_subclass ccol_indices chalf col_indices crow_indices dequantize dim_order grad_dtype
+    hash_tensor indices int_repr ipu map_ mtia q_per_channel_axis q_per_channel_scales
+    q_per_channel_zero_points q_scale q_zero_point qscheme reinforce resize_as_sparse_ row_indices smm sparse_mask
+    sparse_resize_ sparse_resize_and_clear_ sspaddmm storage_type to_mkldnn to_padded_tensor to_sparse to_sparse_bsc
+    to_sparse_bsr to_sparse_coo to_sparse_csc to_sparse_csr values xpu""".split()}

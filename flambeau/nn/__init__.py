@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, Any
 
 import flambeau
 from flambeau.frontend import nn as _nn
+from flambeau.frontend.missing import refusing
 from flambeau.frontend.nn import *  # noqa: F403
 from flambeau.nn import attention, functional, init, modules, parameter, utils  # type: ignore[no-redef]
 
@@ -16,3 +17,4 @@ _nn.Module.compiler = staticmethod(_compiled)
 if not TYPE_CHECKING:               # to type checkers the star import says the same
     __all__ = ["attention", "functional", "init", "modules", "parameter", "utils"]
     __all__ += _nn.__all__
+    __getattr__ = refusing("flambeau.nn")

@@ -42,6 +42,7 @@ from flambeau.frontend.functions.resampling import *  # noqa: F403
 from flambeau.frontend.functions.shuffles import *  # noqa: F403
 from flambeau.frontend.functions.unpooling import *  # noqa: F403
 from flambeau.frontend.functions.windows import *  # noqa: F403
+from flambeau.frontend.missing import refusing
 
 _FILES = (activations, adaptive_pooling, attention, convolution, embeddings, grids, local_response, losses, margin_losses,
           noise, normalization, padding, pooling, resampling, shuffles, unpooling, windows)
@@ -50,3 +51,4 @@ if not TYPE_CHECKING:               # to type checkers the star imports say the 
                "one_hot", "pairwise_distance", "pdist", "relu_", "selu_", "threshold_"]
     for _file in _FILES:
         __all__ += _file.__all__
+    __getattr__ = refusing(__name__)

@@ -1,4 +1,5 @@
 """Optimizers and learning-rate schedulers: `from flambeau import optim`."""
+from flambeau.frontend.missing import refusing
 from flambeau.frontend.optim import (
     ASGD,
     LBFGS,
@@ -20,3 +21,4 @@ from flambeau.optim import lr_scheduler, swa_utils
 
 __all__ = ["ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam",
            "Optimizer", "RAdam", "RMSprop", "Rprop", "lr_scheduler", "swa_utils"]
+__getattr__ = refusing(__name__)

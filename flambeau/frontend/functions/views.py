@@ -195,6 +195,11 @@ def matrix_transposed(input: Tensor) -> Tensor:
     return transpose(input, -2, -1)
 
 
+def adjoint(input: Tensor) -> Tensor:
+    """Conjugated matrices with their dims swapped: `x.mH`. Raises RuntimeError for fewer than 2 dims."""
+    return input.adjoint()
+
+
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Dims `source` moved to `destination`, the others keeping their order."""
     x = one_tensor("movedim", input)
@@ -599,7 +604,7 @@ def clone(input: Tensor) -> Tensor:
 
 
 __all__ = [
-    "broadcast_tensors", "broadcast_to", "cat", "chunk", "clone", "concat", "concatenate", "diag", "diag_embed",
+    "adjoint", "broadcast_tensors", "broadcast_to", "cat", "chunk", "clone", "concat", "concatenate", "diag", "diag_embed",
     "diagonal", "flatten", "flip", "fliplr", "flipud", "hstack", "moveaxis", "movedim", "narrow", "permute", "ravel",
     "repeat_interleave", "reshape", "roll", "rot90", "select", "split", "squeeze", "stack", "swapaxes", "swapdims", "t",
     "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "vstack",

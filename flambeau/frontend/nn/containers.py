@@ -235,4 +235,15 @@ class ModuleDict(Module):
         epoch.bump()
 
 
-__all__ = ["Container", "ModuleDict", "ModuleList", "Sequential"]
+class DataParallel(Module):
+    """A module under the name "module", called as it is: there is one device. `state_dict` keys begin with "module."."""
+
+    def __init__(self, module: Module, device_ids: Any = None, output_device: Any = None, dim: int = 0):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        return self.module(*inputs, **kwargs)
+
+
+__all__ = ["Container", "DataParallel", "ModuleDict", "ModuleList", "Sequential"]

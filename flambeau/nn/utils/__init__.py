@@ -2,6 +2,7 @@
 different lengths."""
 from typing import TYPE_CHECKING
 
+from flambeau.frontend.missing import refusing
 from flambeau.frontend.nn import fusion as _fusion
 from flambeau.frontend.nn import utils as _utils
 from flambeau.frontend.nn.fusion import *  # noqa: F403
@@ -20,3 +21,4 @@ from flambeau.nn.utils import (
 if not TYPE_CHECKING:               # to type checkers the star import says the same
     __all__ = ["clip_grad", "convert_parameters", "fusion", "parametrizations", "parametrize", "prune", "rnn", "stateless"]
     __all__ += _fusion.__all__ + _utils.__all__
+    __getattr__ = refusing(__name__)
