@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,11 @@ class History:
     inputs: Sequence[Variable] = ()
 
 
+# The names of leaves, by the id of the tensor: histories make variables anew. In an object of C, because a compiled step,
+# whose SGD names the parameters again, would take a dict that it sees for state of the program.
+_NAMES: ContextVar[dict[int, tuple[weakref.ref[fb.Tensor], str]]] = ContextVar("names", default={})     # noqa: B039
+
+
 class Variable:
     """What Scalar and Tensor share: `value`, a tensor of ours, whose record on the tape is the history."""
 
@@ -67,6 +74,19 @@ class Variable:
         return hash(key_of(self.value))
 
     @property
+    def name(self) -> str:
+        """The name that it, or the leaf around the same tensor, was given; or else its number."""
+        tensor, name = _NAMES.get().get(id(self.value), (None, ""))
+        return self.__dict__.get("_name") or (name if tensor and tensor() is self.value else str(self.unique_id))
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.__dict__["_name"] = name
+        if self.value.is_leaf:
+            names, key = _NAMES.get(), id(self.value)
+            names[key] = weakref.ref(self.value, lambda _: names.pop(key, None)), name
+
+    @property
     def history(self) -> History | None:
         """None for a constant."""
         if not self.value.requires_grad:
@@ -75,10 +95,10 @@ class Variable:
         if record is None:
             return History()
         inputs = [self._like(origin_of(operand)) for operand in record.operands]
-        call = getattr(getattr(record.op, "ctx", None), "call", None)
-        if call is not None:
-            return History(call.fn, call.ctx, inputs)
-        return History(_function_named(record.name), Context(saved_values=tuple(inputs)), inputs)
+        applied: Any = getattr(record.op, "ctx", None)      # of a Function of ours
+        if hasattr(applied, "call"):
+            return History(applied.call.fn, applied.call.ctx, inputs)
+        return History(_function_named(getattr(applied, "compares", record.name)), Context(), inputs)
 
     def is_leaf(self) -> bool:
         """True for a variable that can have a derivative and was not computed."""
@@ -206,10 +226,13 @@ class Function:
         raise NotImplementedError("use ScalarFunction for scalars, Function for tensors")
 
 
+_SPELT = {"relu": "ReLU", "lt": "LT", "eq": "EQ", "matmul": "MatMul"}
+
+
 @functools.cache
 def _function_named(name: str) -> type[Function]:
     """A class that stands for an op of ours in histories."""
-    return type(name.title().replace("_", ""), (Function,), {})
+    return type(_SPELT.get(name) or name.title().replace("_", ""), (Function,), {})
 
 
 class _ZeroSlope(fb.autograd.Function):
@@ -217,7 +240,7 @@ class _ZeroSlope(fb.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, fn: Any, x: fb.Tensor, y: fb.Tensor) -> Any:
-        ctx.shapes = x.shape, y.shape
+        ctx.shapes, ctx.compares = (x.shape, y.shape), fn.__name__
         return fn(x, y)
 
     @staticmethod

@@ -37,11 +37,6 @@ class Scalar(Variable):
 
     _like = around
 
-    def __getattr__(self, key: str) -> Any:
-        if key != "name":
-            raise AttributeError(f"Scalar has no attribute {key!r}")
-        return str(self.unique_id)
-
     def _given(self, derivative: Any) -> fb.Tensor:
         return fb.tensor(float(derivative), dtype=fb.float64)
 

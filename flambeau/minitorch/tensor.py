@@ -21,6 +21,7 @@ class Tensor(Variable):
     """Numbers in any number of dims. `back` as for Scalar; None, a constant, if it is left out."""
 
     value: fb.Tensor
+    backend = SimpleBackend         # without an annotation: a field of the dataclass would be an operand
 
     def __init__(self, v: TensorData | fb.Tensor, back: History | None = None, name: str | None = None,
                  backend: TensorBackend | None = None):
@@ -34,19 +35,10 @@ class Tensor(Variable):
         if name is not None:
             self.name = name
 
-    def __getattr__(self, key: str) -> Any:
-        match key:
-            case "name":
-                return str(self.unique_id)
-            case "backend":
-                return SimpleBackend
-        raise AttributeError(f"Tensor has no attribute {key!r}")
-
     @property
     def f(self) -> TensorBackend:
         """The backend."""
-        found: TensorBackend = self.backend
-        return found
+        return self.backend
 
     @staticmethod
     def make(storage: Any, shape: UserShape, strides: Sequence[int] | None = None,
@@ -151,9 +143,9 @@ class Tensor(Variable):
     def _then(self, fn: Any, *others: Any) -> Tensor:
         return self._like(fn(self.value, *[value_like(b) for b in others]))
 
-    def _compared(self, fn: Any, b: TensorLike) -> Tensor:
+    def _compared(self, fn: Any, b: TensorLike, swapped: bool = False) -> Tensor:
         other = b.value if isinstance(b, Tensor) else fb.tensor([float(b)], dtype=fb.float64)
-        return self._like(compared(fn, self.value, other))
+        return self._like(compared(fn, other, self.value) if swapped else compared(fn, self.value, other))
 
     def __add__(self, b: TensorLike) -> Tensor:
         return self._then(operators.add, b)
@@ -185,7 +177,7 @@ class Tensor(Variable):
         return self._compared(operators.lt, b)
 
     def __gt__(self, b: TensorLike) -> Tensor:
-        return self._compared(lambda x, y: operators.lt(y, x), b)
+        return self._compared(operators.lt, b, swapped=True)
 
     def __eq__(self, b: TensorLike) -> Tensor:  # type: ignore[override]
         return self._compared(operators.eq, b)

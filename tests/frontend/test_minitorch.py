@@ -142,9 +142,21 @@ def test_histories_tell_who_made_a_scalar() -> None:
     assert [d for _, d in z.chain_rule(2)] == [222, 10]
     z.backward(3)
     assert (x.derivative, y.derivative) == (333, 15)
-    assert (x * y).history.last_fn.__name__ == "Mul" and (x * y).chain_rule(1)[0][1] == 10
+    made = [x * y, x.relu(), x > y, y.exp(), minitorch.tensor([[1]], requires_grad=True) @ minitorch.tensor([[1]])]
+    assert [v.history.last_fn.__name__ for v in made] == ["Mul", "ReLU", "LT", "Exp", "MatMul"]
+    assert (x * y).chain_rule(1)[0][1] == 10
     by_hand = minitorch.Scalar(0.0, minitorch.ScalarHistory(Product, z.history.ctx, [x, x]))
     assert [d for _, d in by_hand.chain_rule(1)] == [111, 5]
+
+
+def test_leaves_keep_their_names_in_histories() -> None:
+    x, y = minitorch.Scalar(2, name="x"), minitorch.tensor([[1, 2]], requires_grad=True)
+    y.name = "y"
+    assert [p.name for p in (x * 3 + 1).parents[0].parents if not p.is_constant()] == ["x"]
+    z = y * y
+    assert z.parents[1].name == "y" and z.name == str(z.unique_id)
+    z.name = "z"
+    assert z.name == "z"
 
 
 def test_backpropagation_by_the_protocol_is_that_of_backward() -> None:
@@ -393,15 +405,45 @@ def test_a_training_step_in_its_names_compiles() -> None:
     assert losses(True) == pytest.approx(eager, rel=1e-10)
 
 
-def test_scalars_train() -> None:
-    w = minitorch.Parameter(minitorch.Scalar(0.0))
+@pytest.mark.parametrize("compiled", [False, True])
+def test_scalars_train(compiled: bool) -> None:
+    inner = Inner()
+    w = inner.add_parameter("w", minitorch.Scalar(0.0))
     optimizer = minitorch.SGD([w], 0.1)
-    for _ in range(50):
+
+    def step(x: minitorch.Scalar) -> None:
         optimizer.zero_grad()
-        error = w.value * 2 - 6
+        error = w.value * 2 - x
         (error * error).backward()
         optimizer.step()
+
+    run = fb.compile(step) if compiled else step
+    for _ in range(50):
+        run(minitorch.Scalar(6, name="x"))
     assert w.value.data == pytest.approx(3)
+    assert not compiled or len(run.signatures) == 1  # type: ignore[attr-defined]
+
+
+def test_images_and_sentences_train_compiled() -> None:
+    """One step of a convolutional network in these names is that of the eager code."""
+    backend = BACKENDS[1]
+
+    def step(images: minitorch.Tensor, sentences: minitorch.Tensor, w2: minitorch.Tensor, w1: minitorch.Tensor) -> Any:
+        pooled = minitorch.avgpool2d(minitorch.conv2d(images, w2).relu(), (2, 2))
+        found = minitorch.max(minitorch.conv1d(sentences.permute(0, 2, 1), w1).relu(), 2)
+        loss = minitorch.logsoftmax(pooled.contiguous().view(2, 12), dim=1).sum() + found.sigmoid().log().sum()
+        loss.backward()
+        return loss, w2.grad, w1.grad
+
+    def given() -> list[minitorch.Tensor]:
+        shapes = [(2, 1, 4, 4), (2, 5, 3), (3, 1, 3, 3), (4, 3, 2)]
+        made = [random_tensor(seed, shape, backend) for seed, shape in enumerate(shapes)]
+        for weight in made[2:]:
+            weight.requires_grad_(True)
+        return made
+
+    for eager, compiled in zip(step(*given()), fb.compile(step)(*given()), strict=True):
+        np.testing.assert_allclose(compiled.to_numpy(), eager.to_numpy(), rtol=1e-12, atol=1e-14)
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
