@@ -773,3 +773,16 @@ def test_grad_of_batches_of_starts_and_of_dicts() -> None:
     assert found["x"].tolist() == [3.0, 12.0] and found["other"] is None
     with pytest.warns(FutureWarning, match="only_inputs"):
         fb.autograd.grad(y, x, fb.ones(2), only_inputs=False)
+
+
+def test_parameters_take_attributes_and_compiled_functions_notice_them() -> None:
+    weight = fb.nn.Parameter(fb.ones(2))
+    weight.scale = 2.0
+
+    @fb.compile
+    def scaled(x: fb.Tensor) -> fb.Tensor:
+        return x * weight * weight.scale
+
+    assert scaled(fb.ones(2)).tolist() == [2.0, 2.0] and copy.deepcopy(weight).scale == 2.0
+    weight.scale = 3.0
+    assert scaled(fb.ones(2)).tolist() == [3.0, 3.0]

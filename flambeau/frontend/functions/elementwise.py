@@ -339,13 +339,13 @@ def clamp_max(input: Tensor, max: TensorLike) -> Tensor:
     return clamp(input, max=max)
 
 
-def where(condition: Tensor, input: Any = None, other: Any = None) -> Tensor:
-    """input where the condition holds, else other, broadcast and promoted."""
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+    """input where the condition holds, else other, broadcast and promoted. The condition alone: nonzero(condition,
+    as_tuple=True)."""
     if not isinstance(condition, Tensor):
         raise TypeError(f"where: the condition must be a bool Tensor, got {type(condition).__name__}")
     if input is None and other is None:
-        raise TypeError("where: pass input and other; for the indices of true elements use "
-                        "nonzero(condition, as_tuple=True)")
+        return condition.nonzero(as_tuple=True)
     check_operands("where", (input, other))
     dtype = result_type(input, other)
     return choose(condition, *[_alternative(v, dtype) for v in (input, other)])

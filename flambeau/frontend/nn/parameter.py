@@ -16,9 +16,8 @@ from flambeau.ir.types import TensorType
 class Parameter(Tensor):
     """`Parameter(data)` shares memory with `data`, is a leaf of autograd and requires grad.
 
-    Raises TypeError when data is not a Tensor, RuntimeError when it should require grad but has no float dtype."""
-
-    __slots__ = ()
+    It takes attributes of yours (`weight._no_weight_decay = True`). Raises TypeError when data is not a Tensor,
+    RuntimeError when it should require grad but has no float dtype."""
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         if data is None:
