@@ -52,11 +52,11 @@ PyTorch, and results, dtypes and shapes compared.
 
 - **dtypes**: what the function takes, eagerly, with PyTorch's results. Measured are float16, bfloat16, float32, float64
   ("floats" where all four agree), uint8 and int64 ("integers"), bool and complex64 ("complex"). *not*: what PyTorch
-  takes besides, or where a sample differs.
+  takes besides, or where a sample differs (`as_strided` sees the elements of its tensor alone, for one).
 - **compiled**: the same results inside `@fb.compile`. "in part": results whose shape depends on data, or that are no
   tensors, are refused there with an error that says so.
-- **derivative**: gradients agree in float64. "-": PyTorch has none, or there is nothing to compare; "in part" and "no":
-  [edges.md](edges.md) tells why ours is another.
+- **derivative**: gradients agree in float64, or complex128. "-": PyTorch has none, or there is nothing to compare;
+  "in part" and "no": [edges.md](edges.md) tells why ours is another.
 - **batching**: `fb.func.vmap` gives each example its result. "loop": by one example after the other, with a warning.
   "in part" and "no": not where the result's shape depends on data or numbers are taken out of tensors, or not for all
   samples.
@@ -110,6 +110,8 @@ def listed(names: Iterable[str]) -> str:
 
 def names_part() -> str:
     table, sections = [], []
+    known: list[int] = []
+    there: list[int] = []
     # There, but to say that they are not.
     refused = {f"torch.{row['name']}" for row in measured_rows() if row["dtypes"] == row["compiled"] == "-"}
     for namespace, names in namespaces().items():
@@ -118,12 +120,15 @@ def names_part() -> str:
         for name in names:
             if name not in here:
                 missing.setdefault(reason(name), []).append(name)
+        known.append(len(names))
+        there.append(len(here))
         ours = namespace.replace("torch", "fb", 1)
         why = ", ".join(f"{len(group)} {said}" for said, group in sorted(missing.items()))
         table.append(f"| `{ours}` | {len(names)} | {len(here)} | {why or '-'} |\n")
         lines = [f"- {said}: {listed(missing[said])}\n" for said in (*REASONS, OTHER) if said in missing]
         sections.append(f"\n### {ours}\n\n{listed(here)}\n" + ("\nMissing:\n\n" + "".join(lines) if lines else ""))
-    return "".join([HEAD, *table, *sections])
+    total = f"| all | {sum(known)} | {sum(there)} | |\n"
+    return "".join([HEAD, *table, total, *sections])
 
 
 # -- functions --------------------------------------------------------------------------------------------------------
