@@ -17,8 +17,8 @@ from flambeau.frontend.optim import (
     RMSprop,
     Rprop,
 )
-from flambeau.optim import lr_scheduler, swa_utils
+from flambeau.optim import lr_scheduler, optimizer, swa_utils
 
 __all__ = ["ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam",
-           "Optimizer", "RAdam", "RMSprop", "Rprop", "lr_scheduler", "swa_utils"]
+           "Optimizer", "RAdam", "RMSprop", "Rprop", "lr_scheduler", "optimizer", "swa_utils"]
 __getattr__ = refusing(__name__)

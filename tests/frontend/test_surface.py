@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import types
@@ -283,3 +284,14 @@ def _parameters(function: Any) -> list[str]:
         listed = re.sub(r"[\[(][^\[\]()]*[\])]", "", head.group(1)).split(",") if head else []
         found = [re.split(r"[=: ]", p.strip().lstrip("*"))[0] for p in listed]
     return [p for p in found if p and p.isidentifier() and p not in ("args", "kwargs", "Tensor", "device")]
+
+
+def test_names_from_where_older_programs_import_them() -> None:
+    optimizer = importlib.import_module("flambeau.optim.optimizer")
+    assert optimizer.Optimizer is fb.optim.Optimizer and optimizer.required
+    assert fb.optim.lr_scheduler._LRScheduler is fb.optim.lr_scheduler.LRScheduler
+    amp = importlib.import_module("flambeau.cuda.amp")
+    with pytest.warns(UserWarning, match="not available"):
+        assert not amp.GradScaler().is_enabled()
+    with pytest.warns(UserWarning, match="not available"), amp.autocast():
+        assert (fb.ones(1, 1) @ fb.ones(1, 1)).dtype == fb.float32

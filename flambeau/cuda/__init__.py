@@ -2,6 +2,7 @@
 told."""
 from __future__ import annotations
 
+import importlib
 from typing import Any, NoReturn
 
 from flambeau.errors import UnsupportedError
@@ -58,4 +59,6 @@ get_rng_state = random.get_rng_state
 
 
 def __getattr__(name: str) -> Any:
+    if name == "amp":
+        return importlib.import_module("flambeau.cuda.amp")
     raise missing("flambeau.cuda", name)
