@@ -76,7 +76,7 @@ NAMES: Final = {
         "view", "view_as"),
     indexing: (
         "bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
-        "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_dim"),
+        "masked_select", "scatter", "scatter_add", "take", "take_along_dim"),
     products: (
         "addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "ger", "inner", "matmul", "mm", "mv", "outer", "trace",
         "vdot"),

@@ -379,3 +379,41 @@ def test_random_rows_agree_with_pytorch_eager_and_compiled(seeds: Iterator[int])
                     np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {name} of {spec} along {dim}, k {k}, {down}: {error}\n{array}") from error
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_the_first_values_and_positions_of_a_known_size(size: int, is_compiled: bool) -> None:
+    def values(x: fb.Tensor) -> Any:
+        return fb.unique(x, return_inverse=True, return_counts=True, size=size)
+
+    def positions(x: fb.Tensor) -> Any:
+        return *fb.nonzero(x, as_tuple=True, size=size), fb.nonzero(x, size=size), fb.argwhere(x, size=size, fill_value=9)
+
+    if is_compiled:
+        values, positions = fb.compile(values), fb.compile(positions)
+    rng = np.random.default_rng(size)
+    for shape in ((6,), (2, 3), (1,), (2, 2, 2)):
+        x = fb.tensor(rng.integers(-1, 3, shape).astype(np.float32))
+        expected, inverse, counts = fb.unique(x, return_inverse=True, return_counts=True)
+        found, place, count = values(x)
+        known = min(size, len(expected))
+        assert found.tolist() == [*expected[:known].tolist(), *[x.min().item()] * (size - known)]
+        assert count.tolist() == [*counts[:known].tolist(), *[0] * (size - known)]
+        assert place.tolist() == inverse.clamp(max=size).tolist()
+        *columns, rows, filled = positions(x)
+        wanted = fb.nonzero(x)[:size]
+        pad = [[-1] * x.ndim] * (size - len(wanted))
+        assert rows.tolist() == wanted.tolist() + pad
+        assert [column.tolist() for column in columns] == [list(column) for column in zip(*rows.tolist(), strict=True)]
+        assert filled.tolist() == wanted.tolist() + [[9] * x.ndim] * (size - len(wanted))
+
+
+def test_sizes_that_make_no_sense() -> None:
+    assert fb.unique(fb.tensor([3, 1, 3]), size=3, fill_value=-7).tolist() == [1, 3, -7]
+    with pytest.raises(RuntimeError, match="size must not be negative"):
+        fb.unique(fb.ones(2), size=-1)
+    with pytest.raises(RuntimeError, match="without elements"):
+        fb.unique(fb.ones(0), size=1)
+    with pytest.raises(fb.errors.TraceError, match="size="):
+        fb.compile(fb.unique)(fb.ones(2))

@@ -20,6 +20,7 @@ from flambeau.frontend.functions import (
     padding,
     products,
     reductions,
+    searching,
     stacking,
     views,
 )
@@ -215,7 +216,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     **{f.__name__: _convolved(f) for f in (
         convolution.conv1d, convolution.conv2d, convolution.conv3d, convolution.conv_transpose1d,
         convolution.conv_transpose2d, convolution.conv_transpose3d)},
-    **{f.__name__: _of_truth(f) for f in (reductions.any, reductions.all, reductions.count_nonzero, indexing.nonzero,
+    **{f.__name__: _of_truth(f) for f in (reductions.any, reductions.all, reductions.count_nonzero, searching.nonzero,
                                          complex_math.pointwise.logical_not)},
     "broadcast_tensors": lambda *tensors: tuple(complex_math.broadcast(*tensors)),
     "matrix_power": matrix_power, "result_type": lambda *values: complex_of(component("result_type", *values)),

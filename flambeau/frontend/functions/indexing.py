@@ -230,8 +230,8 @@ def nonzero_positions(x: Tensor, asked: str) -> tuple[Tensor, ...]:
     """Positions of the elements that differ from 0, one i64 tensor for each dim. Raises TraceError under trace."""
     if active.hides_values:
         raise TraceError(f"{asked} gives a tensor whose size depends on data, which a compiled function can't have",
-                         where=user_line(), hint="use fb.where(mask, x, other), fb.nonzero_static(mask, size=...) for the "
-                         "first so many positions, or do this outside the function")
+                         where=user_line(), hint="use fb.where(mask, x, other), fb.nonzero(mask, size=...) for the first "
+                         "so many positions, or do this outside the function")
     return tuple([holding(where, dt.i64) for where in (np.nonzero(x._data()) if x.ndim else ())])
 
 
@@ -622,16 +622,6 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return getitem(expanded(input, shape), expanded(mask, shape))
 
 
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """Positions of the elements that differ from 0: [count, dims], or one tensor for each dim (eager only)."""
-    x = one_tensor("nonzero", input)
-    found = nonzero_positions(lifted(x) if as_tuple else x, "nonzero()")
-    if as_tuple:
-        return found
-    return holding(np.stack([f._data() for f in found], 1) if found else
-                   np.zeros((int(bool(input._data())), 0), np.int64), dt.i64)
-
-
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """i64[..., num_classes] with a 1 at each index. num_classes -1: one more than the greatest (eager only).
 
@@ -668,5 +658,5 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 
 __all__ = ["bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
-           "masked_select", "nonzero", "scatter", "scatter_add", "take", "take_along_dim"]
+           "masked_select", "scatter", "scatter_add", "take", "take_along_dim"]
 public(globals(), [*__all__, "one_hot"])

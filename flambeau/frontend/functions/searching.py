@@ -23,9 +23,9 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.functions.creation import holding
-from flambeau.frontend.functions.indexing import gather, nonzero
+from flambeau.frontend.functions.indexing import gather, lifted, nonzero_positions
 from flambeau.frontend.functions.marks import method
-from flambeau.frontend.functions.views import movedim, reshape, stack
+from flambeau.frontend.functions.views import movedim, reshape, sliced, stack
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -130,9 +130,27 @@ def spread_bool(like: Tensor, value: bool) -> Tensor:
 
 
 @method
-def argwhere(input: Tensor) -> Tensor:
-    """[count, dims]: positions of the elements that differ from 0 (eager only)."""
-    return nonzero(input)
+def nonzero(input: Tensor, *, as_tuple: bool = False, size: int | None = None, fill_value: int = -1) -> Any:
+    """Positions of the elements that differ from 0: [count, dims], or one tensor for each dim.
+
+    size: those of the first so many, then fill_value. Without it a compiled function raises TraceError: how many there are
+    depends on data."""
+    x = one_tensor("nonzero", input)
+    if size is not None:
+        first = nonzero_static(x, size=size, fill_value=fill_value)
+        return tuple([reshaped(sliced(first, 1, n, n + 1), (size,)) for n in range(x.ndim)]) if as_tuple else first
+    found = nonzero_positions(lifted(x) if as_tuple else x, "nonzero()")
+    if as_tuple:
+        return found
+    return holding(np.stack([f._data() for f in found], 1) if found else
+                   np.zeros((int(bool(input._data())), 0), np.int64), dt.i64)
+
+
+@method
+def argwhere(input: Tensor, *, size: int | None = None, fill_value: int = -1) -> Tensor:
+    """[count, dims]: positions of the elements that differ from 0; size as in nonzero()."""
+    found: Tensor = nonzero(input, size=size, fill_value=fill_value)
+    return found
 
 
 @method
@@ -193,5 +211,5 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     return tuple(found) if len(found) > 1 else found[0]
 
 
-__all__ = ["argwhere", "bucketize", "isin", "nonzero_static", "searchsorted", "unique_consecutive"]
+__all__ = ["argwhere", "bucketize", "isin", "nonzero", "nonzero_static", "searchsorted", "unique_consecutive"]
 public(globals(), __all__)

@@ -13,8 +13,10 @@ from flambeau.errors import TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
+    Number,
     cast,
     expanded,
+    full_of,
     is_number,
     kind_of,
     one_tensor,
@@ -29,6 +31,7 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.elementwise import lerp, mul, sub
 from flambeau.frontend.functions.elementwise import round as round_
+from flambeau.frontend.functions.indexing import index_copy
 from flambeau.frontend.functions.pointwise import ceil, floor
 from flambeau.frontend.functions.reductions import ValuesAndIndices, over
 from flambeau.frontend.functions.views import sliced
@@ -278,15 +281,19 @@ def _looked_up(rows: Tensor, places: Tensor) -> Tensor:
 
 
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
-           dim: int | None = None) -> Any:
+           dim: int | None = None, *, size: int | None = None, fill_value: Number | None = None) -> Any:
     """The different values in order; with their places (return_inverse) and how often they occur (return_counts). A NaN
     equals nothing. dim: slices along it are compared instead (and there, as in NumPy, NaN equals NaN).
 
-    Raises TraceError in a compiled function: how many there are depends on data."""
+    size: the first so many values, then fill_value (None: the least value) with the count 0; the places of values that
+    are left out are `size`. Without it a compiled function raises TraceError: how many there are depends on data."""
     x = one_tensor("unique", input)
+    if size is not None:
+        return _first_values(x, dim, return_inverse, return_counts, operator.index(size), fill_value)
     if active.hides_values:
         raise TraceError("unique() gives a tensor whose size depends on data, which a compiled function can't have",
-                         where=user_line(), hint="do it outside the function; fb.sort() can be compiled")
+                         where=user_line(), hint="say how many values there are at most, unique(x, size=...), or do it "
+                         "outside the function")
     if dim is not None:
         return _unique_slices(x, own_dim(x, dim, "unique"), return_inverse, return_counts)
     shape, flat = x._type.static_shape, reshaped(x.detach(), (x.numel(),))
@@ -301,6 +308,30 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     if return_counts:
         extra.append(holding(np.diff(starts, append=x.numel()), dt.i64))
     return (found, *extra) if extra else found
+
+
+def _first_values(x: Tensor, dim: int | None, return_inverse: bool, return_counts: bool, size: int,
+                  fill_value: Number | None) -> Any:
+    """unique() of a known size, without looking at the data."""
+    if dim is not None or size < 0:
+        raise RuntimeError(f"unique: size must not be negative, and goes with dim=None, got size={size} and dim={dim}")
+    shape, count, dtype = x._type.static_shape, x.numel(), x._type.dtype
+    if not count:
+        raise RuntimeError(f"unique: size={size} of a tensor without elements")
+    values, order = _ordered("unique", reshaped(x.detach(), (count,)), 0)
+    beyond = tensor_of(size, dt.i64)
+    place = dispatch(ops.minimum, _runs(values, 0), beyond)
+    before = dispatch(ops.Pad((1,), (0,), (0,)), sliced(place, 0, 0, count - 1))
+    is_first = dispatch(ops.logical_or, dispatch(ops.ne, place, before), dispatch(ops.eq, dispatch(ops.Iota(count, dt.i64)),
+                                                                                  tensor_of(0, dt.i64)))
+    least = sliced(values, 0, 0, 1) if fill_value is None else reshaped(tensor_of(fill_value, dtype, "unique"), (1,))
+    filled = index_copy(expanded(least, (size + 1,)), 0, dispatch(ops.where, is_first, place, beyond), values)
+    found = [sliced(filled, 0, 0, size)]
+    if return_inverse:
+        found.append(reshaped(dispatch(ops.ScatterAlongAdd(count, 0), order, place), shape))
+    if return_counts:
+        found.append(sliced(dispatch(ops.ScatterAdd(size + 1, 0), place, full_of((count,), 1, dt.i64)), 0, 0, size))
+    return tuple(found) if len(found) > 1 else found[0]
 
 
 def _unique_slices(x: Tensor, dim: int, return_inverse: bool, return_counts: bool) -> Any:
