@@ -14,6 +14,7 @@ from flambeau.frontend.functions.coerce import (
     broadcast_shapes,
     cast,
     expanded,
+    floating,
     floating_one,
     one_tensor,
     promoted,
@@ -21,7 +22,7 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.functions.creation import arange
-from flambeau.frontend.functions.elementwise import clamp, mul, pow
+from flambeau.frontend.functions.elementwise import clamp, mul, pow, sub
 from flambeau.frontend.functions.elementwise import where as where_
 from flambeau.frontend.functions.marks import in_place, method
 from flambeau.frontend.functions.pointwise import abs as abs_
@@ -91,8 +92,11 @@ class MantissaAndExponent(NamedTuple):
 @method
 @in_place
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
-    """input * 2**other, the power in the default float dtype for integers, as PyTorch has it."""
-    return mul(one_tensor("ldexp", input), pow(2.0, one_tensor("ldexp", other)))
+    """input * 2**other, in the default float dtype for integers. The power is two factors: one alone overflows where
+    the product does not."""
+    x, exponent = floating("ldexp", one_tensor("ldexp", input), one_tensor("ldexp", other))
+    half = dispatch(ops.trunc, mul(dispatch(ops.stop_gradient, exponent), 0.5))
+    return mul(mul(x, pow(2.0, half)), pow(2.0, sub(exponent, half)))
 
 
 @method

@@ -17,7 +17,7 @@ import numpy as np
 
 from flambeau.errors import FlambeauError
 from flambeau.frontend.functions.coerce import is_number, kind_of
-from flambeau.frontend.functions.out import OUT, written
+from flambeau.frontend.functions.out import ADDING_UP, OUT, written
 from flambeau.frontend.functions.stumbles import CALLS, COMPLEX, complex_instead, has_complex
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.casting import POLICIES, cast_arguments
@@ -68,6 +68,8 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
         if kwargs and spells:
             if has_out and "out" in kwargs:
                 out = kwargs.pop("out")
+                if name in ADDING_UP and kwargs.get("dtype") is None and isinstance(out, Tensor):
+                    kwargs["dtype"] = out.dtype
                 result = call(*args, **kwargs)
                 return result if out is None else written(name, result, out)
             for word in idle:

@@ -67,7 +67,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def ravel(input: Any) -> Tensor:
-    return reshape(input, (-1,))
+    return reshape(contiguous(input), (-1,))
 
 
 def expand(z: Any, *size: Any) -> Tensor:

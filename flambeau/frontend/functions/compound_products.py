@@ -18,7 +18,7 @@ from flambeau.frontend.functions.elementwise import mul, sub
 from flambeau.frontend.functions.marks import in_place, method
 from flambeau.frontend.functions.products import bmm, combined, mm
 from flambeau.frontend.functions.reductions import sum as sum_
-from flambeau.frontend.functions.views import roll
+from flambeau.frontend.functions.views import clone, roll
 from flambeau.frontend.tensor.tensor import Tensor
 
 
@@ -40,7 +40,7 @@ def chain_matmul(*matrices: Any) -> Tensor:
     factors = [one_tensor("chain_matmul", m) for m in given]
     if not factors or any(m.ndim != 2 for m in factors):
         raise RuntimeError(f"chain_matmul: takes matrices, got {[str(m._type) for m in factors]}")
-    return multiplied(factors)
+    return multiplied(factors) if len(factors) > 1 else clone(factors[0])
 
 
 def multiplied(factors: list[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from flambeau.frontend.functions.coerce import (
     check_operands,
     floating,
     one_tensor,
+    promoted,
     reshaped,
     spread,
     tensor_of,
@@ -24,6 +25,7 @@ from flambeau.frontend.functions.products import linear
 from flambeau.frontend.functions.reductions import mean
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.promotion import promote_types
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -187,8 +189,13 @@ def _check_targets(target: Tensor, x: Tensor, ignore_index: int, dim: int) -> No
 
 
 def _pair(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in one shape and float dtype, or integers for l1_loss. The dtype of a 0-d one
+    counts like another's: it is spread first."""
     check_operands(name, (input, target))
-    x, y = floating(name, input, target)
+    if isinstance(input, Tensor) and isinstance(target, Tensor) and input._type.dtype is not target._type.dtype:
+        dtype = promote_types(input._type.dtype, target._type.dtype)
+        input, target = cast(input, dtype), cast(target, dtype)
+    x, y = (floating if name != "l1_loss" else promoted)(name, input, target)
     return x, y
 
 

@@ -41,6 +41,9 @@ OUT: Final = frozenset("""
     tan tanh tensordot tensorinv tensorsolve topk tril tril_indices triu triu_indices true_divide trunc var var_mean
     vdot vecdot vector_norm vstack where xlog1py xlogy zeros zeta""".split())
 
+# Those that compute in the dtype of what takes the result, unless another is asked for.
+ADDING_UP: Final = frozenset({"nansum", "prod", "sum"})
+
 
 def taking_out(namespace: MutableMapping[str, Any], names: Iterable[str]) -> None:
     """Let the functions of a namespace of users', which were made to cost no more than they must, take `out=` too."""

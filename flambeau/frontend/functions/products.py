@@ -24,7 +24,7 @@ from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.functions.views import diagonal
 from flambeau.frontend.scalars import forced
-from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -266,7 +266,10 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     x, labels = _summed(x, labels, set(output))
     shape = tuple([sizes[label] for label in output])
     x = permuted(x, [labels.index(label) for label in output])
-    return expanded(x, shape)
+    found = expanded(x, shape)
+    if any(found is operand for operand in given):              # a view, not the same tensor
+        return dispatch_view(ops.Permute(tuple(range(found.ndim))), found)
+    return found
 
 
 _LABELS: Final = string.ascii_uppercase + string.ascii_lowercase

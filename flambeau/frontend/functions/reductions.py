@@ -43,6 +43,13 @@ class ValuesAndIndices(NamedTuple):
     indices: Tensor
 
 
+class LeastAndGreatest(NamedTuple):
+    """What aminmax gives."""
+
+    min: Tensor
+    max: Tensor
+
+
 def kept(reduced: Tensor, x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     """The reduced tensor, with its folded dims put back as 1 if asked."""
     if not keepdim or not dims:
@@ -70,6 +77,8 @@ def _summable(x: Tensor, dtype: DType | None) -> Tensor:
 
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The sum over `dim` (all dims by default); bools and integers add up in int64."""
+    if dtype is dt.bool_:
+        return any(input, dim, keepdim)
     x = _summable(one_tensor("sum", input), dtype)
     if x._type.dtype is dt.bool_:
         return any(x, dim, keepdim)
@@ -113,6 +122,8 @@ def _wide(x: Tensor) -> Tensor:
 
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The product over `dim` (all dims by default); integers multiply in int64."""
+    if dtype is dt.bool_:
+        return all(input, dim, keepdim)
     x = _summable(one_tensor("prod", input), dtype)
     if x._type.dtype is dt.bool_:
         return all(x, dim, keepdim)
@@ -192,9 +203,9 @@ def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     return _extreme(ops.AMin, input, dim, keepdim, "amin")
 
 
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """(least, greatest) over `dim`."""
-    return amin(input, dim, keepdim), amax(input, dim, keepdim)
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> LeastAndGreatest:
+    """(min, max) over `dim`, or of all."""
+    return LeastAndGreatest(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:

@@ -27,6 +27,7 @@ from flambeau.frontend.functions.indexing import gather, lifted, nonzero_positio
 from flambeau.frontend.functions.marks import method
 from flambeau.frontend.functions.views import movedim, reshape, sliced, stack
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.promotion import promote_types
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -40,7 +41,7 @@ def searchsorted(sorted_sequence: Tensor, input: TensorLike, *, out_int32: bool 
     (right, or side="right"). i64, or i32 for out_int32.
 
     sorted_sequence: a vector, or rows [..., n] for an input [..., m]. sorter: i64 positions that put it in order.
-    Raises RuntimeError for different dtypes, and shapes that don't fit."""
+    Values of another dtype are compared in the common one. Raises RuntimeError for shapes that don't fit."""
     rows = one_tensor("searchsorted", sorted_sequence)
     if side not in (None, "left", "right"):
         raise RuntimeError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
@@ -74,8 +75,6 @@ def _values(name: str, rows: Tensor, input: TensorLike) -> Tensor:
     check_operands(name, (input,))
     if not isinstance(input, Tensor):
         return tensor_of(input, result_type(rows, input), name)
-    if input.dtype is not rows.dtype:
-        raise RuntimeError(f"{name}: boundaries and values must have one dtype, got {rows._type} and {input._type}")
     return input
 
 
@@ -83,8 +82,9 @@ def _places(rows: Tensor, values: Tensor, right: bool) -> Tensor:
     """By halving: the count of elements before each value grows by the powers of 2 that fit, the greatest first."""
     size = rows._type.static_shape[-1]
     rows, values = (dispatch(ops.stop_gradient, t) for t in (rows, values))
-    if rows.dtype is not values.dtype:      # a number beside integers
-        rows = cast(rows, values.dtype)
+    if rows.dtype is not values.dtype:
+        dtype = promote_types(rows.dtype, values.dtype)
+        rows, values = cast(rows, dtype), cast(values, dtype)
     if rows.dtype is dt.bool_:
         rows, values = cast(rows, dt.u8), cast(values, dt.u8)
     shape, take = values._type.static_shape, ops.Take(0) if rows.ndim == 1 else ops.TakeAlong(rows.ndim - 1)

@@ -28,6 +28,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """[..., C*r*r, H, W] -> [..., C, H*r, W*r]."""
     *lead, c, h, w = _image_sizes("pixel_shuffle", input)
     r = _positive("pixel_shuffle: upscale_factor", upscale_factor)
+    if r == 1:
+        return clone(input)
     if c % (r * r):
         raise RuntimeError(f"pixel_shuffle: {c} channels are no multiple of {r * r}")
     x, k = reshaped(input, (*lead, c // (r * r), r, r, h, w)), len(lead)
@@ -39,6 +41,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """[..., C, H*r, W*r] -> [..., C*r*r, H, W]."""
     *lead, c, h, w = _image_sizes("pixel_unshuffle", input)
     r = _positive("pixel_unshuffle: downscale_factor", downscale_factor)
+    if r == 1:
+        return clone(input)
     if h % r or w % r:
         raise RuntimeError(f"pixel_unshuffle: {h} x {w} is no multiple of {r}")
     x, k = reshaped(input, (*lead, c, h // r, r, w // r, r)), len(lead)

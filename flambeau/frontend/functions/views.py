@@ -114,8 +114,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def ravel(input: Tensor) -> Tensor:
-    """All dims as one."""
-    return reshape(input, (-1,))
+    """All dims as one; of a tensor that is not contiguous, a copy always."""
+    return reshape(contiguous(one_tensor("ravel", input)), (-1,))
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
@@ -203,6 +203,9 @@ def adjoint(input: Tensor) -> Tensor:
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Dims `source` moved to `destination`, the others keeping their order."""
     x = one_tensor("movedim", input)
+    if not x.ndim:                          # its dim 0 and -1 are none
+        x = reshaped(x, (1,))
+        return reshaped(movedim(x, source, destination), ())
     given = [each if isinstance(each, (tuple, list)) else (each,) for each in (source, destination)]
     sources, places = ([wrap_dim(d, x.ndim, "movedim") for d in each] for each in given)
     if len(sources) != len(places) or len(set(sources)) != len(sources) or len(set(places)) != len(places):
@@ -230,6 +233,8 @@ def expand(self: Tensor, *size: Any) -> Tensor:
         if o not in (1, s):
             raise ShapeError(f"expand: dim {d} of {self._type} has size {o}, not 1, and can't become {s}",
                              where=user_line())
+    if found == own:                        # nothing shares an element: it may be written through
+        return dispatch_view(ops.Permute(tuple(range(len(own)))), self)
     return dispatch_view(ops.Broadcast(found, tuple(range(lead, len(found)))), self)
 
 

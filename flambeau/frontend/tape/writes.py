@@ -83,13 +83,25 @@ def refuse_leaf(target: Tensor) -> None:
     """Raise RuntimeError where a recorded write has no place on the tape: on leaves that require grad, views of them,
     and views that can't follow it."""
     base = target._base
-    if base is not None and (_is_leaf_of_tape(target) or _is_leaf_of_tape(base)):
+    if base is not None and (_is_leaf_of_tape(target) or _is_leaf_of_tape(base) or _comes_from_leaf(target)):
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation; "
                            "do it under no_grad(), or out of place")
     if _is_leaf_of_tape(target):
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation; "
                            "do it under no_grad(), or out of place")
     refuse_pinned(target, "is changed in place")
+
+
+def _comes_from_leaf(view: Tensor) -> bool:
+    """True for a view of a leaf that is a view itself, of something that requires no grad."""
+    t = view
+    while t._record is not None and isinstance(t._record.op, View):
+        t = t._record.operands[0]
+        if t._storage is not view._storage:
+            return False
+        if _is_leaf_of_tape(t):
+            return True
+    return False
 
 
 def _is_leaf_of_tape(t: Tensor) -> bool:

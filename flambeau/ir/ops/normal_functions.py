@@ -113,6 +113,7 @@ ndtri = formula("ndtri", 1, _ndtri,
                 surface=Surface("The number below which a normal variable lies with probability x", is_special=True))
 
 logit = formula("logit", 1, lambda e, x: e("log", e("div", x, e("sub", e.const(1.0), x))),
-                lambda b, g, y, x: b.div(g, b.mul(x, b.sub(b.scalar(1.0, x), x))), within=[((0.1, 0.9),)], tolerance=4.0)
+                lambda b, g, y, x: b.where(b.isnan(y), y, b.div(g, b.mul(x, b.sub(b.scalar(1.0, x), x)))),
+                within=[((0.1, 0.9),)], tolerance=4.0)
 
 __all__ = ["erfcx", "log_ndtr", "logit", "ndtri"]
