@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 UNARY = """abs neg sin cos tanh sigmoid exp expm1 square erf atan asinh sinc relu sign floor round trunc frac logit
     reciprocal positive log2 sqrt nan_to_num digamma logical_not isnan softmax(-1) log_softmax(0) cumsum(-1) cummax(0)[0]
     logcumsumexp(0) sort(-1)[0] argsort(0) flip(0) roll(1,-1) mT ravel() flatten() squeeze() unsqueeze(0) unsqueeze(-1)
-    transpose(0,-1) repeat_interleave(2,-1) unfold(-1,2,1) diff() tril() diag_embed() clone() contiguous() detach() sum(-1)
+    transpose(0,-1) repeat_interleave(2,-1) unfold(-1,2,1) tril() diag_embed() clone() contiguous() detach() sum(-1)
     mean(0,keepdim=True) amax(-1) prod(0) var(-1) norm() any(-1) count_nonzero(0) median() nansum(0) logsumexp(-1)
     double() float() bool() masked_fill(1,0) clamp(-0.5,0.5) aminmax(dim=0).max movedim(0,-1) argmax(-1)
     max(-1)[0] min(0)[1] topk(2,-1)[0] chunk(2,-1)[0] split(2)[-1] view(-1)[1:] T""".split()
