@@ -53,7 +53,7 @@ ROOMS: dict[str, list[str]] = {
         "tensor",
         "tape",
         "random scalars",
-        "control",
+        "again control",
         "data functions trace",
         "facts process typed",
         "methods nn",

@@ -257,3 +257,16 @@ def test_batch_norm_moves_its_statistics_under_grad_and_jvp() -> None:
         return f.grad(lambda a: cubed(a).sum())(x), f.jvp(cubed, (x,), (x.cos(),)), mean, var
 
     agree(program, X, W)
+
+
+def test_transforms_leave_the_grad_mode_that_compiled_calls_go_by():
+    def inner(x):
+        with fb.no_grad():
+            k = x * 2
+        return (x.sin() * k).sum()
+
+    square, w = fb.compile(lambda w: (w * w).sum()), fb.ones(3, requires_grad=True)
+    with fb.no_grad():
+        fb.func.grad(inner)(fb.ones(3))
+        assert not square(w).requires_grad
+    assert square(w).requires_grad

@@ -5,7 +5,7 @@ import pytest
 
 import flambeau as fb
 import flambeau.nn.functional as F
-from flambeau.errors import CaptureError, ShapeError, TypeInferenceError
+from flambeau.errors import CaptureError, ShapeError, TypeInferenceError, UnsupportedError
 
 
 def close(a, b, rtol=1e-4):
@@ -138,6 +138,47 @@ def test_a_compiled_choice_has_a_second_derivative():
     for x in (fb.tensor([1.0, 0.5]), fb.tensor([-1.0, -0.5])):
         assert close(compiled(x), second(x))
     assert len(compiled.signatures) == 1
+
+
+def in_scans(xs, *weights):
+    h = fb.tensor(1.0)
+    for w in weights:
+        h, ys = fb.scan(lambda c, x: (fb.tanh(c * w) + x, c * w), h, xs)      # noqa: B023
+    return h + ys.sum()
+
+
+def in_choices(xs, *weights):
+    h = xs[0]
+    for w in weights:
+        h = fb.cond(xs.sum() > 0, lambda h: fb.tanh(h * w) * w, lambda h: h * w, (h,))      # noqa: B023
+    return h
+
+
+def in_low_precision(xs, *weights):
+    with fb.autocast("cpu"):
+        h, ys = fb.scan(lambda c, x: ((weights[0].expand(3, 3) @ c).float() * x / 9, c), fb.ones(3, 3) / 3, xs)
+    return (h.sum() * weights[1] + ys.sum()) ** 2
+
+
+@pytest.mark.parametrize("function", [in_scans, in_choices, in_low_precision])
+def test_what_runs_again_runs_as_it_did(function):
+    """Closure variables and autocast are those of the first run."""
+    def derivatives(xs, *weights):
+        first = fb.autograd.grad(function(xs, *weights), weights, create_graph=True)
+        return [*first, *fb.autograd.grad(first[0] * first[1] + first[0], weights)]
+
+    xs = fb.arange(1.0, 9.0)
+    weights = [fb.tensor(0.53, requires_grad=True), fb.tensor(1.32, requires_grad=True)]
+    expected, got = derivatives(xs, *weights), fb.compile(derivatives)(xs, *weights)
+    assert close(got, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("function", [in_scans, in_choices])
+def test_second_derivatives_outside_of_the_function_are_refused(function):
+    weights = [fb.tensor(0.5, requires_grad=True), fb.tensor(1.3, requires_grad=True)]
+    loss = fb.compile(function)(fb.arange(1.0, 9.0), *weights)
+    with pytest.raises(UnsupportedError, match="outside of the compiled function"):
+        fb.autograd.grad(loss, weights, create_graph=True)
 
 
 REFUSED = {

@@ -29,7 +29,7 @@ class GradLevel(Level):
         """Ops inside are recorded, whatever the grad mode around is."""
         self.outer_mode = grad_mode.enabled
         with super().entered():
-            grad_mode.enabled = True
+            grad_mode.set(True)
             yield
 
     def applied(self, op: Op, operands: Sequence[Tensor]) -> Sequence[tuple[Tensor, Any, TensorType]]:

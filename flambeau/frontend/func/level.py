@@ -74,16 +74,19 @@ class Level(CompiledMarker):
         try:
             yield
         finally:
-            active.tracer, grad_mode.enabled, self.around = saved, mode, before
+            active.tracer, self.around = saved, before
+            grad_mode.set(mode)
 
     def below(self, function: Callable[..., Any], *args: Any) -> Any:
         """function(*args), its ops one level further down."""
         saved, mode = active.tracer, grad_mode.enabled
-        active.tracer, grad_mode.enabled = self.around, mode and self.outer_mode
+        active.tracer = self.around
+        grad_mode.set(mode and self.outer_mode)
         try:
             return function(*args)
         finally:
-            active.tracer, grad_mode.enabled = saved, mode
+            active.tracer = saved
+            grad_mode.set(mode)
 
     # -- shells -----------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ it waits for the gradient that it is needed for.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from flambeau.frontend.active import active
+from flambeau.frontend.again import cast_as, drawing_from
 from flambeau.frontend.pytree import flatten, unflatten
 from flambeau.frontend.random import default_generator
 from flambeau.frontend.tape.autograd import Record, alias_of, enable_grad, grad_mode, key_of, no_grad
@@ -144,7 +145,7 @@ class _Again(Op):
     def _gradients(self, given: list[Any], starts: Sequence[Tensor], cotangents: Sequence[Any],
                    drawn: Tensor | None) -> Sequence[Any]:
         args, kwargs = unflatten(self.structure, given)
-        with enable_grad(), self.context, _cast_as(self.casting), _drawing_from(drawn):
+        with enable_grad(), self.context, cast_as(self.casting), drawing_from(drawn):
             leaves = flatten(self.function(*args, **kwargs))[0]
         pairs = [(leaves[n], ct) for n, ct in zip(self.made, cotangents, strict=True) if ct is not None]
         if not all(isinstance(t, Tensor) and t._type == ct._type for t, ct in pairs):
@@ -165,31 +166,6 @@ def _after(t: Tensor, token: Tensor) -> Tensor:
         one = dispatch(ops.Reshape(()), dispatch(ops.Slice((0,) * token.ndim, (1,) * token.ndim, (1,) * token.ndim),
                                                  token))
         return dispatch(ops.after, t, one if one.dtype is t.dtype else dispatch(ops.Cast(t.dtype), one))
-
-
-@contextmanager
-def _drawing_from(state: Tensor | None) -> Iterator[None]:
-    """Random numbers are drawn from this state, and the generator's own stays as it is."""
-    if state is None:
-        yield
-        return
-    own = default_generator.state
-    default_generator.state = dispatch(ops.stop_gradient, state).data       # whose versions nobody counts
-    try:
-        yield
-    finally:
-        default_generator.state = own
-
-
-@contextmanager
-def _cast_as(casting: Any) -> Iterator[None]:
-    """The autocast of the first run."""
-    saved = grad_mode.casting
-    grad_mode.cast(casting)
-    try:
-        yield
-    finally:
-        grad_mode.cast(saved)
 
 
 __all__ = ["checkpoint", "checkpoint_sequential", "noop_context_fn"]

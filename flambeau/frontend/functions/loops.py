@@ -15,8 +15,8 @@ import numpy as np
 
 from flambeau.errors import ShapeError, TypeInferenceError
 from flambeau.frontend.active import active
+from flambeau.frontend.again import Then, drawing_from
 from flambeau.frontend.control import Leaves, check_alike, cond, leaves_of, own, while_loop
-from flambeau.frontend.functions.checkpointing import _drawing_from
 from flambeau.frontend.functions.creation import arange, zeros
 from flambeau.frontend.functions.indexing import index_copy, index_select
 from flambeau.frontend.functions.views import (
@@ -225,7 +225,7 @@ def _in_python(f: Round, carry: Leaves, rows: Leaves, count: int, reverse: bool)
 
 
 def _traced(f: Round, carry: Leaves, rows: Leaves, count: int, reverse: bool) -> tuple[Any, Any]:
-    recording, tracer = grad_mode.enabled, active.tracer
+    recording, tracer, then = grad_mode.enabled, active.tracer, Then(f)
     assert tracer is not None
     first = [t if t is None else zeros(t.shape[1:], dtype=t.dtype) for t in rows.tensors]
     probed: list[tuple[Leaves, Leaves]] = []
@@ -258,7 +258,7 @@ def _traced(f: Round, carry: Leaves, rows: Leaves, count: int, reverse: bool) ->
         last, stacked = _loop(step, carried, [*kept, *outs], count, reverse)
     results = [*last, *stacked[len(kept):]]
     if stores:
-        op = _Scanned(f, carry, rows, ys, count, reverse, stacked[:len(kept)], draws[0], len(sources), changes)
+        op = _Scanned(f, then, carry, rows, ys, count, reverse, stacked[:len(kept)], draws[0], len(sources), changes)
         attach_record(op, tuple(starts), tuple(results))
     return _refilled(carry, results[:len(last)]), _refilled(ys, results[len(last):])
 
@@ -324,8 +324,9 @@ class _Scanned(Op):
 
     name = "scan"
 
-    def __init__(self, f: Round, carry: Leaves, rows: Leaves, ys: Leaves, count: int, reverse: bool,
+    def __init__(self, f: Round, then: Then, carry: Leaves, rows: Leaves, ys: Leaves, count: int, reverse: bool,
                  stored: list[Tensor], draws: bool, n_sources: int, changes: bool):
+        self.then = then
         self.f, self.carry, self.rows, self.ys, self.count, self.reverse = f, carry, rows, ys, count, reverse
         self.stored, self.draws, self.n_sources, self.changes = stored, draws, n_sources, changes
 
@@ -367,7 +368,7 @@ class _Scanned(Op):
         """One round again, and its derivative: what the round before it gets, and the gradient of its row."""
         with enable_grad():
             now, row = [_leaf(t) for t in now], [_leaf(t) for t in row]
-            with _drawing_from(state):
+            with drawing_from(state), self.then.again():
                 after, y = _given(self.f(_refilled(self.carry, now), _refilled(self.rows, row)), self.carry)
             outs = [t for t in after.tensors if t is not None]
             pairs = [*[(outs[n], ct) for n, ct in zip(moving, d_carry, strict=True)],
@@ -387,7 +388,7 @@ class _Scanned(Op):
         """What each round was given, as it depends on what the scan was given: for second derivatives."""
         def again(carry: Any, x: Any) -> Any:
             row, state = x
-            with _drawing_from(state[0] if state else None):
+            with drawing_from(state[0] if state else None), self.then.again():
                 after, _ = self.f(carry, row)
             return after, carry
 

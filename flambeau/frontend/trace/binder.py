@@ -214,8 +214,8 @@ class Binder:
     def _take_back_modes(self, grad_enabled: bool, casting: Casting | None, dtype: DType) -> None:
         now = grad_mode.enabled, grad_mode.casting, get_default_dtype()
         if now != (grad_enabled, casting, dtype):
-            grad_mode.enabled = grad_enabled
             grad_mode.cast(casting)
+            grad_mode.set(grad_enabled)
             set_default_dtype(dtype)
             self.trace.fail(CaptureError(
                 f"{self.trace.graph.name} changed the grad mode, autocast or the default dtype and left it so: a compiled "

@@ -12,6 +12,7 @@ from typing import Any
 
 from flambeau.errors import CaptureError, FlambeauError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
+from flambeau.frontend.again import Then
 from flambeau.frontend.control import Leaves, body_leaves, check_alike, condition_writes, leaves_of, own, told
 from flambeau.frontend.random import default_generator
 from flambeau.frontend.tape.autograd import grad_mode, key_of, origin_of, tape_of
@@ -287,7 +288,7 @@ class Choice(Undifferentiated):
                  predicate: Value, loc: Location | None, functions: Sequence[Callable[..., Any]], arguments: Sequence[Any]):
         super().__init__("cond", loc)
         self.regions, self.given, self.operand_of, self.predicate = regions, given, operand_of, predicate
-        self.functions, self.arguments = functions, arguments
+        self.functions, self.arguments, self.then = functions, arguments, Then(*functions)
 
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
         trace = active.tracer
@@ -324,7 +325,8 @@ class Choice(Undifferentiated):
             check_unchanged(t, self.name)
 
         true_fn, false_fn = [_Gradients(f, self.arguments, operands, cotangents) for f in self.functions]
-        chosen: Sequence[Tensor] = trace.cond(trace._shell(self.predicate, self.loc), true_fn, false_fn, ())
+        with self.then.again():
+            chosen: Sequence[Tensor] = trace.cond(trace._shell(self.predicate, self.loc), true_fn, false_fn, ())
         return chosen
 
     def _walked(self, region: Region, leaves: Leaves, cotangents: Sequence[Tensor | None]) -> \

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.active import active
+from flambeau.frontend.active import traced_by
 from flambeau.frontend.tape.autograd import grad_mode, set_grad_enabled
 from flambeau.frontend.tape.backward import TensorBuilder
 from flambeau.frontend.tape.dispatch import dispatch
@@ -23,6 +23,7 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, clone, inline
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
+from flambeau.runtime.forking import ForkSafeLock
 
 if TYPE_CHECKING:
     from flambeau.frontend.tape.autograd import Record
@@ -59,19 +60,20 @@ class Reopened:
         self.overwritten: dict[tuple[str, int], TensorType] = {}
         self.kept: dict[tuple[str, int], int] = {}
         self.count = 0                                                  # of arguments, cotangents included
+        self._lock = ForkSafeLock()         # one thread at a time has the trace, which all segments share
 
     @contextmanager
     def opened(self) -> Iterator[NestingTrace]:
         """Ops inside are recorded by the trace."""
-        trace, saved = self.trace, active.tracer
-        mode = grad_mode.enabled
-        if self.sources is None:
-            self._copy()
-        trace.closed, active.tracer = False, trace
-        try:
-            yield trace
-        finally:
-            trace.closed, active.tracer, grad_mode.enabled = True, saved, mode
+        trace = self.trace
+        with self._lock, traced_by(trace), set_grad_enabled(grad_mode.enabled):
+            if self.sources is None:
+                self._copy()
+            trace.closed = False
+            try:
+                yield trace
+            finally:
+                trace.closed = True
 
     def cotangent(self, type: TensorType) -> tuple[int, Tensor]:
         """A further argument that requires grad, and its number."""
@@ -123,7 +125,6 @@ def gradient_function(again: Reopened, records: Sequence[Record], entries: Mappi
         shown: dict[int, tuple[int, Storage]] = {n: (n, g._storage) for n, g in enumerate(gradients)}
         roots = {n: g for n, g in enumerate(gradients) if g._requires_grad}
         segments = differentiate(trace, roots, leaves, shown, again).segments if roots else ()
-        active.tracer = trace
         made, sources = _extracted(graph, again, name)
         for source in (*sources, *[(saved.kind, saved.index) for segment in segments for saved in segment.saved]):
             if source in again.overwritten:

@@ -19,7 +19,7 @@ from itertools import islice
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from flambeau.errors import TraceError
+from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.scalars import is_runtime_number
 from flambeau.frontend.trace.guards.attributes import TensorFacts
@@ -70,10 +70,12 @@ class Watch:
         """While `function` runs, which is traced once, however often calls run it. Raises CaptureError for state that it
         changed, even if it is of this trace alone (a list that the code around it made), or put back by code that
         follows; TraceError for iterators that it could use."""
+        if self.hook is None:
+            raise UnsupportedError(f"second derivatives through {who.partition(':')[0]}, outside of the compiled function "
+                                   "that it is in", hint="take both derivatives inside the compiled function")
         inner, around = Watch(is_part=True), self.hook
         inner.add_function(function)
         settled, ran, watched = self._settled, self.scope.ran, self._profile
-        assert around is not None, "a part is traced while the whole is"
         for number, value in enumerate(arguments):
             inner.add_argument(value, f"operand {number}")
 
