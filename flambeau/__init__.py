@@ -122,9 +122,9 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 newaxis = None
 
-_PACKAGES = ("amp", "backends", "cuda", "distributed", "distributions", "fft", "func", "hub", "ir", "jit", "linalg",
-             "minitorch", "mps", "multiprocessing", "nn", "onnx", "optim", "profiler", "random", "safetensors",
-             "signal", "special", "testing", "types", "utils", "version", "xpu")
+_PACKAGES = ("amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "hub", "ir", "jit",
+             "linalg", "minitorch", "mps", "multiprocessing", "nn", "onnx", "optim", "profiler", "random", "safetensors",
+             "signal", "sparse", "special", "testing", "types", "utils", "version", "xpu")
 _NAMES = {                                  # module -> what it gives at first use
     "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_dtype is_autocast_cache_enabled "
                     "is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",

@@ -55,7 +55,7 @@ def _tensors_differ(actual: Any, expected: Any, rtol: float | None, atol: float 
     if actual is None or expected is None:
         return None if actual is expected else f"None mismatch{place}: {actual} is not {expected}"
     numbers = not isinstance(actual, Tensor) and not isinstance(expected, Tensor)
-    x, y = as_tensor(actual).detach(), as_tensor(expected).detach()
+    x, y = (as_tensor(t, dtype=dt.f64 if isinstance(t, float) else None).detach() for t in (actual, expected))
     if x.shape != y.shape:
         return f"The values for attribute 'shape' do not match{place}: {tuple(x.shape)} != {tuple(y.shape)}."
     if check_dtype and not numbers and x.dtype is not y.dtype:
@@ -81,8 +81,11 @@ def _tensors_differ(actual: Any, expected: Any, rtol: float | None, atol: float 
 
 
 def make_tensor(*shape: Any, dtype: DType, device: Any = "cpu", low: float | None = None, high: float | None = None,
-                requires_grad: bool = False, exclude_zero: bool = False) -> Tensor:
-    """Random elements of a dtype, uniform in [low, high): floats in [-9, 9), integers in their range within that."""
+                requires_grad: bool = False, noncontiguous: bool = False, exclude_zero: bool = False,
+                memory_format: Any = None) -> Tensor:
+    """Random elements of a dtype, uniform in [low, high): floats in [-9, 9), integers in their range within that.
+
+    noncontiguous: every second element of a larger tensor. memory_format is accepted: tensors are row-major."""
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     least = -9 if dtype.is_signed else 0
     low, high = least if low is None else low, (10 if not dtype.is_floating_point else 9) if high is None else high
@@ -96,6 +99,8 @@ def make_tensor(*shape: Any, dtype: DType, device: Any = "cpu", low: float | Non
         array = rng.integers(int(low), int(high), sizes)
     if exclude_zero:
         array = np.where(array == 0, 1, array)
+    if noncontiguous and array.size > 1:
+        return as_tensor(np.repeat(array, 2, axis=-1), dtype=dtype)[..., ::2].requires_grad_(requires_grad)
     return as_tensor(array, dtype=dtype).requires_grad_(requires_grad)
 
 

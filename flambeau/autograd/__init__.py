@@ -22,12 +22,13 @@ from flambeau.frontend.tape.backward import backward, grad
 from flambeau.frontend.tape.custom import Function, FunctionContext
 
 if TYPE_CHECKING:
-    from flambeau.autograd import forward_ad, function, functional, variable
+    from flambeau.autograd import forward_ad, function, functional, grad_mode, variable
     from flambeau.autograd.variable import Variable
     from flambeau.frontend.func.checks import GradcheckError, gradcheck, gradgradcheck
 
 _LAZY = {name: ("flambeau.frontend.func.checks", name) for name in ("GradcheckError", "gradcheck", "gradgradcheck")}
-_LAZY.update({name: (f"flambeau.autograd.{name}", "") for name in ("forward_ad", "function", "functional", "variable")})
+_LAZY.update({name: (f"flambeau.autograd.{name}", "") for name in ("forward_ad", "function", "functional", "grad_mode",
+                                                                  "variable")})
 _LAZY["Variable"] = ("flambeau.autograd.variable", "Variable")
 
 
@@ -41,5 +42,5 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = ["Function", "FunctionContext", "GradcheckError", "Variable", "backward", "detect_anomaly", "enable_grad",
-           "forward_ad", "function", "functional", "grad", "gradcheck", "gradgradcheck", "inference_mode",
-           "is_grad_enabled", "no_grad", "set_detect_anomaly", "set_grad_enabled", "variable"]
+           "forward_ad", "function", "functional", "grad", "grad_mode", "gradcheck", "gradgradcheck",
+           "inference_mode",           "is_grad_enabled", "no_grad", "set_detect_anomaly", "set_grad_enabled", "variable"]

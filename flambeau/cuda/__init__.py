@@ -15,7 +15,12 @@ def is_available() -> bool:
     return False
 
 
-is_initialized = is_bf16_supported = is_available
+is_initialized = is_available
+
+
+def is_bf16_supported(including_emulation: bool = True) -> bool:
+    """False."""
+    return False
 
 
 def device_count() -> int:
@@ -38,7 +43,8 @@ def synchronize(device: Any = None) -> None:
     """Nothing to wait for."""
 
 
-reset_peak_memory_stats = ipc_collect = empty_cache
+reset_peak_memory_stats = synchronize
+ipc_collect = empty_cache
 
 
 def memory_allocated(device: Any = None) -> int:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -39,8 +39,10 @@ from flambeau.frontend.functions import (
     views,
     windows,
 )
+from flambeau.frontend.functions.calls import called
 from flambeau.frontend.functions.coerce import cast, one_tensor
 from flambeau.frontend.functions.creation import check_device
+from flambeau.frontend.functions.element_calls import apply_, map_
 from flambeau.frontend.functions.marks import methods_of
 from flambeau.frontend.functions.stumbles import STUMBLES, complex_instead, complex_table, has_complex
 from flambeau.frontend.tape.autograd import record_of
@@ -71,7 +73,7 @@ NAMES: Final = {
     views: (
         "broadcast_to", "chunk", "clone", "contiguous", "diag", "diag_embed", "diagonal", "expand", "expand_as",
         "flatten", "flip", "fliplr", "flipud", "moveaxis", "movedim", "narrow", "permute", "ravel", "repeat",
-        "repeat_interleave", "reshape", "reshape_as", "roll", "rot90", "select", "split", "squeeze", "swapaxes",
+        "repeat_interleave", "reshape", "reshape_as", "roll", "rot90", "select", "squeeze", "swapaxes",
         "swapdims", "t", "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze",
         "view", "view_as"),
     indexing: (
@@ -401,9 +403,15 @@ def _to_complex(name: str) -> Callable[[Tensor], Tensor]:
     return method
 
 
+def split(self: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    return views.split(self, split_size, dim)
+
+
+split.__doc__ = views.split.__doc__
 OTHERS: Final[dict[str, Any]] = {
     "__rtruediv__": _divided_by, "__rdiv__": _divided_by, "__matmul__": _matmul, "__rmatmul__": _rmatmul,
-    "new": new, "module_load": module_load, "__iter__": _iterator, "__reversed__": _reversed,
+    "split": called(split), "apply_": called(apply_), "map_": called(map_), "new": new,
+    "module_load": module_load, "__iter__": _iterator, "__reversed__": _reversed,
     "__deepcopy__": _deepcopy,
     "__reduce_ex__": _reduce, "__array_priority__": 1000, "to": to, "type_as": type_as, "cpu": cpu, "cuda": cuda,
     "backward": tensor_backward, "detach": detach, "detach_": detach_, "retain_grad": retain_grad,

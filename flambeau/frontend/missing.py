@@ -33,8 +33,8 @@ class MissingMethod:
 
 
 METHODS: Final = {name: MissingMethod(name) for name in """
-    apply_ as_subclass ccol_indices chalf col_indices crow_indices dequantize dim_order grad_dtype
-    hash_tensor indices int_repr ipu map_ mtia q_per_channel_axis q_per_channel_scales
+    as_subclass ccol_indices chalf col_indices crow_indices dequantize dim_order grad_dtype
+    hash_tensor indices int_repr ipu mtia q_per_channel_axis q_per_channel_scales
     q_per_channel_zero_points q_scale q_zero_point qscheme reinforce resize_as_sparse_ row_indices smm sparse_mask
     sparse_resize_ sparse_resize_and_clear_ sspaddmm storage_type to_mkldnn to_padded_tensor to_sparse to_sparse_bsc
     to_sparse_bsr to_sparse_coo to_sparse_csc to_sparse_csr values xpu""".split()}

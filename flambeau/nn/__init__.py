@@ -5,7 +5,7 @@ import flambeau
 from flambeau.frontend import nn as _nn
 from flambeau.frontend.missing import refusing
 from flambeau.frontend.nn import *  # noqa: F403
-from flambeau.nn import attention, functional, init, modules, parameter, utils  # type: ignore[no-redef]
+from flambeau.nn import attention, functional, init, modules, parallel, parameter, utils  # type: ignore[no-redef]
 
 
 def _compiled(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -15,6 +15,6 @@ def _compiled(function: Any, *args: Any, **kwargs: Any) -> Any:
 _nn.Module.compiler = staticmethod(_compiled)
 
 if not TYPE_CHECKING:               # to type checkers the star import says the same
-    __all__ = ["attention", "functional", "init", "modules", "parameter", "utils"]
+    __all__ = ["attention", "functional", "init", "modules", "parallel", "parameter", "utils"]
     __all__ += _nn.__all__
     __getattr__ = refusing("flambeau.nn")

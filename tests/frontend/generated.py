@@ -23,13 +23,14 @@ PACKAGE = Path(flambeau.__file__).parent
 HEAD = '''"""The methods of Tensor, for type checkers. Written by tests/frontend/generated.py; see methods.py."""
 # ruff: noqa: E501
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flambeau.frontend.functions.coerce import Dims, Number, TensorLike
 from flambeau.frontend.functions.decompositions import Svd, TriangularSolution
 from flambeau.frontend.functions.factorizations import QrFactors, Reflections
 from flambeau.frontend.functions.matrix_functions import SignAndLog
+from flambeau.frontend.functions.reductions import LeastAndGreatest
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.autograd import Hook
 from flambeau.frontend.tape.gradient_hooks import HookHandle

@@ -154,7 +154,7 @@ def test_collate_goes_through_tuples_mappings_and_names() -> None:
     batch = default_collate(samples)
     assert isinstance(batch["pair"], Pair)
     assert batch["pair"].point.tolist() == [[0.0, 0.0], [1.0, 1.0]]
-    assert batch["pair"].name == ["n0", "n1"]
+    assert batch["pair"].name == ("n0", "n1")
     assert (batch["weight"].dtype, batch["weight"].tolist()) == (dt.f64, [0.0, 0.5])
     assert (batch["is_odd"].dtype, batch["is_odd"].tolist()) == (dt.bool_, [False, True])
 

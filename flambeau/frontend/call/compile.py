@@ -17,6 +17,7 @@ from flambeau.backends import Backend, backend_on, device_of
 from flambeau.compiler import Compiled, compile_graph, input_device
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
+from flambeau.frontend.call import asked
 from flambeau.frontend.call.entry import Entry
 from flambeau.frontend.call.explain import explain
 from flambeau.frontend.call.fastpath import MISS
@@ -379,3 +380,6 @@ def _log(channel: str, message: str) -> None:
     log.debug(message)
     if channel in config.logs or "all" in config.logs:
         print(f"[flambeau {channel}] {message}", file=sys.stderr)
+
+
+asked.attach()

@@ -12,15 +12,15 @@ from flambeau.ir import dtypes as dt
 
 def default_collate(batch: Sequence[Any]) -> Any:
     """Samples -> one batch. Tensors, arrays and numbers are stacked along a new first dim; tuples, lists and
-    mappings are collated field by field; strings stay a list. Raises TypeError for anything else, and RuntimeError for
-    samples of different lengths or shapes.
+    mappings are collated field by field; strings stay as they come. Raises TypeError for anything else, and
+    RuntimeError for samples of different lengths or shapes.
     """
     first = batch[0]
     match first:
         case Tensor():
             return tensor_from(_stacked([sample._data() for sample in batch]), first.dtype)
         case str() | bytes():
-            return list(batch)
+            return batch
         case np.ndarray() | np.generic() | bool() | int():
             return _from_numpy(_stacked([np.asarray(sample) for sample in batch]))
         case float():
@@ -33,7 +33,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
         case tuple() | list():
             if any(len(sample) != len(first) for sample in batch):
                 raise RuntimeError("default_collate: samples of a batch have different numbers of fields")
-            return [default_collate(list(field)) for field in zip(*batch, strict=True)]
+            return [default_collate(field) for field in zip(*batch, strict=True)]
     raise TypeError(f"default_collate: don't know how to batch {type(first).__name__}; pass a collate_fn")
 
 

@@ -41,6 +41,8 @@ def save(obj: Any, f: FileLike, pickle_module: Any = None, pickle_protocol: int 
 
     f: a path, whose file appears whole or not at all, or a file to write bytes to. Raises TypeError for anything else,
     with the place of it: save `model.state_dict()`, not the model."""
+    if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "write"):
+        raise TypeError(f"save: f must be a path or a file to write to, got {type(f).__name__}")
     writer = _Writer()
     tree = writer.told(obj, "object", 0)
     data = io.BytesIO()
@@ -90,6 +92,12 @@ def _check_location(map_location: Any) -> None:
 
 def _load_zip(data: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        # Neither writer compresses: a file that does, or whose entries overlap, would grow as it is read.
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise FileFormatError("load: the zip is compressed, which those of fb.save and torch.save never are")
+        if sum(entry.file_size for entry in entries) > len(data):
+            raise FileFormatError("load: the zip says that it holds more than it is long")
         names = set(archive.namelist())
         if _STRUCTURE not in names:
             return load_zip(archive)

@@ -89,6 +89,9 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     return matmul(input, mat2)
 
 
+spmm = mm                   # of dense matrices; there are no others
+
+
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """[B, M, K] x [B, K, N]; the batch does not broadcast."""
     _of_rank("bmm", (input, 3), (mat2, 3))
@@ -383,5 +386,5 @@ def _contracted(x: Tensor, a: str, y: Tensor, b: str, groups: tuple[list[str], .
 
 
 __all__ = ["addmm", "addmv", "addr", "baddbmm", "bilinear", "bmm", "dot", "einsum", "ger", "inner", "matmul", "mm", "mv",
-           "outer", "tensordot", "trace", "vdot"]
+           "outer", "spmm", "tensordot", "trace", "vdot"]
 public(globals(), [*__all__, "linear"])

@@ -360,8 +360,8 @@ class Module(Saved):
         return self.to("mtia")
 
     def share_memory(self: M) -> M:
-        """Raises NotImplementedError: tensors can't move to memory that processes share."""
-        raise NotImplementedError("share_memory: parameters can't be moved to memory that processes share")
+        """This module as it is: its parameters stay where they are, and a process that is forked has a copy of them."""
+        return self
 
     # -- copying and showing ----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flambeau.frontend.optim.one_cycle import set_momentum
 from flambeau.frontend.optim.optimizer import Optimizer
-from flambeau.frontend.optim.scheduler import LRScheduler, per_group
+from flambeau.frontend.optim.scheduler import LRScheduler, held_by, per_group
 
 
 class CyclicLR(LRScheduler):
@@ -32,7 +32,7 @@ class CyclicLR(LRScheduler):
         self.total_size, self.step_ratio = up + down, up / (up + down)
         if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
             raise ValueError("mode is invalid and scale_fn is None")
-        self.mode, self.gamma, self._scale_fn = mode, gamma, scale_fn
+        self.mode, self.gamma, self._scale_fn_custom = mode, gamma, scale_fn
         self.scale_mode = scale_mode if scale_fn is not None else "iterations" if mode == "exp_range" else "cycle"
         self.cycle_momentum = cycle_momentum
         if cycle_momentum:
@@ -49,8 +49,8 @@ class CyclicLR(LRScheduler):
 
     def scale_fn(self, x: float) -> float:
         """What the amplitude is multiplied by, x being the number of the cycle (from 1) or of the step."""
-        if self._scale_fn is not None:
-            return self._scale_fn(x)
+        if self._scale_fn_custom is not None:
+            return self._scale_fn_custom(x)
         if self.mode == "triangular":
             return 1.0
         return 1 / 2.0 ** (x - 1) if self.mode == "triangular2" else self.gamma ** x
@@ -68,8 +68,16 @@ class CyclicLR(LRScheduler):
         return [low + (high - low) * share for low, high in zip(self.base_lrs, self.max_lrs, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimizer and scale_fn, which need not be picklable."""
-        return {key: value for key, value in super().state_dict().items() if key != "_scale_fn"}
+        """Everything but the optimizer; of scale_fn only what an object with a `__call__` holds."""
+        return {**super().state_dict(), "_scale_fn_custom": held_by(self._scale_fn_custom)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where another scheduler's state_dict() was taken, with this one's scale_fn."""
+        state = dict(state_dict)
+        held = state.pop("_scale_fn_custom", None)
+        if held is not None and self._scale_fn_custom is not None:
+            self._scale_fn_custom.__dict__.update(held)
+        super().load_state_dict(state)
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):

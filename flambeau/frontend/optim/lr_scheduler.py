@@ -11,7 +11,7 @@ from flambeau.frontend.optim.cyclic import CosineAnnealingWarmRestarts, CyclicLR
 from flambeau.frontend.optim.one_cycle import OneCycleLR
 from flambeau.frontend.optim.optimizer import Optimizer
 from flambeau.frontend.optim.plateau import ReduceLROnPlateau
-from flambeau.frontend.optim.scheduler import LRScheduler
+from flambeau.frontend.optim.scheduler import LRScheduler, held_by
 
 
 class LambdaLR(LRScheduler):
@@ -29,8 +29,16 @@ class LambdaLR(LRScheduler):
         return [base * f(self.last_epoch) for f, base in zip(self.lr_lambdas, self.base_lrs, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Functions are left out: they need not be picklable."""
-        return {key: value for key, value in super().state_dict().items() if key != "lr_lambdas"}
+        """Of the functions only what objects with a `__call__` hold: others need not be picklable."""
+        return {**super().state_dict(), "lr_lambdas": [held_by(f) for f in self.lr_lambdas]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where another scheduler's state_dict() was taken, with this one's functions."""
+        state = dict(state_dict)
+        for function, held in zip(self.lr_lambdas, state.pop("lr_lambdas", ()), strict=False):
+            if held is not None:
+                function.__dict__.update(held)
+        super().load_state_dict(state)
 
 
 class StepLR(LRScheduler):

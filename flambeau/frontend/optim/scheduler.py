@@ -5,6 +5,7 @@ schedulers that are chained combine.
 """
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 from flambeau.frontend.optim.optimizer import Optimizer
@@ -68,6 +69,11 @@ class LRScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where another scheduler's state_dict() was taken."""
         self.__dict__.update(state_dict)
+
+
+def held_by(function: Any) -> dict[str, Any] | None:
+    """The state of a callable object; None for a function, which has none."""
+    return None if function is None or isinstance(function, FunctionType) else dict(function.__dict__)
 
 
 def per_group(value: Any, groups: list[dict[str, Any]], name: str) -> list[float]:

@@ -4,6 +4,7 @@ run on tensors: evaluated at once in eager mode, appended to the graph (phase "b
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import operator
 import threading
@@ -206,6 +207,8 @@ class _Mode:
 
     def __call__(self, function: F) -> F:
         mode = type(self)
+        if inspect.isgeneratorfunction(function):
+            return _stepwise(function, mode)  # type: ignore[return-value]
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -213,6 +216,32 @@ class _Mode:
                 return function(*args, **kwargs)
 
         return wrapped  # type: ignore[return-value]
+
+
+def _stepwise(function: Callable[..., Any], mode: type[_Mode]) -> Callable[..., Any]:
+    """A generator function whose steps run in a mode; what runs between them does not."""
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        steps = function(*args, **kwargs)
+        advance: Callable[[], Any] = functools.partial(next, steps)
+        try:
+            while True:
+                with mode():
+                    try:
+                        value = advance()
+                    except StopIteration as stop:
+                        return stop.value
+                try:
+                    advance = functools.partial(steps.send, (yield value))
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    advance = functools.partial(steps.throw, error)
+        finally:
+            with mode():
+                steps.close()
+
+    return wrapped
 
 
 class no_grad(_Mode):
@@ -227,7 +256,11 @@ class enable_grad(_Mode):
     mode = True
 
 
-inference_mode = no_grad
+def inference_mode(mode: bool | Callable[..., Any] = True) -> Any:
+    """no_grad(), as a context or a decorator; with False, enable_grad()."""
+    if isinstance(mode, bool):
+        return no_grad() if mode else enable_grad()
+    return no_grad(mode)
 
 
 def is_grad_enabled() -> bool:
