@@ -24,6 +24,7 @@ from flambeau.frontend.functions.pointwise import exp, log, neg, xlogy
 from flambeau.frontend.functions.products import linear
 from flambeau.frontend.functions.reductions import mean
 from flambeau.frontend.functions.reductions import sum as sum_
+from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.promotion import promote_types
 from flambeau.frontend.tensor.tensor import Tensor
@@ -254,7 +255,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = No
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
                weight: Tensor | None = None) -> Tensor:
     """gap**2 / 2 where |gap| <= delta, else delta * (|gap| - delta / 2). weight: a factor for each loss."""
-    if delta <= 0:
+    if not isinstance(delta, Scalar) and delta <= 0:
         raise RuntimeError(f"huber_loss: delta must be positive, got {delta}")
     x, y = _pair("huber_loss", input, target)
     gap = dispatch(ops.sub, x, y)

@@ -13,6 +13,14 @@ def require_nonnegative(*named: tuple[str, Any]) -> None:
             raise ValueError(f"Invalid {name}: {value}")
 
 
+def refuse_negative(*named: tuple[str, Any]) -> None:
+    """Raises ValueError for the first of the (name, number) pairs that is negative; NaN is let through, as PyTorch's SGD
+    does."""
+    for name, value in named:
+        if not isinstance(value, Tensor) and value < 0.0:
+            raise ValueError(f"Invalid {name}: {value}")
+
+
 def require_betas(betas: tuple[float, float]) -> None:
     """Raises ValueError unless both are in [0, 1)."""
     for index, beta in enumerate(betas):

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.frontend.functions.elementwise import where
-from flambeau.frontend.optim.arguments import require_nonnegative
+from flambeau.frontend.optim.arguments import refuse_negative
 from flambeau.frontend.optim.groups import decisive
 from flambeau.frontend.optim.optimizer import Beside, Optimizer, hyper, makers, new_step
 from flambeau.frontend.tape.writes import assign_
@@ -19,7 +19,7 @@ class SGD(Optimizer):
     def __init__(self, params: Any, lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0,
                  weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False,
                  foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None):
-        require_nonnegative(("learning rate", lr), ("momentum value", momentum), ("weight_decay value", weight_decay))
+        refuse_negative(("learning rate", lr), ("momentum value", momentum), ("weight_decay value", weight_decay))
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
