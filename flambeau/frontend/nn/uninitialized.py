@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,12 @@ from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
+
+# Not a Tensor itself: Python changes the class of an object only between classes whose first base with fields is one.
+if TYPE_CHECKING:
+    _Mixed = Tensor
+else:
+    _Mixed = object
 
 
 class _Unknown:
@@ -34,7 +40,7 @@ def _not_there() -> ShapeError:
                       "initializes it, before it is used or its state is loaded into an initialized one")
 
 
-class UninitializedTensorMixin(Tensor):
+class UninitializedTensorMixin(_Mixed):
     """What the two kinds share."""
 
     __slots__ = ()
@@ -97,7 +103,7 @@ class UninitializedParameter(UninitializedTensorMixin, Parameter):
         pass                    # all is done in __new__
 
 
-class UninitializedBuffer(UninitializedTensorMixin):
+class UninitializedBuffer(UninitializedTensorMixin, Tensor):
     """A buffer that has no shape yet; `materialize(shape)` makes it a Tensor."""
 
     __slots__ = ()
