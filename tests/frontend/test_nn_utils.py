@@ -417,3 +417,17 @@ def test_modules_as_functions_of_their_parameters() -> None:
     for run in (lambda given: nn.utils.stateless.functional_call(m, given, x),
                 fb.compile(lambda given: nn.utils.stateless.functional_call(m, given, (x,)))):
         np.testing.assert_allclose(run(given).detach().numpy(), 2 * m(x).detach().numpy(), rtol=1e-12)
+
+
+def test_attributes_of_parameters_are_guarded_but_not_at_each_call():
+    layer, x = nn.Linear(2, 2), fb.ones(2, 2)
+    layer.weight.scale = 2.0
+    compiled = fb.compile(lambda x: layer(x) * getattr(layer.weight, "scale", 7.0))
+    changes = (lambda: None, lambda: setattr(layer.weight, "scale", 3.0), lambda: delattr(layer.weight, "scale"),
+               lambda: setattr(layer.weight, "scale", fb.tensor(4.0)))
+    with fb.no_grad():
+        for change in changes:
+            change()
+            for _ in range(2):
+                assert fb.allclose(compiled(x), layer(x) * getattr(layer.weight, "scale", 7.0))
+    assert not any(isinstance(node.object, fb.Tensor) for entry in compiled._entries for node in entry.guards._volatile)

@@ -1,6 +1,8 @@
 """Parameter: a Tensor that a Module registers when it is assigned, and that optimizers update."""
 from __future__ import annotations
 
+from typing import ClassVar, Final
+
 import numpy as np
 
 from flambeau.errors import ShapeError, UnsupportedError
@@ -13,11 +15,17 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.types import TensorType
 
 
+_OF_TENSORS: Final = frozenset(name for base in Tensor.__mro__ for name, member in vars(base).items()
+                               if hasattr(type(member), "__set__"))            # slots and properties
+
+
 class Parameter(Tensor):
     """`Parameter(data)` shares memory with `data`, is a leaf of autograd and requires grad.
 
     It takes attributes of yours (`weight._no_weight_decay = True`). Raises TypeError when data is not a Tensor,
     RuntimeError when it should require grad but has no float dtype."""
+
+    notices_attributes: ClassVar[bool] = True           # setting one bumps the epoch: guards need not look at each call
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         if data is None:
@@ -43,6 +51,15 @@ class Parameter(Tensor):
             super().requires_grad_(requires_grad)
             epoch.bump()
         return self
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if name not in _OF_TENSORS:
+            epoch.bump()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        epoch.bump()
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"

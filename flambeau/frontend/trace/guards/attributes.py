@@ -213,11 +213,21 @@ def _fields(value: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}         # a class may call anything by that name
 
 
-class NoticedAttributes(Instance):
-    """The attributes of a Module. Parameters, buffers, submodules and hooks lie in dicts of their own."""
+class StableInstance(Instance):
+    """The attributes of an object that bumps the epoch when one of them changes."""
 
     __slots__ = ()
     stable = True
+
+    def restore(self) -> None:
+        super().restore()
+        epoch.bump()
+
+
+class NoticedAttributes(StableInstance):
+    """The attributes of a Module. Parameters, buffers, submodules and hooks lie in dicts of their own."""
+
+    __slots__ = ()
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         if self.scope is None:
@@ -237,10 +247,6 @@ class NoticedAttributes(Instance):
 
     def step(self, key: str) -> str:
         return "" if key in _MODULE_FIELDS and key != "training" or key == "hooks_of_all" else super().step(key)
-
-    def restore(self) -> None:
-        super().restore()
-        epoch.bump()
 
 
 _MODULE_FIELDS = frozenset(["training", "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks",

@@ -35,6 +35,7 @@ from flambeau.frontend.trace.guards.attributes import (
     ComplexFacts,
     Instance,
     NoticedAttributes,
+    StableInstance,
     TensorFacts,
 )
 from flambeau.frontend.trace.guards.contents import LARGEST_ARRAY, Bits, Items, StableItems
@@ -268,7 +269,8 @@ class Heap:
             found = self._add(kind(value, path))
             has_fields = (kind is not Plain or isinstance(value, functools.partial)) and hasattr(value, "__dict__")
             if has_fields and isinstance(value.__dict__, dict):
-                found += self._add(Instance(value, path), (id(value), "attributes"))
+                fields = StableInstance if getattr(type(value), "notices_attributes", False) else Instance
+                found += self._add(fields(value, path), (id(value), "attributes"))
             return found
         if hasattr(type(value), "__next__") and not _has_python_class(value):
             self.iterators.append((value, path))
