@@ -41,13 +41,17 @@ class Call:
     found: Sequence[Tensor | None]
     given: Any = None
     made: list[Any] = field(default_factory=list)
+    went_in: CallInputs | None = None
 
     def inputs(self, snapshots: Sequence[int]) -> CallInputs:
         """What went into the call, to be read again, and some of its outputs."""
-        leaves, plan = self.leaves, self.plan
-        versions = [leaves[argument.leaf]._storage.version for argument in plan.arguments]
-        states = [s.memory._storage.version if isinstance(s.memory, Tensor) else 0 for s in plan.states]
-        return CallInputs(plan, leaves, self.held, self.numbers, {n: self.buffers[n] for n in snapshots}, versions, states)
+        if self.went_in is None or len(self.went_in.kept) != len(snapshots):        # of another segment
+            leaves, plan = self.leaves, self.plan
+            versions = [leaves[argument.leaf]._storage.version for argument in plan.arguments]
+            states = [s.memory._storage.version if isinstance(s.memory, Tensor) else 0 for s in plan.states]
+            kept = {n: self.buffers[n] for n in snapshots}
+            self.went_in = CallInputs(plan, leaves, self.held, self.numbers, kept, versions, states)
+        return self.went_in
 
     def tensor(self, output: int, cls: type[Tensor] = Tensor) -> Tensor:
         """A new tensor over an output."""

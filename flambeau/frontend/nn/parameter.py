@@ -14,7 +14,6 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
 from flambeau.ir.types import TensorType
 
-
 _OF_TENSORS: Final = frozenset(name for base in Tensor.__mro__ for name, member in vars(base).items()
                                if hasattr(type(member), "__set__"))            # slots and properties
 
