@@ -202,9 +202,9 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
 
 def type_as(self: Tensor, tensor: Tensor) -> Tensor:
     """In the dtype of another tensor."""
-    if tensor.is_complex():
+    if one_tensor("type_as", tensor).is_complex():
         return to(self, tensor.dtype)
-    return cast(self, one_tensor("type_as", tensor)._type.dtype)
+    return cast(self, tensor._type.dtype)
 
 
 class TypeOf:

@@ -64,6 +64,8 @@ def load(f: FileLike, map_location: Any = None, pickle_module: Any = None, *, we
     if weights_only is False and pickle_load_args:
         raise TypeError(f"load: got an unexpected keyword argument {next(iter(pickle_load_args))!r}")
     _check_location(map_location)
+    if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "read"):
+        raise TypeError(f"load: f must be a path or a file to read from, got {type(f).__name__}")
     data = Path(f).read_bytes() if isinstance(f, (str, os.PathLike)) else f.read()
     try:
         if zipfile.is_zipfile(io.BytesIO(data)):

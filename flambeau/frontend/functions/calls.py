@@ -97,7 +97,13 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
                 if misused is None:
                     raise
                 raise TypeError(misused) from None
-        return complex_instead(stumble, function.__name__, *args, **kwargs)
+        try:
+            return complex_instead(stumble, function.__name__, *args, **kwargs)
+        except (*_STUMBLES, RecursionError) as error:
+            misused = None if isinstance(error, FlambeauError) else _misused(function, name, args, kwargs)
+            if misused is None:
+                raise
+            raise TypeError(misused) from None
 
     CALLS.add(call.__code__)                # type: ignore[attr-defined]
     return call if policy is None else _autocast(call, policy)

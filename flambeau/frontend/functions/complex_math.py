@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.functions import comparison, elementwise, pointwise, reductions, views
-from flambeau.frontend.functions.coerce import broadcast_shapes, expanded, tensor_of, wrap_dim
+from flambeau.frontend.functions.coerce import broadcast_shapes, expanded, kind_of, tensor_of, wrap_dim
 from flambeau.frontend.functions.complex_parts import component, is_complex_number, joined, parts_in, split
 from flambeau.frontend.functions.elementwise import add as add_
 from flambeau.frontend.functions.elementwise import choose
@@ -112,7 +112,8 @@ def pow(input: Any, exponent: Any) -> Tensor:
 
 def _tensors(z: Any) -> tuple[Tensor, Tensor]:
     re, im = split(z)
-    assert isinstance(re, Tensor) and isinstance(im, Tensor), "a complex tensor"
+    if not isinstance(re, Tensor) or not isinstance(im, Tensor):
+        raise TypeError(f"argument 'input' must be a Tensor, got {kind_of(z)}")
     return re, im
 
 

@@ -226,7 +226,7 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, device:
 def empty_permuted(size: Any, physical_layout: Any, *, dtype: DType | None = None, device: Any = None,
                    requires_grad: bool = False) -> Tensor:
     """A tensor to be filled, whose dims lie in memory in the order of physical_layout, the outermost first."""
-    shape, order = sizes_of((size,), "empty_permuted"), tuple(physical_layout)
+    shape, order = sizes_of((size,), "empty_permuted"), sizes_of((physical_layout,), "empty_permuted")
     if sorted(order) != list(range(len(shape))):
         raise RuntimeError(f"empty_permuted: physical_layout {order} must name each of the {len(shape)} dims once")
     steps, step = [0] * len(shape), 1

@@ -21,6 +21,8 @@ from flambeau.frontend.functions.coerce import (
     Shape,
     cast,
     expanded,
+    is_number,
+    kind_of,
     matched,
     one_tensor,
     reshaped,
@@ -180,6 +182,8 @@ def _check_chance(name: str, p: Any) -> None:
         chances = None if active.tracer is not None else dt.to_compute(p._data(), p.dtype)
         is_fine = chances is None or bool(((chances >= 0) & (chances <= 1)).all())
     else:
+        if not isinstance(p, Scalar) and not is_number(p):
+            raise TypeError(f"{name}: argument 'p' must be a number or a tensor, got {kind_of(p)}")
         is_fine = isinstance(p, Scalar) or 0 <= p <= 1
     if not is_fine:
         raise RuntimeError(f"{name}: a probability is not in [0, 1]")

@@ -17,6 +17,8 @@ from flambeau.errors import ShapeError, TypeInferenceError
 from flambeau.frontend.active import active
 from flambeau.frontend.again import Then, drawing_from
 from flambeau.frontend.control import Leaves, check_alike, cond, leaves_of, own, while_loop
+from flambeau.frontend.functions.calls import public
+from flambeau.frontend.functions.coerce import kind_of
 from flambeau.frontend.functions.creation import arange, zeros
 from flambeau.frontend.functions.indexing import index_copy, index_select
 from flambeau.frontend.functions.views import (
@@ -68,6 +70,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     """`val = body_fun(i, val)` for each i from `lower` up to `upper`, starting with `init_val`; the last. JAX's.
 
     Numbers as bounds make it a `scan`, which has derivatives; bounds that are traced tensors a `while_loop`."""
+    if not callable(body_fun):
+        raise TypeError(f"fori_loop: argument 'body_fun' must be a function, got {kind_of(body_fun)}")
     if isinstance(lower, Tensor) or isinstance(upper, Tensor):
         val = leaves_of(init_val, "fori_loop: init_val")
 
@@ -115,6 +119,7 @@ def associative_scan(combine_fn: Callable[[Any, Any], Any], xs: Any, dim: int = 
 
     The recursion over pairs is Blelloch's (Prefix sums and their applications, 1990), as JAX has it."""
     elements = leaves_of(xs, "associative_scan: xs")
+    _check_ranks(elements, "associative_scan")
     tensors = [movedim(t, dim, 0) for t in elements.tensors if t is not None]
     if len({t.shape[0] for t in tensors}) != 1:
         raise ShapeError("associative_scan: takes tensors of one size along dim, got sizes "
@@ -183,9 +188,15 @@ def _interleaved(even: Tensor, odd: Tensor) -> Tensor:
 # -- what is scanned --------------------------------------------------------------------------------------------------
 
 
+def _check_ranks(xs: Leaves, who: str) -> None:
+    if any(not t.ndim for t in xs.tensors if t is not None):
+        raise ShapeError(f"{who}: takes xs of one dim or more, got a tensor of rank 0")
+
+
 def _rows(xs: Any, length: int | None, dim: int, who: str) -> tuple[Leaves, int]:
     """The tensors of xs with their rows in front, and how many rows."""
     rows = leaves_of(xs, f"{who}: xs")
+    _check_ranks(rows, who)
     rows.tensors = [t if t is None else movedim(t, dim, 0) for t in rows.tensors]
     counts = {t.shape[0] for t in rows.tensors if t is not None} | ({int(length)} if length is not None else set())
     if len(counts) != 1:
@@ -408,3 +419,4 @@ def _zeros(type: TensorType) -> Tensor:
 
 
 __all__ = ["associative_scan", "debug_print", "fori_loop", "map", "scan", "switch"]
+public(globals(), __all__)

@@ -57,7 +57,11 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     """A 1-d tensor over the memory of an object with the buffer protocol: `count` elements (all) from byte `offset` on.
 
     Raises ValueError where that does not fit. Read-only memory is copied."""
-    if not len(memoryview(buffer).cast("B")):
+    try:
+        size = len(memoryview(buffer).cast("B"))
+    except TypeError as error:
+        raise TypeError(f"frombuffer: argument 'buffer' must have the buffer protocol ({error})") from None
+    if not size:
         raise ValueError("both buffer length (0) and count (-1) must not be 0")
     array = np.frombuffer(buffer, dtype.storage, count, offset)
     made = Tensor._from_array(array if array.flags.writeable else array.copy(), dtype)

@@ -18,6 +18,8 @@ class Upsample(Module):
         super().__init__()
         self.name = type(self).__name__
         self.size, self.mode, self.align_corners = size, mode, align_corners
+        if isinstance(scale_factor, str):
+            raise TypeError(f"{self.name}: argument 'scale_factor' must be a number, got {scale_factor!r}")
         self.scale_factor = tuple([float(f) for f in scale_factor]) if isinstance(scale_factor, (tuple, list)) else \
             float(scale_factor) if scale_factor else None
         self.recompute_scale_factor = recompute_scale_factor
