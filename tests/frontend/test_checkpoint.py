@@ -1,11 +1,14 @@
 """checkpoint: the numbers of the same program without it, eager and compiled, and less memory."""
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn
+from flambeau.errors import UnsupportedError
 from flambeau.utils.checkpoint import checkpoint, checkpoint_sequential
 
 
@@ -109,3 +112,17 @@ def test_sequential_and_what_is_refused():
         changed.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_gradients_of_gradients_outside_do_not_take_what_changed_since():
+    config, x = SimpleNamespace(scale=2.0), fb.ones(2, requires_grad=True)
+    compiled = fb.compile(lambda x: checkpoint(lambda x: fb.tanh(x * config.scale), x, use_reentrant=False).sum())
+    y = compiled(x)
+    config.scale = 5.0
+    with pytest.raises(UnsupportedError, match=r"changed at .*scale from 2.0 to 5.0"):
+        fb.autograd.grad(y, x, create_graph=True)
+    config.scale = 2.0
+    first = fb.autograd.grad(compiled(x), x, create_graph=True)[0]
+    expected = fb.autograd.grad(fb.tanh(x * 2).sum(), x, create_graph=True)[0]
+    assert fb.allclose(first, expected)
+    assert fb.allclose(fb.autograd.grad(first.sum(), x)[0], fb.autograd.grad(expected.sum(), x)[0], atol=1e-5)

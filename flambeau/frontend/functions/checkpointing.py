@@ -114,6 +114,7 @@ class _Again(Op):
     """The tape's op for a checkpointed function: its derivative runs it again."""
 
     name = "checkpoint"
+    runs_code = True                # of the user's, in its derivative
 
     def __init__(self, function: Callable[..., Any], given: list[Any], saved: dict[int, Tensor], structure: Any,
                  made: list[int], drawn: Tensor | None, context: Any, casting: Any):

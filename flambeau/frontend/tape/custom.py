@@ -59,6 +59,8 @@ class FunctionContext:
 class _UserOp(Op):
     """The tape's op for one application of a Function."""
 
+    runs_code = True                # of the user's, in its derivative
+
     def __init__(self, function: type[Function], ctx: FunctionContext, positions: tuple[int, ...], n_inputs: int):
         self.name = f"{function.__name__}Backward"
         self.function, self.ctx, self.positions, self.n_inputs = function, ctx, positions, n_inputs

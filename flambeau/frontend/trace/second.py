@@ -19,6 +19,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tape.gradient_hooks import with_hooks
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.trace.guards.effects import difference
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, clone, inline
 from flambeau.ir.types import TensorType
@@ -112,6 +113,11 @@ def gradient_function(again: Reopened, records: Sequence[Record], entries: Mappi
         if any(hooks for record in records for hooks in (record.hooks or {}).values()):
             raise UnsupportedError(f"second derivatives through gradient hooks of the compiled function {name}",
                                    hint="take both derivatives inside the compiled function")
+        changed = trace.watch.heap.changes() if any(getattr(record.op, "runs_code", False) for record in records) else ()
+        for node, step, then, now in changed:
+            raise UnsupportedError(f"{difference(node, step, then, now)} since the compiled function {name} was called, "
+                                   "and derivatives of its gradients run code that reads it",
+                                   hint="take both derivatives before it changes, or inside the compiled function")
         graph = trace.graph
         cotangents = {key: again.cotangent(type) for key, type in entries.items()}
         builder = TensorBuilder()
