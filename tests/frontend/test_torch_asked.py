@@ -171,6 +171,7 @@ def test_a_zip_that_grows_is_refused() -> None:
     lambda: fb.tanh(1j), lambda: fb.ones(2).cumsum_(1j), lambda: fb.ones(2, 2).reshape_as(1j), lambda: fb.ones_like(1j),
     lambda: fb.ones(2).type_as(1.0), lambda: fb.ones(2).bernoulli_({}), lambda: fb.save({}, 3), lambda: fb.load(3),
     lambda: fb.frombuffer(1.0, dtype=fb.int8), lambda: fb.fori_loop(0, 2, 3, 1.0), lambda: fb.switch(0, 5),
+    lambda: fb.to_dlpack(True), lambda: fb.map(1.5, fb.ones(2)),
     lambda: fb.nn.Upsample(scale_factor="mean")])
 def test_what_is_of_another_kind_is_refused_in_words(call: Any) -> None:
     with pytest.raises(TypeError, match="argument|must|takes|got"):

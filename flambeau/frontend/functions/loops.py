@@ -88,6 +88,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
 
 def map(f: Callable[..., Any], xs: Any, *args: Any) -> Any:
     """`f(x, *args)` of each x of `xs` along dim 0, stacked: one after another. PyTorch's and JAX's."""
+    if not callable(f):
+        raise TypeError(f"map: argument 'f' must be a function, got {kind_of(f)}")
     return scan(lambda carry, x: (carry, f(x, *args)), (), xs)[1]
 
 

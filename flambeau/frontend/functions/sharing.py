@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.frontend.functions.coerce import one_tensor
 from flambeau.frontend.functions.creation import from_numpy
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -50,7 +51,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
 
 def to_dlpack(tensor: Tensor) -> Any:
     """A DLPack capsule over the tensor's memory."""
-    return dlpack(tensor)
+    return dlpack(one_tensor("to_dlpack", tensor))
 
 
 def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
