@@ -282,7 +282,7 @@ class Planner:
                 output = self._output(part)
                 results.append(Made(output, self.values[output].type, part._requires_grad,
                                     part._requires_grad and part._retains_grad, None,
-                                    Tensor if hasattr(part, "__dict__") else type(part)))
+                                    Tensor if getattr(part, "__dict__", None) else type(part)))
         return results
 
     def _other(self, part: Any) -> Result:
