@@ -27,10 +27,12 @@ def with_gradients(op: Op, arrays: list[np.ndarray], weight: np.ndarray) -> list
 
 
 def torch_with_gradients(function: Any, arrays: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """The same of a torch function, and the weight it used."""
+    """The same of a torch function, and the weight it used. Of some it has no derivative: then the result alone."""
     operands = [torch.tensor(a, requires_grad=True) for a in arrays]
     y = function(*operands)
     weight = np.random.default_rng(3).standard_normal(tuple(y.shape))
+    if not y.requires_grad:
+        return [y.numpy()], weight
     (y * torch.tensor(weight)).sum().backward()
     return [y.detach().numpy(), *[x.grad.numpy() for x in operands]], weight
 
@@ -115,6 +117,9 @@ def test_softmax_and_normalize() -> None:
 
 UNARY = {"gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"), "gelu": torch.nn.functional.gelu,
          "silu": torch.nn.functional.silu, "root": torch.sqrt}
+WITHOUT_DERIVATIVE = {f"{name}{n}" for n in (0, 1) for name in (
+    "bessel_j", "bessel_y", "modified_bessel_k", "scaled_modified_bessel_k")} | {"spherical_bessel_j0"}
+ROUGH = {"digamma": 1e-8}          # PyTorch's trigamma has nine digits
 
 
 @pytest.mark.parametrize("name", [n for n, op in OPS.items() if isinstance(op, ops.Elementwise) and op.arity == 1
@@ -124,8 +129,10 @@ def test_elementwise_of_one_operand(name: str) -> None:
     sample = next(s for s in op.samples() if s.types[0].dtype is dtypes.f64)
     expected, weight = torch_with_gradients(function, [sample.operands[0]])
     assert isinstance(op, Op)
-    for found, wanted in zip(with_gradients(op, [sample.operands[0]], weight), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-13)
+    assert len(expected) == 2 or name in WITHOUT_DERIVATIVE
+    found = with_gradients(op, [sample.operands[0]], weight)[:len(expected)]
+    for ours, wanted, rtol in zip(found, expected, (1e-11, ROUGH.get(name, 1e-11))[:len(expected)], strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=rtol, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "remainder", "fmod", "pow", "maximum",
@@ -141,9 +148,9 @@ def test_elementwise_of_two_operands(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sign", "relu", "floor", "round", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid",
-                                  "erf", "atan", "asinh", "log1p", "expm1", "trunc", "abs", "isnan", "isinf"])
+                                  "erf", "atan", "asinh", "log1p", "expm1", "trunc", "abs", "isnan", "isinf", "lgamma"])
 def test_special_values(name: str) -> None:
-    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1e300, -1e300])
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1e300, -1e300, 1.7e308, -1.7e308])
     np.testing.assert_allclose(OPS[name].evaluate(x), getattr(torch, name)(torch.tensor(x)).numpy(), rtol=1e-14)
 
 

@@ -115,7 +115,7 @@ def _far(e: Any, x: Any, order: int, is_second: bool) -> Any:
     both, gap = e("add", sine, cosine), e("sub", sine, cosine)
     c, s = (both, gap) if order == 0 else (gap, e("neg", both))         # sqrt(2) times cos and sin of the shifted x
     wave = e("add", e("mul", p, s), e("mul", q, c)) if is_second else e("sub", e("mul", p, c), e("mul", q, s))
-    found = e("div", wave, e("sqrt", times(e, x, math.pi)))
+    found = e("div", wave, times(e, e("sqrt", x), math.sqrt(math.pi)))
     return e("select", e.test("isinf", x), e.const(0.0), found)
 
 

@@ -132,7 +132,7 @@ class Elementwise(Op):
       bits are the same: f64 has more than twice the digits of f32, f32 more than twice those of f16 and bf16), or is
       defined by a rounding to it (trunc_divide);
     - `expression`: the name of a scalar op, or a function from (ScalarExpression, *values) to a value;
-    - `is_wide`: float32 is computed in float64 and rounded once;
+    - `is_wide`: narrower floats are computed in float64 and rounded once;
     - `partials`: one per operand, None where the derivative is zero or there is none;
     - `domain`: the dtypes it takes; `result`: "same", or "bool" for tests;
     - `within`: where its samples may lie so that finite differences mean something;
@@ -237,7 +237,7 @@ class Elementwise(Op):
         if isinstance(self.expression, str):
             return ctx.emit(self.expression, result.dtype, *values)
         if dtype.is_floating_point and (dtype.itemsize == 2 or self.is_wide and dtype is dtypes.f32):
-            wide = ScalarExpression(ctx, dtypes.f32 if dtype.itemsize == 2 else dtypes.f64)     # round once, not each step
+            wide = ScalarExpression(ctx, dtypes.f64 if self.is_wide else dtypes.f32)    # round once, not each step
             value = self.expression(wide, *[ctx.emit("cast", wide.dtype, v) for v in values])
             return value if self.is_test else ctx.emit("cast", dtype, value)
         return self.expression(ScalarExpression(ctx, dtype), *values)

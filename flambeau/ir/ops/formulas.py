@@ -53,7 +53,8 @@ def meaning(expression: Callable[..., Any]) -> Callable[..., np.ndarray]:
 
 
 def formula(name: str, arity: int, expression: Callable[..., Any], *partials: Any, **options: Any) -> Elementwise:
-    """A row whose meaning is its expression; float32 is computed in float64, for the formulas are made for that."""
+    """A row whose meaning is its expression; every dtype is computed in float64, for the formulas are made for that, and
+    what they go through may overflow in fewer bits (bfloat16 has float32's range)."""
     return declare(name, arity, meaning(expression), expression, *partials, is_wide=True, **options)
 
 

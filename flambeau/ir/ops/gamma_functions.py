@@ -69,7 +69,8 @@ def _log_gamma(e: Any, x: Any) -> Any:
     sine = times(e, e("abs", e("sin", times(e, off_integer(e, size), math.pi))), 1 / math.pi)
     negative = e("neg", sum_of(e, e("log", sine), e("log", size), positive))
     found = e("select", e.test("lt", x, e.const(0.0)), negative, positive)
-    return e("select", e.test("isinf", x), e.const(math.inf), found)
+    is_pole = e.test("and", e.test("lt", x, e.const(0.0)), e.test("eq", x, e("floor", x)))
+    return e("select", e.test("or", is_pole, e.test("isinf", x)), e.const(math.inf), found)
 
 
 lgamma = formula("lgamma", 1, _log_gamma, lambda b, g, y, x: b.mul(g, b.digamma(x)), within=[POSITIVE],

@@ -51,10 +51,17 @@ class Resample(Linear):
             raise self.fail(f"a source lies outside dim {self.dim} of {x}")
         return (x.with_shape((*x.shape[:self.dim], self.sources.array.shape[0], *x.shape[self.dim + 1:])),)
 
+    @property
+    def is_written_out(self) -> bool:
+        """Few terms, no row empty: added to one another, so that those of -0 make -0; else to a 0, as in `sum`."""
+        sources = self.sources.array
+        return 1 <= sources.shape[1] <= MAX_UNROLLED and bool((sources != NOTHING).any(1).all())
+
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         (x,), sources = operands, self.sources.array
         along: tuple[Any, ...] = (slice(None),) * self.dim
-        total = np.zeros((*x.shape[:self.dim], len(sources), *x.shape[self.dim + 1:]))
+        results = (*x.shape[:self.dim], len(sources), *x.shape[self.dim + 1:])
+        total = np.full(results, -0.0 if self.is_written_out else 0.0)
         for source, weight in zip(sources.T, self.weights.array.T, strict=True):
             there: Any = np.flatnonzero(source != NOTHING)
             if len(there) == len(source):
@@ -78,7 +85,7 @@ class Resample(Linear):
         """Few terms: written out. Many: a gather of all of them, and their sum."""
         (x,), sources = operands, self.sources.array
         present = sources != NOTHING
-        if 1 <= sources.shape[1] <= MAX_UNROLLED and present.any(1).all():
+        if self.is_written_out:
             places, shares = _filled(sources, self.weights.array)
             dtype = wide(x.dtype)
             return (b.emit(WeightedTaps(self.dim), x, b.constant(places.T.copy(), dtypes.i64),
@@ -135,7 +142,7 @@ class WeightedTaps(Op):
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, sources, weights = operands
-        total = np.zeros((*x.shape[:self.dim], sources.shape[1], *x.shape[self.dim + 1:]))
+        total = np.full((*x.shape[:self.dim], sources.shape[1], *x.shape[self.dim + 1:]), -0.0)
         for source, weight in zip(sources, weights, strict=True):
             total += np.take(x, source, self.dim) * weight.reshape(-1, *(1,) * (x.ndim - self.dim - 1))
         return total
