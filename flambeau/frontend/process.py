@@ -21,14 +21,20 @@ def set_printoptions(precision: int | None = None, threshold: float | None = Non
         "default": {"precision": 4, "threshold": 1000, "edgeitems": 3},
         "short": {"precision": 2, "threshold": 1000, "edgeitems": 2},
         "full": {"precision": 4, "threshold": np.inf, "edgeitems": 3}}
+    if profile is not None and not (isinstance(profile, str) and profile in profiles):
+        raise ValueError(f"set_printoptions: profile must be default, short or full, got {profile!r}")
+    ints = {"precision": precision, "edgeitems": edgeitems, "linewidth": linewidth}
+    for name, value in {**ints, "threshold": threshold}.items():
+        if value is not None and not isinstance(value, int if name in ints else (int, float)):
+            raise TypeError(f"set_printoptions: {name} must be {'an int' if name in ints else 'a number'}, got {value!r}")
+        if value is not None and not value >= 0:
+            raise ValueError(f"set_printoptions: {name} must be 0 or more, got {value}")
     if profile is not None:
-        if profile not in profiles:
-            raise ValueError(f"set_printoptions: profile must be default, short or full, got {profile!r}")
         printed.update(profiles[profile])
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "max_line_width": linewidth}
     printed.update({name: value for name, value in given.items() if value is not None})
     if sci_mode is not None:
-        printed["formatter"] = {"float_kind": lambda x: f"{x:.{printed['precision']}e}"} if sci_mode else None
+        printed["formatter"] = {"float_kind": lambda x: f"{x:.{int(printed['precision'])}e}"} if sci_mode else None
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:

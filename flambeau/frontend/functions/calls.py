@@ -18,7 +18,7 @@ import numpy as np
 from flambeau.errors import FlambeauError
 from flambeau.frontend.functions.coerce import is_number, kind_of
 from flambeau.frontend.functions.out import ADDING_UP, OUT, written
-from flambeau.frontend.functions.stumbles import CALLS, COMPLEX, complex_instead, has_complex
+from flambeau.frontend.functions.stumbles import CALLS, COMPLEX, complex_instead, has_complex, in_words
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.casting import POLICIES, cast_arguments
 from flambeau.frontend.tensor.promotion import as_dtype
@@ -93,17 +93,17 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
             else:
                 if isinstance(error, FlambeauError):
                     raise
-                misused = _misused(function, name, args, kwargs) if isinstance(error, _STUMBLES) else None
-                if misused is None:
+                refusal = _refusal(error, function, name, args, kwargs) if isinstance(error, _STUMBLES) else None
+                if refusal is None:
                     raise
-                raise TypeError(misused) from None
+                raise refusal from refusal.__cause__
         try:
             return complex_instead(stumble, function.__name__, *args, **kwargs)
         except (*_STUMBLES, RecursionError) as error:
-            misused = None if isinstance(error, FlambeauError) else _misused(function, name, args, kwargs)
-            if misused is None:
+            refusal = None if isinstance(error, FlambeauError) else _refusal(error, function, name, args, kwargs)
+            if refusal is None:
                 raise
-            raise TypeError(misused) from None
+            raise refusal from refusal.__cause__
 
     CALLS.add(call.__code__)                # type: ignore[attr-defined]
     return call if policy is None else _autocast(call, policy)
@@ -130,6 +130,15 @@ _STUMBLES: Final = (AttributeError, TypeError, ValueError, IndexError, KeyError,
 
 
 # -- arguments that don't fit -----------------------------------------------------------------------------------------
+
+
+def _refusal(error: Exception, function: FunctionType, asked: str, args: tuple[Any, ...],
+             kwargs: dict[str, Any]) -> Exception | None:
+    """What to raise instead of an error that Python or NumPy raised; None where the error is somebody's word already."""
+    misused = _misused(function, asked, args, kwargs)
+    if misused is not None:
+        return TypeError(misused)
+    return in_words(error, asked, args, kwargs)
 
 
 def _misused(function: FunctionType, asked: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:

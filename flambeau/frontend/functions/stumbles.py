@@ -3,6 +3,7 @@ in `complex_table.py`, which is loaded then. Functions that take real tensors as
 from __future__ import annotations
 
 import importlib
+import opcode
 import sys
 from types import CodeType
 from typing import Any, Final
@@ -33,7 +34,13 @@ def complex_instead(error: Exception, name: str, *args: Any, **kwargs: Any) -> A
     be another thing for complex numbers (a norm is not the root of a sum of squares)."""
     if not has_complex((*args, *kwargs.values())) or _was_called_by_another():
         raise error
-    return complex_table().hand_over(name, args, kwargs)
+    try:
+        return complex_table().hand_over(name, args, kwargs)
+    except Exception as stumble:
+        refusal = in_words(stumble, name, args, kwargs)
+        if refusal is None:
+            raise
+        raise refusal from stumble
 
 
 CALLS: Final[set[CodeType]] = set()         # the code of what `calls.called` makes, which keeps what it was given
@@ -53,4 +60,33 @@ def _was_called_by_another() -> bool:
     return False
 
 
-__all__ = ["CALLS", "COMPLEX", "STUMBLES", "complex_instead", "complex_table", "has_complex"]
+# -- an error of Python's in words ------------------------------------------------------------------------------------
+
+_RAISE: Final = opcode.opmap["RAISE_VARARGS"]
+
+
+def in_words(error: Exception, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception | None:
+    """What to raise instead of an error that Python or NumPy made of arguments that make no sense: a sentence that names
+    the function and what it was given. None where the error is somebody's word already."""
+    if not _stumbled(error):
+        return None
+    kind = next((kind for kind in (IndexError, ValueError) if isinstance(error, kind)), TypeError)
+    given = [type(value).__name__ for value in args] + [f"{word}={type(value).__name__}" for word, value in kwargs.items()]
+    refusal = kind(f"{name}: can't take ({', '.join(given)}): {error}")
+    refusal.__cause__ = error
+    return refusal
+
+
+def _stumbled(error: Exception) -> bool:
+    """Whether this package stumbled: none of the user's code (a callback, a subclass) ran where the error comes from, and
+    no `raise` of ours made it."""
+    module, place = "", error.__traceback__
+    while place is not None:
+        module, code, last = place.tb_frame.f_globals.get("__name__", ""), place.tb_frame.f_code.co_code, place.tb_lasti
+        if not module.startswith(("flambeau.", "numpy.")):
+            return False
+        place = place.tb_next
+    return module.startswith("numpy.") or bool(module) and code[last] != _RAISE
+
+
+__all__ = ["CALLS", "COMPLEX", "STUMBLES", "complex_instead", "complex_table", "has_complex", "in_words"]
