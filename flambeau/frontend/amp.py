@@ -89,12 +89,16 @@ def get_autocast_dtype(device_type: str) -> DType:
 
 
 def set_autocast_dtype(device_type: str, dtype: DType) -> None:
-    """What autocast computes in where it is not told."""
+    """What autocast computes in where it is not told. Raises TypeError for what is no dtype."""
+    if not isinstance(dtype, DType):
+        raise TypeError(f"set_autocast_dtype: argument 'dtype' must be a dtype, got {type(dtype).__name__}")
     _default["dtype"] = dtype
 
 
 def set_autocast_enabled(device_type: str, enabled: bool) -> None:
-    """Turn autocast on or off from here on."""
+    """Turn autocast on or off from here on. Raises TypeError for what is no bool."""
+    if not isinstance(enabled, bool):
+        raise TypeError(f"set_autocast_enabled: argument 'enabled' must be a bool, got {type(enabled).__name__}")
     grad_mode.cast(casting_to(_default["dtype"]) if enabled and device_type == "cpu" else None)
 
 
@@ -104,7 +108,9 @@ def is_autocast_cache_enabled() -> bool:
 
 
 def set_autocast_cache_enabled(enabled: bool) -> None:
-    """Accepted; there is no cache."""
+    """Accepted; there is no cache. Raises TypeError for what is no bool."""
+    if not isinstance(enabled, bool):
+        raise TypeError(f"set_autocast_cache_enabled: argument 'enabled' must be a bool, got {type(enabled).__name__}")
     _default["cache"] = enabled
 
 

@@ -84,7 +84,9 @@ def set_flush_denormal(mode: bool) -> bool:
 
 def set_warn_always(b: bool) -> None:
     """Accepted: what is repeated is for `warnings` to decide."""
-    _settings["warn"] = bool(b)
+    if not isinstance(b, bool):
+        raise RuntimeError(f"set_warn_always: takes a bool, got {type(b).__name__}")
+    _settings["warn"] = b
 
 
 def is_warn_always_enabled() -> bool:

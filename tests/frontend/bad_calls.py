@@ -20,8 +20,8 @@ import flambeau.nn.functional as F
 from flambeau.errors import FlambeauError
 
 SKIPPED = {"compile", "seed", "initial_seed", "fork_rng", "set_default_dtype", "set_num_threads", "manual_seed",
-           "set_rng_state", "set_grad_enabled", "no_grad", "enable_grad", "inference_mode", "numpy", "backward",
-           "register_hook", "retain_grad", "called"}
+           "set_rng_state", "set_grad_enabled", "set_autocast_enabled", "set_autocast_dtype", "no_grad", "enable_grad",
+           "inference_mode", "numpy", "backward", "register_hook", "retain_grad", "called"}
 REFUSALS = (FlambeauError, TypeError, ValueError, IndexError, RuntimeError)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import bad_calls
+import numpy as np
 import pytest
 
 import flambeau as fb
@@ -45,6 +46,23 @@ def test_an_argument_that_does_not_fit_is_named(call: object, message: str) -> N
     for run in (call, fb.compile(call)):
         with pytest.raises(TypeError, match=message):
             run()
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), [
+    (lambda: fb.pow(1j, np.ones(3)), ValueError, r"pow: can't take \(complex, ndarray\)"),
+    (lambda: fb.empty(dtype=1j), TypeError, "empty: can't take"),
+    (lambda: fb.ones(2).resize_(-1, -1), RuntimeError, "resize_: a tensor can't have negative sizes"),
+    (lambda: fb.set_printoptions(precision="a"), TypeError, "set_printoptions: precision must be an int"),
+])
+def test_what_python_stumbles_over_is_told_by_the_function(call: Callable[[], object], kind: type[Exception],
+                                                           message: str) -> None:
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_an_error_of_the_users_own_code_stays_as_it_is() -> None:
+    with pytest.raises(AttributeError, match="'Tensor' object has no attribute 'missing'"):
+        fb.scan(lambda carry, x: (carry.missing, x), x, x)
 
 
 def test_0d_tensors_are_refused_where_a_dim_is_needed() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.errors import TraceError
+from flambeau.errors import ShapeError, TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions import views, windows
@@ -57,8 +57,11 @@ def _becoming(name: str, function: Callable[..., Tensor]) -> Callable[..., Tenso
 def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
     """Give the tensor another shape, over the same memory where it is as long; elements that are new are not set.
 
-    Raises RuntimeError for a tensor that requires grad, TraceError in a compiled function."""
+    Raises RuntimeError for a tensor that requires grad, ShapeError for sizes that no memory holds, TraceError in a
+    compiled function."""
     shape = sizes_of(sizes, "resize_")
+    if mistake := TensorType(shape, self.dtype).size_mistake:
+        raise ShapeError(f"resize_: {mistake}")
     if active.tracer is not None:
         raise TraceError("resize_: the shape of a tensor was changed in a compiled function",
                          where=describe(user_location()), hint="make a new tensor of the shape")

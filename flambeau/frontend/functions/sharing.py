@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor
 from flambeau.frontend.functions.creation import from_numpy
 from flambeau.frontend.tensor.tensor import Tensor
@@ -71,3 +72,5 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
 
 METHODS = {"__dlpack__": dlpack, "__dlpack_device__": dlpack_device, "__buffer__": buffer}
 __all__ = ["from_dlpack", "frombuffer", "to_dlpack"]
+
+public(globals(), __all__)
