@@ -50,6 +50,7 @@ def test_an_argument_that_does_not_fit_is_named(call: object, message: str) -> N
 
 @pytest.mark.parametrize(("call", "kind", "message"), [
     (lambda: fb.pow(1j, np.ones(3)), ValueError, r"pow: can't take \(complex, ndarray\)"),
+    (lambda: fb.roll(x, x, 1j), TypeError, "roll: "),
     (lambda: fb.empty(dtype=1j), TypeError, "empty: can't take"),
     (lambda: fb.ones(2).resize_(-1, -1), RuntimeError, "resize_: a tensor can't have negative sizes"),
     (lambda: fb.set_printoptions(precision="a"), TypeError, "set_printoptions: precision must be an int"),

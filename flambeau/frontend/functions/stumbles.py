@@ -68,7 +68,7 @@ _RAISE: Final = opcode.opmap["RAISE_VARARGS"]
 def in_words(error: Exception, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception | None:
     """What to raise instead of an error that Python or NumPy made of arguments that make no sense: a sentence that names
     the function and what it was given. None where the error is somebody's word already."""
-    if not _stumbled(error):
+    if not isinstance(error, RecursionError) and not _stumbled(error):     # complex dims are handed on for ever
         return None
     kind = next((kind for kind in (IndexError, ValueError) if isinstance(error, kind)), TypeError)
     given = [type(value).__name__ for value in args] + [f"{word}={type(value).__name__}" for word, value in kwargs.items()]
