@@ -39,6 +39,8 @@ def set_printoptions(precision: int | None = None, threshold: float | None = Non
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
     """Accepted: results have the same bits in every run, for one number of threads, with or without it."""
+    if not isinstance(warn_only, bool):
+        raise TypeError(f"use_deterministic_algorithms: warn_only must be a bool, got {type(warn_only).__name__}")
     _settings.update(deterministic=bool(mode), warn_only=warn_only)
 
 

@@ -10,6 +10,17 @@ import pytest
 
 import flambeau as fb
 import flambeau.nn.functional as F
+from flambeau.frontend.tensor.tensor import printed
+
+
+@pytest.fixture(autouse=True)
+def printing() -> Iterator[None]:
+    """How tensors print is as it was after calls that change it."""
+    kept = dict(printed)
+    yield
+    printed.clear()
+    printed.update(kept)
+
 
 
 def _told(found: Iterator[tuple[str, list[object], dict[str, object], str]]) -> str:

@@ -26,7 +26,7 @@ def vmap(func: Function, in_dims: Any = 0, out_dims: Any = 0, randomness: Random
 
     func gives tensors, or containers of them. Raises ValueError for arguments that don't fit, RuntimeError where func
     asks for the value of a tensor, or changes one in place that all examples share by values that differ."""
-    if randomness not in ("error", "different", "same"):
+    if not isinstance(randomness, str) or randomness not in ("error", "different", "same"):
         raise RuntimeError(f"vmap: randomness must be 'error', 'different' or 'same', got {randomness!r}")
     if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
         raise ValueError(f"vmap: chunk_size must be None or greater than 0, got {chunk_size!r}")

@@ -89,6 +89,8 @@ def averaged(x: Tensor, wanted: Sequence[int]) -> Tensor:
             windows = [[(place, 1 / (stop - start)) for place in range(start, stop)]
                        for start, stop in covering(old, new)]
             y = dispatch(ops.weighted_sums(dim, old, windows), y)
+    if dtype.is_floating_point:
+        y = dispatch(ops.add, y, spread(tensor_of(0, y._type.dtype), y._type.static_shape, ()))       # sums start at +0
     return cast(y, dtype)
 
 

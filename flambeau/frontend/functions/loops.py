@@ -167,6 +167,8 @@ def debug_print(fmt: str, *args: Any, **kwargs: Any) -> None:
         if field.isdigit() or not field:
             at, counted = (int(field), counted) if field else (counted, counted + 1)
         else:
+            if field not in places:
+                raise KeyError(field)
             at = places[field]
         value = plain(given[at])
         if type(value) is Scalar:
