@@ -114,7 +114,7 @@ def fault(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any])
         with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             function(*args, **kwargs)
-    except MemoryError:
+    except (MemoryError, OSError):              # the system's words: they name the file
         return None
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]

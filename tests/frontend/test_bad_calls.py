@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import bad_calls
 import numpy as np
@@ -14,8 +15,9 @@ from flambeau.frontend.tensor.tensor import printed
 
 
 @pytest.fixture(autouse=True)
-def printing() -> Iterator[None]:
-    """How tensors print is as it was after calls that change it."""
+def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tensors print as they did after calls that change it, and files that calls write are nowhere to be seen."""
+    monkeypatch.chdir(tmp_path)
     kept = dict(printed)
     yield
     printed.clear()
