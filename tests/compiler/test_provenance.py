@@ -146,3 +146,14 @@ def test_the_derivative_of_a_branch_has_the_line_of_the_op_it_belongs_to() -> No
     derivatives = [op for op in ops if op.phase == "backward" and op.op.name in ("cos", "mul", "cond")]
     assert {op.op.name for op in derivatives} == {"cos", "mul", "cond"}
     assert {op.loc.line for op in derivatives} == {first + 1}
+
+
+def test_a_kernel_has_the_name_its_own_program_gives_it_also_where_another_program_had_the_same_first() -> None:
+    size = 4099                                             # of no other test
+    first = fb.compile(lambda x, y: (y.cumsum(0), x.exp() * 3.0))
+    second = fb.compile(lambda x: x.exp() * 3.0)
+    first(fb.ones(size), fb.ones(size + 1))
+    second(fb.ones(size))
+    calls = first.provenance().calls
+    assert [call.kernel.name for call in calls] == [f"k{number}" for number in range(len(calls))] and len(calls) > 1
+    assert [call.kernel.name for call in second.provenance().calls] == ["k0"]

@@ -31,4 +31,4 @@ def _scheduled(call: Call, target: Target, schedule: Schedule) -> Call:
     if call.kernel.schedule is not None:
         return call
     chosen = schedule(call.kernel, target)
-    return replace(call, kernel=replace(chosen, locations=call.kernel.locations))
+    return replace(call, kernel=replace(chosen, name=call.kernel.name, locations=call.kernel.locations))
