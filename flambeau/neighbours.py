@@ -9,7 +9,15 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-_TOLD = {"einops._backends": "flambeau.frontend.einops"}        # where its classes are -> whose register() adds ours
+_TOLD = {                                   # a module -> where the function is that is called with it once it has run
+    "einops._backends": ("flambeau.frontend.einops.backend", "register"),
+    "einops.layers.torch": ("flambeau.frontend.einops.layers", "adopt"),
+}
+_MADE = {                                   # a module -> where the function is that says how we make it, or leaves it
+    "einops.layers.flambeau": ("flambeau.frontend.einops.layers", "spec_of"),
+    "einops.layers.torch": ("flambeau.frontend.einops.layers", "spec_of"),
+}
+_LAST = ("_backends", "layers.flambeau", "layers.torch")
 
 
 def watch() -> None:
@@ -19,25 +27,33 @@ def watch() -> None:
     sys.meta_path.insert(0, _Finder())
 
 
-def _told(name: str) -> str | None:
-    return next((ours for theirs, ours in _TOLD.items() if name.endswith(theirs)), None)
+def _asked(table: dict[str, tuple[str, str]], name: str) -> Any:
+    """Our function for a module, or None."""
+    for theirs, (module, function) in table.items():
+        if name == theirs or name.endswith(f".{theirs}"):
+            return getattr(importlib.import_module(module), function)
+    return None
 
 
 def _tell(name: str, module: ModuleType) -> None:
-    ours = _told(name)
-    if ours is not None:
-        importlib.import_module(ours).register(module)
+    tell = _asked(_TOLD, name)
+    if tell is not None:
+        tell(module)
 
 
 class _Finder:
-    """Finds nothing of its own: what Python finds under these names is told of us once it has run."""
+    """Finds little of its own: what Python finds under these names is told of us once it has run."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
                   ) -> ModuleSpec | None:
-        if _told(name) is None:
+        if not name.endswith(_LAST):
             return None
+        make = _asked(_MADE, name)
+        made: ModuleSpec | None = make and make(name)
+        if made is not None:
+            return made
         spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
+        if spec is not None and spec.loader is not None and _asked(_TOLD, name):
             loader: Any = spec.loader
             run = loader.exec_module
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from flambeau.frontend.epoch import epoch
-from flambeau.frontend.nn.module import Module, check_module
+from flambeau.frontend.nn.module import Module, checked_module
 
 S = TypeVar("S", bound="_Indexed")
 
@@ -70,8 +70,7 @@ class _Indexed(Module):
         modules, place = list(self), operator.index(index)
         if not -len(modules) <= place <= len(modules):
             raise IndexError(f"Index out of range: {place}")
-        check_module(module)
-        modules.insert(place, module)
+        modules.insert(place, checked_module(module))
         self._renumber(modules)
         return self
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import Noticed, epoch
 from flambeau.frontend.nn import conversion, tree
+from flambeau.frontend.nn.adoption import adopted, foreign
 from flambeau.frontend.nn.hooks import call_with_hooks, registered
 from flambeau.frontend.nn.parameter import Buffer, Parameter
 from flambeau.frontend.nn.state import Saved
@@ -84,6 +85,8 @@ class Module(Saved):
             self.register_module(name, value)
         elif isinstance(value, Buffer) and not any(name in fields.get(r, ()) for r in ("_parameters", "_modules")):
             self.register_buffer(name, value, value.persistent)
+        elif type(value) in foreign:
+            setattr(self, name, adopted(value))
         elif self._assign_registered(name, value):
             epoch.bump()
         elif name not in fields or fields[name] is not value:
@@ -158,7 +161,7 @@ class Module(Saved):
     def register_module(self, name: str, module: Module | None) -> None:
         """Add a submodule, or None to reserve its name. Raises as register_buffer does."""
         if module is not None:
-            check_module(module)
+            module = checked_module(module)
         self._check_name(name, "_modules", "module")
         self._modules[name] = registered("module", self, name, module) if self.hooks_of_all else module
         epoch.bump()
@@ -238,6 +241,7 @@ class Module(Saved):
         module's."""
         if not target:
             raise ValueError("Cannot set the submodule without a target name!")
+        module = adopted(module)
         if not isinstance(module, Module):
             raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
         path, _, name = target.rpartition(".")
@@ -386,7 +390,9 @@ class Module(Saved):
         return tree.described(self)
 
 
-def check_module(value: object) -> None:
-    """Raise TypeError for what is no Module."""
-    if not isinstance(value, Module):
-        raise TypeError(f"{type(value).__name__} is not a Module subclass")
+def checked_module(value: object) -> Module:
+    """The Module that a container takes for `value`. Raises TypeError for what is none."""
+    module = adopted(value)
+    if not isinstance(module, Module):
+        raise TypeError(f"{type(module).__name__} is not a Module subclass")
+    return module

@@ -1,6 +1,7 @@
 """einops on our tensors: the backend that it looks for by the type of a tensor."""
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -64,6 +65,9 @@ def register(backends: ModuleType) -> None:
 
         def einsum(self, pattern: str, *x: Tensor) -> Tensor:
             return products.einsum(pattern, *x)
+
+        def layers(self) -> ModuleType:
+            return importlib.import_module(f"{backends.__package__}.layers.flambeau")
 
     ours = FlambeauBackend()
     backends._loaded_backends[ours.framework_name] = ours
