@@ -122,13 +122,15 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 newaxis = None
 
-_PACKAGES = ("amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "hub", "ir", "jit",
+_PACKAGES = ("amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "fx", "hub", "ir", "jit",
              "linalg", "minitorch", "mps", "multiprocessing", "nn", "onnx", "optim", "profiler", "random", "safetensors",
-             "signal", "sparse", "special", "testing", "types", "utils", "version", "xpu")
+             "serialization", "signal", "sparse", "special", "testing", "types", "utils", "version", "xpu")
 _NAMES = {                                  # module -> what it gives at first use
-    "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_dtype is_autocast_cache_enabled "
-                    "is_autocast_enabled set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",
+    "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype "
+                    "get_autocast_gpu_dtype is_autocast_cache_enabled is_autocast_cpu_enabled is_autocast_enabled "
+                    "set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",
     "frontend.call.compile": "compile",
+    "frontend.checks": "_assert _check _check_index _check_is_size _check_not_implemented _check_type _check_value",
     "frontend.exchange.archive": "load save",
     "frontend.func.vmap": "vmap",
     "frontend.functions.complex_spectrograms": "istft stft",
@@ -157,9 +159,10 @@ _neighbours.watch()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    lists = ("flambeau.frontend.functions.foreach", name) if name.startswith("_foreach_") else None
+    if name not in _LAZY and lists is None:
         raise missing("flambeau", name)
-    module, attribute = _LAZY[name]
+    module, attribute = lists or _LAZY[name]
     found = importlib.import_module(module)
     value = globals()[name] = getattr(found, attribute) if attribute else found
     return value

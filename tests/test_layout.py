@@ -49,7 +49,7 @@ ROOMS: dict[str, list[str]] = {
     "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "contraction loops", "backend"],
     "backends": ["base cuda cudnn mkl mkldnn mps openmp", "cpu", "interpret", "registry"],
     "frontend": [
-        "active epoch method_types missing pytree where",
+        "active checks epoch method_types missing pytree where",
         "tensor",
         "tape",
         "random scalars",

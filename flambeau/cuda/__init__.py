@@ -60,7 +60,7 @@ def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
 
 
 current_device = get_device_name = get_device_properties = get_device_capability = set_device = current_stream = _refuse
-Stream = Event = _refuse
+Stream = Event = stream = _refuse
 get_rng_state = random.get_rng_state
 
 

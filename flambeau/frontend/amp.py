@@ -84,8 +84,25 @@ def is_autocast_enabled(device_type: str = "cuda") -> bool:
 
 
 def get_autocast_dtype(device_type: str) -> DType:
-    """What autocast computes in, or would."""
+    """What autocast computes in, or would: on GPUs float16."""
+    if device_type != "cpu":
+        return dt.f16
     return grad_mode.casting.dtype if grad_mode.casting is not None else _default["dtype"]
+
+
+def is_autocast_cpu_enabled() -> bool:
+    """is_autocast_enabled("cpu")."""
+    return is_autocast_enabled("cpu")
+
+
+def get_autocast_cpu_dtype() -> DType:
+    """get_autocast_dtype("cpu")."""
+    return get_autocast_dtype("cpu")
+
+
+def get_autocast_gpu_dtype() -> DType:
+    """get_autocast_dtype("cuda")."""
+    return get_autocast_dtype("cuda")
 
 
 def set_autocast_dtype(device_type: str, dtype: DType) -> None:

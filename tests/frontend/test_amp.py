@@ -104,6 +104,8 @@ def test_it_decorates_and_asks() -> None:
     @fb.autocast("cpu")
     def product(x: fb.Tensor) -> fb.Tensor:
         assert fb.is_autocast_enabled("cpu") and fb.get_autocast_dtype("cpu") is fb.bfloat16
+        assert fb.is_autocast_cpu_enabled() and fb.get_autocast_cpu_dtype() is fb.bfloat16
+        assert fb.get_autocast_gpu_dtype() is fb.get_autocast_dtype("cuda") is fb.float16
         return x @ x
 
     assert product(fb.ones(2, 2)).dtype is fb.bfloat16 and not fb.is_autocast_enabled("cpu")

@@ -5,10 +5,12 @@ import pytest
 
 import flambeau as fb
 from flambeau import nn
+from flambeau.jit.annotations import List
 
 
 class Marked(nn.Module):
     __constants__ = ["scale"]
+    sizes: fb.jit.Final[List[int]]
 
     def __init__(self):
         super().__init__()

@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import flambeau
 from flambeau.frontend.nn.module import Module as ScriptModule
 
 T = TypeVar("T")
-Final = Any
 
 
 def script(obj: T, *args: Any, **kwargs: Any) -> T:
