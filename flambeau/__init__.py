@@ -115,7 +115,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 detach = called(_detach)
-cond, while_loop = called(_control.cond), called(_control.while_loop)
+cond = called(_control.cond)
 globals().update(_methods.IN_PLACE)
 _taking_out(globals(), list(globals()))
 half, float, double = float16, float32, float64
@@ -139,7 +139,7 @@ _NAMES = {                                  # module -> what it gives at first u
     "frontend.functions.convolution": "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d "
                                       "convolution",
     "frontend.functions.distances": "cdist cosine_similarity pairwise_distance pdist",
-    "frontend.functions.loops": "associative_scan debug_print fori_loop map scan switch",
+    "frontend.functions.loops": "associative_scan debug_print fori_loop map scan switch while_loop",
     "frontend.functions.native": "alpha_dropout alpha_dropout_ binary_cross_entropy_with_logits cosine_embedding_loss "
                                  "ctc_loss dropout dropout_ embedding embedding_bag embedding_renorm_ "
                                  "feature_alpha_dropout feature_alpha_dropout_ feature_dropout feature_dropout_ "

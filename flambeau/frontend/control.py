@@ -6,6 +6,7 @@ own.
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,24 +62,18 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], o
 
 
 def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried_inputs: Sequence[Any]) -> Any:
-    """Starting with `carried_inputs`, replaces them by `body_fn(*carried)` as long as `cond_fn(*carried)` is true; the
-    last ones, as a tuple. A compiled function decides at each call.
-
-    carried_inputs: a tuple or list of tensors, or containers of tensors; numbers become 0-d tensors. body_fn gives a
-    tuple of the same structure, shapes and dtypes; cond_fn a bool of one element, and changes nothing. Both may read
-    tensors from outside, and body_fn may change them. The results share memory with nothing. Raises TypeInferenceError
-    where what is carried would change its type, naming it."""
-    _check_callable("while_loop", cond_fn=cond_fn, body_fn=body_fn)
-    if not isinstance(carried_inputs, (tuple, list)):
-        raise _wrong(f"while_loop: carried_inputs must be a tuple or a list, got {type(carried_inputs).__name__}",
-                     "write (x,) for one tensor")
-    carried = leaves_of(tuple(carried_inputs), "while_loop: carried_inputs", "")
-    if not carried.tensors:
-        raise _wrong("while_loop: carried_inputs holds no tensor, so that nothing could change", None)
+    """`fb.while_loop` without a bound (`functions/loops.py`)."""
+    carried = loop_inputs(cond_fn, body_fn, carried_inputs)
     if active.tracer is not None and active.hides_values:
         return active.tracer.while_loop(cond_fn, body_fn, carried)
+    return in_python(cond_fn, body_fn, carried)
+
+
+def in_python(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried: Leaves,
+              max_steps: int | None = None) -> Any:
+    """The rounds of a loop, one after another."""
     tensors = [t if t is None else own(t) for t in carried.tensors]
-    while True:
+    for _ in itertools.count() if max_steps is None else range(max_steps):
         versions = [0 if t is None else t._storage.version for t in tensors]
         if not told(cond_fn(*carried.tree(tensors))):
             return carried.tree(tensors)
@@ -86,6 +81,7 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
             raise condition_writes()
         given = body_leaves(body_fn(*carried.tree(tensors)), carried)
         tensors = [t if t is None else own(t) for t in given.tensors]
+    return carried.tree(tensors)
 
 
 # -- what the functions are given and give ----------------------------------------------------------------------------
@@ -119,7 +115,19 @@ def told(pred: Any) -> Any:
     return known(pred, "while_loop: what cond_fn gives")
 
 
-def leaves_of(tree: Any, who: str, path: str = "") -> Leaves:
+def loop_inputs(cond_fn: Any, body_fn: Any, carried_inputs: Any) -> Leaves:
+    """The arguments of a loop, checked."""
+    _check_callable("while_loop", cond_fn=cond_fn, body_fn=body_fn)
+    if not isinstance(carried_inputs, (tuple, list)):
+        raise _wrong(f"while_loop: carried_inputs must be a tuple or a list, got {type(carried_inputs).__name__}",
+                     "write (x,) for one tensor")
+    carried = leaves_of(tuple(carried_inputs), "while_loop: carried_inputs", "")
+    if not carried.tensors:
+        raise _wrong("while_loop: carried_inputs holds no tensor, so that nothing could change", None)
+    return carried
+
+
+def leaves_of(tree: Any, who: str = "", path: str = "") -> Leaves:
     """The tensors of a result; numbers become 0-d tensors. Raises TypeInferenceError for leaves that are neither."""
     found, paths, structure = flatten(tree, path)
     return Leaves(who, [_as_tensor(leaf, who, place) for leaf, place in zip(found, paths, strict=True)], paths, structure)

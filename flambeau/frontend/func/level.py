@@ -15,6 +15,7 @@ from typing import Any
 
 from flambeau.frontend.active import Tracer, active
 from flambeau.frontend.control import check_alike, leaves_of
+from flambeau.frontend.functions.rounds import Done, Rounds, while_rounds
 from flambeau.frontend.tape.autograd import Record, alias_of, anomaly, grad_mode, origin_of
 from flambeau.frontend.tape.backward import TensorBuilder
 from flambeau.frontend.tape.custom import Function
@@ -302,6 +303,10 @@ class Level(CompiledMarker):
                               for a, b in zip(given[0].tensors, given[1].tensors, strict=True)])
 
     def while_loop(self, cond_fn: Any, body_fn: Any, carried: Any) -> Any:
+        return self.rounds(while_rounds(cond_fn, body_fn, carried, None)).last
+
+    def rounds(self, r: Rounds) -> Done:
+        """Rounds of loops, where no value can be looked at."""
         raise NotImplementedError(f"while_loop under {self.name} in a compiled function has no rule; put the transform "
                                   "inside the loop")
 

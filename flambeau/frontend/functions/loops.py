@@ -1,12 +1,7 @@
-"""Loops as functions, with derivatives: `scan`, `fori_loop`, `map`, `associative_scan`, and the choice `switch`.
-
-Eager code runs them in Python, and the tape sees every round. A trace writes a scan down as one `while_loop` whose rounds
-store what they give, and what they were given; the derivative is another scan, backwards, whose rounds compute their
-round again and differentiate that. So derivatives of every order are scans.
-"""
+"""Loops as functions, with derivatives: `while_loop`, `scan`, `fori_loop`, `map`, `associative_scan`, and the choice
+`switch`. How rounds are done, and done backwards: `rounds.py`."""
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from string import Formatter
 from typing import Any
@@ -14,44 +9,26 @@ from typing import Any
 import numpy as np
 
 from flambeau.errors import ShapeError, TypeInferenceError
+from flambeau.frontend import control
 from flambeau.frontend.active import active
-from flambeau.frontend.again import Then, drawing_from
-from flambeau.frontend.control import Leaves, check_alike, cond, leaves_of, own, while_loop
+from flambeau.frontend.control import Leaves, check_alike, cond, leaves_of
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import kind_of
-from flambeau.frontend.functions.creation import arange, zeros
-from flambeau.frontend.functions.indexing import index_copy, index_select
-from flambeau.frontend.functions.views import (
-    cat,
-    flip,
-    movedim,
-    narrow,
-    reshape,
-    select,
-    squeeze,
-    stack,
-    unsqueeze,
-)
-from flambeau.frontend.random import default_generator
+from flambeau.frontend.functions.creation import arange
+from flambeau.frontend.functions.rounds import Rounds, in_python, while_rounds
+from flambeau.frontend.functions.views import cat, flip, movedim, reshape, stack
 from flambeau.frontend.scalars import Scalar, plain
-from flambeau.frontend.tape.autograd import enable_grad, grad_mode, key_of, no_grad, set_grad_enabled
-from flambeau.frontend.tape.backward import walk
-from flambeau.frontend.tape.dispatch import attach_record, check_unchanged, dispatch
+from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.dtypes import i64
-from flambeau.ir.op import Op
 from flambeau.ir.ops.printing import printed
-from flambeau.ir.types import TensorType
 
 _UNROLLED = 4               # rounds that a trace writes down one after another
-_CHUNKED = 64               # more rounds than these store in chunks, since a row is put into a copy of its chunk
-
-Round = Callable[[Any, Any], Any]
 
 
-def scan(combine_fn: Round, init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: int = 1,
-         *, dim: int = 0) -> tuple[Any, Any]:
+def scan(combine_fn: Callable[[Any, Any], Any], init: Any, xs: Any = None, length: int | None = None,
+         reverse: bool = False, unroll: int = 1, *, dim: int = 0) -> tuple[Any, Any]:
     """`carry, y = combine_fn(carry, x)` for each x of `xs` along `dim`, starting with `init`; (the last carry, all y
     stacked along dim 0). PyTorch's and JAX's.
 
@@ -60,10 +37,32 @@ def scan(combine_fn: Round, init: Any, xs: Any = None, length: int | None = None
     changes its type, ShapeError where sizes along `dim` differ."""
     carry = leaves_of(init, "scan: init")
     rows, count = _rows(xs, length, dim, "scan")
-    tracer = active.tracer
-    if tracer is None or tracer.is_level or count <= _UNROLLED:
-        return _in_python(combine_fn, carry, rows, count, reverse)
-    return _traced(combine_fn, carry, rows, count, reverse)
+    scanned = Rounds(combine_fn, carry, rows, count, reverse, user=(combine_fn,), who="scan: combine_fn")
+    is_region = count > _UNROLLED and active.tracer is not None and not active.tracer.is_level
+    done = scanned.done() if is_region else in_python(scanned)
+    return done.last, done.ys
+
+
+def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried_inputs: Sequence[Any], *,
+               max_steps: int | None = None) -> Any:
+    """Starting with `carried_inputs`, replaces them by `body_fn(*carried)` as long as `cond_fn(*carried)` is true; the
+    last ones, as a tuple. A compiled function decides at each call. PyTorch's, but for max_steps.
+
+    carried_inputs: a tuple or list of tensors, or containers of tensors; numbers become 0-d tensors. body_fn gives a
+    tuple of the same structure, shapes and dtypes; cond_fn a bool of one element, and changes nothing. Both may read
+    tensors from outside, and body_fn may change them. The results share memory with nothing. max_steps: the loop ends
+    after so many rounds, whatever cond_fn says; with it a compiled loop has derivatives of every order (for which it keeps
+    what each round was given, in memory for max_steps rounds), without it tangents alone. Raises TypeInferenceError where
+    what is carried would change its type, naming it, and for a
+    max_steps that is no int of 0 or more TypeError and ValueError."""
+    if max_steps is None:
+        return control.while_loop(cond_fn, body_fn, carried_inputs)
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int):
+        raise TypeError(f"while_loop: argument 'max_steps' must be an int or None, got {max_steps!r}")
+    if max_steps < 0:
+        raise ValueError(f"while_loop: max_steps must be 0 or more, got {max_steps}")
+    carried = control.loop_inputs(cond_fn, body_fn, carried_inputs)
+    return while_rounds(cond_fn, body_fn, carried, max_steps).done().last
 
 
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any, *, unroll: Any = None) -> Any:
@@ -80,7 +79,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
             check_alike(val, given)
             return i + 1, *given.tensors
 
-        done = while_loop(lambda i, *rest: i < upper, body, (lower + 0, *val.tensors))
+        done = control.while_loop(lambda i, *rest: i < upper, body, (lower + 0, *val.tensors))
         return val.tree(list(done[1:]))
     steps = arange(int(lower), max(int(lower), int(upper)))
     return scan(lambda val, i: (body_fun(i, val), None), init_val, steps)[0]
@@ -208,219 +207,5 @@ def _rows(xs: Any, length: int | None, dim: int, who: str) -> tuple[Leaves, int]
     return rows, counts.pop()
 
 
-def _given(result: Any, carry: Leaves) -> tuple[Leaves, Leaves]:
-    """(carry, y) that a round gave."""
-    if not isinstance(result, (tuple, list)) or len(result) != 2:
-        raise TypeInferenceError(f"scan: combine_fn must give (carry, y), got {type(result).__name__}")
-    after = leaves_of(result[0], "scan: the carry of combine_fn")
-    check_alike(carry, after)
-    return after, leaves_of(result[1], "scan: y")
-
-
-def _in_python(f: Round, carry: Leaves, rows: Leaves, count: int, reverse: bool) -> tuple[Any, Any]:
-    order = range(count)[::-1] if reverse else range(count)
-    tensors = [t if t is None else own(t) for t in carry.tensors]
-    start, found, ys = carry, [], None
-    for n in order:
-        x = rows.tree([t if t is None else select(t, 0, n) for t in rows.tensors])
-        carry, ys = _given(f(start.tree(tensors), x), start)
-        tensors = carry.tensors
-        found.append(ys.tensors)
-    if ys is None:                          # no round: what one would give
-        with no_grad():
-            x = rows.tree([t if t is None else zeros(t.shape[1:], dtype=t.dtype) for t in rows.tensors])
-            _, ys = _given(f(start.tree(tensors), x), start)
-        return start.tree(tensors), ys.tree([t if t is None else zeros((0, *t.shape), dtype=t.dtype) for t in ys.tensors])
-    columns = [list(column) for column in zip(*found, strict=True)]
-    return start.tree(tensors), ys.tree([None if column[0] is None else stack(column[::-1] if reverse else column, 0)
-                                         for column in columns])
-
-
-# -- under trace ------------------------------------------------------------------------------------------------------
-
-
-def _traced(f: Round, carry: Leaves, rows: Leaves, count: int, reverse: bool) -> tuple[Any, Any]:
-    recording, tracer, then = grad_mode.enabled, active.tracer, Then(f)
-    assert tracer is not None
-    first = [t if t is None else zeros(t.shape[1:], dtype=t.dtype) for t in rows.tensors]
-    probed: list[tuple[Leaves, Leaves]] = []
-
-    def once() -> None:
-        state = default_generator.state
-        before = tracer_now().version_of(state)
-        probed.append(_given(f(carry.tree(carry.tensors), rows.tree(first)), carry))
-        draws.append(tracer_now().version_of(state) != before)
-
-    draws: list[bool] = []
-    sources, changes = tracer.probe(once, f, "scan: combine_fn")
-    (_, ys), = probed
-    outs = [t._type for t in ys.tensors if t is not None]
-    carried = [t for t in carry.tensors if t is not None]
-    given = [t for t in rows.tensors if t is not None]
-    starts = [*sources, *carried, *given]
-    stores = recording and any(t._requires_grad for t in starts)
-    kept = [*[t._type for t in carried], *[default_generator.state._type] * draws[0]] if stores else []
-
-    def step(at: Tensor, now: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        drawn = [default_generator.get_state()] if stores and draws[0] else []
-        with set_grad_enabled(recording):
-            after, y = _given(f(_refilled(carry, now), _refilled(rows, [_row(t.detach(), at) for t in given])), carry)
-        stored = [*now, *drawn] if stores else []
-        return ([t for t in after.tensors if t is not None],
-                [*stored, *[t for t in y.tensors if t is not None]])
-
-    with no_grad():
-        last, stacked = _loop(step, carried, [*kept, *outs], count, reverse)
-    results = [*last, *stacked[len(kept):]]
-    if stores:
-        op = _Scanned(f, then, carry, rows, ys, count, reverse, stacked[:len(kept)], draws[0], len(sources), changes)
-        attach_record(op, tuple(starts), tuple(results))
-    return _refilled(carry, results[:len(last)]), _refilled(ys, results[len(last):])
-
-
-def tracer_now() -> Any:
-    """The trace of the region that is traced."""
-    return active.tracer
-
-
-def _refilled(like: Leaves, tensors: Sequence[Tensor]) -> Any:
-    """The container with these tensors where it has some."""
-    rest = iter(tensors)
-    return like.tree([None if t is None else next(rest) for t in like.tensors])
-
-
-def _row(t: Tensor, at: Tensor) -> Tensor:
-    return squeeze(index_select(t, 0, reshape(at, (1,))), 0)
-
-
-def _put(rows: Tensor, at: Tensor, row: Tensor) -> Tensor:
-    return index_copy(rows, 0, reshape(at, (1,)), unsqueeze(row, 0))
-
-
-def _empty(count: int, types: Sequence[TensorType]) -> list[Tensor]:
-    return [zeros((count, *type.static_shape), dtype=type.dtype) for type in types]
-
-
-def _loop(step: Callable[[Tensor, list[Tensor]], tuple[list[Tensor], list[Tensor]]], carried: Sequence[Tensor],
-          types: Sequence[TensorType], count: int, reverse: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """The last carry, and what all rounds gave, stacked in the order of their rows."""
-    n = len(carried)
-    size = count if count <= _CHUNKED else math.isqrt(count)
-    chunks = -(-count // size) if size else 0
-
-    def chunk(number: Any, now: Sequence[Tensor]) -> list[Tensor]:
-        def body(j: Tensor, *tensors: Tensor) -> Any:
-            at = number * size + j
-            after, given = step(count - 1 - at if reverse else at, list(tensors[:n]))
-            return j + 1, *after, *[_put(rows, j, row) for rows, row in zip(tensors[n:], given, strict=True)]
-
-        is_whole = chunks * size == count
-        _, *done = while_loop(
-            lambda j, *rest: j < size if is_whole else (j < size) & (number * size + j < count), body,
-            (0, *now, *_empty(size, types)))
-        return done
-
-    def outer(number: Tensor, *tensors: Tensor) -> Any:
-        done = chunk(number, tensors[:n])
-        return number + 1, *done[:n], *[_put(rows, number, row) for rows, row in zip(tensors[n:], done[n:], strict=True)]
-
-    if chunks <= 1:
-        done = chunk(0, carried)
-    else:
-        blocks = [zeros((chunks, size, *type.static_shape), dtype=type.dtype) for type in types]
-        _, *done = while_loop(lambda number, *rest: number < chunks, outer, (0, *carried, *blocks))
-        done[n:] = [narrow(reshape(t, (chunks * size, *t.shape[2:])), 0, 0, count) for t in done[n:]]
-    return done[:n], [flip(t, 0) if reverse else t for t in done[n:]]
-
-
-class _Scanned(Op):
-    """The tape's op for a scan of a trace. stored: what each round was given: its carry, and the state of random numbers if
-    it drew some. Operands are `n_sources` tensors from outside, the carry's and the rows."""
-
-    name = "scan"
-
-    def __init__(self, f: Round, then: Then, carry: Leaves, rows: Leaves, ys: Leaves, count: int, reverse: bool,
-                 stored: list[Tensor], draws: bool, n_sources: int, changes: bool):
-        self.then = then
-        self.f, self.carry, self.rows, self.ys, self.count, self.reverse = f, carry, rows, ys, count, reverse
-        self.stored, self.draws, self.n_sources, self.changes = stored, draws, n_sources, changes
-
-    def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
-        if self.changes:
-            raise NotImplementedError("scan: a function that changes tensors from outside has no derivative in a compiled "
-                                      "function; carry them")
-        for t in operands:
-            check_unchanged(t, self.name)
-        carried = [t for t in self.carry.tensors if t is not None]
-        sources, starts, rows = self._split(operands, len(carried))
-        cts = [_zeros(r._type) if ct is None else ct for ct, r in zip(cotangents, results, strict=True)]
-        stored = self._stored_again() if grad_mode.enabled else self.stored
-        states = stored[len(carried):] if self.draws else []
-        moving = [n for n, t in enumerate(carried) if t.is_floating_point()]
-        fed = [n for n, t in enumerate(rows) if t.is_floating_point()]
-
-        def back(gone: Any, x: Any) -> Any:
-            d_carry, d_sources = gone
-            now, row, d_y, state = x
-            return self._round(sources, d_carry, d_sources, now, row, d_y, state[0] if state else None, moving, fed)
-
-        init = [cts[n] for n in moving], [_zeros(t._type) for t in sources]
-        xs = stored[:len(carried)], rows, cts[len(carried):], states
-        (d_carry, d_sources), d_rows = scan(back, init, xs, length=self.count, reverse=not self.reverse)
-        found: list[Any] = [*d_sources, *[None] * (len(starts) + len(rows))]
-        for n, ct in zip(moving, d_carry, strict=True):
-            found[len(sources) + n] = ct
-        for n, ct in zip(fed, d_rows, strict=True):
-            found[len(sources) + len(starts) + n] = ct
-        return found
-
-    def _split(self, operands: Sequence[Any], n_carried: int) -> tuple[list[Any], list[Any], list[Any]]:
-        n = self.n_sources
-        return list(operands[:n]), list(operands[n:n + n_carried]), list(operands[n + n_carried:])
-
-    def _round(self, sources: list[Tensor], d_carry: list[Tensor], d_sources: list[Tensor], now: list[Tensor],
-               row: list[Tensor], d_y: list[Tensor], state: Tensor | None, moving: list[int], fed: list[int]) -> Any:
-        """One round again, and its derivative: what the round before it gets, and the gradient of its row."""
-        with enable_grad():
-            now, row = [_leaf(t) for t in now], [_leaf(t) for t in row]
-            with drawing_from(state), self.then.again():
-                after, y = _given(self.f(_refilled(self.carry, now), _refilled(self.rows, row)), self.carry)
-            outs = [t for t in after.tensors if t is not None]
-            pairs = [*[(outs[n], ct) for n, ct in zip(moving, d_carry, strict=True)],
-                     *zip([t for t in y.tensors if t is not None], d_y, strict=True)]
-            pairs = [(t, ct) for t, ct in pairs if t.requires_grad]
-            wanted = [*[now[n] for n in moving], *[row[n] for n in fed], *sources]
-            found: Sequence[Any] = [None] * len(wanted)
-            if pairs:
-                by_key, _ = walk([t for t, _ in pairs], [ct for _, ct in pairs], True, "scan", wanted)
-                found = [by_key.get(key_of(t)) for t in wanted]
-        filled = [_zeros(t._type) if g is None else g for t, g in zip(wanted, found, strict=True)]
-        n, m = len(moving), len(moving) + len(fed)
-        added = [dispatch(ops.add, total, g) for total, g in zip(d_sources, filled[m:], strict=True)]
-        return (filled[:n], added), filled[n:m]
-
-    def _stored_again(self) -> list[Tensor]:
-        """What each round was given, as it depends on what the scan was given: for second derivatives."""
-        def again(carry: Any, x: Any) -> Any:
-            row, state = x
-            with drawing_from(state[0] if state else None), self.then.again():
-                after, _ = self.f(carry, row)
-            return after, carry
-
-        n = len([t for t in self.carry.tensors if t is not None])
-        states = self.stored[n:]
-        xs = self.rows.tree(self.rows.tensors), states
-        _, carries = scan(again, self.carry.tree(self.carry.tensors), xs, length=self.count, reverse=self.reverse)
-        return [*[t for t in leaves_of(carries, "scan").tensors if t is not None], *states]
-
-
-def _leaf(t: Tensor) -> Tensor:
-    return t if t.requires_grad or not t.is_floating_point() else t.detach().requires_grad_()
-
-
-def _zeros(type: TensorType) -> Tensor:
-    return zeros(type.static_shape, dtype=type.dtype)
-
-
-__all__ = ["associative_scan", "debug_print", "fori_loop", "map", "scan", "switch"]
+__all__ = ["associative_scan", "debug_print", "fori_loop", "map", "scan", "switch", "while_loop"]
 public(globals(), __all__)

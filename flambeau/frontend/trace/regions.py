@@ -84,6 +84,7 @@ class Region(NestingTrace):
         self.lifted: dict[Storage, Lifted] = {}
         self.told: dict[Storage, int] = {}      # how many changes the trace around this one was told of at the end
         self.carried: list[tuple[Storage, Value]] = []
+        self.memory_of: dict[int, Storage] = {}     # of tensors made here over memory from outside, by id
         self.name_of, self.argument_of = around.name_of, around.argument_of
         self._phase = around._phase
 
@@ -109,6 +110,7 @@ class Region(NestingTrace):
             for outside in self.outside.values():
                 if outside.is_on_tape_of(self):
                     outside.restore_tape()
+            self.memory_of = {id(made): made._storage for made in self.made.values()}
             for made in self.made.values():         # over memory from outside, on the tape of this trace
                 made._storage = Storage(trace=self, origin=self.loc)        # type: ignore[arg-type]
 
@@ -116,6 +118,8 @@ class Region(NestingTrace):
     def differentiating(self) -> Iterator[None]:
         """Ops inside are recorded after those of the function, as its derivative. Raises UnsupportedError for effects."""
         before, saved = self.effects(), (self._phase, self.differentiated)
+        for made in self.made.values():             # loops of the function run again, and read them
+            made._storage = self.memory_of[id(made)]
         self.closed, self._phase, self.differentiated = False, "backward", self.loc
         try:
             with self.running(), self.watch.part(backpropagate, f"the backward of {self.who}"):
@@ -272,9 +276,9 @@ class Undifferentiated(Op):
 
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
         raise NotImplementedError(
-            f"{self.name} in a compiled function has no derivative yet, and one was asked for\n  traced at "
-            f"{describe(self.loc)}          hint: call {self.name} outside of the compiled function, or detach() what "
-            "it is given")
+            f"{self.name} in a compiled function has no derivative without a bound, and one was asked for\n  traced at "
+            f"{describe(self.loc)}          hint: give it the most rounds that it may take, {self.name}(..., max_steps=N), "
+            "or detach() what it is given")
 
 
 class Choice(Undifferentiated):
