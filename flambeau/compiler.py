@@ -10,7 +10,6 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -35,6 +34,7 @@ from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.text import print_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
+from flambeau.ir.records import dataclass
 from flambeau.linking import link, separate_steps
 from flambeau.passes.lowering.lower import Call, lower, map_calls
 from flambeau.passes.memory.plan import MemoryPlan, arrange, plan

@@ -15,7 +15,6 @@ by comes from `ir.rounding`: it follows each number's own history, and is no tol
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Never
 
 import numpy as np
@@ -26,6 +25,7 @@ from flambeau.ir.graph import Graph, Node, Value, clone
 from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.graph.rounding import Bounded, bounded, difference, evaluated
 from flambeau.ir.kernel.interpreter import interpret as interpret_kernel
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.lower import Call
 from flambeau.passes.memory.order import Chosen, Order, Repeated
 from flambeau.passes.memory.plan import Home, MemoryPlan

@@ -37,6 +37,7 @@ FACE = "flambeau"
 # own, at run time. The part's __init__ is its face and is not held.
 ROOMS: dict[str, list[str]] = {
     "ir": [
+        "records",
         "collector dims dtypes index_maps location philox quiet sealed target tokens",
         "types",
         "literal",

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flambeau.codegen.artifact import STATUS_MESSAGES, Artifact, Phase
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.lower import Call, finish
 from flambeau.passes.pipeline import GRAPH_PASSES, Pass
 from flambeau.runtime.program import Program

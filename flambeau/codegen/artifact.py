@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from flambeau.errors import ParseError
 from flambeau.ir.kernel import Extent
+from flambeau.ir.records import dataclass
 from flambeau.ir.sealed import boolean, integer, items, optional, parts, seal, text, unseal
 
 _VERSION: Final = 1                 # of an artifact's bytes

@@ -4,11 +4,11 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import UnsupportedError, VerificationError
 from flambeau.ir.dtypes import DType
+from flambeau.ir.records import dataclass
 
 LEAF = None
 DEEPEST = 100           # containers within containers; one that contains itself is deeper than any number

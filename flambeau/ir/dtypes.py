@@ -5,10 +5,11 @@ nearest even after each op (`to_compute`, `to_storage`). u32 and u64 exist for r
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+
+from flambeau.ir.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

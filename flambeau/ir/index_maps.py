@@ -6,7 +6,8 @@ compose into plain addresses; only a division that does not come out exactly bec
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from flambeau.ir.records import dataclass
 
 # ("dim", number) or ("value", SSA id); the second field of a term is its coefficient
 Symbol = tuple[str, int]

@@ -7,10 +7,11 @@ loaded when it is first asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from flambeau.errors import GraphError, UnsupportedError
+from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
     from flambeau.ir.graph import Node

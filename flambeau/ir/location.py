@@ -1,7 +1,7 @@
 """Where in the user's code an op came from."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from flambeau.ir.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import numpy as np
 
 from flambeau.errors import TypeInferenceError
 from flambeau.ir.dtypes import DType
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

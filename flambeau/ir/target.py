@@ -6,8 +6,9 @@ A `Target` is plain data, so schedules and cost models can be tested for machine
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from functools import cached_property
+
+from flambeau.ir.records import dataclass
 
 DEFAULT_L1, DEFAULT_L2, DEFAULT_L3 = 32 << 10, 1 << 20, 16 << 20
 

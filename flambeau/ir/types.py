@@ -1,10 +1,9 @@
 """The type of a value in a Graph: shape, element type, device."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flambeau.ir.dims import Dim, Size, parse_size
 from flambeau.ir.dtypes import DTYPES, DType
+from flambeau.ir.records import dataclass
 
 Shape = tuple[Size, ...]
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from math import prod
@@ -54,6 +53,7 @@ from flambeau.ir.kernel.text import Printer
 from flambeau.ir.kernel.verifier import Checker
 from flambeau.ir.kinds import Implementation, Kind
 from flambeau.ir.ops.matrices import failure_message
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 from flambeau.kinds.routines import FUNCTIONS, Array, Function, arguments_of, value_of
 from flambeau.passes.lowering.loops import locations, params_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 import ctypes
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import Any, Self
@@ -19,6 +18,7 @@ from flambeau.ir.kernel.text import Printer
 from flambeau.ir.kernel.verifier import Checker
 from flambeau.ir.kinds import Implementation, Kind
 from flambeau.ir.ops.printing import printed
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.loops import locations, params_of
 from flambeau.passes.lowering.lower import Call, call_of, lone_op
 from flambeau.runtime.buffer import Buffer, as_ndarray

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from typing import Final, Literal
@@ -17,6 +16,7 @@ from flambeau.ir.ops.matrices import (
     NOT_POSITIVE_DEFINITE,
     SINGULAR,
 )
+from flambeau.ir.records import dataclass
 
 
 @dataclass(frozen=True)

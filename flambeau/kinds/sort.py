@@ -27,7 +27,7 @@ Rows run in parallel, a row on one thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
@@ -50,6 +50,7 @@ from flambeau.ir.index_maps import Index
 from flambeau.ir.kernel import Address, Kernel, Param
 from flambeau.ir.kernel.base import map_address
 from flambeau.ir.kinds import Implementation, Kind
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 from flambeau.passes.lowering.loops import Body, RegionLowering, locations
 from flambeau.passes.lowering.lower import Call

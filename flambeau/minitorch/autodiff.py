@@ -5,12 +5,12 @@ import functools
 import weakref
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import flambeau as fb
 from flambeau.frontend.tape.autograd import Record, key_of, origin_of
 from flambeau.frontend.tape.backward import TensorBuilder
+from flambeau.ir.records import dataclass
 
 
 def central_difference(f: Any, *vals: Any, arg: int = 0, epsilon: float = 1e-6) -> Any:

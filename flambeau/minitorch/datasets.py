@@ -4,7 +4,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from flambeau.ir.records import dataclass
 
 Point = tuple[float, float]
 

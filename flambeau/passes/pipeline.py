@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.graph.origin import Origin, Rewrite
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.graph.verifier import verify as verify_graph
+from flambeau.ir.records import dataclass
 from flambeau.passes.fusion.fuse import fuse
 from flambeau.passes.graph.convolutions import plain_convolutions
 from flambeau.passes.graph.cse import cse

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flambeau import config
 from flambeau.errors import UnsupportedError, VerificationError
+from flambeau.ir.records import dataclass
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.native.builtin import builtins_possible, make_builtin
 from flambeau.runtime.native.layout import BufferSlots

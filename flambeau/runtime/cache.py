@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, TypeVar
 
+from flambeau.ir.records import dataclass
 from flambeau.runtime.forking import ForkSafeLock
 
 __all__ = ["Cache", "objects"]

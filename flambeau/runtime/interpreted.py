@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
@@ -16,6 +15,7 @@ from flambeau import config
 from flambeau.errors import KernelError, VerificationError, kernel_error
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.interpreter import Watched, interpret
+from flambeau.ir.records import dataclass
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.host_functions import HostFunction, host_address

@@ -12,12 +12,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+from flambeau.ir.records import dataclass
 
 __all__ = ["Lapack", "lapack"]
 

@@ -36,8 +36,9 @@ outputs and the arena are as large as the largest sizes make them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from flambeau.ir.records import dataclass
 from flambeau.runtime.program_bytes import decode, encode
 from flambeau.runtime.program_check import check_program
 from flambeau.runtime.signature import Signature, SizeSpec, TensorSpec

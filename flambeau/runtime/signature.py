@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from flambeau.errors import VerificationError
 from flambeau.ir.dims import Dim
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 __all__ = ["LARGEST", "Signature", "SizeSpec", "TensorSpec"]

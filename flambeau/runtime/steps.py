@@ -1,8 +1,10 @@
 """What the text of a Program is made of: slots, and steps over them. `runtime.program` says what they mean together."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, Union
+
+from flambeau.ir.records import dataclass
 
 __all__ = ["Blocks", "Branch", "Extent", "HostCall", "Launch", "Loop", "SizeOf", "Slot", "SlotKind", "Step"]
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.frontend.pytree import Entries, Structure, entries_of, flatten, unflatten
+from flambeau.ir.records import dataclass
 
 PyTree = Any
 _KINDS = frozenset({tuple, list, dict, OrderedDict, defaultdict})

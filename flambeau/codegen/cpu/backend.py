@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
@@ -14,6 +13,7 @@ from flambeau.codegen.cpu.llvm.emitter import new_module
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kinds import kind_of
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
 

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from flambeau import config
@@ -34,6 +34,7 @@ from flambeau.frontend.trace.planner import leaf_name
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
+from flambeau.ir.records import dataclass
 from flambeau.passes.pipeline import Pass
 from flambeau.provenance import Provenance
 from flambeau.runtime.forking import ForkSafeLock, no_forks

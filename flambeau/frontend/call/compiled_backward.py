@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
@@ -18,6 +18,7 @@ from flambeau.frontend.trace.second import COTANGENTS, GradientFunction
 from flambeau.frontend.trace.segments import Differentiated, Place, Saved, Segment
 from flambeau.ir.graph import Graph
 from flambeau.ir.op import Op
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, allocate
 from flambeau.runtime.forking import ForkSafeLock

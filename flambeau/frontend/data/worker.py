@@ -7,13 +7,13 @@ import random as python_random
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from flambeau.frontend import random
 from flambeau.frontend.data.datasets import IterableDataset, Subset, TensorDataset, samples_of
+from flambeau.ir.records import dataclass
 
 BATCH, END, ERROR = "batch", "end", "error"            # what came of a task
 STOP: Final = None                                     # the task that is none

@@ -1,8 +1,6 @@
 """Facts about dtypes, devices and tensors."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from flambeau.frontend.functions.calls import public
@@ -10,6 +8,7 @@ from flambeau.frontend.tensor.promotion import category, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
+from flambeau.ir.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.op import Op
+from flambeau.ir.records import dataclass
 
 # -- x[index] ---------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@ are PyTorch's old names of that."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.frontend.functions import losses as F
@@ -13,6 +12,7 @@ from flambeau.frontend.nn.linear import Linear
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
+from flambeau.ir.records import dataclass
 
 _REDUCTIONS = ("none", "mean", "sum", "batchmean")
 

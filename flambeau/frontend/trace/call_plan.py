@@ -7,7 +7,6 @@ one record for each leaf of the arguments, input, result and effect, in the orde
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from flambeau.frontend.trace.outside import Outside
 from flambeau.frontend.trace.segments import Segment
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 # -- what goes in -------------------------------------------------------------------------------------------------------

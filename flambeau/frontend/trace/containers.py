@@ -3,7 +3,6 @@ outside. Every call changes the caller's in the same way."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import CaptureError, UnsupportedError
@@ -11,6 +10,7 @@ from flambeau.frontend.epoch import epoch
 from flambeau.frontend.pytree import entries_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.contents import refill
+from flambeau.ir.records import dataclass
 
 Way = tuple[int, ...]           # which entry of a container, which of that, ...
 

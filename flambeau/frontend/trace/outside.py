@@ -1,7 +1,6 @@
 """What a trace is told of from outside: tensors as they were when it met them, and numbers that stay inputs."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.frontend.tape.autograd import Record, grad_mode
@@ -10,6 +9,7 @@ from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.graph import Value
 from flambeau.ir.op import Op
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 

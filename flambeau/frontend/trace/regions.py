@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import CaptureError, FlambeauError, TraceError, UnsupportedError
@@ -37,6 +36,7 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Location, Value, inline
 from flambeau.ir.op import Op, RegionOp
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
 

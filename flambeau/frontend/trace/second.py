@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import UnsupportedError
@@ -22,6 +21,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.effects import difference
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, clone, inline
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
 from flambeau.runtime.forking import ForkSafeLock

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
 from flambeau.errors import FlambeauError, UnsupportedError
@@ -23,6 +23,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.second import SNAPSHOT_BYTES, GradientFunction, Reopened, gradient_function
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value, inline
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
 

@@ -1,9 +1,8 @@
 """Where a node comes from: which of the nodes that were traced it stands for, through all passes."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flambeau.ir.location import Location
+from flambeau.ir.records import dataclass
 
 
 class Origin:

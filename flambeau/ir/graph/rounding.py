@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.op import Op, RegionOp
 from flambeau.ir.ops.reductions import ArgMax, ArgMin
 from flambeau.ir.quiet import quietly
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 __all__ = ["Bounded", "bounded", "difference", "evaluated"]

@@ -7,7 +7,6 @@ drawing) work on the same object.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import networkx as nx
@@ -17,6 +16,7 @@ from flambeau.ir.graph.origin import Origin, Rewrite
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.location import Location
 from flambeau.ir.op import Effect, Op, RegionOp, register
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 InputKind = Literal["arg", "state", "scalar"]

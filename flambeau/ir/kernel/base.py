@@ -10,11 +10,12 @@ Much of the house asks only for `code`, the stages of scalar instructions that a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from flambeau.ir.kernel.coverage import coverage_mistake
 from flambeau.ir.kernel.grammar import Address, Extent, Instr, Param, Stage, Store
+from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
     from flambeau.ir.kernel.interpreter import Machine

@@ -7,9 +7,10 @@ is non-negative for all of them if every coefficient is, and its value with all 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from flambeau.ir.kernel import Address, Extent
+from flambeau.ir.records import dataclass
 
 __all__ = ["span_outside"]
 

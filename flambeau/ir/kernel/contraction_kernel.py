@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,6 +17,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import scalar
 from flambeau.ir.kernel.base import Kernel, map_address
 from flambeau.ir.kernel.grammar import Address, Stage
+from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
     from flambeau.ir.kernel.interpreter import Array, Machine

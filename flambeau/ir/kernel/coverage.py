@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flambeau.ir.kernel.grammar import Extent, Stage, Store
+from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
     from flambeau.ir.kernel.base import Kernel

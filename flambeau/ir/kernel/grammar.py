@@ -6,10 +6,10 @@ parallel point stored. Iterations of the parallel dims are independent and may r
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from flambeau.ir.dtypes import DType
+from flambeau.ir.records import dataclass
 
 Extent = int | str                      # a str names a runtime size: its number is `Kernel.sizes.index(name)`
 

@@ -9,7 +9,6 @@ and rounded once: a compiled kernel, free to reassociate, is held to a tolerance
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
@@ -21,6 +20,7 @@ from flambeau.ir.kernel import scalar as kernel_scalar
 from flambeau.ir.kernel.base import Kernel
 from flambeau.ir.kernel.grammar import Address, Extent, Instr, Param, Reduction, Stage, Store
 from flambeau.ir.kernel.scalar import Array
+from flambeau.ir.records import dataclass
 
 __all__ = ["Machine", "Watched", "interpret"]
 

@@ -7,11 +7,12 @@ values live in their stage. One such kernel is a softmax, a LayerNorm or a cross
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from flambeau.ir.kernel.base import Kernel
 from flambeau.ir.kernel.grammar import Stage
+from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
     from flambeau.ir.kernel.interpreter import Array, Machine

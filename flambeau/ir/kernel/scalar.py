@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
+from flambeau.ir.records import dataclass
 
 Array = np.ndarray
 

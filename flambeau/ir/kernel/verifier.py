@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NoReturn, cast
 
 from flambeau.errors import GraphError
@@ -21,6 +21,7 @@ from flambeau.ir.kernel.base import Kernel
 from flambeau.ir.kernel.bounds import span_outside
 from flambeau.ir.kernel.grammar import Address, Extent, Instr, Reduction, Stage, Store
 from flambeau.ir.kernel.types import instr_mistake, reduction_mistake
+from flambeau.ir.records import dataclass
 
 __all__ = ["Checker", "verify_kernel"]
 

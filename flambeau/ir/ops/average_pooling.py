@@ -6,7 +6,6 @@ elements: with count_include_pad those of the padding too (as far as it was aske
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +37,7 @@ from flambeau.ir.ops.windows import (
     to_nhwc,
     with_spatial,
 )
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ Both are eager: a region that is not run has no effect, and raises nothing. What
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from flambeau.ir.dtypes import bool_
 from flambeau.ir.op import Evaluation, RegionOp, Sample, Trimmed, listed, register
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Sample, ScalarContext, register, register_instance
 from flambeau.ir.ops.families import Elementwise, check_arity, listed
 from flambeau.ir.ops.sampling import SPECIAL, drawn, given
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

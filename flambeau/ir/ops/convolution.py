@@ -8,7 +8,7 @@ every attribute too. The batch size may be symbolic.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ from flambeau.ir.ops.windows import (
     to_nhwc,
     with_spatial,
 )
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from flambeau.ir.ops.matrices import (
 )
 from flambeau.ir.ops.sampling import draw, given
 from flambeau.ir.ops.slices import Concat
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType, parse_type
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,6 +14,7 @@ from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.batching import spread, spread_all
 from flambeau.ir.ops.families import Linear, check_arity
 from flambeau.ir.ops.sampling import draw, drawn
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType, parse_type
 
 if TYPE_CHECKING:

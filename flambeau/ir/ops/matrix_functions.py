@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -34,6 +33,7 @@ from flambeau.ir.ops.reductions import Prod
 from flambeau.ir.ops.sampling import draw, given
 from flambeau.ir.ops.slices import Concat
 from flambeau.ir.ops.spectra import Eigh, Svd
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType, parse_type
 
 if TYPE_CHECKING:

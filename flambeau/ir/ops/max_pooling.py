@@ -6,7 +6,6 @@ positions h*W + w in the input plane; the first maximum of a window wins, and a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +41,7 @@ from flambeau.ir.ops.windows import (
     to_nhwc,
     with_spatial,
 )
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

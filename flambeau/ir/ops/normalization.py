@@ -5,7 +5,6 @@ f16 and bf16 operands are widened to f32 inside, and only results are rounded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.families import check_arity, check_dims, check_dtypes
 from flambeau.ir.ops.sampling import drawn, given
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from flambeau.ir import dtypes
 from flambeau.ir.op import Effect, Op, Sample, register
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 __all__ = ["Print", "printed"]

@@ -5,7 +5,7 @@ A matrix product would do, but for its zeros: times an infinity or a NaN they sp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from flambeau.ir.ops.indexing import ScatterAdd, Take
 from flambeau.ir.ops.normalization import wide, widened
 from flambeau.ir.ops.pooling import MAX_UNROLLED
 from flambeau.ir.ops.sampling import drawn
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType, parse_type
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_dtyp
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.slices import Pad, Slice
 from flambeau.ir.ops.views import Flip
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

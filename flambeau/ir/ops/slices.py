@@ -5,7 +5,6 @@ Slice and pad are each other's transpose; concat's is a slice for each operand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from flambeau.ir.ops.batching import results_of, spread_all
 from flambeau.ir.ops.families import Linear, View, check_arity, check_dtypes, check_sizes, check_static
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.views import divmod_index
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import Shape, TensorType
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from flambeau.ir.ops.families import check_arity, check_dims, check_static
 from flambeau.ir.ops.indexing import ScatterAlongAdd, TakeAlong
 from flambeau.ir.ops.sampling import SPECIAL, drawn, given
 from flambeau.ir.ops.slices import Slice
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,6 +15,7 @@ from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.families import check_arity, check_sizes
 from flambeau.ir.ops.sampling import drawn, given
 from flambeau.ir.philox import philox_4x32
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +29,7 @@ from flambeau.ir.ops.matrices import (
     with_diagonal,
 )
 from flambeau.ir.ops.sampling import given
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

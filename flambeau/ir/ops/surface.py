@@ -2,7 +2,7 @@
 the documentation."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from flambeau.ir.records import dataclass
 
 
 @dataclass(frozen=True)

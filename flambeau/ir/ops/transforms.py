@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.batching import Stacked
 from flambeau.ir.ops.families import Linear, check_arity
 from flambeau.ir.ops.sampling import draw, given
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType, parse_type
 
 if TYPE_CHECKING:

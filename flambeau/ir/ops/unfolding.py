@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from flambeau.ir.ops.pooling import MAX_UNROLLED, covering, reach
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.slices import Slice, UpdateSlice, strided_position
 from flambeau.ir.ops.windows import Axis
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:

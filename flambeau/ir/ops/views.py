@@ -5,7 +5,6 @@ Reshape, permute and flip are their own kind's transpose; broadcast's is a sum. 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from flambeau.ir.index_maps import Index, delinearize, linearize
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import View, check_arity, check_dims, check_sizes
 from flambeau.ir.ops.sampling import drawn
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import Shape, TensorType
 
 if TYPE_CHECKING:

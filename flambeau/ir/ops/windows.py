@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from flambeau.ir.op import Op
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 Pair = tuple[int, int]

@@ -19,11 +19,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
 __all__ = ["Choice", "Shape", "dot_choice", "lhs_is_far", "row_choice"]

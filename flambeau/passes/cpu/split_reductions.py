@@ -11,13 +11,14 @@ What a kernel computed for each row, its successors load (reduced values) or com
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Value
 from flambeau.ir.kernel import Address, Instr, LoopKernel, Param, Stage, Store
 from flambeau.ir.kernel.dataflow import address_values, dims_of_values, values_read
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 from flambeau.ir.types import TensorType
 from flambeau.passes.cpu.loop_cost import Cost, count

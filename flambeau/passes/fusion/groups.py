@@ -7,7 +7,7 @@ positions in the graph's order, so that a question about paths between groups is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from flambeau.errors import GraphError
@@ -16,6 +16,7 @@ from flambeau.ir.graph import Node
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kinds import Kind, kind_named
 from flambeau.ir.op import RegionOp
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.spaces import IndexTuple, is_view
 
 Place = tuple[IndexTuple, int | None]           # an index, and the guard under which it is read

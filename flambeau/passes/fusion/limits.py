@@ -1,7 +1,7 @@
 """How far fusion goes: what a device gains by a value that is not stored, and what it costs to compute it again."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from flambeau.ir.records import dataclass
 
 __all__ = ["Limits"]
 

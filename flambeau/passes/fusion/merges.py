@@ -8,12 +8,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index_maps import Index, Symbol, linearize
+from flambeau.ir.records import dataclass
 from flambeau.passes.fusion.groups import LOOP, Group
 from flambeau.passes.fusion.limits import Limits
 from flambeau.passes.lowering.spaces import (

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import VerificationError
@@ -11,6 +10,7 @@ from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.graph.origin import Rewrite, union
 from flambeau.ir.op import Op
+from flambeau.ir.records import dataclass
 
 __all__ = ["Rewriter", "Rule", "graphs_within", "is_removable"]
 

@@ -7,7 +7,6 @@ forward m=(n,oh,ow) n=(o) k=(r,s,i); weight gradient m=(r,s,i) n=(o) k=(n,oh,ow)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import GraphError, VerificationError
@@ -16,6 +15,7 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index_maps import Index
 from flambeau.ir.kernel import Address, ContractionKernel
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.loops import Body, RegionLowering, locations, params_of
 from flambeau.passes.lowering.spaces import IndexTuple, is_view, pull
 

@@ -11,7 +11,7 @@ Between the two a backend may cut kernels up, merge their dims and renumber them
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Union, cast
 
@@ -21,6 +21,7 @@ from flambeau.ir.graph.origin import Origin
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage, Store
 from flambeau.ir.kinds import kind_named, kind_of
 from flambeau.ir.op import RegionOp
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.dims import collapse, expand_affine, renumbered, with_runtime_size
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Union
 
 from flambeau.ir.graph import Value
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.lower import Call
 from flambeau.passes.memory.nested import Look
 

@@ -8,12 +8,12 @@ kernel looks at the indices first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from flambeau.ir import dtypes as dt
 from flambeau.ir.graph import Value
 from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage
 from flambeau.ir.ops.indexing import INDEX_OUT_OF_RANGE
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.lower import Call, Nested, Step
 
 

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.lower import Call, Nested, Step, Steps, copy_call
 from flambeau.passes.memory.order import Chosen, Order, Repeated
 from flambeau.passes.memory.state_writes import in_place_writes

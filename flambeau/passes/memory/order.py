@@ -12,10 +12,10 @@ has one home that both bodies store to.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Union
 
 from flambeau.ir.graph import Value
+from flambeau.ir.records import dataclass
 
 __all__ = ["Chosen", "Order", "Repeated"]
 

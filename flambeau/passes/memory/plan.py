@@ -4,11 +4,11 @@ results of calls take over the memory of operands they are the last to read; the
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Value
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.lower import Call, Step, copy_call
 from flambeau.passes.memory.arena import ALIGNMENT, lay_out
 from flambeau.passes.memory.early import computes_again

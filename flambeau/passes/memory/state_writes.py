@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 
 from flambeau.errors import VerificationError
 from flambeau.ir.graph import Graph, Value
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.lower import Call, Step
 from flambeau.passes.memory.checks import early_checks, failing_calls
 from flambeau.passes.memory.early import freed_early

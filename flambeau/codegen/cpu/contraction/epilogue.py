@@ -7,13 +7,13 @@ classified by their stride along the vector dim: 1 is a vector access, 0 a splat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, compute_type, constant, is_float, lanes_of
 from flambeau.codegen.cpu.scalar_ops import emit_constant, emit_instr
 from flambeau.ir.kernel import Address, ContractionKernel, Instr, Store
+from flambeau.ir.records import dataclass
 
 __all__ = ["EpiloguePoint", "evaluate_epilogue", "fits_registers"]
 

@@ -6,8 +6,6 @@ with static strides. The schedule says what to tile, pack, block and split; noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import llvmlite.ir as ll
 
 from flambeau.codegen.artifact import Phase, status_message
@@ -29,6 +27,7 @@ from flambeau.codegen.cpu.contraction.tiles import (
 )
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, is_float, new_kernel, storage_bytes
 from flambeau.ir.kernel import ContractionKernel
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
 __all__ = ["emit"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from flambeau.ir.records import dataclass
 
 __all__ = ["Operand", "Panels", "row_major"]
 

@@ -8,13 +8,13 @@ tasks share their columns of rhs, so it stays in cache while m advances.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 
 from flambeau.codegen.cpu.contraction.panels import Operand, Panels, row_major
 from flambeau.codegen.cpu.llvm.emitter import storage_bytes
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
 from flambeau.ir.kernel.contraction_dims import merge_strides
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
 _ALIGN = 64

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
@@ -29,6 +28,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
     storage_bytes,
     vector_type,
 )
+from flambeau.ir.records import dataclass
 
 __all__ = ["DotSums", "RowSums", "Tile", "widen"]
 

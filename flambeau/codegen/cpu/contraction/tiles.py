@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
@@ -13,6 +12,7 @@ from flambeau.codegen.cpu.contraction.panels import Operand, Panels
 from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter
 from flambeau.ir.kernel import Address
+from flambeau.ir.records import dataclass
 
 __all__ = [
     "Position",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.ir as ll
@@ -45,6 +44,7 @@ from flambeau.codegen.cpu.llvm.lltypes import (
 )
 from flambeau.codegen.cpu.llvm.narrow_floats import bf16_to_float, float_to_bf16, float_to_half, half_to_float
 from flambeau.codegen.cpu.llvm.text_builder import TextBuilder, index_constant
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
 __all__ = [

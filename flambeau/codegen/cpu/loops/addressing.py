@@ -13,7 +13,7 @@ shared between accesses; what is left inside the loop is one displacement.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 import llvmlite.ir as ll
@@ -39,6 +39,7 @@ from flambeau.codegen.cpu.loops.scope import Scope
 from flambeau.codegen.cpu.loops.values import emit_add
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Address, Stage, Store
+from flambeau.ir.records import dataclass
 
 _SLOT_BYTES = 512                       # a vector of 64 lanes of 8 bytes
 

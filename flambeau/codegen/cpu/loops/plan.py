@@ -9,12 +9,13 @@ because a loop stands around it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from flambeau.codegen.cpu.llvm.emitter import compute_type, storage_bytes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import SCALAR_OPS, Address, Extent, Instr, LoopKernel, LoopSchedule, Stage
 from flambeau.ir.kernel.dataflow import dims_of_values, own_dims, values_read
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
 FUNCTION, TASK, STAGE = 0, 1, 2

@@ -12,7 +12,7 @@ value; positions grow along each accumulator, so a strict comparison keeps the f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import llvmlite.ir as ll
 
@@ -34,6 +34,7 @@ from flambeau.codegen.cpu.vmath.vec import Vec, where
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Reduction
+from flambeau.ir.records import dataclass
 
 State = list[ll.Value]                  # [value], [value, position], or with totals [value, total, compensation]
 SMALL = 2.0**-64                        # the scale of a sum whose terms overflow on the way

@@ -7,12 +7,13 @@ of row c // vectors). `copy` None always means scalar code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, SplatConstant, constant, lanes_of
 from flambeau.codegen.cpu.loops.plan import LoopPlan
+from flambeau.ir.records import dataclass
 
 
 @dataclass

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.llvm.emitter import I32, I64, constant
 from flambeau.codegen.cpu.loops.scope import Scope
+from flambeau.ir.records import dataclass
 
 Carry = list[ll.Value]
 Body = Callable[[ll.Value, Carry], Carry]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
@@ -13,6 +12,7 @@ from flambeau.codegen.cpu.loops.plan import LoopPlan, kernel_addresses
 from flambeau.codegen.cpu.loops.scope import Scope
 from flambeau.codegen.cpu.loops.strips import Strip
 from flambeau.ir.kernel import Extent, LoopKernel
+from flambeau.ir.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import dataclasses
 import re
 import types
 from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from flambeau.errors import CaptureError
@@ -24,6 +23,7 @@ from flambeau.frontend.trace.guards.names import Cell, Namespace
 from flambeau.frontend.trace.guards.node import Node
 from flambeau.frontend.trace.guards.reads import unwatched_names
 from flambeau.frontend.trace.guards.values import BY_VALUE, MISSING, is_same, is_value, spelled
+from flambeau.ir.records import dataclass
 
 _OF_NODE = (".__class__", ".__bases__", ".default_factory")         # changes that are no part's
 

@@ -9,13 +9,13 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from flambeau.frontend.where import is_internal
+from flambeau.ir.records import dataclass
 
 _GLOBAL_OPS = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"])
 _LOCAL_OPS = frozenset(["STORE_NAME", "DELETE_NAME"])          # of class bodies
