@@ -16,6 +16,7 @@ def is_available() -> bool:
 
 
 is_initialized = is_available
+_initialized = False                        # programs that keep generators' states look at it
 
 
 def is_bf16_supported(including_emulation: bool = True) -> bool:

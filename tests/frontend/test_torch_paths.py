@@ -13,8 +13,14 @@ import pytest
 import surface_table
 
 import flambeau as fb
+from flambeau import nn
 from flambeau.autograd import Variable, variable
+from flambeau.functional import norm
 from flambeau.multiprocessing import get_start_method
+from flambeau.nn.modules.conv import LazyConv2d
+from flambeau.nn.modules.flatten import Flatten
+from flambeau.nn.modules.fold import Fold
+from flambeau.nn.modules.pixelshuffle import PixelShuffle
 from flambeau.nn.modules.transformer import _get_activation_fn, _get_clones
 from flambeau.nn.parameter import Parameter
 from flambeau.optim.optimizer import (
@@ -26,6 +32,7 @@ from flambeau.optim.optimizer import (
 from flambeau.profiler import record_function
 from flambeau.types import Device, Number
 from flambeau.utils import model_zoo
+from flambeau.utils.checkpoint import get_device_states, set_device_states
 
 
 def test_variables_are_tensors() -> None:
@@ -115,6 +122,20 @@ def test_an_optimizer_of_older_parts() -> None:
     assert p.tolist() == [0.5, 0.5]
 
 
+def test_where_else_they_are_imported_from() -> None:
+    assert norm is fb.norm and fb.functional.einsum is fb.einsum
+    assert (LazyConv2d, Flatten, Fold, PixelShuffle) == (nn.LazyConv2d, nn.Flatten, nn.Fold, nn.PixelShuffle)
+    set_device_states(*get_device_states(fb.ones(2)))
+    assert get_device_states(fb.ones(2)) == ([], []) and not fb.cuda._initialized
+
+
+def test_names_without_their_prefix() -> None:
+    state = fb.nn.DataParallel(nn.Linear(2, 1)).state_dict()
+    nn.modules.utils.consume_prefix_in_state_dict_if_present(state, "module.")
+    nn.Linear(2, 1).load_state_dict(state)
+    assert list(state) == ["weight", "bias"] and sorted(state._metadata) == [""]
+
+
 def test_names_and_types() -> None:
     assert isinstance(1.5, Number) and isinstance("cpu", Device) and isinstance(Parameter(fb.ones(1)), fb.Tensor)
     x = fb.ones(2, 3)
@@ -134,6 +155,6 @@ def test_what_is_missing_says_so(namespace: str) -> None:
 
 
 def test_they_load_at_first_use() -> None:
-    lazy = "distributed fx hub jit multiprocessing onnx profiler random serialization types".split()
+    lazy = "distributed functional fx hub jit multiprocessing onnx profiler random serialization types".split()
     code = f"import sys, flambeau; print([n for n in {lazy} if 'flambeau.' + n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -7,10 +7,13 @@ from flambeau.nn.modules import (  # type: ignore[no-redef]
     activation,
     adaptive,
     batchnorm,
+    channelshuffle,
     container,
     conv,
     distance,
     dropout,
+    flatten,
+    fold,
     instancenorm,
     lazy,
     linear,
@@ -18,6 +21,7 @@ from flambeau.nn.modules import (  # type: ignore[no-redef]
     module,
     normalization,
     padding,
+    pixelshuffle,
     pooling,
     rnn,
     sparse,
@@ -27,7 +31,7 @@ from flambeau.nn.modules import (  # type: ignore[no-redef]
 )
 
 if not TYPE_CHECKING:               # to type checkers the star import says the same
-    __all__ = ["activation", "adaptive", "batchnorm", "container", "conv", "distance", "dropout", "instancenorm",
-               "lazy", "linear", "loss", "module", "normalization", "padding", "pooling", "rnn", "sparse", "transformer",
-               "upsampling", "utils"]
+    __all__ = ["activation", "adaptive", "batchnorm", "channelshuffle", "container", "conv", "distance", "dropout",
+               "flatten", "fold", "instancenorm", "lazy", "linear", "loss", "module", "normalization", "padding",
+               "pixelshuffle", "pooling", "rnn", "sparse", "transformer", "upsampling", "utils"]
     __all__ += _nn.__all__
