@@ -53,7 +53,7 @@ from flambeau.frontend.tape.backward import (
     retain_grad,
 )
 from flambeau.frontend.tape.dispatch import up_to_date
-from flambeau.frontend.tensor.promotion import as_dtype
+from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
@@ -209,7 +209,7 @@ def type_as(self: Tensor, tensor: Tensor) -> Tensor:
 
 class TypeOf:
     """`x.type`: the tensor's type, as derivatives that are written for graph values read it, and PyTorch's method:
-    `x.type(fb.float64)` converts, `x.type()` names the type."""
+    `x.type(fb.float64)` converts, as do a class of old (`fb.DoubleTensor`) and its name; `x.type()` names the type."""
 
     __slots__ = ("_of",)
 
@@ -223,7 +223,11 @@ class TypeOf:
             return to(self._of, dtype)
         if isinstance(dtype, str):
             named = {f"{name}Tensor": found for found, name in _TYPE_NAMES.items()}
-            dtype = named.get(dtype.rpartition(".")[2], dtype)
+            dtype = named.get(dtype.rpartition(".")[2], Tensor if dtype == "torch.Tensor" else dtype)
+        if isinstance(dtype, typed.TypedTensor):
+            dtype = dtype.dtype
+        if dtype is Tensor:
+            dtype = get_default_dtype()
         if not isinstance(dtype, DType):
             raise ValueError(f"type: invalid type {dtype!r}; pass a dtype, such as fb.float64")
         return cast(self._of, dtype)
