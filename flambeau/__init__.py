@@ -122,10 +122,10 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 newaxis = None
 
-_PACKAGES = ("amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "functional", "fx",
-             "hub", "ir", "jit", "linalg", "minitorch", "mps", "multiprocessing", "nn", "onnx", "optim", "profiler",
-             "random", "safetensors", "serialization", "signal", "sparse", "special", "testing", "types",
-             "utils", "version", "xpu")
+_PACKAGES = ("accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func",
+             "functional", "fx", "hub", "ir", "jit", "linalg", "minitorch", "mps", "multiprocessing", "nn",
+             "onnx", "optim", "profiler", "random", "safetensors", "serialization", "signal", "sparse",
+             "special", "testing", "types", "utils", "version", "xpu")
 _NAMES = {                                  # module -> what it gives at first use
     "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype "
                     "get_autocast_gpu_dtype is_autocast_cache_enabled is_autocast_cpu_enabled is_autocast_enabled "

@@ -71,6 +71,11 @@ def test_devices() -> None:
     with pytest.raises(fb.errors.UnsupportedError, match="not available"):
         fb.ones(2, device="cuda")
     assert not fb.cuda.is_available() and fb.cuda.device_count() == 0 and not fb.backends.mps.is_available()
+    assert fb.accelerator.current_accelerator() is None and not fb.accelerator.is_available() and fb.cpu.is_available()
+    with pytest.raises(RuntimeError, match="accelerator"):
+        fb.accelerator.synchronize()
+    with fb.cpu.amp.autocast():
+        assert fb.mm(fb.ones(1, 1), fb.ones(1, 1)).dtype is fb.bfloat16
 
 
 def test_flags_that_decide_nothing_can_be_set() -> None:
