@@ -49,7 +49,8 @@ def test_old_constructors() -> None:
     assert isinstance(fb.ones(2), fb.FloatTensor) and not isinstance(fb.ones(2), fb.LongTensor)
     assert fb.ones(2).type(fb.float64).dtype is fb.float64 and fb.ones(2, dtype=fb.int64).new(3).dtype is fb.int64
     for kind in (fb.DoubleTensor, "torch.DoubleTensor", fb.float64):
-        assert fb.ones(2).type(kind).dtype is fb.float64 and fb.compile(lambda x, kind=kind: x.type(kind))(fb.ones(2)).dtype is fb.float64
+        compiled = fb.compile(lambda x, kind=kind: x.type(kind))
+        assert fb.ones(2).type(kind).dtype is compiled(fb.ones(2)).dtype is fb.float64
     assert fb.arange(2).type(fb.Tensor).dtype is fb.arange(2).type("torch.Tensor").dtype is fb.float32
     fb.set_default_tensor_type(fb.DoubleTensor)
     assert fb.ones(1).dtype is fb.float64
