@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Final
 
 from flambeau.backends.base import Backend
@@ -12,6 +13,7 @@ from flambeau.errors import UnsupportedError
 __all__ = ["backend_of", "backend_on", "device_of", "register_backend"]
 
 _BACKENDS: Final[dict[str, Backend]] = {"cpu": CpuBackend(), "interpret": InterpretBackend()}
+_LATER: Final = {"cuda-emulator": ("flambeau.backends.cuda.backend", "EmulatedCudaBackend")}      # loaded when asked for
 _NAME_ON: Final[dict[str, str]] = {"cpu": "cpu"}            # what compiles for a device where nothing else is asked for
 
 
@@ -29,9 +31,12 @@ def backend_of(backend: str | Backend) -> Backend:
     what is no backend."""
     if not isinstance(backend, str):
         return _checked(backend)
+    if backend not in _BACKENDS and backend in _LATER:
+        module, name = _LATER[backend]
+        _BACKENDS[backend] = getattr(import_module(module), name)()
     if backend not in _BACKENDS:
-        raise ValueError(f"there is no backend {backend!r}; choose from {', '.join(sorted(_BACKENDS))}, or add one "
-                         "with register_backend(name, backend)")
+        raise ValueError(f"there is no backend {backend!r}; choose from {', '.join(sorted({*_BACKENDS, *_LATER}))}, or add "
+                         "one with register_backend(name, backend)")
     return _BACKENDS[backend]
 
 

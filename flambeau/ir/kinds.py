@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flambeau.ir.target import Target
 
 __all__ = ["Implementation", "Kind", "kernel_classes", "kernel_named", "kind_named", "kind_of",
-           "register_kind"]
+           "register_implementation", "register_kind"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +27,14 @@ class Implementation:
     """How one backend runs the kernels of a kind.
 
     emit: makes code, in the backend's own terms; for "cpu" `emit(kernel, module, symbol, target)` adds functions to an
-    LLVM module, their names beginning with `symbol`, and gives (phases, bytes of each scratch buffer). schedule: the
+    LLVM module, their names beginning with `symbol`, and gives (phases, bytes of each scratch buffer); for "cuda"
+    `emit(kernel, name)` gives a `codegen.cuda.KernelText`. schedule: the
     kernel with its schedule chosen. divide: a call, not finished yet, to several where that is faster. weight: those that
     take longest to compile have the greatest, and go first. host: the address of a function of the host, for the name
     that a phase calls it by (the kind, a dot, and what the kind makes of it); see `runtime.host_functions`."""
 
     emit: Callable[..., Any]
-    schedule: Callable[[Any, Target], Kernel] | None = None
+    schedule: Callable[[Any, Any], Kernel] | None = None
     divide: Callable[[Any, Target], Sequence[Any]] | None = None
     weight: int = 0
     host: Callable[[str], int] | None = None
@@ -64,16 +65,28 @@ class Kind:
         """Whether its op is fused with no other."""
         return self.reads == "whole" and not self.has_epilogue
 
+    def has_implementation(self, backend: str) -> bool:
+        return backend in self.implementations or (self.name, backend) in _IMPLEMENTATIONS
+
     def implementation(self, backend: str) -> Implementation:
-        """Raises UnsupportedError where there is none."""
-        if backend not in self.implementations:
-            known = ", ".join(sorted(self.implementations)) or "interpret"
+        """That of the kind's own file, or one registered from elsewhere. Raises UnsupportedError where there is none."""
+        found = self.implementations.get(backend) or _IMPLEMENTATIONS.get((self.name, backend))
+        if found is None:
+            elsewhere = {name for kind, name in _IMPLEMENTATIONS if kind == self.name}
+            known = ", ".join(sorted({*self.implementations, *elsewhere})) or "interpret"
             raise UnsupportedError(f"there is no code for {self.name} kernels on the backend {backend!r}",
                                    hint=f"backends that have it: {known}")
-        return self.implementations[backend]
+        return found
 
 
 _KINDS: Final[dict[str, Callable[[], Kind]]] = {}
+_IMPLEMENTATIONS: Final[dict[tuple[str, str], Implementation]] = {}
+
+
+def register_implementation(kind: str, backend: str, implementation: Implementation) -> None:
+    """Say how a backend runs a kind, outside the kind's own file, which is loaded with every program: for a backend that is
+    loaded when it is asked for. It can be taken over."""
+    _IMPLEMENTATIONS[kind, backend] = implementation
 
 
 def register_kind(name: str, load: Callable[[], Kind]) -> None:

@@ -84,7 +84,7 @@ class SortKernel(Kernel):
     the row dims and the length, values and indices (None where nobody asks) the row dims and what is kept."""
 
     keyword = "sort"
-    schedule_type = SortSchedule
+    schedules = {"schedule": SortSchedule}
 
     source: Address
     values: Address | None

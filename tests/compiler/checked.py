@@ -80,11 +80,11 @@ def run(made: Compiled, arrays: Sequence[np.ndarray]) -> Outcome:
 
 
 def check(graph: Graph, arrays: Sequence[np.ndarray], roundings: float | Sequence[float] = 8.0,
-          by_element: bool = False, at_least: float = 0.0) -> Compiled:
+          by_element: bool = False, at_least: float = 0.0, **how: Any) -> Compiled:
     """Compiled == interpreted: outputs, and states after the call. Floats may differ by `roundings` units of rounding
     (one number, or one for each output and then each state), of the element itself (`by_element`) or of the largest
     finite one beside it (sums reorder, and their terms cancel), or of `at_least` (terms that cancel to nothing)."""
-    made = compiled(graph)
+    made = compiled(graph, **how)
     outcome = run(made, arrays)
     outputs, writes = interpret(graph, arrays)
     found = [*outcome.outputs, *[outcome.states[state] for state in graph.writes]]

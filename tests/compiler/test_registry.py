@@ -40,8 +40,9 @@ def _roundings(sample: Sample) -> float:
     return 8.0 * sample.tolerance * math.sqrt(max(1, longest))
 
 
+@pytest.mark.parametrize("backend", ["cpu", "cuda-emulator"])
 @pytest.mark.parametrize("samples", BATCHES.values(), ids=BATCHES.keys())
-def test_compiled_samples_agree_with_the_meaning(samples: list[Sample]) -> None:
+def test_compiled_samples_agree_with_the_meaning(samples: list[Sample], backend: str) -> None:
     graph = Graph(name=samples[0].op.name)
     arrays: list[np.ndarray] = []
     roundings: list[float] = []
@@ -53,4 +54,4 @@ def test_compiled_samples_agree_with_the_meaning(samples: list[Sample]) -> None:
         graph.outputs += results
         arrays += sample.operands
         roundings += [_roundings(sample)] * (len(graph.outputs) - len(roundings))
-    check(graph, arrays, roundings, by_element=isinstance(samples[0].op, ops.Elementwise))
+    check(graph, arrays, roundings, by_element=isinstance(samples[0].op, ops.Elementwise), backend=backend)

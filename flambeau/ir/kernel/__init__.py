@@ -1,6 +1,6 @@
 """The loop level: kernels, what they are written in (`grammar.py`), their text both ways, their rules and their meaning."""
 from flambeau.ir.kernel.base import Kernel
-from flambeau.ir.kernel.contraction_kernel import ContractionKernel, ContractionSchedule
+from flambeau.ir.kernel.contraction_kernel import ContractionKernel, ContractionSchedule, TileSchedule
 from flambeau.ir.kernel.grammar import (
     IDENTITY_FREE,
     Address,
@@ -14,7 +14,7 @@ from flambeau.ir.kernel.grammar import (
     Stage,
     Store,
 )
-from flambeau.ir.kernel.loop_kernel import LoopKernel, LoopSchedule
+from flambeau.ir.kernel.loop_kernel import BlockSchedule, LoopKernel, LoopSchedule
 from flambeau.ir.kernel.scalar import SCALAR_OPS, ScalarOp
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "SCALAR_OPS",
     "Address",
     "Attr",
+    "BlockSchedule",
     "Combiner",
     "ContractionKernel",
     "ContractionSchedule",
@@ -36,4 +37,5 @@ __all__ = [
     "ScalarOp",
     "Stage",
     "Store",
+    "TileSchedule",
 ]

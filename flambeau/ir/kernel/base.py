@@ -32,7 +32,7 @@ class Kernel:
     `kernel_key` can tell kernels apart. It declares `keyword` and defines `lines`, `read`, `check` and `run`."""
 
     keyword: ClassVar[str]                              # what its text starts with: the name of its kind
-    schedule_type: ClassVar[type | None] = None         # a dataclass; None: nothing is to be chosen
+    schedules: ClassVar[Mapping[str, type]] = {}        # dataclasses that say how it runs, by what their text begins with
     takes_sizes: ClassVar[bool] = False                 # extents may be the names of runtime sizes
     messages: ClassVar[Mapping[int, str]] = {}          # statuses of its own that it may end with; "{0}": a detail
 

@@ -6,7 +6,7 @@ gradients are one thing. Then comes an epilogue, an SSA body at every (b, m, n) 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -52,6 +52,18 @@ class ContractionSchedule:
     parallel: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class TileSchedule:
+    """For a device of many threads in blocks: each block sums a tile of `m` x `n` points of the flattened m and n dims,
+    `k` of the flattened k dims at a time from shared memory; each thread `rows` x `columns` of them in registers."""
+
+    m: int
+    n: int
+    k: int
+    rows: int
+    columns: int
+
+
 @dataclass(frozen=True)
 class ContractionKernel(Kernel):
     """acc = sum over k of lhs * rhs in `acc_dtype`, then `epilogue` (a Stage with dims ()) at every (batch, m, n).
@@ -60,7 +72,7 @@ class ContractionKernel(Kernel):
     dims run outer to inner. The innermost n dim is the vector dim."""
 
     keyword: ClassVar[str] = "contraction"
-    schedule_type: ClassVar[type | None] = ContractionSchedule
+    schedules: ClassVar[Mapping[str, type]] = {"schedule": ContractionSchedule, "tiles": TileSchedule}
 
     extents: tuple[int, ...]
     batch: tuple[int, ...]
@@ -71,7 +83,7 @@ class ContractionKernel(Kernel):
     rhs: Address
     acc_dtype: DType
     epilogue: Stage
-    schedule: ContractionSchedule | None = field(default=None, kw_only=True)
+    schedule: ContractionSchedule | TileSchedule | None = field(default=None, kw_only=True)
 
     @property
     def code(self) -> tuple[Stage, ...]:
@@ -144,9 +156,11 @@ class ContractionKernel(Kernel):
         self._check_operand(checker, "lhs", self.lhs, (*self.batch, *self.m, *self.k))
         self._check_operand(checker, "rhs", self.rhs, (*self.batch, *self.k, *self.n))
         self._check_epilogue(checker)
-        if self.schedule is not None:
-            checker.place = "schedule"
+        checker.place = "schedule"
+        if isinstance(self.schedule, ContractionSchedule):
             self._check_schedule(checker, self.schedule)
+        elif self.schedule is not None:
+            checker.require_positive(self.schedule, ("m", "n", "k", "rows", "columns"))
 
     def _check_operand(self, checker: Checker, side: str, address: Address, dims: Sequence[int]) -> None:
         if address.dynamic or address.guard is not None:

@@ -6,7 +6,7 @@ values live in their stage. One such kernel is a softmax, a LayerNorm or a cross
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -45,17 +45,28 @@ class LoopSchedule:
     rows: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class BlockSchedule:
+    """For a device of many threads in blocks: each block takes `points` points of the parallel dims, one after another in
+    row-major order, each by `lanes` threads, which share out the points of a stage's inner dims. lanes_inner: the lanes of
+    a point are neighbours, else those of one number."""
+
+    points: int
+    lanes: int = 1
+    lanes_inner: bool = True
+
+
 @dataclass(frozen=True)
 class LoopKernel(Kernel):
     """extents: of all dims; the first `n_parallel` are parallel, the rest are inner."""
 
     keyword: ClassVar[str] = "loop"
-    schedule_type: ClassVar[type | None] = LoopSchedule
+    schedules: ClassVar[Mapping[str, type]] = {"schedule": LoopSchedule, "blocks": BlockSchedule}
     takes_sizes: ClassVar[bool] = True
 
     n_parallel: int
     stages: tuple[Stage, ...]
-    schedule: LoopSchedule | None = field(default=None, kw_only=True)
+    schedule: LoopSchedule | BlockSchedule | None = field(default=None, kw_only=True)
 
     @property
     def code(self) -> tuple[Stage, ...]:
@@ -100,9 +111,11 @@ class LoopKernel(Kernel):
             if len(set(stage.dims)) < len(stage.dims):
                 checker.fail(f"walks a dim twice: {', '.join(f'%i{dim}' for dim in stage.dims)}")
             checker.check_stage(stage, {*self.parallel, *stage.dims})
-        if self.schedule is not None:
-            checker.place = "schedule"
+        checker.place = "schedule"
+        if isinstance(self.schedule, LoopSchedule):
             self._check_schedule(checker, self.schedule)
+        elif self.schedule is not None:
+            checker.require_positive(self.schedule, ("points", "lanes"))
 
     def _check_schedule(self, checker: Checker, schedule: LoopSchedule) -> None:
         checker.require_positive(schedule, ("unroll", "block", "grain", "rows"))

@@ -68,7 +68,8 @@ class Parser:
         while cursor.token.text in _ROLES:
             self.params.append(self.param())
         kernel = kind.read(self, name)
-        schedule = None if kind.schedule_type is None else self.schedule(kind.schedule_type)
+        found = kind.schedules.get(self.cursor.token.text)
+        schedule = None if found is None else self.schedule(found)
         return replace(kernel, schedule=schedule, locations=self.end())
 
     def param(self) -> Param:
@@ -204,11 +205,10 @@ class Parser:
     # Schedule and locations
 
     def schedule(self, kind: type) -> Any:
-        """None, or the schedule; fields that are not given keep their defaults."""
+        """A schedule of this class, after the word that it begins with; fields that are not given keep their defaults."""
         cursor = self.cursor
         start = cursor.token
-        if not cursor.accept("schedule"):
-            return None
+        cursor.require(start.text)
         known = {f.name: f for f in fields(kind)}
         given: dict[str, object] = {}
 

@@ -47,7 +47,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from typing import Any, Final
+from typing import Final
 
 from flambeau.ir.kernel.base import Kernel
 from flambeau.ir.kernel.grammar import Address, Extent, Instr, Param, Stage, Store
@@ -69,7 +69,7 @@ def print_kernel(kernel: Kernel) -> str:
     lines = [f"{kernel.keyword} @{_name(kernel.name)} {{", *(_param(p) for p in kernel.params)]
     lines += kernel.lines(Printer(kernel.params))
     if kernel.schedule is not None:
-        lines.append(_schedule(kernel.schedule))
+        lines.append(_schedule(kernel))
     lines += [f"  loc {json.dumps(location)}" for location in kernel.locations]
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -144,11 +144,13 @@ def _name(name: str) -> str:
     return name if _IDENTIFIER.match(name) else json.dumps(name)
 
 
-def _schedule(schedule: Any) -> str:
+def _schedule(kernel: Kernel) -> str:
     """Fields in order; rows only where there are some."""
-    left_out = ("row_dim", "rows") if getattr(schedule, "row_dim", None) is None else ()
+    schedule = kernel.schedule
+    keyword = next(word for word, kind in kernel.schedules.items() if isinstance(schedule, kind))
+    left_out = ("row_dim", "rows") if getattr(schedule, "row_dim", 0) is None else ()
     shown = [f.name for f in fields(schedule) if f.name not in left_out]
-    return "  schedule " + ", ".join(f"{name}={_literal(getattr(schedule, name))}" for name in shown)
+    return f"  {keyword} " + ", ".join(f"{name}={_literal(getattr(schedule, name))}" for name in shown)
 
 
 def _literal(value: object) -> str:

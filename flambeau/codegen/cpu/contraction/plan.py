@@ -30,7 +30,7 @@ class Plan:
     @property
     def schedule(self) -> ContractionSchedule:
         schedule = self.kernel.schedule
-        assert schedule is not None, "contractions are scheduled by the passes, before codegen"
+        assert isinstance(schedule, ContractionSchedule), "contractions are scheduled by the passes, before codegen"
         return schedule
 
     def extents(self, dims: tuple[int, ...]) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ from flambeau.codegen.cpu.loops.strips import Carry, Strip, repeat, walk_rows, w
 from flambeau.codegen.cpu.loops.tasks import TaskSpace, return_without_tasks
 from flambeau.codegen.cpu.loops.values import emit_scalar
 from flambeau.ir.dtypes import f32, f64
-from flambeau.ir.kernel import Address, Instr, LoopKernel, Stage
+from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Stage
 from flambeau.ir.target import Target
 
 _UNROLLED_POINTS = 4                    # sequential loops this short are written out,
@@ -41,7 +41,7 @@ _UNROLLED_INSTRS = 64                   # unless that is more code than this
 
 def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> tuple[list[Phase], tuple[int, ...]]:
     """Add the kernel's function to `module` and say how to launch it; it needs no scratch buffers."""
-    assert kernel.schedule is not None, f"kernel {kernel.name} came without a schedule: passes.schedule makes one"
+    assert isinstance(kernel.schedule, LoopSchedule), f"kernel {kernel.name} has no schedule: passes.schedule makes one"
     plan = plan_loops(kernel, kernel.schedule, target)
     emitter = new_kernel(module, symbol, target)
     extents = tuple(

@@ -1,0 +1,26 @@
+"""How a GPU runs the kinds of kernel. Loaded with its backend, so that programs for the CPU load none of it."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flambeau.codegen.cuda.contractions import emit_contraction
+from flambeau.codegen.cuda.loops import emit_loops
+from flambeau.ir.gpu import GpuTarget
+from flambeau.ir.kernel import ContractionKernel, LoopKernel
+from flambeau.ir.kinds import Implementation, register_implementation
+from flambeau.passes.cuda.schedule_contraction import schedule_contraction
+from flambeau.passes.cuda.schedule_loops import schedule_loops
+
+__all__: list[str] = []
+
+
+def _scheduled_loops(kernel: LoopKernel, target: GpuTarget) -> LoopKernel:
+    return replace(kernel, schedule=schedule_loops(kernel, target))
+
+
+def _scheduled_contraction(kernel: ContractionKernel, target: GpuTarget) -> ContractionKernel:
+    return replace(kernel, schedule=schedule_contraction(kernel, target))
+
+
+register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops))
+register_implementation("contraction", "cuda", Implementation(emit_contraction, _scheduled_contraction))

@@ -1,0 +1,1 @@
+"""What a GPU decides: how kernels are laid over blocks and threads."""

@@ -1,0 +1,51 @@
+"""Kernels' text becomes machine code for GPUs, without one: numba-cuda types it, nvJitLink assembles it, nothing spills.
+Where numba-cuda is installed (`pip install -e ".[cuda]"`)."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+
+from codegen.contraction_kernels import Conv, gemm
+from test_loops_random import RandomKernel
+
+from flambeau.backends.cuda.backend import kernel_text
+from flambeau.codegen.cuda.text import KernelText
+from flambeau.codegen.cuda.toolchain import assemble, to_ptx
+from flambeau.ir import dtypes as dt
+from flambeau.ir.gpu import SM80, SM90
+from flambeau.ir.kernel import BlockSchedule, Kernel, TileSchedule
+
+TILE = TileSchedule(64, 64, 16, 4, 4)
+BLOCKS = (BlockSchedule(256), BlockSchedule(8, 32), BlockSchedule(32, 4, lanes_inner=False))
+KERNELS: list[Kernel] = [
+    *[replace(RandomKernel(seed).build(), schedule=schedule) for seed in range(12) for schedule in BLOCKS],
+    *[replace(kernel, schedule=TILE) for kernel in (
+        gemm(100, 90, 70), gemm(40, 50, 60, dtype=dt.bf16, acc=dt.f32), gemm(40, 50, 60, dtype=dt.f16, acc=dt.f32),
+        gemm(40, 50, 60, dtype=dt.f64), Conv(2, 9, 9, 8, 16).forward())],
+    replace(gemm(512, 512, 512), schedule=TileSchedule(128, 128, 8, 8, 8)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(KERNELS)))
+def test_text_becomes_code_that_does_not_spill(number: int) -> None:
+    target = (SM90, SM80)[number % 2]
+    made = assemble(to_ptx(kernel_text(KERNELS[number]), target), target)
+    assert made.cubin[:4] == b"\x7fELF" and made.entry
+    assert made.spilled_bytes == 0 and 0 < made.registers <= 128
+
+
+def test_functions_of_16_bits_and_reports_become_code() -> None:
+    source = """def k(status, b0, b1, b2):
+    t = uint32(cuda.threadIdx.x)
+    if b2[t] < 0:
+        report(status, 1, t)
+    x = f16_from(b0[t]) + bf16_from(b1[t])
+    b0[t] = f16_to(f16(x))
+    b1[t] = bf16_to(bf16(x))
+    b2[t] = float64(f16_of_f64(b2[t]))
+"""
+    text = KernelText("k", source, ("int64*", "uint16*", "uint16*", "float64*"), "1", 32)
+    assert assemble(to_ptx(text, SM90), SM90).spilled_bytes == 0
