@@ -12,6 +12,7 @@ from flambeau.ir.op import Op
 if TYPE_CHECKING:
     from flambeau.frontend.tape.autograd import Record
     from flambeau.frontend.tape.custom import Function
+    from flambeau.frontend.tensor.storage import Storage
     from flambeau.frontend.tensor.tensor import Tensor
     from flambeau.ir.ops import View
 
@@ -48,7 +49,7 @@ class Tracer(Protocol):
 
     def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any: ...
 
-    def probe(self, run: Any, function: Any, who: str) -> tuple[list[Tensor], bool]: ...
+    def probe(self, run: Any, function: Any, who: str) -> tuple[list[Tensor], dict[Storage, Any], bool]: ...
 
     def write(self, target: Tensor, value: Tensor) -> None: ...
 

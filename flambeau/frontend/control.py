@@ -162,6 +162,11 @@ def own(t: Tensor) -> Tensor:
     return dispatch(ops.Reshape(t._type.shape), t)
 
 
+def own_on_tape(t: Tensor) -> Tensor:
+    """`t` as a root of the tape of the trace that is active: the record of one from outside belongs to another."""
+    return own(t) if t._requires_grad else t
+
+
 def condition_writes() -> TypeInferenceError:
     """The error for a condition that changes a tensor: it is evaluated once more than the body."""
     return _wrong("while_loop: cond_fn changed a tensor in place, or drew random numbers", "do that in body_fn")

@@ -186,3 +186,37 @@ def test_what_has_no_derivative_says_so():
     kept = []
     with pytest.raises(CaptureError, match="kept"):
         fb.compile(lambda x: fb.while_loop(lambda y: y.sum() < 5, lambda y: (kept.append(y) or y,), (x,), max_steps=2))(w)
+
+
+def after_a_scan(x, shift):
+    return fb.scan(lambda c, r: (fb.tanh(c * 0.5 + shift) + r, c), x, fb.zeros(6, 2))[0]
+
+
+def after_a_loop(x, shift):
+    return fb.while_loop(lambda c: c.sum() < 50, lambda c: (fb.tanh(c * 0.5 + shift),), (x,), max_steps=3)[0]
+
+
+def after_a_choice(x, shift):
+    return fb.cond(x.sum() > 0, lambda: fb.tanh(x * 0.5 + shift), lambda: x * 1)
+
+
+@pytest.mark.parametrize("function", [after_a_scan, after_a_loop, after_a_choice])
+def test_what_runs_again_reads_what_it_read(function):
+    """Also where that, what went in, or what came out was changed in place since."""
+    def derivatives(x):
+        x = x.detach().requires_grad_()
+        shift, y = fb.ones(2), x * 1
+        z = function(y, shift)
+        shift.mul_(3)
+        first, = fb.autograd.grad((z * z).sum(), x, create_graph=True)
+        return [first, *fb.autograd.grad(first.sum(), x)]
+
+    def overwritten(x):
+        x = x.detach().requires_grad_()
+        y = x * 1
+        z, same = function(y, fb.ones(2)), fb.cond(x.sum() > 0, lambda: y, lambda: y)
+        y.copy_(fb.zeros(2))
+        return fb.autograd.grad((z * z).sum() + same.sum(), x)
+
+    for f in (derivatives, overwritten):
+        assert close(fb.compile(f)(fb.ones(2)), f(fb.ones(2)))

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from flambeau.frontend import control
+from flambeau.frontend.func import rounds
 from flambeau.frontend.func.custom import batched
 from flambeau.frontend.func.level import Level, zeros
+from flambeau.frontend.functions.rounds import Done, Rounds
 from flambeau.frontend.tape.backward import TensorBuilder
 from flambeau.frontend.tape.custom import Function
 from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
@@ -31,6 +33,7 @@ class BatchLevel(Level):
 
     name = "vmap"
     nothing = False
+    runs_all = True
 
     def __init__(self, size: int, randomness: Randomness = "error"):
         super().__init__()
@@ -110,33 +113,17 @@ class BatchLevel(Level):
             return super().cond(pred, true_fn, false_fn, operands)
         return control.cond(bool(self.below(value.item)), true_fn, false_fn, operands)
 
-    def while_loop(self, cond_fn: Any, body_fn: Any, carried: Any) -> Any:
-        """One loop below, for as long as an example goes on; those that have ended stay as they are."""
-        def inside(values: Sequence[Tensor]) -> Any:
-            shells = iter([self.shell(v, True, self.type_of(v, True)) for v in values])
-            return carried.tree([None if t is None else next(shells) for t in carried.tensors])
+    def rounds(self, r: Rounds) -> Done:
+        return rounds.batched(self, r)
 
-        def goes_on(values: Sequence[Tensor]) -> Tensor:
-            found = cond_fn(*inside(values))
-            return control.as_predicate(found, "while_loop: what cond_fn gives")
+    def parts(self, t: Tensor) -> list[Tensor]:
+        return [self.spread(t)]
 
-        def any_goes_on(*values: Tensor) -> Tensor:
-            with self.entered():
-                pred = goes_on(values)
-                return self.below(dispatch, ops.Any((0,)), self.spread(pred))
+    def whole(self, parts: Sequence[Tensor]) -> Tensor:
+        return self.shell(parts[0], True, self.type_of(parts[0], True))
 
-        def step(*values: Tensor) -> tuple[Tensor, ...]:
-            with self.entered():
-                pred = goes_on(values)
-                found = control.body_leaves(body_fn(*inside(values)), carried)
-                olds = [t for t in control.leaves_of(inside(values), "").tensors if t is not None]
-                news = [t for t in found.tensors if t is not None]
-                return tuple([self.spread(dispatch(ops.where, pred, new, old))
-                              for new, old in zip(news, olds, strict=True)])
-
-        starts = [self.spread(t) for t in carried.tensors if t is not None]
-        ends = self.below(control.while_loop, any_goes_on, step, tuple(starts))
-        return inside(ends)
+    def turned(self, t: Tensor) -> Tensor:
+        return dispatch_view(ops.Permute((1, 0, *range(2, len(t._type.shape)))), t)
 
     # -- what a batch can't do --------------------------------------------------------------------------------------
 

@@ -39,6 +39,12 @@ class DualLevel(Level):
     def detached(self, value: Tensor, extra: Any) -> tuple[Tensor, Any]:
         return self.below(value.detach), None
 
+    def parts(self, t: Tensor) -> list[Tensor]:
+        return [self.held(t)[0], self.tangent(t)] if t.is_floating_point() else [self.held(t)[0]]
+
+    def whole(self, parts: Sequence[Tensor]) -> Tensor:
+        return self.shell(parts[0], parts[1] if len(parts) > 1 else None)
+
     def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any:
         return with_tangents(self, function, args)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from flambeau.frontend.func.custom import on_tape
 from flambeau.frontend.func.level import Level, zeros
+from flambeau.frontend.func.rounds import recorded
+from flambeau.frontend.functions.rounds import Done, Rounds, in_python
 from flambeau.frontend.tape.autograd import grad_mode, key_of
 from flambeau.frontend.tape.backward import TensorBuilder, walk
 from flambeau.frontend.tape.custom import Function
@@ -27,10 +29,13 @@ class GradLevel(Level):
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Ops inside are recorded, whatever the grad mode around is."""
-        self.outer_mode = grad_mode.enabled
-        with super().entered():
-            grad_mode.set(True)
-            yield
+        before, self.outer_mode, self.is_recording = (self.outer_mode, self.is_recording), grad_mode.enabled, True
+        try:
+            with super().entered():
+                grad_mode.set(True)
+                yield
+        finally:
+            self.outer_mode, self.is_recording = before
 
     def applied(self, op: Op, operands: Sequence[Tensor]) -> Sequence[tuple[Tensor, Any, TensorType]]:
         results = self.below(dispatch, op, *[self.held(t)[0] for t in operands])
@@ -38,6 +43,9 @@ class GradLevel(Level):
 
     def viewed(self, op: View, value: Tensor, extra: Any) -> tuple[Tensor, Any]:
         return self.below(TensorBuilder().emit, op, value), None
+
+    def rounds(self, r: Rounds) -> Done:
+        return recorded(self, r)
 
     def apply_function(self, function: type[Function], args: tuple[Any, ...]) -> Any:
         return on_tape(self, function, args)
@@ -81,6 +89,11 @@ class LinearLevel(GradLevel):
     """A tape to be walked forward. no_grad() does not stop it: tangents flow under it, as in forward mode."""
 
     name = "linearize"
+
+    def rounds(self, r: Rounds) -> Done:
+        if r.going is None:
+            return in_python(r)
+        raise NotImplementedError("while_loop under linearize in a compiled function has no rule; use jvp")
 
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         results = super().record(op, operands)

@@ -9,14 +9,17 @@ Storages of shells are never written: an in-place op puts another value in their
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from flambeau.frontend.active import Tracer, active
 from flambeau.frontend.control import check_alike, leaves_of
+from flambeau.frontend.func.rounds import passed
 from flambeau.frontend.functions.rounds import Done, Rounds, while_rounds
-from flambeau.frontend.tape.autograd import Record, alias_of, anomaly, grad_mode, origin_of
+from flambeau.frontend.random import default_generator
+from flambeau.frontend.tape.autograd import Record, alias_of, anomaly, grad_mode, key_of, origin_of
 from flambeau.frontend.tape.backward import TensorBuilder
 from flambeau.frontend.tape.custom import Function
 from flambeau.frontend.tape.dispatch import constant, dispatch, dispatch_view, is_watched, write
@@ -32,15 +35,18 @@ from flambeau.ir.op import Op
 from flambeau.ir.ops import View
 from flambeau.ir.types import TensorType
 
+_numbers = itertools.count()
+
 
 class Held(Storage):
-    """The storage of a shell. value: the tensor below that stands for it; extra: what else the level knows of it."""
+    """The storage of a shell. value: the tensor below that stands for it; extra: what else the level knows of it; number:
+    how old it is."""
 
-    __slots__ = ("extra", "value")
+    __slots__ = ("extra", "number", "value")
 
     def __init__(self, level: Level, value: Tensor, extra: Any):
         super().__init__(trace=level)
-        self.value, self.extra = value, extra
+        self.value, self.extra, self.number = value, extra, next(_numbers)
         if level.fresh is not None:
             level.fresh.append(self)
 
@@ -54,6 +60,7 @@ class Level(CompiledMarker):
     nothing: Any = None
     is_recording = True             # whether ops on what this level differentiates are put on its tape
     is_level, closed = True, False
+    runs_all = False                # whether functions run of which nothing may be chosen
 
     def __init__(self) -> None:
         self.around: Tracer | None = None
@@ -61,6 +68,7 @@ class Level(CompiledMarker):
         self.name_of: dict[int, str] = {}
         self.argument_of: dict[int, Tensor] = {}
         self.fresh: list[Held] | None = None    # in a function that may not change what is older: storages made since
+        self.met: dict[int, Tensor] | None = None       # while a function is probed: shells that it reads
         self.arguments: list[tuple[Tensor, Tensor]] = []        # (shell, the tensor it was made for)
 
     # -- going in and down ------------------------------------------------------------------------------------------
@@ -100,6 +108,8 @@ class Level(CompiledMarker):
         storage = t._storage
         if storage.trace is not self:
             return t, self.nothing
+        if self.met is not None:
+            self.met[id(t)] = t
         value, extra = storage.value, storage.extra             # type: ignore[attr-defined]
         for op in t._chain:
             value, extra = self.viewed(op, value, extra)
@@ -163,9 +173,9 @@ class Level(CompiledMarker):
                       for t in operands])
 
     def write(self, target: Tensor, value: Tensor) -> None:
-        if self.fresh is not None and not any(target._storage is made for made in self.fresh):
-            raise RuntimeError(f"a function that is given to cond under {self.name}, where both run, changed a tensor in "
-                               "place that it did not make; return the new value")
+        if self.fresh is not None and not self.may_change(target):
+            raise RuntimeError(f"a function that is given to cond or a loop under {self.name} changed a tensor in place "
+                               "that it did not make; return the new value")
         if target._storage.trace is not self:
             self.refuse_write(target, value)
             self.below(write, target, self.held(value)[0])
@@ -292,12 +302,13 @@ class Level(CompiledMarker):
 
     def cond(self, pred: Tensor, true_fn: Any, false_fn: Any, operands: Any) -> Any:
         """`fb.cond` where no value can be looked at: both functions run, and elements are chosen. They change nothing."""
-        saved, self.fresh = self.fresh, []
+        runs_all, self.runs_all = self.runs_all, True
         try:
-            given = [leaves_of(function(*operands), f"cond: {name}")
-                     for function, name in ((true_fn, "true_fn"), (false_fn, "false_fn"))]
+            with self.changing_nothing():
+                given = [leaves_of(function(*operands), f"cond: {name}")
+                         for function, name in ((true_fn, "true_fn"), (false_fn, "false_fn"))]
         finally:
-            self.fresh = saved
+            self.runs_all = runs_all
         check_alike(*given)
         return given[0].tree([None if a is None or b is None else dispatch(ops.where, pred, a, b)
                               for a, b in zip(given[0].tensors, given[1].tensors, strict=True)])
@@ -307,8 +318,85 @@ class Level(CompiledMarker):
 
     def rounds(self, r: Rounds) -> Done:
         """Rounds of loops, where no value can be looked at."""
-        raise NotImplementedError(f"while_loop under {self.name} in a compiled function has no rule; put the transform "
-                                  "inside the loop")
+        return passed(self, r)
+
+    def parts(self, t: Tensor) -> list[Tensor]:
+        """What stands for t below, as tensors that a loop may carry; `whole` makes a shell of them again."""
+        return [self.held(t)[0]]
+
+    def whole(self, parts: Sequence[Tensor]) -> Tensor:
+        return self.shell(parts[0], self.nothing)
+
+    def turned(self, t: Tensor) -> Tensor:
+        """Of a tensor with rows in front, a part below, with the rows in front; and back."""
+        return t
+
+    @contextmanager
+    def changing_nothing(self) -> Iterator[None]:
+        """A function inside may change only tensors of this level that it made: it runs once, or for all examples."""
+        saved, self.fresh = self.fresh, []
+        try:
+            yield
+        finally:
+            self.fresh = saved
+
+    def may_change(self, target: Tensor) -> bool:
+        """Whether such a function may: the tensors of other levels are their own affair, unless it runs for nothing too."""
+        if target._storage.trace is not self:
+            return not self.runs_all or target is default_generator.state
+        return any(target._storage is made for made in self.fresh or ())
+
+    def probe(self, run: Any, function: Any, who: str) -> tuple[list[Tensor], dict[Storage, Any], bool]:
+        """As of a trace; the tensors from outside are those of this level."""
+        tracer: Any = self.around
+        assert tracer is not None, "a trace takes what is probed, and throws it away"
+
+        def inside() -> None:
+            with self.entered(), self.changing_nothing(), self.meeting() as found:
+                run()
+            met[:] = found
+
+        met: list[Tensor] = []
+        _, held, changes = self.below(tracer.probe, inside, function, who)
+        sources = {key_of(t): t for t in met if t._requires_grad}
+        return list(sources.values()), {**held, **self.held_by(met)}, changes
+
+    @contextmanager
+    def meeting(self) -> Iterator[list[Tensor]]:
+        """Tells the tensors of this level that ops inside are applied to and that were there before."""
+        saved, self.met = self.met, {}
+        start, record, found = next(_numbers), Record(Op(), (), ()).number, list[Tensor]()
+        try:
+            yield found
+            found += [t for t in self.met.values() if t._storage.number < start         # type: ignore[attr-defined]
+                      and (t._record is None or t._record.number < record)]
+        finally:
+            self.met = saved
+            if saved is not None:
+                saved.update((id(t), t) for t in found)
+
+    def held_by(self, tensors: Sequence[Tensor]) -> dict[Storage, Any]:
+        """What the memory of tensors holds now."""
+        mine = [t for t in tensors if t._storage.trace is self]
+        rest = [t for t in tensors if t._storage.trace is not self]
+        tracer: Any = self.around
+        below = tracer.held_by(rest) if tracer is not None else {}
+        return {**below, **{t._storage: (t._storage.value, t._storage.extra) for t in mine}}      # type: ignore[attr-defined]
+
+    @contextmanager
+    def holding(self, values: Mapping[Storage, Any]) -> Iterator[None]:
+        """Memory holds what it held when a function ran that runs again."""
+        mine: dict[Any, Any] = {s: now for s, now in values.items() if s.trace is self}
+        now = {storage: (storage.value, storage.extra) for storage in mine}
+        tracer: Any = self.around
+        with nullcontext() if tracer is None else tracer.holding({s: v for s, v in values.items() if s not in mine}):
+            for storage, (value, extra) in mine.items():
+                storage.value, storage.extra = value, extra
+            try:
+                yield
+            finally:
+                for storage, (value, extra) in now.items():
+                    storage.value, storage.extra = value, extra
 
 
 def zeros(type: TensorType) -> Tensor:

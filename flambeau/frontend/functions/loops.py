@@ -15,7 +15,7 @@ from flambeau.frontend.control import Leaves, check_alike, cond, leaves_of
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import kind_of
 from flambeau.frontend.functions.creation import arange
-from flambeau.frontend.functions.rounds import Rounds, in_python, while_rounds
+from flambeau.frontend.functions.rounds import Rounds, in_python, is_traced, while_rounds
 from flambeau.frontend.functions.views import cat, flip, movedim, reshape, stack
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.dispatch import dispatch
@@ -38,8 +38,7 @@ def scan(combine_fn: Callable[[Any, Any], Any], init: Any, xs: Any = None, lengt
     carry = leaves_of(init, "scan: init")
     rows, count = _rows(xs, length, dim, "scan")
     scanned = Rounds(combine_fn, carry, rows, count, reverse, user=(combine_fn,), who="scan: combine_fn")
-    is_region = count > _UNROLLED and active.tracer is not None and not active.tracer.is_level
-    done = scanned.done() if is_region else in_python(scanned)
+    done = scanned.done() if count > _UNROLLED and is_traced() else in_python(scanned)
     return done.last, done.ys
 
 
@@ -62,6 +61,8 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
     if max_steps < 0:
         raise ValueError(f"while_loop: max_steps must be 0 or more, got {max_steps}")
     carried = control.loop_inputs(cond_fn, body_fn, carried_inputs)
+    if not active.hides_values:
+        return control.in_python(cond_fn, body_fn, carried, max_steps)
     return while_rounds(cond_fn, body_fn, carried, max_steps).done().last
 
 

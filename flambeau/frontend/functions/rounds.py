@@ -7,8 +7,9 @@ on what stands for its tensors (`func/rounds.py`).
 """
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,19 @@ from flambeau.errors import TypeInferenceError
 from flambeau.frontend import control
 from flambeau.frontend.active import active
 from flambeau.frontend.again import Then, drawing_from
-from flambeau.frontend.control import Leaves, body_leaves, check_alike, leaves_of, own
+from flambeau.frontend.control import Leaves, body_leaves, check_alike, leaves_of, own, own_on_tape
 from flambeau.frontend.functions.creation import arange, zeros
 from flambeau.frontend.functions.indexing import index_copy, index_select
 from flambeau.frontend.functions.views import flip, narrow, reshape, select, squeeze, stack, unsqueeze
 from flambeau.frontend.random import default_generator
-from flambeau.frontend.tape.autograd import enable_grad, grad_mode, key_of, no_grad, set_grad_enabled
+from flambeau.frontend.tape.autograd import (
+    alias_of,
+    enable_grad,
+    grad_mode,
+    key_of,
+    no_grad,
+    set_grad_enabled,
+)
 from flambeau.frontend.tape.backward import walk
 from flambeau.frontend.tape.dispatch import attach_record, check_unchanged, constant, dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -35,7 +43,7 @@ _CHUNKED = 64               # more rounds than these store in chunks, since a ro
 
 @dataclass
 class Done:
-    """The last carry, all y stacked along dim 0, how many rounds were done (None where all were, or Python counted)."""
+    """The last carry, all y stacked along dim 0, how many rounds were done (None where all were)."""
 
     last: Any
     ys: Any
@@ -61,15 +69,12 @@ class Rounds:
     who: str = ""
 
     def done(self) -> Done:
-        """All rounds, by whoever is active. Where Python can look at values, those that depend on them have no y."""
+        """All rounds, by whoever is active."""
         tracer: Any = active.tracer
-        if tracer is not None and tracer.hides_values:
-            return tracer.rounds(self) if tracer.is_level else traced(self)
-        if not callable(self.going):
+        if tracer is None or not tracer.hides_values:
             return in_python(self)
-        going = self.going
-        return Done(control.in_python(lambda *carry: going(carry), lambda *carry: self.f(carry, ())[0], self.carry,
-                                      self.count), ())
+        done: Done = tracer.rounds(self) if tracer.is_level else traced(self)
+        return done
 
     def round(self, carry: Sequence[Tensor], row: Sequence[Tensor]) -> tuple[Leaves, Leaves]:
         """(carry, y) that a round gives."""
@@ -79,6 +84,13 @@ class Rounds:
         after = leaves_of(result[0], "scan: the carry of combine_fn")
         check_alike(self.carry, after)
         return after, leaves_of(result[1], "scan: y")
+
+    def rooted(self, carry: Sequence[Tensor], row: Sequence[Tensor]) -> tuple[Leaves, Leaves]:
+        """The same, as roots of the tape of whoever is active."""
+        made = self.round(carry, row)
+        for leaves in made:
+            leaves.tensors = [t if t is None else own_on_tape(t) for t in leaves.tensors]
+        return made
 
     def first_row(self) -> list[Tensor]:
         """Rows like those of a round, of zeros."""
@@ -118,23 +130,31 @@ def refilled(like: Leaves, tensors: Sequence[Tensor]) -> Any:
 
 
 def in_python(r: Rounds) -> Done:
-    """All `count` rounds, one after another."""
-    assert r.count is not None and r.going is None, "control.in_python runs rounds that values decide about"
+    """The rounds one after another; y of as many as there were."""
     rows, tensors = given(r.rows), [own(t) for t in given(r.carry)]
     found: list[Sequence[Tensor | None]] = []
     ys = None
-    for n in range(r.count)[::-1] if r.reverse else range(r.count):
+    for n in _numbers(r):
+        if callable(r.going) and not control.told(r.going(refilled(r.carry, tensors))):
+            break
         after, ys = r.round(tensors, [select(t, 0, n) for t in rows])
-        tensors = given(after)
+        tensors = [own(t) for t in given(after)]
         found.append(ys.tensors)
-    last = refilled(r.carry, tensors)
+    last, taken = refilled(r.carry, tensors), constant(len(found), i64)
     if ys is None:                          # no round: what one would give
         with no_grad():
             _, ys = r.round(tensors, r.first_row())
-        return Done(last, ys.tree([t if t is None else zeros((0, *t.shape), dtype=t.dtype) for t in ys.tensors]))
+        return Done(last, ys.tree([t if t is None else zeros((0, *t.shape), dtype=t.dtype) for t in ys.tensors]), taken)
     columns = [list(column) for column in zip(*found, strict=True)]
     return Done(last, ys.tree([None if column[0] is None else stack(column[::-1] if r.reverse else column, 0)
-                               for column in columns]))
+                               for column in columns]), taken)
+
+
+def _numbers(r: Rounds) -> Iterable[int]:
+    if r.count is None:
+        return itertools.count()
+    numbers = range(int(r.going) if isinstance(r.going, Tensor) else r.count)
+    return numbers[::-1] if r.reverse else numbers
 
 
 # -- under trace ------------------------------------------------------------------------------------------------------
@@ -142,10 +162,11 @@ def in_python(r: Rounds) -> Done:
 
 @dataclass
 class Probed:
-    """What is known of rounds before they run: the tensors from outside that they read and that require grad, the types of
-    y, whether random numbers are drawn, and whether other tensors from outside change."""
+    """What is known of rounds before they run: the tensors from outside that they read and that require grad, what the
+    memory that they read holds, y, whether random numbers are drawn, whether other tensors from outside change."""
 
     sources: list[Tensor]
+    held: Any
     ys: Leaves
     draws: bool
     changes: bool
@@ -157,11 +178,12 @@ class Probed:
         def once() -> None:
             state = default_generator.state
             before = active.tracer.version_of(state)                    # type: ignore[union-attr]
-            _, ys = r.round([own(t) for t in given(r.carry)], r.first_row())
+            like = [own(leaf(z) if t.requires_grad else z) for t in given(r.carry) for z in [zeros_of(t._type)]]
+            _, ys = r.rooted(like, r.first_row())
             found.append((ys, active.tracer.version_of(state) != before))       # type: ignore[union-attr]
 
-        sources, changes = tracer.probe(once, r.user[0] if r.user else r.f, r.who)
-        return cls(sources, *found[0], changes)
+        sources, held, changes = tracer.probe(once, r.user[0] if r.user else r.f, r.who)
+        return cls(sources, held, *found[0], changes)
 
 
 def traced(r: Rounds) -> Done:
@@ -183,7 +205,7 @@ def traced(r: Rounds) -> Done:
         drawn = [default_generator.get_state()] if stores and probed.draws else []
         stored = [own(t) for t in now] if stores else []                # which the function may change in place
         with set_grad_enabled(recording):
-            mine = [own(_leaf(t) if is_wanted else t) for t, is_wanted in zip(now, requires, strict=True)]
+            mine = [own(leaf(t) if is_wanted else t) for t, is_wanted in zip(now, requires, strict=True)]
             after, y = r.round(mine, [_row(t.detach(), at) for t in rows])
         return given(after), [*stored, *drawn, *given(y)]
 
@@ -192,7 +214,7 @@ def traced(r: Rounds) -> Done:
         last, stacked, taken = _loop(r, step, carried, [*kept, *outs])
     results = [*last, *stacked[len(kept):]]
     if stores:
-        op = Repeated(r, then, probed, stacked[:len(kept)], taken)
+        op = Repeated(r, then, probed, carried, rows, stacked[:len(kept)], taken)
         attach_record(op, tuple(starts), tuple(results))
     return Done(refilled(r.carry, results[:len(last)]), refilled(probed.ys, results[len(last):]), taken)
 
@@ -269,7 +291,7 @@ def _turned(t: Tensor, count: int, going: Any) -> Tensor:
     places = going - 1 - arange(count)
     if not count:
         return t
-    return dispatch(ops.where, _like(places >= 0, t), index_select(t, 0, places.clamp(min=0)), _zeros(t._type))
+    return dispatch(ops.where, _like(places >= 0, t), index_select(t, 0, places.clamp(min=0)), zeros_of(t._type))
 
 
 def _like(mask: Tensor, t: Tensor) -> Tensor:
@@ -278,40 +300,49 @@ def _like(mask: Tensor, t: Tensor) -> Tensor:
 
 class Repeated(Op):
     """The tape's op for rounds. stored: what each was given: its carry, and the state of random numbers if it drew some.
-    taken: how many there were, None for all. Operands are tensors from outside, the carry's and the rows."""
+    taken: how many there were, None for all. Operands are tensors from outside, the carry's and the rows. The function
+    runs again, and reads what it read then."""
 
-    def __init__(self, r: Rounds, then: Then, probed: Probed, stored: Sequence[Tensor], taken: Tensor | None):
+    def __init__(self, r: Rounds, then: Then, probed: Probed, carried: Sequence[Tensor], rows: Sequence[Tensor],
+                 stored: Sequence[Tensor], taken: Tensor | None):
         self.name = r.who.partition(":")[0] or "scan"
         self.r, self.then, self.probed, self.stored, self.taken = r, then, probed, list(stored), taken
+        self.carried, self.rows = [[alias_of(t, -1) for t in tensors] for tensors in (carried, rows)]
+        tracer: Any = active.tracer
+        self.held = {**probed.held, **tracer.held_by([*carried, *rows])}
 
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
         if self.probed.changes:
             raise NotImplementedError(f"{self.r.who}: a function that changes tensors from outside has no derivative in a "
                                       "compiled function; carry them")
-        for t in operands:
+        tracer: Any = active.tracer
+        n = len(self.probed.sources)
+        for t in operands[:n]:
             check_unchanged(t, self.name)
-        carried, n = given(self.r.carry), len(self.probed.sources)
-        sources, starts, rows = operands[:n], operands[n:n + len(carried)], operands[n + len(carried):]
-        cts = [_zeros(r._type) if ct is None else ct for ct, r in zip(cotangents, results, strict=True)]
+        with tracer.holding(self.held):
+            return self._gradients(list(operands[:n]), [
+                zeros_of(r._type) if ct is None else ct for ct, r in zip(cotangents, results, strict=True)])
+
+    def _gradients(self, sources: list[Tensor], cts: list[Tensor]) -> list[Any]:
         is_recorded = grad_mode.enabled and not active.tracer.is_level      # type: ignore[union-attr]
-        stored = self._stored_again(starts, rows) if is_recorded else self.stored
-        moving = [n for n, t in enumerate(carried) if t.is_floating_point()]
-        fed = [n for n, t in enumerate(rows) if t.is_floating_point()]
+        stored = self._stored_again() if is_recorded else self.stored
+        moving = [n for n, t in enumerate(self.carried) if t.is_floating_point()]
+        fed = [n for n, t in enumerate(self.rows) if t.is_floating_point()]
 
         def back(gone: Any, x: Any) -> Any:
             d_carry, d_sources = gone
             now, row, d_y, state = x
-            return self._round(list(sources), d_carry, d_sources, now, row, d_y, state[0] if state else None, moving, fed)
+            return self._round(sources, d_carry, d_sources, now, row, d_y, state[0] if state else None, moving, fed)
 
-        init = [cts[n] for n in moving], [_zeros(t._type) for t in sources]
-        xs = stored[:len(carried)], list(rows), cts[len(carried):], stored[len(carried):]
-        done = self._rounds(back, init, xs, not self.r.reverse).done()
+        count = len(self.carried)
+        init = [cts[n] for n in moving], [zeros_of(t._type) for t in sources]
+        done = self._rounds(back, init, (stored[:count], self.rows, cts[count:], stored[count:]), not self.r.reverse).done()
         (d_carry, d_sources), d_rows = done.last, done.ys
-        found: list[Any] = [*d_sources, *[None] * (len(starts) + len(rows))]
+        found: list[Any] = [*d_sources, *[None] * (count + len(self.rows))]
         for n, ct in zip(moving, d_carry, strict=True):
             found[len(sources) + n] = ct
         for n, ct in zip(fed, d_rows, strict=True):
-            found[len(sources) + len(starts) + n] = ct
+            found[len(sources) + count + n] = ct
         return found
 
     def _rounds(self, f: Callable[[Any, Any], Any], init: Any, xs: Any, reverse: bool) -> Rounds:
@@ -323,9 +354,9 @@ class Repeated(Op):
                row: list[Tensor], d_y: list[Tensor], state: Tensor | None, moving: list[int], fed: list[int]) -> Any:
         """One round again, and its derivative: what the round before it gets, and the gradient of its row."""
         with enable_grad():
-            now, row = [_leaf(t) for t in now], [_leaf(t) for t in row]
+            now, row = [leaf(t) for t in now], [leaf(t) for t in row]
             with drawing_from(state), self.then.again():
-                after, y = self.r.round([own(t) for t in now], row)
+                after, y = self.r.rooted([own(t) for t in now], row)
             outs = given(after)
             pairs = [*[(outs[n], ct) for n, ct in zip(moving, d_carry, strict=True)],
                      *zip(given(y), d_y, strict=True)]
@@ -335,12 +366,12 @@ class Repeated(Op):
             if pairs:
                 by_key, _ = walk([t for t, _ in pairs], [ct for _, ct in pairs], True, self.name, wanted)
                 found = [by_key.get(key_of(t)) for t in wanted]
-        filled = [_zeros(t._type) if g is None else g for t, g in zip(wanted, found, strict=True)]
+        filled = [zeros_of(t._type) if g is None else g for t, g in zip(wanted, found, strict=True)]
         n, m = len(moving), len(moving) + len(fed)
         added = [dispatch(ops.add, total, g) for total, g in zip(d_sources, filled[m:], strict=True)]
         return (filled[:n], added), filled[n:m]
 
-    def _stored_again(self, starts: Sequence[Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
+    def _stored_again(self) -> list[Tensor]:
         """What each round was given, as it depends on what the first was given: for second derivatives."""
         def again(carry: Any, x: Any) -> Any:
             row, state = x
@@ -349,17 +380,23 @@ class Repeated(Op):
                 after, _ = self.r.round(carry, row)
             return given(after), kept
 
-        states = self.stored[len(starts):]
-        done = self._rounds(again, list(starts), (list(rows), states), self.r.reverse).done()
+        states = self.stored[len(self.carried):]
+        done = self._rounds(again, self.carried, (self.rows, states), self.r.reverse).done()
         return [*done.ys, *states]
 
 
-def _leaf(t: Tensor) -> Tensor:
-    return t if t.requires_grad or not t.is_floating_point() else t.detach().requires_grad_()
+def leaf(t: Tensor) -> Tensor:
+    """A tensor that gradients can be taken of, where its dtype has some."""
+    tracer: Any = active.tracer
+    if t.requires_grad or not t.is_floating_point():
+        return t
+    return tracer.copied(t).requires_grad_()            # which leaves it on the tapes of others
 
 
-def _zeros(type: TensorType) -> Tensor:
+def zeros_of(type: TensorType) -> Tensor:
+    """A tensor of zeros."""
     return zeros(type.static_shape, dtype=type.dtype)
 
 
-__all__ = ["Done", "Probed", "Repeated", "Rounds", "given", "in_python", "is_traced", "refilled", "traced", "while_rounds"]
+__all__ = ["Done", "Probed", "Repeated", "Rounds", "given", "in_python", "is_traced", "leaf", "refilled", "traced",
+           "while_rounds", "zeros_of"]

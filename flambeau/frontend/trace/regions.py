@@ -5,14 +5,23 @@ place becomes further results, which the trace around it writes: parameters, sta
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from flambeau.errors import CaptureError, FlambeauError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.again import Then
-from flambeau.frontend.control import Leaves, body_leaves, check_alike, condition_writes, leaves_of, own, told
+from flambeau.frontend.control import (
+    Leaves,
+    body_leaves,
+    check_alike,
+    condition_writes,
+    leaves_of,
+    own,
+    own_on_tape,
+    told,
+)
 from flambeau.frontend.random import default_generator
 from flambeau.frontend.tape.autograd import grad_mode, key_of, origin_of, tape_of
 from flambeau.frontend.tape.backward import TensorBuilder, walk
@@ -22,7 +31,6 @@ from flambeau.frontend.tape.dispatch import (
     check_unchanged,
     constant,
     dispatch,
-    up_to_date,
 )
 from flambeau.frontend.tape.gradient_hooks import with_hooks
 from flambeau.frontend.tensor.promotion import get_default_dtype
@@ -63,15 +71,34 @@ class NestingTrace(Trace):
         """`fb.while_loop`."""
         return _repeat(self, cond_fn, body_fn, carried)
 
-    def probe(self, run: Callable[[], None], function: Callable[..., Any], who: str) -> tuple[list[Tensor], bool]:
+    def probe(self, run: Callable[[], None], function: Callable[..., Any], who: str
+              ) -> tuple[list[Tensor], dict[Storage, Value], bool]:
         """Trace a user's function, which `run` calls, without effect: the tensors from outside that it reads and that
-        require grad, and whether it changes any but the state of random numbers."""
+        require grad, what all memory that it reads holds now, and whether it changes any but the state of random
+        numbers."""
         region = Region(self, "probe", who)
         with region.running(), self.watch.part(function, who):
             run()
         states = {default_generator.state._storage}
         sources = [o.tensor for o in region.outside.values() if o.tensor._requires_grad]
-        return list({key_of(t): t for t in sources}.values()), bool(set(region.written) - states)
+        held = self.held_by([lifted.tensor for lifted in region.lifted.values()])
+        return list({key_of(t): t for t in sources}.values()), held, bool(set(region.written) - states)
+
+    def held_by(self, tensors: Sequence[Tensor]) -> dict[Storage, Value]:
+        """What the memory of tensors holds now."""
+        return {t._storage: self._base_value(t) for t in tensors}
+
+    @contextmanager
+    def holding(self, values: Mapping[Storage, Value]) -> Iterator[None]:
+        """Memory holds what it held when a function ran that runs again: a derivative reads it as an operation saved it."""
+        now = {storage: self._current[storage] for storage in values}
+        for storage, value in values.items():
+            self._current[storage] = value
+            self.saved_in.setdefault(value, set()).add(storage)
+        try:
+            yield
+        finally:
+            self._current.update(now)
 
 
 class Region(NestingTrace):
@@ -275,10 +302,11 @@ class Undifferentiated(Op):
         self.name, self.loc = name, loc
 
     def vjp(self, b: Any, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
+        where = "" if self.loc is None else f"\n  traced at {describe(self.loc)}"
         raise NotImplementedError(
-            f"{self.name} in a compiled function has no derivative without a bound, and one was asked for\n  traced at "
-            f"{describe(self.loc)}          hint: give it the most rounds that it may take, {self.name}(..., max_steps=N), "
-            "or detach() what it is given")
+            f"{self.name} in a compiled function or under vmap has no derivative without a bound, and one was asked for"
+            f"{where}          hint: give it the most rounds that it may take, {self.name}(..., max_steps=N), or detach() "
+            "what it is given")
 
 
 class Choice(Undifferentiated):
@@ -329,7 +357,7 @@ class Choice(Undifferentiated):
             check_unchanged(t, self.name)
 
         true_fn, false_fn = [_Gradients(f, self.arguments, operands, cotangents) for f in self.functions]
-        with self.then.again():
+        with self.then.again(), trace.holding(self.operand_of):
             chosen: Sequence[Tensor] = trace.cond(trace._shell(self.predicate, self.loc), true_fn, false_fn, ())
         return chosen
 
@@ -388,7 +416,8 @@ class _Gradients(CompiledMarker):
         self.function, self.arguments, self.operands, self.cotangents = function, arguments, operands, cotangents
 
     def __call__(self) -> tuple[Tensor, ...]:
-        tensors = [t for t in leaves_of(self.function(*self.arguments), "cond").tensors if t is not None]
+        given = leaves_of(self.function(*self.arguments), "cond").tensors
+        tensors = [own_on_tape(t) for t in given if t is not None]
         pairs = [(t, ct) for t, ct in zip(tensors, self.cotangents, strict=True) if ct is not None and t._requires_grad]
         found = walk([t for t, _ in pairs], [ct for _, ct in pairs], True, "cond", self.operands)[0] if pairs else {}
         return tuple([found[key_of(t)] if key_of(t) in found else _zeros(t._type) for t in self.operands])
@@ -404,9 +433,7 @@ def _choose(trace: NestingTrace, pred: Tensor, true_fn: Callable[..., Any], fals
         region = Region(trace, name, f"cond: {name}_fn")
         with region.running(), trace.watch.part(function, region.who, operands):
             leaves = leaves_of(function(*operands), region.who)
-            for t in leaves.tensors:
-                if t is not None:
-                    up_to_date(t)
+            leaves.tensors = [t if t is None else own_on_tape(t) for t in leaves.tensors]
             outputs.append([region.value_of(t) for t in leaves.tensors if t is not None])
         regions.append(region)
         given.append(leaves)
