@@ -83,6 +83,7 @@ from flambeau.frontend.tensor.device import Device as device
 from flambeau.frontend.tensor.promotion import get_default_dtype, promote_types, set_default_dtype
 from flambeau.frontend.tensor.tensor import Size, Tensor
 from flambeau.frontend.typed import *  # noqa: F403
+from flambeau.ir.collector import paused_collector as _paused_collector
 from flambeau.ir.dtypes import DType as dtype
 from flambeau.ir.dtypes import bf16 as bfloat16
 from flambeau.ir.dtypes import bool_ as bool
@@ -164,7 +165,8 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY and lists is None:
         raise missing("flambeau", name)
     module, attribute = lists or _LAZY[name]
-    found = importlib.import_module(module)
+    with _paused_collector():           # what modules make stays
+        found = importlib.import_module(module)
     value = globals()[name] = getattr(found, attribute) if attribute else found
     return value
 

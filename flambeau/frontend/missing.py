@@ -1,8 +1,9 @@
 """Names of PyTorch's that are not there: asking for one raises an error that says so, and hasattr() is False."""
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NoReturn
+import importlib
+from collections.abc import Callable, Collection
+from typing import Any, Final
 
 
 class MissingError(AttributeError, NotImplementedError):
@@ -14,10 +15,13 @@ def missing(module: str, name: str) -> MissingError:
     return MissingError(f"module {module!r} has no attribute {name!r}: it is not implemented")
 
 
-def refusing(module: str) -> Callable[[str], NoReturn]:
-    """A module's `__getattr__`, for one all of whose names are there from the start."""
-    def __getattr__(name: str) -> NoReturn:
-        raise missing(module, name)
+def refusing(module: str, *, loading: Collection[str] = ()) -> Callable[[str], Any]:
+    """A module's `__getattr__`, for one all of whose names are there from the start, but for those of its own modules that
+    are loaded when they are asked for."""
+    def __getattr__(name: str) -> Any:
+        if name not in loading:
+            raise missing(module, name)
+        return importlib.import_module(f"{module}.{name}")
 
     return __getattr__
 

@@ -5,7 +5,10 @@ import flambeau
 from flambeau.frontend import nn as _nn
 from flambeau.frontend.missing import refusing
 from flambeau.frontend.nn import *  # noqa: F403
-from flambeau.nn import attention, functional, init, modules, parallel, parameter, utils  # type: ignore[no-redef]
+from flambeau.nn import functional, init, parameter, utils  # type: ignore[no-redef]
+
+if TYPE_CHECKING:
+    from flambeau.nn import attention, modules, parallel  # type: ignore[no-redef]
 
 
 def _compiled(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -17,4 +20,4 @@ _nn.Module.compiler = staticmethod(_compiled)
 if not TYPE_CHECKING:               # to type checkers the star import says the same
     __all__ = ["attention", "functional", "init", "modules", "parallel", "parameter", "utils"]
     __all__ += _nn.__all__
-    __getattr__ = refusing("flambeau.nn")
+    __getattr__ = refusing("flambeau.nn", loading=("attention", "modules", "parallel"))

@@ -29,6 +29,25 @@ def test_what_code_reads_by_name() -> None:
     assert not found.is_open
 
 
+def test_attributes_are_found_the_short_way_too() -> None:
+    def odd(x, *names):
+        match x:
+            case complex(real=real):
+                return real
+        del x.gone
+        return super(type(x), x).above.format("{0.width}") + getattr(x, "named") + x.called(len).stored      # noqa: B009
+
+    long = "\n".join(["def long(x):", *(f" x.name{n} = y{n}" for n in range(300))])
+    scope: dict = {}
+    exec(long, scope)
+    classes = [fb.Tensor, nn.Module, nn.LSTM, optim.AdamW, optim.LBFGS, types.SimpleNamespace, subprocess.Popen]
+    codes = [code for kind in classes for base in kind.__mro__ for value in vars(base).values()
+             for code in reads._codes_in(value)]
+    assert len(codes) > 500
+    for code in [*codes, odd.__code__, scope["long"].__code__]:
+        assert reads.attributes_of(code) == reads.reads_of(code).attributes, code
+
+
 @pytest.mark.parametrize("body", ["getattr(x, name)", "getattr(x, f'layer{name}')", "vars(x)", "x.__dict__[name]",
                                   "getattr(x, 'a' + name)", "setattr(x, name, 1)"])
 def test_computed_names_open_an_object(body) -> None:

@@ -2,36 +2,39 @@
 from typing import TYPE_CHECKING
 
 from flambeau.frontend import nn as _nn
+from flambeau.frontend.missing import refusing
 from flambeau.frontend.nn import *  # noqa: F403
-from flambeau.nn.modules import (  # type: ignore[no-redef]
-    activation,
-    adaptive,
-    batchnorm,
-    channelshuffle,
-    container,
-    conv,
-    distance,
-    dropout,
-    flatten,
-    fold,
-    instancenorm,
-    lazy,
-    linear,
-    loss,
-    module,
-    normalization,
-    padding,
-    pixelshuffle,
-    pooling,
-    rnn,
-    sparse,
-    transformer,
-    upsampling,
-    utils,
-)
 
-if not TYPE_CHECKING:               # to type checkers the star import says the same
+if TYPE_CHECKING:
+    from flambeau.nn.modules import (  # type: ignore[no-redef]
+        activation,
+        adaptive,
+        batchnorm,
+        channelshuffle,
+        container,
+        conv,
+        distance,
+        dropout,
+        flatten,
+        fold,
+        instancenorm,
+        lazy,
+        linear,
+        loss,
+        module,
+        normalization,
+        padding,
+        pixelshuffle,
+        pooling,
+        rnn,
+        sparse,
+        transformer,
+        upsampling,
+        utils,
+    )
+else:                               # to type checkers the star import says the same
     __all__ = ["activation", "adaptive", "batchnorm", "channelshuffle", "container", "conv", "distance", "dropout",
                "flatten", "fold", "instancenorm", "lazy", "linear", "loss", "module", "normalization", "padding",
                "pixelshuffle", "pooling", "rnn", "sparse", "transformer", "upsampling", "utils"]
+    __getattr__ = refusing(__name__, loading=tuple(__all__))
     __all__ += _nn.__all__

@@ -7,18 +7,19 @@ from flambeau.frontend.nn import fusion as _fusion
 from flambeau.frontend.nn import utils as _utils
 from flambeau.frontend.nn.fusion import *  # noqa: F403
 from flambeau.frontend.nn.utils import *  # noqa: F403
-from flambeau.nn.utils import (
-    clip_grad,
-    convert_parameters,
-    fusion,
-    parametrizations,
-    parametrize,
-    prune,
-    rnn,
-    stateless,
-)
 
-if not TYPE_CHECKING:               # to type checkers the star import says the same
+if TYPE_CHECKING:
+    from flambeau.nn.utils import (
+        clip_grad,
+        convert_parameters,
+        fusion,
+        parametrizations,
+        parametrize,
+        prune,
+        rnn,
+        stateless,
+    )
+else:                               # to type checkers the star imports say the same
     __all__ = ["clip_grad", "convert_parameters", "fusion", "parametrizations", "parametrize", "prune", "rnn", "stateless"]
+    __getattr__ = refusing(__name__, loading=tuple(__all__))
     __all__ += _fusion.__all__ + _utils.__all__
-    __getattr__ = refusing(__name__)
