@@ -112,8 +112,7 @@ if TYPE_CHECKING:
     from flambeau.frontend.functions.native_norms import *  # noqa: F403
     from flambeau.frontend.functions.padding import constant_pad_nd
     from flambeau.frontend.functions.recurrent import *  # noqa: F403
-
-__version__ = "0.1.0.dev0"
+    from flambeau.torch_version import __version__
 
 detach = called(_detach)
 cond = called(_control.cond)
@@ -124,9 +123,9 @@ short, int, long = int16, int32, int64
 newaxis = None
 
 _PACKAGES = ("accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions", "fft", "func",
-             "functional", "fx", "hub", "ir", "jit", "linalg", "minitorch", "mps", "multiprocessing", "nn",
-             "onnx", "optim", "profiler", "random", "safetensors", "serialization", "signal", "sparse",
-             "special", "testing", "types", "utils", "version", "xpu")
+             "functional", "fx", "hub", "ir", "jit", "linalg", "minitorch", "mps", "multiprocessing", "nn", "onnx",
+             "optim", "profiler", "random", "safetensors", "serialization", "signal", "sparse", "special", "testing",
+             "torch_version", "types", "utils", "version", "xpu")
 _NAMES = {                                  # module -> what it gives at first use
     "frontend.amp": "GradScaler autocast clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype "
                     "get_autocast_gpu_dtype is_autocast_cache_enabled is_autocast_cpu_enabled is_autocast_enabled "
@@ -151,6 +150,7 @@ _NAMES = {                                  # module -> what it gives at first u
                                        "native_layer_norm rms_norm",
     "frontend.functions.padding": "constant_pad_nd",
     "frontend.functions.recurrent": "gru gru_cell lstm lstm_cell rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell",
+    "torch_version": "__version__",
 }
 _LAZY = {name: (f"flambeau.{name}", "") for name in _PACKAGES} | {      # name -> (module, attribute; "" for the module)
     name: (f"flambeau.{module}", name) for module, names in _NAMES.items() for name in names.split()} | {

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def facts(target: Target) -> Iterator[tuple[str, str]]:
     """(name, what it is) for everything about the machine that matters here."""
-    yield "Flambeau", fb.__version__
+    theirs, ours = fb.__version__.split("+flambeau")
+    yield "Flambeau", f"{ours}, with the names of PyTorch {theirs}"
     yield "Python", f"{platform.python_version()} ({platform.python_implementation()})"
     yield "system", f"{platform.system()} {platform.machine()}"
     yield "processor", f"{target.cpu}, {target.cores} cores"

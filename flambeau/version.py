@@ -1,6 +1,6 @@
 """What this is a version of, as programs ask for it: there is no CUDA and no HIP in it."""
-from importlib import metadata
+from flambeau import torch_version
 
-__version__ = metadata.version("flambeau")
+__version__ = str(torch_version.__version__)
 cuda = hip = git_version = None
 debug = False

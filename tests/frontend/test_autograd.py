@@ -570,6 +570,19 @@ def test_function_with_numbers_and_several_outputs() -> None:
     assert x.grad.tolist() == [4.0, 4.0] and marked.tolist() == [True, False] and not marked.requires_grad
 
 
+def test_saved_tensors_by_their_old_name() -> None:
+    class Old(Exp):
+        @staticmethod
+        def backward(ctx: Any, gradient: fb.Tensor) -> fb.Tensor:
+            with pytest.warns(DeprecationWarning, match="use 'saved_tensors'"):
+                (y,) = ctx.saved_variables
+            return gradient * y
+
+    x = fb.zeros(2, requires_grad=True)
+    Old.apply(x).sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
 def test_function_sees_saved_tensors_changed_in_place() -> None:
     x, y = leaf(2.0), leaf(5.0)
     a = x * 1

@@ -129,6 +129,13 @@ def test_where_else_they_are_imported_from() -> None:
     assert get_device_states(fb.ones(2)) == ([], []) and not fb.cuda._initialized
 
 
+def test_programs_choose_their_way_by_the_version() -> None:
+    version = fb.__version__
+    assert "2.2" < version > (2, 9, 1) and version >= "1.13.1+cpu" and version < "2.14.0a0" and version != "2.13.0"
+    assert version > "2.13.0rc1" and not version <= "2.13" and version == str(version) and version in {str(version)}
+    assert version.split("+")[0] == "2.13.0" and fb.version.__version__ == version < "no version" and version != 2
+
+
 def test_names_without_their_prefix() -> None:
     state = fb.nn.DataParallel(nn.Linear(2, 1)).state_dict()
     nn.modules.utils.consume_prefix_in_state_dict_if_present(state, "module.")
@@ -155,6 +162,7 @@ def test_what_is_missing_says_so(namespace: str) -> None:
 
 
 def test_they_load_at_first_use() -> None:
-    lazy = "distributed functional fx hub jit multiprocessing onnx profiler random serialization types".split()
+    lazy = ("distributed functional fx hub jit multiprocessing onnx profiler random serialization torch_version "
+            "types").split()
     code = f"import sys, flambeau; print([n for n in {lazy} if 'flambeau.' + n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

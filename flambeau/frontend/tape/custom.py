@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,6 +43,12 @@ class FunctionContext:
         return self._op.restore(self._saved)
 
     saved_values = saved_tensors          # MiniTorch's name
+
+    @property
+    def saved_variables(self) -> tuple[Any, ...]:
+        """`saved_tensors` by its old name. Warns."""
+        warnings.warn("'saved_variables' is deprecated; use 'saved_tensors'", DeprecationWarning, stacklevel=2)
+        return self.saved_tensors
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """These outputs get no gradient."""
