@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from training import fit
 
 import flambeau as fb
 import flambeau.nn.functional as F
-from flambeau import nn, optim
+from flambeau import nn
 
 SIZE = 28
 # Each digit is seven rows of five pixels, one letter a row: the bits of its place in the alphabet (@ is 0, A is 1, ...).
@@ -55,38 +56,8 @@ def run(epochs: int, seed: int, n_train: int = 4000, batch_size: int = 32) -> fl
     """Train; returns the share of 1000 other images read correctly."""
     fb.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    train_images, train_labels = images(n_train, rng)
-    test_images, test_labels = images(1000, rng)
-
-    model = LeNet()
-    optimizer = optim.AdamW(model.parameters(), lr=3e-3)
-
-    @fb.compile
-    def train_step(images: fb.Tensor, labels: fb.Tensor) -> fb.Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    @fb.compile
-    def predict(images: fb.Tensor) -> fb.Tensor:
-        with fb.no_grad():
-            return model(images).argmax(dim=1)
-
-    accuracy = 0.0
-    for epoch in range(1, epochs + 1):
-        model.train()
-        losses = []
-        order = rng.permutation(n_train)
-        for batch in order.reshape(-1, batch_size):
-            images_of, labels_of = fb.from_numpy(train_images[batch]), fb.from_numpy(train_labels[batch])
-            losses.append(train_step(images_of, labels_of).item())
-        model.eval()
-        accuracy = float((predict(fb.from_numpy(test_images)).numpy() == test_labels).mean())
-        first, last = np.mean(losses[:10]), np.mean(losses[-10:])
-        print(f"epoch {epoch:>2}  first loss {first:.4f}  last loss {last:.4f}  test accuracy {accuracy:.1%}")
-    return accuracy
+    train, test = images(n_train, rng), images(1000, rng)
+    return fit(LeNet(), F.cross_entropy, lambda logits: logits.argmax(dim=1), train, test, epochs, rng, batch_size)
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from training import fit
 
 import flambeau as fb
 import flambeau.nn.functional as F
-from flambeau import nn, optim
+from flambeau import nn
 
 SUBJECTS = "plot film music ending cast dialogue pace story camera villain".split()
 GOOD = "great lovely moving clever fresh bright funny gripping warm superb".split()
@@ -76,35 +77,10 @@ def run(epochs: int, seed: int, n_train: int = 2000, batch_size: int = 50) -> fl
     """Train; returns the share of 500 other sentences judged correctly."""
     fb.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    train_codes, train_liked = sentences(n_train, rng)
-    test_codes, test_liked = sentences(500, rng)
-
+    train, test = sentences(n_train, rng), sentences(500, rng)
     model = SentenceCNN()
-    optimizer = optim.AdamW(model.parameters(), lr=3e-3)
-
-    @fb.compile
-    def train_step(codes: fb.Tensor, liked: fb.Tensor) -> fb.Tensor:
-        optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(model(codes), liked)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    @fb.compile
-    def predict(codes: fb.Tensor) -> fb.Tensor:
-        with fb.no_grad():
-            return model(codes) > 0
-
-    accuracy = 0.0
-    for epoch in range(1, epochs + 1):
-        model.train()
-        losses = []
-        order = rng.permutation(n_train)
-        for batch in order.reshape(-1, batch_size):
-            losses.append(train_step(fb.from_numpy(train_codes[batch]), fb.from_numpy(train_liked[batch])).item())
-        model.eval()
-        accuracy = float((predict(fb.from_numpy(test_codes)).numpy() == (test_liked > 0)).mean())
-        print(f"epoch {epoch:>2}  loss {np.mean(losses):.4f}  test accuracy {accuracy:.1%}")
+    loss_of = F.binary_cross_entropy_with_logits
+    accuracy = fit(model, loss_of, lambda logits: logits > 0, train, test, epochs, rng, batch_size)
 
     for text in ("the plot was not very dull", "honestly the film was superb but the music felt weak"):
         codes = np.zeros((1, LENGTH), np.int64)

@@ -14,6 +14,7 @@ import pytest
 import flambeau as fb
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+sys.path.append(str(EXAMPLES))              # as for a program that is run there
 
 
 def example(name: str) -> ModuleType:

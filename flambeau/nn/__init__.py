@@ -5,10 +5,10 @@ import flambeau
 from flambeau.frontend import nn as _nn
 from flambeau.frontend.missing import refusing
 from flambeau.frontend.nn import *  # noqa: F403
-from flambeau.nn import functional, init, parameter, utils  # type: ignore[no-redef]
+from flambeau.nn import functional, init, parameter, utils
 
 if TYPE_CHECKING:
-    from flambeau.nn import attention, modules, parallel  # type: ignore[no-redef]
+    from flambeau.nn import attention, modules, parallel
 
 
 def _compiled(function: Any, *args: Any, **kwargs: Any) -> Any:

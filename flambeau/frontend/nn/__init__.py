@@ -2,32 +2,6 @@
 from typing import TYPE_CHECKING
 
 from flambeau.frontend.functions.calls import constructors
-from flambeau.frontend.nn import (
-    activations,
-    adaptive_softmax,
-    attention,
-    batchnorm,
-    containers,
-    conv,
-    dropout,
-    embedding,
-    instancenorm,
-    lazy,
-    linear,
-    losses,
-    margin_losses,
-    normalization,
-    padding,
-    parameter,
-    parameter_containers,
-    pooling,
-    rectifiers,
-    recurrent,
-    recurrent_cells,
-    resampling,
-    softmax,
-    transformer,
-)
 from flambeau.frontend.nn.activations import *  # noqa: F403
 from flambeau.frontend.nn.adaptive_softmax import *  # noqa: F403
 from flambeau.frontend.nn.attention import *  # noqa: F403
@@ -54,35 +28,7 @@ from flambeau.frontend.nn.resampling import *  # noqa: F403
 from flambeau.frontend.nn.softmax import *  # noqa: F403
 from flambeau.frontend.nn.transformer import *  # noqa: F403
 
-_FILES = (
-    activations,
-    adaptive_softmax,
-    attention,
-    batchnorm,
-    containers,
-    conv,
-    dropout,
-    embedding,
-    instancenorm,
-    lazy,
-    linear,
-    losses,
-    margin_losses,
-    normalization,
-    padding,
-    parameter,
-    parameter_containers,
-    pooling,
-    resampling,
-    recurrent,
-    recurrent_cells,
-    rectifiers,
-    softmax,
-    transformer,
-)
+_CLASSES = [name for name, value in globals().items() if isinstance(value, type)]
+constructors(globals(), [name for name in _CLASSES if not name.endswith(("Buffer", "Module", "Parameter"))])
 if not TYPE_CHECKING:               # to type checkers the star imports say the same
-    __all__ = ["Module"]
-for _file in _FILES:
-    constructors(globals(), [name for name in _file.__all__ if not name.endswith(("Buffer", "Parameter"))])
-    if not TYPE_CHECKING:
-        __all__ += _file.__all__
+    __all__ = list(_CLASSES)

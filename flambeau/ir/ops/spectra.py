@@ -1,8 +1,9 @@
 """Eigenvalues of symmetric matrices, and singular values of any, with and without vectors."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,14 +52,7 @@ class Eigh(Stacked):
         return a.with_shape(a.shape[:-1]), a
 
     def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
-        (a,) = operands
-        try:
-            found = np.linalg.eigh(a)
-        except np.linalg.LinAlgError:
-            raise failure(NO_EIGENVALUES, a.shape, first_failing(np.linalg.eigh, a)) from None
-        if np.isnan(found.eigenvalues).any():
-            raise failure(NO_EIGENVALUES, a.shape, _first_nan(found.eigenvalues))
-        return found.eigenvalues, found.eigenvectors
+        return tuple(_solved(np.linalg.eigh, operands[0], NO_EIGENVALUES, values=0))
 
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
                results: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
@@ -95,13 +89,7 @@ class Eigvalsh(Stacked):
         return Eigh.infer(self, *operands)[:1]              # type: ignore[arg-type]
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        (a,) = operands
-        try:
-            found = np.linalg.eigvalsh(a)
-        except np.linalg.LinAlgError:
-            raise failure(NO_EIGENVALUES, a.shape, first_failing(np.linalg.eigvalsh, a)) from None
-        if np.isnan(found).any():
-            raise failure(NO_EIGENVALUES, a.shape, _first_nan(found))
+        found: np.ndarray = _solved(np.linalg.eigvalsh, operands[0], NO_EIGENVALUES)
         return found
 
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
@@ -131,9 +119,17 @@ def _symmetric(type: str) -> np.ndarray:
     return (a + np.swapaxes(a, -1, -2)) / a.dtype.type(2)
 
 
-def _first_nan(values: np.ndarray) -> int:
-    """The number of the first matrix that has one among its values."""
-    return int(np.isnan(values.reshape(-1, values.shape[-1])).any(-1).argmax())
+def _solved(solve: Callable[[np.ndarray], Any], a: np.ndarray, status: int, values: int | None = None) -> Any:
+    """What NumPy's routine gives, an array or several of which one has the values. LinAlgError names the first matrix that
+    has none, be it by NumPy's word or by a NaN among them."""
+    try:
+        found = solve(a)
+    except np.linalg.LinAlgError:
+        raise failure(status, a.shape, first_failing(solve, a)) from None
+    is_nan = np.isnan(found if values is None else found[values])
+    if is_nan.any():
+        raise failure(status, a.shape, int(is_nan.reshape(-1, is_nan.shape[-1]).any(-1).argmax()))
+    return found
 
 
 @register("eig")
@@ -157,10 +153,9 @@ class Eig(Stacked):
         real, imag = operands
         a = real + 1j * imag if imag.any() else real        # pairs of conjugates are exactly that
         try:
-            found = np.linalg.eig(a)
+            values, vectors = np.linalg.eig(a)
         except np.linalg.LinAlgError:
             raise failure(NOT_DIAGONALIZED, a.shape, first_failing(np.linalg.eig, a)) from None
-        values, vectors = found
         return tuple(np.asarray(part, real.dtype) for x in (values, vectors) for part in (x.real, x.imag))
 
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],
@@ -195,14 +190,8 @@ class Svd(Stacked):
         return a.with_shape(u), a.with_shape((*batch, k)), a.with_shape(vh)
 
     def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
-        (a,) = operands
-        try:
-            found = np.linalg.svd(a, full_matrices=self.full)
-        except np.linalg.LinAlgError:
-            raise failure(NO_SINGULAR_VALUES, a.shape, first_failing(np.linalg.svd, a)) from None
-        if np.isnan(found.S).any():
-            raise failure(NO_SINGULAR_VALUES, a.shape, _first_nan(found.S))
-        return tuple(found)
+        solve = functools.partial(np.linalg.svd, full_matrices=self.full)
+        return tuple(_solved(solve, operands[0], NO_SINGULAR_VALUES, values=1))
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         """Of matrices without elements: nothing is to be computed."""
@@ -280,13 +269,8 @@ class Svdvals(Stacked):
         return (Svd(full=False).infer(*operands)[1],)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        (a,) = operands
-        try:
-            found = np.linalg.svd(a, compute_uv=False)
-        except np.linalg.LinAlgError:
-            raise failure(NO_SINGULAR_VALUES, a.shape, first_failing(np.linalg.svd, a)) from None
-        if np.isnan(found).any():
-            raise failure(NO_SINGULAR_VALUES, a.shape, _first_nan(found))
+        solve = functools.partial(np.linalg.svd, compute_uv=False)
+        found: np.ndarray = _solved(solve, operands[0], NO_SINGULAR_VALUES)
         return found
 
     def errors(self, types: Sequence[TensorType], operands: Sequence[np.ndarray], errors: Sequence[np.ndarray | None],

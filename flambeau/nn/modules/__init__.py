@@ -6,7 +6,7 @@ from flambeau.frontend.missing import refusing
 from flambeau.frontend.nn import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from flambeau.nn.modules import (  # type: ignore[no-redef]
+    from flambeau.nn.modules import (
         activation,
         adaptive,
         batchnorm,
