@@ -38,7 +38,7 @@ FACE = "flambeau"
 ROOMS: dict[str, list[str]] = {
     "ir": [
         "records",
-        "collector dims dtypes gpu index_maps location philox quiet sealed target tokens",
+        "collector dims dtypes gpu index_maps location philox quantiles quiet sealed target tokens",
         "types",
         "literal",
         "op",

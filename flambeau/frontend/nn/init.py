@@ -14,6 +14,7 @@ from flambeau.frontend.nn.state import tensor_of
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.autograd import no_grad
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir.quantiles import normal_quantile
 
 _GAINS = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -54,9 +55,7 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     standard = NormalDist()
     low, high = standard.cdf((a - mean) / std), standard.cdf((b - mean) / std)
     shares = tensor_of(np.empty(tensor.shape)).uniform_(low, high, generator=generator).numpy()
-    tiny = np.finfo(np.float64).tiny
-    inverse = map(standard.inv_cdf, np.clip(shares, tiny, 1 - 2.0**-53).ravel().tolist())
-    draws = np.fromiter(inverse, np.float64, shares.size).reshape(shares.shape)
+    draws = normal_quantile(np.clip(shares, np.finfo(np.float64).tiny, 1 - 2.0**-53))
     return tensor.copy_(tensor_of(np.clip(draws * std + mean, a, b)))
 
 

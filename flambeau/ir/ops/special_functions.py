@@ -4,7 +4,6 @@ Each is written in scalar ops that every backend has, so a row is all there is o
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from flambeau.ir.ops.families import Elementwise, ScalarExpression, declare, map_float, plus, scaled, square
 from flambeau.ir.ops.sampling import AWAY_FROM_ZERO, POSITIVE
 from flambeau.ir.ops.surface import Surface
+from flambeau.ir.quantiles import inverse_error
 
 if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
@@ -53,21 +53,9 @@ sinc = declare("sinc", 1, _np_sinc, _sinc_expression, _sinc_partial, within=[AWA
                surface=Surface("sin(pi * x) / (pi * x), and 1 at 0", special=("sinc",)))
 
 
-def _inverse_error(p: float) -> float:
-    """By Wichura's quantile of the normal distribution, then Newton's method on whichever of erf and erfc is small."""
-    s = math.fabs(p)
-    if not s < 1.0:
-        return math.copysign(math.inf, p) if s == 1.0 else math.nan
-    x = -NormalDist().inv_cdf((1.0 - s) / 2) / math.sqrt(2)
-    for _ in range(2):
-        residual = math.erf(x) - s if s < 0.5 else (1.0 - s) - math.erfc(x)
-        x -= residual * _HALF_SQRT_PI * math.exp(x * x)
-    return math.copysign(x, p)
-
-
 def _erfinv_expression(e: ScalarExpression, p: int) -> int:
     """A quotient of polynomials good to a few digits (in the tail one of sqrt(-log((1 - |p|) / 2))), then two steps of
-    Newton's method as in the meaning. The quotients are MATLAB's and PyTorch's."""
+    Newton's method on whichever of erf and erfc is small. The quotients are MATLAB's and PyTorch's."""
     def polynomial(z: int, *coefficients: float) -> int:
         value = e.const(coefficients[0])
         for c in coefficients[1:]:
@@ -90,7 +78,7 @@ def _erfinv_expression(e: ScalarExpression, p: int) -> int:
     return e("copysign", e("select", e.test("lt", s, one), x, beyond), p)
 
 
-erfinv = declare("erfinv", 1, map_float(_inverse_error), _erfinv_expression,
+erfinv = declare("erfinv", 1, inverse_error, _erfinv_expression,
                  lambda b, g, y, x: b.mul(g, scaled(b, b.exp(square(b, y)), _HALF_SQRT_PI)),
                  within=[_INSIDE_ONE], tolerance=4.0,
                  surface=Surface("The number whose error function is x: NaN outside [-1, 1]", special=("erfinv",)))
