@@ -13,7 +13,8 @@ from flambeau.errors import UnsupportedError
 __all__ = ["backend_of", "backend_on", "device_of", "register_backend"]
 
 _BACKENDS: Final[dict[str, Backend]] = {"cpu": CpuBackend(), "interpret": InterpretBackend()}
-_LATER: Final = {"cuda-emulator": ("flambeau.backends.cuda.backend", "EmulatedCudaBackend")}      # loaded when asked for
+_LATER: Final = {name: ("flambeau.backends.cuda.backend", kind)                     # loaded when asked for
+                 for name, kind in (("cuda", "NvidiaBackend"), ("cuda-emulator", "EmulatedCudaBackend"))}
 _NAME_ON: Final[dict[str, str]] = {"cpu": "cpu"}            # what compiles for a device where nothing else is asked for
 
 

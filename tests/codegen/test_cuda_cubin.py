@@ -2,8 +2,11 @@
 Where numba-cuda is installed (`pip install -e ".[cuda]"`)."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
@@ -11,11 +14,13 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 from codegen.contraction_kernels import Conv, gemm
 from test_loops_random import RandomKernel
 
-from flambeau.backends.cuda.backend import kernel_text
+import flambeau as fb
+from flambeau.backends.cuda.backend import EmulatedDriver, NvidiaBackend, kernel_text
+from flambeau.codegen.cuda import compile
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.codegen.cuda.toolchain import assemble, to_ptx
 from flambeau.ir import dtypes as dt
-from flambeau.ir.gpu import SM80, SM90
+from flambeau.ir.gpu import SM80, SM90, GpuTarget
 from flambeau.ir.kernel import BlockSchedule, Kernel, TileSchedule
 
 TILE = TileSchedule(64, 64, 16, 4, 4)
@@ -47,5 +52,36 @@ def test_functions_of_16_bits_and_reports_become_code() -> None:
     b1[t] = bf16_to(bf16(x))
     b2[t] = float64(f16_of_f64(b2[t]))
 """
-    text = KernelText("k", source, ("int64*", "uint16*", "uint16*", "float64*"), "1", 32)
+    text = KernelText("k", source, ("int64*", "uint16*", "uint16*", "float64*"), (32,) * 3, (1,), 1, 32)
     assert assemble(to_ptx(text, SM90), SM90).spilled_bytes == 0
+
+
+
+class Half(NvidiaBackend):
+    """The real toolchain, and a driver whose device is the emulator."""
+
+    def __init__(self) -> None:
+        self.__dict__["driver"] = self.emulated = EmulatedDriver({})
+        self.loaded: list[tuple[bytes, str]] = []
+        load = self.emulated.load
+        self.emulated.load = lambda code, entry: self.loaded.append((code, entry)) or load(code, entry)  # type: ignore[method-assign, func-returns-value]
+
+    def host(self) -> GpuTarget:
+        return SM90
+
+    def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
+        self.emulated.texts.update({text.name: text for text in texts})
+        return super().assemble(texts, target)
+
+
+def test_programs_are_compiled_by_worker_processes_and_kept_on_disk(tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = fb.randn(7, 33), fb.randn(33, 9)
+    with fb.config.set(cache_dir=tmp_path):
+        for _ in range(2):
+            backend = Half()
+            made = fb.compile(lambda x, w: fb.softmax(x @ w, 1), backend=backend)
+            np.testing.assert_allclose(made(x, w).numpy(), fb.softmax(x @ w, 1).numpy(), rtol=1e-5)
+            assert len(backend.loaded) == 2
+            assert all(code[:4] == b"\x7fELF" and entry.encode() in code for code, entry in backend.loaded)
+            monkeypatch.setattr(compile, "_pool", None)         # the second time all lies on disk

@@ -122,7 +122,7 @@ def emulated(body: str, threads: int = 64, blocks: int = 1) -> np.ndarray:
     lines = ["t = uint32(cuda.threadIdx.x)", *body.strip("\n").split("\n")]
     source = "def k(status, b0):\n" + "\n".join(f"    {line}" for line in lines) + "\n"
     buffer = np.arange(64, dtype=np.float32)
-    emulate(KernelText("k", source, ("int64*", "float32*"), str(blocks), threads), [buffer])
+    emulate(KernelText("k", source, ("int64*", "float32*"), (64,), (blocks,), 1, threads), [buffer])
     return buffer
 
 

@@ -1,30 +1,44 @@
-"""NVIDIA GPUs: kernels as Python text for numba.cuda, and cubins of it. Loaded when it is asked for.
+"""NVIDIA GPUs: kernels as Python text for numba.cuda, cubins of it, programs on the device. Loaded when it is asked for.
 
-    fb.compile(f, backend="cuda-emulator")      runs that text in lockstep on NumPy arrays: what the tests stand on, and a
-                                                way to read a program's kernels without a GPU: `f.ir("cuda")`
+    fb.compile(f, backend="cuda")               runs on the GPU, on copies of what lies in the host's memory
+    fb.compile(f, backend="cuda-emulator")      the same, but for the device: its threads run in lockstep on NumPy arrays.
+                                                What the tests stand on, and a way to read a program's kernels without a
+                                                GPU: `f.ir("cuda")`
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ctypes
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flambeau.backends.base import Backend, BuiltKernel, Runnable, whole_kernel
-from flambeau.codegen.artifact import Artifact
+from flambeau.codegen.artifact import STATUS_MESSAGES, Artifact, Phase, TaskDim
+from flambeau.codegen.cuda.compile import compile_texts, require_packages
 from flambeau.codegen.cuda.emulator import emulate
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.ir.gpu import SM90, GpuTarget
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
-from flambeau.ir.kernel.interpreter import Watched
 from flambeau.ir.kinds import kind_of
 from flambeau.kinds import on_cuda  # noqa: F401  how kinds run there
 from flambeau.passes.lowering.lower import Call, finish
-from flambeau.runtime.interpreted import InterpretedExecutable
+from flambeau.runtime.buffer import Buffer, as_ndarray
+from flambeau.runtime.cuda.driver import Driver
+from flambeau.runtime.cuda.executable import CudaExecutable, Loaded
+from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.program import Program
+from flambeau.runtime.threads import default_num_threads
 
-__all__ = ["EmulatedCudaBackend", "kernel_text"]
+if TYPE_CHECKING:
+    from flambeau.runtime.cuda.bindings import CudaDriver
+
+__all__ = ["CudaBackend", "EmulatedCudaBackend", "NvidiaBackend", "kernel_text"]
 
 
 def kernel_text(kernel: Kernel) -> KernelText:
@@ -33,27 +47,61 @@ def kernel_text(kernel: Kernel) -> KernelText:
     return text
 
 
-class EmulatedCudaBackend(Backend):
-    """Decides as for a GPU, and runs the text of its kernels in the emulator; kinds that have no text yet run by their
-    meaning. Thousands of times slower than a GPU."""
+class CudaBackend(Backend):
+    """Writes kernels for blocks of threads; kinds that have no text run on the host, by their meaning. A subclass says
+    which device and what makes code for it."""
 
-    levels = ("cuda",)
+    levels: tuple[str, ...] = ("cuda",)
+
+    @cached_property
+    @abstractmethod
+    def driver(self) -> Driver:
+        """Of the device, opened when a program is first made ready for it."""
+
+    @abstractmethod
+    def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
+        """Code of kernels, as `driver.load` takes it."""
 
     def host(self) -> GpuTarget:
-        """The GPU that programs are written for: an H100."""
         return SM90
 
     def prepare(self, calls: Sequence[Call], target: GpuTarget) -> list[Call]:
         return [_scheduled(finish(call), target) for call in calls]
 
     def build(self, kernels: Sequence[Kernel], target: GpuTarget) -> list[Artifact]:
-        return [whole_kernel(kernel) for kernel in kernels]
+        texts = {number: kernel_text(kernel) for number, kernel in enumerate(kernels) if _has_text(kernel)}
+        code = dict(zip(texts, self.assemble(list(texts.values()), target), strict=True))
+        return [_artifact(kernel, texts[n], code[n]) if n in texts else whole_kernel(kernel)
+                for n, kernel in enumerate(kernels)]
 
     def text(self, kernel: Kernel, target: GpuTarget, level: str) -> str:
-        return kernel_text(kernel).source if _has_text(kernel) else f"# {kernel.keyword} @{kernel.name}: no text yet\n"
+        return kernel_text(kernel).source if _has_text(kernel) else f"# {kernel.keyword} @{kernel.name}: on the host\n"
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
-        return _Emulated(program, [b.kernel for b in built])
+        return CudaExecutable(program, [self._loaded(b) for b in built], self.driver)
+
+    def _loaded(self, built: BuiltKernel) -> Loaded:
+        if not _has_text(built.kernel):
+            return Loaded(built.kernel, None, 0, False)
+        (phase,), code = built.phases, built.artifact.object
+        if phase.symbol not in self._functions:
+            self._functions[phase.symbol] = self.driver.load(code, phase.symbol)
+        return Loaded(built.kernel, self._functions[phase.symbol], phase.grain, bool(phase.errors))
+
+    @cached_property
+    def _functions(self) -> dict[str, Any]:
+        """By symbol."""
+        return {}
+
+
+def _artifact(kernel: Kernel, text: KernelText, code: bytes) -> Artifact:
+    """A task is a block, and the grain its threads."""
+    dims = tuple([TaskDim(extent, text.points, text.sizes.index(extent)) if isinstance(extent, str) else TaskDim(extent)
+                  for extent in text.extents]) if text.sizes else ()
+    errors = (*STATUS_MESSAGES.items(), *kernel.messages.items()) if text.reports else ()
+    phase = Phase(text.name, None if text.sizes else text.blocks(), tuple(range(len(kernel.params))), text.threads,
+                  parallel=False, task_dims=dims, errors=errors)
+    return Artifact((phase,), object=code)
 
 
 def _has_text(kernel: Kernel) -> bool:
@@ -67,14 +115,85 @@ def _scheduled(call: Call, target: GpuTarget) -> Call:
     return call if schedule is None else replace(call, kernel=schedule(call.kernel, target))
 
 
-class _Emulated(InterpretedExecutable):
-    """Launches as text."""
+# -- the device -------------------------------------------------------------------------------------------------------
 
-    def run_kernel(self, kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Mapping[str, int]) -> None:
-        if _has_text(kernel):
-            emulate(kernel_text(kernel), arrays, list(sizes.values()))
-            for param, array in zip(kernel.params, arrays, strict=True):
-                if param.role != "in" and isinstance(array, Watched) and array.defined is not None:
-                    array.defined[...] = True
-        else:
-            super().run_kernel(kernel, arrays, sizes)
+
+class NvidiaBackend(CudaBackend):
+    """The first GPU of this machine. Kernels are compiled by worker processes and kept on disk."""
+
+    @cached_property
+    def driver(self) -> CudaDriver:
+        """Raises UnsupportedError with the command to run where packages are missing, FlambeauError in the driver's words
+        where it has no device."""
+        require_packages()
+        found: CudaDriver = import_module("flambeau.runtime.cuda.bindings").CudaDriver()
+        return found
+
+    def host(self) -> GpuTarget:
+        return replace(SM90, capability=self.driver.capability, multiprocessors=self.driver.multiprocessors)
+
+    def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
+        cache = disk_cache()
+        made = compile_texts(texts, target, min(len(texts), default_num_threads()), cache.get, cache.put)
+        return [code.cubin for code in made]
+
+
+# -- a device that is not there ---------------------------------------------------------------------------------------
+
+
+class EmulatedCudaBackend(CudaBackend):
+    """Writes for an H100, and runs the text of kernels in the emulator: thousands of times slower."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, KernelText] = {}
+
+    @cached_property
+    def driver(self) -> Driver:
+        return EmulatedDriver(self.texts)
+
+    def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
+        self.texts |= {text.name: text for text in texts}
+        return [text.source.encode() for text in texts]
+
+
+class EmulatedDriver(Driver):
+    """Device memory is the host's, filled with nonsense, and each allocation knows its end."""
+
+    def __init__(self, texts: dict[str, KernelText]):
+        self.texts = texts
+        self.memory: dict[int, np.ndarray] = {}
+
+    def allocate(self, nbytes: int) -> int:
+        memory = np.full(nbytes + 256, 0xFE, np.uint8)
+        start = memory.ctypes.data + -memory.ctypes.data % 256
+        self.memory[start] = memory
+        return start
+
+    def free(self, pointer: int) -> None:
+        del self.memory[pointer]
+
+    def to_device(self, target: int, source: int, nbytes: int) -> None:
+        ctypes.memmove(target, source, nbytes)
+
+    def to_host(self, target: int, source: int, nbytes: int) -> None:
+        ctypes.memmove(target, source, nbytes)
+
+    def clear(self, pointer: int, nbytes: int) -> None:
+        ctypes.memset(pointer, 0, nbytes)
+
+    def load(self, code: bytes, entry: str) -> KernelText:
+        return self.texts[entry]
+
+    def launch(self, function: KernelText, blocks: int, threads: int, pointers: Sequence[int],
+               sizes: Sequence[int]) -> None:
+        assert (blocks, threads) == (function.blocks(sizes), function.threads), f"{function.name} is launched otherwise"
+        status, *buffers = (
+            as_ndarray(Buffer(pointer, count * np.dtype(kind[:-1]).itemsize, "cpu", None), kind[:-1], (count,))
+            for pointer, kind, count in zip(pointers, function.types, (2, *self.elements(function, sizes)), strict=False))
+        emulate(function, buffers, sizes, status)
+
+    def elements(self, text: KernelText, sizes: Sequence[int]) -> list[int]:
+        return [n if isinstance(n, int) else sizes[text.sizes.index(n)] for n in text.elements]
+
+    def synchronize(self) -> None:
+        """Everything is done at once."""

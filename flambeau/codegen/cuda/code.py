@@ -55,10 +55,11 @@ class Code:
         with self.w.block(f"def {name}({', '.join(['status', *buffers, *self.size_name.values()])}):"):
             yield
 
-    def finished(self, name: str, blocks: str, threads: int) -> KernelText:
+    def finished(self, name: str, extents: tuple[Extent, ...], points: int, threads: int) -> KernelText:
         """The text, and how it is launched."""
         types = ("int64*", *[f"{stored_type(p.dtype)}*" for p in self.kernel.params], *["int64"] * len(self.size_name))
-        return KernelText(name, self.w.text(), types, blocks, threads, tuple(self.size_name.values()))
+        elements = tuple([p.elements for p in self.kernel.params])
+        return KernelText(name, self.w.text(), types, elements, extents, points, threads, tuple(self.size_name))
 
     def split(self, flat: str, dims: Sequence[int]) -> None:
         """`i<dim>` for each dim, from their row-major number."""

@@ -47,7 +47,7 @@ class _Contraction(Code):
             self.split("batch", self.kernel.batch)
             self.sums()
             self.epilogue()
-        return self.finished(self.name, str(self.batch * m_tiles * n_tiles), self.threads)
+        return self.finished(self.name, (self.batch * m_tiles * n_tiles,), 1, self.threads)
 
     def sums(self) -> None:
         w, tile = self.w, self.schedule

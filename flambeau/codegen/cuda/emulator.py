@@ -34,12 +34,19 @@ WARP: Final = 32
 _MOST_THREADS: Final = 1 << 16          # run at once
 
 
-def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = ()) -> None:
-    """Run a kernel on flat arrays of its params' storage dtypes, in place. sizes: runtime sizes, in order. Raises
-    KernelError where the kernel reports a status, VerificationError where it does what no kernel may."""
+def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (), status: Array | None = None) -> None:
+    """Run a kernel on flat arrays of its params' storage dtypes, in place. sizes: runtime sizes, in order. status: where
+    the kernel reports one, and its detail; i64[2] of zeros. Raises KernelError where it does and there is no such array,
+    VerificationError where it does what no kernel may."""
+    if status is None:
+        status = np.zeros(2, np.int64)
+        emulate(text, buffers, sizes, status)
+        if status[0]:
+            raise KernelError(f"the kernel ended with status {status[0]}", status=int(status[0]),
+                              details=(int(status[1]), 0))
+        return
     (function,) = [node for node in ast.parse(text.source).body if isinstance(node, ast.FunctionDef)]
-    blocks = int(eval(text.blocks, {}, dict(zip(text.sizes, sizes, strict=True))))
-    status = np.zeros(2, np.int64)
+    blocks = text.blocks(sizes)
     stored = [np.asarray(b).view({"f2": np.uint16, "b1": np.uint8}.get(b.dtype.str[1:], b.dtype)) for b in buffers]
     memory: dict[tuple[object, ...], _Memory] = {}          # params in one place are one memory
     places = [(b.ctypes.data, b.dtype, len(b)) for b in stored]
@@ -51,8 +58,6 @@ def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (
         grid = _Grid(text, function, first, min(step, blocks - first))
         with np.errstate(all="ignore"):
             grid.call(function, dict(zip([a.arg for a in function.args.args], given, strict=True)))
-    if status[0]:
-        raise KernelError(f"the kernel ended with status {status[0]}", status=int(status[0]), details=(int(status[1]), 0))
 
 
 @dataclass(eq=False)

@@ -57,7 +57,7 @@ class _Loops(Code):
             else:
                 with w.block(f"if point < {count}:"):
                     self.stages()
-        return self.finished(self.name, f"({count} + {self.points - 1}) // {self.points}", self.points * self.lanes)
+        return self.finished(self.name, kernel.extents[:kernel.n_parallel], self.points, self.points * self.lanes)
 
     def place(self) -> None:
         """Which point and which lane a thread is."""

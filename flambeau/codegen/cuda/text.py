@@ -12,26 +12,56 @@ that need one.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from flambeau.ir.kernel import Extent
 from flambeau.ir.records import dataclass
 
-__all__ = ["KernelText", "Writer"]
+__all__ = ["Assembled", "KernelText", "Writer"]
 
 
 @dataclass(frozen=True)
 class KernelText:
-    """A kernel as numba.cuda compiles it. types: those of its parameters: a status pointer, buffers, runtime sizes.
-    blocks: how many are launched, an expression over the runtime sizes. threads: of one block. source: a function
-    called `name`."""
+    """A kernel as numba.cuda compiles it. source: a function called `name`. types: those of its parameters: a status
+    pointer, buffers, runtime sizes. elements: of each buffer. extents: of the points that blocks share out, `points` to
+    each; a str is a runtime size, the one of that number in `sizes`. threads: of one block."""
 
     name: str
     source: str
     types: tuple[str, ...]
-    blocks: str
+    elements: tuple[Extent, ...]
+    extents: tuple[Extent, ...]
+    points: int
     threads: int
     sizes: tuple[str, ...] = ()
+
+    def blocks(self, sizes: Sequence[int] = ()) -> int:
+        """How many blocks to launch for these runtime sizes; some may find nothing to do."""
+        known = math.prod([extent for extent in self.extents if isinstance(extent, int)])
+        count = -(-known // self.points) if len(self.sizes) == 0 else known
+        for extent in self.extents:
+            if isinstance(extent, str):
+                count *= -(-sizes[self.sizes.index(extent)] // self.points)
+        return count
+
+    @property
+    def reports(self) -> bool:
+        """Whether it may end with a status."""
+        return "report(" in self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A kernel as the driver loads it. entry: the name of its function. Numbers are those of one thread, of one block."""
+
+    cubin: bytes
+    entry: str
+    registers: int
+    spilled_bytes: int
+    stack_bytes: int
+    shared_bytes: int
 
 
 class Writer:

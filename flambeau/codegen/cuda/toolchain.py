@@ -9,7 +9,6 @@ from __future__ import annotations
 import linecache
 import math
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,22 +18,10 @@ from numba import cuda
 from numba.cuda import compiler, dispatcher, libdevice, types
 
 from flambeau.codegen.cuda.intrinsics import INTRINSICS
-from flambeau.codegen.cuda.text import KernelText
+from flambeau.codegen.cuda.text import Assembled, KernelText
 from flambeau.ir.gpu import GpuTarget
 
-__all__ = ["Assembled", "assemble", "to_ptx"]
-
-
-@dataclass(frozen=True)
-class Assembled:
-    """A kernel as the driver loads it. entry: the name of its function. Numbers are those of one thread, of one block."""
-
-    cubin: bytes
-    entry: str
-    registers: int
-    spilled_bytes: int
-    stack_bytes: int
-    shared_bytes: int
+__all__ = ["assemble", "to_ptx"]
 
 
 def to_ptx(text: KernelText, target: GpuTarget) -> str:
@@ -47,7 +34,8 @@ def to_ptx(text: KernelText, target: GpuTarget) -> str:
     signature = types.void(*[_type(kind) for kind in text.types])
     ptx, _ = cuda.compile(names[text.name], signature, device=False, abi="numba", cc=target.capability, output="ptx",
                           launch_bounds=text.threads)
-    return ptx
+    (mangled,) = re.findall(r"\.visible \.entry (\w+)\(", ptx)
+    return ptx.replace(mangled, text.name)
 
 
 def assemble(ptx: str, target: GpuTarget) -> Assembled:
