@@ -83,6 +83,8 @@ class Tracer(Protocol):
 
     def data_of(self, t: Tensor) -> Any: ...
 
+    def known(self, t: Tensor) -> Any: ...
+
     def shown(self, t: Tensor) -> str: ...
 
     def backward_phase(self) -> Any: ...
@@ -95,6 +97,10 @@ class _Active(threading.local):
     def hides_values(self) -> bool:
         """True where Python can't look at the numbers in tensors."""
         return self.tracer is not None and self.tracer.hides_values
+
+    def hides(self, t: Tensor) -> bool:
+        """True where Python can't look at the numbers in `t`."""
+        return self.tracer is not None and self.tracer.hides_values and self.tracer.known(t) is None
 
 
 active = _Active()

@@ -76,3 +76,35 @@ def test_random_indices_do_what_they_do_there(seeds: Iterator[int]) -> None:
                 continue
             for a, b in zip(mine, other, strict=True):
                 np.testing.assert_array_equal(a, b, err_msg=f"case {each}: {drawn(each)}")
+
+
+def nothing_written(lib: Any) -> list[Any]:
+    """Results and gradients where values are put at no place at all."""
+    none, row = lib.zeros(0, dtype=lib.int64), lib.zeros(2, 0, dtype=lib.int64)
+
+    def assigned(x: Any, place: Any, value: Any) -> Any:
+        x[place] = value
+        return x
+
+    programs = [
+        lambda x, p: assigned(x, lib.zeros(2, 3, dtype=lib.bool), p[0]),
+        lambda x, p: assigned(x, none, p),
+        lambda x, p: assigned(x, (slice(None), none), p[:1]),
+        lambda x, p: x.index_put((none,), p[0], accumulate=True),
+        lambda x, p: x.index_copy(1, none, p[:0].expand(2, 0)),
+        lambda x, p: x.scatter(1, row, p[:0].expand(2, 0)),
+        lambda x, p: x.scatter_reduce(1, row, p[:0].expand(2, 0), "amax"),
+        lambda x, p: x.put(none, p[:0]),
+        lambda x, p: x.masked_scatter(lib.zeros(2, 3, dtype=lib.bool), p[:0]),
+    ]
+    found = []
+    for program in programs:
+        x, p = lib.ones(2, 3), lib.ones(3, requires_grad=True)
+        y = program(x, p)
+        (y + 1).sum().backward()
+        found.append([y.tolist(), p.grad.tolist()])
+    return found
+
+
+def test_values_that_go_nowhere_have_gradients_of_zero() -> None:
+    assert nothing_written(fb) == nothing_written(theirs())

@@ -232,6 +232,10 @@ class Level(CompiledMarker):
         """The elements of a tensor, where they can be looked at."""
         return self.below(self.held(t)[0]._data)
 
+    def known(self, t: Tensor) -> Any:
+        """None: what a trace around this level knows is not asked for."""
+        return None
+
     def no_data_error(self, t: Tensor) -> Exception:
         """Why a tensor has no value outside of its level."""
         return RuntimeError(f"a tensor ({t._type}) that was made in a function under {self.name} was kept, and used "

@@ -228,7 +228,7 @@ def _check_mask(mask: Tensor, sizes: tuple[int, ...]) -> None:
 
 def nonzero_positions(x: Tensor, asked: str) -> tuple[Tensor, ...]:
     """Positions of the elements that differ from 0, one i64 tensor for each dim. Raises TraceError under trace."""
-    if active.hides_values:
+    if active.hides(x):
         raise TraceError(f"{asked} gives a tensor whose size depends on data, which a compiled function can't have",
                          where=user_line(), hint="use fb.where(mask, x, other), fb.nonzero(mask, size=...) for the first "
                          "so many positions, or do this outside the function")
@@ -330,7 +330,7 @@ def _flattened(indices: list[Tensor], sizes: list[int]) -> Tensor:
 def put_rows(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
     """x with its slices at `index` along dim replaced by the updates (of shape x[..., index, ...])."""
     if index.numel() == 0:
-        return clone(x)
+        return unwritten(x, updates)
     last = _last_writer(index, x._type.static_shape[dim])
     written = dispatch(ops.ge, last, tensor_of(0, dt.i64))
     source = dispatch(ops.maximum, last, tensor_of(0, dt.i64))
@@ -338,6 +338,15 @@ def put_rows(x: Tensor, dim: int, index: Tensor, updates: Tensor) -> Tensor:
     rows = reshaped(updates, (*sizes[:dim], index.numel(), *sizes[dim + rank:]))
     new = dispatch(ops.Take(dim), rows, source)
     return dispatch(ops.where, spread(written, x._type.static_shape, (dim,)), new, x)
+
+
+def unwritten(x: Tensor, updates: Tensor) -> Tensor:
+    """x, where none of the updates went: their gradient is 0, as that of any that were not the last."""
+    if not updates._requires_grad:
+        return clone(x)
+    shape = x._type.static_shape
+    nothing = spread(dispatch(ops.Sum((0,)), reshaped(updates, (updates.numel(),))), shape, ())
+    return dispatch(ops.where, spread(tensor_of(True, dt.bool_), shape, ()), x, nothing)
 
 
 def _last_writer(index: Tensor, size: int) -> Tensor:
@@ -486,14 +495,14 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
         if reduce == "add":
             return scatter_add(input, dim, index, updates)
         if not index.numel():
-            return clone(x)
+            return unwritten(x, updates)
         wide = lifted(x)
         factors = products_along(wide._type.static_shape[dim], dim, cast(lifted(index), dt.i64), updates)
         return reshaped(mul(wide, grown(factors, wide, 1)), x._type.static_shape)
     dim = wrap_dim(dim, x.ndim, "scatter")
     updates = source_of(x, index, src, dim, "scatter")
     if index.numel() == 0:
-        return clone(x)
+        return unwritten(x, updates)
     found = _scattered(lifted(x), dim, lifted(index), updates)
     return reshaped(found, x._type.static_shape)
 
@@ -642,7 +651,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each value occurs (or its summed weights, integers in float64); the length depends on data (eager only)."""
-    if active.tracer is not None:
+    if active.hides(input):
         raise TraceError("bincount() gives a tensor whose size depends on data, which a compiled function can't have",
                          where=user_line(), hint="zeros(size).index_add(0, input, ones) counts up to a size that is known")
     data, minlength = index_tensor(input, "bincount")._data(), operator.index(minlength)

@@ -30,6 +30,7 @@ from flambeau.frontend.functions.indexing import (
     put_rows,
     source_of,
     sum_with,
+    unwritten,
     wrapped,
 )
 from flambeau.frontend.functions.marks import in_place, method
@@ -126,7 +127,7 @@ def segment_reduce(data: Tensor, reduce: str, *, lengths: Tensor | None = None, 
 def _folded(x: Tensor, dim: int, index: Tensor, updates: Tensor, reduce: str, include_self: bool) -> Tensor:
     """All of x's rank; index and updates of one shape."""
     if not index.numel():
-        return clone(x)
+        return unwritten(x, updates)
     size = x._type.static_shape[dim]
     ones = spread(tensor_of(1, dt.i64), index._type.static_shape, ())
     counts = grown(dispatch(ops.ScatterAlongAdd(size, dim), index, ones), x)
@@ -219,7 +220,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         raise RuntimeError(f"masked_scatter: the mask holds {int(number._data()[-1])} times, source has "
                            f"{source.numel()} elements")
     if not source.numel():
-        return clone(x)
+        return unwritten(x, source)
     place = where_(reshaped(mask, (mask.numel(),)), place, tensor_of(0, dt.i64))
     values = dispatch(ops.Take(0), reshaped(source, (source.numel(),)), place)
     return where_(mask, reshaped(values, shape), x)
@@ -246,7 +247,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     if not accumulate:
         found = put_rows(flat, 0, at, values)
     else:
-        found = sum_with(flat, ops.ScatterAdd(x.numel(), 0), at, values) if values.numel() else clone(flat)
+        found = sum_with(flat, ops.ScatterAdd(x.numel(), 0), at, values) if values.numel() else unwritten(flat, values)
     return reshaped(found, x._type.static_shape)
 
 

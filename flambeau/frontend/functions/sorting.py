@@ -290,7 +290,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     x = one_tensor("unique", input)
     if size is not None:
         return _first_values(x, dim, return_inverse, return_counts, operator.index(size), fill_value)
-    if active.hides_values:
+    if active.hides(x):
         raise TraceError("unique() gives a tensor whose size depends on data, which a compiled function can't have",
                          where=user_line(), hint="say how many values there are at most, unique(x, size=...), or do it "
                          "outside the function")

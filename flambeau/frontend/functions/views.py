@@ -525,7 +525,7 @@ def _interleaved(x: Tensor, repeats: Tensor, dim: int, total: int | None) -> Ten
     if repeats.ndim != 1 or not repeats._type.dtype.is_integer or repeats.numel() != size:
         raise RuntimeError(f"repeat_interleave: repeats must be a number or {size} integers for dim {dim} of {x._type}, "
                            f"got {repeats._type}")
-    if not active.hides_values:
+    if not active.hides(repeats):
         given = repeats._data()
         if given.size and given.min() < 0 or total is not None and total != given.sum():
             raise RuntimeError(f"repeat_interleave: repeats must not be negative, and add up to output_size {total}")

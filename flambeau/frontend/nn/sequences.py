@@ -111,7 +111,7 @@ def packed_sizes(packed: PackedSequence) -> list[int]:
 
 def _counts(values: Any, what: str) -> list[int]:
     """A tensor's values, or numbers, as Python's ints."""
-    if isinstance(values, Tensor) and active.hides_values:
+    if isinstance(values, Tensor) and active.hides(values):
         raise TraceError(f"{what} is a tensor, whose values decide shapes in a compiled function",
                          where=describe(user_location()),
                          hint=f"pass {what} as a list of ints (`lengths.tolist()` outside), or pack outside and pass the "

@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from flambeau.errors import TraceError, UnsupportedError
+from flambeau.frontend.active import active
 from flambeau.frontend.scalars import Scalar, is_runtime_number, plain
 from flambeau.frontend.tape.autograd import Record, origin_of
 from flambeau.frontend.tape.custom import Function, apply_recorded
@@ -22,6 +25,7 @@ from flambeau.frontend.tensor.strides import is_row_major, strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.values import is_same
 from flambeau.frontend.trace.guards.watch import Watch
+from flambeau.frontend.trace.known import known_array
 from flambeau.frontend.trace.outside import Captured, Outside, ScalarInput, hook_keys
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
@@ -49,6 +53,7 @@ class Trace:
         self._scalars: dict[Any, ScalarInput] = {}
         self._read_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._current: dict[Storage, Value] = {}
+        self._known: dict[Value, np.ndarray] = {}
         self._versions: dict[Storage, int] = {}
         self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
         self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of what it is on the tape
@@ -454,8 +459,17 @@ class Trace:
 
     # -- errors -----------------------------------------------------------------------------------------------------
 
+    def known(self, t: Tensor) -> np.ndarray | None:
+        """The data of a tensor that is computed from constants alone, for reading; None for any other."""
+        if active.tracer is not self or t._storage.trace is not self:
+            return None
+        return known_array(self.value_of(t), self._known)
+
     def data_of(self, t: Tensor) -> Any:
-        """Raises TraceError: nothing has data in a trace."""
+        """What known() gives. Raises TraceError for a tensor that has no data in a trace."""
+        found = self.known(t)
+        if found is not None:
+            return found
         raise self.concrete_data_error(t) if t._storage.trace is None else t._storage.trace.no_data_error(t)
 
     def shown(self, t: Tensor) -> str:

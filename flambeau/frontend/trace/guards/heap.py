@@ -272,7 +272,7 @@ class Heap:
                 fields = StableInstance if getattr(type(value), "notices_attributes", False) else Instance
                 found += self._add(fields(value, path), (id(value), "attributes"))
             return found
-        if hasattr(type(value), "__next__") and not _has_python_class(value):
+        if not _has_python_class(value) and hasattr(type(value), "__next__"):
             self.iterators.append((value, path))
             return []
         return self._add((Instance if _has_python_class(value) or type(value).__dictoffset__ else Plain)(value, path))
