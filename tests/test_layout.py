@@ -47,7 +47,8 @@ ROOMS: dict[str, list[str]] = {
         "graph",
     ],
     "passes": ["graph lowering", "fusion memory", "pipeline", "cpu cuda"],
-    "codegen.cuda": ["expressions library text", "code intrinsics", "contractions emulator loops toolchain", "compile"],
+    "codegen.cuda": ["expressions library text", "code intrinsics", "contractions emulator loops sorts toolchain",
+                     "compile"],
     "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "contraction loops", "backend"],
     "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],
     "frontend": [

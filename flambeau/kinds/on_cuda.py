@@ -5,9 +5,12 @@ from dataclasses import replace
 
 from flambeau.codegen.cuda.contractions import emit_contraction
 from flambeau.codegen.cuda.loops import emit_loops
+from flambeau.codegen.cuda.sorts import emit_sort
+from flambeau.codegen.cuda.text import KernelText
 from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.kernel import ContractionKernel, LoopKernel
 from flambeau.ir.kinds import Implementation, register_implementation
+from flambeau.kinds.sort import SortKernel
 from flambeau.passes.cuda.schedule_contraction import schedule_contraction
 from flambeau.passes.cuda.schedule_loops import schedule_loops
 
@@ -23,4 +26,9 @@ def _scheduled_contraction(kernel: ContractionKernel, target: GpuTarget) -> Cont
 
 
 register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops))
+def _sort(kernel: SortKernel, name: str) -> KernelText:
+    return emit_sort(kernel, name, kernel.source, kernel.values, kernel.indices, kernel.descending)
+
+
+register_implementation("sort", "cuda", Implementation(_sort))
 register_implementation("contraction", "cuda", Implementation(emit_contraction, _scheduled_contraction))

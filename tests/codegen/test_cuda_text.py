@@ -106,6 +106,17 @@ def test_whole_steps_run_as_text() -> None:
     assert "def kernel_" in source and "cuda.shared.array" in source and "test_cuda_text.py:" in source
 
 
+def test_sorts_are_stable_and_know_nan() -> None:
+    x = fb.tensor([[2.0, float("nan"), -0.0, 0.0, 2.0, -1.0], [3.0, 3.0, 1.0, float("inf"), 1.0, 0.5]])
+    for how in ({"descending": True, "stable": True}, {"stable": True}, {"dim": 0}):
+        values, places = fb.compile(lambda x: fb.sort(x, **how), backend="cuda-emulator")(x)         # noqa: B023
+        wanted, where = fb.sort(x, **how)
+        np.testing.assert_array_equal(values.numpy(), wanted.numpy())
+        assert places.tolist() == where.tolist()
+    found = fb.compile(lambda x: fb.topk(x, 2), backend="cuda-emulator")(x)
+    assert found[1].tolist() == fb.topk(x, 2)[1].tolist()
+
+
 def test_a_bad_index_and_a_zero_divisor_are_reported() -> None:
     table, quotient = fb.arange(5.0), fb.compile(lambda x, y: x // y, backend="cuda-emulator")
     looked_up = fb.compile(lambda i: table[i] * 2, backend="cuda-emulator")
