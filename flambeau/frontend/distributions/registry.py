@@ -6,6 +6,11 @@ from typing import Any
 
 from flambeau.frontend.distributions import constraints
 from flambeau.frontend.distributions.constraints import Constraint
+from flambeau.frontend.distributions.elementwise_transforms import (
+    AffineTransform,
+    ExpTransform,
+    SigmoidTransform,
+)
 from flambeau.frontend.distributions.structured_transforms import (
     CatTransform,
     CorrCholeskyTransform,
@@ -16,11 +21,8 @@ from flambeau.frontend.distributions.structured_transforms import (
     StickBreakingTransform,
 )
 from flambeau.frontend.distributions.transforms import (
-    AffineTransform,
     ComposeTransform,
-    ExpTransform,
     IndependentTransform,
-    SigmoidTransform,
     Transform,
     identity_transform,
 )

@@ -9,13 +9,13 @@ from flambeau.frontend.distributions.categorical import ByWeights
 from flambeau.frontend.distributions.compound import TransformedDistribution
 from flambeau.frontend.distributions.discrete import ByProbability
 from flambeau.frontend.distributions.distribution import ExponentialFamily
+from flambeau.frontend.distributions.elementwise_transforms import ExpTransform, SigmoidTransform
 from flambeau.frontend.distributions.parameters import (
     binary_cross_entropy,
     broadcast_all,
     clamp_probs,
     normalized,
 )
-from flambeau.frontend.distributions.transforms import ExpTransform, SigmoidTransform
 from flambeau.frontend.functions.activations import softplus
 from flambeau.frontend.functions.distributions import uniform
 from flambeau.frontend.functions.elementwise import where

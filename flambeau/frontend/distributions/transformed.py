@@ -7,15 +7,15 @@ from typing import Any
 from flambeau.frontend.distributions import constraints
 from flambeau.frontend.distributions.compound import TransformedDistribution
 from flambeau.frontend.distributions.continuous import Cauchy, Normal, Uniform
-from flambeau.frontend.distributions.parameters import EULER, broadcast_all
-from flambeau.frontend.distributions.positive import Exponential, Gamma
-from flambeau.frontend.distributions.structured_transforms import StickBreakingTransform
-from flambeau.frontend.distributions.transforms import (
+from flambeau.frontend.distributions.elementwise_transforms import (
     AbsTransform,
     AffineTransform,
     ExpTransform,
     PowerTransform,
 )
+from flambeau.frontend.distributions.parameters import EULER, broadcast_all
+from flambeau.frontend.distributions.positive import Exponential, Gamma
+from flambeau.frontend.distributions.structured_transforms import StickBreakingTransform
 from flambeau.frontend.functions.dtypes import finfo
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.pointwise import digamma, exp, expm1, lgamma, log
