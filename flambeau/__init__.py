@@ -38,6 +38,7 @@ from flambeau.frontend.functions.grids import (
 )
 from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.inplace import celu_, relu_, selu_, threshold_
+from flambeau.frontend.functions.joining import *  # noqa: F403
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403
 from flambeau.frontend.functions.norms import *  # noqa: F403
 from flambeau.frontend.functions.out import taking_out as _taking_out

@@ -23,6 +23,7 @@ from flambeau.frontend.functions import (
     elementwise,
     indexing,
     inplace,
+    joining,
     linear_algebra,
     pointwise,
     products,
@@ -72,10 +73,10 @@ NAMES: Final = {
         "log_softmax", "logsumexp", "max", "mean", "min", "nansum", "norm", "prod", "softmax", "std", "sum", "var"),
     views: (
         "broadcast_to", "chunk", "clone", "contiguous", "diag", "diag_embed", "diagonal", "expand", "expand_as",
-        "flatten", "flip", "fliplr", "flipud", "moveaxis", "movedim", "narrow", "permute", "ravel", "repeat",
-        "repeat_interleave", "reshape", "reshape_as", "roll", "rot90", "select", "squeeze", "swapaxes",
-        "swapdims", "t", "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze",
+        "flatten", "moveaxis", "movedim", "narrow", "permute", "ravel", "reshape", "reshape_as", "select", "squeeze",
+        "swapaxes", "swapdims", "t", "tensor_split", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze",
         "view", "view_as"),
+    joining: ("flip", "fliplr", "flipud", "repeat", "repeat_interleave", "roll", "rot90", "tile"),
     indexing: (
         "bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
         "masked_select", "scatter", "scatter_add", "take", "take_along_dim"),
@@ -170,7 +171,7 @@ def _iterator(self: Tensor) -> Iterator[Tensor]:
 
 
 def _reversed(self: Tensor) -> Tensor:
-    return views.flip(self, 0) if self.ndim else self
+    return joining.flip(self, 0) if self.ndim else self
 
 
 # -- dtype and device -------------------------------------------------------------------------------------------------

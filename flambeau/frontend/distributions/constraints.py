@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flambeau.frontend.functions.joining import cat as cat_
+from flambeau.frontend.functions.joining import stack as stack_
 from flambeau.frontend.functions.linear_algebra import cholesky_ex
-from flambeau.frontend.functions.views import cat as cat_
-from flambeau.frontend.functions.views import stack as stack_
 from flambeau.frontend.functions.views import tril
 from flambeau.frontend.tensor.tensor import Tensor
 

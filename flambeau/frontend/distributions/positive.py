@@ -12,9 +12,9 @@ from flambeau.frontend.functions.coerce import cast
 from flambeau.frontend.functions.distributions import uniform
 from flambeau.frontend.functions.dtypes import finfo
 from flambeau.frontend.functions.elementwise import where
+from flambeau.frontend.functions.joining import stack
 from flambeau.frontend.functions.pointwise import digamma, exp, igamma, lgamma, log, log1p, xlogy
 from flambeau.frontend.functions.reductions import softmax
-from flambeau.frontend.functions.views import stack
 from flambeau.frontend.tensor.tensor import Tensor
 
 

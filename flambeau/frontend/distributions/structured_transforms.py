@@ -11,12 +11,13 @@ from flambeau.frontend.distributions.transforms import Transform
 from flambeau.frontend.functions.activations import softplus
 from flambeau.frontend.functions.creation import arange, eye, zeros
 from flambeau.frontend.functions.dtypes import finfo
+from flambeau.frontend.functions.joining import cat, stack
 from flambeau.frontend.functions.linear_algebra import cholesky
 from flambeau.frontend.functions.padding import pad
 from flambeau.frontend.functions.pointwise import exp, log, log1p
 from flambeau.frontend.functions.reductions import cumprod, cumsum, softmax
 from flambeau.frontend.functions.stacking import tril_indices
-from flambeau.frontend.functions.views import cat, stack, tril
+from flambeau.frontend.functions.views import tril
 from flambeau.frontend.tensor.tensor import Size, Tensor
 
 

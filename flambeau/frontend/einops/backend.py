@@ -5,7 +5,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from flambeau.frontend.functions import creation, products, reductions, views
+from flambeau.frontend.functions import creation, joining, products, reductions, views
 from flambeau.frontend.nn.parameter import Parameter
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -43,7 +43,7 @@ def register(backends: ModuleType) -> None:
             return x
 
         def stack_on_zeroth_dimension(self, tensors: Any) -> Tensor:
-            return views.stack(list(tensors), 0)
+            return joining.stack(list(tensors), 0)
 
         def add_axis(self, x: Tensor, new_position: int) -> Tensor:
             return views.unsqueeze(x, new_position)
@@ -55,10 +55,10 @@ def register(backends: ModuleType) -> None:
             return views.expand(x, tuple(sizes))
 
         def tile(self, x: Tensor, repeats: Any) -> Tensor:
-            return views.tile(x, tuple(repeats))
+            return joining.tile(x, tuple(repeats))
 
         def concat(self, tensors: Any, axis: int) -> Tensor:
-            return views.cat(list(tensors), axis)
+            return joining.cat(list(tensors), axis)
 
         def is_float_type(self, x: Tensor) -> bool:
             return x.is_floating_point()

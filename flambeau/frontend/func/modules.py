@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from flambeau.frontend.functions.views import stack
+from flambeau.frontend.functions.joining import stack
 from flambeau.frontend.nn.batchnorm import _BatchNorm
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.tensor.tensor import Tensor

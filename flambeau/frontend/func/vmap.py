@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.frontend.func.batch import BatchLevel, Randomness
-from flambeau.frontend.functions.views import cat
+from flambeau.frontend.functions.joining import cat
 from flambeau.frontend.pytree import Structure, flatten, unflatten
 from flambeau.frontend.tape.dispatch import dispatch_view
 from flambeau.frontend.tensor.tensor import Tensor

@@ -10,12 +10,13 @@ from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import cast, expanded, one_tensor, reshaped, tensor_of, user_line
 from flambeau.frontend.functions.creation import positions, zeros
 from flambeau.frontend.functions.elementwise import add, choose, mul, where
+from flambeau.frontend.functions.joining import repeat_interleave
 from flambeau.frontend.functions.noise import dropout
 from flambeau.frontend.functions.padding import pad
 from flambeau.frontend.functions.products import linear, matmul
 from flambeau.frontend.functions.reductions import mean, softmax
 from flambeau.frontend.functions.stacking import cat
-from flambeau.frontend.functions.views import matrix_transposed, repeat_interleave, transpose
+from flambeau.frontend.functions.views import matrix_transposed, transpose
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt

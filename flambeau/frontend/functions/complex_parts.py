@@ -19,7 +19,8 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.functions.elementwise import mul
-from flambeau.frontend.functions.views import clone, select, stack
+from flambeau.frontend.functions.joining import stack
+from flambeau.frontend.functions.views import clone, select
 from flambeau.frontend.tape.dispatch import dispatch_view
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.promotion import get_default_dtype, promoted_types, result_type_of

@@ -15,6 +15,7 @@ from flambeau.frontend.functions import (
     convolution,
     creation,
     indexing,
+    joining,
     linear_algebra,
     norms,
     padding,
@@ -176,15 +177,15 @@ def std(input: Any, *args: Any, **kwargs: Any) -> Tensor:
 # -- the table --------------------------------------------------------------------------------------------------------
 
 LINEAR: Final[Mapping[Function, tuple[int | str, ...]]] = {             # and which arguments have parts
-    **dict.fromkeys((views.cat, views.stack, views.hstack, views.vstack, stacking.dstack, stacking.column_stack),
+    **dict.fromkeys((joining.cat, joining.stack, joining.hstack, joining.vstack, stacking.dstack, stacking.column_stack),
                     (0, "tensors")),
     **dict.fromkeys((creation.meshgrid, stacking.atleast_1d, stacking.atleast_2d, stacking.atleast_3d, stacking.block_diag),
                     tuple(range(16))),
     **dict.fromkeys((
-        reductions.sum, reductions.mean, reductions.nansum, reductions.cumsum, views.roll, views.flip, views.fliplr,
-        views.flipud, views.rot90, views.repeat, views.repeat_interleave, views.tile, views.tril, views.triu, views.diag,
-        views.diag_embed, products.trace, indexing.index_select, indexing.gather, indexing.take_along_dim, indexing.take,
-        indexing.masked_select), (0, "input")),
+        reductions.sum, reductions.mean, reductions.nansum, reductions.cumsum, joining.roll, joining.flip,
+        joining.fliplr, joining.flipud, joining.rot90, joining.repeat, joining.repeat_interleave, joining.tile,
+        views.tril, views.triu, views.diag, views.diag_embed, products.trace, indexing.index_select, indexing.gather,
+        indexing.take_along_dim, indexing.take, indexing.masked_select), (0, "input")),
     padding.pad: (0, 3, "input", "value"),
     complex_math.elementwise.where: (1, 2, "input", "other"),
     indexing.masked_fill: (0, 2, "value"),
@@ -239,7 +240,7 @@ def _embedded(function: Function, *operands: Any) -> Tensor:
     for z in operands:
         re, im = parts_in(dtype, z)
         im = creation.zeros_like(re) if im is None else im
-        wide.append(views.cat([views.cat([re, complex_math.pointwise.neg(im)], -1), views.cat([im, re], -1)], -2))
+        wide.append(joining.cat([joining.cat([re, complex_math.pointwise.neg(im)], -1), joining.cat([im, re], -1)], -2))
     found = function(*wide)
     rows, columns = found.shape[-2] // 2, found.shape[-1] // 2
     return joined(found[..., :rows, :columns], found[..., rows:, :columns])

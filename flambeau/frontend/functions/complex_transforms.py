@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.errors import TypeInferenceError
-from flambeau.frontend.functions import creation, views
+from flambeau.frontend.functions import creation, joining, views
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import Dims, cast, one_tensor, user_line, wrap_dim
 from flambeau.frontend.functions.complex_parts import conj, joined
@@ -151,7 +151,7 @@ def ifftshift(input: Tensor, dim: Dims = None) -> Tensor:
 def _rolled(input: Tensor, dim: Dims, by: Any) -> Tensor:
     named = range(input.ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
     dims = tuple([wrap_dim(d, input.ndim, "fft.fftshift") for d in named])
-    return views.roll(input, tuple([by(input.shape[d]) for d in dims]), dims) if dims else views.clone(input)
+    return joining.roll(input, tuple([by(input.shape[d]) for d in dims]), dims) if dims else views.clone(input)
 
 
 # -- operands ---------------------------------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ from flambeau.frontend.functions.coerce import (
     wrap_dim,
 )
 from flambeau.frontend.functions.elementwise import mul, sub
+from flambeau.frontend.functions.joining import roll
 from flambeau.frontend.functions.marks import in_place, method
 from flambeau.frontend.functions.products import bmm, combined, mm
 from flambeau.frontend.functions.reductions import sum as sum_
-from flambeau.frontend.functions.views import clone, roll
+from flambeau.frontend.functions.views import clone
 from flambeau.frontend.tensor.tensor import Tensor
 
 

@@ -29,9 +29,10 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.elementwise import add, choose, clamp, div, logaddexp, mul, sub
 from flambeau.frontend.functions.indexing import put_rows
+from flambeau.frontend.functions.joining import cat, stack
 from flambeau.frontend.functions.losses import reduced
 from flambeau.frontend.functions.pointwise import exp, isinf, log, neg
-from flambeau.frontend.functions.views import cat, sliced, stack
+from flambeau.frontend.functions.views import sliced
 from flambeau.frontend.tape.custom import Function
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor

@@ -15,8 +15,9 @@ from flambeau.frontend.control import Leaves, check_alike, cond, leaves_of
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import kind_of
 from flambeau.frontend.functions.creation import arange
+from flambeau.frontend.functions.joining import cat, flip, stack
 from flambeau.frontend.functions.rounds import Rounds, in_python, is_traced, while_rounds
-from flambeau.frontend.functions.views import cat, flip, movedim, reshape, stack
+from flambeau.frontend.functions.views import movedim, reshape
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor

@@ -8,7 +8,8 @@ from typing import Final
 from flambeau.errors import ShapeError
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import expanded, one_tensor, spread, tensor_of, user_line
-from flambeau.frontend.functions.views import clone, flip, padded, sliced
+from flambeau.frontend.functions.joining import flip
+from flambeau.frontend.functions.views import clone, padded, sliced
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt

@@ -15,10 +15,11 @@ from flambeau.frontend.functions.activations import relu
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor, reshaped, user_line
 from flambeau.frontend.functions.elementwise import add, mul, sub
+from flambeau.frontend.functions.joining import cat, stack
 from flambeau.frontend.functions.noise import dropout as dropped
 from flambeau.frontend.functions.pointwise import sigmoid, tanh
 from flambeau.frontend.functions.products import linear
-from flambeau.frontend.functions.views import cat, sliced, stack, transpose
+from flambeau.frontend.functions.views import sliced, transpose
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops

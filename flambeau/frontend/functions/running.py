@@ -18,11 +18,12 @@ from flambeau.frontend.functions.coerce import (
     wrap_dim,
 )
 from flambeau.frontend.functions.elementwise import add, div, mul, sub
+from flambeau.frontend.functions.joining import cat
 from flambeau.frontend.functions.marks import method
 from flambeau.frontend.functions.pointwise import ne
 from flambeau.frontend.functions.reductions import ValuesAndIndices, cumsum
 from flambeau.frontend.functions.reductions import sum as sum_
-from flambeau.frontend.functions.views import cat, clone, select, sliced
+from flambeau.frontend.functions.views import clone, select, sliced
 from flambeau.frontend.tape.dispatch import constant, dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt

@@ -24,8 +24,9 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.indexing import gather, lifted, nonzero_positions
+from flambeau.frontend.functions.joining import stack
 from flambeau.frontend.functions.marks import method
-from flambeau.frontend.functions.views import movedim, reshape, sliced, stack
+from flambeau.frontend.functions.views import movedim, reshape, sliced
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.promotion import promote_types
 from flambeau.frontend.tensor.tensor import Tensor

@@ -23,18 +23,10 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import check_device, holding, meshgrid
 from flambeau.frontend.functions.indexing import checked
+from flambeau.frontend.functions.joining import cat, flip, stack, vstack
 from flambeau.frontend.functions.marks import method
 from flambeau.frontend.functions.reductions import cumprod
-from flambeau.frontend.functions.views import (
-    cat,
-    diag_embed,
-    flip,
-    padded,
-    reshape,
-    stack,
-    tensor_split,
-    vstack,
-)
+from flambeau.frontend.functions.views import diag_embed, padded, reshape, tensor_split
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt

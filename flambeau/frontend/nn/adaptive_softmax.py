@@ -10,9 +10,10 @@ from flambeau.frontend.active import active
 from flambeau.frontend.functions.coerce import cast, reshaped, tensor_of
 from flambeau.frontend.functions.elementwise import add, choose, clamp, sub
 from flambeau.frontend.functions.indexing import gather
+from flambeau.frontend.functions.joining import cat
 from flambeau.frontend.functions.pointwise import ge, logical_and, lt, neg
 from flambeau.frontend.functions.reductions import argmax, log_softmax, mean
-from flambeau.frontend.functions.views import cat, sliced, unsqueeze
+from flambeau.frontend.functions.views import sliced, unsqueeze
 from flambeau.frontend.nn.containers import ModuleList, Sequential
 from flambeau.frontend.nn.linear import Linear
 from flambeau.frontend.nn.module import Module

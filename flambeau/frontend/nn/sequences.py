@@ -15,7 +15,7 @@ from flambeau.errors import TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.creation import full, holding
 from flambeau.frontend.functions.elementwise import where
-from flambeau.frontend.functions.views import cat, stack
+from flambeau.frontend.functions.joining import cat, stack
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt

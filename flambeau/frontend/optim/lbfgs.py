@@ -7,7 +7,7 @@ from typing import Any
 from flambeau.errors import TraceError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.creation import zeros
-from flambeau.frontend.functions.views import cat
+from flambeau.frontend.functions.joining import cat
 from flambeau.frontend.optim.arguments import require_nonnegative
 from flambeau.frontend.optim.line_search import Point, strong_wolfe
 from flambeau.frontend.optim.optimizer import Optimizer
