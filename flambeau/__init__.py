@@ -30,13 +30,13 @@ from flambeau.frontend.functions.decompositions import *  # noqa: F403
 from flambeau.frontend.functions.distributions import *  # noqa: F403
 from flambeau.frontend.functions.dtypes import *  # noqa: F403
 from flambeau.frontend.functions.elementwise import *  # noqa: F403
+from flambeau.frontend.functions.gathering import *  # noqa: F403
 from flambeau.frontend.functions.grids import (
     affine_grid_generator,
     grid_sampler,
     grid_sampler_2d,
     grid_sampler_3d,
 )
-from flambeau.frontend.functions.indexing import *  # noqa: F403
 from flambeau.frontend.functions.inplace import celu_, relu_, selu_, threshold_
 from flambeau.frontend.functions.joining import *  # noqa: F403
 from flambeau.frontend.functions.linear_algebra import *  # noqa: F403

@@ -21,6 +21,7 @@ from flambeau.frontend.functions import (
     decompositions,
     distributions,
     elementwise,
+    gathering,
     indexing,
     inplace,
     joining,
@@ -77,7 +78,7 @@ NAMES: Final = {
         "swapaxes", "swapdims", "t", "tensor_split", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze",
         "view", "view_as"),
     joining: ("flip", "fliplr", "flipud", "repeat", "repeat_interleave", "roll", "rot90", "tile"),
-    indexing: (
+    gathering: (
         "bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
         "masked_select", "scatter", "scatter_add", "take", "take_along_dim"),
     products: (

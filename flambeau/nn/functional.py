@@ -27,8 +27,8 @@ from flambeau.frontend.functions.convolution import *  # noqa: F403
 from flambeau.frontend.functions.ctc import ctc_loss
 from flambeau.frontend.functions.distances import cosine_similarity, pairwise_distance, pdist
 from flambeau.frontend.functions.embeddings import *  # noqa: F403
+from flambeau.frontend.functions.gathering import one_hot
 from flambeau.frontend.functions.grids import *  # noqa: F403
-from flambeau.frontend.functions.indexing import one_hot
 from flambeau.frontend.functions.inplace import celu_, elu_, hardtanh_, leaky_relu_, relu_, selu_, threshold_
 from flambeau.frontend.functions.local_response import *  # noqa: F403
 from flambeau.frontend.functions.losses import *  # noqa: F403

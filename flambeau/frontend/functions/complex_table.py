@@ -14,7 +14,7 @@ from flambeau.frontend.functions import (
     compound_products,
     convolution,
     creation,
-    indexing,
+    gathering,
     joining,
     linear_algebra,
     norms,
@@ -158,7 +158,7 @@ def matrix_power(input: Any, n: int) -> Tensor:
 
 def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     pair = complex_views.complexed(values, input)._pair
-    return ComplexTensor.of(indexing.index_put(input._pair, indices, pair, accumulate))
+    return ComplexTensor.of(gathering.index_put(input._pair, indices, pair, accumulate))
 
 
 def l1_loss(input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
@@ -184,12 +184,12 @@ LINEAR: Final[Mapping[Function, tuple[int | str, ...]]] = {             # and wh
     **dict.fromkeys((
         reductions.sum, reductions.mean, reductions.nansum, reductions.cumsum, joining.roll, joining.flip,
         joining.fliplr, joining.flipud, joining.rot90, joining.repeat, joining.repeat_interleave, joining.tile,
-        views.tril, views.triu, views.diag, views.diag_embed, products.trace, indexing.index_select, indexing.gather,
-        indexing.take_along_dim, indexing.take, indexing.masked_select), (0, "input")),
+        views.tril, views.triu, views.diag, views.diag_embed, products.trace, gathering.index_select, gathering.gather,
+        gathering.take_along_dim, gathering.take, gathering.masked_select), (0, "input")),
     padding.pad: (0, 3, "input", "value"),
     complex_math.elementwise.where: (1, 2, "input", "other"),
-    indexing.masked_fill: (0, 2, "value"),
-    **dict.fromkeys((indexing.index_add, indexing.index_copy, indexing.scatter, indexing.scatter_add),
+    gathering.masked_fill: (0, 2, "value"),
+    **dict.fromkeys((gathering.index_add, gathering.index_copy, gathering.scatter, gathering.scatter_add),
                     (0, 3, "source", "src")),
 }
 

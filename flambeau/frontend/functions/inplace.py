@@ -10,7 +10,7 @@ from flambeau.frontend.functions import (
     arithmetic,
     compound_products,
     elementwise,
-    indexing,
+    gathering,
     pointwise,
     products,
     reductions,
@@ -73,7 +73,7 @@ def inplace(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]
 _MARKED: Final = (                          # modules whose functions say so themselves
     activations, arithmetic, compound_products, elementwise, pointwise, scattering, special_functions)
 _NAMES: Final = {
-    indexing: ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add"),
+    gathering: ("index_add", "index_copy", "index_fill", "index_put", "masked_fill", "scatter", "scatter_add"),
     products: ("addmm", "addmv", "addr", "baddbmm"),
     reductions: ("cumprod", "cumsum"),
     views: ("tril", "triu"),

@@ -19,7 +19,7 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.distributions import keep_mask, uniform
 from flambeau.frontend.functions.elementwise import add, choose, div, mul
-from flambeau.frontend.functions.indexing import one_hot
+from flambeau.frontend.functions.gathering import one_hot
 from flambeau.frontend.functions.inplace import overwriting
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.random import Generator

@@ -19,7 +19,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.again import Then, drawing_from
 from flambeau.frontend.control import Leaves, body_leaves, check_alike, leaves_of, own, own_on_tape
 from flambeau.frontend.functions.creation import arange, zeros
-from flambeau.frontend.functions.indexing import index_copy, index_select
+from flambeau.frontend.functions.gathering import index_copy, index_select
 from flambeau.frontend.functions.joining import flip, stack
 from flambeau.frontend.functions.views import narrow, reshape, select, squeeze, unsqueeze
 from flambeau.frontend.random import default_generator

@@ -21,18 +21,15 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.elementwise import clamp_min, div, floor_divide, mul
 from flambeau.frontend.functions.elementwise import where as where_
-from flambeau.frontend.functions.indexing import (
-    getitem,
+from flambeau.frontend.functions.gathering import (
     grown,
     index_tensor,
     lifted,
     products_along,
-    put_rows,
     source_of,
     sum_with,
-    unwritten,
-    wrapped,
 )
+from flambeau.frontend.functions.indexing import getitem, put_rows, unwritten, wrapped
 from flambeau.frontend.functions.marks import in_place, method
 from flambeau.frontend.functions.pointwise import eq, gt
 from flambeau.frontend.functions.reductions import norm

@@ -23,7 +23,8 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.functions.creation import holding
-from flambeau.frontend.functions.indexing import gather, lifted, nonzero_positions
+from flambeau.frontend.functions.gathering import gather, lifted
+from flambeau.frontend.functions.indexing import nonzero_positions
 from flambeau.frontend.functions.joining import stack
 from flambeau.frontend.functions.marks import method
 from flambeau.frontend.functions.views import movedim, reshape, sliced

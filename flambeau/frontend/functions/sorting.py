@@ -31,7 +31,7 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.elementwise import lerp, mul, sub
 from flambeau.frontend.functions.elementwise import round as round_
-from flambeau.frontend.functions.indexing import index_copy
+from flambeau.frontend.functions.gathering import index_copy
 from flambeau.frontend.functions.pointwise import ceil, floor
 from flambeau.frontend.functions.reductions import ValuesAndIndices, over
 from flambeau.frontend.functions.views import sliced

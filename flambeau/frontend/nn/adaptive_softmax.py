@@ -9,7 +9,7 @@ from flambeau.errors import ShapeError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.coerce import cast, reshaped, tensor_of
 from flambeau.frontend.functions.elementwise import add, choose, clamp, sub
-from flambeau.frontend.functions.indexing import gather
+from flambeau.frontend.functions.gathering import gather
 from flambeau.frontend.functions.joining import cat
 from flambeau.frontend.functions.pointwise import ge, logical_and, lt, neg
 from flambeau.frontend.functions.reductions import argmax, log_softmax, mean
