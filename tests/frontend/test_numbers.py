@@ -374,6 +374,9 @@ def test_a_runtime_number_that_leaks_into_python_is_never_stale(kind: Any, use: 
 def test_code_that_wants_a_float_of_pythons_own_is_given_one() -> None:
     bare = fb.compile(lambda x, n: x * float(json.dumps(n)))            # guarded by value
     assert [bare(fb.ones(1), n).item() for n in (2.5, 3.5)] == [2.5, 3.5] and len(bare.signatures) == 2
+    told = fb.compile(lambda x, n: x * len(json.dumps(n) + str(x.sum().item())))
+    with pytest.raises(fb.errors.TraceError, match="has no value until"):       # not what json makes of runtime numbers
+        told(fb.ones(2), 2.5)
     dumped = fb.compile(lambda x, n: x * float(json.dumps(float(n))))
     assert [dumped(fb.ones(1), n).item() for n in (2.5, 3.5)] == [2.5, 3.5]
 

@@ -48,6 +48,8 @@ def _traced(function: Callable[..., Any], name: str, leaves: Sequence[Any], path
         binder = Binder(function, name, leaves, paths, structure, slots, numbers_are_fixed=True)
         try:
             traced = binder.run()
+        except FlambeauError as refused:    # what stops it where numbers are real is what stops it
+            raise refused from None
         except Exception:                   # or of none, or of code that takes nothing but runtime numbers
             raise error from None
     captured = binder.arguments_that_are_captured()
