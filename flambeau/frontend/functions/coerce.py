@@ -78,13 +78,16 @@ def _wrapped(number: int, dtype: DType, name: str) -> int:
 
 def stored(name: str, number: Number, dtype: DType, may_overflow: bool = False) -> Tensor:
     """A number as an op stores it into a tensor of `dtype` (a fill value, a bound, an alpha): floats are cut to
-    integers, and negative integers wrap around in unsigned dtypes. may_overflow: 16-bit floats may become infinite.
+    integers, and negative integers wrap around in unsigned dtypes. may_overflow: 16-bit floats may become infinite. A
+    tensor of no dimensions that requires no grad is a number too, which need not be known.
 
     Raises TypeInferenceError for what the dtype does not hold. A runtime number is looked at only beside integers."""
     if isinstance(number, Scalar):
         if dtype.is_floating_point or dtype is dt.bool_ or number.is_whole and is_held(number.bound, dtype):
             return _of_scalar(number, dtype)
         number = number.force()
+    if isinstance(number, Tensor) and not number._type.shape and not number._requires_grad:
+        return cast(number, dtype)
     value: Any = plain(number)
     if type(value) not in (float, int, bool):
         raise TypeError(f"{name}: expected a number, got {kind_of(value)}")

@@ -321,7 +321,8 @@ def arange(start: Number = 0, end: Number | None = None, step: Number = 1, *, dt
     dtype: int64 when all are ints, else the default float; an integer one cuts all three to integers first. Raises
     RuntimeError for a step of 0 or the wrong sign, and for a range without end."""
     check_device(device)
-    first, last, by = (forced(n) for n in ((0, start, step) if end is None else (start, end, step)))
+    first, last, by = (forced(n.item() if isinstance(n, Tensor) else n)
+                       for n in ((0, start, step) if end is None else (start, end, step)))
     if not all(isinstance(n, (int, np.integer)) or math.isfinite(n) for n in (first, last, by)):
         raise RuntimeError(f"arange: there is no end to counting from {first} to {last} by {by}")
     if dtype is not None and dtype.is_integer:

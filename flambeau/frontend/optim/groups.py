@@ -1,7 +1,7 @@
 """Parameter groups, whose numbers are runtime numbers under trace, and what a trace depends on of an optimizer."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import chain, islice
 from typing import Any
 
@@ -13,7 +13,8 @@ from flambeau.frontend.trace.guards.heap import Scope
 from flambeau.frontend.trace.guards.markers import Stated
 from flambeau.frontend.trace.guards.node import Node
 from flambeau.frontend.trace.guards.reads import is_user_class
-from flambeau.frontend.trace.guards.values import Step, Way, all_are, is_same
+from flambeau.frontend.trace.guards.values import MISSING, Step, Way, all_are, is_same
+from flambeau.ir.records import dataclass
 
 _OWN = frozenset(["state", "param_groups"])
 
@@ -110,6 +111,17 @@ class GroupState(Node):
         self.object.update(self.held)
 
 
+_IS_THERE: Any = type("IsThere", (), {"__slots__": ()})()       # the key of an entry that says there is a dict at all
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A part of an optimizer's state: `state[parameter][key]`."""
+
+    parameter: Tensor
+    key: Any
+
+
 class OptimizerState(Instance):
     """Parameters and state by identity, hyperparameters by value, except numbers, which are read at every call. In a
     group that is a plain dict of the user's, code that names `param_groups`, or is an optimizer itself, reads them as
@@ -137,13 +149,23 @@ class OptimizerState(Instance):
         return found
 
     def settle(self) -> None:
-        """Take the state as it is now."""
+        """Take the state as it is now; what calls will put there, when they have."""
         states = self.object.state
         self.groups = self._groups()
         self._note_groups()
+        if hasattr(self, "states") and not self._only_grew():
+            return
         self.states = {parameter: len(state) for parameter, state in states.items()}
         self.state_keys = list(chain.from_iterable(states.values()))
-        self.state_values = list(chain.from_iterable(map(dict.values, states.values())))
+        self.state_values = self._values()
+
+    def _values(self) -> list[Any]:
+        """All that the state holds, in order, but for entries that calls bind anew."""
+        states = self.object.state
+        if not self.free:
+            return list(chain.from_iterable(map(dict.values, states.values())))
+        return [MISSING if Entry(parameter, key) in self.free else value
+                for parameter, state in states.items() for key, value in state.items()]
 
     def _groups(self) -> list[Any]:
         return list(chain.from_iterable(
@@ -162,6 +184,50 @@ class OptimizerState(Instance):
             return ".state", None, self.object.state
         return None
 
+    def changed(self) -> list[tuple[Any, Any, Any]]:
+        """Also entries of the state that a step of the user's put there or replaced. Nothing can be put where the groups
+        changed too, or where a tensor made outside the trace is an entry: calls would not find its first value."""
+        then = self._entries(dict(self._held_states()))
+        now = self._entries(self.object.state)
+        groups = self._groups()
+        if len(groups) != len(self.groups) or not all_are(groups, self.groups) or any(
+                isinstance(value, Tensor) and value._storage.trace is None and entry not in then
+                for entry, value in now.items()):
+            return []
+        return super().changed() + [(entry, then.get(entry, MISSING), now.get(entry, MISSING))
+                                    for entry in {**then, **now} if then.get(entry, MISSING) is not now.get(entry, MISSING)]
+
+    @staticmethod
+    def _entries(states: Mapping[Tensor, dict[Any, Any]]) -> dict[Entry, Any]:
+        return {Entry(parameter, key): value for parameter, held in states.items()
+                for key, value in [(_IS_THERE, True), *held.items()]}
+
+    def get(self, part: Any) -> Any:
+        if not isinstance(part, Entry):
+            return super().get(part)
+        held = self.object.state.get(part.parameter)
+        return MISSING if held is None else part.key is _IS_THERE or held.get(part.key, MISSING)
+
+    def put(self, part: Any, value: Any) -> None:
+        states = self.object.state
+        if not isinstance(part, Entry):
+            super().put(part, value)
+        elif value is MISSING:
+            (states if part.key is _IS_THERE else states.get(part.parameter, {})).pop(
+                part.parameter if part.key is _IS_THERE else part.key, None)
+        else:
+            held = states.setdefault(part.parameter, {})
+            if part.key is not _IS_THERE:
+                held[part.key] = value
+
+    def release(self, parts: frozenset[Any]) -> None:
+        super().release(parts)
+        self.state_values = [MISSING if Entry(parameter, key) in self.free else value
+                             for parameter, held in self._held_states() for key, value in held.items()]
+
+    def label_of(self, part: Any) -> str:
+        return f".state[...][{part.key!r}]" if isinstance(part, Entry) else super().label_of(part)
+
     def _note_groups(self) -> None:
         self.seen = [(group, len(group), list(dict.keys(group)), list(dict.values(group)), group["params"],
                       list(group["params"])) for group in self.object.param_groups]
@@ -178,8 +244,7 @@ class OptimizerState(Instance):
         """Entry for entry the same objects, in the same order."""
         states = self.object.state
         return (len(states) == len(self.states) and list(chain.from_iterable(states.values())) == self.state_keys
-                and all_are(states, self.states)
-                and all_are(chain.from_iterable(map(dict.values, states.values())), self.state_values))
+                and all_are(states, self.states) and all_are(self._values(), self.state_values))
 
     def _only_grew(self) -> bool:
         """State grows by tensors that a step made outside the trace, which matter only where code looks at the
@@ -188,7 +253,7 @@ class OptimizerState(Instance):
         if self.is_strict or any(parameter not in states for parameter in self.states):
             return False
         for parameter, held in self._held_states():
-            if any(states[parameter].get(key) is not value for key, value in held.items()):
+            if any(states[parameter].get(key) is not value for key, value in held.items() if value is not MISSING):
                 return False
         known = set(map(id, self.state_values))
         return all(id(value) in known or isinstance(value, Tensor) and value._storage.trace is None
@@ -213,10 +278,9 @@ class OptimizerState(Instance):
         found += zip(self.groups, groups, strict=True)
         if self._only_grew():
             return found
-        values = list(chain.from_iterable(map(dict.values, states.values())))
         if list(states) != list(self.states) or list(chain.from_iterable(states.values())) != self.state_keys:
             return None
-        return [*found, *zip(self.state_values, values, strict=True)]
+        return [*found, *zip(self.state_values, self._values(), strict=True)]
 
     def restore(self) -> None:
         super().restore()
@@ -229,8 +293,9 @@ class OptimizerState(Instance):
         for parameter in [p for p in states if p not in self.states]:
             del states[parameter]
         for parameter, held in self._held_states():
+            free = {key: states[parameter].get(key) for key, value in held.items() if value is MISSING}
             states[parameter].clear()
-            states[parameter].update(held)
+            states[parameter].update({**held, **free})
 
     def test(self, name: Callable[[Any], str]) -> list[str]:
         return [f"if {name(self)}.differing() is not None: return False"]

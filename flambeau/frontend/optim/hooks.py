@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from flambeau.frontend.nn.hooks import RemovableHandle
@@ -11,9 +12,10 @@ Hook = Callable[..., Any]
 
 
 class Hooked:
-    """Base of Optimizer: the tables of its hooks, each made when the first of its kind is registered."""
+    """Base of Optimizer: the tables of its hooks, each made when the first of its kind is registered. One that wraps
+    another optimizer and never calls `__init__` has none yet."""
 
-    _hooks: dict[str, dict[int, Hook]]
+    _hooks: Mapping[str, dict[int, Hook]] = MappingProxyType({})
 
     def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
         """hook(optimizer, args, kwargs), before each step, args beginning with the optimizer; it may give (args, kwargs)
@@ -41,7 +43,8 @@ class Hooked:
         return self._register("load_post", hook, prepend)
 
     def _register(self, kind: str, hook: Hook, prepend: bool = False) -> RemovableHandle:
-        return RemovableHandle(self._hooks.setdefault(kind, {}), hook, prepend)
+        tables = self.__dict__.setdefault("_hooks", {})
+        return RemovableHandle(tables.setdefault(kind, {}), hook, prepend)
 
     def _hooks_of(self, kind: str) -> Iterator[Hook]:
         return iter(list(self._hooks.get(kind, {}).values()))

@@ -6,7 +6,7 @@ that the first step creates is made outside the trace, so that the first call ca
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -207,6 +207,16 @@ class Optimizer(Hooked, Stated):
         for group in self.param_groups:
             for p in group["params"]:
                 clear_grad(p, set_to_none)
+
+    @staticmethod
+    def _group_tensors_by_device_and_dtype(tensorlistlist: Sequence[Sequence[Any]], with_indices: bool = False
+                                           ) -> dict[tuple[Any, DType], tuple[list[list[Any]], list[int]]]:
+        """Lists of tensors that belong together, split by the dtypes of the first: {(device, dtype): (lists, places)}."""
+        places: dict[tuple[Any, DType], list[int]] = {}
+        for place, first in enumerate(tensorlistlist[0]):
+            places.setdefault((first.device, first.dtype), []).append(place)
+        return {key: ([[row[n] for n in found] if row else [] for row in tensorlistlist], found if with_indices else [])
+                for key, found in places.items()}
 
     # -- saving and showing -----------------------------------------------------------------------------------------
 

@@ -246,7 +246,7 @@ def _name_of(heap: Heap, node: Node, part: Any) -> str | None:
         found = re.fullmatch(r"closure variable '(\w+)'", node.path[0])
         return None if found is None or node.path[1] else found[1]
     if isinstance(node, Instance):
-        return None if node.of_all or part in unwatched_names(node.kind) else part
+        return None if node.of_all or not isinstance(part, str) or part in unwatched_names(node.kind) else part
     if isinstance(node, Namespace):
         return None if id(node.object) in scope.opened else part
     return None
