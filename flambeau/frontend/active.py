@@ -99,8 +99,25 @@ class _Active(threading.local):
         return self.tracer is not None and self.tracer.hides_values
 
     def hides(self, t: Tensor) -> bool:
-        """True where Python can't look at the numbers in `t`."""
-        return self.tracer is not None and self.tracer.hides_values and self.tracer.known(t) is None
+        """Whether Python can't look at the numbers in this one: constants, and what all examples of a vmap share, show."""
+        tracer: Any = self.tracer
+        if tracer is None:
+            return False
+        return tracer.hides(t) if tracer.is_level else tracer.hides_values and tracer.known(t) is None
+
+    def differentiates(self, t: Tensor, tangents: bool = True) -> bool:
+        """Whether a derivative may be asked for: of a tensor of a transform, also by what is around. tangents: of either
+        kind, else gradients alone."""
+        tracer: Any = self.tracer
+        return tracer.differentiates(t, tangents) if tracer is not None and tracer.is_level else t._requires_grad
+
+    @property
+    def hider(self) -> str:
+        """What messages call that which hides values."""
+        tracer = self.tracer
+        while tracer is not None and tracer.is_level:
+            tracer = tracer.around
+        return "a function under vmap" if tracer is None else "a compiled function"
 
 
 active = _Active()

@@ -401,8 +401,8 @@ def _spectrogram(name: str) -> Callable[..., Tensor]:
     return method
 
 
-def _to_complex(name: str) -> Callable[[Tensor], Tensor]:
-    def method(self: Tensor) -> Tensor:
+def _to_complex(name: str) -> Callable[..., Tensor]:
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
         return to(self, getattr(complex_table(), name))
 
     method.__doc__ = f"In flambeau.{name}."

@@ -220,3 +220,19 @@ def test_what_runs_again_reads_what_it_read(function):
 
     for f in (derivatives, overwritten):
         assert close(fb.compile(f)(fb.ones(2)), f(fb.ones(2)))
+
+
+def test_a_choice_that_draws_within_a_loop():
+    w = weights()
+
+    def f(x):
+        def body(n, c):
+            return n + 1, fb.cond(c.sum() > 1, lambda: c * fb.rand(3), lambda: c @ w + x)
+        x = x.detach().requires_grad_()
+        last = fb.while_loop(lambda n, c: n < 5, body, (0, x * 2), max_steps=6)[1]
+        return fb.autograd.grad((last * last).sum(), [x, w])
+
+    fb.manual_seed(3)
+    eager = f(fb.ones(3))
+    fb.manual_seed(3)
+    assert close(fb.compile(f)(fb.ones(3)), eager)

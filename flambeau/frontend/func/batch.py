@@ -63,6 +63,9 @@ class BatchLevel(Level):
         """The results below, and whether they are mapped."""
         if not any(mapped):
             return _several(self.below(dispatch, op, *values)), False
+        if not self.size:                   # rules divide by how many there are
+            types = op.infer(*[t._type for t in operands])
+            return [self.below(zeros, type.with_shape((0, *type.shape))) for type in types], True
         if isinstance(op, View) and op.is_batchable:
             return (self.below(dispatch, op.on_batch(self.size), values[0]),), True
         if op.is_batchable:
@@ -79,9 +82,6 @@ class BatchLevel(Level):
     def _one_by_one(self, op: Op, operands: Sequence[Tensor], values: Sequence[Tensor],
                     mapped: Sequence[bool]) -> Sequence[Tensor]:
         warnings.warn(f"vmap: {op.name} has no batching rule and is applied to one example after the other", stacklevel=2)
-        if not self.size:
-            return [zeros(type.with_shape((0, *type.shape)))
-                    for type in op.infer(*[t._type for t in operands])]
         found = [_several(dispatch(op, *[_example(v, i) if m else v for v, m in zip(values, mapped, strict=True)]))
                  for i in range(self.size)]
         return [stacked(results) for results in zip(*found, strict=True)]
@@ -143,6 +143,9 @@ class BatchLevel(Level):
     @property
     def hides_values(self) -> bool:
         return True
+
+    def hides(self, t: Tensor) -> bool:
+        return self.held(t)[1] or super().hides(t)
 
     def data_of(self, t: Tensor) -> Any:
         if self.held(t)[1]:

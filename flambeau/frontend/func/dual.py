@@ -39,6 +39,9 @@ class DualLevel(Level):
     def detached(self, value: Tensor, extra: Any) -> tuple[Tensor, Any]:
         return self.below(value.detach), None
 
+    def differentiates(self, t: Tensor, tangents: bool) -> bool:
+        return tangents and self.held(t)[1] is not None or super().differentiates(t, tangents)
+
     def parts(self, t: Tensor) -> list[Tensor]:
         return [self.held(t)[0], self.tangent(t)] if t.is_floating_point() else [self.held(t)[0]]
 

@@ -150,6 +150,14 @@ class Level(CompiledMarker):
         """True where Python can't look at the numbers in a tensor."""
         return self.around is not None and self.around.hides_values
 
+    def hides(self, t: Tensor) -> bool:
+        """The same of one tensor, which may be shared by all that hide theirs."""
+        return bool(self.below(active.hides, self.held(t)[0]))
+
+    def differentiates(self, t: Tensor, tangents: bool) -> bool:
+        """Whether this level, or one around, may take a derivative with respect to t."""
+        return t._requires_grad or bool(self.below(active.differentiates, self.held(t)[0], tangents))
+
     # -- what dispatch asks for -------------------------------------------------------------------------------------
 
     def record(self, op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from flambeau.errors import TypeInferenceError
+from flambeau.frontend.active import active
 from flambeau.frontend.control import while_loop
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
@@ -169,7 +170,7 @@ def nextafter(input: Tensor, other: Tensor) -> Tensor:
     found = where_(dispatch(ops.eq, x, y), y, found)
     is_nan = dispatch(ops.logical_or, dispatch(ops.isnan, x), dispatch(ops.isnan, y))
     found = where_(is_nan, dispatch(ops.add, x, y), found)
-    if not (first._requires_grad or second._requires_grad):
+    if not (active.differentiates(first) or active.differentiates(second)):
         return found
     never = dispatch(ops.logical_and, up, dispatch(ops.lt, y, x))
     return carrying(found, where_(never, second, where_(dispatch(ops.eq, x, y), 0.0, first)))

@@ -42,7 +42,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
     if max_norm is not None:
         embedding_renorm_(weight, input, max_norm, norm_type)
     rows = dispatch(ops.Take(0), weight, input)
-    if not weight._requires_grad:
+    if not active.differentiates(weight, tangents=False):
         return rows
     if scale_grad_by_freq:
         rows = _by_frequency(rows, input, weight)
@@ -175,7 +175,7 @@ def folded(x: Tensor, weight: Tensor, bag_of: Tensor, bags: int, mode: str, scal
     numbers again)."""
     n, dim = x._type.static_shape[0], weight._type.static_shape[1]
     rows = dispatch(ops.Take(0), weight, x)
-    if weight._requires_grad and scale_grad_by_freq:
+    if scale_grad_by_freq and active.differentiates(weight, tangents=False):
         rows = _by_frequency(rows, x, weight)
     if per_sample_weights is not None:
         rows = dispatch(ops.mul, rows, spread(cast(per_sample_weights, rows.dtype), (n, dim), (0,)))

@@ -124,8 +124,8 @@ def _pivots_of(name: str, factors: Tensor, pivots: Tensor) -> Tensor:
 
 
 def _require_no_zero(name: str, info: Tensor) -> None:
-    if active.hides_values:
-        raise UnsupportedError(f"{name}: check_errors=True inside a compiled function", where=user_line(),
+    if active.hides(info):
+        raise UnsupportedError(f"{name}: check_errors=True inside {active.hider}", where=user_line(),
                                hint="return info and look at it outside")
     found = info._data()
     if found.any():

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from flambeau.errors import ShapeError, TypeInferenceError
+from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import cast, one_tensor, reshaped, spread, tensor_of, user_line
 from flambeau.frontend.functions.creation import holding
@@ -142,7 +143,7 @@ def _taps(place: Tensor, size: int, mode: str, padding: str, aligned: bool) -> _
         return _placed([_kept(s, size, padding, aligned) for s in spots], list(cubic_weights(t, one)), size, padding)
     x = _kept(x, size, padding, aligned)
     if mode == "nearest":
-        return _placed([dispatch(ops.round, x)], [_flat(x) if place._requires_grad else None], size, padding)
+        return _placed([dispatch(ops.round, x)], [_flat(x) if active.differentiates(place) else None], size, padding)
     low = dispatch(ops.floor, x)
     t = dispatch(ops.sub, x, low)
     return _placed([low, dispatch(ops.add, low, one)], [dispatch(ops.sub, one, t), t], size, "zeros")

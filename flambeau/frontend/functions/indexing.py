@@ -224,7 +224,7 @@ def _check_mask(mask: Tensor, sizes: tuple[int, ...]) -> None:
 def nonzero_positions(x: Tensor, asked: str) -> tuple[Tensor, ...]:
     """Positions of the elements that differ from 0, one i64 tensor for each dim. Raises TraceError under trace."""
     if active.hides(x):
-        raise TraceError(f"{asked} gives a tensor whose size depends on data, which a compiled function can't have",
+        raise TraceError(f"{asked} gives a tensor whose size depends on data, which {active.hider} can't have",
                          where=user_line(), hint="use fb.where(mask, x, other), fb.nonzero(mask, size=...) for the first "
                          "so many positions, or do this outside the function")
     return tuple([holding(where, dt.i64) for where in (np.nonzero(x._data()) if x.ndim else ())])

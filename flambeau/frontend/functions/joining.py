@@ -127,8 +127,8 @@ def _interleaved(x: Tensor, repeats: Tensor, dim: int, total: int | None) -> Ten
             raise RuntimeError(f"repeat_interleave: repeats must not be negative, and add up to output_size {total}")
         total = int(given.sum())
     elif total is None:
-        raise TraceError("repeat_interleave() with a tensor of repeats gives a tensor whose size depends on data, which a "
-                         "compiled function can't have", where=user_line(), hint="pass output_size=")
+        raise TraceError("repeat_interleave() with a tensor of repeats gives a tensor whose size depends on data, which "
+                         f"{active.hider} can't have", where=user_line(), hint="pass output_size=")
     gone = dispatch(ops.Cumsum(0), cast(repeats, dt.i64))
     grid, places = (total, size), dispatch(ops.Iota(total, dt.i64))
     passed = dispatch(ops.le, spread(gone, grid, (1,)), spread(places, grid, (0,)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.errors import ShapeError, TypeInferenceError
+from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import Number, cast, one_tensor, reshaped, sizes_of, spread, user_line
 from flambeau.frontend.functions.elementwise import add, clamp, div, mul
@@ -28,7 +29,7 @@ def _affine(name: str, y: Tensor, weight: Tensor | None, bias: Tensor | None, di
     try:
         if weight is not None:
             y = mul(y, spread(weight, shape, dims))
-        elif bias is None and y._requires_grad:
+        elif bias is None and active.differentiates(y):
             return clone(y)
         return cast(y if bias is None else add(y, spread(bias, shape, dims)), dtype)
     except TypeInferenceError:

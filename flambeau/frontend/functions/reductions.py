@@ -226,7 +226,7 @@ def _along(op: Any, input: Tensor, dim: int, keepdim: bool, name: str) -> Values
     x = one_tensor(name, input)
     dim = wrap_dim(dim, x.ndim, name)
     if not x._type.shape:
-        return ValuesAndIndices(dispatch(ops.stop_gradient, x) if not x._requires_grad else x, constant(0, dt.i64))
+        return ValuesAndIndices(dispatch(ops.Reshape(()), x), constant(0, dt.i64))
     indices = _arg(op, x, dim, name)
     there = kept(indices, x, (dim,), True)
     values = dispatch(ops.TakeAlong(dim), x, there)
@@ -314,7 +314,8 @@ def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
     dims = wrap_dims(dim, x.ndim, "norm")
     wide = _wide(x)
     if p == 2:
-        found = dispatch(ops.root, dispatch(ops.Sum(dims), dispatch(ops.mul, wide, wide)))
+        squares = dispatch(ops.Sum(dims), dispatch(ops.mul, wide, wide))
+        found = dispatch(ops.root, squares) if x.numel() else squares       # whose derivatives are of nothing
     else:
         powers = dispatch(ops.Sum(dims), _power_from_0(abs_(wide), float(p)))
         found = _power_from_0(powers, 1 / p)

@@ -168,7 +168,7 @@ def _extreme(x: Tensor, dim: int, index: Tensor, updates: Tensor, greatest: bool
     if is_nan is not None and not greatest:
         nans = dispatch(ops.ScatterAlongAdd(size, dim), index, cast(is_nan, dt.i64))
         best = where_(gt(nans, 0), tensor_of(float("nan"), best.dtype), best)
-    if not (updates._requires_grad or x._requires_grad):
+    if not (active.differentiates(updates) or active.differentiates(x)):
         return grown(cast(best, updates.dtype), x), None
     there = dispatch(ops.TakeAlong(dim), best, index)
     is_best = dispatch(ops.logical_or, eq(bare, there),

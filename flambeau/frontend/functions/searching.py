@@ -191,8 +191,8 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     Raises TraceError in a compiled function: how many there are depends on data."""
     x = one_tensor("unique_consecutive", input)
     if active.hides(x):
-        raise TraceError("unique_consecutive() gives a tensor whose size depends on data, which a compiled function "
-                         "can't have", where=user_line(), hint="do it outside the function")
+        raise TraceError("unique_consecutive() gives a tensor whose size depends on data, which "
+                         f"{active.hider} can't have", where=user_line(), hint="do it outside the function")
     if dim is None:
         rows, shape, along = reshaped(x, (x.numel(), 1)), x._type.static_shape, 0
     else:

@@ -291,7 +291,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     if size is not None:
         return _first_values(x, dim, return_inverse, return_counts, operator.index(size), fill_value)
     if active.hides(x):
-        raise TraceError("unique() gives a tensor whose size depends on data, which a compiled function can't have",
+        raise TraceError(f"unique() gives a tensor whose size depends on data, which {active.hider} can't have",
                          where=user_line(), hint="say how many values there are at most, unique(x, size=...), or do it "
                          "outside the function")
     if dim is not None:
