@@ -61,8 +61,9 @@ def mlp(torch: Any) -> Any:
 
 def cnn(torch: Any) -> Any:
     nn = torch.nn
-    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3),
-                         nn.BatchNorm2d(6), nn.SiLU(), nn.Flatten(), nn.Linear(24, 3))
+    return nn.Sequential(                       # biases before a batch norm would have gradients of nothing but roundings
+        nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6), nn.SiLU(), nn.Flatten(), nn.Linear(24, 3))
 
 
 def gpt(torch: Any) -> Any:
@@ -189,12 +190,11 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "Rprop": {"lr": 1e-3, "step_sizes": (1e-6, 0.01)},
     "Adafactor": {"lr": 0.01},
 }
-# Adafactor is left to the perceptron: in gpt PyTorch itself turns a change of 1e-15 in the weights into one of 3e-6 in the
-# losses. Muon rounds to bf16, and is held to its own bounds in test_torch_optim.
-CASES = [("mlp", optimizer, True) for optimizer in OPTIMIZERS]
-CASES += [("cnn", "SGD", True), ("cnn", "NAdam", True), ("gpt", "AdamW", True), ("gpt", "Adamax", True),
-          ("lstm", "RMSprop", True), ("lstm", "SGD", True), ("transformer", "Adam", True), ("transformer", "RAdam", True),
-          ("sentiment", "Adadelta", True), ("sentiment", "Adagrad", True)]
+# There PyTorch itself turns a change of 1e-15 in the weights into a larger one of the losses than is allowed, or nearly so.
+# Muon rounds to bf16, and is held to its own bounds in test_torch_optim.
+ILL_POSED = {("gpt", "Adafactor"), ("cnn", "Adafactor"), ("cnn", "Rprop")}
+CASES = [(network, optimizer, True) for network in NETWORKS for optimizer in OPTIMIZERS
+         if (network, optimizer) not in ILL_POSED]
 CASES += [("mlp", "AdamW", False), ("cnn", "SGD", False), ("gpt", "AdamW", False), ("lstm", "RMSprop", False),
           ("transformer", "Adam", False), ("sentiment", "Adadelta", False)]
 
