@@ -272,6 +272,12 @@ def test_einsum_agrees(equation: str, shapes: tuple[str, ...]) -> None:
     check(lambda lib, *xs: lib.einsum(equation, *xs), *[f"f32[{s}]" for s in shapes], tolerance=32)
 
 
+@pytest.mark.parametrize("equation", ["i,i->i", "i,j->ij"])
+def test_einsum_that_sums_nothing_promotes_as_multiplication_does(equation: str) -> None:
+    for first in ("i64", "i32", "bool", "f64"):
+        check(lambda lib, x, y: lib.einsum(equation, x, y), f"{first}[3]", "f32[3]")
+
+
 @pytest.mark.parametrize(
     ("case", "error"),
     [
@@ -281,6 +287,7 @@ def test_einsum_agrees(equation: str, shapes: tuple[str, ...]) -> None:
         (lambda lib, x: lib.dot(x, x), RuntimeError),
         (lambda lib, x: lib.einsum("ij,jk->ik", x), RuntimeError),
         (lambda lib, x: lib.einsum("ij,jk->ik", x, x), RuntimeError),
+        (lambda lib, x: lib.einsum("ij,kj->ik", x, lib.arange(6).view(2, 3)), RuntimeError),
         (lambda lib, x: lib.einsum("ijk->i", x), RuntimeError),
         (lambda lib, x: lib.bmm(x[None], lib.ones(2, 3, 2)), RuntimeError),
         (lambda lib, x: lib.F.linear(x, lib.ones(4, 4)), RuntimeError),

@@ -15,6 +15,7 @@ from flambeau.frontend.functions.coerce import (
     is_number,
     one_tensor,
     permuted,
+    promoted,
     reshaped,
     spread,
     user_line,
@@ -361,7 +362,8 @@ def _pair(lhs: _Term, rhs: _Term, needed: set[str], sizes: dict[str, int]) -> _T
                        for c in order])
         found = [spread(permuted(t, [labels.index(c) for c in order if c in labels]), shape,
                         [d for d, c in enumerate(order) if c in labels]) for t, labels in ((x, a), (y, b))]
-        return dispatch(ops.mul, *found), "".join(order)
+        return dispatch(ops.mul, *promoted("einsum", *found)), "".join(order)
+    _same_dtype("einsum", x, y)
     return _contracted(x, a, y, b, (batch, m, k, n))
 
 
