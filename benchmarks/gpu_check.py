@@ -25,7 +25,6 @@ from flambeau.backends.cuda.backend import CudaBackend, kernel_text
 from flambeau.backends.registry import backend_of
 from flambeau.compiler import compile_graph
 from flambeau.ir import dtypes as dt
-from flambeau.ir import ops
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.kernel import BlockSchedule, ContractionKernel, LoopKernel, TileSchedule
@@ -196,7 +195,7 @@ def main() -> int:
     args = parser.parse_args()
     report, started = Report(args.out / "gpu_check.md"), time.monotonic()
     backend = backend_of(args.backend)
-    assert isinstance(backend, CudaBackend) and ops
+    assert isinstance(backend, CudaBackend), f"{args.backend} has no kernels for GPUs"
     report.line(f"# {args.backend}: {backend.host()}")
     parts: list[tuple[str, Callable[[], None]]] = [
         ("training", lambda: training_agrees(args.backend, report, started + 0.3 * args.seconds)),

@@ -25,10 +25,10 @@ def _scheduled_contraction(kernel: ContractionKernel, target: GpuTarget) -> Cont
     return replace(kernel, schedule=schedule_contraction(kernel, target))
 
 
-register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops))
 def _sort(kernel: SortKernel, name: str) -> KernelText:
     return emit_sort(kernel, name, kernel.source, kernel.values, kernel.indices, kernel.descending)
 
 
-register_implementation("sort", "cuda", Implementation(_sort))
+register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops))
 register_implementation("contraction", "cuda", Implementation(emit_contraction, _scheduled_contraction))
+register_implementation("sort", "cuda", Implementation(_sort))

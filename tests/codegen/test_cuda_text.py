@@ -23,10 +23,12 @@ import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
 from flambeau.backends.cuda.backend import kernel_text
+from flambeau.codegen.cuda.compile import code_key
 from flambeau.codegen.cuda.emulator import emulate
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.errors import KernelError, VerificationError
 from flambeau.ir import dtypes as dt
+from flambeau.ir.gpu import SM90
 from flambeau.ir.kernel import BlockSchedule, ContractionKernel, TileSchedule
 from flambeau.ir.kernel.interpreter import interpret
 from flambeau.ir.kernel.parser import parse_kernel
@@ -48,6 +50,34 @@ def test_random_loops_compute_what_the_interpreter_does(seeds: Iterator[int]) ->
             emulate(text, found)
             for param, ours, theirs in zip(kernel.params, found, expected, strict=True):
                 assert same_numbers(ours, theirs, param.dtype), f"seed {seed}, {schedule}: {param}\n{text.source}"
+
+
+TWO_SIZES = """loop @copy {
+  in a: f32[100]
+  out b: f32[100]
+  parallel %i0 = n, %i1 = m
+  stage () {
+    %0 = load a[%i0*10 + %i1] : f32
+    store %0 to b[%i0*10 + %i1]
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("schedule", [BlockSchedule(64), BlockSchedule(8, 32)])
+def test_blocks_cover_every_point_of_two_runtime_sizes(schedule: BlockSchedule) -> None:
+    text = kernel_text(replace(parse_kernel(TWO_SIZES), schedule=schedule))
+    for sizes in ((10, 10), (9, 10), (10, 1), (1, 10), (0, 10)):
+        found = np.zeros(100, np.float32)
+        emulate(text, [np.ones(100, np.float32), found], sizes)
+        assert found.sum() == np.prod(sizes)
+
+
+def test_where_a_program_lies_makes_no_other_code() -> None:
+    kernel = replace(parse_kernel(TWO_SIZES), schedule=BlockSchedule(64))
+    moved, grown = replace(kernel, locations=("train.py:7",)), replace(kernel, schedule=BlockSchedule(32))
+    key, moved_key, other_key = (code_key(kernel_text(each), SM90) for each in (kernel, moved, grown))
+    assert "train.py:7" in kernel_text(moved).source and moved_key == key != other_key
 
 
 TILES = (TileSchedule(16, 16, 8, 1, 1), TileSchedule(32, 16, 16, 4, 1), TileSchedule(64, 64, 8, 8, 4))

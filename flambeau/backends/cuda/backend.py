@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.backends.base import Backend, BuiltKernel, Runnable, whole_kernel
-from flambeau.codegen.artifact import STATUS_MESSAGES, Artifact, Phase, TaskDim
+from flambeau.codegen.artifact import STATUS_MESSAGES, Artifact, Phase
 from flambeau.codegen.cuda.compile import compile_texts, require_packages
 from flambeau.codegen.cuda.emulator import emulate
 from flambeau.codegen.cuda.text import KernelText
@@ -96,11 +96,9 @@ class CudaBackend(Backend):
 
 def _artifact(kernel: Kernel, text: KernelText, code: bytes) -> Artifact:
     """A task is a block, and the grain its threads."""
-    dims = tuple([TaskDim(extent, text.points, text.sizes.index(extent)) if isinstance(extent, str) else TaskDim(extent)
-                  for extent in text.extents]) if text.sizes else ()
     errors = (*STATUS_MESSAGES.items(), *kernel.messages.items()) if text.reports else ()
     phase = Phase(text.name, None if text.sizes else text.blocks(), tuple(range(len(kernel.params))), text.threads,
-                  parallel=False, task_dims=dims, errors=errors)
+                  parallel=False, task_dims=text.task_dims if text.sizes else (), errors=errors)
     return Artifact((phase,), object=code)
 
 
@@ -134,7 +132,7 @@ class NvidiaBackend(CudaBackend):
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
         cache = disk_cache()
-        made = compile_texts(texts, target, min(len(texts), default_num_threads()), cache.get, cache.put)
+        made = compile_texts(texts, target, default_num_threads(), cache.get, cache.put)
         return [code.cubin for code in made]
 
 

@@ -122,11 +122,7 @@ class Code:
     def load(self, name: str, instr: Instr) -> None:
         address, dtype = instr.attr, instr.dtype
         assert isinstance(address, Address)
-        text = f"b{address.buffer}[{self.place_of(address)}]"
-        if dtype in (dt.f16, dt.bf16):
-            text = f"{dtype.name}_from({text})"
-        elif dtype is dt.bool_:
-            text = f"{text} != 0"
+        text = self.element(address)
         guards = self.guards(address)
         if not guards:
             self.w.line(f"{name} = {text}")
@@ -134,6 +130,13 @@ class Code:
         self.w.line(f"{name} = {ex.constant(False if dtype is dt.bool_ else 0, dtype)}")
         with self.w.block(f"if {' & '.join(guards)}:"):
             self.w.line(f"{name} = {text}")
+
+    def element(self, address: Address) -> str:
+        """What lies at an address, as its dtype is computed."""
+        text, dtype = f"b{address.buffer}[{self.place_of(address)}]", self.kernel.params[address.buffer].dtype
+        if dtype in (dt.f16, dt.bf16):
+            return f"{dtype.name}_from({text})"
+        return f"{text} != 0" if dtype is dt.bool_ else text
 
     def guards(self, address: Address) -> list[str]:
         """Conditions under which something may be loaded from, or stored to, an address."""
@@ -150,8 +153,7 @@ class Code:
             place = f"b{address.buffer}[{self.place_of(address)}]"
             guards = [*self.guards(address), *also]
             if store.combine == "add":
-                before = f"{dtype.name}_from({place})" if dtype in (dt.f16, dt.bf16) else place
-                value = ex.expression("add", dtype, [before, value])
+                value = ex.expression("add", dtype, [self.element(address), value])
             if dtype in (dt.f16, dt.bf16):
                 value = f"{dtype.name}_to({value})"
             elif dtype is dt.bool_:

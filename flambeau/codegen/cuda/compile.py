@@ -29,16 +29,17 @@ def require_packages() -> None:
 
 
 def code_key(text: KernelText, target: GpuTarget) -> str:
-    """What the code of a kernel depends on."""
-    said = json.dumps([text.source, text.types, text.threads, target.arch, _versions()])
+    """What the code of a kernel depends on: not on comments, which say what a program calls things and where it lies."""
+    lines = [line for line in text.source.split("\n") if not line.lstrip().startswith("#")]
+    said = json.dumps([lines, text.types, text.threads, target.arch, _versions()])
     return hashlib.sha256(said.encode()).hexdigest()
 
 
 def compile_texts(texts: Sequence[KernelText], target: GpuTarget, workers: int,
                   kept: Callable[[str], bytes | None] = lambda key: None,
                   keep: Callable[[str, bytes], None] = lambda key, data: None) -> list[Assembled]:
-    """The code of each. workers: processes at once. kept, keep: bytes that were made before, by key; whoever calls knows
-    where they lie."""
+    """The code of each. workers: processes at once, at most. kept, keep: bytes that were made before, by key; whoever calls
+    knows where they lie."""
     found: dict[int, Assembled] = {}
     for number, text in enumerate(texts):
         data = kept(code_key(text, target))
@@ -64,7 +65,8 @@ def _compiled(job: tuple[KernelText, GpuTarget]) -> Assembled:
 
 @cache
 def _pool(workers: int) -> ProcessPoolExecutor:
-    """Workers start as processes of their own: a fork would have the locks and the devices of this one."""
+    """Workers start when they are needed, as processes of their own: a fork would have the locks and the devices of this
+    one."""
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from flambeau.codegen.cuda import expressions as ex
 from flambeau.codegen.cuda.code import Code
 from flambeau.codegen.cuda.text import KernelText, Writer
-from flambeau.ir import dtypes as dt
 from flambeau.ir.kernel import Address, ContractionKernel, TileSchedule
 
 __all__ = ["emit_contraction"]
@@ -95,19 +94,13 @@ class _Contraction(Code):
                 self.split("k", kernel.k)
                 self.split(role, dims)
                 dtype = kernel.params[address.buffer].dtype
-                text = f"b{address.buffer}[{self.place_of(address)}]"
-                if dtype in (dt.f16, dt.bf16):
-                    text = f"{dtype.name}_from({text})"
-                elif dtype is dt.bool_:
-                    text = f"{text} != 0"
-                w.line(f"value = {ex.cast(text, dtype, kernel.acc_dtype)}")
-            full = k * tile % self.threads == 0
-            place = f"{shared}[{self.cast(f'k_at * {tile} + {role}_at')}]"
-            if full:
-                w.line(f"{place} = value")
+                w.line(f"value = {ex.cast(self.element(address), dtype, kernel.acc_dtype)}")
+            store = f"{shared}[{self.cast(f'k_at * {tile} + {role}_at')}] = value"
+            if k * tile % self.threads == 0:
+                w.line(store)
             else:
                 with w.block(f"if at < {k * tile}:"):
-                    w.line(f"{place} = value")
+                    w.line(store)
 
     def epilogue(self) -> None:
         w, tile = self.w, self.schedule

@@ -66,9 +66,9 @@ class _Memory:
 
     name: str
     values: Array
-    per_block: int = 0                          # elements of each block's own; 0: the whole grid's
+    per_block: int = 0                          # elements of each block's (or thread's) own; 0: the whole grid's
     defined: Array | None = None
-    owners: int = 0                             # 1: each thread's own, not each block's
+    is_local: bool = False                      # each thread's own, not each block's
     writer: Array = field(init=False)
     reader: Array = field(init=False)
     when: dict[str, tuple[Array, Array]] = field(init=False)
@@ -92,7 +92,7 @@ class _Grid:
         self.line = 0
         self.block_epoch = self.warp_epoch = 1
         self.cuda = {"threadIdx": lane % text.threads, "blockIdx": self.block_of + first}
-        self.names: dict[str, Any] = {**_NAMES, "range": None}
+        self.names: dict[str, Any] = _NAMES
 
     # functions
 
@@ -138,8 +138,6 @@ class _Grid:
                     for inner in body:
                         self.run(inner, names, there)
                     at = at + step
-            case ast.Expr() | ast.Pass():
-                pass
             case _:
                 raise self.fail(f"has a statement that no kernel has ({ast.dump(statement)[:60]})")
 
@@ -177,7 +175,7 @@ class _Grid:
             case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), "local"), "array"), [size, ast.Name(kind)]):
                 total = self.value(size, names, mask) * self.n
                 return _Memory("a local array", np.zeros(total, _TYPES[kind]), total // self.n,
-                               np.zeros(total, np.bool_), owners=1)
+                               np.zeros(total, np.bool_), is_local=True)
             case ast.Call(ast.Attribute(ast.Name("cuda"), name), args):
                 return getattr(self, name)(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(ast.Name("report"), args):
@@ -211,13 +209,13 @@ class _Grid:
         outside = (where < 0) | (where >= size)
         if outside.any():
             raise self.fail(f"touches element {where[outside][0]} of {memory.name}, which has {size}")
-        return who, where + (who if memory.owners else self.block_of[who]) * memory.per_block
+        return who, where + (who if memory.is_local else self.block_of[who]) * memory.per_block
 
     def load(self, memory: _Memory, index: Any, mask: Array | None) -> Array:
         who, where = self.place(memory, index, mask)
         if memory.defined is not None and not memory.defined[where].all():
             raise self.fail(f"reads an element of {memory.name} that nothing stored")
-        if memory.owners:
+        if memory.is_local:
             return self.spread(memory, who, where)
         self.race(memory, who, where, memory.writer, "written", "reads what another thread stored")
         seen = memory.reader[where]
@@ -226,7 +224,7 @@ class _Grid:
         first = np.full(len(memory.values), -1)
         first[where] = self.lane[who]
         memory.reader[where] = np.where(first[where] != self.lane[who], -2, memory.reader[where])
-        self.touch(memory, who, where, "read")
+        self.touch(memory, where, "read")
         return self.spread(memory, who, where)
 
     def spread(self, memory: _Memory, who: Array, where: Array) -> Array:
@@ -236,13 +234,13 @@ class _Grid:
 
     def store(self, memory: _Memory, index: Any, value: Any, mask: Array | None) -> None:
         who, where = self.place(memory, index, mask)
-        if not memory.owners:
+        if not memory.is_local:
             if len(np.unique(where)) < len(where):
                 raise self.fail(f"stores an element of {memory.name} from two threads at once")
             self.race(memory, who, where, memory.writer, "written", "stores what another thread stored")
             self.race(memory, who, where, memory.reader, "read", "stores what another thread read")
             memory.writer[where] = self.lane[who]
-            self.touch(memory, who, where, "written")
+            self.touch(memory, where, "written")
         values = np.broadcast_to(np.asarray(value), (self.n,))[who]
         memory.values[where] = values.astype(memory.values.dtype)
         if memory.defined is not None:
@@ -264,7 +262,7 @@ class _Grid:
             at = int(np.flatnonzero(clash)[0])
             raise self.fail(f"{what}, without a barrier between them: element {where[at]} of {memory.name}")
 
-    def touch(self, memory: _Memory, who: Array, where: Array, kind: str) -> None:
+    def touch(self, memory: _Memory, where: Array, kind: str) -> None:
         block_epoch, warp_epoch = memory.when[kind]
         block_epoch[where], warp_epoch[where] = self.block_epoch, self.warp_epoch
 

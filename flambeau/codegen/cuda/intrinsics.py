@@ -12,29 +12,27 @@ __all__ = ["INTRINSICS"]
 _I16, _I32, _I64, _F32, _F64 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
 
 
-def _assembly(text, result, operands, constraints):
-    """An intrinsic of one line of PTX. result, operands: (numba type, LLVM type) of each."""
+def _assembly(text, result, operand, constraints):
+    """An intrinsic of one line of PTX. result, operand: (numba type, LLVM type)."""
     def generate(context, builder, signature, args):
-        function = ir.FunctionType(result[1], [kind for _, kind in operands])
+        function = ir.FunctionType(result[1], [operand[1]])
         return builder.call(ir.InlineAsm(function, text, constraints, side_effect=False), args)
 
-    if len(operands) == 1:
-        def typed(typing_context, x):
-            return result[0](operands[0][0]), generate
-    else:
-        raise AssertionError("one operand")
+    def typed(typing_context, x):
+        return result[0](operand[0]), generate
+
     return intrinsic(typed)
 
 
 _u16, _f32, _f64 = (types.uint16, _I16), (types.float32, _F32), (types.float64, _F64)
 
-f16_to = _assembly("cvt.rn.f16.f32 $0, $1;", _u16, [_f32], "=h,f")
-f16_from = _assembly("cvt.f32.f16 $0, $1;", _f32, [_u16], "=f,h")
-bf16_to = _assembly("cvt.rn.bf16.f32 $0, $1;", _u16, [_f32], "=h,f")
-f16 = _assembly("{ .reg .b16 h; cvt.rn.f16.f32 h, $1; cvt.f32.f16 $0, h; }", _f32, [_f32], "=f,f")
-f16_of_f64 = _assembly("{ .reg .b16 h; cvt.rn.f16.f64 h, $1; cvt.f32.f16 $0, h; }", _f32, [_f64], "=f,d")
+f16_to = _assembly("cvt.rn.f16.f32 $0, $1;", _u16, _f32, "=h,f")
+f16_from = _assembly("cvt.f32.f16 $0, $1;", _f32, _u16, "=f,h")
+bf16_to = _assembly("cvt.rn.bf16.f32 $0, $1;", _u16, _f32, "=h,f")
+f16 = _assembly("{ .reg .b16 h; cvt.rn.f16.f32 h, $1; cvt.f32.f16 $0, h; }", _f32, _f32, "=f,f")
+f16_of_f64 = _assembly("{ .reg .b16 h; cvt.rn.f16.f64 h, $1; cvt.f32.f16 $0, h; }", _f32, _f64, "=f,d")
 bf16 = _assembly("{ .reg .b16 h; .reg .b32 w; cvt.rn.bf16.f32 h, $1; mov.b32 w, {0, h}; mov.b32 $0, w; }",
-                 _f32, [_f32], "=f,f")
+                 _f32, _f32, "=f,f")
 
 
 @intrinsic

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from flambeau.codegen.artifact import TaskDim
 from flambeau.ir.kernel import Extent
 from flambeau.ir.records import dataclass
 
@@ -37,14 +38,21 @@ class KernelText:
     threads: int
     sizes: tuple[str, ...] = ()
 
-    def blocks(self, sizes: Sequence[int] = ()) -> int:
-        """How many blocks to launch for these runtime sizes; some may find nothing to do."""
+    @property
+    def task_dims(self) -> tuple[TaskDim, ...]:
+        """Whose product is how many blocks to launch. Of runtime sizes one alone is cut into the points of a block: as many
+        parts of each would leave points out. Some blocks may then find nothing to do."""
         known = math.prod([extent for extent in self.extents if isinstance(extent, int)])
-        count = -(-known // self.points) if len(self.sizes) == 0 else known
-        for extent in self.extents:
-            if isinstance(extent, str):
-                count *= -(-sizes[self.sizes.index(extent)] // self.points)
-        return count
+        named = [extent for extent in self.extents if isinstance(extent, str)]
+        if not named:
+            return (TaskDim(known, self.points),)
+        blocks = [*[1] * (len(named) - 1), self.points]
+        return (TaskDim(known), *[TaskDim(size, block, self.sizes.index(size))
+                                  for size, block in zip(named, blocks, strict=True)])
+
+    def blocks(self, sizes: Sequence[int] = ()) -> int:
+        """How many blocks to launch for these runtime sizes."""
+        return math.prod([dim.count(sizes) for dim in self.task_dims])
 
     @property
     def reports(self) -> bool:

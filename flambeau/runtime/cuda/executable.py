@@ -6,6 +6,7 @@ that has no code for the device runs on the host, by its meaning, on copies.
 from __future__ import annotations
 
 import ctypes
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from flambeau.ir.kernel.interpreter import interpret
 from flambeau.ir.records import dataclass
 from flambeau.runtime.cuda.driver import Driver
 from flambeau.runtime.forking import ForkSafeLock
-from flambeau.runtime.program import Branch, HostCall, Launch, Loop, Program, Step
+from flambeau.runtime.program import Branch, Extent, HostCall, Launch, Loop, Program, Step
 
 __all__ = ["CudaExecutable", "Loaded"]
 
@@ -52,6 +53,8 @@ class CudaExecutable:
         for launch, part in zip(program.launches, self.loaded, strict=True):
             roles = [param.role for param in part.kernel.params]
             self.written |= {slot for slot, role in zip(launch.slots, roles, strict=True) if role in ("out", "inout")}
+        self.number_of = {id(launch): number for number, launch in enumerate(program.launches)}
+        self.reporting = [number for number, part in enumerate(self.loaded) if part.reports]
 
     def bind_states(self, pointers: Sequence[int]) -> CudaExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
@@ -102,7 +105,6 @@ class _Call:
         self.place_of: dict[tuple[str, int], int] = {}
         self.allocated: list[int] = []
         self.seconds = [0.0] * len(program.launches)
-        self.number = {id(launch): number for number, launch in enumerate(program.launches)}
 
     def __enter__(self) -> _Call:
         program, driver = self.program, self.driver
@@ -136,6 +138,8 @@ class _Call:
 
     def run(self) -> None:
         """All steps, then what they made to the host. Nothing is copied back where a kernel failed."""
+        if self.timed:
+            self.driver.synchronize()           # the copies are no launch's
         self.walk(self.program.steps)
         self.raise_failure()
         for number, slot in enumerate(self.program.slots):
@@ -146,11 +150,7 @@ class _Call:
         for step in steps:
             match step:
                 case Launch() | HostCall():
-                    started = time.perf_counter()
-                    self.launch(step, self.executable.loaded[self.number[id(step)]])
-                    if self.timed:
-                        self.driver.synchronize()
-                        self.seconds[self.number[id(step)]] += time.perf_counter() - started
+                    self.launch(step, self.executable.number_of[id(step)])
                 case Loop(condition, body):
                     while self.is_true(condition):
                         self.walk(body)
@@ -163,6 +163,9 @@ class _Call:
         slot = self.program.slots[number]
         return self.arena + slot.index if slot.kind == "arena" else self.place_of[slot.kind, slot.index]
 
+    def size(self, extent: Extent) -> int:
+        return extent if isinstance(extent, int) else extent.times * self.sizes[extent.number]
+
     def is_true(self, condition: int) -> bool:
         """Waits for the work before, and ends where some of it failed: its condition may mean nothing."""
         self.raise_failure()
@@ -170,23 +173,25 @@ class _Call:
         self.driver.to_host(ctypes.addressof(answer), self.pointer(condition), 1)
         return answer.value != 0
 
-    def launch(self, launch: Launch | HostCall, loaded: Loaded) -> None:
-        pointers = [self.pointer(number) for number in launch.slots]
-        sizes = [extent if isinstance(extent, int) else extent.times * self.sizes[extent.number]
-                 for extent in launch.sizes]
+    def launch(self, launch: Launch | HostCall, number: int) -> None:
+        started = time.perf_counter()
+        self.ask(launch, number)
+        if self.timed:
+            self.driver.synchronize()
+            self.seconds[number] += time.perf_counter() - started
+
+    def ask(self, launch: Launch | HostCall, number: int) -> None:
+        """The device for a launch, or the host where it has no code for the device."""
+        loaded = self.executable.loaded[number]
+        pointers = [self.pointer(slot) for slot in launch.slots]
+        sizes = [self.size(extent) for extent in launch.sizes]
         if loaded.function is None:
             self.run_on_host(launch, loaded.kernel, pointers, dict(zip(loaded.kernel.sizes, sizes, strict=True)))
             return
         assert isinstance(launch, Launch), f"{launch.symbol} is a function of the host"
-        blocks = launch.tasks
-        if not isinstance(blocks, int):
-            count = 1
-            for factor in blocks:
-                extent = factor.extent if isinstance(factor.extent, int) else factor.extent.times * self.sizes[
-                    factor.extent.number]
-                count *= -(-extent // factor.block)
-            blocks = count
-        status = self.statuses + _STATUS_BYTES * self.number[id(launch)]
+        blocks = launch.tasks if isinstance(launch.tasks, int) else math.prod(
+            [-(-self.size(factor.extent) // factor.block) for factor in launch.tasks])
+        status = self.statuses + _STATUS_BYTES * number
         self.driver.launch(loaded.function, blocks, loaded.threads, [status, *pointers], sizes)
 
     def run_on_host(self, launch: Launch | HostCall, kernel: Kernel, pointers: Sequence[int],
@@ -210,12 +215,11 @@ class _Call:
 
     def raise_failure(self) -> None:
         """Raises KernelError for the first launch that reported a status, once all work is done."""
-        reporting = [n for n, loaded in enumerate(self.executable.loaded) if loaded.reports]
-        if not reporting:
+        if not self.executable.reporting:
             return
         found = np.empty((len(self.program.launches), 2), np.int64)
         self.driver.to_host(found.ctypes.data, self.statuses, found.nbytes)
-        for number in reporting:
+        for number in self.executable.reporting:
             status, detail = int(found[number, 0]), int(found[number, 1])
             if status:
                 launch = self.program.launches[number]
