@@ -28,10 +28,10 @@ class Implementation:
 
     emit: makes code, in the backend's own terms; for "cpu" `emit(kernel, module, symbol, target)` adds functions to an
     LLVM module, their names beginning with `symbol`, and gives (phases, bytes of each scratch buffer); for "cuda"
-    `emit(kernel, name)` gives a `codegen.cuda.KernelText`. schedule: the
-    kernel with its schedule chosen. divide: a call, not finished yet, to several where that is faster. weight: those that
-    take longest to compile have the greatest, and go first. host: the address of a function of the host, for the name
-    that a phase calls it by (the kind, a dot, and what the kind makes of it); see `runtime.host_functions`."""
+    `emit(kernel, name)` gives a `codegen.cuda.text.KernelText`. schedule: the kernel with its schedule chosen, for a target
+    of the backend. divide: a call, not finished yet, to several where that is faster. weight: those that take longest to
+    compile have the greatest, and go first. host: the address of a function of the host, for the name that a phase calls it
+    by (the kind, a dot, and what the kind makes of it); see `runtime.host_functions`."""
 
     emit: Callable[..., Any]
     schedule: Callable[[Any, Any], Kernel] | None = None

@@ -96,7 +96,7 @@ class ReversalKernel(Kernel):
     """Params: x, then x from back to front along the last of `extents`, then where each element stood."""
 
     keyword: ClassVar[str] = "reversal"
-    schedule_type: ClassVar[type | None] = ReversalSchedule
+    schedules: ClassVar[Mapping[str, type]] = {"schedule": ReversalSchedule}
     messages: ClassVar[Mapping[int, str]] = {NOT_A_NUMBER: "row {0} has a NaN"}
 
     extents: tuple[int, ...]
