@@ -147,6 +147,16 @@ def test_what_is_not_frozen_does_not_derive_from_what_is() -> None:
             make(type("Thawed", (OURS["Plain"],), {"__annotations__": {"d": "int"}}))
 
 
+@pytest.mark.skipif(records.dataclass is dataclasses.dataclass, reason="the standard library's")
+def test_what_the_stand_in_does_not_know_is_refused() -> None:
+    with pytest.raises(AssertionError, match="Late has a field outside of __init__"):
+        @records.dataclass
+        class Late:
+            a: int = field(init=False)
+    with pytest.raises(TypeError, match="order"):
+        records.dataclass(order=True)(type("Ordered", (), {}))
+
+
 @records.dataclass(frozen=True)
 class Pickled:
     """At the top of a module."""

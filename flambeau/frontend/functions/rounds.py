@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import TypeInferenceError
@@ -37,6 +36,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.dtypes import i64
 from flambeau.ir.op import Op
+from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 _CHUNKED = 64               # more rounds than these store in chunks, since a row is put into a copy of its chunk
