@@ -53,8 +53,7 @@ def while_loop(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried
     tensors from outside, and body_fn may change them. The results share memory with nothing. max_steps: the loop ends
     after so many rounds, whatever cond_fn says; with it a compiled loop has derivatives of every order (for which it keeps
     what each round was given, in memory for max_steps rounds), without it tangents alone. Raises TypeInferenceError where
-    what is carried would change its type, naming it, and for a
-    max_steps that is no int of 0 or more TypeError and ValueError."""
+    what is carried would change its type, naming it; TypeError for a max_steps that is no int, ValueError below 0."""
     if max_steps is None:
         return control.while_loop(cond_fn, body_fn, carried_inputs)
     if isinstance(max_steps, bool) or not isinstance(max_steps, int):
