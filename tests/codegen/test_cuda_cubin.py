@@ -22,6 +22,7 @@ from flambeau.codegen.cuda.toolchain import assemble, to_ptx
 from flambeau.ir import dtypes as dt
 from flambeau.ir.gpu import SM80, SM90, GpuTarget
 from flambeau.ir.kernel import BlockSchedule, Kernel, TileSchedule
+from flambeau.ir.kernel.parser import parse_kernel
 
 TILE = TileSchedule(64, 64, 16, 4, 4)
 BLOCKS = (BlockSchedule(256), BlockSchedule(8, 32), BlockSchedule(32, 4, lanes_inner=False))
@@ -40,6 +41,25 @@ def test_text_becomes_code_that_does_not_spill(number: int) -> None:
     made = assemble(to_ptx(kernel_text(KERNELS[number]), target), target)
     assert made.cubin[:4] == b"\x7fELF" and made.entry
     assert made.spilled_bytes == 0 and 0 < made.registers <= 128
+
+
+@pytest.mark.parametrize(("dtype", "width", "instruction"), [
+    (dt.f32, 4, "v4.f32"), (dt.f64, 2, "v2.f64"), (dt.bf16, 8, "v4.u32"), (dt.f16, 2, "u32"), (dt.u8, 16, "v4.u32")])
+def test_neighbours_move_sixteen_bytes_at_once(dtype: dt.DType, width: int, instruction: str) -> None:
+    kernel = parse_kernel(f"""loop @k {{
+        in a: {dtype}[4096]
+        out b: {dtype}[4096]
+        parallel %i0 = 4096
+        stage () {{
+          %0 = load a[%i0] : {dtype}
+          %1 = add %0, %0 : {dtype}
+          store %1 to b[%i0]
+        }}
+        blocks points=256, width={width}
+      }}""")
+    ptx = to_ptx(kernel_text(kernel), SM90)
+    assert ptx.count("ld.global") == ptx.count("st.global") == ptx.count(f"ld.global.{instruction}") == 1
+    assert assemble(ptx, SM90).stack_bytes == 0
 
 
 def test_functions_of_16_bits_and_reports_become_code() -> None:

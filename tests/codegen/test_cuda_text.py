@@ -190,6 +190,7 @@ def test_threads_exchange_through_shared_memory_and_shuffles() -> None:
     ("if t < 40:\n    cuda.syncthreads()", "has a barrier that some threads do not reach"),
     ("if t < 40:\n    b0[t] = cuda.shfl_xor_sync(0xffffffff, b0[t], 1)", "has a shuffle that some threads do not reach"),
     ("b0[uint32(t ^ 1)] = b0[t]", "stores what another thread read, without a barrier"),
+    ("x = cuda.local.array(4, float32)\nload4(b0, t, x)", "touches 4 elements of b0 from 1 on, at once"),
     ("b0[t + 1] = b0[t]", "touches element 64 of b0, which has 64"),
     ("v = b0[uint32(63 - t)]\nb0[t] = v", "stores what another thread read"),
     ("x = uint64(t) + int64(1)\nb0[t] = float32(x)", "mixes int64 and uint64"),

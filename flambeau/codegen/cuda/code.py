@@ -133,10 +133,7 @@ class Code:
 
     def element(self, address: Address) -> str:
         """What lies at an address, as its dtype is computed."""
-        text, dtype = f"b{address.buffer}[{self.place_of(address)}]", self.kernel.params[address.buffer].dtype
-        if dtype in (dt.f16, dt.bf16):
-            return f"{dtype.name}_from({text})"
-        return f"{text} != 0" if dtype is dt.bool_ else text
+        return ex.loaded(f"b{address.buffer}[{self.place_of(address)}]", self.kernel.params[address.buffer].dtype)
 
     def guards(self, address: Address) -> list[str]:
         """Conditions under which something may be loaded from, or stored to, an address."""
@@ -154,10 +151,7 @@ class Code:
             guards = [*self.guards(address), *also]
             if store.combine == "add":
                 value = ex.expression("add", dtype, [self.element(address), value])
-            if dtype in (dt.f16, dt.bf16):
-                value = f"{dtype.name}_to({value})"
-            elif dtype is dt.bool_:
-                value = f"uint8({value})"
+            value = ex.stored(value, dtype)
             if guards:
                 with self.w.block(f"if {' & '.join(guards)}:"):
                     self.w.line(f"{place} = {value}")

@@ -178,6 +178,8 @@ class _Grid:
                                np.zeros(total, np.bool_), is_local=True)
             case ast.Call(ast.Attribute(ast.Name("cuda"), name), args):
                 return getattr(self, name)(mask, *[self.value(arg, names, mask) for arg in args])
+            case ast.Call(ast.Name(name), args) if name.rstrip("0123456789") in ("load", "store") and name[-1].isdigit():
+                return self.wide(name, [self.value(arg, names, mask) for arg in args], mask)
             case ast.Call(ast.Name("report"), args):
                 return self.report(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(called, args):
@@ -245,6 +247,19 @@ class _Grid:
         memory.values[where] = values.astype(memory.values.dtype)
         if memory.defined is not None:
             memory.defined[where] = True
+
+    def wide(self, name: str, given: Sequence[Any], mask: Array | None) -> None:
+        """Neighbouring elements from a buffer to a local array, or back."""
+        buffer, first, array = given
+        width = int(name.lstrip("loadstre"))
+        _, where = self.place(buffer, first, mask)
+        if (where % width).any():
+            raise self.fail(f"touches {width} elements of {buffer.name} from {where[where % width != 0][0]} on, at once")
+        for number in range(width):
+            if name.startswith("load"):
+                self.store(array, number, self.load(buffer, first + number, mask), mask)
+            else:
+                self.store(buffer, first + number, self.load(array, number, mask), mask)
 
     def is_now(self, memory: _Memory, who: Array, where: Array, kind: str) -> Array:
         """Whether no barrier lies between now and the last time."""

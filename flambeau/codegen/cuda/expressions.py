@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
-__all__ = ["cast", "constant", "expression", "numba_type", "rounded"]
+__all__ = ["cast", "constant", "expression", "loaded", "numba_type", "rounded", "stored"]
 
 Rule = Callable[..., str]               # (dtype of the operands, operands) -> expression, not yet rounded
 
@@ -71,6 +71,20 @@ def cast(text: str, source: DType, target: DType) -> str:
         return f"f16_of_f64({'' if source is dt.f64 else 'float64'}({text}))"
     kind = numba_type(target)
     return rounded(text if numba_type(source) == kind else f"{kind}({text})", target)
+
+
+def loaded(text: str, dtype: DType) -> str:
+    """`text`, as it lies in memory, as a number of `dtype`."""
+    if dtype in (dt.f16, dt.bf16):
+        return f"{dtype.name}_from({text})"
+    return f"{text} != 0" if dtype is dt.bool_ else text
+
+
+def stored(text: str, dtype: DType) -> str:
+    """A number of `dtype` as it lies in memory."""
+    if dtype in (dt.f16, dt.bf16):
+        return f"{dtype.name}_to({text})"
+    return f"uint8({text})" if dtype is dt.bool_ else text
 
 
 def _saturated(text: str, source: DType, target: DType) -> str:

@@ -4,7 +4,7 @@ that nothing but `toolchain.py` imports it."""
 from __future__ import annotations
 
 from llvmlite import ir
-from numba.cuda import types
+from numba.cuda import cgutils, types
 from numba.cuda.extending import intrinsic
 
 __all__ = ["INTRINSICS"]
@@ -12,36 +12,51 @@ __all__ = ["INTRINSICS"]
 _I16, _I32, _I64, _F32, _F64 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
 
 
-def _assembly(text, result, operand, constraints):
-    """An intrinsic of one line of PTX. result, operand: (numba type, LLVM type)."""
-    def generate(context, builder, signature, args):
-        function = ir.FunctionType(result[1], [operand[1]])
-        return builder.call(ir.InlineAsm(function, text, constraints, side_effect=False), args)
+def _of_one(result, operand, build):
+    """An intrinsic of one operand. result, operand: numba types; build(builder, value) gives the result."""
+    @intrinsic
+    def function(typing_context, x):
+        return result(operand), lambda context, builder, signature, args: build(builder, args[0])
 
-    def typed(typing_context, x):
-        return result[0](operand[0]), generate
-
-    return intrinsic(typed)
+    return function
 
 
-_u16, _f32, _f64 = (types.uint16, _I16), (types.float32, _F32), (types.float64, _F64)
-
-f16_to = _assembly("cvt.rn.f16.f32 $0, $1;", _u16, _f32, "=h,f")
-f16_from = _assembly("cvt.f32.f16 $0, $1;", _f32, _u16, "=f,h")
-bf16_to = _assembly("cvt.rn.bf16.f32 $0, $1;", _u16, _f32, "=h,f")
-f16 = _assembly("{ .reg .b16 h; cvt.rn.f16.f32 h, $1; cvt.f32.f16 $0, h; }", _f32, _f32, "=f,f")
-f16_of_f64 = _assembly("{ .reg .b16 h; cvt.rn.f16.f64 h, $1; cvt.f32.f16 $0, h; }", _f32, _f64, "=f,d")
-bf16 = _assembly("{ .reg .b16 h; .reg .b32 w; cvt.rn.bf16.f32 h, $1; mov.b32 w, {0, h}; mov.b32 $0, w; }",
-                 _f32, _f32, "=f,f")
+def _converted(builder, value, kind, name):
+    """What LLVM's function `name` gives. (Lines of PTX would keep a loop around them from being unrolled.)"""
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [value.type]), name)
+    return builder.call(function, [value])
 
 
-@intrinsic
-def bf16_from(typing_context, bits):
-    """The float32 whose upper half these bits are."""
-    def generate(context, builder, signature, args):
-        return builder.bitcast(builder.shl(builder.zext(args[0], _I32), ir.Constant(_I32, 16)), _F32)
+def _to_f16(builder, value):
+    kind = "f64" if value.type == _F64 else "f32"
+    return _converted(builder, value, _I16, f"llvm.convert.to.fp16.{kind}")
 
-    return types.float32(types.uint16), generate
+
+def _from_f16(builder, bits):
+    return _converted(builder, bits, _F32, "llvm.convert.from.fp16.f32")
+
+
+def _to_bf16(builder, value):
+    """The upper half, rounded to even; NaN stays NaN."""
+    bits = builder.bitcast(value, _I32)
+    odd = builder.and_(builder.lshr(bits, ir.Constant(_I32, 16)), ir.Constant(_I32, 1))
+    rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
+    is_nan = builder.fcmp_unordered("uno", value, value)
+    return builder.trunc(builder.lshr(builder.select(is_nan, ir.Constant(_I32, 0x7FC00000), rounded),
+                                      ir.Constant(_I32, 16)), _I16)
+
+
+def _from_bf16(builder, bits):
+    return builder.bitcast(builder.shl(builder.zext(bits, _I32), ir.Constant(_I32, 16)), _F32)
+
+
+_u16, _f32, _f64 = types.uint16, types.float32, types.float64
+
+f16_to, f16_from = _of_one(_u16, _f32, _to_f16), _of_one(_f32, _u16, _from_f16)
+bf16_to, bf16_from = _of_one(_u16, _f32, _to_bf16), _of_one(_f32, _u16, _from_bf16)
+f16 = _of_one(_f32, _f32, lambda b, x: _from_f16(b, _to_f16(b, x)))
+f16_of_f64 = _of_one(_f32, _f64, lambda b, x: _from_f16(b, _to_f16(b, x)))
+bf16 = _of_one(_f32, _f32, lambda b, x: _from_bf16(b, _to_bf16(b, x)))
 
 
 @intrinsic
@@ -58,5 +73,34 @@ def report(typing_context, status, code, detail):
     return types.void(types.CPointer(types.int64), types.int64, types.int64), generate
 
 
-INTRINSICS = {"f16": f16, "f16_of_f64": f16_of_f64, "f16_from": f16_from, "f16_to": f16_to, "bf16": bf16,
+def _wide(width, stores):
+    """Elements side by side, from an aligned place on, to or from a local array."""
+    @intrinsic
+    def moved(typing_context, pointer, index, array):
+        def generate(context, builder, signature, args):
+            itemsize = signature.args[0].dtype.bitwidth // 8
+            nbytes = width * itemsize
+            words = nbytes % 4 == 0 and itemsize < 4            # which a vector of small numbers would be cut below
+            kind = ir.VectorType(_I32, nbytes // 4) if words else ir.VectorType(
+                context.get_value_type(signature.args[0].dtype), width)
+            wide = builder.sext if signature.args[1].signed else builder.zext
+            at = args[1] if args[1].type.width == 64 else wide(args[1], _I64)
+            memory = builder.bitcast(builder.gep(args[0], [at]), kind.as_pointer(args[0].type.addrspace))
+            local = context.make_array(signature.args[2])(context, builder, value=args[2]).data
+            local = builder.bitcast(local, kind.as_pointer(local.type.addrspace))
+            if stores:
+                builder.store(builder.load(local, align=itemsize), memory, align=nbytes)
+            else:
+                builder.store(builder.load(memory, align=nbytes), local, align=itemsize)
+            return context.get_dummy_value()
+
+        return types.void(pointer, index, array), generate
+
+    return moved
+
+
+_WIDTHS = (2, 4, 8, 16)
+INTRINSICS = {**{f"load{n}": _wide(n, stores=False) for n in _WIDTHS},
+              **{f"store{n}": _wide(n, stores=True) for n in _WIDTHS},
+              "f16": f16, "f16_of_f64": f16_of_f64, "f16_from": f16_from, "f16_to": f16_to, "bf16": bf16,
               "bf16_from": bf16_from, "bf16_to": bf16_to, "report": report}

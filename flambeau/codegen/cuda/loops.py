@@ -17,6 +17,7 @@ import numpy as np
 from flambeau.codegen.cuda import expressions as ex
 from flambeau.codegen.cuda.code import Code
 from flambeau.codegen.cuda.text import KernelText, Writer
+from flambeau.codegen.cuda.wide import emit_wide
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import IDENTITY_FREE, Address, BlockSchedule, LoopKernel, Reduction, Stage
@@ -28,6 +29,8 @@ WARP = 32
 
 def emit_loops(kernel: LoopKernel, name: str) -> KernelText:
     """The text of a kernel that has a `BlockSchedule`."""
+    if kernel.schedule is not None and kernel.schedule.width > 1:       # type: ignore[union-attr]
+        return emit_wide(kernel, name)
     return _Loops(kernel, name).text()
 
 

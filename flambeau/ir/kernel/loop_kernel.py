@@ -49,11 +49,13 @@ class LoopSchedule:
 class BlockSchedule:
     """For a device of many threads in blocks: each block takes `points` points of the parallel dims, one after another in
     row-major order, each by `lanes` threads, which share out the points of a stage's inner dims. lanes_inner: the lanes of
-    a point are neighbours, else those of one number."""
+    a point are neighbours, else those of one number. width: so many neighbouring points are one thread's, which loads and
+    stores them at once; for kernels of one stage without inner dims, whose last parallel dim it divides."""
 
     points: int
     lanes: int = 1
     lanes_inner: bool = True
+    width: int = 1
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,17 @@ class LoopKernel(Kernel):
         if isinstance(self.schedule, LoopSchedule):
             self._check_schedule(checker, self.schedule)
         elif self.schedule is not None:
-            checker.require_positive(self.schedule, ("points", "lanes"))
+            checker.require_positive(self.schedule, ("points", "lanes", "width"))
+            self._check_width(checker, self.schedule)
+
+    def _check_width(self, checker: Checker, schedule: BlockSchedule) -> None:
+        if schedule.width == 1:
+            return
+        last = self.extents[self.n_parallel - 1] if self.n_parallel else 1
+        if len(self.stages) != 1 or self.stages[0].dims or schedule.lanes != 1:
+            checker.fail(f"width={schedule.width} is for one stage without inner dims, a thread to a point")
+        if not isinstance(last, int) or last % schedule.width:
+            checker.fail(f"width={schedule.width} does not divide the last parallel dim, of {last}")
 
     def _check_schedule(self, checker: Checker, schedule: LoopSchedule) -> None:
         checker.require_positive(schedule, ("unroll", "block", "grain", "rows"))

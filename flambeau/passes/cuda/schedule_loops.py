@@ -25,6 +25,8 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
     """A schedule for a target."""
     walked = [stage for stage in kernel.stages if stage.dims]
     inner = max((_count(kernel, stage.dims) for stage in walked), default=1)
+    if not walked and len(kernel.stages) == 1:
+        return BlockSchedule(BLOCK, width=_width(kernel))
     if inner < 4 or any(store.combine == "add" or store.address.dynamic for stage in walked for store in stage.stores):
         return BlockSchedule(BLOCK)                 # places that several points may store to: one thread, in order
     points = _count(kernel, range(kernel.n_parallel))
@@ -35,6 +37,18 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
         return BlockSchedule(max(1, BLOCK // lanes), lanes)
     lanes = max(1, min(_power(inner // WORK), _power(room), MOST // WARP))
     return BlockSchedule(BLOCK) if lanes == 1 else BlockSchedule(WARP, lanes, lanes_inner=False)
+
+
+def _width(kernel: LoopKernel) -> int:
+    """Neighbouring points for one thread: 16 bytes of the widest numbers that lie side by side."""
+    if not kernel.n_parallel or not isinstance(last := kernel.extents[kernel.n_parallel - 1], int):
+        return 1
+    sizes = [kernel.params[a.buffer].dtype.itemsize for a in _addresses(kernel.stages[0])
+             if a.stride_of(kernel.n_parallel - 1) == 1]
+    width = 16 // max(sizes, default=16)
+    while width > 1 and last % width:
+        width //= 2
+    return width
 
 
 def _runs_inward(kernel: LoopKernel, walked: list[Stage]) -> bool:
