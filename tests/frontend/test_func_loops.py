@@ -97,6 +97,52 @@ def test_loops_under_transforms(pair: Any, name: str) -> None:
     agree(fb.compile(lambda x, w: transform(function, x, w))(X, W), expected)
 
 
+def repeated(f: Any, c: Any) -> Any:
+    return fb.while_loop(lambda n, c: n < 3, lambda n, c: (n + 1, f(c)), (0, c), max_steps=4)[1]
+
+
+def repeated_out(f: Any, c: Any) -> Any:
+    return f(f(f(c)))
+
+
+def of_another(loop: Any, x: Any, w: Any) -> Any:
+    y = loop(lambda c: c * x + w[0], x)
+    return loop(lambda c: fb.sin(y * c + x), x)
+
+
+def of_a_factor(loop: Any, x: Any, w: Any) -> Any:
+    y = x * w[0]
+    return loop(lambda c: c * y * w[0] + y * x, x)
+
+
+def of_one_within(loop: Any, x: Any, w: Any) -> Any:
+    def body(c: Any) -> Any:
+        y = loop(lambda d: d * x + c, c)
+        return loop(lambda d: fb.tanh(d * y + x[0] * c), c)
+
+    return loop(body, x)
+
+
+# what bodies read: views that they make themselves, and tensors that came about from one another before the loop
+READ: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "a view": lambda loop, x, w: loop(lambda c: c * x[1:].sum() + x.roll(1), x),
+    "a product and its factor": of_a_factor,
+    "another loop's": of_another,
+    "a loop's within a loop": of_one_within,
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_bodies_read_is_differentiated_once(name: str) -> None:
+    def transformed(loop: Any) -> Callable[[Any, Any], Any]:
+        f = grad(lambda x, w: READ[name](loop, x, w).pow(2).sum(), (0, 1))
+        return lambda x, w: (f(x[0], w), vmap(f, in_dims=(0, None))(x, w))
+
+    expected = transformed(repeated_out)(X, W)
+    agree(transformed(repeated)(X, W), expected)
+    agree(fb.compile(transformed(repeated))(X, W), expected)
+
+
 def test_a_loop_stays_one_under_a_transform() -> None:
     compiled = fb.compile(lambda x: vmap(grad(lambda a: fb.scan(lambda c, r: (c * r, c), a, fb.ones(200))[0]))(x))
     compiled(fb.ones(3))

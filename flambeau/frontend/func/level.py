@@ -166,6 +166,8 @@ class Level(CompiledMarker):
     def record_view(self, op: View, x: Tensor) -> Tensor:
         if x._storage.trace is not self:
             return self.below(dispatch_view, op, x)
+        if self.met is not None:
+            self.met[id(x)] = x
         (type,) = op.infer(x._type)
         base = x if x._base is None else x._base
         view = Tensor._make(x._storage, type, None, base, (*x._chain, op))

@@ -25,7 +25,7 @@ from flambeau.frontend.functions.rounds import (
     zeros_of,
 )
 from flambeau.frontend.random import default_generator
-from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tape.autograd import grad_mode, key_of
 from flambeau.frontend.tape.dispatch import attach_record, constant, dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.markers import CompiledMarker
@@ -142,7 +142,7 @@ def recorded(level: GradLevel, r: Rounds) -> Done:
     with level.meeting() as met:
         done = passed(level, stored.rounds(carried, rows))
     if not in_trace:
-        probed = Probed([t for t in met if t._requires_grad], {}, stored.ys, True, False)
+        probed = Probed(list({key_of(t): t for t in met if t._requires_grad}.values()), {}, stored.ys, True, False)
     starts, results = (*probed.sources, *carried, *rows), (*done.last, *done.ys[stored.kept:])
     on_tape = Undifferentiated("while_loop", level.location) if r.count is None else \
         Repeated(r, then, probed, carried, rows, done.ys[:stored.kept], done.taken)

@@ -23,6 +23,7 @@ from flambeau.frontend.functions.joining import flip, stack
 from flambeau.frontend.functions.views import narrow, reshape, select, squeeze, unsqueeze
 from flambeau.frontend.random import default_generator
 from flambeau.frontend.tape.autograd import (
+    Record,
     alias_of,
     enable_grad,
     grad_mode,
@@ -355,6 +356,7 @@ class Repeated(Op):
                row: list[Tensor], d_y: list[Tensor], state: Tensor | None, moving: list[int], fed: list[int]) -> Any:
         """One round again, and its derivative: what the round before it gets, and the gradient of its row."""
         creates_graph = grad_mode.enabled       # as where these rounds may be differentiated in turn
+        start = Record(Op(), (), ()).number     # how the sources came about is the tape's around these rounds
         with enable_grad():
             now, row = [leaf(t) for t in now], [leaf(t) for t in row]
             with drawing_from(state), self.then.again():
@@ -366,7 +368,8 @@ class Repeated(Op):
             wanted = [*[now[n] for n in moving], *[row[n] for n in fed], *sources]
             found: Sequence[Any] = [None] * len(wanted)
             if pairs:
-                by_key, _ = walk([t for t, _ in pairs], [ct for _, ct in pairs], creates_graph, self.name, wanted)
+                by_key, _ = walk([t for t, _ in pairs], [ct for _, ct in pairs], creates_graph, self.name, wanted,
+                                 since=start)
                 found = [by_key.get(key_of(t)) for t in wanted]
         filled = [zeros_of(t._type) if g is None else g for t, g in zip(wanted, found, strict=True)]
         n, m = len(moving), len(moving) + len(fed)

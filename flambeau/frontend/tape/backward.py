@@ -102,11 +102,12 @@ def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: st
 
 
 def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_graph: bool, who: str,
-         wanted: Sequence[Tensor] | None = None, runs_leaf_hooks: bool = False) -> tuple[dict[Any, Tensor], list[Record]]:
-    """Cotangents by key, and the records walked: all, or those on the way to what is wanted."""
+         wanted: Sequence[Tensor] | None = None, runs_leaf_hooks: bool = False, since: int = 0
+         ) -> tuple[dict[Any, Tensor], list[Record]]:
+    """Cotangents by key, and the records walked: all, or those on the way to what is wanted; none older than `since`."""
     for t in (*roots, *(wanted or ())):
         up_to_date(t)
-    order, tracer = tape_of(roots), active.tracer
+    order, tracer = [record for record in tape_of(roots) if record.number >= since], active.tracer
     if wanted is not None:
         order = _leading_to(wanted, order)
         for t in wanted:
