@@ -162,10 +162,10 @@ _neighbours.watch()
 
 
 def __getattr__(name: str) -> Any:
-    lists = ("flambeau.frontend.functions.foreach", name) if name.startswith("_foreach_") else None
-    if name not in _LAZY and lists is None:
+    place = ("flambeau.frontend.functions.foreach", name) if name.startswith("_foreach_") else _LAZY.get(name)
+    if place is None:
         raise missing("flambeau", name)
-    module, attribute = lists or _LAZY[name]
+    module, attribute = place
     with _paused_collector():           # what modules make stays
         found = importlib.import_module(module)
     value = globals()[name] = getattr(found, attribute) if attribute else found

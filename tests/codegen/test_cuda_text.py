@@ -26,13 +26,17 @@ from flambeau.backends.cuda.backend import kernel_text
 from flambeau.codegen.cuda.compile import code_key
 from flambeau.codegen.cuda.emulator import emulate
 from flambeau.codegen.cuda.text import KernelText
+from flambeau.compiler import compile_graph
 from flambeau.errors import KernelError, VerificationError
 from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
 from flambeau.ir.gpu import SM90
+from flambeau.ir.graph import Graph
 from flambeau.ir.kernel import BlockSchedule, ContractionKernel, TileSchedule
 from flambeau.ir.kernel.interpreter import interpret
 from flambeau.ir.kernel.parser import parse_kernel
 from flambeau.ir.kernel.text import print_kernel
+from flambeau.ir.types import TensorType
 
 SCHEDULES = (BlockSchedule(64), BlockSchedule(8, 32), BlockSchedule(1, 128), BlockSchedule(16, 8), BlockSchedule(2, 64),
              BlockSchedule(32, 4, lanes_inner=False), BlockSchedule(8, 8, lanes_inner=False))
@@ -134,6 +138,19 @@ def test_whole_steps_run_as_text() -> None:
     assert losses[0][3] < losses[0][0]
     source = step.ir("cuda")
     assert "def kernel_" in source and "cuda.shared.array" in source and "test_cuda_text.py:" in source
+
+
+def test_profile_tells_a_time_for_each_launch() -> None:
+    x = np.array([[3.0, 1.0, 2.0]], np.float32)
+    graph = Graph(name="two")
+    operand = graph.add_input(TensorType(x.shape, dt.f32), "x")
+    (total,) = graph.append(ops.Sum((1,)), [operand]).results
+    graph.outputs += (total, graph.append(ops.Sort(1), [operand]).results[0])
+    compiled = compile_graph(graph, backend="cuda-emulator")
+    outs = [np.zeros(v.type.static_shape, np.float32) for v in graph.outputs]
+    seconds = compiled.executable.profile([x.ctypes.data], [], [o.ctypes.data for o in outs], repeats=2)
+    assert len(seconds) == len(compiled.program.launches) == 2 and all(second > 0 for second in seconds)
+    assert outs[0].ravel().tolist() == [6.0] and outs[1].tolist() == [[1.0, 2.0, 3.0]]
 
 
 def test_sorts_are_stable_and_know_nan() -> None:
