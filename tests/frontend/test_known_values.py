@@ -80,6 +80,22 @@ def test_a_known_array_can_only_be_read() -> None:
         fb.compile(f)(fb.ones(3))
 
 
+def test_an_array_that_is_in_use_shows_what_a_tensor_holds() -> None:
+    def f(x: fb.Tensor, change: Callable[[fb.Tensor, fb.Tensor], Any], copies: bool) -> fb.Tensor:
+        z = fb.zeros(3)
+        array = z[1:].numpy()
+        array = array.copy() if copies else array[1:]
+        change(z, x)
+        return x * float(array.sum()) + z
+
+    for change in (lambda z, x: z.add_(1), lambda z, x: z[0].copy_(x[0]),
+                   lambda z, x: fb.cond(x.sum() > 0, lambda: z.mul_(2).sum(), lambda: x.sum(), ())):
+        x = fb.ones(3)
+        with pytest.raises(TraceError, match="array that its numpy"):
+            fb.compile(lambda x: f(x, change, False))(x)        # noqa: B023
+        assert fb.compile(lambda x: f(x, change, True))(x).tolist() == f(x, change, True).tolist()      # noqa: B023
+
+
 def test_an_object_that_makes_attributes_when_it_is_looked_at() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

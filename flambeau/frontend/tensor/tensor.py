@@ -290,7 +290,10 @@ class Tensor(TensorMethods):
         if self._requires_grad and not force:
             raise RuntimeError("can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
         data = self._data()
-        return dt.bf16_to_f32(data) if self.dtype is dt.bf16 else data
+        if self.dtype is dt.bf16:
+            return dt.bf16_to_f32(data)
+        trace = self._storage.trace
+        return data if trace is None or trace.is_level else trace.given_out(self, data)
 
     def item(self) -> Any:
         """The only element as a Python number. Raises RuntimeError if there is not exactly one."""

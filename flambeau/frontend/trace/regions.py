@@ -497,6 +497,7 @@ def _emitted(trace: NestingTrace, op: RegionOp, operands: Sequence[Value], graph
     values = iter(node.results)
     made = [None if t is None else trace._shell(next(values), loc) for t in like.tensors]
     for storage, value in zip(written, values, strict=True):
+        trace.check_given(storage)
         trace._current[storage] = value
         changes = sum(region._versions.get(storage, 0) for region in regions)
         trace._versions[storage] = trace._versions.get(storage, 0) + changes

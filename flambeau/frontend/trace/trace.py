@@ -7,6 +7,7 @@ write through any view is seen through all of them.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
@@ -54,6 +55,7 @@ class Trace:
         self._read_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._current: dict[Storage, Value] = {}
         self._known: dict[Value, np.ndarray] = {}
+        self._given: dict[Storage, list[weakref.ref[np.ndarray]]] = {}      # arrays that Python was given of known memory
         self._versions: dict[Storage, int] = {}
         self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
         self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of what it is on the tape
@@ -120,6 +122,7 @@ class Trace:
 
     def write(self, target: Tensor, value: Tensor) -> None:
         storage = target._storage
+        self.check_given(storage)
         new = self.value_of(value)
         base_value = self._base_value(target)
         b = Builder(self.graph, self._here(), self._phase)
@@ -464,6 +467,20 @@ class Trace:
         if active.tracer is not self or t._storage.trace is not self:
             return None
         return known_array(self.value_of(t), self._known)
+
+    def given_out(self, t: Tensor, data: np.ndarray) -> np.ndarray:
+        """The data of a known tensor for numpy(), which shares memory in eager code: a copy that only reads."""
+        copy = data.copy()
+        copy.flags.writeable = False
+        self._given.setdefault(t._storage, []).append(weakref.ref(copy))
+        return copy
+
+    def check_given(self, storage: Storage) -> None:
+        """Raises TraceError where memory is about to change that an array shows, as that can't follow."""
+        if storage in self._given and any(array() is not None for array in self._given[storage]):
+            raise TraceError(f"a tensor was changed in place in {self.graph.name} while an array that its numpy() gave was "
+                             "in use; in a compiled function they share no memory", where=describe(user_location()),
+                             hint="take numpy().copy(), or change a clone()")
 
     def data_of(self, t: Tensor) -> Any:
         """What known() gives. Raises TraceError for a tensor that has no data in a trace."""
