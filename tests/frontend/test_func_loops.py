@@ -143,6 +143,17 @@ def test_what_bodies_read_is_differentiated_once(name: str) -> None:
     agree(fb.compile(transformed(repeated))(X, W), expected)
 
 
+def test_no_gradient_flows_from_examples_that_have_ended() -> None:
+    def rooted(x: Any) -> Any:          # which has no derivative where it ends
+        return fb.while_loop(lambda c: c.sum() > 0.5, lambda c: (fb.sqrt(c) * 0.5 - 0.4,), (x,), max_steps=4)[0]
+
+    xs = fb.tensor([[4.0, 0.1, 0.2], [-1.0, 0.3, 0.1], [9.0, 4.0, 1.0]], dtype=fb.float64)
+    expected = fb.stack([grad(lambda x: rooted(x).sum())(x) for x in xs])
+    for way in (lambda f: f, fb.compile):
+        agree(way(lambda x: grad(lambda x: vmap(rooted)(x).sum())(x))(xs), expected)
+        agree(way(lambda x: vmap(grad(lambda x: rooted(x).sum()))(x))(xs), expected)
+
+
 def test_a_loop_stays_one_under_a_transform() -> None:
     compiled = fb.compile(lambda x: vmap(grad(lambda a: fb.scan(lambda c, r: (c * r, c), a, fb.ones(200))[0]))(x))
     compiled(fb.ones(3))

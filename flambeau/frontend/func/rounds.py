@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend import control
+from flambeau.frontend.active import active
 from flambeau.frontend.again import Then
 from flambeau.frontend.control import Leaves, leaves_of, own
 from flambeau.frontend.functions.creation import arange
@@ -107,7 +108,7 @@ def batched(level: BatchLevel, r: Rounds) -> Done:
     def f(carry: Any, x: Any) -> Any:
         (*olds, taken), (row, at) = carry, x
         another = goes_on(olds) if steps is None else dispatch(ops.lt, at, steps)
-        after, y = r.round([own(t) for t in olds], row)
+        after, y = r.round([_masked(t, another) for t in olds], [_masked(t, another) for t in row])
         news = [dispatch(ops.where, another, new, old) for new, old in zip(given(after), olds, strict=True)]
         return (*news, taken + another), y.tree([t if t is None else dispatch(ops.where, another, t, zeros_of(t._type))
                                                  for t in y.tensors])
@@ -123,6 +124,14 @@ def batched(level: BatchLevel, r: Rounds) -> Done:
     done = handed_down(level, batch, most)
     *last, taken = done.last
     return Done(refilled(r.carry, last), done.ys, taken if steps is None else steps)
+
+
+def _masked(t: Tensor, goes_on: Tensor) -> Tensor:
+    """What a round is given, to which no gradient flows from examples that have ended: what they compute on may have no
+    finite derivative."""
+    if not (t._type.dtype.is_floating_point and active.differentiates(t, False)):
+        return own(t)
+    return dispatch(ops.where, goes_on, t, t.detach())
 
 
 # -- tapes ------------------------------------------------------------------------------------------------------------
