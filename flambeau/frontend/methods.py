@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions import (
     activations,
     arithmetic,
+    beside_arrays,
     comparison,
     compound_products,
     copies,
@@ -105,13 +107,19 @@ BINARY: Final = {
 }
 COMPARISONS: Final = {"eq": pointwise.eq, "ne": pointwise.ne, "lt": pointwise.lt, "le": pointwise.le,
                       "gt": pointwise.gt, "ge": pointwise.ge}
+_BESIDE: Final = {name: partial(beside_arrays.arithmetic, ufunc, products.matmul if name == "matmul" else BINARY[name])
+                  for name, ufunc in beside_arrays.UFUNCS.items()}
+_BESIDE_COMPARED: Final = {name: partial(beside_arrays.comparison, COMPARISONS[name]) for name in ("eq", "ne")}
 UNARY: Final = {"neg": pointwise.neg, "pos": elementwise.positive, "abs": pointwise.abs,
                 "invert": pointwise.bitwise_not}
 
 
-def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
+def _operator(function: Callable[..., Tensor],
+              beside: Callable[[Tensor, np.ndarray], Tensor] | None = None) -> Callable[[Tensor, Any], Any]:
     def method(self: Tensor, other: Any) -> Any:
-        return function(self, other) if elementwise.number_or_tensor(other) else NotImplemented
+        if elementwise.number_or_tensor(other, beside is not None):
+            return function(self, other)
+        return beside(self, other) if beside is not None and isinstance(other, np.ndarray) else NotImplemented
 
     return method
 
@@ -130,8 +138,8 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
 def _divided_by(self: Tensor, other: Any) -> Any:
     """other / self; for 16-bit floats by way of the reciprocal, as PyTorch has it, which lets the number keep its
     digits."""
-    if not elementwise.number_or_tensor(other):
-        return NotImplemented
+    if not elementwise.number_or_tensor(other, or_array=True):
+        return _BESIDE["mul"](pointwise.reciprocal(self), other) if isinstance(other, np.ndarray) else NotImplemented
     if self._type.dtype.is_floating_point and self._type.dtype.itemsize == 2:
         return elementwise.mul(pointwise.reciprocal(self), other)
     return elementwise.div(other, self)
@@ -141,12 +149,15 @@ def _assigning(function: Callable[..., Tensor], name: str) -> Callable[[Tensor, 
     overwriting = inplace.inplace(function, name)
 
     def method(self: Tensor, other: Any) -> Any:
-        return overwriting(self, other) if elementwise.number_or_tensor(other) else NotImplemented
+        # beside an array x += a is x = x + a, as in PyTorch
+        return overwriting(self, other) if elementwise.number_or_tensor(other, or_array=True) else NotImplemented
 
     return method
 
 
 def _matmul(self: Tensor, other: Any) -> Any:
+    if isinstance(other, np.ndarray):
+        return _BESIDE["matmul"](self, other)
     return products.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 
@@ -419,7 +430,8 @@ OTHERS: Final[dict[str, Any]] = {
     "split": called(split), "apply_": called(apply_), "map_": called(map_), "new": new,
     "module_load": module_load, "__iter__": _iterator, "__reversed__": _reversed,
     "__deepcopy__": _deepcopy,
-    "__reduce_ex__": _reduce, "__array_priority__": 1000, "to": to, "type_as": type_as, "cpu": cpu, "cuda": cuda,
+    "__reduce_ex__": _reduce, "__array_priority__": 1000, "__array_wrap__": beside_arrays.array_wrap, "to": to,
+    "type_as": type_as, "cpu": cpu, "cuda": cuda, "numpy": sharing.numpy,
     "backward": tensor_backward, "detach": detach, "detach_": detach_, "retain_grad": retain_grad,
     "_up_to_date": up_to_date,
     "register_hook": register_hook, "register_post_accumulate_grad_hook": register_post_accumulate_grad_hook,
@@ -449,11 +461,11 @@ _IN_PLACE_FUNCTIONS: Final = frozenset("""
 def attach() -> None:
     """Give Tensor its methods."""
     for name, function in BINARY.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
+        setattr(Tensor, f"__{name}__", _operator(function, _BESIDE[name]))
         setattr(Tensor, f"__r{name}__", _reflected(function))
         setattr(Tensor, f"__i{name}__", _assigning(function, f"__i{name}__"))
     for name, function in COMPARISONS.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
+        setattr(Tensor, f"__{name}__", _operator(function, _BESIDE_COMPARED.get(name)))
     for name, unary in UNARY.items():
         setattr(Tensor, f"__{name}__", unary)
     for name, dtype in CONVERSIONS.items():

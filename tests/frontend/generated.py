@@ -26,6 +26,8 @@ HEAD = '''"""The methods of Tensor, for type checkers. Written by tests/frontend
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from flambeau.frontend.functions.coerce import Dims, Number, TensorLike
 from flambeau.frontend.functions.decompositions import Svd, TriangularSolution
 from flambeau.frontend.functions.factorizations import QrFactors, Reflections

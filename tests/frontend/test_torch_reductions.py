@@ -278,6 +278,12 @@ def test_einsum_that_sums_nothing_promotes_as_multiplication_does(equation: str)
         check(lambda lib, x, y: lib.einsum(equation, x, y), f"{first}[3]", "f32[3]")
 
 
+@pytest.mark.parametrize(("equation", "shapes"), [("ij,jk->ik", ("2,1", "1,3")), ("ij,kj->ik", ("2,1", "3,1"))])
+def test_einsum_that_sums_one_product_promotes_too(equation: str, shapes: tuple[str, ...]) -> None:
+    for lhs, rhs in (("f32", "f64"), ("f64", "f32"), ("i64", "f32")):
+        check(lambda lib, *xs: lib.einsum(equation, *xs), f"{lhs}[{shapes[0]}]", f"{rhs}[{shapes[1]}]")
+
+
 @pytest.mark.parametrize(
     ("case", "error"),
     [

@@ -7,8 +7,11 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.functions import (
+    beside_arrays,
     complex_math,
     complex_views,
     compound_products,
@@ -286,11 +289,16 @@ def _in_place(function: Function) -> Function:
 def _operator(function: Function, turned: bool = False) -> Function:
     def method(self: Any, other: Any) -> Any:
         if not isinstance(other, Tensor) and not complex_math.is_complex_number(other) \
-                and not complex_math.elementwise.number_or_tensor(other):
-            return NotImplemented
+                and not complex_math.elementwise.number_or_tensor(other, or_array=not turned):
+            return NotImplemented               # NumPy computes with an array
         return function(other, self) if turned else function(self, other)
 
     return method
+
+
+def _compared(function: Function) -> Function:
+    method = _operator(function)
+    return lambda self, other: method(self, beside_arrays.tensor_from(other) if isinstance(other, np.ndarray) else other)
 
 
 def _iterator(self: Any) -> Any:
@@ -322,7 +330,7 @@ OTHERS: Final[dict[str, Any]] = {
     "__getitem__": complex_views.getitem, "__setitem__": complex_views.setitem, "__iter__": _iterator,
     "__reduce_ex__": lambda self, protocol=2: (_rebuilt, (type(self), self._pair)),
     "__neg__": complex_math.neg, "__pos__": complex_math.positive, "__abs__": complex_math.abs,
-    "__eq__": _operator(complex_math.eq), "__ne__": _operator(complex_math.ne), "__hash__": Tensor.__hash__,
+    "__eq__": _compared(complex_math.eq), "__ne__": _compared(complex_math.ne), "__hash__": Tensor.__hash__,
     "real": property(real, _set_part(0)), "imag": property(imag, _set_part(1)),
     "T": property(complex_views.reversed_dims), "mT": property(complex_views.matrix_transposed),
     "H": property(lambda z: conj(complex_views.reversed_dims(z))),

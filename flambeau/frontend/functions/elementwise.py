@@ -429,12 +429,14 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
 
 
 
-def number_or_tensor(value: object) -> bool:
-    """Whether an operator takes this operand (else Python asks the other side). Raises TypeError for arrays and tensors of
-    other frameworks, which would meet a comparison with False."""
+def number_or_tensor(value: object, or_array: bool = False) -> bool:
+    """Whether an operator takes this operand (else Python asks the other side). Raises TypeError for arrays, unless the
+    caller has a way with them, and tensors of other frameworks, which would meet a comparison with False."""
     if isinstance(value, Tensor) or is_number(value) or isinstance(value, (complex, np.complexfloating)):
         return True
-    if isinstance(value, np.ndarray) or hasattr(type(value), "__dlpack__"):
+    if or_array and isinstance(value, np.ndarray):
+        return False
+    if hasattr(type(value), "__dlpack__"):
         raise TypeError(f"an operator beside a Tensor takes tensors and numbers, got {kind_of(value)}")
     return False
 

@@ -11,12 +11,14 @@ from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     Number,
     broadcast_shapes,
+    cast,
     expanded,
     is_number,
     one_tensor,
     permuted,
     promoted,
     reshaped,
+    result_type,
     spread,
     user_line,
     wrap_dim,
@@ -252,7 +254,8 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     """The Einstein sum: "bij,bjk->bik" multiplies, then sums the labels missing on the right. `...` broadcasts. Also with
     lists of numbers for labels: einsum(x, [0, 1, 2], y, [0, 2, 3], [0, 1, 3]).
 
-    Operands are contracted in pairs from the left. Raises RuntimeError for an equation that makes no sense."""
+    Operands are contracted in pairs from the left. Raises RuntimeError for an equation that makes no sense, and for
+    different dtypes where products are summed."""
     given: Sequence[Tensor] = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
     if isinstance(equation, Tensor):
         equation, given = _from_lists((equation, *operands))
@@ -363,6 +366,9 @@ def _pair(lhs: _Term, rhs: _Term, needed: set[str], sizes: dict[str, int]) -> _T
         found = [spread(permuted(t, [labels.index(c) for c in order if c in labels]), shape,
                         [d for d, c in enumerate(order) if c in labels]) for t, labels in ((x, a), (y, b))]
         return dispatch(ops.mul, *promoted("einsum", *found)), "".join(order)
+    if all(sizes[c] == 1 for c in k):           # dtypes are promoted where one product is the sum
+        dtype = result_type(x, y)
+        x, y = cast(x, dtype), cast(y, dtype)
     _same_dtype("einsum", x, y)
     return _contracted(x, a, y, b, (batch, m, k, n))
 

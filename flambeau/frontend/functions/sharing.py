@@ -1,4 +1,4 @@
-"""Memory shared with other libraries on the CPU, both ways: DLPack, by way of NumPy, and the buffer protocol."""
+"""Memory shared with other libraries on the CPU, both ways: NumPy, DLPack by way of it, and the buffer protocol."""
 from __future__ import annotations
 
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor
 from flambeau.frontend.functions.creation import from_numpy
+from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -26,6 +27,25 @@ def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_devi
         raise BufferError("bfloat16 tensors can't be exported by DLPack, use tensor.float()")
     array = self.numpy()
     return (np.array(array) if copy else array).__dlpack__()
+
+
+def check_leaves_tape(x: Tensor) -> None:
+    """Raise RuntimeError for a tensor whose gradient would be lost outside, unless under `no_grad`."""
+    if x._requires_grad and grad_mode.enabled:
+        raise RuntimeError("can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
+
+
+def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
+    """The data as an ndarray that shares memory (bfloat16, which NumPy lacks, is converted to float32).
+
+    Raises RuntimeError for a tensor that requires grad (use detach(), or force), TraceError under trace."""
+    if not force:
+        check_leaves_tape(self)
+    data = self._data()
+    if self.dtype is dt.bf16:
+        return dt.bf16_to_f32(data)
+    trace = self._storage.trace
+    return data if trace is None or trace.is_level else trace.given_out(self, data)
 
 
 def dlpack_device(self: Tensor) -> tuple[int, int]:

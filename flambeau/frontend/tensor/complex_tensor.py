@@ -160,8 +160,7 @@ class ComplexTensor(Tensor):
         """The data as a complex ndarray that shares memory.
 
         Raises RuntimeError for a tensor that requires grad (use detach() first, or force), TraceError under trace."""
-        if self._pair.requires_grad and not force:
-            raise RuntimeError("can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
+        self._pair.numpy(force=force)
         return self._numbers()
 
     def item(self) -> complex:

@@ -283,18 +283,6 @@ class Tensor(TensorMethods):
         array = self.numpy()
         return array.astype(dtype) if dtype is not None and array.dtype != dtype else array
 
-    def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The data as an ndarray that shares memory (bfloat16, which NumPy lacks, is converted to float32).
-
-        Raises RuntimeError for a tensor that requires grad (use detach(), or force), TraceError under trace."""
-        if self._requires_grad and not force:
-            raise RuntimeError("can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
-        data = self._data()
-        if self.dtype is dt.bf16:
-            return dt.bf16_to_f32(data)
-        trace = self._storage.trace
-        return data if trace is None or trace.is_level else trace.given_out(self, data)
-
     def item(self) -> Any:
         """The only element as a Python number. Raises RuntimeError if there is not exactly one."""
         data = self._data()
