@@ -154,6 +154,18 @@ def test_no_gradient_flows_from_examples_that_have_ended() -> None:
         agree(way(lambda x: vmap(grad(lambda x: rooted(x).sum()))(x))(xs), expected)
 
 
+def test_no_gradient_flows_to_operands_from_what_is_not_chosen() -> None:
+    def chosen(x: Any) -> Any:
+        return fb.cond(x.sum() > 0, lambda x: x[0].sqrt() * x, lambda x: (-x[1]).log() * x, (x,)).sum()
+
+    xs = fb.tensor([[4.0, 0.0], [0.0, -0.5]], dtype=fb.float64)
+    expected = fb.stack([grad(chosen)(x) for x in xs])
+    for way in (lambda f: f, fb.compile):
+        agree(way(lambda x: vmap(grad(chosen))(x))(xs), expected)
+        agree(way(lambda x: grad(lambda x: vmap(chosen)(x).sum())(x))(xs), expected)
+        agree(fb.stack([way(grad(chosen))(x) for x in xs]), expected)
+
+
 def test_a_loop_stays_one_under_a_transform() -> None:
     compiled = fb.compile(lambda x: vmap(grad(lambda a: fb.scan(lambda c, r: (c * r, c), a, fb.ones(200))[0]))(x))
     compiled(fb.ones(3))

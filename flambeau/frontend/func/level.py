@@ -319,8 +319,8 @@ class Level(CompiledMarker):
         runs_all, self.runs_all = self.runs_all, True
         try:
             with self.changing_nothing():
-                given = [leaves_of(function(*operands), f"cond: {name}")
-                         for function, name in ((true_fn, "true_fn"), (false_fn, "false_fn"))]
+                given = [leaves_of(function(*[_masked(t, pred, is_true) for t in operands]), f"cond: {name}")
+                         for function, name, is_true in ((true_fn, "true_fn", True), (false_fn, "false_fn", False))]
         finally:
             self.runs_all = runs_all
         check_alike(*given)
@@ -417,6 +417,15 @@ def zeros(type: TensorType) -> Tensor:
     """A tensor of zeros."""
     zero = constant(0, type.dtype)
     return dispatch(ops.Broadcast(type.static_shape, ()), zero) if type.shape else zero
+
+
+def _masked(operand: Any, pred: Tensor, is_true: bool) -> Any:
+    """An operand of a choice whose functions both run, to which no gradient flows where it chooses the other: what that
+    computes may have no finite derivative."""
+    if not (isinstance(operand, Tensor) and operand.is_floating_point() and active.differentiates(operand, False)):
+        return operand
+    stopped = operand.detach()
+    return dispatch(ops.where, pred, *((operand, stopped) if is_true else (stopped, operand)))
 
 
 __all__ = ["Held", "Level", "zeros"]
