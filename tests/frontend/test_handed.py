@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 from handed_programs import run
 
@@ -263,3 +266,60 @@ def test_memory_that_calls_have_already_is_refused(function):
     with pytest.raises(TraceError, match="was replaced"):
         fb.compile(lambda x: function(x, p, q))(fb.ones(2))
     assert p.tolist() == [1, 1]
+
+
+class Recorder(nn.Module):
+    """Registers its hook in its first call, as wrappers around other people's models do."""
+
+    def __init__(self, net: nn.Sequential):
+        super().__init__()
+        self.net, self.handles, self.seen = net, [], None
+
+    def forward(self, x: fb.Tensor) -> tuple[fb.Tensor, fb.Tensor]:
+        if not self.handles:
+            self.handles.append(self.net[0].register_forward_hook(self.keep))
+        y = self.net(x)
+        return y, self.seen                                             # type: ignore[return-value]
+
+    def keep(self, module: nn.Module, inputs: tuple[fb.Tensor, ...], output: fb.Tensor) -> None:
+        self.seen = output.clone().detach()
+
+
+def test_a_call_that_registers_hooks_of_modules_is_set_up_and_the_next_is_compiled() -> None:
+    def trained(compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> tuple[list[float], Any]:
+        fb.manual_seed(0)
+        model = Recorder(nn.Sequential(nn.Linear(3, 4), nn.Tanh()))
+        opt = fb.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x: fb.Tensor) -> fb.Tensor:
+            opt.zero_grad()
+            y, seen = model(x)
+            loss = (y**2).sum() + seen.sum()
+            loss.backward()
+            opt.step()
+            return loss
+
+        run = compile(step)
+        losses = [float(run(fb.ones(2, 3))) for _ in range(3)]
+        assert len(model.net[0]._forward_hooks) == len(model.handles) == 1
+        return losses, run
+
+    eager, _ = trained(lambda f: f)
+    compiled, step = trained(fb.compile)
+    np.testing.assert_allclose(compiled, eager, rtol=1e-6)
+    assert len(step.signatures) == 1
+
+
+def test_hooks_that_every_call_registers_are_refused_at_the_second() -> None:
+    layer = nn.Linear(2, 2)
+
+    @fb.compile
+    def run(x: fb.Tensor) -> fb.Tensor:
+        layer.register_forward_hook(lambda module, inputs, output: output * 2)
+        return layer(x)
+
+    wanted = layer(fb.ones(1, 2)) * 2
+    assert fb.allclose(run(fb.ones(1, 2)), wanted) and len(layer._forward_hooks) == 1
+    with pytest.raises(CaptureError, match="while it was traced"):
+        run(fb.ones(1, 2))
+    assert len(layer._forward_hooks) == 1

@@ -15,13 +15,14 @@ from typing import Any
 from flambeau import config
 from flambeau.backends import Backend, backend_on, device_of
 from flambeau.compiler import Compiled, compile_graph, input_device
-from flambeau.errors import UnsupportedError
+from flambeau.errors import CaptureError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.call import asked
 from flambeau.frontend.call.entry import Entry
 from flambeau.frontend.call.explain import explain
 from flambeau.frontend.call.fastpath import MISS
 from flambeau.frontend.epoch import epoch
+from flambeau.frontend.nn.hooks import RemovableHandle
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.pytree import Structure, flatten
 from flambeau.frontend.tape.autograd import grad_mode
@@ -109,7 +110,7 @@ class CompiledFunction(CompiledMarker):
         self.signatures: list[Signature] = []
         self._entries: list[Entry] = []
         self._lock = ForkSafeLock()
-        self._compiling = False
+        self._compiling = self._has_set_up = False
         self._fast: Callable[[tuple[Any, ...]], Any] | None = None      # of the signature used last
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -127,8 +128,8 @@ class CompiledFunction(CompiledMarker):
             for leaf in leaves:
                 if isinstance(leaf, Tensor):
                     up_to_date(leaf)
-        entry = self._known(leaves, structure)
-        return (entry or self._compile(leaves, paths, structure)).run(leaves, (args, kwargs))
+        entry = self._known(leaves, structure) or self._compile(leaves, paths, structure)
+        return self.function(*args, **kwargs) if entry is None else entry.run(leaves, (args, kwargs))
 
     def _known(self, leaves: list[Any], structure: Structure | None) -> Entry | None:
         """The entry of this signature, which becomes the first to be tried. Entries are replaced as a whole: another
@@ -156,7 +157,9 @@ class CompiledFunction(CompiledMarker):
         finally:
             self._compiling = False
 
-    def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry:
+    def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry | None:
+        """The entry of a new signature; None for a call that registers hooks of Modules, which is to run as Python. That is
+        set-up, as in wrappers that record what a model computes: one call may do it, and the next is compiled."""
         with self._lock, self._once_in_a_thread(), no_forks, paused_collector():
             known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
             if known is not None:
@@ -174,7 +177,15 @@ class CompiledFunction(CompiledMarker):
             device_of(given, lambda number: where)
             started = time.perf_counter()
             moved = self._entries[0].moved_tensors() if self._entries else ()
-            traced = trace_call(self.function, self.name, leaves, paths, structure, moved)
+            hooks = RemovableHandle.registered
+            try:
+                traced = trace_call(self.function, self.name, leaves, paths, structure, moved)
+            except CaptureError as error:
+                if RemovableHandle.registered == hooks or self._has_set_up:
+                    raise
+                self._has_set_up = True
+                _log("recompiles", f"{self.name}: this call runs as Python, for it registers hooks ({error.message})")
+                return None
             trace_seconds = time.perf_counter() - started
             device = input_device(traced.graph, where)      # of captured tensors too
             how = {**self.how, "backend": self.how["backend"] or backend_on(device, where)}

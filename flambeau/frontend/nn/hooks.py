@@ -23,6 +23,8 @@ _NONE: Final[Mapping[int, Any]] = MappingProxyType({})
 class RemovableHandle:
     """What registering a hook returns: `remove()` takes it off again, as does leaving a `with` block."""
 
+    registered = 0              # hooks of Modules, ever
+
     def __init__(self, hooks: dict[int, Any], hook: Any, prepend: bool = False, flags: tuple[dict[int, Any], ...] = ()):
         self.id = next(_numbers)
         self._hooks, self._flags = hooks, flags
@@ -33,6 +35,7 @@ class RemovableHandle:
             flag[self.id] = True
         hooks[self.id] = hook
         hooks.update(later)
+        RemovableHandle.registered += 1
         epoch.bump()
 
     def remove(self) -> None:

@@ -113,7 +113,11 @@ class Binder:
                 planner = Planner(self.trace, self.watch, self.leaves, self.structure, self.paths, self.captured,
                                   self.shell_of, effects, [SlotRead(f.slot, f.structure) for f in self.slots], changes,
                                   containers.is_one)
-                planner.finish(result)
+                listening.tell = self.trace.fail            # backward functions and hooks of the user's run once more
+                try:
+                    planner.finish(result)
+                finally:
+                    listening.tell = None
             self.trace.check()
             self.watch.verify(effects)
             traced = planner.traced()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flambeau.errors import UnsupportedError
+from flambeau.errors import UnsupportedError, listening
 from flambeau.frontend.active import traced_by
 from flambeau.frontend.tape.autograd import grad_mode, set_grad_enabled
 from flambeau.frontend.tape.backward import TensorBuilder
@@ -65,16 +65,18 @@ class Reopened:
 
     @contextmanager
     def opened(self) -> Iterator[NestingTrace]:
-        """Ops inside are recorded by the trace."""
+        """Ops inside are recorded by the trace. A refusal stays one, also if the user's code caught it."""
         trace = self.trace
         with self._lock, traced_by(trace), set_grad_enabled(grad_mode.enabled):
             if self.sources is None:
                 self._copy()
             trace.closed = False
+            listening.tell, before = trace.fail, listening.tell
             try:
                 yield trace
             finally:
-                trace.closed = True
+                trace.closed, listening.tell = True, before
+            trace.check()
 
     def cotangent(self, type: TensorType) -> tuple[int, Tensor]:
         """A further argument that requires grad, and its number."""
