@@ -20,6 +20,7 @@ def test_quick_run_learns_compiled(name: str, needs: str | None, least_fall: flo
     if needs is not None:
         pytest.importorskip(needs, reason=f"{needs} is not installed")
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--quick"])
+    monkeypatch.syspath_prepend(EXAMPLES)                   # as where a script lies is
     with caplog.at_level(logging.DEBUG, logger="flambeau"):
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     losses = [float(number) for number in re.findall(r"loss:? +(\d+\.\d+)", capsys.readouterr().out)]
