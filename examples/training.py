@@ -40,5 +40,6 @@ def fit(model: nn.Module, loss_of: Callable[..., fb.Tensor], decide: Callable[[f
             losses.append(train_step(inputs, targets).item())
         model.eval()
         accuracy = float((predict(fb.from_numpy(test[0])).numpy() == test[1]).mean())
-        print(f"epoch {epoch:>2}  loss {np.mean(losses):.4f}  test accuracy {accuracy:.1%}")
+        first, last = np.mean(losses[:10]), np.mean(losses[-10:])
+        print(f"epoch {epoch:>2}  first loss {first:.4f}  last loss {last:.4f}  test accuracy {accuracy:.1%}")
     return accuracy
