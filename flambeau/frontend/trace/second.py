@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flambeau.errors import UnsupportedError, listening
+from flambeau.errors import FlambeauError, UnsupportedError, listening
 from flambeau.frontend.active import traced_by
 from flambeau.frontend.tape.autograd import grad_mode, set_grad_enabled
 from flambeau.frontend.tape.backward import TensorBuilder
@@ -71,12 +71,14 @@ class Reopened:
             if self.sources is None:
                 self._copy()
             trace.closed = False
-            listening.tell, before = trace.fail, listening.tell
+            refusals: list[FlambeauError] = []
+            listening.tell, before = refusals.append, listening.tell
             try:
                 yield trace
             finally:
                 trace.closed, listening.tell = True, before
-            trace.check()
+            if refusals:
+                raise refusals[0]
 
     def cotangent(self, type: TensorType) -> tuple[int, Tensor]:
         """A further argument that requires grad, and its number."""
