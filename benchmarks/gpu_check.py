@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu_check [--seconds 300] [--out DIR] [--backend cuda-emulator]
 
-Every op's samples and random loops against their meaning, training against the CPU, then kernels against the bandwidth
-and the products that the same GPU reaches by copies and by torch, where that is installed. Results are lines of
+Training against the CPU, a few kernels as they are scheduled (bandwidth of a copy and an elementwise one, products of f32),
+and every op's samples against their meaning. Other libraries are not compared with yet. Results are lines of
 `DIR/gpu_check.md`; a part that fails does not keep the others from running.
 """
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,8 @@ from flambeau.compiler import compile_graph
 from flambeau.ir import dtypes as dt
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.interpreter import interpret
-from flambeau.ir.kernel import BlockSchedule, ContractionKernel, LoopKernel, TileSchedule
+from flambeau.ir.kernel import ContractionKernel, LoopKernel
+from flambeau.ir.kinds import kind_of
 from flambeau.ir.op import OPS, Sample
 
 SKIPPED = ("input", "fusion", "custom", "cond", "while_loop")
@@ -134,7 +134,7 @@ def training_agrees(name: str, report: Report, until: float) -> None:
 
 
 def kernels_run(backend: CudaBackend, report: Report) -> None:
-    """Bandwidth of an elementwise and of a row kernel against a copy's, and products of f32."""
+    """Bandwidth of a copy and of an elementwise kernel, and products of f32, each scheduled as a program's would be."""
     n = 1 << 26
     text = {"copy": "  %0 = load a[%i0] : f32\n    store %0 to b[%i0]",
             "gelu": "  %0 = load a[%i0] : f32\n    %1 = const 0.7 : f32\n    %2 = mul %0, %1 : f32\n    %3 = erf %2 : f32\n"
@@ -142,11 +142,11 @@ def kernels_run(backend: CudaBackend, report: Report) -> None:
     for name, body in text.items():
         kernel = parse_loop(f"loop @{name} {{\n  in a: f32[{n}]\n  out b: f32[{n}]\n  parallel %i0 = {n}\n  stage () {{\n"
                             f"  {body}\n  }}\n}}\n")
-        seconds = timed(backend, replace(kernel, schedule=BlockSchedule(256)), [4 * n, 4 * n])
+        seconds = timed(backend, kernel, [4 * n, 4 * n])
         report.line(f"- {name} of {n} f32: {8 * n / seconds / 1e12:.2f} TB/s")
     for size in (1024, 4096):
         kernel = product(size)
-        seconds = timed(backend, replace(kernel, schedule=TileSchedule(128, 128, 8, 8, 8)), [4 * size * size] * 3)
+        seconds = timed(backend, kernel, [4 * size * size] * 3)
         report.line(f"- product of {size} x {size} f32: {2 * size**3 / seconds / 1e12:.1f} TFLOP/s")
 
 
@@ -168,7 +168,9 @@ def product(size: int) -> ContractionKernel:
 
 def timed(backend: CudaBackend, kernel: LoopKernel | ContractionKernel, nbytes: list[int], repeats: int = 50) -> float:
     """Seconds of one launch, among many in a row: the best of five turns."""
-    driver, text = backend.driver, kernel_text(kernel)
+    schedule = kind_of(kernel).implementation("cuda").schedule
+    assert schedule is not None, f"{kernel.keyword} has no schedule"
+    driver, text = backend.driver, kernel_text(schedule(kernel, backend.host()))
     (code,) = backend.assemble([text], backend.host())
     function = driver.load(code, text.name)
     pointers = [driver.allocate(size) for size in (16, *nbytes)]

@@ -150,8 +150,7 @@ class _Grid:
             case ast.Name(name):
                 return names[name] if name in names else self.names[name]
             case ast.BinOp(left, op, right):
-                return self.checked(_BINARY[type(op)](self.value(left, names, mask), self.value(right, names, mask)),
-                                    op, left, right, names, mask)
+                return self.computed(op, self.value(left, names, mask), self.value(right, names, mask))
             case ast.UnaryOp(op, operand):
                 return _UNARY[type(op)](self.value(operand, names, mask))
             case ast.BoolOp(ast.And(), values):
@@ -192,13 +191,12 @@ class _Grid:
             case _:
                 raise self.fail(f"has an expression that no kernel has ({ast.dump(node)[:60]})")
 
-    def checked(self, result: Any, op: ast.operator, left: ast.expr, right: ast.expr, names: dict[str, Any],
-                mask: Array | None) -> Any:
+    def computed(self, op: ast.operator, left: Any, right: Any) -> Any:
         """An int op that gives a float has mixed int64 with uint64, as numba would."""
-        if not isinstance(op, ast.Div) and np.asarray(result).dtype.kind == "f":
-            kinds = {np.asarray(self.value(side, names, mask)).dtype.kind for side in (left, right)}
-            if "f" not in kinds:
-                raise self.fail("mixes int64 and uint64, which gives a float")
+        result = _BINARY[type(op)](left, right)
+        if not isinstance(op, ast.Div) and np.asarray(result).dtype.kind == "f" and not any(
+                np.asarray(side).dtype.kind == "f" for side in (left, right)):
+            raise self.fail("mixes int64 and uint64, which gives a float")
         return result
 
     # memory

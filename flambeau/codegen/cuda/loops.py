@@ -11,6 +11,7 @@ Merging gives every lane the result, always in the same order.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -197,17 +198,15 @@ class _Loops(Code):
         sign = ">" if reduction.combiner == "argmax" else "<"
         dtype = self.dtype_of(reduction)
         best = f"{name}_best"
-        if dtype is dt.bool_:
-            value, best = f"int32({value})", f"int32({best})"
-        beyond = f"({value} {sign} {best})"
-        tie = f"({value} == {best})"
+        a, b = (f"int32({value})", f"int32({best})") if dtype is dt.bool_ else (value, best)
+        beyond, tie = f"({a} {sign} {b})", f"({a} == {b})"
         if dtype.is_floating_point:
-            beyond = f"({beyond} | ({value} != {value})) & ({best} == {best})"
-            tie = f"({tie} | (({value} != {value}) & ({best} != {best})))"
+            beyond = f"({beyond} | ({a} != {a})) & ({b} == {b})"
+            tie = f"({tie} | (({a} != {a}) & ({b} != {b})))"
         earlier = f"(({name} < 0) | ({at} < {name}))"
         self.w.line(f"{name}_wins = ({at} >= 0) & (({beyond}) | ({tie} & {earlier}))")
         self.w.line(f"{name} = {at} if {name}_wins else {name}")
-        self.w.line(f"{name}_best = {value if dtype is not dt.bool_ else value[6:-1]} if {name}_wins else {name}_best")
+        self.w.line(f"{best} = {value} if {name}_wins else {best}")
 
     def alone(self, reduction: Reduction) -> None:
         """Over no dims: the value itself, or position 0."""
@@ -265,7 +264,7 @@ class _Loops(Code):
             kind = "uint8" if dtype is dt.bool_ else ex.numba_type(dtype)
             w.line(f"{shared} = cuda.shared.array({groups * points}, {kind})")
         group = "lane" if in_warp == 1 else f"lane // {in_warp}"
-        with w.block(f"if lane % {in_warp} == 0:" if in_warp > 1 else "if lane >= 0:"):
+        with w.block(f"if lane % {in_warp} == 0:") if in_warp > 1 else nullcontext():
             for shared, text, dtype in parts:
                 w.line(f"{shared}[uint32({group}{row})] = {f'uint8({text})' if dtype is dt.bool_ else text}")
         w.line("cuda.syncthreads()")

@@ -94,5 +94,5 @@ def _checked(answer: tuple[Any, ...]) -> Any:
         said = f"the CUDA driver says {name.decode()}: {words.decode()}"
         if status == cu.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             raise MemoryError(said)
-        raise FlambeauError(said, hint="python -m flambeau doctor looks at the driver and the packages")
+        raise FlambeauError(said)
     return given[0] if given else None
