@@ -193,6 +193,8 @@ class _Run:
             meaning = None
         self.play(order)
         for value in node.results:
+            if not self.executable.fused.has_uses(value):       # its memory may hold something else by now
+                continue
             found = self.view(value).copy()
             if meaning is not None and (words := difference(found, meaning[value.index], value.dtype, _SLACK)):
                 self.fail_whole(node, f"computes its result {value.index}, {value.type}, wrongly: {words}")

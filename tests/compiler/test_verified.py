@@ -251,3 +251,17 @@ def test_random_graphs_hold_under_verify(seeds: Iterator[int]) -> None:
             run(compile_graph(made.graph, verify=True), made.arrays)
         except VerificationError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def test_a_loop_is_not_blamed_for_what_nothing_reads() -> None:
+    """`a` goes round in loops within loops and is read by none: the memory plan gives its place away."""
+    @fb.compile(verify=True)
+    def step(x: Any, w: Any) -> Any:
+        x = x.detach().requires_grad_() * 1
+        _, _, b = fb.while_loop(lambda i, a, b: i < 3, lambda i, a, b: (i + 1, a, fb.where(w.bool(), b, b * 2)), (0, w, x),
+                                max_steps=70)
+        b[-1].sum().backward()
+        return b[-1].detach()
+
+    x, w = fb.ones(5, 4, 3), fb.tensor([[1], [0], [2], [0]], dtype=fb.int32)
+    assert step(x, w).tolist() == [[1] * 3, [8] * 3, [1] * 3, [8] * 3]
