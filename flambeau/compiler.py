@@ -152,10 +152,11 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     built, new_kernels = _build(arranged.calls, backend, target)
     laps.end("codegen")
     memory = plan(arranged, [kernel.scratch_bytes for kernel in built])
-    program, launch_calls = link(fused, memory, built)
+    place = device if device.partition(":")[0] == backend.memory else "cpu"
+    program, launch_calls = link(fused, memory, built, place)
     executable = backend.executable(program, [built[number] for number in launch_calls])
     if verify:
-        steps = separate_steps(memory, built, backend)
+        steps = separate_steps(memory, built, backend, place)
         executable = VerifiedExecutable(graph, fused, chosen, memory, steps, program, executable)
     laps.end("load")
 

@@ -6,6 +6,7 @@
     FLAMBEAU_CACHE_DIR=DIR             config.cache_dir     set(cache_dir="DIR")
     FLAMBEAU_NUM_THREADS=4             config.num_threads   set(num_threads=4)
     FLAMBEAU_POISON=1                  config.poison        set(poison=True)
+    FLAMBEAU_CUDA=emulator             config.cuda          set(cuda="emulator")
 
 `set(...)` acts at once; used as `with set(...):` the old values come back at the end of the block. Settings
 belong to the process, not to a thread, so that worker threads see what the main thread asked for. A variable that
@@ -22,9 +23,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["LOG_CHANNELS", "MOST_THREADS", "Settings", "current", "from_environment", "set", "watch"]
+__all__ = ["CUDA_DRIVERS", "LOG_CHANNELS", "MOST_THREADS", "Settings", "current", "from_environment", "set", "watch"]
 
 LOG_CHANNELS = ("all", "fusion", "recompiles")
+CUDA_DRIVERS = ("", "emulator")     # whose devices "cuda:0" and so on are: NVIDIA's, or one that NumPy plays
 MOST_THREADS = 1024                 # more than any machine we know has cores; beyond it a number is a slip
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -41,6 +43,7 @@ class Settings:
     cache_dir: Path | None = None
     num_threads: int | None = None
     poison: bool = False
+    cuda: str = ""
 
 
 # Read through __getattr__ below, so that `config.dump_dir` is always the current value.
@@ -50,6 +53,7 @@ disable_jit: bool
 cache_dir: Path | None
 num_threads: int | None
 poison: bool
+cuda: str
 
 
 def from_environment(
@@ -112,15 +116,17 @@ def set(
     cache_dir: object = _UNSET,
     num_threads: object = _UNSET,
     poison: object = _UNSET,
+    cuda: object = _UNSET,
 ) -> _Change:
     """Change the named settings now; use the result in a `with` to have the former values back afterwards.
 
     logs: channels as "a,b" or in any iterable; dump, cache_dir: a path or None; num_threads: an int of at least 1,
-    or None; poison: whether fresh memory is filled with NaN, for what is compiled from now on.
+    or None; poison: whether fresh memory is filled with NaN, for what is compiled from now on; cuda: "" for
+    NVIDIA's driver, "emulator" for devices that are not there.
     Raises ValueError or TypeError, and changes nothing, if a value makes no sense.
     """
     given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir,
-             "num_threads": num_threads, "poison": poison}
+             "num_threads": num_threads, "poison": poison, "cuda": cuda}
     names = {"dump_dir": "dump"}
     changed = {field: _VARIABLES[field][1](names.get(field, field), value)
                for field, value in given.items() if value is not _UNSET}
@@ -189,6 +195,13 @@ def _parse_threads(name: str, value: object) -> int | None:
     return count
 
 
+def _parse_cuda(name: str, value: object) -> str:
+    text = "" if value is None else str(value).strip().lower()
+    if text not in CUDA_DRIVERS:
+        raise ValueError(f"{name} is 'emulator' or empty, for NVIDIA's driver, but is {value!r}")
+    return text
+
+
 # how each setting is called in the environment, and what reads its value: (name for messages, value) -> the setting
 _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "logs": ("FLAMBEAU_LOGS", _parse_logs),
@@ -197,6 +210,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "cache_dir": ("FLAMBEAU_CACHE_DIR", _parse_path),
     "num_threads": ("FLAMBEAU_NUM_THREADS", _parse_threads),
     "poison": ("FLAMBEAU_POISON", _parse_bool),
+    "cuda": ("FLAMBEAU_CUDA", _parse_cuda),
 }
 _lock = threading.Lock()
 _watchers: dict[str, list[Callable[[], None]]] = {}

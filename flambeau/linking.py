@@ -32,12 +32,14 @@ __all__ = ["launches_of", "link", "separate_steps"]
 _MOST_CHUNKS = 1 << 31              # of one launch: the thread pool counts them in 32 bits
 
 
-def link(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel]) -> tuple[Program, list[int]]:
-    """The plan as data for the runtime, and the call behind each launch. built: the kernel of each call."""
+def link(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel],
+         device: str = "cpu") -> tuple[Program, list[int]]:
+    """The plan as data for the runtime, and the call behind each launch. built: the kernel of each call. device: where all
+    memory lies."""
     linked = _Linked(memory, built)
     steps = linked.steps(tuple(range(len(memory.calls))) if memory.order is None else memory.order)
     return Program(
-        tuple([Slot(kind, index, nbytes) for kind, index, nbytes in linked.slots]),      # type: ignore[arg-type]
+        tuple([Slot(kind, index, nbytes, device) for kind, index, nbytes in linked.slots]),      # type: ignore[arg-type]
         steps, _signature(graph), memory.arena_bytes, tuple([_bytes(v) for v in memory.constants]),
         writes_state=bool(graph.writes), locations=tuple(linked.locations)), linked.launch_calls
 
@@ -103,14 +105,15 @@ def _blocks(dim: TaskDim, sizes: Sequence[Extent]) -> Blocks:
     return Blocks(dim.extent if dim.size_index is None else sizes[dim.size_index], dim.block)    # type: ignore[arg-type]
 
 
-def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Backend) -> list[CheckedCall]:
+def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Backend,
+                   device: str = "cpu") -> list[CheckedCall]:
     """Each call as a program of its own, over the addresses of its buffers and scratch."""
     made = []
     for call, kernel, scratch in zip(memory.calls, built, memory.scratch, strict=True):
         types = [v.type for v in call.buffers] + [_bytes_type(home.nbytes) for home in scratch]
         where = _where(call.kernel)
         launches = launches_of(kernel.phases, range(len(types)), call.sizes, 0 if where else None)
-        program = Program(tuple([Slot("arg", number, type.nbytes) for number, type in enumerate(types)]),
+        program = Program(tuple([Slot("arg", number, type.nbytes, device) for number, type in enumerate(types)]),
                           tuple(launches), Signature(tuple([TensorSpec(f"buffer[{n}]", t) for n, t in enumerate(types)])),
                           locations=(where,) if where else ())
         made.append(CheckedCall(call, backend.executable(program, [kernel] * len(launches))))

@@ -58,10 +58,12 @@ class Backend(ABC):
 
     passes: from the traced graph to the fused one, `fuse` last. target: what is compiled for, plain data of the
     backend's own kind that hashes, compares and prints all that decisions depend on. levels: of texts that `ir(level)`
-    may be asked for, such as "llvm"."""
+    may be asked for, such as "llvm". memory: the kind of device whose memory programs take pointers into, where tensors lie
+    there; all else they find in the host's."""
 
     passes: tuple[Pass, ...] = GRAPH_PASSES
     levels: tuple[str, ...] = ()
+    memory: str = "cpu"
 
     def host(self) -> Any:
         """The target that is meant where none is named."""

@@ -43,9 +43,13 @@ def backend_of(backend: str | Backend) -> Backend:
 
 def backend_on(device: str, where: str | None = None) -> Backend:
     """What compiles for tensors on `device`. Raises UnsupportedError naming the devices there are."""
-    name = _NAME_ON.get(device) or _NAME_ON.get(device.partition(":")[0])
+    kind, _, number = device.partition(":")
+    name = _NAME_ON.get(device) or _NAME_ON.get(kind)
+    if name is None and kind == "cuda":
+        return import_module("flambeau.backends.cuda.backend").backend_of_device(int(number or 0))
     if name is None:
-        raise UnsupportedError(f"no backend computes on device {device!r}; devices are {', '.join(sorted(_NAME_ON))}",
+        known = ", ".join(sorted({*_NAME_ON, "cuda"}))
+        raise UnsupportedError(f"no backend computes on device {device!r}; devices are {known}",
                                where=where, hint=f"register_backend(name, backend, device={device!r}), or say backend=")
     return backend_of(name)
 

@@ -15,7 +15,7 @@ from codegen.contraction_kernels import Conv, gemm
 from test_loops_random import RandomKernel
 
 import flambeau as fb
-from flambeau.backends.cuda.backend import EmulatedDriver, NvidiaBackend, kernel_text
+from flambeau.backends.cuda.backend import NvidiaBackend, emulated_kernel, kernel_text
 from flambeau.codegen.cuda import compile
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.codegen.cuda.toolchain import assemble, to_ptx
@@ -23,6 +23,7 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.gpu import SM80, SM90, GpuTarget
 from flambeau.ir.kernel import BlockSchedule, Kernel, TileSchedule
 from flambeau.ir.kernel.parser import parse_kernel
+from flambeau.runtime.cuda.emulated import EmulatedDriver
 
 TILE = TileSchedule(64, 64, 16, 4, 4)
 BLOCKS = (BlockSchedule(256), BlockSchedule(8, 32), BlockSchedule(32, 4, lanes_inner=False))
@@ -81,7 +82,7 @@ class Half(NvidiaBackend):
     """The real toolchain, and a driver whose device is the emulator."""
 
     def __init__(self) -> None:
-        self.__dict__["driver"] = self.emulated = EmulatedDriver({})
+        self.__dict__["driver"] = self.emulated = EmulatedDriver()
         self.loaded: list[tuple[bytes, str]] = []
         load = self.emulated.load
         self.emulated.load = lambda code, entry: self.loaded.append((code, entry)) or load(code, entry)  # type: ignore[method-assign, func-returns-value]
@@ -90,7 +91,7 @@ class Half(NvidiaBackend):
         return SM90
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
-        self.emulated.texts.update({text.name: text for text in texts})
+        self.emulated.kernels.update({text.name: emulated_kernel(text) for text in texts})
         return super().assemble(texts, target)
 
 

@@ -7,16 +7,15 @@
 """
 from __future__ import annotations
 
-import ctypes
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flambeau import config
 from flambeau.backends.base import Backend, BuiltKernel, Runnable, whole_kernel
 from flambeau.codegen.artifact import STATUS_MESSAGES, Artifact, Phase
 from flambeau.codegen.cuda.compile import compile_texts, require_packages
@@ -28,9 +27,10 @@ from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kinds import kind_of
 from flambeau.kinds import on_cuda  # noqa: F401  how kinds run there
 from flambeau.passes.lowering.lower import Call, finish
-from flambeau.runtime.buffer import Buffer, as_ndarray
+from flambeau.runtime.cuda.devices import driver_of, emulated_driver
 from flambeau.runtime.cuda.driver import Driver
-from flambeau.runtime.cuda.executable import CudaExecutable, Loaded
+from flambeau.runtime.cuda.emulated import EmulatedDriver, EmulatedKernel
+from flambeau.runtime.cuda.executable import CopyingExecutable, CudaExecutable, Loaded
 from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.program import Program
 from flambeau.runtime.threads import default_num_threads
@@ -38,7 +38,7 @@ from flambeau.runtime.threads import default_num_threads
 if TYPE_CHECKING:
     from flambeau.runtime.cuda.bindings import CudaDriver
 
-__all__ = ["CudaBackend", "EmulatedCudaBackend", "NvidiaBackend", "kernel_text"]
+__all__ = ["CudaBackend", "EmulatedCudaBackend", "NvidiaBackend", "backend_of_device", "emulated_kernel", "kernel_text"]
 
 
 def kernel_text(kernel: Kernel) -> KernelText:
@@ -52,6 +52,7 @@ class CudaBackend(Backend):
     which device and what makes code for it."""
 
     levels: tuple[str, ...] = ("cuda",)
+    memory: str = "cuda"
 
     @cached_property
     @abstractmethod
@@ -78,7 +79,9 @@ class CudaBackend(Backend):
         return kernel_text(kernel).source if _has_text(kernel) else f"# {kernel.keyword} @{kernel.name}: on the host\n"
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
-        return CudaExecutable(program, [self._loaded(b) for b in built], self.driver)
+        """Over memory of the device where the program's slots lie there, else over the host's."""
+        made = CudaExecutable(program, [self._loaded(b) for b in built], self.driver)
+        return made if any(slot.device != "cpu" for slot in program.slots) else CopyingExecutable(made)
 
     def _loaded(self, built: BuiltKernel) -> Loaded:
         if not _has_text(built.kernel):
@@ -113,22 +116,25 @@ def _scheduled(call: Call, target: GpuTarget) -> Call:
     return call if schedule is None else replace(call, kernel=schedule(call.kernel, target))
 
 
-# -- the device -------------------------------------------------------------------------------------------------------
+# -- the devices ------------------------------------------------------------------------------------------------------
 
 
 class NvidiaBackend(CudaBackend):
-    """The first GPU of this machine. Kernels are compiled by worker processes and kept on disk."""
+    """A GPU of this machine. Kernels are compiled by worker processes and kept on disk."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
 
     @cached_property
-    def driver(self) -> CudaDriver:
+    def driver(self) -> Driver:
         """Raises UnsupportedError with the command to run where packages are missing, FlambeauError in the driver's words
         where it has no device."""
         require_packages()
-        found: CudaDriver = import_module("flambeau.runtime.cuda.bindings").CudaDriver()
-        return found
+        return driver_of(self.number)
 
     def host(self) -> GpuTarget:
-        return replace(SM90, capability=self.driver.capability, multiprocessors=self.driver.multiprocessors)
+        driver: CudaDriver = self.driver                                                    # type: ignore[assignment]
+        return replace(SM90, capability=driver.capability, multiprocessors=driver.multiprocessors)
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
         cache = disk_cache()
@@ -136,62 +142,39 @@ class NvidiaBackend(CudaBackend):
         return [code.cubin for code in made]
 
 
-# -- a device that is not there ---------------------------------------------------------------------------------------
-
-
 class EmulatedCudaBackend(CudaBackend):
     """Writes for an H100, and runs the text of kernels in the emulator: thousands of times slower."""
 
-    def __init__(self) -> None:
-        self.texts: dict[str, KernelText] = {}
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
 
     @cached_property
-    def driver(self) -> Driver:
-        return EmulatedDriver(self.texts)
+    def driver(self) -> EmulatedDriver:
+        return emulated_driver(self.number)
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
-        self.texts |= {text.name: text for text in texts}
+        self.driver.kernels |= {text.name: emulated_kernel(text) for text in texts}
         return [text.source.encode() for text in texts]
 
 
-class EmulatedDriver(Driver):
-    """Device memory is the host's, filled with nonsense, and each allocation knows its end."""
+def emulated_kernel(text: KernelText) -> EmulatedKernel:
+    """A kernel as the emulated device launches it."""
+    def run(at: Callable[[int, int], np.ndarray], blocks: int, threads: int, pointers: Sequence[int],
+            sizes: Sequence[int]) -> None:
+        assert (blocks, threads) == (text.blocks(sizes), text.threads), f"{text.name} is launched otherwise"
+        elements = [n if isinstance(n, int) else sizes[text.sizes.index(n)] for n in text.elements]
+        dtypes = [np.dtype(kind[:-1]) for kind in text.types if kind.endswith("*")]
+        status, *buffers = [at(pointer, count * dtype.itemsize).view(dtype)
+                            for pointer, dtype, count in zip(pointers, dtypes, (2, *elements), strict=True)]
+        emulate(text, buffers, sizes, status)
 
-    def __init__(self, texts: dict[str, KernelText]):
-        self.texts = texts
-        self.memory: dict[int, np.ndarray] = {}
+    return run
 
-    def allocate(self, nbytes: int) -> int:
-        memory = np.full(nbytes + 256, 0xFE, np.uint8)
-        start = memory.ctypes.data + -memory.ctypes.data % 256
-        self.memory[start] = memory
-        return start
 
-    def free(self, pointer: int) -> None:
-        del self.memory[pointer]
+def backend_of_device(number: int) -> CudaBackend:
+    """What compiles for "cuda:`number`": NVIDIA's device, or where `config.cuda` says so the emulator's."""
+    kind = EmulatedCudaBackend if config.cuda == "emulator" else NvidiaBackend
+    return _of_devices.setdefault((kind, number), kind(number))
 
-    def to_device(self, target: int, source: int, nbytes: int) -> None:
-        ctypes.memmove(target, source, nbytes)
 
-    def to_host(self, target: int, source: int, nbytes: int) -> None:
-        ctypes.memmove(target, source, nbytes)
-
-    def clear(self, pointer: int, nbytes: int) -> None:
-        ctypes.memset(pointer, 0, nbytes)
-
-    def load(self, code: bytes, entry: str) -> KernelText:
-        return self.texts[entry]
-
-    def launch(self, function: KernelText, blocks: int, threads: int, pointers: Sequence[int],
-               sizes: Sequence[int]) -> None:
-        assert (blocks, threads) == (function.blocks(sizes), function.threads), f"{function.name} is launched otherwise"
-        status, *buffers = (
-            as_ndarray(Buffer(pointer, count * np.dtype(kind[:-1]).itemsize, "cpu", None), kind[:-1], (count,))
-            for pointer, kind, count in zip(pointers, function.types, (2, *self.elements(function, sizes)), strict=False))
-        emulate(function, buffers, sizes, status)
-
-    def elements(self, text: KernelText, sizes: Sequence[int]) -> list[int]:
-        return [n if isinstance(n, int) else sizes[text.sizes.index(n)] for n in text.elements]
-
-    def synchronize(self) -> None:
-        """Everything is done at once."""
+_of_devices: dict[tuple[type, int], Any] = {}

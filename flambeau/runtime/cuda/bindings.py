@@ -63,9 +63,15 @@ class CudaDriver(Driver):
             _checked(cu.cuMemcpyDtoHAsync(target, source, nbytes, self.stream))
         self.synchronize()
 
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        self.enter()
+        if nbytes:
+            _checked(cu.cuMemcpyDtoDAsync(target, source, nbytes, self.stream))
+
     def clear(self, pointer: int, nbytes: int) -> None:
         self.enter()
-        _checked(cu.cuMemsetD8Async(pointer, 0, nbytes, self.stream))
+        if nbytes:
+            _checked(cu.cuMemsetD8Async(pointer, 0, nbytes, self.stream))
 
     def load(self, code: bytes, entry: str) -> Any:
         self.enter()

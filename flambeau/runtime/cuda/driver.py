@@ -1,5 +1,4 @@
-"""What running a program asks of a GPU's driver. `bindings.py` is the real one; tests have one whose device is the
-emulator."""
+"""What running a program asks of a GPU's driver. `bindings.py` is the real one, `emulated.py` one without a device."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -28,6 +27,10 @@ class Driver(ABC):
     @abstractmethod
     def to_host(self, target: int, source: int, nbytes: int) -> None:
         """Copy to the host: waits for the work that was asked for before."""
+
+    @abstractmethod
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        """Copy within the device."""
 
     @abstractmethod
     def clear(self, pointer: int, nbytes: int) -> None:

@@ -1,4 +1,4 @@
-"""A Program on a GPU, called with memory of the host: arguments and states are copied there, results and states back.
+"""A Program on a GPU, called with memory of the device; or with the host's, which is copied there and back.
 
 Launches follow one another on the driver's stream, over one arena. Loops and branches ask for their condition. A kernel
 that has no code for the device runs on the host, by its meaning, on copies.
@@ -9,7 +9,7 @@ import ctypes
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, assert_never
 
@@ -23,7 +23,7 @@ from flambeau.runtime.cuda.driver import Driver
 from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.program import Branch, Extent, HostCall, Launch, Loop, Program, Step
 
-__all__ = ["CudaExecutable", "Loaded"]
+__all__ = ["CopyingExecutable", "CudaExecutable", "Loaded"]
 
 _STATUS_BYTES = 16                          # of each launch: a status, and its detail
 
@@ -41,13 +41,15 @@ class Loaded:
 
 class CudaExecutable:
     """Called as `runtime.Executable` is: `fast_call(*arg_pointers, *scalars, *out_pointers, *sizes)`, pointers into the
-    host's memory. A program with states must be bound first. loaded: what each launch runs."""
+    device's memory. A program with states must be bound first. loaded: what each launch runs."""
 
-    def __init__(self, program: Program, loaded: Sequence[Loaded], driver: Driver, states: Sequence[int] = ()):
-        program.check()
+    def __init__(self, program: Program, loaded: Sequence[Loaded], driver: Driver, states: Sequence[int] = (),
+                 consts: _Consts | None = None):
+        program.check({slot.device for slot in program.slots} | {"cpu"})
         self.program, self.loaded, self.driver, self.states = program, tuple(loaded), driver, tuple(states)
         if len(self.loaded) != len(program.launches):
             raise VerificationError("one function for each launch")
+        self.consts = consts or _Consts(program, driver)
         self._lock = ForkSafeLock() if program.writes_state else nullcontext()
         self.written: set[int] = set()                  # slots that some launch stores to
         for launch, part in zip(program.launches, self.loaded, strict=True):
@@ -60,7 +62,7 @@ class CudaExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
         if len(pointers) != self.program.n_states:
             raise VerificationError(f"the program has {self.program.n_states} states, not {len(pointers)}")
-        return CudaExecutable(self.program, self.loaded, self.driver, pointers)
+        return CudaExecutable(self.program, self.loaded, self.driver, pointers, self.consts)
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
              sizes: Sequence[int] = ()) -> None:
@@ -85,6 +87,91 @@ class CudaExecutable:
         return tuple(statistics.median(times) for times in zip(*runs, strict=True))
 
 
+class _Consts:
+    """A program's constants on the device."""
+
+    def __init__(self, program: Program, driver: Driver):
+        self.driver = driver
+        self.pointers = []
+        for data in program.consts:
+            self.pointers.append(driver.allocate(len(data)))
+            driver.to_device(self.pointers[-1], np.frombuffer(data, np.uint8).ctypes.data, len(data))
+
+    def __del__(self) -> None:
+        for pointer in self.pointers:
+            self.driver.free(pointer)
+
+
+class CopyingExecutable:
+    """A program called with memory of the host: arguments and states are copied to the device, results and states back.
+    Nothing is copied back where a kernel failed."""
+
+    def __init__(self, inner: CudaExecutable, states: Sequence[int] = ()):
+        self.inner, self.program, self.driver, self.states = inner, inner.program, inner.driver, tuple(states)
+        written = {(slot.kind, slot.index) for number, slot in enumerate(self.program.slots) if number in inner.written}
+        signature = self.program.signature
+        self.nbytes = {"arg": [signature.nbytes(spec) for spec in signature.args],
+                       "state": [signature.nbytes(spec) for spec in signature.states],
+                       "out": list(self.program.out_bytes)}
+        self.results = sorted(place for place in written if place[0] in ("state", "out"))
+        self._lock = ForkSafeLock() if self.program.writes_state else nullcontext()
+
+    def bind_states(self, pointers: Sequence[int]) -> CopyingExecutable:
+        """The same program over these states, one pointer each; the caller keeps their memory alive."""
+        if len(pointers) != self.program.n_states:
+            raise VerificationError(f"the program has {self.program.n_states} states, not {len(pointers)}")
+        return CopyingExecutable(self.inner, pointers)
+
+    def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
+             sizes: Sequence[int] = ()) -> None:
+        """As `CudaExecutable.call`."""
+        self.fast_call(*arg_ptrs, *scalars, *out_ptrs, *sizes)
+
+    def fast_call(self, *values: float) -> None:
+        """As `CudaExecutable.fast_call`, but waits."""
+        with self._lock:
+            self._on_copies(values, lambda bound, there: bound.fast_call(*there))
+
+    def profile(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
+                sizes: Sequence[int] = (), *, repeats: int = 10) -> tuple[float, ...]:
+        """As `CudaExecutable.profile`."""
+        program, seconds = self.program, []
+
+        def profile(bound: CudaExecutable, there: Sequence[float]) -> None:
+            args, rest = there[:program.n_args], there[program.n_args:]
+            scalars, rest = rest[:program.n_scalars], rest[program.n_scalars:]
+            outs, sizes = rest[:program.n_outs], rest[program.n_outs:]
+            seconds.append(bound.profile(args, scalars, outs, sizes, repeats=repeats))      # type: ignore[arg-type]
+
+        with self._lock:
+            self._on_copies((*arg_ptrs, *scalars, *out_ptrs, *sizes), profile)
+        return seconds[0]
+
+    def _on_copies(self, values: Sequence[float], run: Callable[[CudaExecutable, Sequence[float]], None]) -> None:
+        program, driver = self.program, self.driver
+        if len(self.states) != program.n_states:
+            raise VerificationError("the program has states: call what bind_states(pointers) returns")
+        first_out = program.n_args + program.n_scalars
+        first_size = first_out + program.n_outs
+        if len(values) != first_size + program.n_sizes:
+            raise TypeError(f"the program takes {first_size + program.n_sizes} values, not {len(values)}")
+        hosts = {"arg": values[:program.n_args], "state": self.states, "out": values[first_out:first_size]}
+        there: dict[str, list[int]] = {kind: [] for kind in hosts}
+        try:
+            for kind, pointers in hosts.items():
+                for pointer, nbytes in zip(pointers, self.nbytes[kind], strict=True):
+                    there[kind].append(driver.allocate(nbytes))
+                    if kind != "out":
+                        driver.to_device(there[kind][-1], int(pointer), nbytes)
+            run(self.inner.bind_states(there["state"]),
+                (*there["arg"], *values[program.n_args:first_out], *there["out"], *values[first_size:]))
+            for kind, index in self.results:
+                driver.to_host(int(hosts[kind][index]), there[kind][index], self.nbytes[kind][index])
+        finally:
+            for pointer in [*there["arg"], *there["state"], *there["out"]]:
+                driver.free(pointer)
+
+
 class _Call:
     """One call: its memory on the device, and the walk over the steps."""
 
@@ -99,10 +186,9 @@ class _Call:
             raise TypeError(f"the program takes {first_size + program.n_sizes} values, not {len(values)}")
         self.sizes = [int(value) for value in values[first_size:]]
         self.scalars = np.array(values[program.n_args:first_out], np.float64)
-        self.hosts: dict[str, Sequence[float]] = {
+        self.table: dict[str, Sequence[float]] = {
             "arg": values[:program.n_args], "state": executable.states, "out": values[first_out:first_size],
-            "scalar": [self.scalars.ctypes.data + 8 * n for n in range(len(self.scalars))]}
-        self.place_of: dict[tuple[str, int], int] = {}
+            "const": executable.consts.pointers}
         self.allocated: list[int] = []
         self.seconds = [0.0] * len(program.launches)
 
@@ -112,16 +198,9 @@ class _Call:
             self.statuses = self.reserve(max(1, len(program.launches)) * _STATUS_BYTES)
             driver.clear(self.statuses, max(1, len(program.launches)) * _STATUS_BYTES)
             self.arena = self.reserve(program.arena_bytes)
-            nbytes: dict[tuple[str, int], int] = {}
-            for slot in program.slots:
-                if slot.kind != "arena":
-                    nbytes[slot.kind, slot.index] = max(slot.nbytes, nbytes.get((slot.kind, slot.index), 0))
-            for (kind, index), size in nbytes.items():
-                place = self.place_of[kind, index] = self.reserve(size)
-                if kind == "const":
-                    driver.to_device(place, np.frombuffer(program.consts[index], np.uint8).ctypes.data, size)
-                elif kind != "out":
-                    driver.to_device(place, int(self.hosts[kind][index]), size)
+            scalars = self.reserve(self.scalars.nbytes)
+            driver.to_device(scalars, self.scalars.ctypes.data, self.scalars.nbytes)
+            self.table["scalar"] = [scalars + 8 * number for number in range(len(self.scalars))]
         except BaseException:
             self.__exit__()
             raise
@@ -137,14 +216,10 @@ class _Call:
         return pointer
 
     def run(self) -> None:
-        """All steps, then what they made to the host. Nothing is copied back where a kernel failed."""
         if self.timed:
             self.driver.synchronize()           # the copies are no launch's
         self.walk(self.program.steps)
         self.raise_failure()
-        for number, slot in enumerate(self.program.slots):
-            if slot.kind in ("out", "state") and number in self.executable.written:
-                self.driver.to_host(int(self.hosts[slot.kind][slot.index]), self.pointer(number), slot.nbytes)
 
     def walk(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -161,7 +236,7 @@ class _Call:
 
     def pointer(self, number: int) -> int:
         slot = self.program.slots[number]
-        return self.arena + slot.index if slot.kind == "arena" else self.place_of[slot.kind, slot.index]
+        return self.arena + slot.index if slot.kind == "arena" else int(self.table[slot.kind][slot.index])
 
     def size(self, extent: Extent) -> int:
         return extent if isinstance(extent, int) else extent.times * self.sizes[extent.number]
