@@ -25,10 +25,11 @@ from flambeau.backends import (
     device_of,
     register_backend,
 )
-from flambeau.errors import FlambeauError, GraphError
+from flambeau.errors import FlambeauError, GraphError, UnsupportedError
 from flambeau.ir import ops
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph, clone
+from flambeau.ir.graph.erasure import erased
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
@@ -116,7 +117,7 @@ class Compiled:
             levels = ["graph", "autodiff", "fused", "kernels", *self.code_levels, *dict.fromkeys(names)]
             raise ValueError(f"there is no IR level or pass called {name!r}; choose from {', '.join(levels)}")
         last = len(names) - 1 - names[::-1].index(name)
-        graph, _ = run(clone(self.source)[0], self.passes[:last + 1])
+        graph, _ = run(erased(self.source), self.passes[:last + 1])
         return print_graph(graph)
 
 
@@ -134,15 +135,20 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     UnsupportedError for inputs on several devices."""
     device = input_device(graph)
     backend = backend_on(device) if backend is None else backend_of(backend)
+    place = device if device.partition(":")[0] == backend.memory else "cpu"
+    if place != device and device.startswith("cuda"):
+        raise UnsupportedError(f"{backend!r} computes with memory of the host, and the tensors lie on {device!r}",
+                               hint="leave backend= out: it follows from where tensors lie")
     target = backend.host() if target is None else target
     chosen = backend.passes if passes is None else tuple(passes)
     rules = rules or verify or chosen != backend.passes
     dump_dir = _new_dump_dir(graph)
     laps = _Laps()
 
-    fused, report = run(clone(graph)[0], chosen, verify=rules, dump_dir=dump_dir)
+    plain = graph if device == "cpu" else erased(graph)
+    fused, report = run(clone(plain)[0], chosen, verify=rules, dump_dir=dump_dir)
     if rules:
-        _check_signature(graph, fused)
+        _check_signature(plain, fused)
     laps.end("passes")
     lowered = map_calls(lower(fused), lambda calls: backend.prepare(calls, target))
     arranged = arrange(fused, lowered, lambda added: backend.prepare(added, target))
@@ -152,12 +158,11 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     built, new_kernels = _build(arranged.calls, backend, target)
     laps.end("codegen")
     memory = plan(arranged, [kernel.scratch_bytes for kernel in built])
-    place = device if device.partition(":")[0] == backend.memory else "cpu"
     program, launch_calls = link(fused, memory, built, place)
     executable = backend.executable(program, [built[number] for number in launch_calls])
     if verify:
         steps = separate_steps(memory, built, backend, place)
-        executable = VerifiedExecutable(graph, fused, chosen, memory, steps, program, executable)
+        executable = VerifiedExecutable(plain, fused, chosen, memory, steps, program, executable)
     laps.end("load")
 
     compiled = Compiled(graph, fused, memory, built, program, executable, report, CompileTimes(**laps.seconds),

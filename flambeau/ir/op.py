@@ -211,9 +211,14 @@ class RegionOp(Op):
 
     def check_inputs(self, region: Graph, number: int, given: Sequence[TensorType]) -> None:
         """Raises TypeInferenceError unless region `number` has inputs of these types."""
-        takes = [value.type for value in region.inputs]
+        takes = types_of(region.inputs)
         if takes != list(given):
             raise self.fail(f"region {number} takes ({listed(takes)}), is given ({listed(given)})")
+
+
+def types_of(values: Sequence[Value]) -> list[TensorType]:
+    """Their types as rules compare them, which is without devices: see `flambeau.ir.devices`."""
+    return [value.type.on("cpu") for value in values]
 
 
 def listed(types: Sequence[TensorType]) -> str:

@@ -60,6 +60,10 @@ class TensorType:
     def with_dtype(self, dtype: DType) -> TensorType:
         return TensorType(self.shape, dtype, self.device)
 
+    def on(self, device: str) -> TensorType:
+        """The same, lying there."""
+        return self if self.device == device else TensorType(self.shape, self.dtype, device)
+
     def __str__(self) -> str:
         device = "" if self.device == "cpu" else f"@{self.device}"
         return f"{self.dtype.name}[{','.join(str(size) for size in self.shape)}]{device}"

@@ -20,6 +20,7 @@ from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.devices import infer
 from flambeau.ir.op import Op
 from flambeau.ir.ops import View
 from flambeau.ir.ops.batching import spread
@@ -52,7 +53,7 @@ class BatchLevel(Level):
     def applied(self, op: Op, operands: Sequence[Tensor]) -> Sequence[tuple[Tensor, Any, TensorType]]:
         held = [self.held(t) for t in operands]
         mapped = [is_mapped for _, is_mapped in held]
-        types = op.infer(*[t._type for t in operands])
+        types = infer(op, [t._type for t in operands])
         if isinstance(op, ops.RandomBits) and not any(mapped):
             return self._drawn(op, held[0][0], types)
         results, is_mapped = self._found(op, operands, [value for value, _ in held], mapped)
@@ -64,7 +65,7 @@ class BatchLevel(Level):
         if not any(mapped):
             return _several(self.below(dispatch, op, *values)), False
         if not self.size:                   # rules divide by how many there are
-            types = op.infer(*[t._type for t in operands])
+            types = infer(op, [t._type for t in operands])
             return [self.below(zeros, type.with_shape((0, *type.shape))) for type in types], True
         if isinstance(op, View) and op.is_batchable:
             return (self.below(dispatch, op.on_batch(self.size), values[0]),), True

@@ -12,6 +12,7 @@ from typing import Literal
 import networkx as nx
 
 from flambeau.errors import VerificationError
+from flambeau.ir.devices import infer, infer_regions
 from flambeau.ir.graph.origin import Origin, Rewrite
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.location import Location
@@ -119,7 +120,7 @@ class Graph(nx.MultiDiGraph):
         """Add one operation after its operands; `types` overrides inference (copies, the parser). at: a node in whose
         place of the order it comes, behind what was put there before; else it is the last."""
         if types is None:
-            types = op.infer(*[v.type for v in operands]) if not regions else _inferred(op, operands, regions)
+            types = infer(op, [v.type for v in operands]) if not regions else _inferred(op, operands, regions)
         node = Node(op, tuple(operands), types, loc, phase, regions, self._next_seq if at is None else at.seq, origin)
         self._next_seq += 1
         self.add_node(node)
@@ -216,7 +217,7 @@ class Graph(nx.MultiDiGraph):
 def _inferred(op: Op, operands: Sequence[Value], regions: Sequence[Graph]) -> tuple[TensorType, ...]:
     """The types of what an op with regions gives."""
     assert isinstance(op, RegionOp), f"{op.name} takes no regions"
-    return op.infer_regions([v.type for v in operands], regions)
+    return infer_regions(op, [v.type for v in operands], regions)
 
 
 def _stable_toposort(graph: Graph) -> list[Node]:

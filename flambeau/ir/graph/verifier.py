@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir.attributes import attributes_of, op_key
+from flambeau.ir.devices import infer, infer_regions
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.graph.text import print_node
 from flambeau.ir.op import RegionOp, listed
@@ -121,10 +122,10 @@ class _Checker:
         try:
             if isinstance(node.op, RegionOp):
                 self._regions(node)
-                return node.op.infer_regions(operands, node.regions)
+                return infer_regions(node.op, operands, node.regions)
             if node.regions:
                 self.fail(node, f"takes no regions, and has {len(node.regions)}")
-            return node.op.infer(*operands)
+            return infer(node.op, operands)
         except GraphError:
             raise
         except FlambeauError as error:

@@ -6,7 +6,7 @@ from flambeau.ir.ops.average_pooling import AvgPool2d, AvgPool2dGrad
 from flambeau.ir.ops.bessel_functions import *  # noqa: F403
 from flambeau.ir.ops.contraction import matmul
 from flambeau.ir.ops.control import Cond, WhileLoop
-from flambeau.ir.ops.conversions import Cast, where
+from flambeau.ir.ops.conversions import Cast, Place, where
 from flambeau.ir.ops.convolution import (
     Conv2d,
     Conv2dInputGrad,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from flambeau.ir.dtypes import bool_
-from flambeau.ir.op import Evaluation, RegionOp, Sample, Trimmed, listed, register
+from flambeau.ir.op import Evaluation, RegionOp, Sample, Trimmed, listed, register, types_of
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
@@ -45,7 +45,7 @@ class Cond(_Control):
             raise self.fail(f"the first operand is the predicate, bool[], not {operands[0] if operands else 'missing'}")
         for number, region in enumerate(regions):
             self.check_inputs(region, number, operands[1:])
-        gives, other = ([value.type for value in region.outputs] for region in regions)
+        gives, other = (types_of(region.outputs) for region in regions)
         if gives != other:
             raise self.fail(f"region 0 gives ({listed(gives)}), region 1 gives ({listed(other)})")
         return tuple(gives)
@@ -83,7 +83,7 @@ class WhileLoop(_Control):
     def infer_regions(self, operands: Sequence[TensorType], regions: Sequence[Graph]) -> tuple[TensorType, ...]:
         for number, region in enumerate(regions):
             self.check_inputs(region, number, operands)
-        tells, carried = ([value.type for value in region.outputs] for region in regions)
+        tells, carried = (types_of(region.outputs) for region in regions)
         if tells != [_PREDICATE]:
             raise self.fail(f"region 0 gives ({listed(tells)}), should give (bool[])")
         if carried != list(operands[:len(carried)]):

@@ -97,6 +97,31 @@ class Cast(Elementwise):
         yield drawn(cls(dtypes.f64), "f32[0,2]")
 
 
+@register("place")
+@dataclass(frozen=True)
+class Place(Elementwise):
+    """x on `device`, where x has no place of its own: what a program makes (a constant, an iota) and a user asked to have
+    there. Nothing moves, since a program lies wholly on one device."""
+
+    device: str
+
+    __reduce__ = object.__reduce__  # type: ignore[assignment]
+    arity, expression, domain, is_test = 1, staticmethod(lambda e, x: x), "any", False
+    partials, is_wide = (lambda b, g, y, x: g,), False
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        return (operands[0].on(self.device),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return operands[0]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for operand in ("f32[2,3]", "bf16[5]", "i64[0,2]", "bool[]"):
+            yield drawn(cls("cpu"), operand)
+
+
 def _saturated(x: np.ndarray, dtype: DType) -> np.ndarray:
     limits = np.iinfo(dtype.storage)
     cut = np.where(np.isnan(x), 0.0, np.trunc(x.astype(np.float64)))

@@ -85,13 +85,11 @@ def check_arity(op: Op, operands: Sequence[TensorType], count: int) -> None:
 
 
 def check_dtypes(op: Op, operands: Sequence[TensorType], domain: str) -> None:
-    """Raise TypeInferenceError unless all operands have one dtype of `domain` and lie on one device."""
+    """Raise TypeInferenceError unless all operands have one dtype of `domain`."""
     first = operands[0]
     for t in operands:
         if t.dtype is not first.dtype:
             raise op.fail(f"operands must have one dtype, found {listed(operands)}", "cast one of them")
-        if t.device != first.device:
-            raise op.fail(f"operands must lie on one device, found {listed(operands)}", "move one of them with to()")
     if first.dtype not in DOMAINS[domain]:
         raise op.fail(f"takes {domain} operands, found {listed(operands)}", "cast the operand first")
 
@@ -173,8 +171,6 @@ class Elementwise(Op):
     def common(self, lhs: TensorType, rhs: TensorType) -> TensorType:
         """The operand whose shape the result has."""
         if lhs.shape == rhs.shape:
-            if lhs.device != rhs.device:
-                check_dtypes(self, (lhs, rhs.with_dtype(lhs.dtype)), "any")
             return lhs
         if not rhs.shape:
             return lhs

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flambeau.ir.op import Evaluation, RegionOp, Sample, listed, register
+from flambeau.ir.op import Evaluation, RegionOp, Sample, listed, register, types_of
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
@@ -24,7 +24,7 @@ class _Whole(RegionOp):
 
     def infer_regions(self, operands: Sequence[TensorType], regions: Sequence[Graph]) -> tuple[TensorType, ...]:
         self.check_inputs(regions[0], 0, operands)
-        return tuple([value.type for value in regions[0].outputs])
+        return tuple(types_of(regions[0].outputs))
 
     def evaluate_regions(self, evaluation: Evaluation, regions: Sequence[Graph],
                          operands: Sequence[Any]) -> Sequence[Any]:
@@ -64,7 +64,7 @@ class Custom(_Whole):
     def infer_regions(self, operands: Sequence[TensorType], regions: Sequence[Graph]) -> tuple[TensorType, ...]:
         results = super().infer_regions(operands, regions)
         self.check_inputs(regions[1], 1, [*operands, *results, *results])
-        given = [value.type for value in regions[1].outputs]
+        given = types_of(regions[1].outputs)
         if len(given) != len(operands) or any(
                 a != b for a, b in zip(given, operands, strict=True) if b.dtype.is_floating_point):
             raise self.fail(f"region 1 gives ({listed(given)}), should give ({listed(operands)})")
