@@ -47,8 +47,8 @@ ROOMS: dict[str, list[str]] = {
         "graph",
     ],
     "passes": ["graph lowering", "fusion memory", "pipeline", "cpu cuda"],
-    "codegen.cuda": ["expressions library text", "code intrinsics", "contractions emulator sorts toolchain wide", "loops",
-                     "compile"],
+    "codegen.cuda": ["expressions library text", "code intrinsics", "wide", "contractions emulator sorts toolchain",
+                     "loops", "compile"],
     "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "contraction loops", "backend"],
     "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],
     "frontend": [

@@ -8,7 +8,7 @@ from flambeau.codegen.cuda.loops import emit_loops
 from flambeau.codegen.cuda.sorts import emit_sort
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.ir.gpu import GpuTarget
-from flambeau.ir.kernel import ContractionKernel, LoopKernel
+from flambeau.ir.kernel import LoopKernel
 from flambeau.ir.kinds import Implementation, register_implementation
 from flambeau.kinds.sort import SortKernel
 from flambeau.passes.cuda.schedule_contraction import schedule_contraction
@@ -21,14 +21,10 @@ def _scheduled_loops(kernel: LoopKernel, target: GpuTarget) -> LoopKernel:
     return replace(kernel, schedule=schedule_loops(kernel, target))
 
 
-def _scheduled_contraction(kernel: ContractionKernel, target: GpuTarget) -> ContractionKernel:
-    return replace(kernel, schedule=schedule_contraction(kernel, target))
-
-
 def _sort(kernel: SortKernel, name: str) -> KernelText:
     return emit_sort(kernel, name, kernel.source, kernel.values, kernel.indices, kernel.descending)
 
 
 register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops))
-register_implementation("contraction", "cuda", Implementation(emit_contraction, _scheduled_contraction))
+register_implementation("contraction", "cuda", Implementation(emit_contraction, schedule_contraction))
 register_implementation("sort", "cuda", Implementation(_sort))

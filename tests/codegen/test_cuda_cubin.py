@@ -2,6 +2,7 @@
 Where numba-cuda is installed (`pip install -e ".[cuda]"`)."""
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
-from codegen.contraction_kernels import Conv, gemm
+from codegen.contraction_kernels import Conv, gemm, input_grad
 from test_loops_random import RandomKernel
 
 import flambeau as fb
@@ -23,16 +24,17 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.gpu import SM80, SM90, GpuTarget
 from flambeau.ir.kernel import BlockSchedule, Kernel, TileSchedule
 from flambeau.ir.kernel.parser import parse_kernel
+from flambeau.passes.cuda.schedule_contraction import TILES, TILES_OF_8_BYTES
 from flambeau.runtime.cuda.emulated import EmulatedDriver
 
 TILE = TileSchedule(64, 64, 16, 4, 4)
+ROOM = 232448                           # bytes of shared memory that the blocks of an H100's multiprocessor share
 BLOCKS = (BlockSchedule(256), BlockSchedule(8, 32), BlockSchedule(32, 4, lanes_inner=False))
 KERNELS: list[Kernel] = [
     *[replace(RandomKernel(seed).build(), schedule=schedule) for seed in range(12) for schedule in BLOCKS],
     *[replace(kernel, schedule=TILE) for kernel in (
         gemm(100, 90, 70), gemm(40, 50, 60, dtype=dt.bf16, acc=dt.f32), gemm(40, 50, 60, dtype=dt.f16, acc=dt.f32),
         gemm(40, 50, 60, dtype=dt.f64), Conv(2, 9, 9, 8, 16).forward())],
-    replace(gemm(512, 512, 512), schedule=TileSchedule(128, 128, 8, 8, 8)),
 ]
 
 
@@ -42,6 +44,33 @@ def test_text_becomes_code_that_does_not_spill(number: int) -> None:
     made = assemble(to_ptx(kernel_text(KERNELS[number]), target), target)
     assert made.cubin[:4] == b"\x7fELF" and made.entry
     assert made.spilled_bytes == 0 and 0 < made.registers <= 128
+
+
+# The schedules of products, the threads of a block, and the most registers that a thread may take: so many that `resident`
+# blocks are on a multiprocessor at once, which has 65536.
+CAPS = {(128, 128): (256, 128), (128, 64): (256, 128), (64, 128): (256, 128), (64, 64): (256, 80), (128, 32): (128, 128),
+        (32, 128): (128, 128), (32, 64): (128, 128), (32, 32): (128, 80), (16, 16): (128, 80)}
+PRODUCTS = (gemm(1024, 1024, 1024), gemm(1023, 1021, 1022), gemm(1024, 1024, 1024, True, True),
+            Conv(8, 58, 58, 64, 64).forward(), Conv(8, 58, 58, 64, 64).weight_grad(), input_grad(8, 56, 56, 64, 64))
+
+
+@pytest.mark.parametrize("number", range(len(TILES)))
+def test_tiles_keep_to_their_registers(number: int) -> None:
+    tile = TILES[number]
+    threads, most = CAPS[tile.m, tile.n]
+    for which, target in ((number, SM90), (number + 1, SM80), (number + 3, SM90)):
+        text = kernel_text(replace(PRODUCTS[which % len(PRODUCTS)], schedule=tile))
+        ptx = to_ptx(text, target)
+        made = assemble(ptx, target)
+        shared = sum(int(n) for n in re.findall(r"\.shared \.align 16 \.b8 \S+\[(\d+)\]", ptx))
+        assert (text.threads, made.spilled_bytes, made.stack_bytes) == (threads, 0, 0) and made.registers <= most
+        assert threads * most * tile.resident <= 65536 and 0 < shared <= 48 << 10 and shared * tile.resident <= ROOM
+
+
+def test_sums_of_eight_bytes_keep_to_their_registers() -> None:
+    for tile in TILES_OF_8_BYTES:
+        made = assemble(to_ptx(kernel_text(replace(gemm(512, 512, 512, dtype=dt.f64), schedule=tile)), SM90), SM90)
+        assert (made.spilled_bytes, made.stack_bytes) == (0, 0) and made.registers <= 128
 
 
 @pytest.mark.parametrize(("dtype", "width", "instruction"), [

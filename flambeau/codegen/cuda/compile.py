@@ -31,7 +31,7 @@ def require_packages() -> None:
 def code_key(text: KernelText, target: GpuTarget) -> str:
     """What the code of a kernel depends on: not on comments, which say what a program calls things and where it lies."""
     lines = [line for line in text.source.split("\n") if not line.lstrip().startswith("#")]
-    said = json.dumps([lines, text.types, text.threads, target.arch, _versions()])
+    said = json.dumps([lines, text.types, text.threads, text.resident, target.arch, _versions()])
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -34,13 +34,15 @@ WARP: Final = 32
 _MOST_THREADS: Final = 1 << 16          # run at once
 
 
-def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (), status: Array | None = None) -> None:
+def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (), status: Array | None = None,
+            ways: dict[int, int] | None = None) -> None:
     """Run a kernel on flat arrays of its params' storage dtypes, in place. sizes: runtime sizes, in order. status: where
-    the kernel reports one, and its detail; i64[2] of zeros. Raises KernelError where it does and there is no such array,
-    VerificationError where it does what no kernel may."""
+    the kernel reports one, and its detail; i64[2] of zeros. ways: is told, for each line that touches shared memory, how
+    many rows of one bank a warp wants at once there; 1 is best. Raises KernelError where it does and there is no such
+    array, VerificationError where it does what no kernel may."""
     if status is None:
         status = np.zeros(2, np.int64)
-        emulate(text, buffers, sizes, status)
+        emulate(text, buffers, sizes, status, ways)
         if status[0]:
             raise KernelError(f"the kernel ended with status {status[0]}", status=int(status[0]),
                               details=(int(status[1]), 0))
@@ -55,7 +57,7 @@ def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (
              *[int(size) for size in sizes]]
     step = max(1, _MOST_THREADS // text.threads)
     for first in range(0, blocks, step):
-        grid = _Grid(text, function, first, min(step, blocks - first))
+        grid = _Grid(text, function, first, min(step, blocks - first), ways)
         with np.errstate(all="ignore"):
             grid.call(function, dict(zip([a.arg for a in function.args.args], given, strict=True)))
 
@@ -82,7 +84,9 @@ class _Memory:
 class _Grid:
     """Some blocks of a launch, all at once."""
 
-    def __init__(self, text: KernelText, function: ast.FunctionDef, first: int, blocks: int):
+    def __init__(self, text: KernelText, function: ast.FunctionDef, first: int, blocks: int,
+                 ways: dict[int, int] | None = None):
+        self.ways = ways
         self.text, self.function, self.threads, self.blocks = text, function, text.threads, blocks
         self.n = blocks * text.threads
         lane = np.arange(self.n)
@@ -169,9 +173,9 @@ class _Grid:
                 return _device_function(name)
             case ast.Subscript(target, index):
                 return self.load(self.value(target, names, mask), self.value(index, names, mask), mask)
-            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), "shared"), "array"), [size, ast.Name(kind)]):
+            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), "shared"), "array"), [size, ast.Name(kind), *_]):
                 return self.shared(self.value(size, names, mask), kind)
-            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), "local"), "array"), [size, ast.Name(kind)]):
+            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), "local"), "array"), [size, ast.Name(kind), *_]):
                 total = self.value(size, names, mask) * self.n
                 return _Memory("a local array", np.zeros(total, _TYPES[kind]), total // self.n,
                                np.zeros(total, np.bool_), is_local=True)
@@ -179,6 +183,8 @@ class _Grid:
                 return getattr(self, name)(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(ast.Name(name), args) if name.rstrip("0123456789") in ("load", "store") and name[-1].isdigit():
                 return self.wide(name, [self.value(arg, names, mask) for arg in args], mask)
+            case ast.Call(ast.Name(name), args) if name.rstrip("0123456789") == "copy":
+                return self.copied(int(name[4:]), [self.value(arg, names, mask) for arg in args], mask)
             case ast.Call(ast.Name("report"), args):
                 return self.report(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(called, args):
@@ -213,6 +219,7 @@ class _Grid:
 
     def load(self, memory: _Memory, index: Any, mask: Array | None) -> Array:
         who, where = self.place(memory, index, mask)
+        self.count_ways(memory, index, 1, mask)
         if memory.defined is not None and not memory.defined[where].all():
             raise self.fail(f"reads an element of {memory.name} that nothing stored")
         if memory.is_local:
@@ -234,6 +241,7 @@ class _Grid:
 
     def store(self, memory: _Memory, index: Any, value: Any, mask: Array | None) -> None:
         who, where = self.place(memory, index, mask)
+        self.count_ways(memory, index, 1, mask)
         if not memory.is_local:
             if len(np.unique(where)) < len(where):
                 raise self.fail(f"stores an element of {memory.name} from two threads at once")
@@ -258,6 +266,34 @@ class _Grid:
                 self.store(array, number, self.load(buffer, first + number, mask), mask)
             else:
                 self.store(buffer, first + number, self.load(array, number, mask), mask)
+
+    def copied(self, width: int, given: Sequence[Any], mask: Array | None) -> None:
+        """Neighbouring elements from one memory to another."""
+        target, to, source, start = given
+        for memory, first in ((target, to), (source, start)):
+            _, where = self.place(memory, first, mask)
+            if (where % width).any():
+                wrong = where[where % width != 0][0]
+                raise self.fail(f"touches {width} elements of {memory.name} from {wrong} on, at once")
+        self.count_ways(target, to, width, mask)
+        self.count_ways(source, start, width, mask)
+        ways, self.ways = self.ways, None                           # at once, and not one after another
+        for number in range(width):
+            self.store(target, to + number, self.load(source, start + number, mask), mask)
+        self.ways = ways
+
+    def count_ways(self, memory: _Memory, first: Any, width: int, mask: Array | None) -> None:
+        """How many different rows of one bank the threads of a warp want at once, as a GPU's shared memory serves them: 32
+        banks of 4 bytes; 8 bytes of half the threads, 16 bytes of a quarter of them, at a time."""
+        if self.ways is None or not memory.per_block or memory.is_local:
+            return
+        nbytes = width * memory.values.itemsize
+        who = np.arange(self.n) if mask is None else np.flatnonzero(mask)
+        words = np.broadcast_to(np.asarray(first), (self.n,))[who] * memory.values.itemsize // 4
+        group = who // (WARP * 4 // max(4, nbytes))
+        wanted = np.unique(np.concatenate([(group << 32) + words + n for n in range(max(1, nbytes // 4))]))
+        _, counts = np.unique((wanted >> 32 << 5) + wanted % 32, return_counts=True)
+        self.ways[self.line] = max(self.ways.get(self.line, 1), int(counts.max(initial=1)))
 
     def is_now(self, memory: _Memory, who: Array, where: Array, kind: str) -> Array:
         """Whether no barrier lies between now and the last time."""

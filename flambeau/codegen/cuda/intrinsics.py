@@ -99,8 +99,39 @@ def _wide(width, stores):
     return moved
 
 
+def _copied(width):
+    """Elements side by side from one memory to another, in both from a multiple of the width on. Arrays are aligned to
+    16 bytes, as their declarations say."""
+    @intrinsic
+    def copied(typing_context, target, at, source, start):
+        def generate(context, builder, signature, args):
+            itemsize = signature.args[0].dtype.bitwidth // 8
+            nbytes = width * itemsize
+            words = nbytes % 4 == 0 and itemsize < 4            # which a vector of small numbers would be cut below
+            kind = ir.VectorType(_I32, nbytes // 4) if words else ir.VectorType(
+                context.get_value_type(signature.args[0].dtype), width)
+            target, source = (element_pointer(context, builder, *given) for given in (
+                (signature.args[0], args[0], signature.args[1], args[1]),
+                (signature.args[2], args[2], signature.args[3], args[3])))
+            source, target = (builder.bitcast(p, kind.as_pointer(p.type.addrspace)) for p in (source, target))
+            builder.store(builder.load(source, align=nbytes), target, align=nbytes)
+            return context.get_dummy_value()
+
+        return types.void(target, at, source, start), generate
+
+    return copied
+
+
+def element_pointer(context, builder, kind, memory, index_type, index):
+    """To an element of a pointer, or of an array."""
+    if index.type.width < 64:
+        index = builder.sext(index, _I64) if index_type.signed else builder.zext(index, _I64)
+    start = memory if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value=memory).data
+    return builder.gep(start, [index])
+
+
 _WIDTHS = (2, 4, 8, 16)
 INTRINSICS = {**{f"load{n}": _wide(n, stores=False) for n in _WIDTHS},
-              **{f"store{n}": _wide(n, stores=True) for n in _WIDTHS},
+              **{f"copy{n}": _copied(n) for n in _WIDTHS}, **{f"store{n}": _wide(n, stores=True) for n in _WIDTHS},
               "f16": f16, "f16_of_f64": f16_of_f64, "f16_from": f16_from, "f16_to": f16_to, "bf16": bf16,
               "bf16_from": bf16_from, "bf16_to": bf16_to, "report": report}

@@ -27,7 +27,8 @@ __all__ = ["Assembled", "KernelText", "Writer"]
 class KernelText:
     """A kernel as numba.cuda compiles it. source: a function called `name`. types: those of its parameters: a status
     pointer, buffers, runtime sizes. elements: of each buffer. extents: of the points that blocks share out, `points` to
-    each; a str is a runtime size, the one of that number in `sizes`. threads: of one block."""
+    each; a str is a runtime size, the one of that number in `sizes`. threads: of one block. resident: blocks that a
+    multiprocessor is to have registers for at once."""
 
     name: str
     source: str
@@ -37,6 +38,7 @@ class KernelText:
     points: int
     threads: int
     sizes: tuple[str, ...] = ()
+    resident: int = 1
 
     @property
     def task_dims(self) -> tuple[TaskDim, ...]:

@@ -33,7 +33,7 @@ def to_ptx(text: KernelText, target: GpuTarget) -> str:
     exec(compile(text.source, filename, "exec"), names)
     signature = types.void(*[_type(kind) for kind in text.types])
     ptx, _ = cuda.compile(names[text.name], signature, device=False, abi="numba", cc=target.capability, output="ptx",
-                          launch_bounds=text.threads)
+                          launch_bounds=(text.threads, text.resident))
     (mangled,) = re.findall(r"\.visible \.entry (\w+)\(", ptx)
     return ptx.replace(mangled, text.name)
 

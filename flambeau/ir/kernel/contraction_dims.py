@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flambeau.ir.kernel import ContractionKernel
+from flambeau.ir.kernel import Address, ContractionKernel
 
-__all__ = ["canonicalize", "merge_strides", "swap_roles"]
+__all__ = ["canonicalize", "merge_strides", "neighbours", "swap_roles"]
 
 
 def swap_roles(kernel: ContractionKernel) -> ContractionKernel:
@@ -34,6 +34,19 @@ def canonicalize(kernel: ContractionKernel) -> ContractionKernel:
     for role in ("batch", "m", "n", "k"):
         kernel = _with_merged_role(kernel, role)
     return kernel
+
+
+def neighbours(kernel: ContractionKernel, address: Address, dims: Sequence[int]) -> int:
+    """How many flattened points of `dims`, from a multiple of that number on, lie side by side in memory, from a multiple
+    of it on as well: a power of two, at most 16."""
+    long = [d for d in dims if kernel.extents[d] != 1]
+    if not long or address.stride_of(long[-1]) != 1:
+        return 1
+    others = [stride for d, stride in address.strides if d != long[-1] and kernel.extents[d] != 1]
+    width = 16
+    while any(number % width for number in (kernel.extents[long[-1]], address.offset, *others)):
+        width //= 2
+    return width
 
 
 def merge_strides(dims: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:

@@ -55,13 +55,17 @@ class ContractionSchedule:
 @dataclass(frozen=True, slots=True)
 class TileSchedule:
     """For a device of many threads in blocks: each block sums a tile of `m` x `n` points of the flattened m and n dims,
-    `k` of the flattened k dims at a time from shared memory; each thread `rows` x `columns` of them in registers."""
+    `k` of the flattened k dims at a time from shared memory; each thread `rows` x `columns` of them in registers. stages:
+    slices of k that shared memory holds at once; with two the next one is on its way while one is summed. resident: blocks
+    that a multiprocessor is to have registers for at once."""
 
     m: int
     n: int
     k: int
     rows: int
     columns: int
+    stages: int = 1
+    resident: int = 1
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class ContractionKernel(Kernel):
         if isinstance(self.schedule, ContractionSchedule):
             self._check_schedule(checker, self.schedule)
         elif self.schedule is not None:
-            checker.require_positive(self.schedule, ("m", "n", "k", "rows", "columns"))
+            self._check_tiles(checker, self.schedule)
 
     def _check_operand(self, checker: Checker, side: str, address: Address, dims: Sequence[int]) -> None:
         if address.dynamic or address.guard is not None:
@@ -189,6 +193,11 @@ class ContractionKernel(Kernel):
             checker.fail(f"k_block={schedule.k_block!r} is no number of points")
         if schedule.vectors == "k" and not self.k:          # without n dims there is one column, which "n" allows
             checker.fail("vectors='k', but there are no k dims")
+
+    def _check_tiles(self, checker: Checker, tile: TileSchedule) -> None:
+        checker.require_positive(tile, ("m", "n", "k", "rows", "columns", "stages", "resident"))
+        if tile.m % tile.rows or tile.n % tile.columns:
+            checker.fail(f"threads of {tile.rows} x {tile.columns} points do not fill a tile of {tile.m} x {tile.n}")
 
     # Meaning
 

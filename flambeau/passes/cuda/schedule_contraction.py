@@ -1,26 +1,65 @@
-"""ContractionKernel -> TileSchedule: tiles as large as leave work for every multiprocessor."""
+"""ContractionKernel -> the same kernel, its dims in the order that a GPU reads memory in, and the tile that the cost model
+likes best."""
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from flambeau.ir.gpu import GpuTarget
-from flambeau.ir.kernel import ContractionKernel, TileSchedule
+from flambeau.ir.kernel import Address, ContractionKernel, TileSchedule
+from flambeau.ir.kernel.contraction_dims import canonicalize, swap_roles
+from flambeau.passes.cuda.contraction_cost import tile_cycles
 
-__all__ = ["schedule_contraction"]
+__all__ = ["TILES", "TILES_OF_8_BYTES", "schedule_contraction"]
 
-_TILES: Final = (                       # best first, where there are enough
-    TileSchedule(128, 128, 8, 8, 8),
-    TileSchedule(64, 64, 16, 4, 4),
-    TileSchedule(32, 32, 32, 2, 2),
-    TileSchedule(16, 16, 32, 1, 1),
+TILES: Final = (
+    TileSchedule(128, 128, 8, 8, 8, stages=2, resident=2),
+    TileSchedule(128, 64, 16, 8, 4, stages=2, resident=2),
+    TileSchedule(64, 128, 16, 4, 8, stages=2, resident=2),
+    TileSchedule(64, 64, 16, 4, 4, stages=2, resident=3),
+    TileSchedule(128, 32, 16, 8, 4, stages=2, resident=4),
+    TileSchedule(32, 128, 16, 4, 8, stages=2, resident=4),
+    TileSchedule(32, 64, 32, 4, 4, stages=2, resident=4),
+    TileSchedule(32, 32, 32, 4, 2, stages=2, resident=6),
+    TileSchedule(16, 16, 32, 2, 1, stages=2, resident=6),
+)
+TILES_OF_8_BYTES: Final = (             # sums of f64 and i64 take two registers each
+    TileSchedule(64, 64, 16, 4, 4, stages=2, resident=2),
+    TileSchedule(32, 32, 16, 4, 2, stages=2, resident=4),
+    TileSchedule(16, 16, 32, 2, 1, stages=2, resident=6),
 )
 
 
-def schedule_contraction(kernel: ContractionKernel, target: GpuTarget) -> TileSchedule:
-    """The largest tile of which each multiprocessor gets one; the smallest where there are too few of any."""
-    batch, m, n = (math.prod([kernel.extents[d] for d in dims]) for dims in (kernel.batch, kernel.m, kernel.n))
-    for tile in _TILES:
-        if batch * -(-m // tile.m) * -(-n // tile.n) >= target.multiprocessors:
-            return tile
-    return _TILES[-1]
+def schedule_contraction(kernel: ContractionKernel, target: GpuTarget) -> ContractionKernel:
+    """Canonical dims, operands in the order in which results lie in memory, and a schedule. A kernel that has a schedule
+    stays as it is."""
+    if kernel.schedule is not None:
+        return kernel
+    kernel = _along_memory(canonicalize(_facing_results(kernel)))
+    tiles = TILES if kernel.acc_dtype.itemsize <= 4 else TILES_OF_8_BYTES
+    return replace(kernel, schedule=min(tiles, key=lambda tile: tile_cycles(kernel, tile, target)))
+
+
+def _facing_results(kernel: ContractionKernel) -> ContractionKernel:
+    """With n the role along which results lie side by side: neighbouring threads store neighbours."""
+    places = [store.address for store in kernel.epilogue.stores]
+
+    def runs_along(dims: Sequence[int]) -> bool:
+        return any(place.stride_of(d) == 1 for place in places for d in dims if kernel.extents[d] != 1)
+
+    return swap_roles(kernel) if runs_along(kernel.m) and not runs_along(kernel.n) else kernel
+
+
+def _along_memory(kernel: ContractionKernel) -> ContractionKernel:
+    """With the dim innermost that an operand is contiguous along: of k and of m. (n is in order already.)"""
+    return replace(kernel, m=_contiguous_last(kernel, kernel.m, (kernel.lhs,)),
+                   k=_contiguous_last(kernel, kernel.k, (kernel.lhs, kernel.rhs)))
+
+
+def _contiguous_last(kernel: ContractionKernel, dims: tuple[int, ...], addresses: Sequence[Address]) -> tuple[int, ...]:
+    for address in addresses:
+        found = [d for d in dims if address.stride_of(d) == 1 and kernel.extents[d] != 1]
+        if found:
+            return (*(d for d in dims if d != found[0]), found[0])
+    return dims

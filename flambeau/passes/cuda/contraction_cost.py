@@ -1,0 +1,53 @@
+"""How long a tile takes to compute a contraction on a GPU, in cycles of a multiprocessor.
+
+Per point of k a block needs the most of
+
+    m * n / 128                 multiply-adds, of which a multiprocessor does 128 in a cycle
+    2 per warp and 16 bytes     loads from shared memory: rows + columns of each thread
+    (m + n) * bytes / 24        both slices from L2, which all multiprocessors share
+
+plus a share of what is not the most. The busiest multiprocessor has ceil(blocks / multiprocessors) of them; fewer than
+eight warps at a time don't hide how long an answer takes, and each turn of blocks begins with a wait for memory. The
+constants rank tiles, by what NVIDIA says of its processors: no GPU was measured.
+"""
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from flambeau.ir.gpu import GpuTarget
+from flambeau.ir.kernel import ContractionKernel, TileSchedule
+
+__all__ = ["tile_cycles"]
+
+_FMAS: Final = 128.0                    # of f32, each cycle
+_L2_BYTES: Final = 24.0                 # each cycle, of one multiprocessor while all ask
+_SHARED_CYCLES: Final = 2.0             # of a load of up to 16 bytes by each thread of a warp
+_INTERFERENCE: Final = 0.1              # share of the other limits that shows beside the tightest
+_WARPS: Final = 8                       # that hide latency
+_START: Final = 1500.0                  # cycles until a block has its first slices and has stored its last sums
+_STORED: Final = 32.0                   # sums stored each cycle
+
+
+def tile_cycles(kernel: ContractionKernel, tile: TileSchedule, target: GpuTarget) -> float:
+    """Of the whole kernel, on a target that does nothing else."""
+    batch, m, n, k = (math.prod([kernel.extents[d] for d in dims])
+                      for dims in (kernel.batch, kernel.m, kernel.n, kernel.k))
+    blocks = batch * -(-m // tile.m) * -(-n // tile.n)
+    threads = tile.m // tile.rows * (tile.n // tile.columns)
+    resident = max(1, min(tile.resident, target.threads // threads))
+    at_once = -(-blocks // target.multiprocessors)
+    warps = max(1, threads // 32)
+    idle = max(1.0, _WARPS / (min(at_once, resident) * warps))
+    sums = -(-k // tile.k) * tile.k * _point_cycles(kernel, tile, warps) + tile.m * tile.n / _STORED
+    return at_once * sums * idle + -(-at_once // resident) * _START
+
+
+def _point_cycles(kernel: ContractionKernel, tile: TileSchedule, warps: int) -> float:
+    itemsize = kernel.acc_dtype.itemsize
+    vector = math.gcd(4, 16 // itemsize)
+    loads = tile.rows / math.gcd(vector, tile.rows) + tile.columns / math.gcd(vector, tile.columns)
+    moved = sum(points * kernel.params[address.buffer].dtype.itemsize
+                for points, address in ((tile.m, kernel.lhs), (tile.n, kernel.rhs)))
+    limits = (tile.m * tile.n / _FMAS * max(1, itemsize // 4), _SHARED_CYCLES * warps * loads, moved / _L2_BYTES)
+    return max(limits) + _INTERFERENCE * (sum(limits) - max(limits))
