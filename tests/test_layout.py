@@ -48,7 +48,7 @@ ROOMS: dict[str, list[str]] = {
     ],
     "passes": ["graph lowering", "fusion memory", "pipeline", "cpu cuda"],
     "codegen.cuda": ["expressions library text", "code intrinsics", "wide", "contractions emulator sorts toolchain",
-                     "loops", "compile"],
+                     "loops worker", "workers", "compile"],
     "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "contraction loops", "backend"],
     "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],
     "frontend": [

@@ -3,19 +3,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib import import_module, metadata
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from flambeau.codegen.cuda.text import Assembled, KernelText
-from flambeau.errors import UnsupportedError
+from flambeau.codegen.cuda.worker import Failed
+from flambeau.codegen.cuda.workers import Workers
+from flambeau.errors import UnsupportedError, VerificationError
 from flambeau.ir.gpu import GpuTarget
 
-__all__ = ["INSTALL", "code_key", "compile_texts", "require_packages"]
+__all__ = ["INSTALL", "code_key", "compile_texts", "known_code", "require_packages"]
 
 INSTALL = 'pip install "flambeau[cuda]"'
 _PACKAGES = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvjitlink", "nvidia-nvvm")
@@ -39,42 +42,71 @@ def compile_texts(texts: Sequence[KernelText], target: GpuTarget, workers: int,
                   kept: Callable[[str], bytes | None] = lambda key: None,
                   keep: Callable[[str, bytes], None] = lambda key, data: None) -> list[Assembled]:
     """The code of each. workers: processes at once, at most. kept, keep: bytes that were made before, by key; whoever calls
-    knows where they lie."""
-    found: dict[int, Assembled] = {}
-    for number, text in enumerate(texts):
-        data = kept(code_key(text, target))
-        if data is not None:
-            found[number] = _read(data)
-    wanted = [number for number in range(len(texts)) if number not in found]
+    knows where they lie. Raises VerificationError with the text of a kernel that does not compile."""
+    keys = [code_key(text, target) for text in texts]
+    found = {key: made for key in keys if (made := known_code(key, kept)) is not None}
+    wanted = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+    failed = ""
     if wanted:
         require_packages()
-        jobs = [(texts[number], target) for number in wanted]
-        for number, made in zip(wanted, _pool(workers).map(_compiled, jobs), strict=True):
-            found[number] = made
-            keep(code_key(texts[number], target), _written(made))
-    return [found[number] for number in range(len(texts))]
+        with _one_at_a_time.lock:
+            jobs = list(wanted.items())
+            for number, code in _workers(workers).compiled([(text, target) for _, text in jobs]):
+                key, text = jobs[number]
+                if isinstance(code, Failed):
+                    failed = failed or f"kernel {text.name} does not compile: {code.words}\n{text.source}"
+                else:
+                    found[key] = code
+                    keep(key, _written(code))
+        if failed:
+            raise VerificationError(failed)
+        _remember(found)
+    return [found[key] for key in keys]
 
 
-def _compiled(job: tuple[KernelText, GpuTarget]) -> Assembled:
-    """In a worker, which has numba-cuda for itself."""
-    text, target = job
-    toolchain = import_module("flambeau.codegen.cuda.toolchain")
-    made: Assembled = toolchain.assemble(toolchain.to_ptx(text, target), target)
-    return made
+def known_code(key: str, kept: Callable[[str], bytes | None]) -> Assembled | None:
+    """Code that was made before, in this process or in another."""
+    if key not in _known and (data := kept(key)) is not None and (made := _read(data)) is not None:
+        _remember({key: made})
+    return _known.get(key)
+
+
+_KNOWN: Final = 4096                            # codes that this process keeps in memory
+_known: dict[str, Assembled] = {}
+
+
+def _remember(found: Mapping[str, Assembled]) -> None:
+    _known.update(found)
+    while len(_known) > _KNOWN:
+        _known.pop(next(iter(_known)), None)
 
 
 @cache
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Workers start when they are needed, as processes of their own: a fork would have the locks and the devices of this
-    one."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+def _workers(most: int) -> Workers:
+    return Workers(most)
+
+
+class _OneAtATime:
+    """Of threads that ask the workers. In the child of a fork nobody does."""
+
+    def __init__(self) -> None:
+        self.free()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.free)
+
+    def free(self) -> None:
+        self.lock = threading.Lock()
+
+
+_one_at_a_time = _OneAtATime()
 
 
 @cache
 def _versions() -> str:
     """Of all that makes code, our own texts of functions too."""
     here = Path(__file__).parent
-    own = hashlib.sha256(b"".join((here / name).read_bytes() for name in ("library.py", "intrinsics.py", "toolchain.py")))
+    files = [here / "library.py", here / "toolchain.py", *sorted(here.glob("*intrinsics*.py"))]
+    own = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     return " ".join([*[f"{name}=={_version(name)}" for name in _PACKAGES], own.hexdigest()])
 
 
@@ -90,6 +122,13 @@ def _written(made: Assembled) -> bytes:
     return json.dumps(head).encode() + b"\n" + made.cubin
 
 
-def _read(data: bytes) -> Assembled:
+def _read(data: bytes) -> Assembled | None:
+    """None for what is not whole, or of another version."""
     head, _, cubin = data.partition(b"\n")
-    return Assembled(cubin, *json.loads(head))
+    try:
+        entry, *numbers = json.loads(head)
+    except ValueError:
+        return None
+    if not (isinstance(entry, str) and len(numbers) == 4 and all(type(n) is int for n in numbers) and cubin):
+        return None
+    return Assembled(cubin, entry, *numbers)
