@@ -15,12 +15,14 @@ from collections.abc import Callable
 from typing import ClassVar
 
 __all__ = [
+    "AcceleratorError",
     "CaptureError",
     "FlambeauError",
     "GraphError",
     "IndexOutOfRangeError",
     "KernelError",
     "LinAlgError",
+    "OutOfMemoryError",
     "ParseError",
     "ShapeError",
     "TraceError",
@@ -99,6 +101,14 @@ class GraphError(FlambeauError, ValueError):
 
 class ParseError(FlambeauError, ValueError):
     """IR text, or the bytes of a program or an artifact, that do not parse."""
+
+
+class AcceleratorError(FlambeauError, RuntimeError):
+    """A GPU's driver refused, or work on the GPU went wrong."""
+
+
+class OutOfMemoryError(AcceleratorError):
+    """A GPU has not so much memory left."""
 
 
 class KernelError(FlambeauError, IndexError, ArithmeticError, RuntimeError):

@@ -100,7 +100,7 @@ def memory_on(device: str) -> DeviceMemory:
         kind, _, number = device.partition(":")
         if kind != "cuda" or not number.isdigit():
             raise UnsupportedError(f"device {device!r} has no memory that is known here")
-        found = _memories[device, config.cuda] = import_module("flambeau.runtime.cuda.memory").CudaMemory(int(number))
+        found = _memories[device, config.cuda] = import_module("flambeau.runtime.cuda.memory").open_memory(int(number))
     return found
 
 

@@ -12,11 +12,14 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
+from typing import Any
+
 from codegen.contraction_kernels import Conv, gemm, input_grad
 from test_loops_random import RandomKernel
 
 import flambeau as fb
-from flambeau.backends.cuda.backend import NvidiaBackend, emulated_kernel, kernel_text
+from flambeau.backends import BuiltKernel
+from flambeau.backends.cuda.backend import EmulatedKernel, NvidiaBackend, kernel_text
 from flambeau.codegen.cuda import compile
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.codegen.cuda.toolchain import assemble, to_ptx
@@ -25,7 +28,11 @@ from flambeau.ir.gpu import SM80, SM90, GpuTarget
 from flambeau.ir.kernel import BlockSchedule, Kernel, TileSchedule
 from flambeau.ir.kernel.parser import parse_kernel
 from flambeau.passes.cuda.schedule_contraction import TILES, TILES_OF_8_BYTES
-from flambeau.runtime.cuda.emulated import EmulatedDriver
+from flambeau.runtime.cuda.api import emulated_api
+from flambeau.runtime.cuda.copying import CopyingExecutable
+from flambeau.runtime.cuda.device import emulated_device
+from flambeau.runtime.cuda.executable import CudaExecutable
+from flambeau.runtime.program import Program
 
 TILE = TileSchedule(64, 64, 16, 4, 4)
 ROOM = 232448                           # bytes of shared memory that the blocks of an H100's multiprocessor share
@@ -108,20 +115,26 @@ def test_functions_of_16_bits_and_reports_become_code() -> None:
 
 
 class Half(NvidiaBackend):
-    """The real toolchain, and a driver whose device is the emulator."""
+    """The real toolchain, and a device that is the emulator's."""
 
     def __init__(self) -> None:
-        self.__dict__["driver"] = self.emulated = EmulatedDriver()
+        super().__init__()
+        self.__dict__["device"] = self
         self.loaded: list[tuple[bytes, str]] = []
-        load = self.emulated.load
-        self.emulated.load = lambda code, entry: self.loaded.append((code, entry)) or load(code, entry)  # type: ignore[method-assign, func-returns-value]
+
+    def load(self, code: bytes, entry: str) -> Any:
+        self.loaded.append((code, entry))
+        return emulated_device(0).load(code, entry)
 
     def host(self) -> GpuTarget:
         return SM90
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
-        self.emulated.kernels.update({text.name: emulated_kernel(text) for text in texts})
+        emulated_api().kernels.update({text.name: EmulatedKernel(text) for text in texts})
         return super().assemble(texts, target)
+
+    def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Any:
+        return CopyingExecutable(CudaExecutable(program, [self._loaded(b) for b in built], emulated_device(0)))
 
 
 def test_programs_are_compiled_by_worker_processes_and_kept_on_disk(tmp_path: Path,

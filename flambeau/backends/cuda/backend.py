@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,18 +27,15 @@ from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kinds import kind_of
 from flambeau.kinds import on_cuda  # noqa: F401  how kinds run there
 from flambeau.passes.lowering.lower import Call, finish
-from flambeau.runtime.cuda.devices import driver_of, emulated_driver
-from flambeau.runtime.cuda.driver import Driver
-from flambeau.runtime.cuda.emulated import EmulatedDriver, EmulatedKernel
-from flambeau.runtime.cuda.executable import CopyingExecutable, CudaExecutable, Loaded
+from flambeau.runtime.cuda.api import emulated_api
+from flambeau.runtime.cuda.copying import CopyingExecutable
+from flambeau.runtime.cuda.device import Device, emulated_device, nvidia_device
+from flambeau.runtime.cuda.executable import CudaExecutable, Loaded
 from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.program import Program
 from flambeau.runtime.threads import default_num_threads
 
-if TYPE_CHECKING:
-    from flambeau.runtime.cuda.bindings import CudaDriver
-
-__all__ = ["CudaBackend", "EmulatedCudaBackend", "NvidiaBackend", "backend_of_device", "emulated_kernel", "kernel_text"]
+__all__ = ["CudaBackend", "EmulatedCudaBackend", "EmulatedKernel", "NvidiaBackend", "backend_of_device", "kernel_text"]
 
 
 def kernel_text(kernel: Kernel) -> KernelText:
@@ -56,12 +53,12 @@ class CudaBackend(Backend):
 
     @cached_property
     @abstractmethod
-    def driver(self) -> Driver:
-        """Of the device, opened when a program is first made ready for it."""
+    def device(self) -> Device:
+        """Opened when a program is first made ready for it."""
 
     @abstractmethod
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
-        """Code of kernels, as `driver.load` takes it."""
+        """Code of kernels, as `Device.load` takes it."""
 
     def host(self) -> GpuTarget:
         return SM90
@@ -80,7 +77,7 @@ class CudaBackend(Backend):
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
         """Over memory of the device where the program's slots lie there, else over the host's."""
-        made = CudaExecutable(program, [self._loaded(b) for b in built], self.driver)
+        made = CudaExecutable(program, [self._loaded(b) for b in built], self.device)
         return made if any(slot.device != "cpu" for slot in program.slots) else CopyingExecutable(made)
 
     def _loaded(self, built: BuiltKernel) -> Loaded:
@@ -88,7 +85,7 @@ class CudaBackend(Backend):
             return Loaded(built.kernel, None, 0, False)
         (phase,), code = built.phases, built.artifact.object
         if phase.symbol not in self._functions:
-            self._functions[phase.symbol] = self.driver.load(code, phase.symbol)
+            self._functions[phase.symbol] = self.device.load(code, phase.symbol)
         return Loaded(built.kernel, self._functions[phase.symbol], phase.grain, bool(phase.errors))
 
     @cached_property
@@ -126,15 +123,14 @@ class NvidiaBackend(CudaBackend):
         self.number = number
 
     @cached_property
-    def driver(self) -> Driver:
-        """Raises UnsupportedError with the command to run where packages are missing, FlambeauError in the driver's words
-        where it has no device."""
+    def device(self) -> Device:
+        """Raises UnsupportedError with the command to run where packages are missing, AcceleratorError in the driver's
+        words where it has no device."""
         require_packages()
-        return driver_of(self.number)
+        return nvidia_device(self.number)
 
     def host(self) -> GpuTarget:
-        driver: CudaDriver = self.driver                                                    # type: ignore[assignment]
-        return replace(SM90, capability=driver.capability, multiprocessors=driver.multiprocessors)
+        return replace(SM90, capability=self.device.capability, multiprocessors=self.device.multiprocessors)
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
         cache = disk_cache()
@@ -149,26 +145,30 @@ class EmulatedCudaBackend(CudaBackend):
         self.number = number
 
     @cached_property
-    def driver(self) -> EmulatedDriver:
-        return emulated_driver(self.number)
+    def device(self) -> Device:
+        return emulated_device(self.number)
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
-        self.driver.kernels |= {text.name: emulated_kernel(text) for text in texts}
+        emulated_api().kernels |= {text.name: EmulatedKernel(text) for text in texts}
         return [text.source.encode() for text in texts]
 
 
-def emulated_kernel(text: KernelText) -> EmulatedKernel:
-    """A kernel as the emulated device launches it."""
-    def run(at: Callable[[int, int], np.ndarray], blocks: int, threads: int, pointers: Sequence[int],
-            sizes: Sequence[int]) -> None:
+class EmulatedKernel:
+    """A kernel as the simulated driver runs it."""
+
+    def __init__(self, text: KernelText) -> None:
+        self.text = text
+        self.dtypes = [np.dtype(kind[:-1]) for kind in text.types if kind.endswith("*")]
+        self.n_params = len(self.dtypes) + len(text.sizes)
+
+    def __call__(self, at: Callable[[int, int], np.ndarray], blocks: int, threads: int, values: Sequence[int]) -> None:
+        text, pointers, sizes = self.text, values[:len(self.dtypes)], values[len(self.dtypes):]
         assert (blocks, threads) == (text.blocks(sizes), text.threads), f"{text.name} is launched otherwise"
         elements = [n if isinstance(n, int) else sizes[text.sizes.index(n)] for n in text.elements]
-        dtypes = [np.dtype(kind[:-1]) for kind in text.types if kind.endswith("*")]
-        status, *buffers = [at(pointer, count * dtype.itemsize).view(dtype)
-                            for pointer, dtype, count in zip(pointers, dtypes, (2, *elements), strict=True)]
-        emulate(text, buffers, sizes, status)
-
-    return run
+        unused = np.zeros(2, np.int64)          # a kernel that reports nothing is given no place to
+        buffers = [at(pointer, count * dtype.itemsize).view(dtype)
+                   for pointer, dtype, count in zip(pointers[1:], self.dtypes[1:], elements, strict=True)]
+        emulate(text, buffers, sizes, at(pointers[0], 16).view(np.int64) if text.reports else unused)
 
 
 def backend_of_device(number: int) -> CudaBackend:

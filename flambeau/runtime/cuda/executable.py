@@ -1,68 +1,56 @@
-"""A Program on a GPU, called with memory of the device; or with the host's, which is copied there and back.
+"""A Program on a GPU, called with memory of the device. A call returns once its work is asked for.
 
-Launches follow one another on the driver's stream, over one arena. Loops and branches ask for their condition. A kernel
-that has no code for the device runs on the host, by its meaning, on copies.
+All work of a call goes to the current stream of the thread, over the stream's scratch memory as arena. Loops and branches
+ask for their condition. A kernel that has no code for the device runs on the host, by its meaning, on copies.
 """
 from __future__ import annotations
 
 import ctypes
-import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, assert_never
+from typing import assert_never
 
 import numpy as np
 
 from flambeau.errors import KernelError, VerificationError, kernel_error
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.interpreter import interpret
-from flambeau.ir.records import dataclass
-from flambeau.runtime.cuda.driver import Driver
+from flambeau.runtime.cuda.allocator import Block, config_poisons
+from flambeau.runtime.cuda.api import checked
+from flambeau.runtime.cuda.device import Device, here
+from flambeau.runtime.cuda.instance import Instance
+from flambeau.runtime.cuda.layout import HostStep, If, Layout, Loaded, Segment, Walked, While, evaluated
+from flambeau.runtime.cuda.streams import Stream
 from flambeau.runtime.forking import ForkSafeLock
-from flambeau.runtime.program import Branch, Extent, HostCall, Launch, Loop, Program, Step
+from flambeau.runtime.program import HostCall, Launch, Program
 
-__all__ = ["CopyingExecutable", "CudaExecutable", "Loaded"]
-
-_STATUS_BYTES = 16                          # of each launch: a status, and its detail
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What a launch runs: a function of the driver's, or None where the host runs the kernel. threads: of a block.
-    reports: whether it may leave a status."""
-
-    kernel: Kernel
-    function: Any
-    threads: int
-    reports: bool
+__all__ = ["CudaExecutable", "Loaded"]
 
 
 class CudaExecutable:
     """Called as `runtime.Executable` is: `fast_call(*arg_pointers, *scalars, *out_pointers, *sizes)`, pointers into the
-    device's memory. A program with states must be bound first. loaded: what each launch runs."""
+    device's memory. A program with states must be bound first. What kernels find wrong is raised when somebody waits for
+    the work."""
 
-    def __init__(self, program: Program, loaded: Sequence[Loaded], driver: Driver, states: Sequence[int] = (),
-                 consts: _Consts | None = None):
+    def __init__(self, program: Program, loaded: Sequence[Loaded], device: Device):
         program.check({slot.device for slot in program.slots} | {"cpu"})
-        self.program, self.loaded, self.driver, self.states = program, tuple(loaded), driver, tuple(states)
-        if len(self.loaded) != len(program.launches):
-            raise VerificationError("one function for each launch")
-        self.consts = consts or _Consts(program, driver)
-        self._lock = ForkSafeLock() if program.writes_state else nullcontext()
-        self.written: set[int] = set()                  # slots that some launch stores to
-        for launch, part in zip(program.launches, self.loaded, strict=True):
-            roles = [param.role for param in part.kernel.params]
-            self.written |= {slot for slot, role in zip(launch.slots, roles, strict=True) if role in ("out", "inout")}
-        self.number_of = {id(launch): number for number, launch in enumerate(program.launches)}
-        self.reporting = [number for number, part in enumerate(self.loaded) if part.reports]
+        self._setup(Layout(program, loaded), device, (), _Consts(program, device))
+
+    def _setup(self, layout: Layout, device: Device, states: tuple[int, ...], consts: _Consts) -> None:
+        self.layout, self.program, self.device, self.states = layout, layout.program, device, states
+        self.consts = consts
+        self.instances: dict[Stream, list[Instance]] = {}
+        self._lock = ForkSafeLock() if self.program.writes_state else nullcontext()
 
     def bind_states(self, pointers: Sequence[int]) -> CudaExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
         if len(pointers) != self.program.n_states:
             raise VerificationError(f"the program has {self.program.n_states} states, not {len(pointers)}")
-        return CudaExecutable(self.program, self.loaded, self.driver, pointers, self.consts)
+        bound = CudaExecutable.__new__(CudaExecutable)
+        bound._setup(self.layout, self.device, tuple(pointers), self.consts)
+        return bound
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
              sizes: Sequence[int] = ()) -> None:
@@ -70,232 +58,177 @@ class CudaExecutable:
         self.fast_call(*arg_ptrs, *scalars, *out_ptrs, *sizes)
 
     def fast_call(self, *values: float) -> None:
-        """Run the program on pointers (as ints) and numbers. Raises KernelError where a kernel finds bad data, TypeError
-        for a wrong number of values."""
-        with self._lock, _Call(self, values) as call:
-            call.run()
+        """Ask for the program's work on pointers (as ints) and numbers. Raises TypeError for a wrong number of values."""
+        device = self.device
+        device.enter()
+        stream = here.streams.get(device, device.default_stream)
+        with self._lock:
+            waiting = self.instances.get(stream)
+            instance = waiting.pop() if waiting else self._new_instance(stream)
+            try:
+                if values != instance.last:
+                    instance.take(values)
+                arena = self._arena(instance, stream)
+                try:
+                    if self.layout.is_plain:
+                        for segment in self.layout.steps:
+                            instance.run(segment)                       # type: ignore[arg-type]
+                    else:
+                        _Walk(self, instance).walk(self.layout.steps)
+                finally:
+                    if instance.report is not None:
+                        stream.reports[instance.report] = None
+                    if arena is not None:
+                        stream.scratch.append(arena)
+            finally:
+                self.instances[stream].append(instance)
+
+    def _new_instance(self, stream: Stream) -> Instance:
+        if len(self.states) != self.program.n_states:
+            raise VerificationError("the program has states: call what bind_states(pointers) returns")
+        self.instances.setdefault(stream, [])
+        return Instance(self.layout, stream, self.states, self.consts.used_on(stream))
+
+    def _arena(self, instance: Instance, stream: Stream) -> Block | None:
+        """The stream's scratch memory, larger if need be. Calls that are made within this one get other."""
+        nbytes = self.program.arena_bytes
+        if not nbytes:
+            return None
+        try:
+            arena = stream.scratch.pop()
+        except IndexError:
+            arena = None
+        if arena is None or arena.nbytes < nbytes:
+            del arena                           # its memory may become part of what takes its place
+            arena = self.device.allocator.allocate(nbytes, stream)
+        elif config_poisons():
+            self.device.allocator.fill(arena.pointer, arena.nbytes, stream)
+        if instance.arena != arena.pointer:
+            instance.set_arena(arena.pointer)
+        return arena
 
     def profile(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
                 sizes: Sequence[int] = (), *, repeats: int = 10) -> tuple[float, ...]:
         """Run the program `repeats` times, writing states each time; the median seconds of each of its launches, as
         `Executable.profile` tells them, each waited for."""
-        runs = []
+        runs, values = [], (*arg_ptrs, *scalars, *out_ptrs, *sizes)
+        self.device.enter()
+        stream = self.device.current_stream()
         for _ in range(repeats):
-            with self._lock, _Call(self, (*arg_ptrs, *scalars, *out_ptrs, *sizes), timed=True) as call:
-                call.run()
-                runs.append(call.seconds)
+            with self._lock:
+                instance = self._new_instance(stream)
+                instance.take(values)
+                arena = self._arena(instance, stream)
+                stream.synchronize()            # the copies are no launch's
+                walk = _Walk(self, instance, timed=True)
+                walk.walk(self.layout.steps)
+                if instance.report is not None:
+                    stream.reports[instance.report] = None
+                stream.synchronize()
+                runs.append(walk.seconds)
+                del arena
         return tuple(statistics.median(times) for times in zip(*runs, strict=True))
 
 
 class _Consts:
     """A program's constants on the device."""
 
-    def __init__(self, program: Program, driver: Driver):
-        self.driver = driver
-        self.pointers = []
+    def __init__(self, program: Program, device: Device):
+        self.blocks: list[Block] = []
+        stream = self.stream = device.current_stream()
+        self.users = {stream}
+        device.enter()
         for data in program.consts:
-            self.pointers.append(driver.allocate(len(data)))
-            driver.to_device(self.pointers[-1], np.frombuffer(data, np.uint8).ctypes.data, len(data))
+            block = device.allocator.allocate(len(data), stream)
+            self.blocks.append(block)
+            source = np.frombuffer(data, np.uint8).ctypes.data
+            if data:
+                checked(device.cu, device.cu.cuMemcpyHtoDAsync(block.pointer, source, len(data), stream.handle))
+        self.keep = program.consts              # for as long as copies may be on their way
 
-    def __del__(self) -> None:
-        for pointer in self.pointers:
-            self.driver.free(pointer)
-
-
-class CopyingExecutable:
-    """A program called with memory of the host: arguments and states are copied to the device, results and states back.
-    Nothing is copied back where a kernel failed."""
-
-    def __init__(self, inner: CudaExecutable, states: Sequence[int] = ()):
-        self.inner, self.program, self.driver, self.states = inner, inner.program, inner.driver, tuple(states)
-        written = {(slot.kind, slot.index) for number, slot in enumerate(self.program.slots) if number in inner.written}
-        signature = self.program.signature
-        self.nbytes = {"arg": [signature.nbytes(spec) for spec in signature.args],
-                       "state": [signature.nbytes(spec) for spec in signature.states],
-                       "out": list(self.program.out_bytes)}
-        self.results = sorted(place for place in written if place[0] in ("state", "out"))
-        self._lock = ForkSafeLock() if self.program.writes_state else nullcontext()
-
-    def bind_states(self, pointers: Sequence[int]) -> CopyingExecutable:
-        """The same program over these states, one pointer each; the caller keeps their memory alive."""
-        if len(pointers) != self.program.n_states:
-            raise VerificationError(f"the program has {self.program.n_states} states, not {len(pointers)}")
-        return CopyingExecutable(self.inner, pointers)
-
-    def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
-             sizes: Sequence[int] = ()) -> None:
-        """As `CudaExecutable.call`."""
-        self.fast_call(*arg_ptrs, *scalars, *out_ptrs, *sizes)
-
-    def fast_call(self, *values: float) -> None:
-        """As `CudaExecutable.fast_call`, but waits."""
-        with self._lock:
-            self._on_copies(values, lambda bound, there: bound.fast_call(*there))
-
-    def profile(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
-                sizes: Sequence[int] = (), *, repeats: int = 10) -> tuple[float, ...]:
-        """As `CudaExecutable.profile`."""
-        program, seconds = self.program, []
-
-        def profile(bound: CudaExecutable, there: Sequence[float]) -> None:
-            args, rest = there[:program.n_args], there[program.n_args:]
-            scalars, rest = rest[:program.n_scalars], rest[program.n_scalars:]
-            outs, sizes = rest[:program.n_outs], rest[program.n_outs:]
-            seconds.append(bound.profile(args, scalars, outs, sizes, repeats=repeats))      # type: ignore[arg-type]
-
-        with self._lock:
-            self._on_copies((*arg_ptrs, *scalars, *out_ptrs, *sizes), profile)
-        return seconds[0]
-
-    def _on_copies(self, values: Sequence[float], run: Callable[[CudaExecutable, Sequence[float]], None]) -> None:
-        program, driver = self.program, self.driver
-        if len(self.states) != program.n_states:
-            raise VerificationError("the program has states: call what bind_states(pointers) returns")
-        first_out = program.n_args + program.n_scalars
-        first_size = first_out + program.n_outs
-        if len(values) != first_size + program.n_sizes:
-            raise TypeError(f"the program takes {first_size + program.n_sizes} values, not {len(values)}")
-        hosts = {"arg": values[:program.n_args], "state": self.states, "out": values[first_out:first_size]}
-        there: dict[str, list[int]] = {kind: [] for kind in hosts}
-        try:
-            for kind, pointers in hosts.items():
-                for pointer, nbytes in zip(pointers, self.nbytes[kind], strict=True):
-                    there[kind].append(driver.allocate(nbytes))
-                    if kind != "out":
-                        driver.to_device(there[kind][-1], int(pointer), nbytes)
-            run(self.inner.bind_states(there["state"]),
-                (*there["arg"], *values[program.n_args:first_out], *there["out"], *values[first_size:]))
-            for kind, index in self.results:
-                driver.to_host(int(hosts[kind][index]), there[kind][index], self.nbytes[kind][index])
-        finally:
-            for pointer in [*there["arg"], *there["state"], *there["out"]]:
-                driver.free(pointer)
+    def used_on(self, stream: Stream) -> list[int]:
+        """Their pointers, for work on that stream."""
+        if stream not in self.users:
+            self.users.add(stream)
+            stream.wait_stream(self.stream)
+            for block in self.blocks:
+                block.users.add(stream)
+        return [block.pointer for block in self.blocks]
 
 
-class _Call:
-    """One call: its memory on the device, and the walk over the steps."""
+class _Walk:
+    """One call of a program that asks the device what to do next, or whose launches are timed."""
 
-    def __init__(self, executable: CudaExecutable, values: Sequence[float], timed: bool = False):
-        self.executable, self.program, self.driver, self.timed = executable, executable.program, executable.driver, timed
-        program = self.program
-        if len(executable.states) != program.n_states:
-            raise VerificationError("the program has states: call what bind_states(pointers) returns")
-        first_out = program.n_args + program.n_scalars
-        first_size = first_out + program.n_outs
-        if len(values) != first_size + program.n_sizes:
-            raise TypeError(f"the program takes {first_size + program.n_sizes} values, not {len(values)}")
-        self.sizes = [int(value) for value in values[first_size:]]
-        self.scalars = np.array(values[program.n_args:first_out], np.float64)
-        self.table: dict[str, Sequence[float]] = {
-            "arg": values[:program.n_args], "state": executable.states, "out": values[first_out:first_size],
-            "const": executable.consts.pointers}
-        self.allocated: list[int] = []
-        self.seconds = [0.0] * len(program.launches)
+    def __init__(self, executable: CudaExecutable, instance: Instance, timed: bool = False):
+        self.program, self.layout, self.instance, self.timed = executable.program, executable.layout, instance, timed
+        self.device, self.cu, self.stream = instance.device, instance.cu, instance.stream
+        self.seconds = [0.0] * len(self.layout.launches)
 
-    def __enter__(self) -> _Call:
-        program, driver = self.program, self.driver
-        try:
-            self.statuses = self.reserve(max(1, len(program.launches)) * _STATUS_BYTES)
-            driver.clear(self.statuses, max(1, len(program.launches)) * _STATUS_BYTES)
-            self.arena = self.reserve(program.arena_bytes)
-            scalars = self.reserve(self.scalars.nbytes)
-            driver.to_device(scalars, self.scalars.ctypes.data, self.scalars.nbytes)
-            self.table["scalar"] = [scalars + 8 * number for number in range(len(self.scalars))]
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for pointer in self.allocated:
-            self.driver.free(pointer)
-
-    def reserve(self, nbytes: int) -> int:
-        pointer = self.driver.allocate(nbytes)
-        self.allocated.append(pointer)
-        return pointer
-
-    def run(self) -> None:
-        if self.timed:
-            self.driver.synchronize()           # the copies are no launch's
-        self.walk(self.program.steps)
-        self.raise_failure()
-
-    def walk(self, steps: Sequence[Step]) -> None:
+    def walk(self, steps: Sequence[Walked]) -> None:
         for step in steps:
             match step:
-                case Launch() | HostCall():
-                    self.launch(step, self.executable.number_of[id(step)])
-                case Loop(condition, body):
+                case Segment():
+                    self.run(step)
+                case HostStep(number):
+                    self.run_on_host(number)
+                case While(condition, body):
                     while self.is_true(condition):
                         self.walk(body)
-                case Branch(condition, then, otherwise):
+                case If(condition, then, otherwise):
                     self.walk(then if self.is_true(condition) else otherwise)
                 case _:
                     assert_never(step)
 
-    def pointer(self, number: int) -> int:
-        slot = self.program.slots[number]
-        return self.arena + slot.index if slot.kind == "arena" else int(self.table[slot.kind][slot.index])
-
-    def size(self, extent: Extent) -> int:
-        return extent if isinstance(extent, int) else extent.times * self.sizes[extent.number]
-
-    def is_true(self, condition: int) -> bool:
-        """Waits for the work before, and ends where some of it failed: its condition may mean nothing."""
-        self.raise_failure()
-        answer = ctypes.c_uint8()
-        self.driver.to_host(ctypes.addressof(answer), self.pointer(condition), 1)
-        return answer.value != 0
-
-    def launch(self, launch: Launch | HostCall, number: int) -> None:
-        started = time.perf_counter()
-        self.ask(launch, number)
-        if self.timed:
-            self.driver.synchronize()
+    def run(self, segment: Segment) -> None:
+        if not self.timed:
+            self.instance.run(segment)
+            return
+        for number in segment.launches:
+            started = time.perf_counter()
+            self.instance.run_plainly(Segment(segment.number, (number,)))
+            self.wait()
             self.seconds[number] += time.perf_counter() - started
 
-    def ask(self, launch: Launch | HostCall, number: int) -> None:
-        """The device for a launch, or the host where it has no code for the device."""
-        loaded = self.executable.loaded[number]
-        pointers = [self.pointer(slot) for slot in launch.slots]
-        sizes = [self.size(extent) for extent in launch.sizes]
-        if loaded.function is None:
-            self.run_on_host(launch, loaded.kernel, pointers, dict(zip(loaded.kernel.sizes, sizes, strict=True)))
-            return
-        assert isinstance(launch, Launch), f"{launch.symbol} is a function of the host"
-        blocks = launch.tasks if isinstance(launch.tasks, int) else math.prod(
-            [-(-self.size(factor.extent) // factor.block) for factor in launch.tasks])
-        status = self.statuses + _STATUS_BYTES * number
-        self.driver.launch(loaded.function, blocks, loaded.threads, [status, *pointers], sizes)
+    def wait(self) -> None:
+        """Ends where work failed: what it left may mean nothing."""
+        if self.instance.report is not None:
+            self.stream.reports[self.instance.report] = None
+        self.stream.synchronize()
 
-    def run_on_host(self, launch: Launch | HostCall, kernel: Kernel, pointers: Sequence[int],
-                    sizes: Mapping[str, int]) -> None:
+    def is_true(self, condition: int) -> bool:
+        landing = self.device.pinned.allocate(1)
+        checked(self.cu, self.cu.cuMemcpyDtoHAsync(landing.address, self.instance.pointer(condition), 1,
+                                                   self.stream.handle))
+        landing.used_by(self.stream)
+        self.wait()
+        return ctypes.c_uint8.from_address(landing.address).value != 0
+
+    def run_on_host(self, number: int) -> None:
         """The kernel's meaning, on copies."""
-        self.raise_failure()
+        started = time.perf_counter()
+        launch, kernel = self.layout.launches[number], self.layout.loaded[number].kernel
+        sizes = [evaluated(extent, self.instance.sizes) for extent in launch.sizes]
+        self._interpret(launch, kernel, dict(zip(kernel.sizes, sizes, strict=True)))
+        self.seconds[number] += time.perf_counter() - started
+
+    def _interpret(self, launch: Launch | HostCall, kernel: Kernel, sizes: Mapping[str, int]) -> None:
+        cu, handle = self.cu, self.stream.handle
+        self.wait()
+        pointers = [self.instance.pointer(slot) for slot in launch.slots]
         arrays = []
         for param, pointer in zip(kernel.params, pointers, strict=True):
             elements = sizes[param.elements] if isinstance(param.elements, str) else param.elements
             array = np.empty(elements, param.dtype.storage)
-            self.driver.to_host(array.ctypes.data, pointer, array.nbytes)
+            if array.nbytes:
+                checked(cu, cu.cuMemcpyDtoHAsync(array.ctypes.data, pointer, array.nbytes, handle))
             arrays.append(array)
+        self.wait()
         try:
             interpret(kernel, arrays, sizes)
         except KernelError as error:
             message = self.program.message(launch, error.status, error.details, error.message)
             raise kernel_error(message, error.status, error.details) from None
         for param, pointer, array in zip(kernel.params, pointers, arrays, strict=True):
-            if param.role in ("out", "inout"):
-                self.driver.to_device(pointer, array.ctypes.data, array.nbytes)
-
-    def raise_failure(self) -> None:
-        """Raises KernelError for the first launch that reported a status, once all work is done."""
-        if not self.executable.reporting:
-            return
-        found = np.empty((len(self.program.launches), 2), np.int64)
-        self.driver.to_host(found.ctypes.data, self.statuses, found.nbytes)
-        for number in self.executable.reporting:
-            status, detail = int(found[number, 0]), int(found[number, 1])
-            if status:
-                launch = self.program.launches[number]
-                raise kernel_error(self.program.message(launch, status, (detail, 0)), status, (detail, 0))
+            if param.role in ("out", "inout") and array.nbytes:
+                checked(cu, cu.cuMemcpyHtoDAsync(pointer, array.ctypes.data, array.nbytes, handle))
+        self.wait()                             # the arrays go

@@ -1,63 +1,164 @@
-"""Memory of one GPU as Buffers."""
+"""Memory of one GPU as Buffers, and copies there and back.
+
+The host's memory goes through pinned memory of ours, so that a copy returns as soon as its bytes are read there; what lies
+in pinned memory already is copied from where it is. Large copies from pinned memory run on a stream of their own beside the
+kernels: what is copied is new memory of that stream, and the current stream waits for it.
+"""
 from __future__ import annotations
+
+import ctypes
 
 import numpy as np
 
+from flambeau.errors import VerificationError
 from flambeau.runtime.buffer import Buffer
-from flambeau.runtime.cuda.devices import driver_of
+from flambeau.runtime.cuda.allocator import Block
+from flambeau.runtime.cuda.api import checked
+from flambeau.runtime.cuda.device import Device, device_on
+from flambeau.runtime.cuda.streams import Stream, wait_until
 from flambeau.runtime.devices import DeviceMemory, bytes_of, check_span
 
-__all__ = ["CudaMemory"]
+__all__ = ["CudaMemory", "open_memory"]
+
+_CHUNK = 8 << 20                    # of a copy through pinned memory of ours
+_SMALL = 64 << 10                   # copies to the host up to here go through pinned memory
+_ASIDE = 64 << 10                   # copies from pinned memory from here on run beside the kernels
 
 
 class CudaMemory(DeviceMemory):
-    def __init__(self, number: int):
-        self.device, self.driver = f"cuda:{number}", driver_of(number)
-        self.live = self.peak = 0
+    def __init__(self, gpu: Device):
+        self.gpu, self.device = gpu, gpu.name
 
     def allocate(self, nbytes: int) -> Buffer:
-        block = _Block(self, nbytes)
+        gpu = self.gpu
+        return self._buffer(nbytes, gpu.current_stream())
+
+    def _buffer(self, nbytes: int, stream: Stream) -> Buffer:
+        block = self.gpu.allocator.allocate(nbytes, stream)
         return Buffer(block.pointer, nbytes, self.device, block)
 
     def zeros(self, nbytes: int) -> Buffer:
         buffer = self.allocate(nbytes)
-        self.driver.clear(buffer.ptr, nbytes)
+        self.fill(buffer, 0, nbytes, 0)
+        return buffer
+
+    def fill(self, buffer: Buffer, offset: int, nbytes: int, byte: int) -> None:
+        check_span(buffer, offset, nbytes)
+        gpu = self.gpu
+        gpu.enter()
+        if nbytes:
+            checked(gpu.cu, gpu.cu.cuMemsetD8Async(buffer.ptr + offset, byte, nbytes, gpu.current_stream().handle))
+
+    def from_host(self, array: np.ndarray, *, non_blocking: bool = False) -> Buffer:
+        if not non_blocking or array.nbytes < _ASIDE or self.gpu.pinned.find(array.ctypes.data, array.nbytes) is None:
+            return super().from_host(array, non_blocking=non_blocking)
+        aside, current = self.gpu.copies, self.gpu.current_stream()
+        buffer = self._buffer(array.nbytes, aside)
+        self._write(buffer.ptr, array, True, aside)
+        current.wait_stream(aside)
+        self.record_stream(buffer, current)
         return buffer
 
     def write(self, target: Buffer, offset: int, array: np.ndarray, *, non_blocking: bool = False) -> None:
         check_span(target, offset, array.nbytes)
-        self.driver.to_device(target.ptr + offset, bytes_of(array).ctypes.data, array.nbytes)
+        self._write(target.ptr + offset, array, non_blocking, self.gpu.current_stream())
+
+    def _write(self, target: int, array: np.ndarray, non_blocking: bool, stream: Stream) -> None:
+        gpu, source, nbytes = self.gpu, bytes_of(array).ctypes.data, array.nbytes
+        gpu.enter()
+        pinned = gpu.pinned.find(source, nbytes) if nbytes else None
+        if pinned is not None and (non_blocking or nbytes > _CHUNK):
+            checked(gpu.cu, gpu.cu.cuMemcpyHtoDAsync(target, source, nbytes, stream.handle))
+            event = pinned.used_by(stream)
+            if not non_blocking:
+                wait_until(event.is_done)
+            return
+        for start in range(0, nbytes, _CHUNK):
+            size = min(_CHUNK, nbytes - start)
+            staging = gpu.pinned.allocate(size)
+            ctypes.memmove(staging.address, source + start, size)
+            checked(gpu.cu, gpu.cu.cuMemcpyHtoDAsync(target + start, staging.address, size, stream.handle))
+            staging.used_by(stream)
 
     def to_host(self, source: Buffer, offset: int = 0, nbytes: int | None = None) -> np.ndarray:
         nbytes = source.nbytes - offset if nbytes is None else nbytes
-        check_span(source, offset, nbytes)
         found = np.empty(nbytes, np.uint8)
-        self.driver.to_host(found.ctypes.data, source.ptr + offset, nbytes)
+        self.read(found, source, offset)
         return found
+
+    def read(self, target: np.ndarray, source: Buffer, offset: int = 0, *, non_blocking: bool = False) -> None:
+        """Bytes from `offset` on into a C-contiguous array. Waits, unless the array lies in pinned memory and the copy is
+        non-blocking."""
+        nbytes = target.nbytes
+        check_span(source, offset, nbytes)
+        if not target.flags.writeable:
+            raise VerificationError("an array that is read-only can't be copied to")
+        gpu, stream, address = self.gpu, self.gpu.current_stream(), bytes_of(target).ctypes.data
+        gpu.enter()
+        if not nbytes:
+            stream.synchronize()
+            return
+        pinned = gpu.pinned.find(address, nbytes)
+        if pinned is None and nbytes > _SMALL:
+            stream.synchronize()            # which Ctrl-C ends; the copy itself has the driver wait
+            checked(gpu.cu, gpu.cu.cuMemcpyDtoHAsync(address, source.ptr + offset, nbytes, stream.handle))
+            stream.synchronize()
+            return
+        landing = pinned or gpu.pinned.allocate(nbytes)
+        place = address if pinned else landing.address
+        checked(gpu.cu, gpu.cu.cuMemcpyDtoHAsync(place, source.ptr + offset, nbytes, stream.handle))
+        landing.used_by(stream)
+        if not (pinned and non_blocking):
+            stream.synchronize()
+        if not pinned:
+            ctypes.memmove(address, place, nbytes)
 
     def copy(self, target: Buffer, target_offset: int, source: Buffer, source_offset: int, nbytes: int) -> None:
         check_span(target, target_offset, nbytes)
         check_span(source, source_offset, nbytes)
-        self.driver.copy(target.ptr + target_offset, source.ptr + source_offset, nbytes)
+        if not nbytes:
+            return
+        gpu, stream = self.gpu, self.gpu.current_stream()
+        to, of = target.ptr + target_offset, source.ptr + source_offset
+        if source.device == target.device == self.device:
+            gpu.enter()
+            checked(gpu.cu, gpu.cu.cuMemcpyDtoDAsync(to, of, nbytes, stream.handle))
+            return
+        # between devices on the current stream of the source's, between what is asked of both
+        there, here = _gpu_of(target), _gpu_of(source)
+        stream, other = here.current_stream(), there.current_stream()
+        stream.wait_stream(other)
+        here.enter()
+        checked(here.cu, here.cu.cuMemcpyPeerAsync(to, there.context, of, here.context, nbytes, stream.handle))
+        other.wait_stream(stream)
+        self.record_stream(source, other)
+
+    def record_stream(self, buffer: Buffer, stream: Stream) -> None:
+        """Work on that stream uses the buffer, whose memory is not used again before that work is done."""
+        if isinstance(buffer.owner, Block) and buffer.owner.stream is not stream:
+            buffer.owner.users.add(stream)
+
+    def pinned(self, nbytes: int) -> Buffer:
+        """Uninitialised memory of the host from which and to which this device copies by itself."""
+        return self.gpu.pinned.buffer(nbytes)
+
+    def is_pinned(self, buffer: Buffer) -> bool:
+        """Whether memory of the host is such."""
+        return buffer.device == "cpu" and self.gpu.pinned.find(buffer.ptr, buffer.nbytes) is not None
 
     def synchronize(self) -> None:
-        self.driver.synchronize()
+        self.gpu.synchronize()
 
     def stats(self) -> dict[str, int]:
-        return {"allocated": self.live, "peak": self.peak, "reserved": self.live}
+        found = self.gpu.allocator.stats()
+        return found | {"allocated": found["requested_bytes.all.current"], "peak": found["requested_bytes.all.peak"],
+                        "reserved": found["reserved_bytes.all.current"]}
 
 
-class _Block:
-    """What keeps the memory of a Buffer allocated."""
+def open_memory(number: int) -> CudaMemory:
+    """Of the device of that number."""
+    return CudaMemory(device_on(number))
 
-    __slots__ = ("memory", "nbytes", "pointer")
 
-    def __init__(self, memory: CudaMemory, nbytes: int):
-        self.memory, self.nbytes, self.pointer = memory, nbytes, memory.driver.allocate(nbytes)
-        memory.live += nbytes
-        memory.peak = max(memory.peak, memory.live)
-
-    def __del__(self) -> None:
-        if hasattr(self, "pointer"):
-            self.memory.live -= self.nbytes
-            self.memory.driver.free(self.pointer)
+def _gpu_of(buffer: Buffer) -> Device:
+    return device_on(int(buffer.device.partition(":")[2]))

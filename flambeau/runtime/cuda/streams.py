@@ -1,0 +1,137 @@
+"""Streams, which work is done in the order of, and events, which are points in them. What PyTorch's classes are to users,
+`flambeau.cuda` makes of these.
+
+A wait of the host asks whether the work is done rather than have the driver wait, so that Ctrl-C ends it.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flambeau.runtime.cuda.api import checked
+
+if TYPE_CHECKING:
+    from flambeau.runtime.cuda.device import Device
+
+__all__ = ["Event", "Report", "Stream", "wait_until"]
+
+_SPINNING_S = 0.002                 # as long a wait asks all the time; then it sleeps for a 50th of what it waited
+
+
+class Report(Protocol):
+    """Where kernels leave what they found wrong."""
+
+    def failure(self) -> Exception | None:
+        """Of the first kernel that left something since this was asked last."""
+
+
+class Stream:
+    """Of one device. handle: the driver's. kept: pointers to memory that was freed and may be used again by what is asked
+    of this stream from now on, by size. scratch: arenas that no call holds. reports: of work since somebody waited."""
+
+    __slots__ = ("__weakref__", "device", "handle", "kept", "priority", "reports", "scratch")
+
+    def __init__(self, device: Device, handle: Any, priority: int = 0):
+        self.device, self.handle, self.priority = device, handle, priority
+        self.kept: dict[int, list[int]] = {}
+        self.scratch: list[Any] = []
+        self.reports: dict[Report, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<stream {int(self.handle):#x} of {self.device.name}>"
+
+    def is_done(self) -> bool:
+        """Whether all the work asked for is done."""
+        device = self.device
+        device.enter()
+        answer = device.cu.cuStreamQuery(self.handle)
+        if answer[0] == device.not_ready:
+            return False
+        checked(device.cu, answer)
+        return True
+
+    def synchronize(self) -> None:
+        """Wait for the work that was asked for. Raises KernelError for the first kernel that found bad data."""
+        wait_until(self.is_done)
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """What kernels reported, of work that is done. Later calls know nothing of it."""
+        if self.reports:
+            reports, self.reports = self.reports, {}
+            failures = [failure for report in reports if (failure := report.failure()) is not None]
+            if failures:
+                raise failures[0]
+
+    def wait_event(self, event: Event) -> None:
+        """Work asked for from now on waits for the event."""
+        if event.stream is None or event.stream is self:
+            return
+        self.device.enter()
+        checked(self.device.cu, self.device.cu.cuStreamWaitEvent(self.handle, event.handle, 0))
+        self.reports |= event.stream.reports
+
+    def wait_stream(self, other: Stream) -> None:
+        """Work asked for from now on waits for what was asked of the other until now."""
+        if other is not self:
+            event = other.device.event()
+            event.record(other)
+            self.wait_event(event)
+            other.device.recycle(event)
+
+
+class Event:
+    """A point in a stream, once it is recorded."""
+
+    __slots__ = ("device", "flags", "handle", "stream")
+
+    def __init__(self, device: Device, flags: int):
+        self.device, self.flags, self.handle = device, flags, None
+        self.stream: Stream | None = None
+
+    def record(self, stream: Stream) -> None:
+        device = self.device
+        device.enter()
+        if self.handle is None:
+            self.handle = checked(device.cu, device.cu.cuEventCreate(self.flags))
+        checked(device.cu, device.cu.cuEventRecord(self.handle, stream.handle))
+        self.stream = stream
+
+    def is_done(self) -> bool:
+        """Whether the work before it is; so it is where it was never recorded."""
+        if self.stream is None:
+            return True
+        device = self.device
+        device.enter()
+        answer = device.cu.cuEventQuery(self.handle)
+        if answer[0] == device.not_ready:
+            return False
+        checked(device.cu, answer)
+        return True
+
+    def synchronize(self) -> None:
+        """As of streams, for the work before it."""
+        wait_until(self.is_done)
+        if self.stream is not None:
+            self.stream.raise_failure()
+
+    def milliseconds_to(self, later: Event) -> float:
+        """Of the device's time."""
+        self.device.enter()
+        return float(checked(self.device.cu, self.device.cu.cuEventElapsedTime(self.handle, later.handle)))
+
+    def __del__(self) -> None:
+        if self.handle is not None:
+            self.device.drop_event(self.handle)
+
+
+def wait_until(is_done: Callable[[], bool]) -> None:
+    """Returns when it is; Ctrl-C ends it."""
+    if is_done():
+        return
+    started = time.perf_counter()
+    while not is_done():
+        waited = time.perf_counter() - started
+        if waited > _SPINNING_S:
+            time.sleep(min(0.001, waited / 50))
