@@ -79,6 +79,16 @@ class Device:
         if self.is_alone:
             here.entered = self
 
+    def is_there(self) -> bool:
+        """Whether something can be asked of it: not at the end of the process, in a child of a fork, after a fault."""
+        try:
+            if sys.is_finalizing():
+                return False
+            self.enter()
+        except AcceleratorError:
+            return False
+        return True
+
     # what it is
 
     def attribute(self, name: str) -> int:
@@ -156,20 +166,18 @@ class Device:
         self._events.append(event)
 
     def drop_event(self, handle: Any) -> None:
-        if not sys.is_finalizing() and os.getpid() == self.process:
-            self.enter()
+        if self.is_there():
             self.cu.cuEventDestroy(handle)
 
     def drop_graph(self, graph: Any, executable: Any) -> None:
         """Launches that were asked for go on."""
-        if not sys.is_finalizing() and os.getpid() == self.process:
-            self.enter()
+        if self.is_there():
             self.cu.cuGraphExecDestroy(executable)
             self.cu.cuGraphDestroy(graph)
 
     def forget_pinned(self, block: PinnedBlock, stream: Stream) -> None:
         """What is copied from there on the stream may still be on its way."""
-        if not sys.is_finalizing() and os.getpid() == self.process:
+        if self.is_there():
             block.used_by(stream)
 
     def synchronize(self) -> None:

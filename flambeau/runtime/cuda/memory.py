@@ -161,4 +161,6 @@ def open_memory(number: int) -> CudaMemory:
 
 
 def _gpu_of(buffer: Buffer) -> Device:
+    if isinstance(buffer.owner, Block):
+        return buffer.owner.allocator.device
     return device_on(int(buffer.device.partition(":")[2]))
