@@ -47,7 +47,7 @@ ROOMS: dict[str, list[str]] = {
         "graph",
     ],
     "passes": ["graph lowering", "fusion memory", "pipeline", "cpu cuda"],
-    "codegen.cuda": ["expressions library text", "code intrinsics", "wide", "contractions emulator sorts toolchain",
+    "codegen.cuda": ["expressions library text", "code intrinsics", "wide", "contractions emulator lanes sorts toolchain",
                      "loops worker", "workers", "compile"],
     "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "contraction loops", "backend"],
     "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],

@@ -15,6 +15,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 from typing import Any
 
 from codegen.contraction_kernels import Conv, gemm, input_grad
+from codegen.row_kernels import RowKernel
 from test_loops_random import RandomKernel
 
 import flambeau as fb
@@ -37,8 +38,11 @@ from flambeau.runtime.program import Program
 TILE = TileSchedule(64, 64, 16, 4, 4)
 ROOM = 232448                           # bytes of shared memory that the blocks of an H100's multiprocessor share
 BLOCKS = (BlockSchedule(256), BlockSchedule(8, 32), BlockSchedule(32, 4, lanes_inner=False))
+KEPT = (BlockSchedule(8, 32, width=4, kept=True), BlockSchedule(1, 256, width=2, kept=True))
 KERNELS: list[Kernel] = [
     *[replace(RandomKernel(seed).build(), schedule=schedule) for seed in range(12) for schedule in BLOCKS],
+    *[replace(RowKernel(seed).build(), schedule=schedule) for seed in range(12) for schedule in KEPT
+      if any(stage.dims for stage in RowKernel(seed).build().stages)],
     *[replace(kernel, schedule=TILE) for kernel in (
         gemm(100, 90, 70), gemm(40, 50, 60, dtype=dt.bf16, acc=dt.f32), gemm(40, 50, 60, dtype=dt.f16, acc=dt.f32),
         gemm(40, 50, 60, dtype=dt.f64), Conv(2, 9, 9, 8, 16).forward())],

@@ -17,6 +17,7 @@ from codegen.contraction_kernels import (
     sum_tolerance,
     view,
 )
+from codegen.row_kernels import RowKernel
 from test_loops_random import RandomKernel, same_numbers
 
 import flambeau as fb
@@ -36,21 +37,29 @@ from flambeau.ir.kernel import BlockSchedule, ContractionKernel, TileSchedule
 from flambeau.ir.kernel.interpreter import interpret
 from flambeau.ir.kernel.parser import parse_kernel
 from flambeau.ir.kernel.text import print_kernel
+from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.types import TensorType
 
 SCHEDULES = (BlockSchedule(64), BlockSchedule(8, 32), BlockSchedule(1, 128), BlockSchedule(16, 8), BlockSchedule(2, 64),
-             BlockSchedule(32, 4, lanes_inner=False), BlockSchedule(8, 8, lanes_inner=False))
+             BlockSchedule(32, 4, lanes_inner=False), BlockSchedule(8, 8, lanes_inner=False),
+             BlockSchedule(8, 32, width=4, kept=True), BlockSchedule(64, kept=True),
+             BlockSchedule(1, 64, width=2, kept=True), BlockSchedule(16, 8, width=4),
+             BlockSchedule(32, 2, width=2, kept=True), BlockSchedule(64, width=8, kept=True))
 
 
 def test_random_loops_compute_what_the_interpreter_does(seeds: Iterator[int]) -> None:
     for seed in seeds:
-        maker = RandomKernel(seed)
+        maker = (RandomKernel, RowKernel)[seed % 2](seed)
         kernel = maker.build()
         expected = [buffer.copy() for buffer in maker.buffers]
         interpret(kernel, expected)
         for schedule in random.Random(seed).sample(SCHEDULES, 2):
+            if not any(stage.dims for stage in kernel.stages):
+                schedule = replace(schedule, width=1)
             found = [buffer.copy() for buffer in maker.buffers]
-            text = kernel_text(replace(kernel, schedule=schedule))
+            scheduled = replace(kernel, schedule=schedule)
+            verify_kernel(scheduled)
+            text = kernel_text(scheduled)
             emulate(text, found)
             for param, ours, theirs in zip(kernel.params, found, expected, strict=True):
                 assert same_numbers(ours, theirs, param.dtype), f"seed {seed}, {schedule}: {param}\n{text.source}"
@@ -210,6 +219,7 @@ def test_threads_exchange_through_shared_memory_and_shuffles() -> None:
     ("x = cuda.local.array(4, float32)\nload4(b0, t, x)", "touches 4 elements of b0 from 1 on, at once"),
     ("b0[t + 1] = b0[t]", "touches element 64 of b0, which has 64"),
     ("v = b0[uint32(63 - t)]\nb0[t] = v", "stores what another thread read"),
+    ("b0[t] = float32(cuda.shfl_xor_sync(0xffffffff, uint64(t), 1))", "shuffles a uint64"),
     ("x = uint64(t) + int64(1)\nb0[t] = float32(x)", "mixes int64 and uint64"),
 ], ids=lambda value: value.split("\n")[0][:40] if isinstance(value, str) else None)
 def test_what_no_kernel_may_do_is_found(body: str, message: str) -> None:

@@ -76,7 +76,10 @@ class Code:
 
     def body(self, stage: Stage) -> None:
         self.checked = None
-        for instr in stage.body:
+        self.instrs(stage.body)
+
+    def instrs(self, body: Sequence[Instr]) -> None:
+        for instr in body:
             self.instr(instr)
 
     def instr(self, instr: Instr) -> None:

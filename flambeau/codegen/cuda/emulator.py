@@ -336,6 +336,8 @@ class _Grid:
 
     def shfl_xor_sync(self, mask: Array | None, members: int, value: Any, distance: Any) -> Array:
         self.all_here(mask, "a shuffle", WARP)
+        if np.asarray(value).dtype == np.uint64:
+            raise self.fail("shuffles a uint64, which numba does not")
         away = int(np.asarray(distance).flat[0])
         lanes = np.broadcast_to(np.asarray(value), (self.n,)).reshape(-1, WARP)
         return lanes[:, np.arange(WARP) ^ away].reshape(-1)
@@ -389,6 +391,8 @@ _NAMES: Final[dict[str, Any]] = {
     **{name: _int(name) for name in _TYPES if "int" in name},
     "float32": lambda x: np.asarray(x).astype(np.float32), "float64": lambda x: np.asarray(x).astype(np.float64),
     "abs": abs,
+    "f32_max": lambda a, b: SCALAR_OPS["max"].meaning(np.float32(a), np.float32(b)),      # type: ignore[misc]
+    "f32_min": lambda a, b: SCALAR_OPS["min"].meaning(np.float32(a), np.float32(b)),      # type: ignore[misc]
     "f16": lambda x: np.asarray(x).astype(np.float16).astype(np.float32),
     "bf16": lambda x: dt.bf16_to_f32(dt.f32_to_bf16(np.asarray(x, np.float32))),
     "f16_of_f64": lambda x: np.asarray(x).astype(np.float16).astype(np.float32),

@@ -104,10 +104,6 @@ def _test(sign: str) -> Rule:
     return lambda dtype, a, b: f"(int32({a}) {sign} int32({b}))" if dtype is dt.bool_ else f"({a} {sign} {b})"
 
 
-def _library(name: str) -> Rule:
-    return lambda dtype, *operands: f"{name}({', '.join(operands)})"
-
-
 def _device(name: str) -> Rule:
     """A function of CUDA's device library, which has one for each float type."""
     return lambda dtype, *operands: f"libdevice.{_named(name, dtype)}({', '.join(operands)})"
@@ -157,7 +153,8 @@ _FLOAT: Final[dict[str, Rule]] = {
     "mod": lambda dtype, a, b: f"float_mod({_device('fmod')(dtype, a, b)}, {b})",
     "fmod": _device("fmod"),
     "truncdiv": lambda dtype, a, b: _device("trunc")(dtype, f"{a} / {b}"),
-    "min": _library("float_min"), "max": _library("float_max"),
+    "min": lambda dtype, a, b: f"{'float' if dtype is dt.f64 else 'f32'}_min({a}, {b})",
+    "max": lambda dtype, a, b: f"{'float' if dtype is dt.f64 else 'f32'}_max({a}, {b})",
     "fma": _device("fma"), "pow": _device("pow"), "copysign": _device("copysign"), "sqrt": _device("sqrt"),
     "rsqrt": lambda dtype, a: f"{_one(dtype)} / {_device('sqrt')(dtype, a)}",
     "sigmoid": lambda dtype, a: f"{_one(dtype)} / ({_one(dtype)} + {_device('exp')(dtype, f'-{a}')})",

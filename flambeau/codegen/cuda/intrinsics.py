@@ -50,6 +50,21 @@ def _from_bf16(builder, bits):
     return builder.bitcast(builder.shl(builder.zext(bits, _I32), ir.Constant(_I32, 16)), _F32)
 
 
+def _extremum(name):
+    """The greater or lesser of two f32 by LLVM's function `name`, which tells -0 from +0; a NaN if either is one. Without
+    branches, which the choices of `library.py` would be."""
+    @intrinsic
+    def function(typing_context, a, b):
+        def generate(context, builder, signature, args):
+            called = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_F32, [_F32, _F32]), name)
+            is_nan = builder.fcmp_unordered("uno", *args)
+            return builder.select(is_nan, builder.fadd(*args), builder.call(called, args))
+
+        return types.float32(types.float32, types.float32), generate
+
+    return function
+
+
 _u16, _f32, _f64 = types.uint16, types.float32, types.float64
 
 f16_to, f16_from = _of_one(_u16, _f32, _to_f16), _of_one(_f32, _u16, _from_f16)
@@ -133,5 +148,6 @@ def element_pointer(context, builder, kind, memory, index_type, index):
 _WIDTHS = (2, 4, 8, 16)
 INTRINSICS = {**{f"load{n}": _wide(n, stores=False) for n in _WIDTHS},
               **{f"copy{n}": _copied(n) for n in _WIDTHS}, **{f"store{n}": _wide(n, stores=True) for n in _WIDTHS},
+              "f32_max": _extremum("llvm.nvvm.fmax.f"), "f32_min": _extremum("llvm.nvvm.fmin.f"),
               "f16": f16, "f16_of_f64": f16_of_f64, "f16_from": f16_from, "f16_to": f16_to, "bf16": bf16,
               "bf16_from": bf16_from, "bf16_to": bf16_to, "report": report}

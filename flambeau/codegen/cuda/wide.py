@@ -2,6 +2,8 @@
 side in memory is loaded and stored at once, 16 bytes of it at best."""
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from flambeau.codegen.cuda import expressions as ex
 from flambeau.codegen.cuda.code import Code, stored_type
 from flambeau.codegen.cuda.text import KernelText, Writer
@@ -21,11 +23,21 @@ class WideCode(Code):
     last: int
     width: int
 
-    def side_by_side(self, stage: Stage) -> None:
+    def side_by_side(self, stage: Stage, body: Sequence[Instr] | None = None, before: Callable[[], None] = lambda: None,
+                     after: Callable[[], None] = lambda: None) -> None:
         """A stage at all of them. What lies side by side is moved at once, the rest point by point; `x` is the number of a
-        point."""
+        point. body: what is left of the stage's. before, after: write what else happens at a point, before the body and
+        between it and the stores."""
         w, kernel, width = self.w, self.kernel, self.width
-        for instr in stage.body:
+        body = stage.body if body is None else body
+        self.checked = None
+        if width == 1:
+            before()
+            self.instrs(body)
+            after()
+            self.stores(stage.stores)
+            return
+        for instr in body:
             if instr.op == "load" and self.is_wide(instr.attr):
                 self.fetch(instr)
         wide = [(n, s.address) for n, s in enumerate(stage.stores) if s.combine == "set" and self.is_wide(s.address)]
@@ -34,7 +46,9 @@ class WideCode(Code):
         w.line(f"first = i{self.last}")
         with w.block(f"for x in range({width}):"):
             w.line(f"i{self.last} = {self.cast('first + x')}")
-            self.body(stage)
+            before()
+            self.instrs(body)
+            after()
             self.stores([s for n, s in enumerate(stage.stores) if n not in dict(wide)])
             for number, address in wide:
                 dtype = kernel.params[address.buffer].dtype

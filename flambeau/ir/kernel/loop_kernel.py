@@ -50,12 +50,15 @@ class BlockSchedule:
     """For a device of many threads in blocks: each block takes `points` points of the parallel dims, one after another in
     row-major order, each by `lanes` threads, which share out the points of a stage's inner dims. lanes_inner: the lanes of
     a point are neighbours, else those of one number. width: so many neighbouring points are one thread's, which loads and
-    stores them at once; for kernels of one stage without inner dims, whose last parallel dim it divides."""
+    stores them at once: of the last parallel dim, which it divides, in kernels of one stage without inner dims; else of the
+    last dim of each stage where it divides that. kept: what stages along the same dims compute alike, the first of them
+    computes, and each thread keeps it in registers."""
 
     points: int
     lanes: int = 1
     lanes_inner: bool = True
     width: int = 1
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,13 @@ class LoopKernel(Kernel):
     def _check_width(self, checker: Checker, schedule: BlockSchedule) -> None:
         if schedule.width == 1:
             return
+        if any(stage.dims for stage in self.stages):
+            if not schedule.lanes_inner:
+                checker.fail(f"width={schedule.width} is of rows whose lanes are neighbours")
+            return
         last = self.extents[self.n_parallel - 1] if self.n_parallel else 1
-        if len(self.stages) != 1 or self.stages[0].dims or schedule.lanes != 1:
-            checker.fail(f"width={schedule.width} is for one stage without inner dims, a thread to a point")
+        if len(self.stages) != 1 or schedule.lanes != 1:
+            checker.fail(f"width={schedule.width} without inner dims is for one stage, a thread to a point")
         if not isinstance(last, int) or last % schedule.width:
             checker.fail(f"width={schedule.width} does not divide the last parallel dim, of {last}")
 

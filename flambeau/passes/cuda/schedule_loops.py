@@ -6,18 +6,20 @@ block share a row; where it is the innermost parallel dim, each has its own colu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.kernel import Address, BlockSchedule, Extent, LoopKernel, Stage
+from flambeau.ir.kernel.repeats import rests
 
-__all__ = ["schedule_loops"]
+__all__ = ["runs_inward", "schedule_loops"]
 
 WARP: Final = 32
 BLOCK: Final = 256                      # threads, where nothing speaks against it
 MOST: Final = 1024
 WORK: Final = 8                         # points of a row that a lane is to have, at least
+KEPT: Final = 32                        # registers of a lane for what it keeps of its row
 RUNTIME_EXTENT: Final = 4096            # what a size known only at run time counts as
 
 
@@ -31,12 +33,36 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
         return BlockSchedule(BLOCK)                 # places that several points may store to: one thread, in order
     points = _count(kernel, range(kernel.n_parallel))
     room = target.multiprocessors * target.threads // max(1, points)        # threads that wait for work, for each point
-    if _runs_inward(kernel, walked):
-        wanted = max(min(WARP, _power(inner)), min(_power(inner // WORK), _power(room), MOST))
-        lanes = max(1, wanted)
-        return BlockSchedule(max(1, BLOCK // lanes), lanes)
+    if runs_inward(kernel, walked):
+        return _rows(kernel, walked, inner, room)
     lanes = max(1, min(_power(inner // WORK), _power(room), MOST // WARP))
     return BlockSchedule(BLOCK) if lanes == 1 else BlockSchedule(WARP, lanes, lanes_inner=False)
+
+
+def _rows(kernel: LoopKernel, walked: list[Stage], inner: int, room: int) -> BlockSchedule:
+    """Lanes for rows of `inner` points: as few as keep the row in their registers, more where threads wait for work."""
+    width = _row_width(kernel, walked)
+    registers = _kept_registers(kernel)
+    most = KEPT // max(1, registers)                # points of a lane
+
+    def taken(lanes: int) -> int:
+        return -(-inner // (lanes * width)) * width
+
+    lanes = min(WARP, 1 << (-(-inner // width) - 1).bit_length())
+    while lanes < MOST and taken(lanes) > width and (taken(lanes) > most or 2 * lanes <= room and taken(lanes) > WORK):
+        lanes *= 2
+    kept = registers > 0 and taken(lanes) <= most and all(isinstance(kernel.extents[d], int)
+                                                          for stage in walked for d in stage.dims)
+    return BlockSchedule(max(1, BLOCK // lanes), lanes, width=width, kept=kept)
+
+
+def _kept_registers(kernel: LoopKernel) -> int:
+    """For each point of a row, while most is kept."""
+    left, dtype_of = rests(kernel), {instr.id: instr.dtype for instr in kernel.instrs()}
+    last = {kept: number for number, rest in enumerate(left) for _, kept in rest.given}
+    alive = [[value for at, rest in enumerate(left[:number]) for value in rest.kept if last[value] >= number]
+             for number in range(len(left))]
+    return max([sum(max(1, dtype_of[value].itemsize // 4) for value in values) for values in alive], default=0)
 
 
 def _width(kernel: LoopKernel) -> int:
@@ -51,13 +77,29 @@ def _width(kernel: LoopKernel) -> int:
     return width
 
 
-def _runs_inward(kernel: LoopKernel, walked: list[Stage]) -> bool:
-    """Whether more accesses have stride 1 along the innermost dim of their stage than along the innermost parallel one."""
+def _row_width(kernel: LoopKernel, walked: Sequence[Stage]) -> int:
+    """Neighbours in a row for one lane: 16 bytes, where rows are a multiple of that, of the widest numbers that lie side
+    by side."""
+    beside = [(a, stage.dims[-1]) for stage in walked for a in _addresses(stage) if a.stride_of(stage.dims[-1]) == 1]
+    width = 16 // max([kernel.params[a.buffer].dtype.itemsize for a, _ in beside], default=16)
+    numbers: Iterable[Extent] = [*[kernel.extents[stage.dims[-1]] for stage in walked], *[
+        number for a, along in beside for number in (a.offset, *[stride for dim, stride in a.strides if dim != along])]]
+    if any(isinstance(number, str) for number in numbers):
+        return 1
+    while width > 1 and any(int(number) % width for number in numbers):
+        width //= 2
+    return width
+
+
+def runs_inward(kernel: LoopKernel, walked: Sequence[Stage]) -> bool:
+    """Whether more accesses have stride 1 along the innermost dim of their stage than along the innermost parallel one.
+    What is the same all along a row does not count."""
     votes = 0
     last = kernel.n_parallel - 1
     for stage in walked:
         for address in _addresses(stage):
-            votes += (address.stride_of(stage.dims[-1]) == 1) - (last >= 0 and address.stride_of(last) == 1)
+            if any(dim in stage.dims for dim, _ in address.strides):
+                votes += (address.stride_of(stage.dims[-1]) == 1) - (last >= 0 and address.stride_of(last) == 1)
     return votes >= 0
 
 
