@@ -49,7 +49,7 @@ ROOMS: dict[str, list[str]] = {
     "passes": ["graph lowering", "fusion memory", "pipeline", "cpu cuda"],
     "codegen.cuda": ["expressions library text", "code intrinsics", "wide", "contractions emulator lanes sorts toolchain",
                      "loops worker", "workers", "compile"],
-    "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "contraction loops", "backend"],
+    "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "attention contraction loops", "backend"],
     "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],
     "frontend": [
         "active checks epoch method_types missing pytree where",

@@ -116,6 +116,10 @@ class Op:
         """The same results from simpler ops, or None for an op that lowers by itself."""
         return None
 
+    def composition(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
+        """What it is made of, where it is also one that a kernel computes as a whole."""
+        return self.decompose(b, operands)
+
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
         """The result's element at `index` as scalar SSA. Only for ops that `is_pointwise`."""

@@ -42,13 +42,18 @@ class Pass:
     function: Callable[[Graph], Graph]
 
 
-def graph_passes(layout: Pass, fuse: Pass) -> tuple[Pass, ...]:
-    """The whole order. layout: leaves convolutions as `plain_convolutions` does; fuse: groups ops into kernels."""
+_UNTILED: Final = Pass("attention", lambda graph: graph)
+
+
+def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED) -> tuple[Pass, ...]:
+    """The whole order. layout: leaves convolutions as `plain_convolutions` does; fuse: groups ops into kernels; attention:
+    says which attention is tiled, in kernels of its own."""
     return (
         Pass("simplify", simplify),
         Pass("fold", fold),
         Pass("cse", cse),
         Pass("dce", dce),
+        attention,
         layout,                             # before decompose: pooling and normalize sink through permutes as one op
         Pass("decompose", decompose),
         Pass("simplify", simplify),         # what layouts and decompositions left

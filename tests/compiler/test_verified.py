@@ -128,9 +128,9 @@ def swap_exp_and_log(graph: Graph) -> Graph:
 
 
 def test_a_wrong_pass_is_named_with_the_users_line() -> None:
-    passes = (*CPU_PASSES[:7], Pass("swap", swap_exp_and_log), *CPU_PASSES[7:])
+    passes = (*CPU_PASSES[:8], Pass("swap", swap_exp_and_log), *CPU_PASSES[8:])
     compiled = fb.compile(soft, verify=True, passes=passes)
-    message = r"soft: pass 8, swap, changes output 0, add : f32\[4,5\]: element \[0, 0\]"
+    message = r"soft: pass 9, swap, changes output 0, add : f32\[4,5\]: element \[0, 0\]"
     with pytest.raises(VerificationError, match=message) as e:
         compiled(*operands())
     assert e.value.where is not None and "test_verified.py" in e.value.where

@@ -201,7 +201,8 @@ def test_printing_knows_every_field():
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
-    ("loop @", "lop @", "line 1, column 1: expected 'loop', 'contraction', 'sort', 'library' or 'print', found 'lop'"),
+    ("loop @", "lop @", "line 1, column 1: expected 'loop', 'contraction', 'sort', 'library', 'attention' or 'print', "
+                        "found 'lop'"),
     ("f32[35]", "f33[35]", "line 2, column 9: expected a dtype (f16, bf16, f32, f64, i8, i16, i32, i64, u8, u32, u64, "
                            "bool), found 'f33'"),
     ("load x[", "load z[", "line 7, column 15: expected one of the params x, y, found 'z'"),

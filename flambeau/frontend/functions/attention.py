@@ -5,7 +5,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from flambeau.errors import ShapeError
+from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import cast, expanded, one_tensor, reshaped, tensor_of, user_line
 from flambeau.frontend.functions.creation import positions, zeros
@@ -17,11 +20,13 @@ from flambeau.frontend.functions.products import linear, matmul
 from flambeau.frontend.functions.reductions import mean, softmax
 from flambeau.frontend.functions.stacking import cat
 from flambeau.frontend.functions.views import matrix_transposed, transpose
+from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
+from flambeau.ir.ops.attention import is_worthwhile
 
 
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
@@ -36,9 +41,11 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     _check_dots(query, key, value, attn_mask, enable_gqa)
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: pass attn_mask or is_causal, not both")
+    factor = 1 / math.sqrt(max(query._type.static_shape[-1], 1)) if scale is None else scale
+    if dropout_p == 0.0 and _in_one_op(query, key, value, attn_mask, is_causal):
+        return _attention(query, key, value, attn_mask, is_causal, float(factor), enable_gqa)
     if enable_gqa:
         key, value = [_repeated(t, query) for t in (key, value)]
-    factor = 1 / math.sqrt(max(query._type.static_shape[-1], 1)) if scale is None else scale
     if dtype.itemsize == 2:                 # scores and their gradients may be beyond f16 where the result is not
         query, key, value = (cast(t, dt.f32) for t in (query, key, value))
     scores = matmul(mul(query, factor), matrix_transposed(key))
@@ -70,11 +77,55 @@ def _check_dots(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | N
 
 def _repeated(t: Tensor, query: Tensor) -> Tensor:
     """Key or value heads, each for as many heads of the query as there are more of those."""
+    _check_groups(query, t, t)
     heads, given = query._type.static_shape[-3], t._type.static_shape[-3]
-    if not given or heads % given:
-        raise RuntimeError("scaled_dot_product_attention: the number of heads in key and value must divide that in query, "
-                           f"got {t._type} for {query._type}")
     return t if heads == given else repeat_interleave(t, heads // given, -3)
+
+
+def _in_one_op(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> bool:
+    """Whether a trace is to have one op for it, of sizes where tiles are faster than a matrix of weights. The cotangent
+    of a mask is such a matrix."""
+    if active.tracer is None or mask is not None and mask._requires_grad:
+        return False
+    differentiated = grad_mode.enabled and any(t._requires_grad or active.differentiates(t) for t in (query, key, value))
+    (rows, size), (columns, value_size) = query._type.static_shape[-2:], value._type.static_shape[-2:]
+    return is_worthwhile(rows, columns, size, value_size, causal, differentiated)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float,
+               grouped: bool = False) -> Tensor:
+    """The op, over batch dims of one shape. Groups of query heads that share a key head are a batch dim of their own, along
+    which keys and values are expanded."""
+    shapes = [t._type.static_shape for t in (query, key, value)]
+    rows, columns = shapes[0][-2], shapes[1][-2]
+    given = [] if mask is None else [expanded(mask, (*mask._type.static_shape[:-2], rows, columns)) if mask.ndim > 1 else
+                                     expanded(mask, (rows, columns))]
+    operands = [query, key, value, *given]
+    heads = shapes[0][-3] if grouped else 0
+    if grouped:
+        _check_groups(query, key, value)
+        operands = [_grouped(t, heads, shapes[1][-3]) for t in operands]
+    batch = np.broadcast_shapes(*[t._type.static_shape[:-2] for t in operands])
+    operands = [expanded(t, (*batch, *t._type.static_shape[-2:])) for t in operands]
+    out: Tensor = dispatch(ops.Attention(scale, causal), *operands)[0]
+    return reshaped(out, (*batch[:-2], heads, *out._type.static_shape[-2:])) if grouped else out
+
+
+def _check_groups(query: Tensor, key: Tensor, value: Tensor) -> None:
+    for t in (key, value):
+        heads, given = query._type.static_shape[-3], t._type.static_shape[-3]
+        if not given or heads % given:
+            raise RuntimeError("scaled_dot_product_attention: the number of heads in key and value must divide that in "
+                               f"query, got {t._type} for {query._type}")
+
+
+def _grouped(t: Tensor, heads: int, groups: int) -> Tensor:
+    """[..., H, T, *] -> [..., groups, H / groups, T, *], or with a dim of one in the place of heads that are shared."""
+    if t.ndim < 3:
+        return t
+    *batch, given, rows, size = t._type.static_shape
+    into = (groups, heads // groups) if given == heads else (given, 1)
+    return reshaped(t, (*batch, *into, rows, size))
 
 
 def safe_softmax(scores: Tensor) -> Tensor:
@@ -128,6 +179,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, given: Projections, masks:
         k, v = [cat([t, zeros((*t._type.static_shape[:2], 1, t._type.static_shape[3]), dtype=t.dtype)], 2) for t in (k, v)]
         extra += 1
     mask = _added(masks, q, batch, given.heads, extra)
+    if not need_weights and dropout_p == 0.0 and _in_one_op(q, k, v, mask, False):
+        mixed = _attention(q, k, v, mask, False, math.sqrt(given.heads / size))
+        return linear(reshaped(transpose(mixed, 1, 2), (batch, length, size)), given.out, given.out_bias), None
     scores = matmul(mul(q, math.sqrt(given.heads / size)), transpose(k, -2, -1))
     scores = scores if mask is None else add(scores, mask)
     weights = softmax(scores, dim=-1) if need_weights else safe_softmax(scores)

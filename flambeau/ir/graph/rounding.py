@@ -138,9 +138,9 @@ def _errors(op: Op, types: Sequence[TensorType], results: Sequence[TensorType], 
 
 @lru_cache(maxsize=256)
 def _parts(op: Op, types: tuple[TensorType, ...]) -> Graph | None:
-    """What the op decomposes into, as a graph of its own."""
+    """What the op is made of, as a graph of its own."""
     graph = Graph(name=op.name)
-    results = op.decompose(Builder(graph), [graph.add_input(type) for type in types])
+    results = op.composition(Builder(graph), [graph.add_input(type) for type in types])
     if results is None:
         return None
     graph.outputs = list(results)

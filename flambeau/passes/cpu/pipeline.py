@@ -4,9 +4,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from flambeau.passes.cpu.attention import fits_tiles
 from flambeau.passes.cpu.channels_last import layout
 from flambeau.passes.fusion.fuse import fuse
 from flambeau.passes.fusion.limits import Limits
+from flambeau.passes.graph.attention import tile_attention
 from flambeau.passes.pipeline import Pass, graph_passes
 
 __all__ = ["CPU_LIMITS", "CPU_PASSES"]
@@ -16,4 +18,5 @@ CPU_LIMITS: Final = Limits(
     stored=32,
     cheap=8,
     repeats=4)
-CPU_PASSES: Final = graph_passes(Pass("layout", layout), Pass("fuse", partial(fuse, limits=CPU_LIMITS)))
+CPU_PASSES: Final = graph_passes(Pass("layout", layout), Pass("fuse", partial(fuse, limits=CPU_LIMITS)),
+                                 Pass("attention", partial(tile_attention, fits=fits_tiles)))
