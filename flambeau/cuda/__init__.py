@@ -1,71 +1,25 @@
-"""`fb.cuda`: there is no CUDA device. Programs that ask whether there is one go on on the CPU; those that need one are
-told."""
+"""`fb.cuda`: GPUs of NVIDIA's, with the names of `torch.cuda`. Where there is none, `is_available()` is False, questions of
+memory are answered with 0, and what needs one raises AcceleratorError, a RuntimeError that says what to do."""
 from __future__ import annotations
 
 import importlib
-from typing import Any, NoReturn
+from typing import Any
 
-from flambeau.errors import UnsupportedError
-from flambeau.frontend import random
+from flambeau.cuda import devices, memory, random, streams
+from flambeau.cuda.devices import *  # noqa: F403
+from flambeau.cuda.memory import *  # noqa: F403
+from flambeau.cuda.random import *  # noqa: F403
+from flambeau.cuda.streams import *  # noqa: F403
+from flambeau.errors import AcceleratorError, OutOfMemoryError
 from flambeau.frontend.missing import missing
 
-
-def is_available() -> bool:
-    """False."""
-    return False
-
-
-is_initialized = is_available
-_initialized = False                        # programs that keep generators' states look at it
-
-
-def is_bf16_supported(including_emulation: bool = True) -> bool:
-    """False."""
-    return False
-
-
-def device_count() -> int:
-    """0."""
-    return 0
-
-
-def manual_seed(seed: int) -> None:
-    """Accepted: there is no generator on a device."""
-
-
-manual_seed_all = manual_seed
-
-
-def empty_cache() -> None:
-    """Nothing to free."""
-
-
-def synchronize(device: Any = None) -> None:
-    """Nothing to wait for."""
-
-
-reset_peak_memory_stats = synchronize
-ipc_collect = empty_cache
-
-
-def memory_allocated(device: Any = None) -> int:
-    """0 bytes."""
-    return 0
-
-
-max_memory_allocated = memory_reserved = max_memory_reserved = memory_allocated
-
-
-def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
-    raise UnsupportedError("device 'cuda' is not available; tensors live on 'cpu'")
-
-
-current_device = get_device_name = get_device_properties = get_device_capability = set_device = current_stream = _refuse
-Stream = Event = stream = _refuse
-get_rng_state = random.get_rng_state
+__all__ = [*(set(devices.__all__) - {"index_of", "runtime_device"}), *memory.__all__, *random.__all__, *streams.__all__,   # noqa: PLE0604
+           "AcceleratorError", "OutOfMemoryError"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "amp":
         return importlib.import_module("flambeau.cuda.amp")
+    if name == "_initialized":              # programs that keep generators' states look at it
+        return devices.is_initialized()
     raise missing("flambeau.cuda", name)

@@ -37,21 +37,29 @@ def size_class(nbytes: int) -> int:
 
 @dataclass
 class Count:
-    """Of something: now, the most at any time, and all that came and went."""
+    """Of something: now, the most at any time, and all that came."""
 
-    current: int = 0
-    peak: int = 0
+    now: int = 0
+    most: int = 0
     came: int = 0
-    went: int = 0
 
     def add(self, amount: int) -> None:
         self.came += amount
-        self.current += amount
-        self.peak = max(self.peak, self.current)
+        self.now += amount
+        self.most = max(self.most, self.now)
 
     def take(self, amount: int) -> None:
-        self.went += amount
-        self.current -= amount
+        self.now -= amount
+
+    def restart(self, peaks: bool) -> None:
+        if peaks:
+            self.most = self.now
+        else:
+            self.came = self.now
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        return self.now, self.most, self.came
 
 
 class Block:
@@ -61,7 +69,12 @@ class Block:
 
     def __init__(self, allocator: Allocator, pointer: int, nbytes: int, asked: int, stream: Stream):
         self.allocator, self.pointer, self.nbytes, self.asked, self.stream = allocator, pointer, nbytes, asked, stream
-        self.users: set[Stream] = set()
+        self.users: set[Stream] | None = None
+
+    def use(self, stream: Stream) -> None:
+        """Work on that stream uses it too."""
+        if stream is not self.stream:
+            self.users = (self.users or set()) | {stream}
 
     def __del__(self) -> None:
         # maybe in the middle of an allocation: who asks next sees to it
@@ -69,17 +82,20 @@ class Block:
 
 
 class Allocator:
-    """requested, allocated: bytes asked for, and those rounded to 512 as PyTorch counts. reserved: what the driver gave."""
+    """requested, allocated: bytes asked for, and those rounded to 512 as PyTorch counts; blocks: how many. reserved: bytes
+    that the driver gave, in so many segments."""
 
     def __init__(self, device: Device):
         self.device, self.cu = device, device.cu
-        self.returned: deque[tuple[int, int, int, Stream, set[Stream]]] = deque()
+        self.returned: deque[tuple[int, int, int, Stream, set[Stream] | None]] = deque()
         self.waiting: deque[tuple[list[Event], int, int, Stream]] = deque()
         self.lock = threading.RLock()
         self.has_pools = bool(device.attribute("MEMORY_POOLS_SUPPORTED"))
         self.pool = checked(self.cu, self.cu.cuDeviceGetDefaultMemPool(device.handle)) if self.has_pools else None
-        self.requested, self.allocated, self.reserved = Count(), Count(), Count()
-        self.blocks, self.segments = Count(), Count()
+        self.reserved, self.segments = Count(), Count()
+        self.requested = self.allocated = self.blocks = 0           # now; the most of them, and all that came
+        self.most_requested = self.most_allocated = self.most_blocks = 0
+        self.came_requested = self.came_allocated = self.came_blocks = 0
         self.retries = self.failures = 0
         self.limit: int | None = None           # of reserved bytes
 
@@ -95,9 +111,13 @@ class Allocator:
             pointer = kept.pop() if kept else self._find(size, nbytes, stream)
             if isinstance(pointer, tuple):
                 pointer, size = pointer
-            self.requested.add(nbytes)
-            self.allocated.add(_shown(nbytes))
-            self.blocks.add(1)
+            shown = -(-nbytes // _SMALLEST) * _SMALLEST
+            self.requested, self.came_requested = self.requested + nbytes, self.came_requested + nbytes
+            self.allocated, self.came_allocated = self.allocated + shown, self.came_allocated + shown
+            self.blocks, self.came_blocks = self.blocks + 1, self.came_blocks + 1
+            if (self.requested > self.most_requested or self.allocated > self.most_allocated
+                    or self.blocks > self.most_blocks):
+                self._note_peaks()
         block = Block(self, pointer, size, nbytes, stream)
         if config_poisons():
             self.fill(pointer, size, stream)
@@ -112,17 +132,23 @@ class Allocator:
         """Take in what was freed. Called with the lock."""
         while self.returned:
             pointer, size, asked, stream, users = self.returned.popleft()
-            self.requested.take(asked)
-            self.allocated.take(_shown(asked))
-            self.blocks.take(1)
-            events = []
-            for user in users - {stream}:
-                events.append(user.device.event())
-                events[-1].record(user)
-            if events:
+            self.requested -= asked
+            self.allocated -= -(-asked // _SMALLEST) * _SMALLEST
+            self.blocks -= 1
+            if users:
+                events = [user.device.event() for user in users]
+                for event, user in zip(events, users, strict=True):
+                    event.record(user)
                 self.waiting.append((events, pointer, size, stream))
+            elif size in stream.kept:
+                stream.kept[size].append(pointer)
             else:
-                stream.kept.setdefault(size, []).append(pointer)
+                stream.kept[size] = [pointer]
+
+    def _note_peaks(self) -> None:
+        self.most_requested = max(self.most_requested, self.requested)
+        self.most_allocated = max(self.most_allocated, self.allocated)
+        self.most_blocks = max(self.most_blocks, self.blocks)
 
     def _find(self, size: int, nbytes: int, stream: Stream) -> int | tuple[int, int]:
         """A pointer that is not among the stream's kept ones of that size, or one with a size that does as well."""
@@ -156,7 +182,7 @@ class Allocator:
                 self.waiting.append((events, pointer, size, stream))
 
     def _ask(self, size: int, stream: Stream) -> int | None:
-        if self.limit is not None and self.reserved.current + size > self.limit:
+        if self.limit is not None and self.reserved.now + size > self.limit:
             return None
         self.device.enter()
         answer = self.cu.cuMemAllocAsync(size, stream.handle) if self.has_pools else self.cu.cuMemAlloc(size)
@@ -188,36 +214,36 @@ class Allocator:
 
     def _too_much(self, nbytes: int) -> str:
         free, total = self.device.memory_info()
-        number, ours = self.device.number, self.allocated.current
+        number, ours = self.device.number, self.allocated
         return (f"CUDA out of memory. Tried to allocate {_human(nbytes)}. GPU {number} has a total capacity of "
                 f"{_human(total)} of which {_human(free)} is free. Of the allocated memory {_human(ours)} is allocated by "
-                f"Flambeau, and {_human(self.reserved.current - ours)} is reserved by Flambeau but unallocated.")
+                f"Flambeau, and {_human(self.reserved.now - ours)} is reserved by Flambeau but unallocated.")
 
     def stats(self) -> dict[str, int]:
         """As `torch.cuda.memory_stats`."""
         with self.lock:
             self.collect()
-            counts = {"allocation": self.blocks, "allocated_bytes": self.allocated, "active": self.blocks,
-                      "active_bytes": self.allocated, "requested_bytes": self.requested, "segment": self.segments,
-                      "reserved_bytes": self.reserved}
-            fields = {"current": "current", "peak": "peak", "allocated": "came", "freed": "went"}
-            found = {f"{name}.all.{what}": getattr(count, field) for name, count in counts.items()
-                     for what, field in fields.items()}
+            blocks = (self.blocks, self.most_blocks, self.came_blocks)
+            allocated = (self.allocated, self.most_allocated, self.came_allocated)
+            counts = {"allocation": blocks, "allocated_bytes": allocated, "active": blocks, "active_bytes": allocated,
+                      "requested_bytes": (self.requested, self.most_requested, self.came_requested),
+                      "segment": self.segments.numbers, "reserved_bytes": self.reserved.numbers}
+            found: dict[str, int] = {}
+            for name, (now, most, came) in counts.items():
+                found |= {f"{name}.all.current": now, f"{name}.all.peak": most, f"{name}.all.allocated": came,
+                          f"{name}.all.freed": came - now}
             return found | {"num_alloc_retries": self.retries, "num_ooms": self.failures}
 
     def restart(self, peaks: bool = True) -> None:
         """Count peaks (or what came and went) from now on."""
         with self.lock:
             self.collect()
-            for count in (self.requested, self.allocated, self.reserved, self.blocks, self.segments):
-                if peaks:
-                    count.peak = count.current
-                else:
-                    count.came = count.went = 0
-
-
-def _shown(nbytes: int) -> int:
-    return -(-nbytes // _SMALLEST) * _SMALLEST
+            if peaks:
+                self.most_requested, self.most_allocated, self.most_blocks = self.requested, self.allocated, self.blocks
+            else:                               # what is there now came before
+                self.came_requested, self.came_allocated, self.came_blocks = self.requested, self.allocated, self.blocks
+            for count in (self.reserved, self.segments):
+                count.restart(peaks)
 
 
 def _human(nbytes: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import statistics
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -23,7 +24,6 @@ from flambeau.runtime.cuda.device import Device, here
 from flambeau.runtime.cuda.instance import Instance
 from flambeau.runtime.cuda.layout import HostStep, If, Layout, Loaded, Segment, Walked, While, evaluated
 from flambeau.runtime.cuda.streams import Stream
-from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.program import HostCall, Launch, Program
 
 __all__ = ["CudaExecutable", "Loaded"]
@@ -40,9 +40,9 @@ class CudaExecutable:
 
     def _setup(self, layout: Layout, device: Device, states: tuple[int, ...], consts: _Consts) -> None:
         self.layout, self.program, self.device, self.states = layout, layout.program, device, states
-        self.consts = consts
+        self.consts, self.arena_bytes = consts, self.program.arena_bytes
         self.instances: dict[Stream, list[Instance]] = {}
-        self._lock = ForkSafeLock() if self.program.writes_state else nullcontext()
+        self._lock = threading.RLock() if self.program.writes_state else nullcontext()
 
     def bind_states(self, pointers: Sequence[int]) -> CudaExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
@@ -60,7 +60,8 @@ class CudaExecutable:
     def fast_call(self, *values: float) -> None:
         """Ask for the program's work on pointers (as ints) and numbers. Raises TypeError for a wrong number of values."""
         device = self.device
-        device.enter()
+        if here.entered is not device:
+            device.enter()
         stream = here.streams.get(device, device.default_stream)
         with self._lock:
             waiting = self.instances.get(stream)
@@ -68,7 +69,7 @@ class CudaExecutable:
             try:
                 if values != instance.last:
                     instance.take(values)
-                arena = self._arena(instance, stream)
+                arena = self._arena(instance, stream) if self.arena_bytes else None
                 try:
                     if self.layout.is_plain:
                         for segment in self.layout.steps:
@@ -89,11 +90,9 @@ class CudaExecutable:
         self.instances.setdefault(stream, [])
         return Instance(self.layout, stream, self.states, self.consts.used_on(stream))
 
-    def _arena(self, instance: Instance, stream: Stream) -> Block | None:
+    def _arena(self, instance: Instance, stream: Stream) -> Block:
         """The stream's scratch memory, larger if need be. Calls that are made within this one get other."""
-        nbytes = self.program.arena_bytes
-        if not nbytes:
-            return None
+        nbytes = self.arena_bytes
         try:
             arena = stream.scratch.pop()
         except IndexError:
@@ -118,7 +117,7 @@ class CudaExecutable:
             with self._lock:
                 instance = self._new_instance(stream)
                 instance.take(values)
-                arena = self._arena(instance, stream)
+                arena = self._arena(instance, stream) if self.arena_bytes else None
                 stream.synchronize()            # the copies are no launch's
                 walk = _Walk(self, instance, timed=True)
                 walk.walk(self.layout.steps)
@@ -152,7 +151,7 @@ class _Consts:
             self.users.add(stream)
             stream.wait_stream(self.stream)
             for block in self.blocks:
-                block.users.add(stream)
+                block.use(stream)
         return [block.pointer for block in self.blocks]
 
 

@@ -30,7 +30,8 @@ class Instance:
         self.words = (ctypes.c_int64 * layout.n_words)()
         start = ctypes.addressof(self.words)
         self.pointers = (ctypes.c_void_p * layout.n_words)(*range(start, start + 8 * layout.n_words, 8))
-        self.last: tuple[float, ...] = (math.nan,) * layout.n_values
+        self.never = (math.nan,) * layout.n_values      # which is not even what it is itself
+        self.last: tuple[float, ...] = ()
         self.arena = 0
         self.sizes: list[int] = []
         self.report = _Report(layout, stream) if layout.reporting else None
@@ -57,17 +58,18 @@ class Instance:
 
     def take(self, values: tuple[float, ...]) -> None:
         """Arguments, numbers, results and sizes that are not those of the last call."""
-        layout, last, words = self.layout, self.last, self.words
+        layout, last, words = self.layout, self.last or self.never, self.words
         if len(values) != layout.n_values:
             program = layout.program
             raise TypeError(f"the program takes {program.n_args} argument pointers, {program.n_scalars} scalars and "
                             f"{program.n_outs} output pointers, then {program.n_sizes} sizes; {len(values)} values came")
         self.last = ()                                  # of no call, if this one ends here
-        for position, value in enumerate(values):
-            if not last or value != last[position]:
-                for word in layout.words_of[position]:
+        for position, places, launches in layout.brought:
+            value = values[position]
+            if value != last[position]:
+                for word in places:
                     words[word] = value                 # type: ignore[call-overload]
-                self.stale.update(layout.launches_of[position])
+                self.stale.update(launches)
         if self.numbers is not None:
             self.numbers.take(values[layout.program.n_args:layout.first_out])
         if layout.has_open_sizes:

@@ -59,9 +59,9 @@ Walked = Union[Segment, HostStep, While, If]            # noqa: UP007 (evaluated
 
 
 class Layout:
-    """first, count: the words of each launch. words_of: those that hold what a call brings at this position (arguments,
-    then results, then sizes), by position; launches_of: who reads it. arena_words: (word, offset). slot_words: for each
-    kind and index of the other slots, its words. written: slots that some launch stores to."""
+    """first: the word of each launch's status. brought: of each pointer that a call brings its position among the values,
+    the words that hold it, and the launches that read it. arena_words: (word, offset). slot_words: for each kind and index
+    of the other slots, its words. sized_words: (word, extent). written: slots that some launch stores to."""
 
     def __init__(self, program: Program, loaded: Sequence[Loaded]):
         self.program, self.loaded = program, tuple(loaded)
@@ -72,8 +72,8 @@ class Layout:
         self.first_out = program.n_args + program.n_scalars
         self.first_size = self.first_out + program.n_outs
         self.first: list[int] = []
-        self.words_of: list[list[int]] = [[] for _ in range(self.n_values)]
-        self.launches_of: list[list[int]] = [[] for _ in range(self.n_values)]
+        words_of: dict[int, list[int]] = {}
+        launches_of: dict[int, set[int]] = {}
         self.arena_words: list[tuple[int, int]] = []
         self.arena_launches: list[int] = []
         self.slot_words: dict[tuple[str, int], list[int]] = {}
@@ -83,14 +83,16 @@ class Layout:
         for number, (launch, part) in enumerate(zip(self.launches, self.loaded, strict=True)):
             roles = [param.role for param in part.kernel.params]
             self.written |= {slot for slot, role in zip(launch.slots, roles, strict=True) if role in ("out", "inout")}
-            self._place(number, launch)
+            self._place(number, launch, words_of, launches_of)
+        self.brought = [(position, words_of[position], sorted(launches_of[position])) for position in sorted(words_of)]
         self.reporting = [number for number, part in enumerate(self.loaded) if part.reports]
         self.n_segments = 0
         self.steps = tuple(self._walked(program.steps, iter(range(len(self.launches)))))
         self.is_plain = all(isinstance(step, Segment) for step in self.steps)
         self.has_open_sizes = program.n_sizes > 0
 
-    def _place(self, number: int, launch: Launch | HostCall) -> None:
+    def _place(self, number: int, launch: Launch | HostCall, words_of: dict[int, list[int]],
+               launches_of: dict[int, set[int]]) -> None:
         self.first.append(self.n_words)
         word = self.n_words + 1                     # after the status
         for slot in [self.program.slots[place] for place in launch.slots]:
@@ -99,8 +101,8 @@ class Layout:
                 self.arena_launches += [number] if number not in self.arena_launches[-1:] else []
             elif slot.kind in ("arg", "out"):
                 position = slot.index + (self.first_out if slot.kind == "out" else 0)
-                self.words_of[position].append(word)
-                self.launches_of[position] += [number] if number not in self.launches_of[position][-1:] else []
+                words_of.setdefault(position, []).append(word)
+                launches_of.setdefault(position, set()).add(number)
             else:
                 self.slot_words.setdefault((slot.kind, slot.index), []).append(word)
             word += 1
@@ -108,11 +110,6 @@ class Layout:
             self.sized_words.append((word, extent))
             word += 1
         self.n_words = word
-
-    def count(self, number: int) -> int:
-        """The words of a launch."""
-        launch = self.launches[number]
-        return 1 + len(launch.slots) + len(launch.sizes)
 
     def _walked(self, steps: Sequence[Step], numbers: Iterator[int]) -> list[Walked]:
         made: list[Walked] = []

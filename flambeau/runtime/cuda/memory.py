@@ -135,8 +135,8 @@ class CudaMemory(DeviceMemory):
 
     def record_stream(self, buffer: Buffer, stream: Stream) -> None:
         """Work on that stream uses the buffer, whose memory is not used again before that work is done."""
-        if isinstance(buffer.owner, Block) and buffer.owner.stream is not stream:
-            buffer.owner.users.add(stream)
+        if isinstance(buffer.owner, Block):
+            buffer.owner.use(stream)
 
     def pinned(self, nbytes: int) -> Buffer:
         """Uninitialised memory of the host from which and to which this device copies by itself."""
