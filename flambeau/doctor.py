@@ -16,23 +16,23 @@ import numpy as np
 
 import flambeau as fb
 import flambeau.nn.functional as F
-from flambeau import config, nn, optim
+from flambeau import config, doctor_cuda, nn, optim
 from flambeau.codegen.cpu.host import host_target
 from flambeau.ir.target import Target
 from flambeau.runtime.lapack import lapack
 
 REQUIRED = ("numpy", "networkx", "llvmlite", "numba")
-OPTIONAL = ("scikit-learn", "matplotlib", "scipy", "torch", "jax", "numba-cuda")
+OPTIONAL = ("scikit-learn", "matplotlib", "scipy", "torch", "jax")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the facts, run the checks; 0 if all of them pass."""
     parser = argparse.ArgumentParser(prog="flambeau doctor", description=__doc__)
     parser.parse_args(arguments)
-    for name, fact in facts(host_target()):
+    for name, fact in (*facts(host_target()), *doctor_cuda.facts()):
         print(f"  {name:<14} {fact}")
     print()
-    return max([report(name, check) for name, check in CHECKS])
+    return max([report(name, check) for name, check in (*CHECKS, *doctor_cuda.checks())])
 
 
 def facts(target: Target) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flambeau import doctor
+from flambeau import config, doctor, doctor_cuda
 from flambeau.__main__ import main
 from flambeau.ir.target import avx2
 
@@ -31,8 +31,20 @@ def test_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_doctor_finds_nothing_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert said.count("  ok ") == len(doctor.CHECKS)
+    assert said.count("  ok ") == len(doctor.CHECKS) + len(list(doctor_cuda.checks()))
     assert "MISSING" not in said
+
+
+def test_doctor_names_what_a_gpu_lacks_and_tries_the_whole_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    if doctor_cuda.driver_version().startswith("none"):
+        told = dict(doctor_cuda.facts())
+        assert told["GPUs"].startswith("none: ") and told["CUDA driver"].startswith("none: there is no ")
+    monkeypatch.setattr(doctor_cuda, "_version", lambda package: "" if package == "numba-cuda" else "13")
+    assert dict(doctor_cuda.facts())["CUDA packages"].endswith('; without numba-cuda: pip install "flambeau[cuda]"')
+    with config.set(cuda="emulator"):
+        assert "compute capability 9.0" in dict(doctor_cuda.facts())["GPU 1"]
+        (check,) = doctor_cuda.checks()
+        check[1]()
 
 
 def test_doctor_describes_the_target_it_is_given() -> None:
