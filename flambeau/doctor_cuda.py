@@ -34,7 +34,8 @@ def facts() -> Iterator[tuple[str, str]]:
     found = {name: version for name in PACKAGES if (version := _version(name))}
     missing = [name for name in PACKAGES if name not in found]
     said = ", ".join([f"{name} {version}" for name, version in found.items()])
-    yield "CUDA packages", "; ".join(filter(None, [said, missing and f"without {', '.join(missing)}: {INSTALL}"]))
+    lacking = f"without {', '.join(missing)}: {INSTALL}" if missing else ""
+    yield "CUDA packages", "; ".join(filter(None, [said, lacking]))
     reason = why_unavailable()
     if reason is not None:
         yield "GPUs", "; ".join(filter(None, [f"none: {reason.message}", reason.hint]))
