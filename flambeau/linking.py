@@ -40,7 +40,7 @@ def link(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel],
     steps = linked.steps(tuple(range(len(memory.calls))) if memory.order is None else memory.order)
     return Program(
         tuple([Slot(kind, index, nbytes, device) for kind, index, nbytes in linked.slots]),      # type: ignore[arg-type]
-        steps, _signature(graph), memory.arena_bytes, tuple([_bytes(v) for v in memory.constants]),
+        steps, _signature(graph, device), memory.arena_bytes, tuple([_bytes(v) for v in memory.constants]),
         writes_state=bool(graph.writes), locations=tuple(linked.locations)), linked.launch_calls
 
 
@@ -120,14 +120,18 @@ def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Ba
     return made
 
 
-def _signature(graph: Graph) -> Signature:
-    """Names and types of what a call brings."""
+def _signature(graph: Graph, device: str) -> Signature:
+    """Names and types of what a call brings; memory of `device`, but numbers."""
     inputs: dict[str, list[TensorSpec]] = {"arg": [], "state": [], "scalar": []}
     for value in graph.inputs:
         op = value.node.op
-        inputs[op.kind].append(TensorSpec(op.label, value.type))                    # type: ignore[attr-defined]
-    outs = tuple([TensorSpec(f"result[{number}]", value.type) for number, value in enumerate(graph.outputs)])
-    return Signature(tuple(inputs["arg"]), tuple(inputs["state"]), tuple(inputs["scalar"]), outs)
+        kind: str = op.kind                                                         # type: ignore[attr-defined]
+        type = value.type if kind == "scalar" or device == "cpu" else value.type.on(device)
+        inputs[kind].append(TensorSpec(op.label, type))                             # type: ignore[attr-defined]
+    outs = [TensorSpec(f"result[{number}]", value.type) for number, value in enumerate(graph.outputs)]
+    if device != "cpu":
+        outs = [TensorSpec(spec.name, spec.type.on(device)) for spec in outs]
+    return Signature(tuple(inputs["arg"]), tuple(inputs["state"]), tuple(inputs["scalar"]), tuple(outs))
 
 
 def _bytes_type(nbytes: int) -> TensorType:

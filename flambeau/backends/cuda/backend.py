@@ -76,9 +76,12 @@ class CudaBackend(Backend):
         return kernel_text(kernel).source if _has_text(kernel) else f"# {kernel.keyword} @{kernel.name}: on the host\n"
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
-        """Over memory of the device where the program's slots lie there, else over the host's."""
+        """Over memory of the device where what the program is given lies there, else over the host's."""
         made = CudaExecutable(program, [self._loaded(b) for b in built], self.device)
-        return made if any(slot.device != "cpu" for slot in program.slots) else CopyingExecutable(made)
+        signature = program.signature           # a program of nothing but copies that are none has no slots
+        places = {spec.type.device for spec in (*signature.args, *signature.states, *signature.outs)}
+        is_there = any(place != "cpu" for place in (*places, *[slot.device for slot in program.slots]))
+        return made if is_there else CopyingExecutable(made)
 
     def _loaded(self, built: BuiltKernel) -> Loaded:
         if not _has_text(built.kernel):
