@@ -81,6 +81,7 @@ from flambeau.frontend.tape.autograd import (
     set_grad_enabled,
 )
 from flambeau.frontend.tensor.device import Device as device
+from flambeau.frontend.tensor.device import get_default_device, set_default_device
 from flambeau.frontend.tensor.promotion import get_default_dtype, promote_types, set_default_dtype
 from flambeau.frontend.tensor.tensor import Size, Tensor
 from flambeau.frontend.typed import *  # noqa: F403

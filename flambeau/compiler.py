@@ -124,16 +124,17 @@ class Compiled:
 @no_forks
 @paused_collector()
 def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rules: bool = False,
-                  backend: str | Backend | None = None, passes: Sequence[Pass] | None = None) -> Compiled:
+                  backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
+                  device: str | None = None) -> Compiled:
     """Compile `graph`, which is left as it was.
 
     rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
     executable that checks all results at every call (see `verified`; hundreds of times slower). backend: a registered
     name or a `Backend`, else the one of the inputs' device. target: what it compiles for, else the machine we run on.
-    passes: what runs instead of the backend's; the rules are always checked after others. Raises GraphError when a pass
-    breaks a rule or changes the graph's signature, or a kernel does, for example by not storing its results whole, and
-    UnsupportedError for inputs on several devices."""
-    device = input_device(graph)
+    device: where it computes, else the one of its inputs. passes: what runs instead of the backend's; the rules are always
+    checked after others. Raises GraphError when a pass breaks a rule or changes the graph's signature, or a kernel does,
+    for example by not storing its results whole, and UnsupportedError for inputs on several devices."""
+    device = input_device(graph) if device is None else device
     backend = backend_on(device) if backend is None else backend_of(backend)
     place = device if device.partition(":")[0] == backend.memory else "cpu"
     if place != device and device.startswith("cuda"):
@@ -173,15 +174,24 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
 
 
 def input_device(graph: Graph, where: str | None = None) -> str:
-    """The one device of all inputs but numbers, which come with the call. Raises UnsupportedError naming one that lies
-    elsewhere and the line that first reads it, or else `where`."""
+    """The one device of all inputs but numbers, which come with the call; without such, the one that something is made on.
+    Raises UnsupportedError naming an input that lies elsewhere and the line that first reads it, or what is made elsewhere
+    and its line; or else `where`."""
     tensors = [value for value in graph.inputs if value.node.op.kind != "scalar"]               # type: ignore[attr-defined]
 
     def first_read(number: int) -> str | None:
         readers = [n for n in graph.toposort() if tensors[number] in n.operands and n.loc is not None]
         return str(readers[0].loc) if readers else where
 
-    return device_of([(v.node.op.label, v.type.device) for v in tensors], first_read)           # type: ignore[attr-defined]
+    device = device_of([(v.node.op.label, v.type.device) for v in tensors], first_read)         # type: ignore[attr-defined]
+    for value in [v for node in graph._node for v in node.results] if device == "cpu" else ():
+        if value.type.device not in ("cpu", device):
+            if tensors or device != "cpu":
+                raise UnsupportedError(f"a tensor {value.type} is made in a function of tensors on {device!r}: a compiled "
+                                       "function computes on one device", where=str(value.node.loc or where),
+                                       hint="make it outside, or give the function tensors that lie there")
+            device = value.type.device
+    return device
 
 
 def _build(calls: Sequence[Call], backend: Backend, target: Any) -> tuple[list[BuiltKernel], int]:

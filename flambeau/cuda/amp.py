@@ -1,4 +1,4 @@
-"""`fb.cuda.amp`: the names that mixed precision had before `fb.amp`. There is no CUDA device, so both are off, with a
+"""`fb.cuda.amp`: the names that mixed precision had before `fb.amp`. Where there is no CUDA device both are off, with a
 warning, as in PyTorch."""
 from __future__ import annotations
 

@@ -17,14 +17,16 @@ from flambeau.frontend.functions.pointwise import isfinite
 from flambeau.frontend.optim.optimizer import Optimizer
 from flambeau.frontend.tape.autograd import grad_mode, no_grad
 from flambeau.frontend.tape.casting import Casting, casting_to
+from flambeau.frontend.tape.moves import placed
 from flambeau.frontend.tape.writes import assign_
+from flambeau.frontend.tensor.device import is_there, place_named
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DEVICES = ("cpu", "cuda", "mtia", "maia", "xpu", "hpu", "ipu", "mps", "xla", "privateuseone")
-_default: dict[str, Any] = {"dtype": dt.bf16, "cache": True}
+_default: dict[str, Any] = {"cpu": dt.bf16, "cuda": dt.f16, "cache": True}
 
 
 class autocast:
@@ -43,22 +45,26 @@ class autocast:
         if device_type not in _DEVICES:
             raise RuntimeError(f"User specified an unsupported autocast device_type '{device_type}'")
         self.device = device_type
-        self.fast_dtype = _default["dtype"] if dtype is None else dtype
+        self.fast_dtype = _default.get(device_type, dt.f16) if dtype is None else dtype
         self._enabled = bool(enabled)
-        if self._enabled and device_type != "cpu":
+        if self._enabled and not is_autocast_available(device_type):
             warnings.warn(f"User provided device_type of '{device_type}', but it is not available. Disabling",
                           stacklevel=2)
             self._enabled = False
         if self._enabled and self.fast_dtype not in (dt.bf16, dt.f16):
-            warnings.warn("In CPU autocast, but the target dtype is not supported. Disabling autocast.\nCPU Autocast "
-                          "only supports dtypes of torch.bfloat16, torch.float16 currently.", stacklevel=2)
+            name = device_type.upper()
+            warnings.warn(f"In {name} autocast, but the target dtype is not supported. Disabling autocast.\n{name} "
+                          "Autocast only supports dtypes of torch.bfloat16, torch.float16 currently.", stacklevel=2)
             self._enabled = False
         self._saved: list[Casting | None] = []
 
     def __enter__(self) -> autocast:
         self._saved.append(grad_mode.casting)
-        if self.device == "cpu":                        # turned off, it turns off one around it
-            grad_mode.cast(casting_to(self.fast_dtype) if self._enabled else None)
+        around = grad_mode.casting
+        if self._enabled:
+            grad_mode.cast(casting_to(self.fast_dtype, self.device))
+        elif around is None or around.device == self.device:        # turned off, it turns off one around it
+            grad_mode.cast(None)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -74,20 +80,19 @@ class autocast:
 
 
 def is_autocast_available(device_type: str) -> bool:
-    """Whether autocast can do anything for a device: for "cpu" alone."""
-    return device_type == "cpu"
+    """Whether autocast can do anything for a device: for "cpu", and for "cuda" where there is a GPU."""
+    return device_type == "cpu" or device_type == "cuda" and is_there("cuda")
 
 
 def is_autocast_enabled(device_type: str = "cuda") -> bool:
     """Whether autocast for the device is at work; without an argument it asks for "cuda", as in PyTorch."""
-    return device_type == "cpu" and grad_mode.casting is not None
+    return grad_mode.casting is not None and grad_mode.casting.device == device_type
 
 
 def get_autocast_dtype(device_type: str) -> DType:
     """What autocast computes in, or would: on GPUs float16."""
-    if device_type != "cpu":
-        return dt.f16
-    return grad_mode.casting.dtype if grad_mode.casting is not None else _default["dtype"]
+    casting = grad_mode.casting
+    return casting.dtype if casting is not None and casting.device == device_type else _default.get(device_type, dt.f16)
 
 
 def is_autocast_cpu_enabled() -> bool:
@@ -109,14 +114,15 @@ def set_autocast_dtype(device_type: str, dtype: DType) -> None:
     """What autocast computes in where it is not told. Raises TypeError for what is no dtype."""
     if not isinstance(dtype, DType):
         raise TypeError(f"set_autocast_dtype: argument 'dtype' must be a dtype, got {type(dtype).__name__}")
-    _default["dtype"] = dtype
+    _default[device_type] = dtype
 
 
 def set_autocast_enabled(device_type: str, enabled: bool) -> None:
     """Turn autocast on or off from here on. Raises TypeError for what is no bool."""
     if not isinstance(enabled, bool):
         raise TypeError(f"set_autocast_enabled: argument 'enabled' must be a bool, got {type(enabled).__name__}")
-    grad_mode.cast(casting_to(_default["dtype"]) if enabled and device_type == "cpu" else None)
+    is_there = enabled and is_autocast_available(device_type)
+    grad_mode.cast(casting_to(_default[device_type], device_type) if is_there else None)
 
 
 def is_autocast_cache_enabled() -> bool:
@@ -186,7 +192,7 @@ class GradScaler:
     def __init__(self, device: str = "cuda", init_scale: float = 2.0**16, growth_factor: float = 2.0,
                  backoff_factor: float = 0.5, growth_interval: int = 2000, enabled: bool = True):
         self._device, self._enabled = device, enabled
-        if enabled and device != "cpu":
+        if enabled and not is_autocast_available(device):
             warnings.warn(f"GradScaler is enabled, but device '{device}' is not available. Disabling.", stacklevel=2)
             self._enabled = False
         if self._enabled:
@@ -195,8 +201,9 @@ class GradScaler:
             if not backoff_factor < 1.0:
                 raise AssertionError("The backoff factor must be < 1.0.")
         self._growth_factor, self._backoff_factor, self._growth_interval = growth_factor, backoff_factor, growth_interval
-        self._scale = Tensor._from_array(np.array(init_scale, np.float32), dt.f32)
-        self._growth_tracker = Tensor._from_array(np.array(0, np.int32), dt.i32)
+        place = place_named(device) if self._enabled else None
+        self._scale = placed(Tensor._from_array(np.array(init_scale, np.float32), dt.f32), place)
+        self._growth_tracker = placed(Tensor._from_array(np.array(0, np.int32), dt.i32), place)
         self._found: dict[int, Tensor] = {}             # by optimizer: whether one of its gradients is not finite
         self._stepped: set[int] = set()
 
@@ -225,7 +232,7 @@ class GradScaler:
         if id(optimizer) in self._found:
             raise RuntimeError("unscale_() has already been called on this optimizer since the last update().")
         inverse = self._scale.to(dt.f64).reciprocal().to(dt.f32)
-        found = zeros((), dtype=dt.bool_)
+        found = zeros((), dtype=dt.bool_, device=self._scale.device)
         for group in optimizer.param_groups:
             for p in group["params"]:
                 if p.grad is None:

@@ -1,4 +1,4 @@
-"""What PyTorch's programs ask of a tensor that is always the same here: dense, in main memory, of plain numbers."""
+"""What PyTorch's programs ask of a tensor that is always the same here: dense, of plain numbers. And where it lies."""
 from __future__ import annotations
 
 from typing import Any, Final
@@ -32,9 +32,9 @@ channels_last, channels_last_3d = MemoryFormat("channels_last"), MemoryFormat("c
 _PROPERTIES: Final[dict[str, Any]] = {
     **dict.fromkeys(("is_ipu", "is_maia", "is_meta", "is_mkldnn", "is_mps", "is_mtia", "is_nested", "is_quantized",
                      "is_sparse", "is_sparse_csr", "is_vulkan", "is_xla", "is_xpu"), False),
-    "is_cpu": True, "layout": strided, "name": None, "names": None, "output_nr": 0, "volatile": False}
+    "layout": strided, "name": None, "names": None, "output_nr": 0, "volatile": False}
 _ANSWERS: Final[dict[str, Any]] = dict.fromkeys(
-    ("is_coalesced", "is_conj", "is_distributed", "is_inference", "is_neg", "is_pinned", "is_shared"), False)
+    ("is_coalesced", "is_conj", "is_distributed", "is_inference", "is_neg", "is_shared"), False)
 
 
 def _property(value: Any) -> property:
@@ -47,7 +47,8 @@ def _answer(value: Any) -> Any:
 
 def get_device(input: Tensor) -> int:
     """The index of the device; -1 for the CPU."""
-    return -1
+    index = input.device.index
+    return -1 if index is None else index
 
 
 def is_complex(input: Tensor) -> bool:
@@ -86,6 +87,19 @@ def is_signed(input: Tensor) -> bool:
 
 def itself(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Itself: there is nothing to do in main memory."""
+    return self
+
+
+def is_pinned(self: Tensor, device: Any = None) -> bool:
+    """Whether the memory is page-locked, so that copies to a GPU need not wait."""
+    return False
+
+
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """A copy in page-locked memory, which copies to a GPU need not wait for; itself where there is no GPU, or it is pinned.
+    Raises RuntimeError for a tensor of a GPU."""
+    if self._type.device != "cpu":
+        raise RuntimeError(f"cannot pin '{self._type}': only dense CPU tensors can be pinned")
     return self
 
 
@@ -136,7 +150,8 @@ METHODS: Final[dict[str, Any]] = {
     **{name: _property(value) for name, value in _PROPERTIES.items()},
     **{name: _answer(value) for name, value in _ANSWERS.items()},
     "get_device": get_device, "is_nonzero": is_nonzero, "is_same_size": is_same_size, "is_set_to": is_set_to,
-    "is_signed": is_signed, "pin_memory": itself, "share_memory_": itself, "coalesce": itself, "to_dense": itself,
+    "is_signed": is_signed, "is_cpu": property(lambda self: self.device.type == "cpu"), "is_pinned": is_pinned,
+    "pin_memory": pin_memory, "share_memory_": itself, "coalesce": itself, "to_dense": itself,
     "dense_dim": Tensor.dim, "sparse_dim": _answer(0), "untyped_storage": lambda self: UntypedStorage(self),
     "storage": lambda self: TypedStorage(self),
     "record_stream": lambda self, stream: None, "const_data_ptr": Tensor.data_ptr,

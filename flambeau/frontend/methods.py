@@ -45,7 +45,6 @@ from flambeau.frontend.functions import (
 )
 from flambeau.frontend.functions.calls import called
 from flambeau.frontend.functions.coerce import cast, one_tensor
-from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.element_calls import apply_, map_
 from flambeau.frontend.functions.marks import methods_of
 from flambeau.frontend.functions.stumbles import STUMBLES, complex_instead, complex_table, has_complex
@@ -56,7 +55,9 @@ from flambeau.frontend.tape.backward import (
     register_post_accumulate_grad_hook,
     retain_grad,
 )
-from flambeau.frontend.tape.dispatch import up_to_date
+from flambeau.frontend.tape.dispatch import copied, up_to_date
+from flambeau.frontend.tape.moves import moved, place_like, placed
+from flambeau.frontend.tensor.device import Device, place_named
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
@@ -166,8 +167,8 @@ def _rmatmul(self: Tensor, other: Any) -> Any:
 
 
 def new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
-    """A tensor of this one's dtype, as `fb.Tensor(...)` makes them: of sizes, or of data."""
-    return typed.made(args, self.dtype, "new")
+    """A tensor of this one's dtype, as `fb.Tensor(...)` makes them: of sizes, or of data. It lies where this one does."""
+    return placed(typed.made(args, self.dtype, "new"), place_like(self, device))
 
 
 def module_load(self: Tensor, other: Tensor, assign: bool = False) -> Tensor:
@@ -191,9 +192,10 @@ def _reversed(self: Tensor) -> Tensor:
 
 def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False,
        copy: bool = False, memory_format: Any = None) -> Tensor:
-    """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: itself when nothing changes, unless copy.
+    """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: itself when nothing changes, unless copy. Gradients
+    come back to where it lies.
 
-    Raises UnsupportedError for a device other than the CPU."""
+    Raises UnsupportedError for a device that is not there, and for a move in a compiled function."""
     try:
         dtype = as_dtype(dtype, "to")
         for arg in args:
@@ -203,11 +205,14 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
                 dtype, device = arg._type.dtype, arg.device
             elif has_complex(arg):
                 return complex_table().hand_over("to", (self, *args), {"copy": copy})
-            elif not isinstance(arg, bool):
+            elif arg is not None and not isinstance(arg, bool):
                 device = arg
-        check_device(device)
+        if device is not None and device != self._type.device:
+            place = place_named(device) or "cpu"
+            if place != self._type.device:
+                return moved(self if dtype is None else cast(self, dtype), place, non_blocking)
     except STUMBLES as error:
-        return complex_instead(error, "to", self, *args, dtype=dtype, copy=copy)
+        return complex_instead(error, "to", self, *args, dtype=dtype, device=device, copy=copy)
     if dtype is not None and dtype is not self._type.dtype:
         return cast(self, dtype)
     return views.clone(self) if copy else self
@@ -280,14 +285,17 @@ CONVERSIONS: Final = {"float": dt.f32, "double": dt.f64, "half": dt.f16, "bfloat
 
 
 def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
-    """Itself."""
-    return self
+    """In the host's memory: itself where it is there."""
+    return moved(self, "cpu")
 
 
-def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
-    """Raises UnsupportedError: there is no CUDA device."""
-    check_device("cuda")
-    return self
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+    """On a GPU, by default the current one. device: its number, or a device of type "cuda". Raises UnsupportedError where
+    there is none."""
+    named = Device("cuda" if device is None else device if isinstance(device, str) else f"cuda:{device}")
+    if named.type != "cuda":
+        raise ValueError(f"Invalid device, must be cuda device, got {named!r}")
+    return moved(self, place_named(named) or "cpu", non_blocking)
 
 
 # -- off and on the tape ----------------------------------------------------------------------------------------------
@@ -355,8 +363,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         return memo[id(self)]
     if self._record is not None:
         raise RuntimeError("only leaf tensors support deepcopy; detach() this one first")
-    array = np.array(self._data(), order="C")
-    made = memo[id(self)] = Tensor._make(Storage(array), TensorType(array.shape, self.dtype), array, cls=self.__class__)
+    own = copied(self)
+    made = memo[id(self)] = Tensor._make(own._storage, own._type, own._array, cls=self.__class__)
     made._requires_grad = self._requires_grad
     for name, value in getattr(self, "__dict__", {}).items():
         setattr(made, name, value)
@@ -366,13 +374,18 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def _reduce(self: Tensor, protocol: int = 2) -> tuple[Any, ...]:
-    """Pickled as its data, dtype and requires_grad."""
+    """Pickled as its data, dtype and requires_grad, and where it lies unless that is the CPU."""
+    device = self._type.device
     return _rebuilt, (self.__class__, np.array(self._data(), order="C"), self.dtype.name, self._requires_grad,
-                      getattr(self, "__dict__", None))
+                      getattr(self, "__dict__", None), *([] if device == "cpu" else [device]))
 
 
-def _rebuilt(cls: type[Tensor], array: np.ndarray, dtype: str, requires_grad: bool, attributes: Any) -> Tensor:
+def _rebuilt(cls: type[Tensor], array: np.ndarray, dtype: str, requires_grad: bool, attributes: Any,
+             device: str = "cpu") -> Tensor:
     made = Tensor._make(Storage(array), TensorType(array.shape, DTYPES[dtype]), array, cls=cls)
+    if device != "cpu":
+        there = moved(made, place_named(device) or "cpu")
+        made = Tensor._make(there._storage, there._type, there._array, cls=cls)
     made._requires_grad = requires_grad
     for name, value in (attributes or {}).items():
         setattr(made, name, value)
@@ -438,7 +451,8 @@ OTHERS: Final[dict[str, Any]] = {
     "ndimension": Tensor.dim, "where": lambda self, condition, other:
         elementwise.where(condition, self, other),
     "type": property(TypeOf), "T": property(views.reversed_dims), "mT": property(views.matrix_transposed),
-    "data": property(_get_data, _set_data), "is_cuda": property(lambda self: False), "_is_view": _is_view,
+    "data": property(_get_data, _set_data), "is_cuda": property(lambda self: self.device.type == "cuda"),
+    "_is_view": _is_view,
     "real": property(_real), "imag": property(_imag), "conj": _itself("conj"), "resolve_conj": _itself("resolve_conj"),
     "resolve_neg": _itself("resolve_neg"), "H": property(views.reversed_dims), "mH": property(views.matrix_transposed),
     "adjoint": views.matrix_transposed, "is_conj": lambda self: False, "is_neg": lambda self: False,

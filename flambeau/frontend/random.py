@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import TraceError, UnsupportedError
-from flambeau.frontend.active import active
+from flambeau import config
+from flambeau.errors import TraceError
+from flambeau.frontend.active import active, traced_by
 from flambeau.frontend.tape.autograd import set_grad_enabled
 from flambeau.frontend.tape.dispatch import constant, dispatch, write
+from flambeau.frontend.tape.moves import moved, placed
+from flambeau.frontend.tensor.device import Device, place_named
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
@@ -30,10 +33,9 @@ class Generator:
     __slots__ = ("__weakref__", "state")
 
     def __init__(self, device: Any = "cpu"):
-        if str(device).split(":")[0] != "cpu":
-            raise UnsupportedError(f"Generator: device {str(device)!r} is not available; tensors live on 'cpu'")
         start = np.array([_DEFAULT_SEED, 0], np.int64)
-        self.state = Tensor._from_array(start, dt.i64) if active.tracer is None else constant(start, dt.i64)
+        made = Tensor._from_array(start, dt.i64) if active.tracer is None else constant(start, dt.i64)
+        self.state = placed(made, place_named(device))
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of `seed` from its beginning. Returns the generator."""
@@ -55,12 +57,13 @@ class Generator:
         return int(self.state._data()[0]) % 2**64
 
     def get_state(self) -> Tensor:
-        """A copy of the state: i64[2]."""
-        return dispatch(ops.stop_gradient, self.state)
+        """A copy of the state, on the CPU: i64[2]."""
+        state = dispatch(ops.stop_gradient, self.state)
+        return state if active.tracer is not None else moved(state, "cpu")
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Go on from a state that get_state gave."""
-        if new_state._type != self.state._type:
+        if new_state._type.on(self.state._type.device) != self.state._type:
             raise RuntimeError(f"set_state: expected a state i64[2] from get_state(), got {new_state._type}")
         write(self.state, new_state)
         return self
@@ -75,12 +78,29 @@ class Generator:
         return drawn
 
     @property
-    def device(self) -> str:
-        return "cpu"
+    def device(self) -> Device:
+        """Where it draws."""
+        return self.state.device
 
 
 _ONE_DRAW = np.array([0, 1], np.int64)
 default_generator = Generator()
+_of_devices: dict[str, Generator] = {}      # the default ones of other devices
+config.watch("cuda", _of_devices.clear)
+
+
+def generator_on(place: str) -> Generator:
+    """The default generator of a device: it draws the bits that the CPU's draws from the same seed."""
+    found = _of_devices.get(place)
+    if found is None:
+        with traced_by(None):
+            found = _of_devices[place] = Generator(place).manual_seed(default_generator.initial_seed())
+    return found
+
+
+def default_generators() -> list[Generator]:
+    """The CPU's, and those of the devices that were drawn on."""
+    return [default_generator, *_of_devices.values()]
 
 
 def _as_i64(seed: int) -> int:
@@ -89,7 +109,9 @@ def _as_i64(seed: int) -> int:
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the default generator, which it returns."""
+    """Seed the default generators of all devices; returns the CPU's."""
+    for generator in _of_devices.values():
+        generator.manual_seed(seed)
     return default_generator.manual_seed(seed)
 
 
@@ -115,13 +137,13 @@ def set_rng_state(new_state: Tensor) -> None:
 
 @contextmanager
 def fork_rng(devices: Any = (), enabled: bool = True) -> Iterator[None]:
-    """What is drawn inside does not move the default generator."""
-    saved = get_rng_state() if enabled else None
+    """What is drawn inside does not move the default generators."""
+    saved = [(generator, generator.get_state()) for generator in default_generators()] if enabled else []
     try:
         yield
     finally:
-        if saved is not None:
-            set_rng_state(saved)
+        for generator, state in saved:
+            generator.set_state(state)
 
 
 __all__ = ["Generator", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed",

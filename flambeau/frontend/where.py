@@ -13,6 +13,7 @@ _INTERNAL = tuple(_PACKAGE + part for part in
                   ("frontend" + os.sep, "ir" + os.sep, "passes" + os.sep, "codegen" + os.sep, "runtime" + os.sep,
                    "compiler", "nn" + os.sep, "optim" + os.sep, "__init__", "autograd", "errors", "func.",
                    "config", "backends", "verified", "linking", "linalg"))
+_MODULES = tuple(_PACKAGE + "frontend" + os.sep + part + os.sep for part in ("nn", "optim", "distributions", "einops"))
 _is_internal: dict[str, bool] = {}
 _location_of: dict[tuple[object, int], Location] = {}
 _file_of: dict[Location, str] = {}                # in full, to read the line from
@@ -24,6 +25,11 @@ def is_internal(filename: str) -> bool:
     if known is None:
         known = _is_internal[filename] = filename.startswith(_INTERNAL) or filename.startswith("<flambeau")
     return known
+
+
+def is_of_modules(filename: str) -> bool:
+    """True for the framework's own files that call its functions as a user would: layers, optimizers, distributions."""
+    return filename.startswith(_MODULES)
 
 
 def user_frame(depth: int = 1) -> FrameType | None:

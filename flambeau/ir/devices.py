@@ -15,9 +15,13 @@ from flambeau.ir.types import TensorType
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph
 
-__all__ = ["NOWHERE", "infer", "infer_regions", "joined"]
+__all__ = ["NOWHERE", "Elsewhere", "infer", "infer_regions", "joined"]
 
 NOWHERE: Final = "cpu"                      # of what has no place of its own; and of the host's memory
+
+
+class Elsewhere(Exception):
+    """What is to be computed lies on another device than NumPy's arrays. Whoever evaluates ops there goes on."""
 
 
 def joined(op: Op, types: Sequence[TensorType]) -> str:

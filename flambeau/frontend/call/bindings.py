@@ -4,9 +4,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from flambeau.errors import UnsupportedError
+from flambeau.frontend.call.memory import check_writable
 from flambeau.frontend.epoch import grad_epoch
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
@@ -47,7 +46,7 @@ class Bindings:
             if isinstance(memory, Home):
                 pointers.append(memory.pointer)
                 continue
-            if not memory._storage.array.flags.c_contiguous:
+            if not memory._storage.is_elsewhere and not memory._storage.array.flags.c_contiguous:
                 raise UnsupportedError(f"a captured tensor {memory._type} does not lie contiguously in memory",
                                        hint="make it with .contiguous() before the compiled function uses it")
             if state.is_written:
@@ -149,30 +148,12 @@ class Bindings:
         self.homes_at = grad_epoch.value
 
 
-def check_writable(tensor: Tensor, name: str) -> None:
-    """Raise UnsupportedError for memory that a call must not write to."""
-    if not tensor._data().flags.writeable:
-        raise UnsupportedError(f"{name} is changed in place, but its elements share memory (made by expand), or its "
-                               "memory is read-only", hint="clone() it first")
-
-
-def memory_of(tensor: Tensor) -> tuple[int, np.ndarray | None]:
-    """(address of a contiguous argument, the copy made for it if it was not contiguous)."""
-    if tensor._base is None and tensor._storage.pointer:
-        return tensor._storage.pointer, None
-    array = tensor._data()
-    if array.flags.c_contiguous:
-        if tensor._base is None:
-            return tensor._storage.buffer.ptr, None
-        return int(array.__array_interface__["data"][0]), None
-    copy = np.ascontiguousarray(array)
-    return int(copy.__array_interface__["data"][0]), copy
-
-
 def _is_plain(tensor: Tensor | None) -> bool:
     """True when a state owns the memory it has now, and that is contiguous."""
-    return (tensor is not None and tensor._base is None and tensor._storage.array.shape == tensor._type.shape
-            and bool(tensor._storage.array.flags.c_contiguous))
+    if tensor is None or tensor._base is not None or tensor._storage.is_elsewhere:
+        return tensor is not None and tensor._base is None
+    array = tensor._storage.array
+    return array.shape == tensor._type.shape and bool(array.flags.c_contiguous)
 
 
-__all__ = ["Bindings", "check_writable", "memory_of"]
+__all__ = ["Bindings"]

@@ -189,8 +189,8 @@ class CompiledFunction(CompiledMarker):
             trace_seconds = time.perf_counter() - started
             device = input_device(traced.graph, where)      # of captured tensors too
             how = {**self.how, "backend": self.how["backend"] or backend_on(device, where)}
-            compiled = compile_graph(traced.graph, **how)
-            entry = Entry(traced.plan, compiled.executable, functools.partial(compile_graph, **how))
+            compiled = compile_graph(traced.graph, device=device, **how)
+            entry = Entry(traced.plan, compiled.executable, functools.partial(compile_graph, device=device, **how), device)
             self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
             self._entries = [entry, *self._entries]
             self._fast = entry.fast_call

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import numpy as np
 
 from flambeau.errors import UnsupportedError
+from flambeau.frontend.call.memory import CallMemory, wrap
 from flambeau.frontend.epoch import grad_epoch
 from flambeau.frontend.tape.autograd import Record, SpentRecord, grad_mode
 from flambeau.frontend.tape.dispatch import up_to_date
@@ -20,7 +21,7 @@ from flambeau.ir.graph import Graph
 from flambeau.ir.op import Op
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
-from flambeau.runtime.buffer import Buffer, allocate
+from flambeau.runtime.buffer import Buffer
 from flambeau.runtime.forking import ForkSafeLock
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Call:
     numbers: Sequence[float]
     buffers: Sequence[Buffer]
     found: Sequence[Tensor | None]
-    given: Any = None
+    given: Any
+    memory: CallMemory
     made: list[Any] = field(default_factory=list)
     went_in: CallInputs | None = None
 
@@ -51,7 +53,7 @@ class Call:
             versions = [leaves[argument.leaf]._storage.version for argument in plan.arguments]
             states = [s.memory._storage.version if isinstance(s.memory, Tensor) else 0 for s in plan.states]
             kept = {n: self.buffers[n] for n in snapshots}
-            self.went_in = CallInputs(plan, leaves, self.held, self.numbers, kept, versions, states)
+            self.went_in = CallInputs(plan, leaves, self.held, self.numbers, kept, versions, states, self.memory)
         return self.went_in
 
     def tensor(self, output: int, cls: type[Tensor] = Tensor) -> Tensor:
@@ -74,8 +76,7 @@ class Call:
                 if not isinstance(memory, Tensor):
                     grad_epoch.bump()       # a gradient that is saved must not be written by the next call
             case "scalar":
-                owner = np.array(self.numbers[saved.index], np.float64)
-                pointer = int(owner.__array_interface__["data"][0])
+                pointer, owner = self.memory.number(self.numbers[saved.index])
             case "out":
                 owner = self.buffers[saved.index]
                 pointer = owner.ptr
@@ -93,12 +94,13 @@ class Call:
 class CallInputs:
     """What went into a call, as long as it can be read: for derivatives of what the call's backward gives."""
 
-    __slots__ = ("held", "kept", "leaves", "numbers", "of_arguments", "of_states", "plan")
+    __slots__ = ("at", "held", "kept", "leaves", "numbers", "of_arguments", "of_states", "plan")
 
     def __init__(self, plan: CallPlan, leaves: Sequence[Any], held: Sequence[tuple[int, np.ndarray | None]],
-                 numbers: Sequence[float], kept: dict[int, Buffer], of_arguments: Sequence[int], of_states: Sequence[int]):
+                 numbers: Sequence[float], kept: dict[int, Buffer], of_arguments: Sequence[int], of_states: Sequence[int],
+                 at: CallMemory):
         self.plan, self.leaves, self.held, self.numbers, self.kept = plan, leaves, held, numbers, kept
-        self.of_arguments, self.of_states = of_arguments, of_states
+        self.of_arguments, self.of_states, self.at = of_arguments, of_states, at
 
     def memory(self, kind: str, index: int) -> tuple[int, Any, Storage | None, int]:
         """(address, what keeps it alive, storage that must not change, its version). Raises RuntimeError for what was
@@ -107,8 +109,8 @@ class CallInputs:
         if kind == "out":
             return self.kept[index].ptr, self.kept[index], None, 0
         if kind == "scalar":
-            owner = np.array(self.numbers[index], np.float64)
-            return int(owner.__array_interface__["data"][0]), owner, None, 0
+            pointer, owner = self.at.number(self.numbers[index])
+            return pointer, owner, None, 0
         if kind == "arg":
             storage, version = self.leaves[self.plan.arguments[index].leaf]._storage, self.of_arguments[index]
             pointer, owner = self.held[index]
@@ -132,8 +134,9 @@ class GradientCall:
     def __init__(self, function: GradientFunction, before: CallInputs | GradientCall, cotangents: Sequence[Tensor],
                  buffers: Sequence[Buffer], made: Sequence[Tensor]):
         self.function, self.before, self.buffers, self.made = function, before, buffers, made
+        self.at: CallMemory = before.at
         self.given = dict(zip(function.cotangents, cotangents, strict=True))
-        self.arrays = {n: np.ascontiguousarray(ct._data()) for n, ct in self.given.items()}
+        self.placed = {n: self.at.address_of(ct) for n, ct in self.given.items()}
         self.versions = {n: ct._storage.version for n, ct in self.given.items()}
 
     @property
@@ -151,11 +154,11 @@ class GradientCall:
     def memory(self, kind: str, index: int) -> tuple[int, Any, Storage | None, int]:
         """As CallInputs.memory."""
         if kind == "arg" and index in self.given:
-            array, storage = self.arrays[index], self.given[index]._storage
+            (pointer, copy), storage = self.placed[index], self.given[index]._storage
             if storage.version != self.versions[index]:
                 raise RuntimeError("a gradient that was given to a compiled function's backward has been modified by an "
                                    "inplace operation since")
-            return int(array.__array_interface__["data"][0]), array, storage, storage.version
+            return pointer, storage if copy is None else copy, storage, storage.version
         kept = self.function.kept.get((kind, index))
         return self.before.memory(kind, index) if kept is None else self.before.memory("out", kept)
 
@@ -172,11 +175,11 @@ class GradientCall:
 class CompiledSegment:
     """The backward graph of one segment, compiled when it is first needed."""
 
-    def __init__(self, name: str, segment: Segment, compile: Callable[[Graph], Compiled]):
-        self.name, self.segment, self.compile = name, segment, compile
+    def __init__(self, name: str, segment: Segment, compile: Callable[[Graph], Compiled], memory: CallMemory):
+        self.name, self.segment, self.compile, self.memory = name, segment, compile, memory
         self.compiled: Compiled | None = None
         self._lock = ForkSafeLock()
-        self.hooks = {n: CompiledSegment(name, result.hook, compile) for n, result in enumerate(segment.results)
+        self.hooks = {n: CompiledSegment(name, result.hook, compile, memory) for n, result in enumerate(segment.results)
                       if result.hook is not None}
         self._gradients: tuple[GradientFunction, Compiled, list[CompiledSegment]] | None = None
         self.spent: SpentRecord | None = None       # the record of every call, where that is one
@@ -199,7 +202,8 @@ class CompiledSegment:
             with self._lock:
                 if self._gradients is None:
                     function = self.segment.again()
-                    segments = [CompiledSegment(self.name, segment, self.compile) for segment in function.segments]
+                    segments = [CompiledSegment(self.name, segment, self.compile, self.memory)
+                                for segment in function.segments]
                     self._gradients = function, self.compile(function.graph), segments
         return self._gradients
 
@@ -296,20 +300,21 @@ class CompiledBackward(Op):
             if storage is not None and storage.version != version:
                 raise RuntimeError("one of the tensors needed for gradient computation has been modified by an inplace "
                                    f"operation: {value.type}, saved by the compiled function {self.segment.name}")
-        filled = [np.zeros(r._type.static_shape, r.dtype.storage) if ct is None else np.ascontiguousarray(ct._data())
-                  for ct, r in zip(cotangents, results, strict=True)]
-        buffers = [allocate(v.type.nbytes) for v in graph.outputs]
-        pointers = [int(a.__array_interface__["data"][0]) for a in filled]
+        memory = self.segment.memory
+        filled = [_zeros(r._type, memory) if ct is None else ct for ct, r in zip(cotangents, results, strict=True)]
+        given = [memory.address_of(ct) for ct in filled]
+        buffers = [memory.allocate(v.type.nbytes) for v in graph.outputs]
+        pointers = [pointer for pointer, _ in given]
         compiled.executable.fast_call(*[s[0] for s in saved], *pointers, *[out.ptr for out in buffers])
         return [wrap(buffer, v.type) for buffer, v in zip(buffers, graph.outputs, strict=True)]
-
 
     def _on_tape(self, results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
         """The gradients, on the tape."""
         function, compiled, segments = self.segment.gradients()
-        given = [_zeros(r._type) if ct is None else ct for ct, r in zip(cotangents, results, strict=True)]
+        memory = self.segment.memory
+        given = [_zeros(r._type, memory) if ct is None else ct for ct, r in zip(cotangents, results, strict=True)]
         graph = compiled.source
-        buffers = [allocate(v.type.nbytes) for v in graph.outputs]
+        buffers = [memory.allocate(v.type.nbytes) for v in graph.outputs]
         count = function.n_gradients
         made = [wrap(buffer, v.type) for buffer, v in zip(buffers[:count], graph.outputs[:count], strict=True)]
         assert self.inputs is not None, "what is freed has no saved tensors either"
@@ -323,8 +328,8 @@ class CompiledBackward(Op):
         return made
 
 
-def _zeros(type: TensorType) -> Tensor:
-    return Tensor._from_array(np.zeros(type.static_shape, type.dtype.storage), type.dtype)
+def _zeros(type: TensorType, memory: CallMemory) -> Tensor:
+    return wrap(memory.zeros(type.nbytes), type)
 
 
 class CompiledHook:
@@ -339,10 +344,4 @@ class CompiledHook:
         return changed
 
 
-def wrap(buffer: Buffer, type: TensorType, cls: type[Tensor] = Tensor) -> Tensor:
-    """A tensor over memory that a kernel wrote."""
-    layout = type.dtype.storage, type.shape
-    return Tensor._make(Storage(None, buffer, layout), type, cls=cls)       # type: ignore[arg-type]
-
-
-__all__ = ["Call", "CompiledBackward", "CompiledSegment", "spent_results", "wrap"]
+__all__ = ["Call", "CompiledBackward", "CompiledSegment", "spent_results"]

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau import config
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.call.bindings import Bindings, check_writable, memory_of
+from flambeau.frontend.call.bindings import Bindings
 from flambeau.frontend.call.compiled_backward import Call, CompiledSegment, spent_results
 from flambeau.frontend.call.fastpath import FastCall, FastCallWriter, why_general
 from flambeau.frontend.call.leaf_guard import LeafGuard
+from flambeau.frontend.call.memory import check_writable, memory_at
 from flambeau.frontend.call.results import finish_writes, leave_gradients, make_results
 from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.pytree import Structure
@@ -24,7 +25,6 @@ from flambeau.frontend.trace.guards.effects import Slot, moved_tensors
 from flambeau.frontend.trace.guards.values import MISSING, is_same
 from flambeau.frontend.trace.guards.watch import GuardSet
 from flambeau.ir.graph import Graph
-from flambeau.runtime.buffer import allocate
 
 if TYPE_CHECKING:
     from flambeau.backends import Runnable
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 class Entry:
     """A compiled signature of a function, ready to run."""
 
-    def __init__(self, plan: CallPlan, executable: Runnable, compile_backward: Callable[[Graph], Compiled]):
-        self.plan = plan
+    def __init__(self, plan: CallPlan, executable: Runnable, compile_backward: Callable[[Graph], Compiled],
+                 device: str = "cpu"):
+        self.plan, self.device = plan, device
+        self.memory = memory_at(device)
         self.bound = Bindings(plan, executable)
         self.guards = GuardSet(plan.heap)
         self._generation = self._known_generation = -1
@@ -44,7 +46,7 @@ class Entry:
         self.leaf_guards = [LeafGuard(leaf) for leaf in plan.leaves]
         self._repeated = [(n, leaf.repeats) for n, leaf in enumerate(plan.leaves) if leaf.repeats is not None]
         self.fixed_items = [n for n in plan.numbers if n.owner is not None and n.is_guarded]
-        self.segments = [CompiledSegment(plan.name, segment, compile_backward) for segment in plan.segments]
+        self.segments = [CompiledSegment(plan.name, segment, compile_backward, self.memory) for segment in plan.segments]
         if len(self.segments) == 1 and self.segments[0].segment.error is None:
             self.segments[0].ready()
         self.spent = spent_results(self.segments)
@@ -62,11 +64,11 @@ class Entry:
 
     def _writer(self) -> FastCallWriter:
         return FastCallWriter(self.plan, self.bound, self.leaf_guards, self.guards, self.known, self.spent,
-                              self.environment_holds)
+                              self.environment_holds, self.device)
 
     def why_general(self) -> str | None:
         """Why no specialised call is generated; None where one is."""
-        return why_general(self.plan, self.spent)
+        return why_general(self.plan, self.spent, self.device)
 
     def text(self) -> str:
         """The plan, and the call that was generated for it or why none was."""
@@ -198,13 +200,14 @@ class Entry:
         are_settled = not plan.gradients or bound.homes_at == grad_epoch.value and not self._gives_grads
         if not are_settled:
             bound.ready_gradients()
-        held = [memory_of(leaves[argument.leaf]) for argument in plan.arguments]
+        address_of, allocate = self.memory.address_of, self.memory.allocate
+        held = [address_of(leaves[argument.leaf]) for argument in plan.arguments]
         if plan.writes_in_place:
             self._check_aliases(leaves)
         numbers = [float(number.read(leaves)) for number in plan.numbers]
         buffers = [allocate(type.nbytes) for type in plan.outputs]
         call = Call(plan, leaves, held, numbers, buffers, [read.leaf._grad for read in plan.reads],
-                    given)
+                    given, self.memory)
         bound.run(*[pointer for pointer, _ in held], *numbers, *[b.ptr for b in buffers])
         bound.calls += 1
         finish_writes(call)

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from flambeau.frontend.active import active
-from flambeau.frontend.call.bindings import Bindings, memory_of
+from flambeau.frontend.call.bindings import Bindings
 from flambeau.frontend.call.leaf_guard import LeafGuard
+from flambeau.frontend.call.memory import memory_at, memory_of
 from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.scalars import INTEGER_LIMIT
 from flambeau.frontend.tape.autograd import SpentRecord, grad_mode
 from flambeau.frontend.tape.dispatch import is_stale
-from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.storage import DeviceStorage, Storage
 from flambeau.frontend.tensor.strides import is_row_major
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.call_plan import Argument, CallPlan, Fixed, Found, Given, Made, Number
@@ -32,7 +33,7 @@ MISS = object()
 FastCall = Callable[[tuple[Any, ...]], Any]         # takes the positional arguments; gives the result, or MISS
 
 
-def why_general(plan: CallPlan, spent: Mapping[int, SpentRecord]) -> str | None:
+def why_general(plan: CallPlan, spent: Mapping[int, SpentRecord], device: str = "cpu") -> str | None:
     """Why the calls of a plan can't be generated, in words; None where they can."""
     structure, result = plan.structure, plan.result_structure
     assert structure is not None and len(structure.children) == 2, "arguments flatten as (args, kwargs)"
@@ -45,6 +46,8 @@ def why_general(plan: CallPlan, spent: Mapping[int, SpentRecord]) -> str | None:
             part.gradient is not None or part.cls is not Tensor)
            for part in plan.results):
         return "its result is more than new tensors and fixed objects"
+    if device.startswith("cuda:") and any(type.device == "cpu" for type in plan.outputs):
+        return "a part of its result lies on the CPU"
     if plan.segments and not spent:
         return "its result requires grad"
     if plan.handed or plan.slots:
@@ -67,12 +70,17 @@ class FastCallWriter:
     what changes from call to call is in `bound`."""
 
     def __init__(self, plan: CallPlan, bound: Bindings, leaf_guards: Sequence[LeafGuard], guards: GuardSet,
-                 known: Set[int], spent: Mapping[int, SpentRecord], environment_holds: Callable[[], bool]):
+                 known: Set[int], spent: Mapping[int, SpentRecord], environment_holds: Callable[[], bool],
+                 device: str = "cpu"):
         self.plan, self.leaf_guards, self.guards, self.known, self.spent = plan, leaf_guards, guards, known, spent
         self.names: dict[str, Any] = {
             "MISS": MISS, "Tensor": Tensor, "Storage": Storage, "active": active, "grad_mode": grad_mode, "epoch": epoch,
             "grad_epoch": grad_epoch, "allocate": allocator(), "memory_of": memory_of, "is_stale": is_stale, "bound": bound,
             "environment_holds": environment_holds, "guards": guards, "MISSING": MISSING, "is_": operator.is_}
+        self.is_elsewhere = device.startswith("cuda:")
+        if self.is_elsewhere:
+            memory = memory_at(device)
+            self.names |= {"DeviceStorage": DeviceStorage, "allocate": memory.allocate, "memory_of": memory.address_of}
         self.counts: Counter[str] = Counter()
         self.lines: list[str] = []
 
@@ -173,7 +181,8 @@ class FastCallWriter:
         n = argument.leaf
         self.put(f"s{n} = a{n}._storage")
         self.put(f"if a{n}._base is None and s{n}.pointer: p{n} = s{n}.pointer")
-        layout = "" if argument.strides is None else f" or not a{n}._data().flags.c_contiguous"
+        is_contiguous = f"a{n}.is_contiguous()" if self.is_elsewhere else f"a{n}._data().flags.c_contiguous"
+        layout = "" if argument.strides is None else f" or not {is_contiguous}"
         self.put("else:")
         self.put(f"    if is_stale(a{n}){layout}: return MISS")
         self.put(f"    p{n}, h{n} = memory_of(a{n})")
@@ -199,9 +208,13 @@ class FastCallWriter:
                 made.append(self.constant("value", result.value))
                 continue
             assert isinstance(result, Made), f"{result} in a specialised call"
-            layout = self.constant("layout", (result.type.dtype.storage, result.type.shape))
-            storage = f"Storage(None, b{result.output}, {layout})"
-            self.put(f"r{position} = Tensor._make({storage}, {self.constant('type', result.type)})")
+            if self.is_elsewhere:
+                type = self.constant("type", result.type)
+                self.put(f"r{position} = Tensor._make(DeviceStorage(b{result.output}, {type}), {type})")
+            else:
+                layout = self.constant("layout", (result.type.dtype.storage, result.type.shape))
+                storage = f"Storage(None, b{result.output}, {layout})"
+                self.put(f"r{position} = Tensor._make({storage}, {self.constant('type', result.type)})")
             if position in self.spent:
                 spent = self.constant("spent", self.spent[position])
                 self.put(f"r{position}._requires_grad = True; r{position}._record = {spent}")

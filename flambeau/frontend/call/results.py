@@ -5,8 +5,6 @@ import copy
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-import numpy as np
-
 from flambeau.frontend.call.compiled_backward import Call, CompiledSegment
 from flambeau.frontend.epoch import grad_epoch
 from flambeau.frontend.pytree import unflatten
@@ -39,7 +37,7 @@ def finish_writes(call: Call) -> None:
             tensor = call.leaves[argument.leaf]
             tensor._storage.version += 1
             if copied is not None:
-                np.copyto(tensor._data(), copied)
+                call.memory.write_back(tensor, copied)
     for flag in call.plan.flags:
         flag.tensor.requires_grad_(flag.requires_grad)
 

@@ -110,7 +110,7 @@ class Categorical(ByWeights):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         n = self._param.shape[-1]
-        values = arange(n).reshape((n,) + (1,) * len(self._batch_shape))
+        values = arange(n, device=self._param.device).reshape((n,) + (1,) * len(self._batch_shape))
         return values.expand((n, *self._batch_shape)) if expand else values
 
 
@@ -152,12 +152,13 @@ class OneHotCategorical(ByWeights):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         n = self._event_shape[0]
-        values = eye(n, dtype=self._param.dtype).reshape((n,) + (1,) * len(self._batch_shape) + (n,))
+        values = eye(n, dtype=self._param.dtype, device=self._param.device)
+        values = values.reshape((n,) + (1,) * len(self._batch_shape) + (n,))
         return values.expand((n, *self._batch_shape, n)) if expand else values
 
 
 def _one_hot(index: Tensor, like: Tensor) -> Tensor:
-    return cast(index.unsqueeze(-1) == arange(like.shape[-1]), like.dtype)
+    return cast(index.unsqueeze(-1) == arange(like.shape[-1], device=like.device), like.dtype)
 
 
 class OneHotCategoricalStraightThrough(OneHotCategorical):
@@ -206,7 +207,7 @@ class Multinomial(ByWeights):
     def entropy(self) -> Tensor:
         n, probs = self.total_count, self.probs
         each = Binomial(n, probs=probs, validate_args=False)
-        counts = arange(2, n + 1, dtype=probs.dtype).reshape((-1,) + (1,) * probs.ndim)
+        counts = arange(2, n + 1, dtype=probs.dtype, device=probs.device).reshape((-1,) + (1,) * probs.ndim)
         chance = exp(each.log_prob(counts))
         return n * self._entropy() - math.lgamma(n + 1) + (chance * lgamma(counts + 1)).sum((0, -1))
 

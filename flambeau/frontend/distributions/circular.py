@@ -13,6 +13,7 @@ from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.pointwise import cos, log
 from flambeau.frontend.functions.rows import SPECIAL
 from flambeau.frontend.tape.autograd import set_grad_enabled
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -58,12 +59,12 @@ class VonMises(Distribution):
             rho = (tau - (2 * tau).sqrt()) / (2 * k)
             # For small k rho loses its digits; the first terms of its series are exact there.
             r = where(k < 1e-5, 1 / k + k, (1 + rho * rho) / (2 * rho))
-            z = cos(math.pi * uniform(shape, dt.f64))
+            z = cos(math.pi * uniform(shape, dt.f64, place=place_like(k)))
             f = (1 + r * z) / (r + z)
             c = k * (r - f)
-            u = 1 - uniform(shape, dt.f64)
+            u = 1 - uniform(shape, dt.f64, place=place_like(k))
             is_accepted = (c * (2 - c) - u > 0) | (log(c.clamp(min=1e-300) / u) + 1 - c >= 0)
-            side = (uniform(shape[1:], dt.f64) - 0.5).sign()
+            side = (uniform(shape[1:], dt.f64, place=place_like(k)) - 0.5).sign()
             chosen = f[0] * 0 + 1
             for place in reversed(range(PROPOSALS)):
                 chosen = where(is_accepted[place], f[place], chosen)

@@ -13,6 +13,7 @@ from flambeau.frontend.functions.distributions import standard_normal, uniform
 from flambeau.frontend.functions.dtypes import finfo
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.pointwise import digamma, expm1, lgamma, log, log1p
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -56,7 +57,8 @@ class Normal(_LocationScale, ExponentialFamily):
         return self.scale ** 2
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self.loc + standard_normal(tuple(self._extended_shape(sample_shape)), self.loc.dtype) * self.scale
+        shape = tuple(self._extended_shape(sample_shape))
+        return self.loc + standard_normal(shape, self.loc.dtype, place=place_like(self.loc)) * self.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
         z = self._standardized(value)
@@ -85,7 +87,8 @@ class Laplace(_LocationScale):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         eps = finfo(self.loc.dtype).eps
-        u = (2 * uniform(tuple(self._extended_shape(sample_shape)), self.loc.dtype) - 1).clamp(min=eps - 1)
+        drawn = uniform(tuple(self._extended_shape(sample_shape)), self.loc.dtype, place=place_like(self.loc))
+        u = (2 * drawn - 1).clamp(min=eps - 1)
         return self.loc - self.scale * u.sign() * log1p(-u.abs())
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -115,7 +118,7 @@ class Cauchy(_LocationScale):
         return self.loc * 0 + _INF
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        u = uniform(tuple(self._extended_shape(sample_shape)), self.loc.dtype)
+        u = uniform(tuple(self._extended_shape(sample_shape)), self.loc.dtype, place=place_like(self.loc))
         return self.loc + (math.pi * (u - 0.5)).tan() * self.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -162,7 +165,7 @@ class StudentT(Distribution):
         shape = tuple(self._extended_shape(sample_shape))
         df = self.df.expand(shape)
         log_share = log_standard_gamma(0.5 * df) - log(cast(0.5 * df, dt.f64))
-        z = standard_normal(shape, df.dtype)
+        z = standard_normal(shape, df.dtype, place=place_like(df))
         return self.loc + self.scale * z * cast((-0.5 * log_share).exp(), df.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -212,7 +215,8 @@ class Uniform(Distribution):
         return (self.high - self.low) ** 2 / 12
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self.low + uniform(tuple(self._extended_shape(sample_shape)), self.low.dtype) * (self.high - self.low)
+        shape = tuple(self._extended_shape(sample_shape))
+        return self.low + uniform(shape, self.low.dtype, place=place_like(self.low)) * (self.high - self.low)
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = self._checked(value)

@@ -25,6 +25,7 @@ from flambeau.frontend.functions.dtypes import finfo
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.pointwise import exp, lgamma, log, log1p, xlogy
 from flambeau.frontend.tape.autograd import set_grad_enabled
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Size, Tensor
 from flambeau.ir import dtypes as dt
 
@@ -83,7 +84,7 @@ class Bernoulli(ByProbability, ExponentialFamily):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with set_grad_enabled(False):
             p = self.probs
-            return cast(uniform(tuple(self._extended_shape(sample_shape)), p.dtype) < p, p.dtype)
+            return cast(uniform(tuple(self._extended_shape(sample_shape)), p.dtype, place=place_like(p)) < p, p.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return -binary_cross_entropy(self.logits, self._checked(value))
@@ -92,12 +93,12 @@ class Bernoulli(ByProbability, ExponentialFamily):
         return binary_cross_entropy(self.logits, self.probs)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        return _counted(self, 2, self._param.dtype, expand)
+        return _counted(self, 2, self._param, expand)
 
 
-def _counted(d: Distribution, n: int, dtype: dt.DType, expand: bool) -> Tensor:
+def _counted(d: Distribution, n: int, like: Tensor, expand: bool) -> Tensor:
     """0 ... n - 1 along a new first dim."""
-    values = arange(n, dtype=dtype).reshape((n,) + (1,) * len(d.batch_shape))
+    values = arange(n, dtype=like.dtype, device=like.device).reshape((n,) + (1,) * len(d.batch_shape))
     return values.expand((n, *d.batch_shape)) if expand else values
 
 
@@ -126,7 +127,8 @@ class Geometric(ByProbability):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with set_grad_enabled(False):
             p = self.probs
-            u = uniform(tuple(self._extended_shape(sample_shape)), p.dtype).clamp(min=finfo(p.dtype).tiny)
+            u = uniform(tuple(self._extended_shape(sample_shape)), p.dtype, place=place_like(p))
+            u = u.clamp(min=finfo(p.dtype).tiny)
             return (log(u) / log1p(-p)).floor()
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -194,7 +196,7 @@ class Binomial(ByProbability):
         return -(exp(log_prob) * log_prob).sum(0)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        return _counted(self, 1 + self._most(), self._param.dtype, expand)
+        return _counted(self, 1 + self._most(), self._param, expand)
 
 
 class NegativeBinomial(ByProbability):

@@ -28,6 +28,7 @@ from flambeau.frontend.functions.distributions import standard_normal, uniform
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.pointwise import digamma, exp, expm1, log, log1p
 from flambeau.frontend.tape.custom import Function
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -48,8 +49,8 @@ def _drawn(concentration: Tensor) -> Tensor:
     shape = tuple(concentration.shape)
     is_small = concentration < 1
     d = where(is_small, concentration + 1, concentration) - 1 / 3
-    x = standard_normal((PROPOSALS, *shape), dt.f64)
-    u = uniform((PROPOSALS + 1, *shape), dt.f64)
+    x = standard_normal((PROPOSALS, *shape), dt.f64, place=place_like(concentration))
+    u = uniform((PROPOSALS + 1, *shape), dt.f64, place=place_like(concentration))
     v = (1 + x / (9 * d).sqrt()) ** 3
     inside = v.clamp(min=1e-300)
     is_accepted = (v > 0) & (log1p(-u[:-1]) < 0.5 * x * x + d * (1 - v + log(inside)))

@@ -10,6 +10,7 @@ from flambeau.frontend.distributions.parameters import broadcast_all
 from flambeau.frontend.functions.distributions import uniform
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.pointwise import exp, expm1, log, log1p
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 
 
@@ -36,7 +37,7 @@ class GeneralizedPareto(Distribution):
         return is_zero, where(is_zero, 1.0, self.concentration)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self.icdf(uniform(tuple(self._extended_shape(sample_shape)), self.loc.dtype))
+        return self.icdf(uniform(tuple(self._extended_shape(sample_shape)), self.loc.dtype, place=place_like(self.loc)))
 
     def _scaled(self, value: Tensor) -> Tensor:
         return (self._checked(value) - self.loc) / self.scale

@@ -23,6 +23,7 @@ from flambeau.frontend.functions.pointwise import digamma, exp, lgamma, log
 from flambeau.frontend.functions.special_functions import mvlgamma
 from flambeau.frontend.functions.views import tril
 from flambeau.frontend.tape.autograd import set_grad_enabled
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 
@@ -86,10 +87,10 @@ class Wishart(ExponentialFamily):
     def rsample(self, sample_shape: Any = (), max_try_correction: int | None = None) -> Tensor:
         shape = tuple(self._extended_shape(sample_shape))
         n, dtype = shape[-1], self.df.dtype
-        freedom = 0.5 * (self.df.unsqueeze(-1) - arange(n, dtype=dtype))
+        freedom = 0.5 * (self.df.unsqueeze(-1) - arange(n, dtype=dtype, device=self.df.device))
         chi = exp(0.5 * (log_standard_gamma(freedom.expand(shape[:-1])) + math.log(2.0)))
         diagonal = cast(chi, dtype).clamp(min=finfo(dtype).tiny)
-        mixed = tril(standard_normal(shape, dtype), -1) + diagonal.diag_embed()
+        mixed = tril(standard_normal(shape, dtype, place=place_like(self.df)), -1) + diagonal.diag_embed()
         factor = self.scale_tril @ mixed
         return factor @ factor.mT
 
@@ -103,7 +104,7 @@ class Wishart(ExponentialFamily):
 
     def entropy(self) -> Tensor:
         n, half = self._event_shape[-1], self.df / 2
-        each = digamma(half.unsqueeze(-1) - 0.5 * arange(n, dtype=half.dtype)).sum(-1)
+        each = digamma(half.unsqueeze(-1) - 0.5 * arange(n, dtype=half.dtype, device=half.device)).sum(-1)
         return (n + 1) * (n * math.log(2) / 2 + log_diagonal(self.scale_tril)) + mvlgamma(half, n) - \
             (self.df - n - 1) / 2 * each + self.df * n / 2
 
@@ -126,14 +127,14 @@ class LKJCholesky(Distribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with set_grad_enabled(False):
             shape = tuple(self._extended_shape(sample_shape))
-            dtype, row = self.concentration.dtype, arange(self.dim, dtype=dt.f64)
+            dtype, row = self.concentration.dtype, arange(self.dim, dtype=dt.f64, device=self.concentration.device)
             marginal = cast(self.concentration, dt.f64).unsqueeze(-1) + 0.5 * (self.dim - 2)
             earlier = (row - 1).clamp(min=0)
             beta = Beta((row / 2).clamp(min=0.5), marginal - 0.5 * earlier, validate_args=False)
             radius = beta.rsample(shape[: len(shape) - len(self._batch_shape) - 2]).unsqueeze(-1)
-            normal = tril(standard_normal(shape, dt.f64), -1)
+            normal = tril(standard_normal(shape, dt.f64, place=place_like(self.concentration)), -1)
             length = (normal * normal).sum(-1, keepdim=True).sqrt()
-            below = radius.sqrt() * normal / (length + eye(self.dim, dtype=dt.f64)[:, :1])
+            below = radius.sqrt() * normal / (length + eye(self.dim, dtype=dt.f64, device=length.device)[:, :1])
             diagonal = (1 - (below * below).sum(-1)).clamp(min=finfo(dtype).tiny).sqrt()
             return cast(below + diagonal.diag_embed(), dtype)
 
@@ -141,7 +142,8 @@ class LKJCholesky(Distribution):
         value = self._checked(value)
         n, concentration = self.dim, self.concentration
         diagonal = value.diagonal(dim1=-2, dim2=-1)[..., 1:]
-        order = 2 * (concentration - 1).unsqueeze(-1) + n - arange(2, n + 1, dtype=concentration.dtype)
+        counts = arange(2, n + 1, dtype=concentration.dtype, device=concentration.device)
+        order = 2 * (concentration - 1).unsqueeze(-1) + n - counts
         alpha = concentration + 0.5 * (n - 1)
         norm = 0.5 * (n - 1) * math.log(math.pi) + mvlgamma(alpha - 0.5, n - 1) - (n - 1) * lgamma(alpha)
         return (order * log(diagonal)).sum(-1) - norm

@@ -12,6 +12,7 @@ from flambeau.frontend.functions.creation import eye
 from flambeau.frontend.functions.distributions import standard_normal
 from flambeau.frontend.functions.linear_algebra import cholesky, solve_triangular
 from flambeau.frontend.functions.pointwise import log
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 
 
@@ -25,7 +26,7 @@ def solved(factor: Tensor, vectors: Tensor) -> Tensor:
 
 def inverse_of(factor: Tensor) -> Tensor:
     """(L L^T)^-1."""
-    identity = eye(factor.shape[-1], dtype=factor.dtype).expand(tuple(factor.shape))
+    identity = eye(factor.shape[-1], dtype=factor.dtype, device=factor.device).expand(tuple(factor.shape))
     inverse = solve_triangular(factor, identity, upper=False)
     return inverse.mT @ inverse
 
@@ -33,7 +34,7 @@ def inverse_of(factor: Tensor) -> Tensor:
 def factor_of_inverse(precision: Tensor) -> Tensor:
     """The Cholesky factor of the inverse: that of the matrix turned round, inverted and turned back."""
     turned = cholesky(precision.flip((-2, -1))).flip((-2, -1)).mT
-    identity = eye(precision.shape[-1], dtype=precision.dtype).expand(tuple(precision.shape))
+    identity = eye(precision.shape[-1], dtype=precision.dtype, device=precision.device).expand(tuple(precision.shape))
     return solve_triangular(turned, identity, upper=False)
 
 
@@ -93,7 +94,7 @@ class MultivariateNormal(Distribution):
         return (self.scale_tril ** 2).sum(-1)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        z = standard_normal(tuple(self._extended_shape(sample_shape)), self.loc.dtype)
+        z = standard_normal(tuple(self._extended_shape(sample_shape)), self.loc.dtype, place=place_like(self.loc))
         return self.loc + (self.scale_tril @ z.unsqueeze(-1)).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class LowRankMultivariateNormal(Distribution):
         """W^T D^-1, and the Cholesky factor of I + W^T D^-1 W."""
         scaled = self.cov_factor.mT / self.cov_diag.unsqueeze(-2)
         inner = scaled @ self.cov_factor
-        return scaled, cholesky(inner + eye(inner.shape[-1], dtype=inner.dtype))
+        return scaled, cholesky(inner + eye(inner.shape[-1], dtype=inner.dtype, device=inner.device))
 
     @property
     def mean(self) -> Tensor:
@@ -161,8 +162,8 @@ class LowRankMultivariateNormal(Distribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = tuple(self._extended_shape(sample_shape))
-        low = standard_normal((*shape[:-1], self.cov_factor.shape[-1], 1), self.loc.dtype)
-        rest = standard_normal(shape, self.loc.dtype)
+        low = standard_normal((*shape[:-1], self.cov_factor.shape[-1], 1), self.loc.dtype, place=place_like(self.loc))
+        rest = standard_normal(shape, self.loc.dtype, place=place_like(self.loc))
         return self.loc + (self.cov_factor @ low).squeeze(-1) + self.cov_diag.sqrt() * rest
 
     def _half_log_determinant(self, factor: Tensor) -> Tensor:

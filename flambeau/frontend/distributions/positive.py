@@ -15,6 +15,7 @@ from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.joining import stack
 from flambeau.frontend.functions.pointwise import digamma, exp, igamma, lgamma, log, log1p, xlogy
 from flambeau.frontend.functions.reductions import softmax
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 
 
@@ -46,7 +47,7 @@ class Exponential(ExponentialFamily):
         return self.rate ** -2
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        u = uniform(tuple(self._extended_shape(sample_shape)), self.rate.dtype)
+        u = uniform(tuple(self._extended_shape(sample_shape)), self.rate.dtype, place=place_like(self.rate))
         return -log1p(-u) / self.rate
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from flambeau.frontend.functions.distributions import uniform
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.functions.pointwise import log, log1p
 from flambeau.frontend.functions.reductions import logsumexp
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 
 
@@ -36,7 +37,7 @@ class LogitRelaxedBernoulli(ByProbability):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         probs = clamp_probs(self.probs)
-        u = clamp_probs(uniform(tuple(self._extended_shape(sample_shape)), probs.dtype))
+        u = clamp_probs(uniform(tuple(self._extended_shape(sample_shape)), probs.dtype, place=place_like(probs)))
         return (log(u) - log1p(-u) + log(probs) - log1p(-probs)) / self.temperature
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -87,7 +88,8 @@ class ExpRelaxedCategorical(ByWeights):
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        u = clamp_probs(uniform(tuple(self._extended_shape(sample_shape)), self._param.dtype))
+        shape = tuple(self._extended_shape(sample_shape))
+        u = clamp_probs(uniform(shape, self._param.dtype, place=place_like(self._param)))
         return normalized((self.logits - log(-log(u))) / self.temperature)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -149,7 +151,7 @@ class ContinuousBernoulli(ByProbability, ExponentialFamily):
         return where(is_outside, found, 1.0 / 12.0 - (1.0 / 15.0 - 128.0 / 945.0 * x * x) * x * x)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self.icdf(uniform(tuple(self._extended_shape(sample_shape)), self.probs.dtype))
+        return self.icdf(uniform(tuple(self._extended_shape(sample_shape)), self.probs.dtype, place=place_like(self.probs)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self._log_norm() - binary_cross_entropy(self.logits, self._checked(value))

@@ -48,7 +48,7 @@ class StickBreakingTransform(Transform):
 
     def _offset(self, x: Tensor) -> Tensor:
         n = x.shape[-1]
-        return arange(n, 0, -1, dtype=x.dtype).log()
+        return arange(n, 0, -1, dtype=x.dtype, device=x.device).log()
 
     def _call(self, x: Tensor) -> Tensor:
         z = (x - self._offset(x)).sigmoid()
@@ -126,7 +126,7 @@ class CorrCholeskyTransform(Transform):
         eps = finfo(x.dtype).eps
         partial = _lower(x.tanh().clamp(-1 + eps, 1 - eps), n)
         left = cumprod((1 - partial * partial).sqrt(), -1)
-        return (partial + eye(n, dtype=x.dtype)) * pad(left[..., :-1], (1, 0), value=1.0)
+        return (partial + eye(n, dtype=x.dtype, device=x.device)) * pad(left[..., :-1], (1, 0), value=1.0)
 
     def _inverse(self, y: Tensor) -> Tensor:
         left = 1 - cumsum(y * y, -1)
@@ -157,7 +157,7 @@ def _lower(numbers: Tensor, n: int) -> Tensor:
     for row in range(n):
         start = row * (row - 1) // 2
         rows.append(pad(numbers[..., start:start + row], (0, n - row)))
-    return stack(rows, -2) if rows else zeros((*numbers.shape[:-1], 0, 0), dtype=numbers.dtype)
+    return stack(rows, -2) if rows else zeros((*numbers.shape[:-1], 0, 0), dtype=numbers.dtype, device=numbers.device)
 
 
 class CumulativeDistributionTransform(Transform):

@@ -18,12 +18,13 @@ from typing import IO, Any, Final
 
 import numpy as np
 
+from flambeau.frontend.exchange.location import relocate
 from flambeau.frontend.exchange.safetensors import FileFormatError, load_with_metadata, write_whole
 from flambeau.frontend.exchange.safetensors import load as load_tensors
 from flambeau.frontend.exchange.safetensors import save as save_tensors
 from flambeau.frontend.exchange.torch_files import is_legacy_file, load_legacy, load_zip
 from flambeau.frontend.nn.parameter import Parameter
-from flambeau.frontend.tensor.device import Device
+from flambeau.frontend.tensor.device import Device, place_named
 from flambeau.frontend.tensor.tensor import Size, Tensor
 from flambeau.ir.dtypes import DTYPES, DType
 
@@ -59,20 +60,30 @@ def load(f: FileLike, map_location: Any = None, pickle_module: Any = None, *, we
          mmap: bool | None = None, **pickle_load_args: Any) -> Any:
     """What a file holds that `fb.save`, `torch.save` or safetensors wrote. Nothing in the file is run, whatever it is.
 
-    map_location must lead to the CPU. Raises FileFormatError for a file that is none of these or is damaged, and for one
-    of PyTorch's that asks for anything but tensors and plain data (a whole pickled model: save its state_dict())."""
+    map_location: where tensors go: a device, a dict from saved to wanted devices, or a function of a storage and the
+    device it was saved from; None: where they were saved. Raises RuntimeError for a device that is not there,
+    FileFormatError for a file that is none of these or is damaged, and for one of PyTorch's that asks for anything but
+    tensors and plain data (a whole pickled model: save its state_dict())."""
     if weights_only is False and pickle_load_args:
         raise TypeError(f"load: got an unexpected keyword argument {next(iter(pickle_load_args))!r}")
-    _check_location(map_location)
+    if isinstance(map_location, (str, Device)):
+        place_named(map_location)
     if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "read"):
         raise TypeError(f"load: f must be a path or a file to read from, got {type(f).__name__}")
     data = Path(f).read_bytes() if isinstance(f, (str, os.PathLike)) else f.read()
+    found, saved_on = _read(data)
+    relocate(found, saved_on, map_location)
+    return found
+
+
+def _read(data: bytes) -> tuple[Any, dict[int, str]]:
+    """The object, its tensors on the CPU, and where those were that lay elsewhere, by id."""
     try:
         if zipfile.is_zipfile(io.BytesIO(data)):
             return _load_zip(data)
         if is_legacy_file(data):
-            return load_legacy(data)
-        return _load_safetensors(data)
+            return load_legacy(data), {}
+        return _load_safetensors(data), {}
     except FileFormatError:
         raise
     except Exception as error:              # a file may be nonsense in any way, and a zip a lie
@@ -87,12 +98,7 @@ def _load_safetensors(data: bytes) -> dict[str, Tensor]:
                               f"({error})") from None
 
 
-def _check_location(map_location: Any) -> None:
-    if isinstance(map_location, (str, Device)) and Device(map_location).type != "cpu":
-        raise RuntimeError(f"load: map_location {str(map_location)!r} is not available; tensors live on 'cpu'")
-
-
-def _load_zip(data: bytes) -> Any:
+def _load_zip(data: bytes) -> tuple[Any, dict[int, str]]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         # Neither writer compresses: a file that does, or whose entries overlap, would grow as it is read.
         entries = archive.infolist()
@@ -102,7 +108,7 @@ def _load_zip(data: bytes) -> Any:
             raise FileFormatError("load: the zip says that it holds more than it is long")
         names = set(archive.namelist())
         if _STRUCTURE not in names:
-            return load_zip(archive)
+            return load_zip(archive), {}
         if _TENSORS not in names:
             raise FileFormatError(f"load: the file has no {_TENSORS}")
         try:
@@ -110,7 +116,7 @@ def _load_zip(data: bytes) -> Any:
             reader = _Reader(load_tensors(archive.read(_TENSORS)), structure["views"])
             if structure["flambeau"] != _VERSION:
                 raise FileFormatError(f"load: the file is of version {structure['flambeau']!r}, this reads {_VERSION}")
-            return reader.read(structure["object"], 0)
+            return reader.read(structure["object"], 0), reader.saved_on
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, IndexError, TypeError, ValueError) as e:
             if isinstance(e, FileFormatError):
                 raise
@@ -173,7 +179,8 @@ class _Writer:
             else:
                 strides, offset = list(_row_major(t)), 0
         self.views.append({"base": name, "shape": list(t.shape), "stride": strides, "offset": offset,
-                           "requires_grad": t.requires_grad and t._record is None, "parameter": isinstance(t, Parameter)})
+                           "requires_grad": t.requires_grad and t._record is None, "parameter": isinstance(t, Parameter),
+                           **({} if t._type.device == "cpu" else {"device": t._type.device})})
         self._number_of[id(t)] = len(self.views) - 1
         return len(self.views) - 1
 
@@ -200,6 +207,8 @@ _CONTAINERS: Final[dict[type, str]] = {list: "list", tuple: "tuple", set: "set",
 class _Reader:
     def __init__(self, bases: dict[str, Tensor], views: Any):
         self.tensors = [self._tensor(bases, view) for view in views]
+        self.saved_on = {id(t): str(Device(view["device"])) for t, view in zip(self.tensors, views, strict=True)
+                         if "device" in view}
 
     def _tensor(self, bases: dict[str, Tensor], view: dict[str, Any]) -> Tensor:
         base = bases[view["base"]]

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from flambeau.frontend.tape.moves import moved
+from flambeau.frontend.tensor.device import place_named
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
@@ -75,8 +77,10 @@ def load(data: bytes) -> dict[str, Tensor]:
 
 
 def load_file(filename: FileLike, device: Any = "cpu") -> dict[str, Tensor]:
-    """The tensors in a safetensors file. Raises FileFormatError for a file that is none."""
-    return load(Path(filename).read_bytes())
+    """The tensors in a safetensors file, on `device`. Raises FileFormatError for a file that is none."""
+    found = load(Path(filename).read_bytes())
+    place = place_named(device)
+    return found if place is None else {name: moved(t, place) for name, t in found.items()}
 
 
 def load_with_metadata(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -149,7 +149,7 @@ def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False, chunk
 
 def _rows(t: Tensor, start: int, total: int) -> Tensor:
     """[total, *t.shape]: row start + i is 1 at element i of t, all others are 0."""
-    return reshape(narrow(eye(total, dtype=t.dtype), 1, start, t.numel()), (total, *t.shape))
+    return reshape(narrow(eye(total, dtype=t.dtype, device=t.device), 1, start, t.numel()), (total, *t.shape))
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:

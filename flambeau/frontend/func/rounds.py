@@ -118,7 +118,7 @@ def batched(level: BatchLevel, r: Rounds) -> Done:
             return level.below(dispatch, ops.Any((0,)), level.spread(goes_on([level.whole(p) for p in carry[:-1]])))
 
     rows = given(r.rows)
-    numbers = arange(rows[0].shape[0]) if steps is not None else None
+    numbers = arange(rows[0].shape[0], device="cpu") if steps is not None else None
     batch = replace(r, f=f, carry=leaves_of((*given(r.carry), constant(0, i64))), rows=leaves_of((rows, numbers)))
     most: Any = any_goes_on if steps is None else level.below(dispatch, ops.AMax((0,)), level.held(steps)[0])
     done = handed_down(level, batch, most)

@@ -29,6 +29,7 @@ from flambeau.frontend.functions.pooling import (
     sizes,
 )
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -214,7 +215,7 @@ def _fractional(name: str, dims: int, input: Tensor, kernel_size: Any, output_si
             raise RuntimeError(f"{name}: kernel {kernel} and output size {wanted} don't fit into {input._type}")
     if samples is None:
         dtype = x._type.dtype
-        samples = uniform((n, c, dims), dtype if dtype.is_floating_point else dt.f32)
+        samples = uniform((n, c, dims), dtype if dtype.is_floating_point else dt.f32, place=place_like(x))
     elif samples._type.shape != (n, c, dims):
         raise RuntimeError(f"{name}: random samples must be [{n}, {c}, {dims}], got {samples._type}")
     at = _window_positions(samples, (n, c), size, wanted, kernel)

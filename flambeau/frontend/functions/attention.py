@@ -176,7 +176,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, given: Projections, masks:
     q, k, v = [_heads(t, given.heads) for t in (q, k, v)]
     k, v = [t if s is None else _static(s, t, batch, given.heads) for t, s in zip((k, v), static, strict=True)]
     if add_zero:
-        k, v = [cat([t, zeros((*t._type.static_shape[:2], 1, t._type.static_shape[3]), dtype=t.dtype)], 2) for t in (k, v)]
+        k, v = [cat([t, zeros((*t._type.static_shape[:2], 1, t._type.static_shape[3]), dtype=t.dtype, device=t.device)], 2)
+                for t in (k, v)]
         extra += 1
     mask = _added(masks, q, batch, given.heads, extra)
     if not need_weights and dropout_p == 0.0 and _in_one_op(q, k, v, mask, False):

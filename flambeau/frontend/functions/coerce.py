@@ -16,6 +16,7 @@ from flambeau.errors import IndexOutOfRangeError, ShapeError, TypeInferenceError
 from flambeau.frontend.active import active
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.dispatch import dispatch, dispatch_number, dispatch_view
+from flambeau.frontend.tape.moves import moved
 from flambeau.frontend.tensor.promotion import (
     category,
     get_default_dtype,
@@ -301,9 +302,13 @@ def permuted(x: Tensor, dims: Sequence[int]) -> Tensor:
     return x if tuple(dims) == tuple(range(len(dims))) else dispatch_view(ops.Permute(tuple(dims)), x)
 
 
-def full_of(shape: Shape, value: Number, dtype: DType, name: str = "full") -> Tensor:
-    """A tensor of its own memory (or a rank-0 constant), every element `value`. Raises as `stored` does."""
+def full_of(shape: Shape, value: Number, dtype: DType, name: str = "full", like: Tensor | None = None) -> Tensor:
+    """A tensor of its own memory (or a rank-0 constant), every element `value`. like: it lies where that does, else on the
+    CPU. Raises as `stored` does."""
     number = stored(name, value, dtype)
+    if like is not None and like._type.device != "cpu":
+        number = moved(number, like._type.device)
+        return dispatch(ops.Broadcast(shape, ()), number) if shape else number
     if shape:
         return dispatch(ops.Broadcast(shape, ()), number)
     # The caller may write to it, and the shared one is for reading.

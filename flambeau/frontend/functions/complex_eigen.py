@@ -65,7 +65,7 @@ class _Eig(Function):
         free = matmul(turned, complex_math.mul(vectors, views.unsqueeze(lengths, -2)))
         gaps = complex_math.sub(complex_views.unsqueeze(values, -2), complex_views.unsqueeze(values, -1))
         n = values.shape[-1]
-        on_diagonal = creation.eye(n, dtype=dt.bool_)
+        on_diagonal = creation.eye(n, dtype=dt.bool_, device="cpu")
         one, zero = (tensor_of(number, values._pair.dtype) for number in (1, 0))
         re, im = split(conj(gaps))
         safe = joined(*[complex_math.choose(on_diagonal, fill, part) for fill, part in ((one, re), (zero, im))])

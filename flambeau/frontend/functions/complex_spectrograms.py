@@ -95,7 +95,7 @@ def _sizes(name: str, n_fft: int, hop: int | None, length: int | None) -> tuple[
 def _window(name: str, window: Tensor | None, n_fft: int, length: int, dtype: DType) -> Tensor:
     """[n_fft]: the window in the middle of zeros."""
     if window is None:
-        made = creation.ones(length, dtype=dtype)
+        made = creation.ones(length, dtype=dtype, device="cpu")
     else:
         made = cast(one_tensor(name, window), dtype)
         if made._type.static_shape != (length,):

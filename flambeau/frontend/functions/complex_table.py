@@ -152,7 +152,7 @@ def eye(n: int, m: int | None = None, *, dtype: Any, requires_grad: bool = False
 def matrix_power(input: Any, n: int) -> Tensor:
     if n < 1:
         input = _embedded(linear_algebra.inverse, input) if n else complex_views.to(
-            creation.eye(input.shape[-1]), input.dtype)
+            creation.eye(input.shape[-1], device=input.device), input.dtype)
     found = input
     for _ in range(abs(n) - 1 if n else 0):
         found = MATMUL["matmul"](found, input)

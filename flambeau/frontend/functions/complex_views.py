@@ -14,11 +14,13 @@ from flambeau.frontend.functions.coerce import cast, one_tensor, sizes_of, user_
 from flambeau.frontend.functions.complex_parts import joined, split
 from flambeau.frontend.functions.elementwise import mul
 from flambeau.frontend.functions.pointwise import logical_or, ne
+from flambeau.frontend.tape.moves import moved
 from flambeau.frontend.tensor.complex_tensor import (
     ComplexDType,
     ComplexTensor,
     complex64,
 )
+from flambeau.frontend.tensor.device import place_named, place_of
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -213,9 +215,8 @@ def _part(value: Any, side: int) -> Any:
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    creation.check_device(device)
     if isinstance(data, Tensor):
-        made = to(data.detach().clone(), dtype) if dtype is not None else data.detach().clone()
+        made = to(data.detach().clone(), dtype=dtype, device=device)
         return made.requires_grad_() if requires_grad else made
     array = np.asarray(data)
     if array.dtype.kind not in "cbiuf":
@@ -229,7 +230,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     elif dtype is not None:
         raise RuntimeError(f"tensor: complex numbers can't become {dtype!r}")
     parts = np.stack([array.real, array.imag], -1).astype(component.storage)
-    return ComplexTensor.of(creation.tensor(parts, requires_grad=requires_grad))
+    return ComplexTensor.of(creation.tensor(parts, device=device, requires_grad=requires_grad))
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -240,16 +241,16 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    creation.check_device(device)
     found = data if isinstance(data, Tensor) else from_numpy(data) if isinstance(data, np.ndarray) else tensor(data)
-    return found if dtype is None else to(found, dtype)
+    return to(found, dtype=dtype, device=device if isinstance(data, Tensor) else place_of(device) or "cpu")
 
 
 def _sized(function: Callable[..., Tensor], scale: float = 1.0, with_imaginary: bool = True) -> Callable[..., Tensor]:
     def make(*size: Any, dtype: Any = None, requires_grad: bool = False, **kwargs: Any) -> Tensor:
         shape, component = sizes_of(size, function.__name__), dtype.component
         if not with_imaginary:
-            made = joined(function(shape, dtype=component, **kwargs), creation.zeros(shape, dtype=component))
+            real = function(shape, dtype=component, **kwargs)
+            made = joined(real, creation.zeros_like(real))
         else:
             pair = function((*shape, 2), dtype=component, **kwargs)
             made = ComplexTensor.of(pair if scale == 1.0 else mul(pair, scale))
@@ -309,12 +310,15 @@ def to(z: Any, *args: Any, dtype: Any = None, device: Any = None, non_blocking: 
        memory_format: Any = None) -> Tensor:
     for arg in args:
         if isinstance(arg, Tensor):
-            dtype = arg.dtype
+            dtype, device = arg.dtype, arg.device
         elif isinstance(arg, (DType, ComplexDType, type)):
             dtype = arg
         elif not isinstance(arg, bool):
             device = arg
-    creation.check_device(device)
+    if device is not None and z.device != (place_named(device) or "cpu"):
+        there = place_named(device) or "cpu"
+        z = ComplexTensor.of(moved(z._pair, there, non_blocking)) if isinstance(z, ComplexTensor) else moved(z, there)
+        copy = False
     wanted = dtype if isinstance(dtype, ComplexDType) else as_dtype(dtype, "to")
     if wanted is None or wanted is z.dtype:
         return clone(z) if copy else z

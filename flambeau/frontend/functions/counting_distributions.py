@@ -21,6 +21,7 @@ from flambeau.frontend.functions.elementwise import where as where_
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.autograd import set_grad_enabled
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -82,7 +83,7 @@ def _number(value: float) -> Tensor:
 def _searched(rate: Tensor, trials: Tensor | None, generator: Generator | None) -> Tensor:
     """Small means: the first count whose summed probability is beyond a uniform number. trials: of the binomial
     distribution, whose chance `rate` is; None: Poisson's."""
-    u = uniform(rate._type.static_shape, dt.f64, generator)
+    u = uniform(rate._type.static_shape, dt.f64, generator, place_like(rate))
     if trials is None:
         least = dispatch(ops.exp, dispatch(ops.neg, rate))
     else:
@@ -103,7 +104,7 @@ def _searched(rate: Tensor, trials: Tensor | None, generator: Generator | None) 
         """The sum is not there yet, and what comes still changes it."""
         return dispatch(ops.logical_and, dispatch(ops.ge, u, total), dispatch(ops.gt, term, _number(1e-20)))
 
-    start = full_of(rate._type.static_shape, 0.0, dt.f64)
+    start = full_of(rate._type.static_shape, 0.0, dt.f64, like=rate)
     found: Tensor = while_loop(goes_on, step, (start, least, least))[0]
     return found
 
@@ -119,13 +120,13 @@ def _accepted(like: Tensor, propose: Callable[[Tensor, Tensor], tuple[Tensor, Te
         return _any(dispatch(ops.lt, count, _number(0.0)))
 
     def step(count: Tensor) -> tuple[Tensor]:
-        shape = like._type.static_shape
-        u, v = sub(uniform(shape, dt.f64, generator), 0.5), sub(1.0, uniform(shape, dt.f64, generator))
+        shape, place = like._type.static_shape, place_like(like)
+        u, v = sub(uniform(shape, dt.f64, generator, place), 0.5), sub(1.0, uniform(shape, dt.f64, generator, place))
         proposed, is_accepted = propose(u, v)
         is_open = dispatch(ops.lt, count, _number(0.0))
         return (where_(dispatch(ops.logical_and, is_open, is_accepted), proposed, count),)
 
-    found: Tensor = while_loop(goes_on, step, (full_of(like._type.static_shape, -1.0, dt.f64),))[0]
+    found: Tensor = while_loop(goes_on, step, (full_of(like._type.static_shape, -1.0, dt.f64, like=like),))[0]
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import ShapeError, UnsupportedError
+from flambeau.errors import ShapeError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
@@ -27,6 +27,8 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tape.dispatch import constant, dispatch
+from flambeau.frontend.tape.moves import moved, place_like, placed
+from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -36,18 +38,17 @@ from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
 
 
-def check_device(device: object) -> None:
-    """Raise UnsupportedError for a device other than the CPU."""
-    if device is not None and str(device).split(":")[0] != "cpu":
-        raise UnsupportedError(f"device {str(device)!r} is not available; tensors live on 'cpu'")
+def holding(array: np.ndarray, dtype: DType, like: Tensor | None = None) -> Tensor:
+    """A tensor over an array that nobody else holds; under trace, a constant of the program. like: it lies where that does,
+    else on the CPU."""
+    made = Tensor._from_array(array, dtype) if active.tracer is None else constant(array, dtype)
+    return made if like is None else placed(made, place_like(like))
 
 
-def holding(array: np.ndarray, dtype: DType) -> Tensor:
-    """A tensor over an array that nobody else holds; under trace, a constant of the program."""
-    return Tensor._from_array(array, dtype) if active.tracer is None else constant(array, dtype)
-
-
-def _finished(t: Tensor, requires_grad: bool) -> Tensor:
+def finished(t: Tensor, requires_grad: bool, place: str | None = None) -> Tensor:
+    """What a factory made, where it is wanted (None: on the CPU), and a leaf of the tape if it is to be."""
+    if place is not None:
+        t = moved(t, place)
     return t.requires_grad_() if requires_grad else t
 
 
@@ -60,18 +61,19 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     dtype: by default that of an array or a Tensor; else int64, bool, or the default float dtype. Under trace the
     data is a constant of the compiled function. Raises TypeError for data that are no numbers, ValueError for
     sequences of unequal lengths, TypeInferenceError for Python integers that the dtype does not hold."""
-    check_device(device)
+    place = place_of(device)
     if isinstance(data, Tensor):
         made = dispatch(ops.stop_gradient, data)
-        return _finished(made if dtype is None else cast(made.detach(), dtype), requires_grad)
+        return finished(made if dtype is None else cast(made.detach(), dtype), requires_grad,
+                        None if device is None else place or "cpu")
     if isinstance(data, Scalar):
         found = dt.i64 if data.is_whole else get_default_dtype()
-        return _finished(tensor_of(data, dtype or found), requires_grad)
+        return finished(tensor_of(data, dtype or found), requires_grad, place)
     array, found = _array_of(data)
     if not isinstance(data, (np.ndarray, np.generic)):
         array, found = _of_python(data, array, found)
         _check_fits(array, dtype or found)
-    return _finished(_converted(array, found, dtype or found), requires_grad)
+    return finished(_converted(array, found, dtype or found), requires_grad, place)
 
 
 def _of_python(data: Any, array: np.ndarray, found: DType) -> tuple[np.ndarray, DType]:
@@ -126,14 +128,15 @@ def _converted(array: np.ndarray, found: DType, wanted: DType) -> Tensor:
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory with an ndarray or a Tensor where the dtype allows."""
-    check_device(device)
+    """`data` as a tensor, sharing memory with an ndarray or a Tensor where the dtype and the device allow."""
+    place = place_of(device)
     dtype = as_dtype(dtype, "as_tensor")
     if isinstance(data, Tensor):
-        return data if dtype is None else cast(data, dtype)
+        made = data if dtype is None else cast(data, dtype)
+        return made if device is None else moved(made, place or "cpu")
     if isinstance(data, np.ndarray) and active.tracer is None and (dtype is None or data.dtype == dtype.storage):
-        return from_numpy(data)
-    return tensor(data, dtype=dtype)
+        return placed(from_numpy(data), place)
+    return tensor(data, dtype=dtype, device=device)
 
 
 def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None,
@@ -146,7 +149,7 @@ def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: b
     shares = made is obj or isinstance(obj, np.ndarray) and np.shares_memory(made._data(), obj)
     if copy is False and not shares:
         raise ValueError("asarray: can't share the memory of this object in that dtype; leave copy=None")
-    return _finished(made, requires_grad)
+    return finished(made, requires_grad)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -166,38 +169,42 @@ def _check_sizes(name: str, shape: Shape, dtype: DType) -> None:
         raise ShapeError(f"{name}: {mistake}")
 
 
-def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = False, name: str = "full") -> Tensor:
+def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = False, name: str = "full",
+            place: str | None = None) -> Tensor:
     _check_sizes(name, shape, dtype)
     if active.tracer is not None:
-        return _finished(full_of(shape, value, dtype, name), requires_grad)
+        return finished(full_of(shape, value, dtype, name), requires_grad, place)
     number = stored(name, value, dtype)._data()
+    if place is not None and number.nbytes < dtype.itemsize * math.prod(shape):
+        made = placed(Tensor._from_array(number.copy(), dtype), place)      # what goes there is one number
+        return finished(dispatch(ops.Broadcast(shape, ()), made), requires_grad)
     array = np.zeros(shape, dtype.storage) if not number.view(f"u{dtype.itemsize}").any() \
         else np.full(shape, number)
-    return _finished(Tensor._from_array(array, dtype), requires_grad)
+    return finished(Tensor._from_array(array, dtype), requires_grad, place)
 
 
 def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of a shape: `zeros(2, 3)` or `zeros((2, 3))`."""
-    check_device(device)
-    return _filled(sizes_of(size, "zeros"), 0, dtype or get_default_dtype(), requires_grad, "zeros")
+    place = place_of(device)
+    return _filled(sizes_of(size, "zeros"), 0, dtype or get_default_dtype(), requires_grad, "zeros", place)
 
 
 def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of a shape."""
-    check_device(device)
-    return _filled(sizes_of(size, "ones"), 1, dtype or get_default_dtype(), requires_grad, "ones")
+    place = place_of(device)
+    return _filled(sizes_of(size, "ones"), 1, dtype or get_default_dtype(), requires_grad, "ones", place)
 
 
 def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor to be filled; it holds zeros, so that what is forgotten is at least the same in every run."""
-    check_device(device)
-    return _filled(sizes_of(size, "empty"), 0, dtype or get_default_dtype(), requires_grad, "empty")
+    place = place_of(device)
+    return _filled(sizes_of(size, "empty"), 0, dtype or get_default_dtype(), requires_grad, "empty", place)
 
 
 def scalar_tensor(s: Number, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A 0-d tensor of a number, in the default dtype unless told otherwise."""
-    check_device(device)
-    return _filled((), s, dtype or get_default_dtype(), requires_grad)
+    place = place_of(device)
+    return _filled((), s, dtype or get_default_dtype(), requires_grad, place=place)
 
 
 def fill(input: Tensor, value: Any) -> Tensor:
@@ -209,18 +216,18 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, device:
                   requires_grad: bool = False) -> Tensor:
     """A tensor to be filled, whose elements lie so far apart as `stride` says; row-major in a compiled function, where
     the compiler decides that. Raises RuntimeError for sizes and strides that don't belong together."""
-    check_device(device)
+    place = place_of(device)
     shape, steps = sizes_of((size,), "empty_strided"), sizes_of((stride,), "empty_strided")
     if len(shape) != len(steps):
         raise RuntimeError(f"empty_strided: mismatch in length of strides {steps} and shape {shape}")
     found = dtype or get_default_dtype()
-    if active.tracer is not None or 0 in shape:
-        return _filled(shape, 0, found, requires_grad)
+    if active.tracer is not None or 0 in shape or place is not None:
+        return _filled(shape, 0, found, requires_grad, place=place)
     reach = sum([(n - 1) * step for n, step in zip(shape, steps, strict=True)]) + 1
     _check_sizes("empty_strided", (reach,), found)
     flat = np.zeros(reach, found.storage)
     array = np.lib.stride_tricks.as_strided(flat, shape, [step * flat.itemsize for step in steps])
-    return _finished(Tensor._from_array(array, found), requires_grad)
+    return finished(Tensor._from_array(array, found), requires_grad, place)
 
 
 def empty_permuted(size: Any, physical_layout: Any, *, dtype: DType | None = None, device: Any = None,
@@ -239,23 +246,23 @@ def empty_permuted(size: Any, physical_layout: Any, *, dtype: DType | None = Non
 def new_empty_strided(self: Tensor, size: Any, stride: Any, *, dtype: DType | None = None, device: Any = None,
                       requires_grad: bool = False) -> Tensor:
     """empty_strided() in this tensor's dtype."""
-    return empty_strided(size, stride, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+    return empty_strided(size, stride, dtype=dtype or self.dtype, device=place_like(self, device) or "cpu",
+                         requires_grad=requires_grad)
 
 
 def full(size: Any, fill_value: Number, *, dtype: DType | None = None, device: Any = None,
          requires_grad: bool = False) -> Tensor:
     """`fill_value` everywhere. dtype: by default what the number stands for."""
-    check_device(device)
+    place = place_of(device)
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
     found = dtype or dtype_of(fill_value)
-    return _filled(sizes_of((size,), "full"), fill_value, found, requires_grad)
+    return _filled(sizes_of((size,), "full"), fill_value, found, requires_grad, place=place)
 
 
 def _like(input: Tensor, value: Number, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
-    check_device(device)
     type = one_tensor("like", input)._type
-    return _filled(type.static_shape, value, dtype or type.dtype, requires_grad)
+    return _filled(type.static_shape, value, dtype or type.dtype, requires_grad, place=place_like(input, device))
 
 
 def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None,
@@ -282,15 +289,15 @@ def full_like(input: Tensor, fill_value: Number, *, dtype: DType | None = None, 
 def new_zeros(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
               requires_grad: bool = False) -> Tensor:
     """Zeros of a shape, in this tensor's dtype."""
-    check_device(device)
-    return _filled(sizes_of(size, "new_zeros"), 0, dtype or self._type.dtype, requires_grad)
+    return _filled(sizes_of(size, "new_zeros"), 0, dtype or self._type.dtype, requires_grad,
+                   place=place_like(self, device))
 
 
 def new_ones(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """Ones of a shape, in this tensor's dtype."""
-    check_device(device)
-    return _filled(sizes_of(size, "new_ones"), 1, dtype or self._type.dtype, requires_grad)
+    return _filled(sizes_of(size, "new_ones"), 1, dtype or self._type.dtype, requires_grad,
+                   place=place_like(self, device))
 
 
 new_empty = new_zeros
@@ -299,16 +306,16 @@ new_empty = new_zeros
 def new_full(self: Tensor, size: Any, fill_value: Number, dtype: DType | None = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """`fill_value` in a shape, in this tensor's dtype."""
-    check_device(device)
     dtype = as_dtype(dtype, "new_full") or self._type.dtype
-    return _filled(sizes_of((size,), "new_full"), fill_value, dtype, requires_grad, "new_full")
+    return _filled(sizes_of((size,), "new_full"), fill_value, dtype, requires_grad, "new_full", place_like(self, device))
 
 
 def new_tensor(self: Tensor, data: Any, dtype: DType | None = None, device: Any = None,
                requires_grad: bool = False) -> Tensor:
     """A copy of `data` in this tensor's dtype."""
     dtype = as_dtype(dtype, "new_tensor") or self._type.dtype
-    return tensor(data, dtype=dtype, device=device, requires_grad=requires_grad)
+    made = tensor(data, dtype=dtype, requires_grad=False)
+    return finished(made, requires_grad, place_like(self, device) or "cpu")
 
 
 # -- counted ----------------------------------------------------------------------------------------------------------
@@ -320,7 +327,7 @@ def arange(start: Number = 0, end: Number | None = None, step: Number = 1, *, dt
 
     dtype: int64 when all are ints, else the default float; an integer one cuts all three to integers first. Raises
     RuntimeError for a step of 0 or the wrong sign, and for a range without end."""
-    check_device(device)
+    place = place_of(device)
     first, last, by = (forced(n.item() if isinstance(n, Tensor) else n)
                        for n in ((0, start, step) if end is None else (start, end, step)))
     if not all(isinstance(n, (int, np.integer)) or math.isfinite(n) for n in (first, last, by)):
@@ -336,9 +343,9 @@ def arange(start: Number = 0, end: Number | None = None, step: Number = 1, *, dt
     count = -(-(last - first) // by) if whole else math.ceil((last - first) / by)
     _check_sizes("arange", (int(count),), dt.f64)
     if active.tracer is not None and whole and dtype.is_integer:
-        return _finished(_counted(int(count), int(first), int(by), dtype), requires_grad)
+        return finished(_counted(int(count), int(first), int(by), dtype), requires_grad, place)
     values = np.arange(count) * by + first
-    return _finished(_converted(values, dtype if dtype.storage == values.dtype else dt.f64, dtype), requires_grad)
+    return finished(_converted(values, dtype if dtype.storage == values.dtype else dt.f64, dtype), requires_grad, place)
 
 
 def _counted(count: int, first: int, by: int, dtype: DType) -> Tensor:
@@ -352,11 +359,11 @@ def _counted(count: int, first: int, by: int, dtype: DType) -> Tensor:
 def linspace(start: TensorLike, end: TensorLike, steps: int, *, dtype: DType | None = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """`steps` numbers from start to end, both included, evenly spaced."""
-    check_device(device)
+    place = place_of(device)
     dtype, steps = dtype or get_default_dtype(), _steps("linspace", steps)
     if _is_traced(start, end):
-        return _finished(cast(_between("linspace", start, end, steps, dtype), dtype), requires_grad)
-    return _finished(_converted(_spaced(forced(start), forced(end), steps, dtype), dt.f64, dtype), requires_grad)
+        return finished(cast(_between("linspace", start, end, steps, dtype), dtype), requires_grad, place)
+    return finished(_converted(_spaced(forced(start), forced(end), steps, dtype), dt.f64, dtype), requires_grad, place)
 
 
 def _is_traced(*ends: TensorLike) -> bool:
@@ -404,22 +411,22 @@ def _spaced(start: float, end: float, steps: int, dtype: DType) -> np.ndarray:
 def logspace(start: TensorLike, end: TensorLike, steps: int, base: TensorLike = 10.0, *, dtype: DType | None = None,
              device: Any = None, requires_grad: bool = False) -> Tensor:
     """base ** linspace(start, end, steps)."""
-    check_device(device)
+    place = place_of(device)
     dtype, steps = dtype or get_default_dtype(), _steps("logspace", steps)
     if _is_traced(start, end, base):
         power = cast(base, dt.f64) if isinstance(base, Tensor) else tensor_of(base, dt.f64)
         found = dispatch(ops.pow, power, _between("logspace", start, end, steps, dtype))
-        return _finished(cast(found, dtype), requires_grad)
+        return finished(cast(found, dtype), requires_grad, place)
     values = float(forced(base)) ** _spaced(forced(start), forced(end), steps, dtype)
-    return _finished(_converted(values, dt.f64, dtype), requires_grad)
+    return finished(_converted(values, dt.f64, dtype), requires_grad, place)
 
 
 def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None,
         requires_grad: bool = False) -> Tensor:
     """[n, m] with ones on the diagonal."""
-    check_device(device)
+    place = place_of(device)
     rows, columns = positions(n, n if m is None else m)
-    return _finished(cast(dispatch(ops.eq, rows, columns), dtype or get_default_dtype()), requires_grad)
+    return finished(cast(dispatch(ops.eq, rows, columns), dtype or get_default_dtype()), requires_grad, place)
 
 
 def positions(n: int, m: int) -> tuple[Tensor, Tensor]:

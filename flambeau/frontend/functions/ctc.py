@@ -120,8 +120,8 @@ def _spread_out(labels: Tensor, length_of: Tensor, blank: int) -> Tensor:
     places = spread(dispatch(ops.Iota(longest, dt.i64)), (n, longest), (1,))
     counts = dispatch(ops.lt, places, spread(length_of, (n, longest), (0,)))
     labels = dispatch(ops.where, counts, labels, tensor_of(blank, dt.i64))
-    pairs = stack((full_of((n, longest), blank, dt.i64), labels), 2)
-    return cat((reshaped(pairs, (n, 2 * longest)), full_of((n, 1), blank, dt.i64)), 1)
+    pairs = stack((full_of((n, longest), blank, dt.i64, like=labels), labels), 2)
+    return cat((reshaped(pairs, (n, 2 * longest)), full_of((n, 1), blank, dt.i64, like=labels)), 1)
 
 
 # -- the recursions ---------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class _Alignments(Function):
         width = labels._type.static_shape[1]
         emitted = _emitted(x, labels)
         may_skip = _may_skip(labels, blank)
-        start = _only_at(full_of((n,), 0, dt.i64), width, x)
+        start = _only_at(full_of((n,), 0, dt.i64, like=x), width, x)
 
         def step(t: Tensor, alpha: Tensor) -> Tensor:
             skipped = dispatch(ops.where, may_skip, _moved(alpha, 2), tensor_of(_NOTHING, x.dtype))
@@ -203,7 +203,7 @@ def _states(step: Callable[[Tensor, Tensor], Tensor], first: Tensor, count: int)
             states.append(step(tensor_of(t, dt.i64), states[-1]))
         return stack(states)
     rounds, shape = -(-count // _UNROLLED), first._type.static_shape
-    found = full_of((rounds, _UNROLLED, *shape), 0, first.dtype)
+    found = full_of((rounds, _UNROLLED, *shape), 0, first.dtype, like=first)
 
     def body(i: Tensor, state: Tensor, found: Tensor) -> tuple[Tensor, ...]:
         states = []
@@ -247,14 +247,14 @@ def _moved(x: Tensor, by: int, fill: float = _NOTHING) -> Tensor:
     """x[n, s - by], and `fill` before."""
     n, width = x._type.static_shape
     by = min(by, width)
-    return cat((full_of((n, by), fill, x.dtype), sliced(x, 1, 0, width - by)), 1)
+    return cat((full_of((n, by), fill, x.dtype, like=x), sliced(x, 1, 0, width - by)), 1)
 
 
 def _moved_back(x: Tensor, by: int, fill: float) -> Tensor:
     """x[n, s + by], and `fill` after."""
     n, width = x._type.static_shape
     by = min(by, width)
-    return cat((sliced(x, 1, by, width), full_of((n, by), fill, x.dtype)), 1)
+    return cat((sliced(x, 1, by, width), full_of((n, by), fill, x.dtype, like=x)), 1)
 
 
 def _log_sum(terms: Sequence[Tensor]) -> Tensor:

@@ -38,7 +38,7 @@ def slogdet(input: Tensor) -> SignAndLog:
 def logdet(input: Tensor) -> Tensor:
     """The logarithm of each determinant: -inf where it is 0, NaN where it is negative."""
     sign, size = matrix_functions.slogdet(input)
-    return choose(eq(sign, -1), zeros((), dtype=size.dtype) / 0, size)
+    return choose(eq(sign, -1), zeros((), dtype=size.dtype, device=size.device) / 0, size)
 
 
 @method
@@ -79,7 +79,8 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Svd:
     a = matrices("svd", input)
     if not compute_uv:
         *batch, m, n = a._type.static_shape
-        return Svd(zeros((*batch, m, m), dtype=a.dtype), factorizations.svdvals(a), zeros((*batch, n, n), dtype=a.dtype))
+        u, v = (zeros((*batch, size, size), dtype=a.dtype, device=a.device) for size in (m, n))
+        return Svd(u, factorizations.svdvals(a), v)
     u, s, vh = factorizations.svd(a, not some)
     return Svd(u, s, transposed(vh))
 
@@ -121,7 +122,7 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
     if pivots.dtype is not dt.i32:
         raise RuntimeError(f"lu_unpack: LU_pivots are int32, got {pivots._type}")
     found = factorizations.unpacked(factors, pivots)
-    none = zeros(0, dtype=factors.dtype)
+    none = zeros(0, dtype=factors.dtype, device=factors.device)
     return LuFactors(found.P if unpack_pivots else none, found.L if unpack_data else none,
                      found.U if unpack_data else none)
 
@@ -155,7 +156,7 @@ def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor |
     if not 0 <= q <= min(m, n):
         raise ValueError(f"svd_lowrank: q must lie between 0 and {min(m, n)}, got {q}")
     turned = a if m >= n else transposed(a)
-    basis = factorizations.qr(matmul(turned, randn(turned._type.static_shape[-1], q, dtype=a.dtype))).Q
+    basis = factorizations.qr(matmul(turned, randn(turned._type.static_shape[-1], q, dtype=a.dtype, device=a.device))).Q
     for _ in range(niter or 0):
         other = factorizations.qr(matmul(transposed(turned), basis)).Q
         basis = factorizations.qr(matmul(turned, other)).Q

@@ -31,14 +31,15 @@ from flambeau.frontend.functions.coerce import (
     stored,
     tensor_of,
 )
-from flambeau.frontend.functions.creation import check_device
 from flambeau.frontend.functions.elementwise import add, mul
 from flambeau.frontend.functions.indexing import checked
 from flambeau.frontend.functions.inplace import overwrite
-from flambeau.frontend.random import Generator, default_generator
+from flambeau.frontend.random import Generator, default_generator, generator_on
 from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tape.autograd import set_grad_enabled
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.moves import place_like
+from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -48,21 +49,33 @@ from flambeau.ir.dtypes import DType
 _WORDS = {dt.f16: (dt.u32, 11), dt.bf16: (dt.u32, 8), dt.f32: (dt.u32, 24), dt.f64: (dt.u64, 53)}
 
 
-def uniform(shape: Shape, dtype: DType, generator: Generator | None = None) -> Tensor:
-    """Numbers in [0, 1). Raises RuntimeError for dtypes that are not floating-point."""
+def _stream(generator: Generator | None, place: str | None) -> Generator:
+    """What is drawn from at a place. Raises RuntimeError for a generator of another device."""
+    if generator is None:
+        return default_generator if place is None else generator_on(place)
+    if generator.state._type.device != (place or "cpu"):
+        raise RuntimeError(f"Expected a {(place or 'cpu').partition(':')[0]!r} device type for generator but found "
+                           f"{generator.state._type.device.partition(':')[0]!r}")
+    return generator
+
+
+def uniform(shape: Shape, dtype: DType, generator: Generator | None = None,
+            place: str | None = None) -> Tensor:
+    """Numbers in [0, 1), on the CPU or at `place`. Raises RuntimeError for dtypes that are not floating-point."""
     if dtype not in _WORDS:
         raise RuntimeError(f"random floats come in floating-point dtypes, not {dtype!r}")
     words, digits = _WORDS[dtype]
-    bits = (generator or default_generator).bits(shape, words)
+    bits = _stream(generator, place).bits(shape, words)
     top = dispatch(ops.shift_right, bits, tensor_of(8 * words.itemsize - digits, words))
     return dispatch(ops.mul, cast(top, dtype), tensor_of(2.0**-digits, dtype))
 
 
-def standard_normal(shape: Shape, dtype: DType, generator: Generator | None = None) -> Tensor:
+def standard_normal(shape: Shape, dtype: DType, generator: Generator | None = None,
+                    place: str | None = None) -> Tensor:
     """Numbers of mean 0 and variance 1, at most 6.7 in magnitude."""
     if dtype not in _WORDS:
         raise RuntimeError(f"random floats come in floating-point dtypes, not {dtype!r}")
-    bits = (generator or default_generator).bits(shape, dt.u64)
+    bits = _stream(generator, place).bits(shape, dt.u64)
     low = dispatch(ops.bitwise_and, bits, tensor_of(0xFFFFFFFF, dt.u64))
     high = dispatch(ops.shift_right, bits, tensor_of(32, dt.u64))
     first = mul(add(cast(low, dt.f64), 1.0), 2.0**-32)              # in (0, 1]: its logarithm is finite
@@ -71,9 +84,9 @@ def standard_normal(shape: Shape, dtype: DType, generator: Generator | None = No
     return cast(dispatch(ops.mul, radius, dispatch(ops.cos, angle)), dtype)
 
 
-def keep_mask(shape: Shape, p: float, generator: Generator | None = None) -> Tensor:
+def keep_mask(shape: Shape, p: float, generator: Generator | None = None, place: str | None = None) -> Tensor:
     """Bools, false with probability p: u >= p for u = (bits >> 8) * 2**-24, compared before the conversion."""
-    bits = (generator or default_generator).bits(shape, dt.u32)
+    bits = _stream(generator, place).bits(shape, dt.u32)
     least = math.ceil(float(np.float32(p)) * 2**24)
     if least == 2**24:                      # p = 1: no u32 is beyond
         return dispatch(ops.lt, bits, tensor_of(0, dt.u32))
@@ -87,29 +100,29 @@ def _made(t: Tensor, requires_grad: bool) -> Tensor:
 def rand(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
          requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    check_device(device)
-    return _made(uniform(sizes_of(size, "rand"), dtype or get_default_dtype(), generator), requires_grad)
+    place = place_of(device)
+    return _made(uniform(sizes_of(size, "rand"), dtype or get_default_dtype(), generator, place), requires_grad)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
           requires_grad: bool = False) -> Tensor:
     """Normal numbers of mean 0 and variance 1."""
-    check_device(device)
-    return _made(standard_normal(sizes_of(size, "randn"), dtype or get_default_dtype(), generator), requires_grad)
+    place = place_of(device)
+    return _made(standard_normal(sizes_of(size, "randn"), dtype or get_default_dtype(), generator, place), requires_grad)
 
 
 def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
               generator: Generator | None = None) -> Tensor:
     """rand() of the shape and dtype of `input`."""
-    check_device(device)
-    return _made(uniform(input._type.static_shape, dtype or input.dtype, generator), requires_grad)
+    place = place_like(input, device)
+    return _made(uniform(input._type.static_shape, dtype or input.dtype, generator, place), requires_grad)
 
 
 def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
                generator: Generator | None = None) -> Tensor:
     """randn() of the shape and dtype of `input`."""
-    check_device(device)
-    return _made(standard_normal(input._type.static_shape, dtype or input.dtype, generator), requires_grad)
+    place = place_like(input, device)
+    return _made(standard_normal(input._type.static_shape, dtype or input.dtype, generator, place), requires_grad)
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
@@ -117,7 +130,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
     """Integers in [low, high): `randint(10, (3,))` or `randint(-5, 5, (3,))`. Raises RuntimeError if it is empty.
 
     A 64-bit word modulo high - low: the bias is below (high - low) * 2**-64."""
-    check_device(device)
+    place = place_of(device)
     if size is None:
         high, size = None, high
     if high is None:
@@ -127,11 +140,12 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
     first, last = int(forced(low)), int(forced(high))
     if first >= last:
         raise RuntimeError(f"randint: low {first} is not below high {last}")
-    return _made(_integers(first, last, sizes_of((size,), "randint"), dtype or dt.i64, generator), requires_grad)
+    return _made(_integers(first, last, sizes_of((size,), "randint"), dtype or dt.i64, generator, place), requires_grad)
 
 
-def _integers(low: int, high: int, shape: Shape, dtype: DType, generator: Generator | None) -> Tensor:
-    bits = (generator or default_generator).bits(shape, dt.u64)
+def _integers(low: int, high: int, shape: Shape, dtype: DType, generator: Generator | None,
+              place: str | None = None) -> Tensor:
+    bits = _stream(generator, place).bits(shape, dt.u64)
     offset = cast(dispatch(ops.remainder, bits, tensor_of(high - low, dt.u64)), dt.i64)
     return cast(dispatch(ops.add, offset, tensor_of(low, dt.i64)), dtype)
 
@@ -140,21 +154,20 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DTy
                  requires_grad: bool = False, generator: Generator | None = None) -> Tensor:
     """randint() of the shape and dtype of `input`."""
     x = one_tensor("randint_like", input)
-    return randint(low, high, x._type.static_shape, generator=generator, dtype=dtype or x.dtype, device=device,
-                   requires_grad=requires_grad)
+    return randint(low, high, x._type.static_shape, generator=generator, dtype=dtype or x.dtype,
+                   device=place_like(x, device) or "cpu", requires_grad=requires_grad)
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dt.i64, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """0 ... n-1 in random order: each place's rank among n random words, whose lowest bits are the places themselves,
     so that no two are equal."""
-    check_device(device)
-    return _made(cast(_permutation(operator.index(n), generator), dtype or dt.i64), requires_grad)
+    return _made(cast(_permutation(operator.index(n), generator, place_of(device)), dtype or dt.i64), requires_grad)
 
 
-def _permutation(n: int, generator: Generator | None) -> Tensor:
+def _permutation(n: int, generator: Generator | None, place: str | None) -> Tensor:
     """The ranks, as i64."""
-    words = (generator or default_generator).bits((n,), dt.u64)
+    words = _stream(generator, place).bits((n,), dt.u64)
     places = (1 << max(n - 1, 0).bit_length()) - 1
     high = dispatch(ops.bitwise_and, words, tensor_of((1 << 64) - 1 - places, dt.u64))
     keys = dispatch(ops.bitwise_or, high, dispatch(ops.Iota(n, dt.u64)))
@@ -169,7 +182,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
     shape = x._type.static_shape
     dtype = x.dtype if x.dtype.is_floating_point else get_default_dtype()
     _check_chance("bernoulli", x if p is None else p)
-    u = uniform(shape, dt.f64 if dtype is dt.f64 else dt.f32, generator)
+    u = uniform(shape, dt.f64 if dtype is dt.f64 else dt.f32, generator, place_like(x))
     chance = (cast(p, u.dtype) if isinstance(p, Tensor) else stored("bernoulli p", p, u.dtype)) if p is not None else \
         cast(x, u.dtype)
     found, chance = matched("bernoulli", [u, chance])
@@ -194,7 +207,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
            requires_grad: bool = False) -> Tensor:
     """Normal numbers; mean and std are numbers or tensors, whose shape the result has when no size is given. Raises
     RuntimeError for a negative std, as far as it is known."""
-    check_device(device)
+    place = place_of(device)
     if isinstance(std, (int, float)) and not std >= 0:
         raise RuntimeError(f"normal: std must not be negative, got {std}")
     if isinstance(std, Tensor) and active.tracer is None and (dt.to_compute(std._data(), std.dtype) < 0).any():
@@ -204,7 +217,9 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
         raise TypeError("normal: pass a size, or a tensor as mean or std")
     shape = sizes_of((size,), "normal") if size is not None else add(*given)._type.static_shape if len(given) == 2 \
         else given[0]._type.static_shape
-    z = standard_normal(shape, dtype or (given[0].dtype if given else get_default_dtype()), generator)
+    if given and place is None:
+        place = next((t._type.device for t in given if t._type.device != "cpu"), None)
+    z = standard_normal(shape, dtype or (given[0].dtype if given else get_default_dtype()), generator, place)
     return _made(add(mul(z, std), mean), requires_grad)
 
 
@@ -251,7 +266,7 @@ def _by_running_sum(rows: Tensor, count: int, generator: Generator | None) -> Te
     n, k = rows._type.static_shape
     running = dispatch(ops.Cumsum(1), cast(rows, dt.f64))
     total = dispatch(ops.Slice((0, k - 1), (n, k), (1, 1)), running)
-    target = dispatch(ops.mul, uniform((n, count), dt.f64, generator), expanded(total, (n, count)))
+    target = dispatch(ops.mul, uniform((n, count), dt.f64, generator, place_like(rows)), expanded(total, (n, count)))
     wide = (n, count, k)
     passed = dispatch(ops.le, spread(running, wide, (0, 2)), spread(target, wide, (0, 1)))
     return dispatch(ops.Sum((2,)), cast(passed, dt.i64))
@@ -259,7 +274,7 @@ def _by_running_sum(rows: Tensor, count: int, generator: Generator | None) -> Te
 
 def _by_races(rows: Tensor, count: int, generator: Generator | None) -> Tensor:
     """Efraimidis and Spirakis, Inf. Proc. Letters 97 (2006): the indices whose exponential(weight) arrives first."""
-    u, weights = uniform(rows._type.static_shape, dt.f64, generator), cast(rows, dt.f64)
+    u, weights = uniform(rows._type.static_shape, dt.f64, generator, place_like(rows)), cast(rows, dt.f64)
     waiting = dispatch(ops.neg, dispatch(ops.log1p, dispatch(ops.neg, u)))
     arrival, first = dispatch(ops.Sort(1, False, count), dispatch(ops.div, waiting, weights))
     is_drawn = dispatch(ops.isfinite, arrival)
@@ -283,7 +298,7 @@ def uniform_(self: Tensor, from_: Number = 0.0, to: Number = 1.0, *, generator: 
              **kwargs: Number) -> Tensor:
     """Fill with uniform numbers in [from, to). (`from`, a keyword of Python, can be passed in a dict.)"""
     low = _from("uniform_", from_, kwargs)
-    u = uniform(self._type.static_shape, self.dtype, generator)
+    u = uniform(self._type.static_shape, self.dtype, generator, place_like(self))
     if not (isinstance(low, (int, float)) and isinstance(to, (int, float)) and (low, to) == (0, 1)):
         u = add(mul(u, to - low), low)
     return overwrite(self, u, "uniform_")
@@ -293,7 +308,7 @@ def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0, *, generator: G
     """Fill with normal numbers. Raises RuntimeError for a negative std."""
     if isinstance(std, (int, float)) and not std >= 0:
         raise RuntimeError(f"normal_: std must not be negative, got {std}")
-    z = standard_normal(self._type.static_shape, self.dtype, generator)
+    z = standard_normal(self._type.static_shape, self.dtype, generator, place_like(self))
     return overwrite(self, add(mul(z, std), mean), "normal_")
 
 
@@ -317,14 +332,15 @@ def random_(self: Tensor, from_: int | None = None, to: int | None = None, *, ge
         low, high = (0, int(forced(from_))) if to is None else (int(forced(from_ or 0)), int(forced(to)))
     if low >= high:
         raise RuntimeError(f"random_: from {low} is not below to {high}")
-    return overwrite(self, _integers(low, high, self._type.static_shape, self.dtype, generator), "random_")
+    drawn = _integers(low, high, self._type.static_shape, self.dtype, generator, place_like(self))
+    return overwrite(self, drawn, "random_")
 
 
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with numbers of density lambd * exp(-lambd * x)."""
     if not lambd > 0:
         raise RuntimeError(f"exponential_: lambd must be positive, got {lambd}")
-    u = uniform(self._type.static_shape, dt.f64, generator)
+    u = uniform(self._type.static_shape, dt.f64, generator, place_like(self))
     waits = mul(dispatch(ops.log1p, dispatch(ops.neg, u)), -1.0 / lambd)
     return overwrite(self, cast(waits, self.dtype), "exponential_")
 
@@ -334,7 +350,7 @@ def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) ->
     0 < p < 1."""
     if not isinstance(p, Scalar) and not 0 < p < 1:
         raise RuntimeError(f"geometric_: p must be in (0, 1), got {p}")
-    u = uniform(self._type.static_shape, dt.f64, generator)
+    u = uniform(self._type.static_shape, dt.f64, generator, place_like(self))
     fails = dispatch(ops.log1p, dispatch(ops.neg, stored("geometric_ p", p, dt.f64)))
     trials = dispatch(ops.ceil, dispatch(ops.div, dispatch(ops.log1p, dispatch(ops.neg, u)), fails))
     return overwrite(self, cast(dispatch(ops.maximum, trials, tensor_of(1.0, dt.f64)), self.dtype), "geometric_")
@@ -343,7 +359,7 @@ def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) ->
 def cauchy_(self: Tensor, median: Number = 0.0, sigma: Number = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with Cauchy's numbers: median + sigma * tan(pi * (u - 1/2)). Raises RuntimeError for sigma <= 0."""
     _check_float_fill("cauchy_", self, sigma)
-    u = uniform(self._type.static_shape, dt.f64, generator)
+    u = uniform(self._type.static_shape, dt.f64, generator, place_like(self))
     slopes = dispatch(ops.tan, mul(add(u, -0.5), math.pi))
     return overwrite(self, cast(add(mul(slopes, sigma), median), self.dtype), "cauchy_")
 
@@ -351,7 +367,7 @@ def cauchy_(self: Tensor, median: Number = 0.0, sigma: Number = 1.0, *, generato
 def log_normal_(self: Tensor, mean: Number = 1.0, std: Number = 2.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with numbers whose logarithms are normal. Raises RuntimeError for std <= 0."""
     _check_float_fill("log_normal_", self, std)
-    z = standard_normal(self._type.static_shape, dt.f64, generator)
+    z = standard_normal(self._type.static_shape, dt.f64, generator, place_like(self))
     return overwrite(self, cast(dispatch(ops.exp, add(mul(z, std), mean)), self.dtype), "log_normal_")
 
 

@@ -80,7 +80,7 @@ def embedding_renorm_(weight: Tensor, indices: Tensor, max_norm: float, norm_typ
 def _by_frequency(rows: Tensor, input: Tensor, weight: Tensor) -> Tensor:
     """rows, whose gradients will be divided by how often each is named."""
     index = reshaped(input, (input.numel(),))
-    ones = full_of(index._type.static_shape, 1, weight.dtype)
+    ones = full_of(index._type.static_shape, 1, weight.dtype, like=weight)
     counts = dispatch(ops.ScatterAdd(weight._type.static_shape[0], 0), index, ones)
     return _GradientOver.apply(rows, spread(dispatch(ops.Take(0), counts, input), rows._type.static_shape,
                                             range(input.ndim)))
@@ -164,7 +164,7 @@ def from_offsets(x: Tensor, offsets: Tensor, include_last: bool) -> tuple[Tensor
             raise RuntimeError(f"embedding_bag: offsets[-1] can't be greater than input's length {n}, got {found[-1]}")
     bags = count - include_last
     starts = cast(sliced(offsets, 0, 0, bags), dt.i64)
-    begun = dispatch(ops.ScatterAdd(n + 1, 0), starts, full_of((bags,), 1, dt.i64))
+    begun = dispatch(ops.ScatterAdd(n + 1, 0), starts, full_of((bags,), 1, dt.i64, like=starts))
     counted = sliced(dispatch(ops.Cumsum(0), begun), 0, 0, n)
     return dispatch(ops.sub, counted, tensor_of(1, dt.i64)), bags
 
@@ -184,8 +184,8 @@ def folded(x: Tensor, weight: Tensor, bag_of: Tensor, bags: int, mode: str, scal
         counts_for = dispatch(ops.logical_not, _equal(x, _row_of("embedding_bag", padding_idx, weight)))
         rows = dispatch(ops.where, spread(counts_for, (n, dim), (0,)), rows, tensor_of(0, rows.dtype))
     if not bags:
-        nothing = full_of((0, dim), 0, dt.i64)
-        return cast(nothing, rows.dtype), bag_of, full_of((0,), 0, dt.i64), nothing
+        nothing = full_of((0, dim), 0, dt.i64, like=rows)
+        return cast(nothing, rows.dtype), bag_of, full_of((0,), 0, dt.i64, like=rows), nothing
     sizes = dispatch(ops.ScatterAdd(bags, 0), bag_of, cast(counts_for, dt.i64))
     if mode == "max" and n:
         return _maxima(x, rows, bag_of, counts_for, sizes)

@@ -102,8 +102,8 @@ def unpacked(factors: Tensor, pivots: Tensor) -> LuFactors:
     """P, L and U of what `lu_factor` gives."""
     *batch, rows, columns = factors._type.static_shape
     k = min(rows, columns)
-    lower = add(tril(narrow(factors, -1, 0, k), -1), eye(rows, k, dtype=factors.dtype))
-    start = expanded(eye(rows, dtype=factors.dtype), (*batch, rows, rows))
+    lower = add(tril(narrow(factors, -1, 0, k), -1), eye(rows, k, dtype=factors.dtype, device=factors.device))
+    start = expanded(eye(rows, dtype=factors.dtype, device=factors.device), (*batch, rows, rows))
     return LuFactors(dispatch(ops.RowSwaps(inverse=True), start, pivots), lower, triu(narrow(factors, -2, 0, k)))
 
 
@@ -152,7 +152,7 @@ def qr(A: Tensor, mode: str = "reduced") -> QrFactors:
         raise RuntimeError(f"linalg.qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")
     q, r = dispatch(ops.Qr(mode == "complete"), a)
     if mode == "r":
-        return QrFactors(empty(0, dtype=a.dtype), dispatch(ops.stop_gradient, r))
+        return QrFactors(empty(0, dtype=a.dtype, device=a.device), dispatch(ops.stop_gradient, r))
     return QrFactors(q, r)
 
 
@@ -177,7 +177,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     rows, columns = a._type.static_shape[-2:]
     if rows < columns or t._type.static_shape[-1] > columns:
         raise ShapeError(f"{name}: takes k <= n <= m, got A {a._type} and tau {t._type}", where=user_line())
-    return reflected(a, t, eye(rows, columns, dtype=a.dtype))
+    return reflected(a, t, eye(rows, columns, dtype=a.dtype, device=a.device))
 
 
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
@@ -197,7 +197,7 @@ def reflected(a: Tensor, tau: Tensor, x: Tensor, transpose: bool = False) -> Ten
     """The product of reflections (or its transpose) times x: x - V T V^T x with T = (I + D triu(V^T V, 1))^-1 D, D their
     factors: C. Puglisi, "Modification of the Householder method based on the compact WY representation", 1992."""
     rows, k = a._type.static_shape[-2], tau._type.static_shape[-1]
-    v = add(tril(narrow(a, -1, 0, k), -1), eye(rows, k, dtype=a.dtype))
+    v = add(tril(narrow(a, -1, 0, k), -1), eye(rows, k, dtype=a.dtype, device=a.device))
     scaled = mul(reshaped(tau, (*tau._type.static_shape, 1)), matmul(transposed(v), v))
     op = ops.SolveTriangular(upper=True, unit=True)
     t = dispatch(op, scaled, diag_embed(tau))

@@ -73,7 +73,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     x = one_tensor("gather", input)
     dim = wrap_dim(dim, x.ndim, "gather")
     if not index_tensor(index, "gather").numel() and index.ndim != x.ndim:
-        return full_of(index._type.static_shape, 0, x.dtype)
+        return full_of(index._type.static_shape, 0, x.dtype, like=x)
     wide, at = lifted(x), lifted(index)
     if at.ndim != wide.ndim:
         raise RuntimeError(f"gather: index {index._type} must have as many dims as input {x._type}")
@@ -135,7 +135,7 @@ def source_of(x: Tensor, index: Tensor, src: Any, dim: int, name: str) -> Tensor
     index, x = lifted(index_tensor(index, name)), lifted(x)
     _check_within(x, index, dim, name)
     if is_number(src):
-        return full_of(index._type.static_shape, src, x._type.dtype, name)
+        return full_of(index._type.static_shape, src, x._type.dtype, name, x)
     src = lifted(one_tensor(name, src))
     if src._type.dtype is not x._type.dtype:
         raise RuntimeError(f"{name}: expected src of the dtype of input, {x.dtype!r}, got {src.dtype!r}")
@@ -267,7 +267,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
             raise RuntimeError(f"index_fill: value must be a number or a 0-d tensor, got {value._type}")
         rows = expanded(cast(value, x._type.dtype), (*sizes[:dim], count, *sizes[dim + 1:]))
     else:
-        rows = full_of((*sizes[:dim], count, *sizes[dim + 1:]), value, x._type.dtype, "index_fill")
+        rows = full_of((*sizes[:dim], count, *sizes[dim + 1:]), value, x._type.dtype, "index_fill", x)
     return index_copy(x, dim, reshaped(index, (count,)), rows)
 
 
@@ -337,7 +337,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     size = max(int(data.max()) + 1 if data.size else 0, minlength)
     if weights is not None and weights._type.shape != input._type.shape:
         raise RuntimeError(f"bincount: weights must have the shape of input, got {weights._type} and {input._type}")
-    updates = full_of(input._type.static_shape, 1, dt.i64) if weights is None else \
+    updates = full_of(input._type.static_shape, 1, dt.i64, like=input) if weights is None else \
         weights if weights._type.dtype.is_floating_point else cast(weights, dt.f64)
     return dispatch(ops.ScatterAdd(size, 0), input, updates)
 

@@ -97,7 +97,7 @@ def value_for(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
     """What is assigned, in the target's dtype. Raises ShapeError if it does not broadcast to `shape`."""
     if is_number(value):
         return stored("x[index] = value", value, target._type.dtype, may_overflow=True)
-    x = value if isinstance(value, Tensor) else tensor(value)
+    x = value if isinstance(value, Tensor) else tensor(value, device="cpu")
     sizes = x._type.static_shape
     while len(sizes) > len(shape) and sizes[0] == 1:
         sizes = sizes[1:]
@@ -142,7 +142,7 @@ def _as_index(item: Any) -> Any:
         return np.bool_(item.item()) if is_bool else item
     if isinstance(item, (list, np.ndarray, range)):
         values = list(item) if isinstance(item, range) else item
-        return _as_index(tensor(values) if len(values) else tensor(values, dtype=dt.i64))
+        return _as_index(tensor(values, device="cpu") if len(values) else tensor(values, dtype=dt.i64, device="cpu"))
     if isinstance(item, (bool, np.bool_)):
         return np.bool_(item)
     if not hasattr(item, "__index__"):
@@ -227,7 +227,7 @@ def nonzero_positions(x: Tensor, asked: str) -> tuple[Tensor, ...]:
         raise TraceError(f"{asked} gives a tensor whose size depends on data, which {active.hider} can't have",
                          where=user_line(), hint="use fb.where(mask, x, other), fb.nonzero(mask, size=...) for the first "
                          "so many positions, or do this outside the function")
-    return tuple([holding(where, dt.i64) for where in (np.nonzero(x._data()) if x.ndim else ())])
+    return tuple([holding(where, dt.i64, x) for where in (np.nonzero(x._data()) if x.ndim else ())])
 
 
 # -- gathering --------------------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ def _last_writer(index: Tensor, size: int) -> Tensor:
     if active.tracer is None:
         last = np.full(size, -1, np.int64)
         last[index._data().reshape(-1)] = np.arange(index.numel())
-        return holding(last, dt.i64)
+        return holding(last, dt.i64, index)
     return dispatch(ops.LastAlong(size, 0), reshaped(index, (index.numel(),)))
 
 

@@ -66,7 +66,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     has an inverse, else the number of the pivot that is zero, counted from 1, and the result is NaN."""
     if check_errors:
         found = solve(A, B, left=left)
-        return Solution(found, zeros(A._type.static_shape[:-2], dtype=dt.i32))
+        return Solution(found, zeros(A._type.static_shape[:-2], dtype=dt.i32, device=A.device))
     a = square_matrices("linalg.solve_ex", A)
     b = beside("linalg.solve_ex", a, B)
     size, sides = a._type.static_shape, b._type.static_shape
@@ -100,8 +100,8 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> InverseAttempt:
     a = square_matrices("linalg.inv_ex", A)
     shape = a._type.static_shape
     if check_errors:
-        return InverseAttempt(inverse(a), zeros(shape[:-2], dtype=dt.i32))
-    found, info = dispatch(ops.SolveEx(), a, expanded(eye(shape[-1], dtype=a.dtype), shape))
+        return InverseAttempt(inverse(a), zeros(shape[:-2], dtype=dt.i32, device=a.device))
+    found, info = dispatch(ops.SolveEx(), a, expanded(eye(shape[-1], dtype=a.dtype, device=a.device), shape))
     return InverseAttempt(found, info)
 
 
@@ -129,7 +129,7 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
     a = square_matrices("linalg.cholesky_ex", A)
     if check_errors:
         factor = cholesky(a, upper)
-        return Attempt(factor, zeros(a._type.static_shape[:-2], dtype=dt.i32))
+        return Attempt(factor, zeros(a._type.static_shape[:-2], dtype=dt.i32, device=a.device))
     factor, info = dispatch(ops.CholeskyEx(), transposed(a) if upper else a)
     return Attempt(transposed(factor) if upper else factor, info)
 
@@ -148,7 +148,7 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
 def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
     """The inverse of L @ L.mT (or of U.mT @ U, for an upper triangular L). L: [..., n, n]."""
     factor = square_matrices("cholesky_inverse", L)
-    return cholesky_solve(eye(factor._type.static_shape[-1], dtype=factor.dtype), factor, upper)
+    return cholesky_solve(eye(factor._type.static_shape[-1], dtype=factor.dtype, device=factor.device), factor, upper)
 
 
 def inverse(input: Tensor) -> Tensor:

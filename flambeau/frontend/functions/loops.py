@@ -82,7 +82,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
 
         done = control.while_loop(lambda i, *rest: i < upper, body, (lower + 0, *val.tensors))
         return val.tree(list(done[1:]))
-    steps = arange(int(lower), max(int(lower), int(upper)))
+    steps = arange(int(lower), max(int(lower), int(upper)), device="cpu")
     return scan(lambda val, i: (body_fun(i, val), None), init_val, steps)[0]
 
 

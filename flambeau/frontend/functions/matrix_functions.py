@@ -141,7 +141,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     if b.ndim < 2 or b._type.static_shape[-2] != rows:
         raise ShapeError(f"{name}: shapes don't fit A @ x = B: A {a._type}, B {b._type}", where=user_line())
     solution = matmul(pinv(a, rtol=rcond), b)
-    none, no_rank = narrow(reshaped(solution, (solution.numel(),)), 0, 0, 0), empty(0, dtype=dt.i64)
+    none, no_rank = narrow(reshaped(solution, (solution.numel(),)), 0, 0, 0), empty(0, dtype=dt.i64, device=a.device)
     rank = no_rank if driver == "gels" else matrix_rank(a, rtol=rcond)
     residuals = none
     if rows > columns and (driver == "gels" or driver in ("gelsd", "gelss") and (
@@ -149,7 +149,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
         beyond = sub(matmul(a, solution), b)
         residuals = sum_(mul(beyond, beyond), -2)
     values = dispatched(ops.Svdvals(), dispatch(ops.stop_gradient, a)) if driver in ("gelsd", "gelss") else \
-        empty(0, dtype=a.dtype)
+        empty(0, dtype=a.dtype, device=a.device)
     if is_vector:
         solution = reshaped(solution, (*batch, columns))
     return LeastSquares(solution, residuals, rank, values)
@@ -191,7 +191,8 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"{name}: n must be an int, got {type(n).__name__}")
     if n == 0:
-        return choose(tensor_of(True, dt.bool_), eye(shape[-1], dtype=a.dtype), a)      # on the tape, as in PyTorch
+        ones = eye(shape[-1], dtype=a.dtype, device=a.device)
+        return choose(tensor_of(True, dt.bool_), ones, a)       # on the tape, as in PyTorch
     if n < 0:
         a, n = inverse(square_matrices(name, a)), -n
     found = None

@@ -88,7 +88,7 @@ def native_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None,
     y = normalization.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     dtype = _dtype_of_moments(input, weight, bias, running_mean, running_var)
     if not training:
-        return y, zeros(0, dtype=dtype), zeros(0, dtype=dtype)
+        return y, zeros(0, dtype=dtype, device=y.device), zeros(0, dtype=dtype, device=y.device)
     return y, *_moments(input, (0, *range(2, input.ndim)), eps, dtype)
 
 

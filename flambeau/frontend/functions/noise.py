@@ -24,6 +24,7 @@ from flambeau.frontend.functions.inplace import overwriting
 from flambeau.frontend.functions.reductions import softmax
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.moves import place_like
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -46,7 +47,7 @@ def _dropped(x: Tensor, drawn: Shape, p: float, training: bool, inplace: bool,
     if not training or p == 0.0:
         return x
     floats("dropout", x)
-    keep = expanded(keep_mask(drawn, p, generator), x._type.static_shape)
+    keep = expanded(keep_mask(drawn, p, generator, place_like(x)), x._type.static_shape)
     scale, zero = tensor_of(1 / (1 - p) if p < 1 else 0.0, x._type.dtype), tensor_of(0, x._type.dtype)
     return applied(lambda x: dispatch(ops.where, keep, dispatch(ops.mul, x, scale), zero), x, inplace)
 
@@ -109,7 +110,7 @@ def _alpha_dropped(name: str, input: Tensor, drawn: Callable[[Tensor], Shape], p
     floats(name, x)
     limit = -1.7580993408473766             # -scale * alpha of selu
     a = 1 / math.sqrt((1 - p) * (1 + p * limit**2)) if p < 1 else 0.0
-    keep = keep_mask(drawn(x), p)
+    keep = keep_mask(drawn(x), p, place=place_like(x))
     return applied(lambda x: add(mul(choose(keep, x, tensor_of(limit, x.dtype)), a), -a * limit * p), x, inplace)
 
 
@@ -126,7 +127,7 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
     x = floats("rrelu", input)
     if not training:
         return leaky_relu(x, (lower + upper) / 2, inplace)
-    slope = add(mul(uniform(x._type.static_shape, x.dtype, generator), upper - lower), lower)
+    slope = add(mul(uniform(x._type.static_shape, x.dtype, generator, place_like(x)), upper - lower), lower)
     return applied(lambda x: dispatch(ops.where, dispatch(ops.le, x, tensor_of(0, x.dtype)),
                                       dispatch(ops.mul, x, slope), x), x, inplace)
 
@@ -138,7 +139,7 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     """softmax((logits + Gumbel noise) / tau); hard: one-hot forward, the gradient of the soft one."""
     if not one_tensor("gumbel_softmax", logits).ndim:
         return reshaped(gumbel_softmax(reshaped(logits, (1,)), tau, hard, eps, dim), ())
-    u = uniform(logits._type.static_shape, dt.f64)
+    u = uniform(logits._type.static_shape, dt.f64, place=place_like(logits))
     waits = dispatch(ops.neg, dispatch(ops.log1p, dispatch(ops.neg, u)))
     noise = dispatch(ops.neg, dispatch(ops.log, dispatch(ops.maximum, waits, tensor_of(1e-300, dt.f64))))
     soft = softmax(div(add(logits, cast(noise, logits.dtype)), tau), dim)

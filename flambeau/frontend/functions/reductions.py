@@ -398,7 +398,7 @@ def _moved_up(x: Tensor, dim: int, by: int) -> Tensor:
     shape = x._type.static_shape
     limits = tuple([size - by if d == dim else size for d, size in enumerate(shape)])
     kept_part = dispatch(ops.Slice((0,) * len(shape), limits, (1,) * len(shape)), x)
-    ones = full_of(tuple([by if d == dim else size for d, size in enumerate(shape)]), 1, x.dtype)
+    ones = full_of(tuple([by if d == dim else size for d, size in enumerate(shape)]), 1, x.dtype, like=x)
     return dispatch(ops.Concat(dim), ones, kept_part)
 
 

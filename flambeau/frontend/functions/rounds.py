@@ -33,6 +33,7 @@ from flambeau.frontend.tape.autograd import (
 )
 from flambeau.frontend.tape.backward import walk
 from flambeau.frontend.tape.dispatch import attach_record, check_unchanged, constant, dispatch
+from flambeau.frontend.tensor.device import device_named
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.dtypes import i64
@@ -96,7 +97,7 @@ class Rounds:
 
     def first_row(self) -> list[Tensor]:
         """Rows like those of a round, of zeros."""
-        return [zeros(t.shape[1:], dtype=t.dtype) for t in given(self.rows)]
+        return [zeros(t.shape[1:], dtype=t.dtype, device=t.device) for t in given(self.rows)]
 
 
 def while_rounds(cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried: Leaves,
@@ -146,7 +147,8 @@ def in_python(r: Rounds) -> Done:
     if ys is None:                          # no round: what one would give
         with no_grad():
             _, ys = r.round(tensors, r.first_row())
-        return Done(last, ys.tree([t if t is None else zeros((0, *t.shape), dtype=t.dtype) for t in ys.tensors]), taken)
+        none = [t if t is None else zeros((0, *t.shape), dtype=t.dtype, device=t.device) for t in ys.tensors]
+        return Done(last, ys.tree(none), taken)
     columns = [list(column) for column in zip(*found, strict=True)]
     return Done(last, ys.tree([None if column[0] is None else stack(column[::-1] if r.reverse else column, 0)
                                for column in columns]), taken)
@@ -230,7 +232,7 @@ def _put(rows: Tensor, at: Tensor, row: Tensor) -> Tensor:
 
 
 def _empty(count: int, types: Sequence[TensorType]) -> list[Tensor]:
-    return [zeros((count, *type.static_shape), dtype=type.dtype) for type in types]
+    return [zeros((count, *type.static_shape), dtype=type.dtype, device=device_named(type.device)) for type in types]
 
 
 def _loop(r: Rounds, step: Callable[[Tensor, list[Tensor]], tuple[list[Tensor], list[Tensor]]],
@@ -277,7 +279,8 @@ def _loop(r: Rounds, step: Callable[[Tensor, list[Tensor]], tuple[list[Tensor], 
     if chunks <= 1:
         done = chunk(0, carried)
     else:
-        blocks = [zeros((chunks, size, *type.static_shape), dtype=type.dtype) for type in types]
+        blocks = [zeros((chunks, size, *type.static_shape), dtype=type.dtype, device=device_named(type.device))
+                  for type in types]
         _, *done = control.while_loop(
             lambda number, *rest: number < chunks if going is None else goes_on(number * size, rest[:n]),
             outer, (0, *carried, *blocks))
@@ -290,7 +293,7 @@ def _turned(t: Tensor, count: int, going: Any) -> Tensor:
     """What rounds gave in their order, in that of the rows that they went through backwards."""
     if not isinstance(going, Tensor):
         return flip(t, 0)
-    places = going - 1 - arange(count)
+    places = going - 1 - arange(count, device="cpu")
     if not count:
         return t
     return dispatch(ops.where, _like(places >= 0, t), index_select(t, 0, places.clamp(min=0)), zeros_of(t._type))
@@ -400,7 +403,7 @@ def leaf(t: Tensor) -> Tensor:
 
 def zeros_of(type: TensorType) -> Tensor:
     """A tensor of zeros."""
-    return zeros(type.static_shape, dtype=type.dtype)
+    return zeros(type.static_shape, dtype=type.dtype, device=device_named(type.device))
 
 
 __all__ = ["Done", "Probed", "Repeated", "Rounds", "given", "in_python", "is_traced", "leaf", "refilled", "traced",

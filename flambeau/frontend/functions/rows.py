@@ -83,7 +83,7 @@ def _of_one_or(op: ops.Elementwise, name: str, elsewhere: ops.Elementwise | DTyp
             if x._type.dtype in accepts:
                 return dispatch(op, x)
             if isinstance(elsewhere, bool):
-                return full_of(x._type.static_shape, elsewhere, dt.bool_)
+                return full_of(x._type.static_shape, elsewhere, dt.bool_, like=x)
             return dispatch(op, cast(x, elsewhere)) if isinstance(elsewhere, DType) else dispatch(elsewhere, x)
         except STUMBLES as error:
             return complex_instead(error, name, input)

@@ -29,6 +29,7 @@ from flambeau.frontend.functions.joining import stack
 from flambeau.frontend.functions.marks import method
 from flambeau.frontend.functions.views import movedim, reshape, sliced
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.promotion import promote_types
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -90,7 +91,7 @@ def _places(rows: Tensor, values: Tensor, right: bool) -> Tensor:
     if rows.dtype is dt.bool_:
         rows, values = cast(rows, dt.u8), cast(values, dt.u8)
     shape, take = values._type.static_shape, ops.Take(0) if rows.ndim == 1 else ops.TakeAlong(rows.ndim - 1)
-    count = spread(tensor_of(0, dt.i64), shape, ())
+    count = spread(placed(tensor_of(0, dt.i64), place_like(rows)), shape, ())
     step = 1 << max(size.bit_length() - 1, 0)
     while step and size:
         reached = dispatch(ops.add, count, tensor_of(step, dt.i64))
@@ -145,7 +146,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False, size: int | None = None, f
     if as_tuple:
         return found
     return holding(np.stack([f._data() for f in found], 1) if found else
-                   np.zeros((int(bool(input._data())), 0), np.int64), dt.i64)
+                   np.zeros((int(bool(input._data())), 0), np.int64), dt.i64, x)
 
 
 @method
@@ -164,7 +165,7 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
         raise RuntimeError(f"nonzero_static: size must not be negative, got {size}")
     shape, total = x._type.static_shape, x.numel()
     if not x.ndim:
-        return holding(np.empty((size, 0), np.int64), dt.i64)
+        return holding(np.empty((size, 0), np.int64), dt.i64, x)
     is_zero = dispatch(ops.logical_not, reshaped(as_bool(x), (total,)))
     kept = min(size, total)
     zero, order = dispatch(ops.Sort(0, False, kept), cast(is_zero, dt.u8))
@@ -207,9 +208,9 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     source = x if dim is not None else reshaped(x, (x.numel(),))
     found = [dispatch(ops.Take(along), source, holding(starts, dt.i64))]
     if return_inverse:
-        found.append(holding((np.cumsum(is_new) - 1).reshape(shape), dt.i64))
+        found.append(holding((np.cumsum(is_new) - 1).reshape(shape), dt.i64, x))
     if return_counts:
-        found.append(holding(np.diff(starts, append=size), dt.i64))
+        found.append(holding(np.diff(starts, append=size), dt.i64, x))
     return tuple(found) if len(found) > 1 else found[0]
 
 

@@ -17,7 +17,7 @@ from flambeau.frontend.functions import views, windows
 from flambeau.frontend.functions.coerce import one_tensor, sizes_of
 from flambeau.frontend.tape.autograd import grad_mode, record_of
 from flambeau.frontend.tape.dispatch import up_to_date
-from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir.types import TensorType
@@ -67,14 +67,14 @@ def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
                          where=describe(user_location()), hint="make a new tensor of the shape")
     if self.requires_grad:
         raise RuntimeError("cannot resize variables that require grad")
-    old = self._data()
+    old, is_plain = self._data(), self.is_contiguous()
     count = int(np.prod(shape, dtype=np.int64))
-    if old.size == count and old.flags.c_contiguous:
+    if old.size == count and is_plain:
         return become(self, "resize_", views.view, *shape)
     array = np.zeros(shape, old.dtype)
     kept = min(old.size, count)
     array.reshape(-1)[:kept] = old.reshape(-1)[:kept]
-    self.data = Tensor._make(Storage(array), TensorType(array.shape, self.dtype), array)
+    self.data = placed(Tensor._from_array(array, self.dtype), place_like(self))
     return self
 
 
@@ -88,7 +88,8 @@ def set_(self: Tensor, source: Tensor | None = None, storage_offset: int = 0, si
     """Let the tensor be over the memory of another, of its dtype; without one, empty."""
     if source is not None and not isinstance(source, Tensor):
         raise NotImplementedError("set_: takes a tensor; storages have no memory of their own to be set to")
-    given = source if source is not None else Tensor._from_array(np.empty(0, self.dtype.storage), self.dtype)
+    given = source if source is not None else placed(
+        Tensor._from_array(np.empty(0, self.dtype.storage), self.dtype), place_like(self))
     if given.dtype is not self.dtype:
         raise RuntimeError(f"set_: expected a tensor of {self.dtype!r}, got {given.dtype!r}")
     if size is not None:

@@ -19,6 +19,8 @@ def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_devi
            copy: bool | None = None) -> Any:
     """A DLPack capsule over this tensor's memory. Raises BufferError for one that requires grad, lies elsewhere than
     asked, or is of bfloat16, which NumPy has not."""
+    if self._type.device != "cpu":
+        raise BufferError(f"a tensor on {self._type.device!r} can't be exported by DLPack, use tensor.cpu()")
     if self.requires_grad:
         raise BufferError("can't export tensors that require gradient, use tensor.detach()")
     if dl_device not in (None, _CPU):
@@ -42,6 +44,11 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     if not force:
         check_leaves_tape(self)
     data = self._data()
+    if self._type.device != "cpu":
+        if not force:
+            raise TypeError(f"can't convert {self._type.device} device type tensor to numpy. Use Tensor.cpu() to copy the "
+                            "tensor to host memory first.")
+        data = data.copy()
     if self.dtype is dt.bf16:
         return dt.bf16_to_f32(data)
     trace = self._storage.trace

@@ -131,7 +131,7 @@ def _median(name: str, input: Tensor, dim: int | None, keepdim: bool, ignore_nan
         if keepdim:
             raise TypeError(f"{name}: keepdim needs a dim: the median of all elements has none to keep")
         if not x.numel() and x.dtype.is_floating_point:
-            return holding(dt.to_storage(np.array(np.nan, x.dtype.compute), x.dtype), x.dtype)
+            return holding(dt.to_storage(np.array(np.nan, x.dtype.compute), x.dtype), x.dtype, x)
         flat, _ = _rows(name, reshaped(x, (x.numel(),)), 0)
         return dispatch(ops.Median(ignore_nan), flat)
     x, dim = _rows(name, x, dim)
@@ -306,7 +306,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     if return_inverse:
         extra.append(reshaped(dispatch(ops.ScatterAlongAdd(x.numel(), 0), order, run), shape))
     if return_counts:
-        extra.append(holding(np.diff(starts, append=x.numel()), dt.i64))
+        extra.append(holding(np.diff(starts, append=x.numel()), dt.i64, x))
     return (found, *extra) if extra else found
 
 
@@ -330,15 +330,15 @@ def _first_values(x: Tensor, dim: int | None, return_inverse: bool, return_count
     if return_inverse:
         found.append(reshaped(dispatch(ops.ScatterAlongAdd(count, 0), order, place), shape))
     if return_counts:
-        found.append(sliced(dispatch(ops.ScatterAdd(size + 1, 0), place, full_of((count,), 1, dt.i64)), 0, 0, size))
+        found.append(sliced(dispatch(ops.ScatterAdd(size + 1, 0), place, full_of((count,), 1, dt.i64, like=x)), 0, 0, size))
     return tuple(found) if len(found) > 1 else found[0]
 
 
 def _unique_slices(x: Tensor, dim: int, return_inverse: bool, return_counts: bool) -> Any:
     found, inverse, counts = np.unique(dt.to_compute(x._data(), x.dtype), return_inverse=True, return_counts=True,
                                        axis=dim)
-    values = holding(np.ascontiguousarray(dt.to_storage(found, x.dtype)), x.dtype)
-    extra = [holding(np.ascontiguousarray(a.reshape(-1)), dt.i64)
+    values = holding(np.ascontiguousarray(dt.to_storage(found, x.dtype)), x.dtype, x)
+    extra = [holding(np.ascontiguousarray(a.reshape(-1)), dt.i64, x)
              for a, wanted in ((inverse, return_inverse), (counts, return_counts)) if wanted]
     return (values, *extra) if extra else values
 

@@ -21,13 +21,14 @@ from flambeau.frontend.functions.coerce import (
     spread,
     tensor_of,
 )
-from flambeau.frontend.functions.creation import check_device, holding, meshgrid
+from flambeau.frontend.functions.creation import finished, holding, meshgrid
 from flambeau.frontend.functions.indexing import checked
 from flambeau.frontend.functions.joining import cat, flip, stack, vstack
 from flambeau.frontend.functions.marks import method
 from flambeau.frontend.functions.reductions import cumprod
 from flambeau.frontend.functions.views import diag_embed, padded, reshape, tensor_split
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -157,14 +158,15 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = N
 
 def _triangle_indices(name: str, holds: Any, row: int, col: int, offset: int, dtype: DType | None,
                       device: Any) -> Tensor:
-    check_device(device)
+    place = place_of(device)
     row, col = operator.index(row), operator.index(col)
     if row < 0 or col < 0:
         raise RuntimeError(f"{name}: row and col must not be negative, got {row} and {col}")
     dtype = dtype or dt.i64
     if dtype not in (dt.i32, dt.i64):
         raise RuntimeError(f"{name}: indices are int32 or int64, not {dtype!r}")
-    return holding(np.array(np.nonzero(holds(row, col, operator.index(offset))), dtype.storage), dtype)
+    made = holding(np.array(np.nonzero(holds(row, col, operator.index(offset))), dtype.storage), dtype)
+    return finished(made, False, place)
 
 
 # -- grids and powers -------------------------------------------------------------------------------------------------

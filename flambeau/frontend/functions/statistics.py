@@ -191,7 +191,7 @@ def _placed(x: Tensor, edges: Tensor) -> Tensor:
 
 def _edges(low: Tensor, high: Tensor, bins: int) -> Tensor:
     """bins + 1 evenly spaced numbers, counted from the nearer end as linspace() does."""
-    places = linspace(0, bins, bins + 1, dtype=low.dtype)
+    places = linspace(0, bins, bins + 1, dtype=low.dtype, device=low.device)
     step = div(sub(high, low), bins)
     from_low = dispatch(ops.add, mul(places, step), low)
     from_high = sub(high, mul(sub(float(bins), places), step))

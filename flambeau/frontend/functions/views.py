@@ -27,11 +27,14 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import positions
 from flambeau.frontend.functions.elementwise import choose
-from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
+from flambeau.frontend.tape.dispatch import copied, dispatch, dispatch_view
 from flambeau.frontend.tensor.promotion import as_dtype
+from flambeau.frontend.tensor.storage import DeviceStorage
+from flambeau.frontend.tensor.strides import plain_place
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
+from flambeau.ir.types import TensorType
 
 # -- the same elements under another shape ----------------------------------------------------------------------------
 
@@ -82,10 +85,23 @@ def _reinterpreted(x: Tensor, dtype: DType | None) -> Tensor:
     if active.tracer is not None:
         raise UnsupportedError("view(dtype) inside a compiled function is not supported yet", where=user_line(),
                                hint="do it outside; to convert the numbers use .to(dtype)")
+    if x._storage.is_elsewhere:
+        return _reinterpreted_elsewhere(x, dtype)
     data, mine, theirs = x._data(), x._type.dtype.itemsize, dtype.itemsize
     if mine != theirs and (not data.ndim or data.shape[-1] * mine % theirs or data.strides[-1] != mine):
         raise ShapeError(f"view: the bytes of {x._type} don't divide into elements of {dtype} along the last dim")
     return Tensor._from_array(data.view(dtype.storage), dtype)
+
+
+def _reinterpreted_elsewhere(x: Tensor, dtype: DType) -> Tensor:
+    """The same on another device: over the same memory where x lies from its start on, row-major; else over a copy."""
+    shape, mine, theirs = x._type.static_shape, x._type.dtype.itemsize, dtype.itemsize
+    if mine != theirs:
+        if not shape or shape[-1] * mine % theirs:
+            raise ShapeError(f"view: the bytes of {x._type} don't divide into elements of {dtype} along the last dim")
+        shape = (*shape[:-1], shape[-1] * mine // theirs)
+    own, type = x if plain_place(x) == 0 else copied(x), TensorType(shape, dtype, x._type.device)
+    return Tensor._make(DeviceStorage(own._storage.buffer, type), type)
 
 
 def view_as(self: Tensor, other: Tensor) -> Tensor:

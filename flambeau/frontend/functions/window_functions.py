@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from flambeau.frontend.functions.calls import public
-from flambeau.frontend.functions.creation import check_device, holding
+from flambeau.frontend.functions.creation import finished, holding
 from flambeau.frontend.scalars import forced
+from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -21,13 +22,13 @@ from flambeau.ir.dtypes import DType
 def made(name: str, count: int, shape: Callable[[int], np.ndarray], dtype: DType | None, device: Any,
          requires_grad: bool, periodic: bool) -> Tensor:
     """shape(n): the symmetric window of n numbers. A periodic one leaves out the last of n + 1."""
-    check_device(device)
+    place = place_of(device)
     n, dtype = operator.index(count), dtype or get_default_dtype()
     if n < 0 or not dtype.is_floating_point:
         raise RuntimeError(f"{name}: takes a length >= 0 and a floating-point dtype, got {n} and {dtype!r}")
     values = np.ones(n) if n < 2 else shape(n + 1)[:-1] if periodic else shape(n)
     window = holding(np.ascontiguousarray(dt.to_storage(values.astype(dtype.compute), dtype)), dtype)
-    return window.requires_grad_() if requires_grad else window
+    return finished(window, requires_grad, place)
 
 
 def cosines(weights: Iterable[float]) -> Callable[[int], np.ndarray]:

@@ -11,6 +11,8 @@ from flambeau.frontend.nn.init import ones_, zeros_
 from flambeau.frontend.nn.module import Module
 from flambeau.frontend.nn.parameter import empty_parameter
 from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tape.moves import placed
+from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -33,11 +35,11 @@ class _NormBase(Module):
             raise ValueError(f"num_features must not be negative, got {num_features}")
         self.register_parameter("weight", empty_parameter(shape, dtype, device) if affine else None)
         self.register_parameter("bias", empty_parameter(shape, dtype, device) if affine and bias else None)
-        storage = dtype or get_default_dtype()
+        storage, place = dtype or get_default_dtype(), place_of(device)
         for name in ("running_mean", "running_var"):
-            zeros = Tensor._from_array(np.zeros(shape, storage.storage), storage)
+            zeros = placed(Tensor._from_array(np.zeros(shape, storage.storage), storage), place)
             self.register_buffer(name, zeros if track_running_stats else None)
-        count = Tensor._from_array(np.zeros((), np.int64), dt.i64)
+        count = placed(Tensor._from_array(np.zeros((), np.int64), dt.i64), place)
         self.register_buffer("num_batches_tracked", count if track_running_stats else None)
         self.reset_parameters()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.errors import UnsupportedError
 from flambeau.frontend.functions.creation import empty_like
 from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tensor.device import place_named
 from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType, bf16, f16, f32, f64
@@ -31,23 +31,17 @@ def to_dtype(dtype: DType) -> Callable[[Tensor], Tensor]:
 
 def converting(*args: Any, **kwargs: Any) -> Callable[[Tensor], Tensor]:
     """What Module.to makes of each tensor; the arguments in any of PyTorch's orders. Raises TypeError for a dtype that is
-    not floating-point, UnsupportedError for another device than the CPU."""
+    not floating-point, UnsupportedError for a device that is not there."""
     device, dtype = _target(args, kwargs)
-    check_device(device)
-    if dtype is None:
-        return lambda t: t
-    if not dtype.is_floating_point:
+    if dtype is not None and not dtype.is_floating_point:
         raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}")
-    return to_dtype(dtype)
+    if device is None:
+        return to_dtype(dtype) if dtype is not None else lambda t: t
+    place = place_named(device) or "cpu"
+    return lambda t: t.to(device=place, dtype=dtype if t.is_floating_point() else None)
 
 
-def check_device(device: Any) -> None:
-    """Raise UnsupportedError for a device that is not there."""
-    if device is not None and str(device).partition(":")[0] != "cpu":
-        raise UnsupportedError(f"to: there is no device {str(device)!r}", hint="this build computes on 'cpu'")
-
-
-def _target(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, DType | None]:
+def _target(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, DType | None]:
     device, dtype = kwargs.pop("device", None), as_dtype(kwargs.pop("dtype", None), "to")
     for idle in ("non_blocking", "memory_format"):
         kwargs.pop(idle, None)
@@ -60,7 +54,7 @@ def _target(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, 
             device, dtype = given.device, given.dtype
         elif given is not None and not isinstance(given, bool):
             device = given
-    return None if device is None else str(device), dtype
+    return device, dtype
 
 
 def clear_grad(parameter: Tensor, set_to_none: bool) -> None:
@@ -76,4 +70,4 @@ def clear_grad(parameter: Tensor, set_to_none: bool) -> None:
             grad.zero_()
 
 
-__all__ = ["apply_to", "bf16", "check_device", "clear_grad", "converting", "empty_like", "f16", "f32", "f64", "to_dtype"]
+__all__ = ["apply_to", "bf16", "clear_grad", "converting", "empty_like", "f16", "f32", "f64", "to_dtype"]

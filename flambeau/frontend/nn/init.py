@@ -13,6 +13,7 @@ import numpy as np
 from flambeau.frontend.nn.state import tensor_of
 from flambeau.frontend.random import Generator
 from flambeau.frontend.tape.autograd import no_grad
+from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.quantiles import normal_quantile
 
@@ -48,13 +49,18 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     return tensor.normal_(mean, std, generator=generator)
 
 
+def _unset(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """f64 to be drawn, where `like` lies."""
+    return placed(tensor_of(np.empty(shape)), place_like(like))
+
+
 @no_grad()
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
                   generator: Generator | None = None) -> Tensor:
     """Draws from the normal distribution cut to [a, b] (bounds in the tensor's units, not in std)."""
     standard = NormalDist()
     low, high = standard.cdf((a - mean) / std), standard.cdf((b - mean) / std)
-    shares = tensor_of(np.empty(tensor.shape)).uniform_(low, high, generator=generator).numpy()
+    shares = _unset(tensor.shape, tensor).uniform_(low, high, generator=generator).cpu().numpy()
     draws = normal_quantile(np.clip(shares, np.finfo(np.float64).tiny, 1 - 2.0**-53))
     return tensor.copy_(tensor_of(np.clip(draws * std + mean, a, b)))
 
@@ -107,11 +113,11 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     Raises ValueError for other ranks."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    draws, chances = (tensor_of(np.empty(tensor.shape)) for _ in range(2))
+    draws, chances = (_unset(tensor.shape, tensor) for _ in range(2))
     draws.normal_(0, std, generator=generator)
-    rank = chances.uniform_(generator=generator).numpy().argsort(0).argsort(0)
+    rank = chances.uniform_(generator=generator).cpu().numpy().argsort(0).argsort(0)
     is_zero = rank < math.ceil(sparsity * tensor.shape[0])
-    return tensor.copy_(tensor_of(np.where(is_zero, 0.0, draws.numpy())))
+    return tensor.copy_(tensor_of(np.where(is_zero, 0.0, draws.cpu().numpy())))
 
 
 @no_grad()
@@ -125,7 +131,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
         return tensor
     rows = tensor.shape[0]
     columns = tensor.numel() // max(rows, 1)
-    draws = tensor_of(np.empty((rows, columns))).normal_(0, 1, generator=generator).numpy()
+    draws = _unset((rows, columns), tensor).normal_(0, 1, generator=generator).cpu().numpy()
     q, r = np.linalg.qr(draws.T if rows < columns else draws)
     q = q * np.sign(np.diag(r))                 # makes the distribution uniform over orthogonal matrices
     matrix = q.T if rows < columns else q

@@ -340,16 +340,15 @@ class Module(Saved):
 
     def to_empty(self: M, *, device: Any = None, recurse: bool = True) -> M:
         """New memory for all parameters and buffers, whose contents are not set."""
-        conversion.check_device(device)
-        return self._apply(lambda t: conversion.empty_like(t), recurse)
+        return self._apply(lambda t: conversion.empty_like(t, device=device), recurse)
 
     def cpu(self: M) -> M:
         """Parameters and buffers move to the CPU."""
         return self.to("cpu")
 
     def cuda(self: M, device: Any = None) -> M:
-        """Raises UnsupportedError: there is no CUDA device."""
-        return self.to("cuda")
+        """Parameters and buffers move to a GPU, by default the current one. Raises UnsupportedError where there is none."""
+        return self._apply(lambda t: t.cuda(device))
 
     def xpu(self: M, device: Any = None) -> M:
         """Raises UnsupportedError: there is no such device."""

@@ -5,10 +5,12 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from flambeau.errors import ShapeError, UnsupportedError
+from flambeau.errors import ShapeError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions.coerce import sizes_of
+from flambeau.frontend.tape.moves import placed
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
+from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
@@ -101,11 +103,10 @@ def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object 
     """A parameter of that shape whose values are to be filled in. dtype None: the default float."""
     shape = sizes_of(shape, "Parameter")
     dtype = as_dtype(dtype, "Parameter") or get_default_dtype()
-    if device is not None and str(device) != "cpu":
-        raise UnsupportedError(f"there is no device {str(device)!r}", hint="this build computes on 'cpu'")
+    place = place_of(device)
     if mistake := TensorType(shape, dtype).size_mistake:
         raise ShapeError(f"parameter: {mistake}")
-    return Parameter(Tensor._from_array(np.zeros(shape, dtype.storage), dtype))
+    return Parameter(placed(Tensor._from_array(np.zeros(shape, dtype.storage), dtype), place))
 
 
 __all__ = ["Buffer", "Parameter"]

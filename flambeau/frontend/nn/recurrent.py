@@ -167,7 +167,8 @@ class RNNBase(Module):
         if hx is None:
             self.check_input(input, sizes)
             shapes = [self.get_expected_hidden_size(input, sizes), self.get_expected_cell_size(input, sizes)]
-            return tuple([zeros(shape, dtype=input.dtype) for shape in shapes[:MODES[self.mode].states]])
+            return tuple([zeros(shape, dtype=input.dtype, device=input.device)
+                          for shape in shapes[:MODES[self.mode].states]])
         self.check_forward_args(input, hx, sizes)
         return tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
 

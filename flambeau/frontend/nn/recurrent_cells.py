@@ -44,7 +44,7 @@ class RNNCellBase(Module):
             raise ValueError(f"{self._get_name()}: Expected {what} to be 1D or 2D, got {x.ndim}D instead")
 
     def _zeros(self, input: Tensor) -> Tensor:
-        return zeros((*input.shape[:-1], self.hidden_size), dtype=input.dtype)
+        return zeros((*input.shape[:-1], self.hidden_size), dtype=input.dtype, device=input.device)
 
     def extra_repr(self) -> str:
         said = [f"{self.input_size}, {self.hidden_size}"]

@@ -183,7 +183,7 @@ def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, pad
     there = np.arange(batch) < np.array([*sizes, *[0] * (steps - len(sizes))])[:, None]
     if not there.all():
         mask = holding(there, dt.bool_).reshape(steps, batch, *[1] * (data.ndim - 1))
-        padded = where(mask, padded, full((), padding_value, dtype=data.dtype))
+        padded = where(mask, padded, full((), padding_value, dtype=data.dtype, device=data.device))
     lengths = _order(there.sum(0))
     if sequence.unsorted_indices is not None:
         padded, lengths = padded.index_select(1, sequence.unsorted_indices), lengths[sequence.unsorted_indices]
@@ -211,7 +211,7 @@ def pad_sequence(sequences: Tensor | Sequence[Tensor], batch_first: bool = False
             raise RuntimeError(f"pad_sequence: the dims after the first must be those of {given[0].shape}, got {t.shape}")
         missing = longest - t.shape[0]
         if missing:
-            fill = full((missing, *trailing), padding_value, dtype=t.dtype)
+            fill = full((missing, *trailing), padding_value, dtype=t.dtype, device=t.device)
             t = cat([t, fill] if padding_side == "right" else [fill, t])
         found.append(t)
     return stack(found, 0 if batch_first else 1)

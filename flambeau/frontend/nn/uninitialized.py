@@ -9,8 +9,9 @@ import numpy as np
 from flambeau.errors import ShapeError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions.coerce import sizes_of
-from flambeau.frontend.nn.conversion import check_device
 from flambeau.frontend.nn.parameter import Parameter
+from flambeau.frontend.tape.moves import placed
+from flambeau.frontend.tensor.device import place_named, place_of
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
@@ -28,8 +29,8 @@ class _Unknown:
 
     __slots__ = ("device", "dtype")
 
-    def __init__(self, dtype: DType):
-        self.dtype, self.device = dtype, "cpu"
+    def __init__(self, dtype: DType, device: str = "cpu"):
+        self.dtype, self.device = dtype, device
 
     def __getattr__(self, name: str) -> Any:
         raise _not_there()
@@ -47,23 +48,25 @@ class UninitializedTensorMixin(_Mixed):
     cls_to_become: type[Tensor] = Tensor
 
     @staticmethod
-    def _uninitialized(cls: type[Tensor], dtype: DType) -> Tensor:
-        return Tensor._make(Storage(np.empty(0, dtype.storage)), _Unknown(dtype), None, cls=cls)  # type: ignore[arg-type]
+    def _uninitialized(cls: type[Tensor], dtype: DType, device: Any) -> Tensor:
+        unknown: Any = _Unknown(dtype, place_of(device) or "cpu")
+        return Tensor._make(Storage(np.empty(0, dtype.storage)), unknown, None, cls=cls)
 
     def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: DType | None = None) -> None:
-        """Become a parameter, or tensor, of this shape. Its values are yet to be set; dtype None: the one it has."""
-        check_device(device)
+        """Become a parameter, or tensor, of this shape. Its values are yet to be set; dtype, device None: those it has."""
+        place = place_named(self._type.device if device is None else device)
         dtype = as_dtype(dtype, "materialize") or self._type.dtype
         made = Tensor._from_array(np.zeros(sizes_of((shape,), "materialize"), dtype.storage), dtype)
+        made = placed(made, place)
         self._storage, self._array, self._type = made._storage, made._array, made._type
         self.__class__ = self.cls_to_become     # type: ignore[assignment]
         epoch.bump()
 
     def convert(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Take the dtype that fn makes of this one's."""
+        """Take the dtype and the device that fn makes of this one's."""
         dtype = self._type.dtype
-        converted = fn(Tensor._from_array(np.empty(0, dtype.storage), dtype)).dtype
-        self._type = _Unknown(converted)        # type: ignore[assignment]
+        converted = fn(placed(Tensor._from_array(np.empty(0, dtype.storage), dtype), place_named(self._type.device)))
+        self._type = _Unknown(converted.dtype, converted._type.device)        # type: ignore[assignment]
 
     def _data(self) -> np.ndarray:
         raise _not_there()
@@ -74,12 +77,12 @@ class UninitializedTensorMixin(_Mixed):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if id(self) not in memo:
-            memo[id(self)] = _rebuilt(type(self), self._type.dtype, self._requires_grad)
+            memo[id(self)] = _rebuilt(type(self), self._type.dtype, self._requires_grad, self._type.device)
         found: Tensor = memo[id(self)]
         return found
 
     def __reduce_ex__(self, protocol: Any = 2) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self._type.dtype, self._requires_grad)
+        return _rebuilt, (type(self), self._type.dtype, self._requires_grad, self._type.device)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -93,8 +96,7 @@ class UninitializedParameter(UninitializedTensorMixin, Parameter):
 
     def __new__(cls, requires_grad: bool = True, device: Any = None,
                 dtype: DType | None = None) -> UninitializedParameter:
-        check_device(device)
-        self = cls._uninitialized(cls, as_dtype(dtype, "UninitializedParameter") or get_default_dtype())
+        self = cls._uninitialized(cls, as_dtype(dtype, "UninitializedParameter") or get_default_dtype(), device)
         assert isinstance(self, UninitializedParameter)
         self._requires_grad = bool(requires_grad)
         return self
@@ -110,8 +112,7 @@ class UninitializedBuffer(UninitializedTensorMixin, Tensor):
 
     def __new__(cls, requires_grad: bool = False, device: Any = None, dtype: DType | None = None,
                 persistent: bool = True) -> UninitializedBuffer:
-        check_device(device)
-        self = cls._uninitialized(cls, as_dtype(dtype, "UninitializedBuffer") or get_default_dtype())
+        self = cls._uninitialized(cls, as_dtype(dtype, "UninitializedBuffer") or get_default_dtype(), device)
         assert isinstance(self, UninitializedBuffer)
         self._requires_grad = bool(requires_grad)
         return self
@@ -121,8 +122,8 @@ class UninitializedBuffer(UninitializedTensorMixin, Tensor):
         pass                    # all is done in __new__
 
 
-def _rebuilt(cls: type[Any], dtype: DType, requires_grad: bool) -> Tensor:
-    made: Tensor = cls(requires_grad, dtype=dtype)
+def _rebuilt(cls: type[Any], dtype: DType, requires_grad: bool, device: str = "cpu") -> Tensor:
+    made: Tensor = cls(requires_grad, device=device, dtype=dtype)
     return made
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.active import active
+from flambeau.frontend.active import active, traced_by
 from flambeau.frontend.functions import creation
 from flambeau.frontend.functions.coerce import tensor_of
 from flambeau.frontend.nn.conversion import clear_grad
@@ -20,6 +20,7 @@ from flambeau.frontend.optim.groups import Group, OptimizerState, Part, decisive
 from flambeau.frontend.optim.hooks import Hooked, between_hooks
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.autograd import enable_grad, no_grad
+from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.markers import Stated
@@ -84,7 +85,7 @@ def makers(p: Tensor, *names: str, value: float = 0.0) -> dict[str, Maker]:
 def traced_like(value: Tensor) -> Tensor:
     """A tensor of the trace that is made anew at every call, filled with what `value` is filled with."""
     (number,) = {n.item() for n in np.unique(value._storage.array)}
-    return creation.full(value._type.static_shape, number, dtype=value.dtype)
+    return creation.full(value._type.static_shape, number, dtype=value.dtype, device=value.device)
 
 
 class Optimizer(Hooked, Stated):
@@ -191,11 +192,15 @@ class Optimizer(Hooked, Stated):
         return False
 
     def _state_of(self, p: Tensor, made: Mapping[str, Callable[[], Tensor]]) -> dict[str, Any]:
-        """The state of p, with entries that are missing made now."""
-        state, tracer = self.state[p], active.tracer
+        """The state of p, with entries that are missing made now, where p lies."""
+        state, tracer, place = self.state[p], active.tracer, place_like(p)
         for key, make in made.items():
             if state.get(key) is None:
-                state[key] = make() if tracer is None or tracer is not self._made_in else traced_like(make())
+                if tracer is not None and tracer is self._made_in:
+                    state[key] = placed(traced_like(make()), place)
+                else:
+                    with traced_by(None):
+                        state[key] = placed(make(), place)
         label = None if tracer is None else tracer.name_of.get(id(p))
         if tracer is not None and label is not None:
             for key, value in state.items():
@@ -236,8 +241,9 @@ class Optimizer(Hooked, Stated):
 
     @no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over state and hyperparameters. Tensors are copied in place where there are some of the same type, so
-        that compiled functions go on with them. Raises ValueError when groups or their sizes differ."""
+        """Take over state and hyperparameters. Tensors go where their parameter lies, and are copied in place where
+        there are some of the same type, so that compiled functions go on with them. Raises ValueError when groups or
+        their sizes differ."""
         for hook in self._hooks_of("load_pre"):
             state_dict = hook(self, dict(state_dict)) or state_dict
         saved_groups = state_dict["param_groups"]
@@ -268,10 +274,10 @@ class Optimizer(Hooked, Stated):
                 continue
             dtype = value.dtype if key == "step" or not p.is_floating_point() else p.dtype
             old = own.get(key)
-            if isinstance(old, Tensor) and old._type == value._type.with_dtype(dtype):
+            if isinstance(old, Tensor) and old._type == value._type.with_dtype(dtype).on(p._type.device):
                 old.copy_(value)
             else:
-                own[key] = _copied(value, dtype)
+                own[key] = _copied(value, dtype).to(p.device)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]

@@ -35,12 +35,14 @@ from flambeau.frontend.tape.gradient_hooks import (
     run_after_accumulation,
     with_hooks,
 )
+from flambeau.frontend.tape.moves import moved
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Op
+from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
 
 if TYPE_CHECKING:
@@ -70,6 +72,12 @@ class TensorBuilder(Builder):
     def scalar(self, value: float | int | bool, like: Any) -> Any:
         return dispatch_number(value, like if isinstance(like, DType) else like.dtype)
 
+    def full(self, type: TensorType, value: float | int | bool) -> Any:
+        if type.device == "cpu":
+            return super().full(type, value)
+        number: Any = moved(constant(value, type.dtype), type.device)
+        return self.broadcast(number, type.shape, ())
+
     def emit(self, op: Op, *operands: Any, regions: tuple[Graph, ...] = ()) -> Any:
         assert not regions, f"{op.name}: regions are for graphs"
         if isinstance(op, ops.View) and op.shares_memory and _is_viewable(op, operands[0]):
@@ -90,7 +98,8 @@ def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: st
             if root.numel() != 1:
                 raise RuntimeError(f"{who}: grad can be implicitly created only for scalar outputs, this one is "
                                    f"{root._type}; pass the gradient")
-            one = constant(1, root.dtype)
+            one = constant(1, root.dtype) if root._type.device == "cpu" else \
+                moved(constant(1, root.dtype), root._type.device)
             ct = dispatch(ops.Reshape(tuple(root.shape)), one) if root.shape else one
         elif ct._type.shape == root._type.shape and ct._type.dtype.is_floating_point:
             ct = ct if ct._type.dtype is root._type.dtype else dispatch(ops.Cast(root._type.dtype), ct)
@@ -210,7 +219,9 @@ def _leaves(roots: Sequence[Tensor], order: Sequence[Record]) -> list[Tensor]:
 def _accumulate(t: Tensor, ct: Tensor, create_graph: bool, in_place: bool = True) -> None:
     """Add a cotangent to `t.grad`, which shares memory with nothing."""
     if t._type != ct._type:
-        raise RuntimeError(f"a derivative rule gave {ct._type} for a tensor of type {t._type}")
+        if t._type != ct._type.on(t._type.device):
+            raise RuntimeError(f"a derivative rule gave {ct._type} for a tensor of type {t._type}")
+        ct = moved(ct, t._type.device)      # what a rule made of numbers alone
     tracer = active.tracer
     old = t._grad if tracer is None else tracer.get_grad(t, adding=True)
     with set_grad_enabled(create_graph):

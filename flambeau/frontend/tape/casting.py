@@ -33,6 +33,7 @@ class Casting(NamedTuple):
 
     dtype: DType
     modes: tuple[str, ...]
+    device: str                             # the kind of those whose tensors it casts
 
 
 def mode_in_words(mode: object) -> str:
@@ -41,9 +42,10 @@ def mode_in_words(mode: object) -> str:
 
 
 @functools.cache
-def casting_to(dtype: DType) -> Casting:
-    """The one object for autocast to `dtype`."""
-    return Casting(dtype, tuple([f"grad mode {flag}, autocast to {dtype.name}" for flag in ("off", "on")]))
+def casting_to(dtype: DType, device: str = "cpu") -> Casting:
+    """The one object for autocast to `dtype` of the tensors of a kind of device."""
+    what = f"autocast to {dtype.name}" + f" on {device}" * (device != "cpu")
+    return Casting(dtype, tuple([f"grad mode {flag}, {what}" for flag in ("off", "on")]), device)
 
 
 def cast_arguments(policy: str, casting: Casting, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -51,29 +53,33 @@ def cast_arguments(policy: str, casting: Casting, args: tuple[Any, ...], kwargs:
     """The arguments with their floating-point tensors in the dtype of the policy; f64 ones stay as they are."""
     if policy == "lower":
         dtype = casting.dtype
-    elif policy == "full" or any(t._type.dtype is dt.f32 for t in _castable((args, tuple(kwargs.values())))):
+    elif policy == "full" or any(t._type.dtype is dt.f32
+                                 for t in _castable((args, tuple(kwargs.values())), casting.device)):
         dtype = dt.f32
     else:
         return args, kwargs
-    return _cast(args, dtype), {name: _cast(value, dtype) for name, value in kwargs.items()}
+    device = casting.device
+    return _cast(args, dtype, device), {name: _cast(value, dtype, device) for name, value in kwargs.items()}
 
 
-def _castable(tree: Iterable[Any]) -> Iterable[Tensor]:
+def _castable(tree: Iterable[Any], device: str) -> Iterable[Tensor]:
     for item in tree:
         if isinstance(item, Tensor):
-            if _is_eligible(item):
+            if _is_eligible(item, device):
                 yield item
         elif isinstance(item, (tuple, list)):
-            yield from _castable(item)
+            yield from _castable(item, device)
 
 
-def _cast(value: Any, dtype: DType) -> Any:
+def _cast(value: Any, dtype: DType, device: str) -> Any:
     if isinstance(value, Tensor):
-        return value.to(dtype) if value._type.dtype is not dtype and _is_eligible(value) else value
+        return value.to(dtype) if value._type.dtype is not dtype and _is_eligible(value, device) else value
     if type(value) in (tuple, list):
-        return type(value)([_cast(item, dtype) for item in value])
+        return type(value)([_cast(item, dtype, device) for item in value])
     return value
 
 
-def _is_eligible(t: Tensor) -> bool:
-    return t._type.dtype.is_floating_point and t._type.dtype is not dt.f64
+def _is_eligible(t: Tensor, device: str) -> bool:
+    kind = t._type
+    return kind.dtype.is_floating_point and kind.dtype is not dt.f64 and (
+        kind.device == device or kind.device.partition(":")[0] == device)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from flambeau.frontend.tape.autograd import FREED, Record, enable_grad, grad_mod
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.devices import Elsewhere
 from flambeau.ir.dtypes import DType
 from flambeau.ir.evaluation import apply
 from flambeau.ir.op import Op
@@ -48,8 +50,10 @@ def dispatch_view(op: View, x: Tensor) -> Tensor:
         result = tracer.record_view(op, x)
     else:
         (type,) = op.infer(x._type)
-        array = op.evaluate(x._data())
-        assert isinstance(array, np.ndarray), f"{op.name} gave no array"
+        array = x._array
+        if array is not None or not x._storage.is_elsewhere:
+            array = op.evaluate(x._data() if array is None else array)      # type: ignore[assignment]
+            assert isinstance(array, np.ndarray), f"{op.name} gave no array"
         base = x if x._base is None else x._base
         result = Tensor._make(x._storage, type, array, base, (*x._chain, op))
         result._history = base._history
@@ -81,13 +85,20 @@ def write(target: Tensor, value: Tensor) -> None:
     """Overwrite the elements of `target` (and so of every view of its storage) by `value`, of the same type.
 
     Only the data: autograd's side of an in-place op is in `inplace.py`."""
-    if target._type != value._type:
+    if target._type != value._type and target._type != value._type.on(target._type.device):
         raise VerificationError(f"write {value._type} into {target._type}")
     tracer = active.tracer
     if tracer is not None:
         tracer.write(target, value)
         return
-    array = target._data()
+    array = target._array
+    if array is None:
+        if target._storage.is_elsewhere:
+            _elsewhere().write(target, value)
+            if is_watched(target):
+                target._storage.version += 1
+            return
+        array = target._data()
     if not array.flags.writeable:
         raise UnsupportedError("in-place write to a tensor whose elements share memory (made by expand), or whose "
                                "memory is read-only", hint="clone() it first")
@@ -106,12 +117,40 @@ def is_watched(target: Tensor) -> bool:
 
 def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     types = [t._type for t in operands]
-    results = op.infer(*types)
-    given = [t._data() if t._array is None else t._array for t in operands]
-    arrays = apply(op, given, types, results)
+    try:
+        given = [_looked_up(t) if t._array is None else t._array for t in operands]
+        results = op.infer(*types)
+        arrays: tuple[np.ndarray, ...] | None = apply(op, given, types, results)
+    except Elsewhere:
+        arrays = None
+    if arrays is None:
+        found: tuple[Tensor, ...] = _elsewhere().evaluate(op, operands)
+        return found
     if len(arrays) == 1:
         return (_own(arrays[0], results[0], given),)
     return tuple([_own(array, type, given) for array, type in zip(arrays, results, strict=True)])
+
+
+def _looked_up(t: Tensor) -> np.ndarray:
+    """Its data. Raises Elsewhere for a tensor of a device."""
+    if t._storage.is_elsewhere:
+        raise Elsewhere
+    return t._data()
+
+
+def _elsewhere() -> Any:
+    """How ops run on other devices: loaded with the first tensor there, as it needs the compiler."""
+    return import_module("flambeau.frontend.tape.device_ops")
+
+
+def copied(x: Tensor) -> Tensor:
+    """What x holds now, in memory of its own, off the tape."""
+    array = x._array
+    if array is None:
+        if x._storage.is_elsewhere:
+            return _evaluate(ops.stop_gradient, (x,))[0]
+        array = x._data()
+    return Tensor._make(Storage(array := array.copy()), x._type, array)
 
 
 def _own(array: np.ndarray, type: TensorType, given: list[np.ndarray]) -> Tensor:

@@ -7,8 +7,7 @@ from typing import Any
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.tape.autograd import Record, grad_mode, record_of
-from flambeau.frontend.tape.dispatch import refuse_pinned, up_to_date, write
-from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tape.dispatch import copied, refuse_pinned, up_to_date, write
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.op import Op
 from flambeau.ir.ops import View
@@ -58,8 +57,7 @@ def before(target: Tensor, others: Sequence[Any] = ()) -> Tensor:
     if tracer is not None:
         original = tracer.copied(target)
     else:
-        array = target._data().copy()
-        original = Tensor._make(Storage(array), target._type, array)
+        original = copied(target)
     original._requires_grad, original._record, original._index = target._requires_grad, target._record, target._index
     return original
 

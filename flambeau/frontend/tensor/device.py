@@ -1,8 +1,12 @@
-"""Where a tensor lives, as users say it."""
+"""Where a tensor lives, as users say it, and where new ones are made."""
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
+
+from flambeau.errors import FlambeauError, UnsupportedError
+from flambeau.runtime.devices import memory_on
 
 _TYPES = frozenset("cpu cuda ipu xpu mkldnn hip ve fpga maia xla mps meta hpu mtia privateuseone".split())
 _SPELLED = re.compile(r"([a-z]+)(?::(0|[1-9][0-9]*))?")
@@ -50,12 +54,12 @@ class Device(str):
         return self
 
     def __enter__(self) -> Device:
-        if self.type != "cpu":
-            raise RuntimeError(f"device {str(self)!r} is not available; tensors live on 'cpu'")
+        _places.stack.append(_places.default)
+        _set_default(place_named(self))
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Nothing to go back to: there is one device to make tensors on."""
+        _set_default(_places.stack.pop())
 
 
 CPU = Device("cpu")
@@ -70,3 +74,85 @@ def device_named(name: str) -> Device:
         found.type, found.index = key
         _known[key] = found
     return _known[key]
+
+
+# -- where new tensors are made ---------------------------------------------------------------------------------------
+
+
+class _Places(threading.local):
+    """Of one thread: `default`, where factories make tensors that are not told where (None: on the CPU), and the number of
+    the device that "cuda" means."""
+
+    default: str | None = None
+    cuda = 0
+
+    def __init__(self) -> None:
+        self.stack: list[str | None] = []
+
+
+_places = _Places()
+_defaults_differ = False                    # whether some thread ever had a default: asking costs less than a thread's own
+
+
+def place_of(device: Any) -> str | None:
+    """What `device=` of a factory means: a device's full name ("cuda:0"), or None for the CPU. Raises as `place_named`."""
+    if device is None:
+        return _places.default if _defaults_differ else None
+    return place_named(device)
+
+
+def place_named(device: Any) -> str | None:
+    """The full name of a device that is there, None for the CPU. device: a Device, its name, or the number of a GPU. Raises
+    RuntimeError for what names no device, UnsupportedError for one that is not there."""
+    if device is CPU:
+        return None
+    if isinstance(device, bool) or not isinstance(device, (str, int)):
+        raise TypeError(f"device must be a flambeau.device, a str or an int, got {type(device).__name__}")
+    named = Device(device if isinstance(device, str) else f"cuda:{device}")
+    if named.type == "cpu":
+        return None
+    if named.type != "cuda":
+        raise UnsupportedError(f"device {str(named)!r} is not available; tensors live on 'cpu' or 'cuda'")
+    name = f"cuda:{_places.cuda if named.index is None else named.index}"
+    try:
+        memory_on(name)
+    except (ImportError, FlambeauError) as error:
+        why, hint = getattr(error, "message", str(error)), getattr(error, "hint", None)
+        raise UnsupportedError(f"device {str(named)!r} is not available; tensors live on 'cpu' ({why})",
+                               hint=hint) from None
+    return name
+
+
+def is_there(device: Any) -> bool:
+    """Whether tensors can lie on a device."""
+    try:
+        place_named(device)
+    except (RuntimeError, FlambeauError):
+        return False
+    return True
+
+
+def current_index() -> int:
+    """The number of the device that "cuda" means in this thread."""
+    return _places.cuda
+
+
+def set_current_index(number: int) -> None:
+    """Let "cuda" mean the device of that number, in this thread."""
+    _places.cuda = number
+
+
+def get_default_device() -> Device:
+    """Where factories make tensors that are not told where, in this thread."""
+    return CPU if _places.default is None else device_named(_places.default)
+
+
+def set_default_device(device: Any) -> None:
+    """Let factories make tensors on `device` where they are not told where; None for the CPU again. In this thread."""
+    _set_default(None if device is None else place_named(device))
+
+
+def _set_default(place: str | None) -> None:
+    global _defaults_differ
+    _places.default = place
+    _defaults_differ = _defaults_differ or place is not None

@@ -1,11 +1,14 @@
 """The memory under tensors. Several tensors may view one Storage; `version` counts its in-place changes."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from flambeau.ir.ops.views import row_major
+from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, as_ndarray, from_ndarray
+from flambeau.runtime.devices import memory_on
 
 
 class Storage:
@@ -13,6 +16,8 @@ class Storage:
     other when asked for. Under trace it may hold nothing: `trace` then knows its value.
 
     array is the base layout: views of it are made by whoever owns the view."""
+
+    is_elsewhere: ClassVar[bool] = False
 
     __slots__ = ("__weakref__", "_array", "_buffer", "_layout", "origin", "pointer", "trace", "version")
 
@@ -38,3 +43,45 @@ class Storage:
             if self.array.flags.c_contiguous:
                 self.pointer = self._buffer.ptr
         return self._buffer
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the base, in bytes."""
+        return self.array.strides
+
+
+def over(buffer: Buffer, type: TensorType) -> Storage:
+    """The storage of a tensor of that type whose elements lie row-major from the start of a buffer on."""
+    if buffer.device == "cpu":
+        return Storage(None, buffer, (type.dtype.storage, type.static_shape))
+    return DeviceStorage(buffer, type)
+
+
+class DeviceStorage(Storage):
+    """Memory of another device than the CPU, one after the other in row-major order. NumPy never sees it: `array` is a
+    copy, made anew each time it is asked for, and read-only, so that nobody writes to a copy in vain."""
+
+    __slots__ = ("_base",)
+
+    is_elsewhere = True
+
+    def __init__(self, buffer: Buffer, base: TensorType):
+        super().__init__(None, buffer, (base.dtype.storage, base.static_shape))
+        self._base = base
+
+    @property
+    def array(self) -> np.ndarray:
+        return self.fetched(0, self._base)
+
+    def fetched(self, offset: int, type: TensorType) -> np.ndarray:
+        """A copy on the host of what lies row-major from element `offset` on. Waits for it to be computed."""
+        assert self._buffer is not None, "memory of a device is there from the start"
+        data = memory_on(self._buffer.device).to_host(self._buffer, offset * type.dtype.itemsize, type.nbytes)
+        array: np.ndarray = data.view(type.dtype.storage).reshape(type.static_shape)
+        array.flags.writeable = False
+        return array
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        itemsize = self._base.dtype.itemsize
+        return tuple([step * itemsize for step in row_major(self._base.static_shape)])

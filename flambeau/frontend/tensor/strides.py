@@ -5,10 +5,15 @@ in eager mode.
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from flambeau.ir.ops import View
 from flambeau.ir.ops.views import row_major
+from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
     from flambeau.frontend.tensor.tensor import Tensor
@@ -24,7 +29,7 @@ def strides_of(t: Tensor) -> Strides:
         strides = storage.trace.strides_in(storage) or row_major(base._type.static_shape)
     else:
         itemsize = base._type.dtype.itemsize
-        array = base._array if base._array is not None else storage.array
+        array = base._array if base._array is not None else storage
         strides = tuple([s // itemsize for s in array.strides])
     shape = base._type.static_shape
     for op in t._chain:
@@ -45,3 +50,26 @@ def is_row_major(shape: Sequence[int], strides: Sequence[int]) -> bool:
             return False
         step *= size
     return True
+
+
+@functools.lru_cache(maxsize=4096)
+def place_in(base: TensorType, chain: tuple[View, ...]) -> tuple[int, Strides]:
+    """Where a view lies in a row-major base: how many elements from its start, and its strides. Found by following the
+    chain over memory that is never looked at."""
+    itemsize, shape = base.dtype.itemsize, base.static_shape
+    origin = array = np.lib.stride_tricks.as_strided(np.empty(1, base.dtype.storage), shape,
+                                                     [step * itemsize for step in row_major(shape)])
+    for op in chain:
+        array = op.evaluate(array)              # type: ignore[assignment]
+    start, first = (a.__array_interface__["data"][0] for a in (origin, array))
+    return (first - start) // itemsize, tuple([step // itemsize for step in array.strides])
+
+
+def plain_place(t: Tensor) -> int | None:
+    """How many elements from the start of its storage a tensor of a device lies row-major in one piece; None where it lies
+    otherwise."""
+    base = t._base
+    if base is None:
+        return 0
+    offset, strides = place_in(base._type, t._chain)
+    return offset if is_row_major(t._type.static_shape, strides) else None

@@ -8,8 +8,8 @@ import numpy as np
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.tensor.device import CPU, Device, device_named
-from flambeau.frontend.tensor.storage import Storage
-from flambeau.frontend.tensor.strides import is_row_major, strides_of
+from flambeau.frontend.tensor.storage import DeviceStorage, Storage
+from flambeau.frontend.tensor.strides import is_row_major, place_in, plain_place, strides_of
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 from flambeau.ir.ops import View
@@ -167,14 +167,29 @@ class Tensor(TensorMethods):
             if storage.trace is not None:
                 found: np.ndarray = storage.trace.data_of(self)
                 return found
+            if storage.is_elsewhere:
+                return self._fetched()
             array = self._base._data() if self._base is not None else storage.array
             for op in self._chain:
                 array = op.evaluate(array)  # type: ignore[assignment]
             self._array = array
         return array
 
+    def _fetched(self) -> np.ndarray:
+        """A copy on the host of what lies on another device: read-only, and made anew each time."""
+        storage, place = self._storage, plain_place(self)
+        assert isinstance(storage, DeviceStorage), "it lies elsewhere"
+        if place is not None:
+            return storage.fetched(place, self._type)
+        array = storage.array
+        for op in self._chain:
+            array = op.evaluate(array)  # type: ignore[assignment]
+        return array
+
     def data_ptr(self) -> int:
         """Address of the first element."""
+        if self._storage.is_elsewhere:
+            return self._storage.buffer.ptr + self.storage_offset() * self._type.dtype.itemsize
         array = self._data()
         buffer = self._storage.buffer
         if array is self._storage._array:
@@ -192,6 +207,8 @@ class Tensor(TensorMethods):
 
     def storage_offset(self) -> int:
         """Elements between the start of the storage and the first element."""
+        if self._storage.is_elsewhere:
+            return 0 if self._base is None else place_in(self._base._type, self._chain)[0]
         return (self.data_ptr() - self._storage.buffer.ptr) // self._type.dtype.itemsize
 
     @property
@@ -334,6 +351,8 @@ def _format(tensor: Tensor) -> str:
     shown = dt.bf16_to_f32(data) if tensor.dtype is dt.bf16 else data
     text = np.array2string(shown, separator=", ", prefix="tensor(", **printed)
     facts = [text]
+    if tensor._type.device != "cpu":
+        facts.append(f"device='{tensor._type.device}'")
     if tensor.dtype not in (dt.f32, dt.i64, dt.bool_):
         facts.append(f"dtype={tensor.dtype!r}")
     if 0 in tensor.shape:

@@ -286,7 +286,7 @@ class GradientRead:
             return False
         if self.view is not None:
             return grad is self.view or grad._storage is self.view._storage and grad._chain == self.view._chain
-        if grad._base is not None or not grad._data().flags.c_contiguous:
+        if grad._base is not None or not (grad._storage.is_elsewhere or grad._data().flags.c_contiguous):
             return False
         return True if grad._storage.buffer.ptr == pointers[self.state] else None
 

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from sys import getrefcount
 
 from flambeau.errors import VerificationError
-from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.storage import Storage, over
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import allocate
+from flambeau.runtime.devices import memory_on
 
 
 class Home:
@@ -34,9 +35,10 @@ class Home:
 
     def renew(self, type: TensorType) -> None:
         """Other memory, of a type."""
-        buffer = allocate(type.nbytes)
+        is_there = type.device.startswith("cuda:")
+        buffer = memory_on(type.device).allocate(type.nbytes) if is_there else allocate(type.nbytes)
         self.pointer = buffer.ptr
-        self.grad = Tensor._make(Storage(None, buffer, (type.dtype.storage, type.static_shape)), type)
+        self.grad = Tensor._make(over(buffer, type), type)
 
     @property
     def _storage(self) -> Storage:

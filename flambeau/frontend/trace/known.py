@@ -6,6 +6,7 @@ import numpy as np
 from flambeau.ir.graph import Input, Node, Value
 from flambeau.ir.graph.interpreter import evaluate_node
 from flambeau.ir.op import RegionOp
+from flambeau.ir.ops import Place
 
 
 def known_array(value: Value, arrays: dict[Value, np.ndarray]) -> np.ndarray | None:
@@ -22,7 +23,9 @@ def known_array(value: Value, arrays: dict[Value, np.ndarray]) -> np.ndarray | N
         needed[node] = None
         pending += [v.node for v in node.operands]
     for node in sorted(needed, key=lambda n: n.seq):
-        for result, array in zip(node.results, evaluate_node(node, [arrays[v] for v in node.operands]), strict=True):
+        given = [arrays[v] for v in node.operands]
+        found = given if isinstance(node.op, Place) else evaluate_node(node, given)
+        for result, array in zip(node.results, found, strict=True):
             arrays[result] = array.view()
             arrays[result].flags.writeable = False
     return arrays[value]

@@ -20,6 +20,7 @@ from flambeau.frontend.scalars import Scalar, is_runtime_number, plain
 from flambeau.frontend.tape.autograd import Record, origin_of
 from flambeau.frontend.tape.custom import Function, apply_recorded
 from flambeau.frontend.tape.dispatch import is_watched
+from flambeau.frontend.tape.mixing import check_mixing
 from flambeau.frontend.tape.writes import through_views
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.strides import is_row_major, strides_of
@@ -31,9 +32,9 @@ from flambeau.frontend.trace.outside import Captured, Outside, ScalarInput, hook
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
-from flambeau.ir.graph import Graph, Location, Node, Value
+from flambeau.ir.graph import Graph, Input, Location, Node, Value
 from flambeau.ir.op import Op
-from flambeau.ir.ops import View
+from flambeau.ir.ops import Place, View
 from flambeau.ir.types import TensorType
 
 SCALAR_TYPE = TensorType((), dt.f64)
@@ -91,12 +92,27 @@ class Trace:
         try:
             values = [self.value_of(t) for t in operands]
             node = self.graph.append(op, values, loc=loc, phase=self._phase)
+            if node.results and node.results[0].type.device != "cpu":
+                check_mixing(op, operands, node.results[0].type.device)
             return tuple([self._shell(v, loc) for v in node.results])
         except Exception as error:
             raise self._located(error, loc) from None
         finally:
             if self.watch.hook is not None:
                 sys.setprofile(self.watch.hook)
+
+    def is_placeless(self, t: Tensor) -> bool:
+        """Whether nothing from outside but numbers goes into a tensor, so that it has no place of its own."""
+        found = {self.value_of(t).node}
+        stack = list(found)
+        while stack:
+            node = stack.pop()
+            if isinstance(node.op, Input) and node.op.kind != "scalar":
+                return False
+            new = {value.node for value in node.operands} - found
+            found |= new
+            stack += new
+        return self.around is None or not found & {value.node for value in self.graph.inputs}
 
     def record_view(self, op: View, x: Tensor) -> Tensor:
         loc = self._here()
@@ -126,6 +142,8 @@ class Trace:
         new = self.value_of(value)
         base_value = self._base_value(target)
         b = Builder(self.graph, self._here(), self._phase)
+        if new.type.device != base_value.type.device and new.type.device == "cpu":
+            new = b.emit(Place(base_value.type.device), new)        # what was made of numbers alone goes along
         self._current[storage] = through_views(b, base_value, target._chain, new, b.emit)
         self._versions[storage] = self._versions.get(storage, 0) + is_watched(target)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.devices import Elsewhere
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Sample, ScalarContext, register, register_instance
 from flambeau.ir.ops.families import Elementwise, check_arity, listed
@@ -114,6 +115,8 @@ class Place(Elementwise):
         return (operands[0].on(self.device),)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        if self.device != "cpu":
+            raise Elsewhere(f"arrays don't lie on {self.device!r}")
         return operands[0]
 
     @classmethod

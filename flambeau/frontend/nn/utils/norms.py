@@ -99,7 +99,8 @@ def spectral_norm(module: Module, name: str = "weight", n_power_iterations: int 
     delattr(module, name)
     module.register_parameter(f"{name}_orig", weight)
     for part, size in zip("uv", matrix.shape, strict=True):
-        module.register_buffer(f"{name}_{part}", normalize(randn(size, dtype=weight.dtype), dim=0, eps=eps))
+        drawn = randn(size, dtype=weight.dtype, device=weight.device)
+        module.register_buffer(f"{name}_{part}", normalize(drawn, dim=0, eps=eps))
     compute(module, name, source)
     module.register_forward_pre_hook(source)
     return module

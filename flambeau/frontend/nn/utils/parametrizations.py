@@ -106,7 +106,7 @@ class _SpectralNorm(Module):
             self.n_power_iterations = n_power_iterations
             matrix = as_matrix(weight.detach(), self.dim)
             for name, size in (("_u", matrix.shape[0]), ("_v", matrix.shape[1])):
-                self.register_buffer(name, normalize(randn(size, dtype=weight.dtype), dim=0, eps=eps))
+                self.register_buffer(name, normalize(randn(size, dtype=weight.dtype, device=weight.device), dim=0, eps=eps))
             power_iteration(matrix, self._u, self._v, 15, eps)
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class _Orthogonal(Module):
             if self.orthogonal_map is _OrthMaps.matrix_exp:
                 Q = matrix_exp(A)
             else:
-                identity = eye(n, dtype=X.dtype)
+                identity = eye(n, dtype=X.dtype, device=X.device)
                 Q = solve(sub(identity, A, alpha=0.5), add(identity, A, alpha=0.5))
             Q = Q[..., :k]
         base = self._buffers.get("base")
@@ -196,7 +196,7 @@ class _Orthogonal(Module):
                                           "parametrizations when use_trivialization=False.")
             return _reflections(Q, is_wide)
         if n != k:
-            Q = _made_orthogonal(cat([Q, randn(*Q.shape[:-2], n, n - k, dtype=Q.dtype)], -1))
+            Q = _made_orthogonal(cat([Q, randn(*Q.shape[:-2], n, n - k, dtype=Q.dtype, device=Q.device)], -1))
         else:
             Q = Q.clone() if _is_orthogonal(Q) else _made_orthogonal(Q)
         self.base = Q
@@ -217,7 +217,7 @@ def _reflections(Q: Tensor, is_wide: bool) -> Tensor:
 def _is_orthogonal(Q: Tensor) -> bool:
     k = Q.shape[-1]
     eps = {2: 1e-2, 4: 1.2e-6, 8: 2.3e-15}[Q.element_size()] * 10 * Q.shape[-2]
-    error = (Q.mT @ Q - eye(k, dtype=Q.dtype)).abs().max().item()
+    error = (Q.mT @ Q - eye(k, dtype=Q.dtype, device=Q.device)).abs().max().item()
     return bool(error <= eps)
 
 

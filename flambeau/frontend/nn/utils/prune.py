@@ -239,7 +239,7 @@ class RandomStructured(_Structured):
         count = self._count(size)
         if not count:
             return default_mask
-        drawn = rand(size)
+        drawn = rand(size, device=t.device)
         return self._along(drawn > kthvalue(drawn, count).values, t, default_mask)
 
 

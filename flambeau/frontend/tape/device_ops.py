@@ -1,0 +1,197 @@
+"""Eager ops on another device: each runs as a small compiled program of its own, which is kept. Loaded with the first
+tensor that lies there.
+
+The key of a program is the op and, for each operand, its type; for a view that lies in memory otherwise than row-major in
+one piece, the type of its base and the chain of view ops, which then are part of the program: views are never copied. A
+rank-0 tensor of the CPU is a number that comes with the call. Ops that can't be compiled run on copies on the host.
+"""
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from flambeau import config
+from flambeau.backends import Runnable
+from flambeau.compiler import compile_graph
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.tape.mixing import check_mixing, device_among
+from flambeau.frontend.tape.writes import through_views
+from flambeau.frontend.tensor.storage import DeviceStorage
+from flambeau.frontend.tensor.strides import plain_place
+from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir import dtypes as dt
+from flambeau.ir import ops
+from flambeau.ir.attributes import op_key
+from flambeau.ir.builder import Builder
+from flambeau.ir.devices import infer
+from flambeau.ir.evaluation import apply
+from flambeau.ir.graph import Graph, Value
+from flambeau.ir.op import Op
+from flambeau.ir.types import TensorType
+from flambeau.runtime.buffer import Buffer
+from flambeau.runtime.devices import memory_on
+
+_ALIGNED: Final = 16                        # bytes that a kernel's widest load takes at once
+_EXACT: Final = 1 << 53                     # integers up to here are f64s
+_NUMBER: Final = TensorType((), dt.f64)
+
+
+class _Call:
+    """What one call is given, operand by operand: pointers, numbers, and what keeps memory alive."""
+
+    def __init__(self, device: str, target: DeviceStorage | None = None):
+        self.device, self.target = device, target
+        self.pointers: list[int] = []
+        self.numbers: list[float] = []
+        self.held: list[Any] = []
+
+    def key(self, t: Tensor) -> Hashable:
+        """How the program gets a tensor, which is put among what the call is given."""
+        if t._type.device == "cpu":
+            if not t._type.shape:
+                return self._number(t)
+            t = uploaded(t, self.device)    # an array that some function made for itself
+        storage = t._storage
+        assert isinstance(storage, DeviceStorage), f"{t._type} lies on a device"
+        if storage is self.target:
+            return "target", t._chain
+        place = plain_place(t)
+        start = storage.pointer + (place or 0) * t._type.dtype.itemsize
+        self.held.append(storage)
+        if place is not None and start % _ALIGNED == 0:
+            self.pointers.append(start)
+            return t._type
+        base = t._base
+        assert base is not None, "what is no view lies row-major from the start of its memory"
+        self.pointers.append(storage.pointer)
+        return base._type, t._chain
+
+    def _number(self, t: Tensor) -> Hashable:
+        number = t.item()
+        if t._type.dtype.is_integer and not -_EXACT <= number <= _EXACT:
+            return "constant", ops.literal(number, t._type.dtype)
+        self.numbers.append(float(number))
+        return "number", t._type.dtype
+
+    def run(self, runnable: Runnable, results: Sequence[TensorType]) -> tuple[Tensor, ...]:
+        """The results, in new memory."""
+        memory = memory_on(self.device)
+        buffers = [memory.allocate(t.nbytes) for t in results]
+        runnable.fast_call(*self.pointers, *self.numbers, *[buffer.ptr for buffer in buffers])
+        return tuple([over(buffer, t) for buffer, t in zip(buffers, results, strict=True)])
+
+
+def over(buffer: Buffer, type: TensorType) -> Tensor:
+    """A tensor over memory of a device."""
+    return Tensor._make(DeviceStorage(buffer, type), type)
+
+
+def uploaded(t: Tensor, device: str, non_blocking: bool = False) -> Tensor:
+    """A copy on `device` of a tensor of the CPU, off the tape."""
+    array = np.ascontiguousarray(t._data())
+    return over(memory_on(device).from_host(array, non_blocking=non_blocking), t._type.on(device))
+
+
+# -- ops --------------------------------------------------------------------------------------------------------------
+
+
+def evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The results of an op some of whose operands lie on a device."""
+    if isinstance(op, ops.Place):
+        return (uploaded(operands[0], op.device),)
+    device = device_among(op, operands)
+    check_mixing(op, operands, device)
+    types = [t._type for t in operands]
+    results = infer(op, types)
+    call = _Call(device)
+    key = (device, op_key(op), tuple([call.key(t) for t in operands]))
+    runnable = _programs.get(key, _UNKNOWN)
+    if runnable is _UNKNOWN:
+        runnable = _programs[key] = _compiled(op, key[2])
+    if runnable is None:
+        return _on_host(op, operands, results, device)
+    return call.run(runnable, results)
+
+
+def _compiled(op: Op, keys: Sequence[Hashable]) -> Runnable | None:
+    """The program of one op; None where it can't be compiled."""
+    graph = Graph(name=op.name)
+    try:
+        graph.outputs = list(graph.append(op, [_value(graph, key) for key in keys]).results)
+        return compile_graph(graph).executable
+    except (UnsupportedError, NotImplementedError):
+        return None
+
+
+def _value(graph: Graph, key: Any, target: Value | None = None) -> Value:
+    """The operand that a key describes."""
+    if isinstance(key, TensorType):
+        return graph.add_input(key)
+    kind, what = key
+    if kind == "number":
+        value = graph.add_input(_NUMBER, kind="scalar")
+        return value if what is dt.f64 else graph.append(ops.Cast(what), (value,)).result
+    if kind == "constant":
+        return graph.append(ops.Constant(what)).result
+    if kind == "target":
+        assert target is not None, "an op has no target"
+        value = target
+    else:
+        value = graph.add_input(kind)
+    for view in what:
+        value = graph.append(view, (value,)).result
+    return value
+
+
+def _on_host(op: Op, operands: Sequence[Tensor], results: Sequence[TensorType], device: str) -> tuple[Tensor, ...]:
+    arrays = apply(op, [t._data() for t in operands], [t._type for t in operands], results)
+    return tuple([over(memory_on(device).from_host(np.ascontiguousarray(array)), t)
+                  for array, t in zip(arrays, results, strict=True)])
+
+
+# -- writes -----------------------------------------------------------------------------------------------------------
+
+
+def write(target: Tensor, value: Tensor) -> None:
+    """Overwrite the elements of a tensor of a device; value: of the same shape and dtype, wherever it lies."""
+    storage, device = target._storage, target._type.device
+    assert isinstance(storage, DeviceStorage), "the target lies on a device"
+    if value._type.device not in ("cpu", device):
+        value = uploaded(value, device)
+    memory, place = memory_on(device), plain_place(target)
+    start = (place or 0) * target._type.dtype.itemsize
+    if place is not None and value._type.device == "cpu":
+        memory.write(storage.buffer, start, np.ascontiguousarray(value._data()))
+        return
+    if place is not None and value._storage is not storage:
+        found = plain_place(value)
+        if found is not None:
+            begin, nbytes = found * value._type.dtype.itemsize, value._type.nbytes
+            memory.copy(storage.buffer, start, value._storage.buffer, begin, nbytes)
+            return
+    _write_by_program(target, value, storage)
+
+
+def _write_by_program(target: Tensor, value: Tensor, storage: DeviceStorage) -> None:
+    base = target if target._base is None else target._base
+    call = _Call(target._type.device, storage)
+    key = (target._type.device, "write", base._type, target._chain, call.key(value))
+    runnable = _programs.get(key, _UNKNOWN)
+    if runnable is _UNKNOWN:
+        graph = Graph(name="write")
+        state = graph.add_input(base._type, kind="state")
+        b = Builder(graph)
+        graph.writes[state] = through_views(b, state, target._chain, _value(graph, key[4], state), b.emit)
+        runnable = _programs[key] = compile_graph(graph).executable
+    assert runnable is not None, "writes can be compiled"
+    call.run(runnable.bind_states([storage.pointer]), ())
+
+
+_UNKNOWN: Final[Any] = object()
+_programs: dict[Hashable, Any] = {}
+config.watch("cuda", _programs.clear)       # they are another driver's then
+
+
+__all__ = ["evaluate", "over", "uploaded", "write"]
