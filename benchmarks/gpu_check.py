@@ -29,6 +29,7 @@ from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.kernel import ContractionKernel, LoopKernel
 from flambeau.ir.kinds import kind_of
 from flambeau.ir.op import OPS, Sample
+from flambeau.runtime.cuda.memory import CudaMemory
 
 SKIPPED = ("input", "fusion", "custom", "cond", "while_loop")
 BATCH = 24
@@ -170,22 +171,20 @@ def timed(backend: CudaBackend, kernel: LoopKernel | ContractionKernel, nbytes: 
     """Seconds of one launch, among many in a row: the best of five turns."""
     schedule = kind_of(kernel).implementation("cuda").schedule
     assert schedule is not None, f"{kernel.keyword} has no schedule"
-    driver, text = backend.driver, kernel_text(schedule(kernel, backend.host()))
+    device, text = backend.device, kernel_text(schedule(kernel, backend.host()))
     (code,) = backend.assemble([text], backend.host())
-    function = driver.load(code, text.name)
-    pointers = [driver.allocate(size) for size in (16, *nbytes)]
-    for pointer, size in zip(pointers, (16, *nbytes), strict=True):
-        driver.clear(pointer, size)
-    best = float("inf")
+    function, memory = device.load(code, text.name), CudaMemory(device)
+    buffers = [memory.zeros(size) for size in (16, *nbytes)]
+    pointers = [buffer.ptr for buffer in buffers]
+    first, last, best = device.event(timing=True), device.event(timing=True), float("inf")
     for _ in range(5):
-        driver.synchronize()
-        started = time.perf_counter()
+        device.synchronize()
+        first.record(device.default_stream)
         for _ in range(repeats):
-            driver.launch(function, text.blocks(), text.threads, pointers, ())
-        driver.synchronize()
-        best = min(best, (time.perf_counter() - started) / repeats)
-    for pointer in pointers:
-        driver.free(pointer)
+            device.launch(function, text.blocks(), text.threads, pointers)
+        last.record(device.default_stream)
+        last.synchronize()
+        best = min(best, first.milliseconds_to(last) / 1000 / repeats)
     return best
 
 

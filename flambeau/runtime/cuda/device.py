@@ -5,11 +5,12 @@ live on there.
 """
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from flambeau import config
@@ -203,6 +204,16 @@ class Device:
         module = checked(self.cu, self.cu.cuModuleLoadData(code))
         self._modules.append(module)
         return checked(self.cu, self.cu.cuModuleGetFunction(module, entry.encode()))
+
+
+    def launch(self, function: Any, blocks: int, threads: int, values: Sequence[int], shared_bytes: int = 0) -> None:
+        """Ask the current stream for one kernel. values: its parameters, of 8 bytes each. Programs have theirs prepared."""
+        words = (ctypes.c_int64 * len(values))(*values)
+        start = ctypes.addressof(words)
+        pointers = (ctypes.c_void_p * len(values))(*range(start, start + 8 * len(values), 8))
+        self.enter()
+        checked(self.cu, self.cu.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, shared_bytes,
+                                                self.current_stream().handle, ctypes.addressof(pointers), 0))
 
 
 def device_on(number: int) -> Device:
