@@ -137,10 +137,19 @@ class Device:
             return pool[turn]
 
     def external_stream(self, handle: int) -> Stream:
-        """A stream of somebody else's."""
-        found = Stream(self, self.cu.CUstream(handle) if hasattr(self.cu, "CUstream") else handle)
-        self.streams.append(found)
-        return found
+        """A stream of somebody else's, by the driver's handle: the same object for one handle."""
+        if not handle:
+            return self.default_stream
+        with self._lock:
+            known = [stream for stream in self.streams if int(stream.handle) == handle]
+            if not known:
+                known = [Stream(self, self.cu.CUstream(handle) if hasattr(self.cu, "CUstream") else handle)]
+                self.streams += known
+        return known[0]
+
+    def foreign_stream(self, number: int) -> Stream:
+        """As other libraries number streams: 1 is the legacy default stream, others are handles."""
+        return self.default_stream if number == 1 else self.external_stream(number)
 
     @property
     def copies(self) -> Stream:

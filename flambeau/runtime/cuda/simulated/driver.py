@@ -94,6 +94,11 @@ class SimulatedDriver(metaclass=_Calls):
         """Of a stream of the current context."""
         number = self.local.context - 1
         queue: Queue = stream if stream else self.legacy[number]
+        if isinstance(stream, int) and stream:              # a handle, as other libraries pass them on
+            known = [queue for queue in self.queues.all if int(queue) == stream]
+            if not known:
+                raise _Refused(CUresult.CUDA_ERROR_INVALID_HANDLE)
+            queue = known[0]
         if not isinstance(queue, Queue) or queue.device != number:
             raise _Refused(CUresult.CUDA_ERROR_INVALID_HANDLE)
         return queue

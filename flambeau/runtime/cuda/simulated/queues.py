@@ -23,6 +23,9 @@ class Event:
     def __init__(self) -> None:
         self.record: Record | None = None
 
+    def __int__(self) -> int:
+        return id(self)
+
 
 class Queue:
     """The work of a stream. An item is a function to run, or a Record: one of its own is done then, one of another stream
@@ -31,6 +34,9 @@ class Queue:
     def __init__(self, device: int):
         self.device = device
         self.items: deque[Callable[[], None] | Record] = deque()
+
+    def __int__(self) -> int:
+        return id(self)
 
 
 class Queues:
