@@ -48,8 +48,8 @@ ROOMS: dict[str, list[str]] = {
         "graph",
     ],
     "passes": ["graph lowering", "fusion memory", "pipeline", "cpu cuda"],
-    "codegen.cuda": ["expressions library text", "code intrinsics", "wide", "contractions emulator lanes sorts toolchain",
-                     "loops worker", "workers", "compile"],
+    "codegen.cuda": ["expressions library text", "code intrinsics lockstep", "wide", "tiles", "tensor_cores",
+                     "contractions emulator lanes sorts toolchain", "loops worker", "workers", "compile"],
     "codegen.cpu": ["host llvm toolchain", "vmath", "scalar_ops", "attention contraction loops", "backend"],
     "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],
     "frontend": [

@@ -14,16 +14,25 @@ from test_loops_random import same_numbers
 
 from flambeau.backends.cuda.backend import kernel_text
 from flambeau.codegen.cuda.emulator import emulate
-from flambeau.errors import GraphError
+from flambeau.codegen.cuda.text import KernelText
+from flambeau.errors import GraphError, VerificationError
 from flambeau.ir import dtypes as dt
 from flambeau.ir.gpu import SM80, SM90
 from flambeau.ir.kernel import ContractionKernel, TileSchedule
 from flambeau.ir.kernel.interpreter import interpret
 from flambeau.ir.kernel.verifier import verify_kernel
-from flambeau.passes.cuda.schedule_contraction import TILES, TILES_OF_8_BYTES, schedule_contraction
+from flambeau.passes.cuda.schedule_contraction import (
+    MATRIX_TILES,
+    TILES,
+    TILES_OF_8_BYTES,
+    schedule_contraction,
+)
 
 ODD_TILES = (TileSchedule(16, 16, 8, 1, 1), TileSchedule(32, 16, 16, 4, 1), TileSchedule(64, 64, 8, 8, 4),
              TileSchedule(32, 96, 4, 2, 6, stages=2))
+MATRICES = (TileSchedule(32, 32, 16, 16, 16, 2, unit="mma"), TileSchedule(16, 64, 64, 16, 32, 4, unit="mma"),
+            TileSchedule(64, 32, 32, 32, 16, 3, unit="mma"))
+HALVES = ((dt.bf16, dt.f32), (dt.f16, dt.f32))
 CHEAP = [*ODD_TILES, *[tile for tile in (*TILES, *TILES_OF_8_BYTES) if tile.m * tile.n <= 4096]]
 
 
@@ -45,20 +54,28 @@ def test_random_kernels_give_the_bits_of_their_meaning(seeds: Iterator[int]) -> 
             check(replace(made.kernel, schedule=tile), made.arrays, f"seed {seed}")
 
 
+def test_random_products_of_16_bits_give_the_bits_of_their_meaning(seeds: Iterator[int]) -> None:
+    for seed in seeds:
+        made = RandomContraction(seed, HALVES)
+        for tile in random.Random(seed).sample([*MATRICES, *MATRIX_TILES], 3):
+            check(replace(made.kernel, schedule=tile), made.arrays, f"seed {seed}")
+
+
 def test_random_kernels_as_they_are_scheduled(seeds: Iterator[int]) -> None:
     for seed in seeds:
         made = RandomContraction(seed)
         check(schedule_contraction(made.kernel, SM90), made.arrays, f"seed {seed}")
 
 
-@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.m}x{tile.n}x{tile.k}")
+@pytest.mark.parametrize("tile", [*TILES, *MATRIX_TILES], ids=lambda tile: f"{tile.unit}{tile.m}x{tile.n}x{tile.k}")
 @pytest.mark.parametrize("layout", [(False, False), (False, True), (True, False), (True, True)])
 def test_shared_memory_is_read_and_stored_without_conflicts(tile: TileSchedule, layout: tuple[bool, bool]) -> None:
-    kernel = replace(gemm(tile.m, tile.n, 2 * tile.k, *layout), schedule=tile)
+    halves = {"dtype": dt.bf16, "acc": dt.f32} if tile.unit == "mma" else {}
+    kernel = replace(gemm(tile.m, tile.n, 2 * tile.k, *layout, **halves), schedule=tile)
     text, ways = kernel_text(kernel), dict[int, int]()
     emulate(text, make_arrays(kernel), ways=ways)
     lines = text.source.split("\n")
-    assert len(ways) >= 6 and not {lines[line - 1]: count for line, count in ways.items() if count > 1}
+    assert len(ways) >= 4 and not {lines[line - 1]: count for line, count in ways.items() if count > 1}
 
 
 def test_conflicts_are_counted() -> None:
@@ -99,6 +116,89 @@ def test_neighbouring_threads_store_neighbours() -> None:
     assert (made.m, made.n) == ((1,), (0,)) and "store4(b2" in kernel_text(replace(made, schedule=MIDDLE)).source
 
 
-def test_threads_of_a_tile_fill_it() -> None:
-    with pytest.raises(GraphError, match="threads of 3 x 4 points do not fill a tile of 64 x 64"):
-        verify_kernel(replace(gemm(8, 8, 8), schedule=TileSchedule(64, 64, 8, 3, 4)))
+@pytest.mark.parametrize(("kernel", "tile", "message"), [
+    (gemm(8, 8, 8), TileSchedule(64, 64, 8, 3, 4), "threads of 3 x 4 points do not fill a tile of 64 x 64"),
+    (gemm(8, 8, 8), MATRIX_TILES[0], "tensor cores sum products of bf16 or of f16 in f32"),
+    (gemm(8, 8, 8, dtype=dt.f16, acc=dt.f32), TileSchedule(64, 64, 16, 8, 16, unit="mma"),
+     "warps of 8 x 16 points, 16 of k, are no matrices")])
+def test_senseless_tiles_are_refused(kernel: ContractionKernel, tile: TileSchedule, message: str) -> None:
+    with pytest.raises(GraphError, match=message):
+        verify_kernel(replace(kernel, schedule=tile))
+
+
+def test_sums_of_16_bits_are_rounded_once() -> None:
+    """1 + 256 * 2^-9 is 1.5 in f32; in bf16 each of these would be lost."""
+    kernel = gemm(16, 16, 272, dtype=dt.bf16, acc=dt.f32)
+    lhs, rhs = np.full((16, 272), 2.0**-9, np.float32), np.ones((272, 16), np.float32)
+    lhs[:, 0], lhs[:, 257:] = 1.0, 0.0
+    arrays = [dt.to_storage(a.ravel(), dt.bf16) for a in (lhs, rhs)]
+    for tile in (MATRICES[0], ODD_TILES[0]):
+        found = np.zeros(256, np.float32)
+        emulate(kernel_text(replace(kernel, schedule=tile)), [*arrays, found])
+        assert (found == 1.5).all()
+
+
+# -- what a pipeline of copies may do wrong ---------------------------------------------------------------------------
+
+PIPELINE = """def k(status, b0, b1):
+    t = uint32(cuda.threadIdx.x)
+    s = cuda.shared.array(1024, uint16, 16)
+    cp_async8(s, uint32(t * 8), b0, uint32(t * 8), True)
+    cp_async_commit()
+    cp_async8(s, uint32(512 + t * 8), b0, uint32(t * 8), t < 32)
+    cp_async_commit()
+    cp_async_wait1()
+    cuda.syncthreads()
+    b1[t] = s[uint32(511 - t)]
+    cp_async_wait0()
+    cuda.syncthreads()
+    b1[t] = b1[t] + s[uint32(1023 - t)]
+"""
+
+
+def pipeline(source: str) -> np.ndarray:
+    found = np.zeros(64, np.uint16)
+    text = KernelText("k", source, ("int64*", "uint16*", "uint16*"), (512, 64), (1,), 1, 64)
+    emulate(text, [np.arange(512, dtype=np.uint16), found])
+    return found
+
+
+def test_copies_go_on_until_they_are_waited_for() -> None:
+    assert pipeline(PIPELINE).tolist() == list(range(511, 447, -1))          # beyond 256 the second copy gave zeros
+    assert pipeline(PIPELINE.replace("1023 - t", "512 + t")).tolist() == [511] * 64
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("    cp_async_wait1()\n", "", "element of shared memory whose copy was not waited for"),
+    ("cp_async_wait1", "cp_async_wait2", "element of shared memory whose copy was not waited for"),
+    ("    cp_async_wait0()\n", "", "element of shared memory whose copy was not waited for"),
+    ("    cp_async_commit()\n", "", "element of shared memory whose copy was not waited for"),
+    ("    cuda.syncthreads()\n", "", "reads what another thread stored, without a barrier"),
+    ("s, uint32(512 + t * 8), b0", "s, uint32(t * 8), b0", "whose copy was not waited for"),
+    ("uint32(512 + t * 8), b0, uint32(t * 8)", "uint32(512 + t * 8), b0, uint32(t * 4)", "8 elements of b0 from 4"),
+    ("uint32(512 + t * 8)", "uint32(516 + t * 8)", "touches 8 elements of shared memory from 516|touches element 1024"),
+    ("    cp_async_commit()\n", "    if t < 40:\n        cp_async_commit()\n", "a group of copies that some threads"),
+    ("t < 32", "t < 90", None),
+    ("b0, uint32(t * 8), t < 32", "b0, uint32(512 + t * 8), t < 32", "touches element 512 of b0, which has 512"),
+    ("b0, uint32(t * 8), t < 32", "b0, uint32(512 + t * 8), t < 0", None)])
+def test_copies_that_nobody_waited_for_are_found(old: str, new: str, message: str | None) -> None:
+    assert old in PIPELINE
+    if message is None:
+        pipeline(PIPELINE.replace(old, new))
+        return
+    with pytest.raises(VerificationError, match=message):
+        pipeline(PIPELINE.replace(old, new))
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("cp_async_wait1()", "cp_async_wait2()", "whose copy was not waited for"),
+    ("        cuda.syncthreads()\n", "", "without a barrier"),
+    ("(step + 2) % 3", "(step + 1) % 3", "whose copy was not waited for|stores what another"),
+    ("        cp_async_commit()\n        for x", "        for x", "whose copy was not waited for"),
+    ("% 8)) * 8", "% 8)) * 4", "touches 8 elements of shared memory")])
+def test_a_mistake_in_the_text_of_a_product_is_found(old: str, new: str, message: str) -> None:
+    kernel = replace(gemm(64, 64, 256, dtype=dt.bf16, acc=dt.f32), schedule=TileSchedule(64, 64, 32, 32, 32, 3, unit="mma"))
+    text = kernel_text(kernel)
+    assert old in text.source
+    with pytest.raises(VerificationError, match=message):
+        emulate(replace(text, source=text.source.replace(old, new)), make_arrays(kernel))

@@ -26,9 +26,9 @@ from flambeau.codegen.cuda.text import KernelText
 from flambeau.codegen.cuda.toolchain import assemble, to_ptx
 from flambeau.ir import dtypes as dt
 from flambeau.ir.gpu import SM80, SM90, GpuTarget
-from flambeau.ir.kernel import BlockSchedule, Kernel, TileSchedule
+from flambeau.ir.kernel import BlockSchedule, ContractionKernel, Kernel, TileSchedule
 from flambeau.ir.kernel.parser import parse_kernel
-from flambeau.passes.cuda.schedule_contraction import TILES, TILES_OF_8_BYTES
+from flambeau.passes.cuda.schedule_contraction import MATRIX_TILES, TILES, TILES_OF_8_BYTES, tiles_for
 from flambeau.runtime.cuda.api import emulated_api
 from flambeau.runtime.cuda.copying import CopyingExecutable
 from flambeau.runtime.cuda.device import emulated_device
@@ -76,6 +76,30 @@ def test_tiles_keep_to_their_registers(number: int) -> None:
         shared = sum(int(n) for n in re.findall(r"\.shared \.align 16 \.b8 \S+\[(\d+)\]", ptx))
         assert (text.threads, made.spilled_bytes, made.stack_bytes) == (threads, 0, 0) and made.registers <= most
         assert threads * most * tile.resident <= 65536 and 0 < shared <= 48 << 10 and shared * tile.resident <= ROOM
+
+
+# The same for tensor cores.
+MATRIX_CAPS = {(128, 128, 32): (256, 128), (128, 64, 32): (256, 128), (64, 128, 32): (256, 128), (64, 64, 64): (128, 128),
+               (64, 64, 32): (128, 128), (128, 32, 32): (128, 128), (32, 128, 32): (128, 128), (32, 32, 64): (128, 128)}
+
+
+def of_16_bits(kernel: ContractionKernel, dtype: dt.DType) -> ContractionKernel:
+    return replace(kernel, params=tuple([p if p.role == "out" else replace(p, dtype=dtype) for p in kernel.params]))
+
+
+@pytest.mark.parametrize("number", range(len(MATRIX_TILES)))
+def test_tiles_of_matrices_keep_to_their_registers(number: int) -> None:
+    tile = MATRIX_TILES[number]
+    threads, most = MATRIX_CAPS[tile.m, tile.n, tile.k]
+    for which, target in ((number, SM90), (number + 1, SM80), (number + 3, SM90)):
+        kernel = of_16_bits(PRODUCTS[which % len(PRODUCTS)], (dt.bf16, dt.f16)[which % 2])
+        text = kernel_text(replace(kernel, schedule=tile if tile in tiles_for(kernel) else tiles_for(kernel)[0]))
+        ptx = to_ptx(text, target)
+        made = assemble(ptx, target)
+        shared = sum(int(n) for n in re.findall(r"\.shared \.align 16 \.b8 \S+\[(\d+)\]", ptx))
+        assert (made.spilled_bytes, made.stack_bytes) == (0, 0) and made.registers <= most
+        assert text.threads * most * text.resident <= 65536 and 0 < shared <= 48 << 10 and shared * text.resident <= ROOM
+        assert ptx.count("mma.sync") >= 8 and ptx.count("ldmatrix") >= 4 and text.threads in (128, threads)
 
 
 def test_sums_of_eight_bytes_keep_to_their_registers() -> None:

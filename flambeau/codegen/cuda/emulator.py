@@ -14,13 +14,13 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from flambeau.codegen.cuda.lockstep import WARP, Array, Memory, Warps, widened
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.errors import KernelError, VerificationError
 from flambeau.ir import dtypes as dt
@@ -28,9 +28,6 @@ from flambeau.ir.kernel.scalar import SCALAR_OPS
 
 __all__ = ["emulate"]
 
-Array = np.ndarray
-
-WARP: Final = 32
 _MOST_THREADS: Final = 1 << 16          # run at once
 
 
@@ -50,9 +47,9 @@ def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (
     (function,) = [node for node in ast.parse(text.source).body if isinstance(node, ast.FunctionDef)]
     blocks = text.blocks(sizes)
     stored = [np.asarray(b).view({"f2": np.uint16, "b1": np.uint8}.get(b.dtype.str[1:], b.dtype)) for b in buffers]
-    memory: dict[tuple[object, ...], _Memory] = {}          # params in one place are one memory
+    memory: dict[tuple[object, ...], Memory] = {}          # params in one place are one memory
     places = [(b.ctypes.data, b.dtype, len(b)) for b in stored]
-    given = [_Memory("status", status), *[memory.setdefault(place, _Memory(f"b{n}", b))
+    given = [Memory("status", status), *[memory.setdefault(place, Memory(f"b{n}", b))
                                           for n, (place, b) in enumerate(zip(places, stored, strict=True))],
              *[int(size) for size in sizes]]
     step = max(1, _MOST_THREADS // text.threads)
@@ -62,30 +59,12 @@ def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (
             grid.call(function, dict(zip([a.arg for a in function.args.args], given, strict=True)))
 
 
-@dataclass(eq=False)
-class _Memory:
-    """A buffer that the threads of a launch share, or each block has its own of. Who touched an element last, and when."""
-
-    name: str
-    values: Array
-    per_block: int = 0                          # elements of each block's (or thread's) own; 0: the whole grid's
-    defined: Array | None = None
-    is_local: bool = False                      # each thread's own, not each block's
-    writer: Array = field(init=False)
-    reader: Array = field(init=False)
-    when: dict[str, tuple[Array, Array]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        n = len(self.values)
-        self.writer, self.reader = np.full(n, -1), np.full(n, -1)           # -2: several
-        self.when = {kind: (np.zeros(n, np.int64), np.zeros(n, np.int64)) for kind in ("written", "read")}
-
-
-class _Grid:
+class _Grid(Warps):
     """Some blocks of a launch, all at once."""
 
     def __init__(self, text: KernelText, function: ast.FunctionDef, first: int, blocks: int,
                  ways: dict[int, int] | None = None):
+        super().__init__()
         self.ways = ways
         self.text, self.function, self.threads, self.blocks = text, function, text.threads, blocks
         self.n = blocks * text.threads
@@ -177,14 +156,14 @@ class _Grid:
                 return self.shared(self.value(size, names, mask), kind)
             case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), "local"), "array"), [size, ast.Name(kind), *_]):
                 total = self.value(size, names, mask) * self.n
-                return _Memory("a local array", np.zeros(total, _TYPES[kind]), total // self.n,
+                return Memory("a local array", np.zeros(total, _TYPES[kind]), total // self.n,
                                np.zeros(total, np.bool_), is_local=True)
             case ast.Call(ast.Attribute(ast.Name("cuda"), name), args):
                 return getattr(self, name)(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(ast.Name(name), args) if name.rstrip("0123456789") in ("load", "store") and name[-1].isdigit():
                 return self.wide(name, [self.value(arg, names, mask) for arg in args], mask)
-            case ast.Call(ast.Name(name), args) if name.rstrip("0123456789") == "copy":
-                return self.copied(int(name[4:]), [self.value(arg, names, mask) for arg in args], mask)
+            case ast.Call(ast.Name(name), args) if (together := self.together(name)) is not None:
+                return together(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(ast.Name("report"), args):
                 return self.report(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(called, args):
@@ -207,7 +186,7 @@ class _Grid:
 
     # memory
 
-    def place(self, memory: _Memory, index: Any, mask: Array | None) -> tuple[Array, Array]:
+    def place(self, memory: Memory, index: Any, mask: Array | None) -> tuple[Array, Array]:
         """(the threads that are there, the element of each)."""
         who = np.arange(self.n) if mask is None else np.flatnonzero(mask)
         where = np.broadcast_to(np.asarray(index), (self.n,))[who].astype(np.int64)
@@ -217,9 +196,10 @@ class _Grid:
             raise self.fail(f"touches element {where[outside][0]} of {memory.name}, which has {size}")
         return who, where + (who if memory.is_local else self.block_of[who]) * memory.per_block
 
-    def load(self, memory: _Memory, index: Any, mask: Array | None) -> Array:
+    def load(self, memory: Memory, index: Any, mask: Array | None) -> Array:
         who, where = self.place(memory, index, mask)
         self.count_ways(memory, index, 1, mask)
+        self.arrived(memory, where)
         if memory.defined is not None and not memory.defined[where].all():
             raise self.fail(f"reads an element of {memory.name} that nothing stored")
         if memory.is_local:
@@ -234,14 +214,15 @@ class _Grid:
         self.touch(memory, where, "read")
         return self.spread(memory, who, where)
 
-    def spread(self, memory: _Memory, who: Array, where: Array) -> Array:
+    def spread(self, memory: Memory, who: Array, where: Array) -> Array:
         values = np.zeros(self.n, memory.values.dtype)
         values[who] = memory.values[where]
-        return _widened(values)
+        return widened(values)
 
-    def store(self, memory: _Memory, index: Any, value: Any, mask: Array | None) -> None:
+    def store(self, memory: Memory, index: Any, value: Any, mask: Array | None) -> None:
         who, where = self.place(memory, index, mask)
         self.count_ways(memory, index, 1, mask)
+        self.arrived(memory, where)
         if not memory.is_local:
             if len(np.unique(where)) < len(where):
                 raise self.fail(f"stores an element of {memory.name} from two threads at once")
@@ -267,35 +248,7 @@ class _Grid:
             else:
                 self.store(buffer, first + number, self.load(array, number, mask), mask)
 
-    def copied(self, width: int, given: Sequence[Any], mask: Array | None) -> None:
-        """Neighbouring elements from one memory to another."""
-        target, to, source, start = given
-        for memory, first in ((target, to), (source, start)):
-            _, where = self.place(memory, first, mask)
-            if (where % width).any():
-                wrong = where[where % width != 0][0]
-                raise self.fail(f"touches {width} elements of {memory.name} from {wrong} on, at once")
-        self.count_ways(target, to, width, mask)
-        self.count_ways(source, start, width, mask)
-        ways, self.ways = self.ways, None                           # at once, and not one after another
-        for number in range(width):
-            self.store(target, to + number, self.load(source, start + number, mask), mask)
-        self.ways = ways
-
-    def count_ways(self, memory: _Memory, first: Any, width: int, mask: Array | None) -> None:
-        """How many different rows of one bank the threads of a warp want at once, as a GPU's shared memory serves them: 32
-        banks of 4 bytes; 8 bytes of half the threads, 16 bytes of a quarter of them, at a time."""
-        if self.ways is None or not memory.per_block or memory.is_local:
-            return
-        nbytes = width * memory.values.itemsize
-        who = np.arange(self.n) if mask is None else np.flatnonzero(mask)
-        words = np.broadcast_to(np.asarray(first), (self.n,))[who] * memory.values.itemsize // 4
-        group = who // (WARP * 4 // max(4, nbytes))
-        wanted = np.unique(np.concatenate([(group << 32) + words + n for n in range(max(1, nbytes // 4))]))
-        _, counts = np.unique((wanted >> 32 << 5) + wanted % 32, return_counts=True)
-        self.ways[self.line] = max(self.ways.get(self.line, 1), int(counts.max(initial=1)))
-
-    def is_now(self, memory: _Memory, who: Array, where: Array, kind: str) -> Array:
+    def is_now(self, memory: Memory, who: Array, where: Array, kind: str) -> Array:
         """Whether no barrier lies between now and the last time."""
         block_epoch, warp_epoch = memory.when[kind]
         other = memory.writer[where] if kind == "written" else memory.reader[where]
@@ -304,20 +257,20 @@ class _Grid:
         waited = np.where(same_warp, warp_epoch[where] < self.warp_epoch, block_epoch[where] < self.block_epoch)
         return ~(same_block & waited)
 
-    def race(self, memory: _Memory, who: Array, where: Array, last: Array, kind: str, what: str) -> None:
+    def race(self, memory: Memory, who: Array, where: Array, last: Array, kind: str, what: str) -> None:
         other = last[where]
         clash = (other != -1) & (other != self.lane[who]) & self.is_now(memory, who, where, kind)
         if clash.any():
             at = int(np.flatnonzero(clash)[0])
             raise self.fail(f"{what}, without a barrier between them: element {where[at]} of {memory.name}")
 
-    def touch(self, memory: _Memory, where: Array, kind: str) -> None:
+    def touch(self, memory: Memory, where: Array, kind: str) -> None:
         block_epoch, warp_epoch = memory.when[kind]
         block_epoch[where], warp_epoch[where] = self.block_epoch, self.warp_epoch
 
-    def shared(self, size: int, kind: str) -> _Memory:
+    def shared(self, size: int, kind: str) -> Memory:
         total = size * self.blocks
-        return _Memory("shared memory", np.zeros(total, _TYPES[kind]), size, np.zeros(total, np.bool_))
+        return Memory("shared memory", np.zeros(total, _TYPES[kind]), size, np.zeros(total, np.bool_))
 
     # what threads do together
 
@@ -342,7 +295,7 @@ class _Grid:
         lanes = np.broadcast_to(np.asarray(value), (self.n,)).reshape(-1, WARP)
         return lanes[:, np.arange(WARP) ^ away].reshape(-1)
 
-    def report(self, mask: Array | None, status: _Memory, code: int, detail: Any) -> None:
+    def report(self, mask: Array | None, status: Memory, code: int, detail: Any) -> None:
         who = np.arange(self.n) if mask is None else np.flatnonzero(mask)
         if not status.values[0]:
             status.values[:] = (code, np.broadcast_to(np.asarray(detail), (self.n,))[who[0]])
@@ -354,7 +307,7 @@ def _both(mask: Array | None, test: Any, n: int) -> Array:
 
 
 def _chosen(test: Array, yes: Any, no: Any) -> Any:
-    if isinstance(yes, _Memory) or callable(yes):
+    if isinstance(yes, Memory) or callable(yes):
         return yes
     yes, no = np.asarray(yes), np.asarray(no)
     kinds = {yes.dtype, no.dtype}
@@ -363,13 +316,8 @@ def _chosen(test: Array, yes: Any, no: Any) -> Any:
     return np.where(test, yes, no)
 
 
-def _widened(values: Array) -> Array:
-    """As numba computes with what was loaded: ints in 64 bits."""
-    return values.astype(np.int64) if values.dtype.kind in "iu" and values.dtype != np.uint64 else values
-
-
 def _int(kind: str) -> Callable[[Any], Array]:
-    return lambda x: _widened(np.asarray(x).astype(_TYPES[kind]))
+    return lambda x: widened(np.asarray(x).astype(_TYPES[kind]))
 
 
 _TYPES: Final = {name: np.dtype(name) for name in (

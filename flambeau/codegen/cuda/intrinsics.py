@@ -145,9 +145,108 @@ def element_pointer(context, builder, kind, memory, index_type, index):
     return builder.gep(start, [index])
 
 
+# -- tensor cores, and what feeds them --------------------------------------------------------------------------------
+
+
+def _assembly(builder, result, text, constraints, operands):
+    """A line of PTX that is neither moved nor dropped."""
+    function = ir.FunctionType(result, [operand.type for operand in operands])
+    return builder.call(ir.InlineAsm(function, text, constraints, side_effect=True), operands)
+
+
+def _in_shared(builder, pointer):
+    """The 32-bit place that PTX knows it by."""
+    return builder.ptrtoint(builder.addrspacecast(pointer, pointer.type.pointee.as_pointer(3)), _I32)
+
+
+def _cp_async(width):
+    """Elements from global to shared memory, zeros where not `inside`, while the thread goes on."""
+    @intrinsic
+    def copied(typing_context, shared, at, pointer, index, inside):
+        def generate(context, builder, signature, args):
+            nbytes = width * signature.args[0].dtype.bitwidth // 8
+            kinds = signature.args
+            target = _in_shared(builder, element_pointer(context, builder, kinds[0], args[0], kinds[1], args[1]))
+            source = builder.ptrtoint(element_pointer(context, builder, kinds[2], args[2], kinds[3], args[3]), _I64)
+            is_inside = context.cast(builder, args[4], kinds[4], types.boolean)
+            size = builder.select(is_inside, ir.Constant(_I32, nbytes), ir.Constant(_I32, 0))
+            through = "cg" if nbytes == 16 else "ca"
+            _assembly(builder, ir.VoidType(), f"cp.async.{through}.shared.global [$0], [$1], {nbytes}, $2;",
+                      "r,l,r,~{memory}", [target, source, size])
+            return context.get_dummy_value()
+
+        return types.void(shared, at, pointer, index, inside), generate
+
+    return copied
+
+
+def _alone(text):
+    """A line of PTX without operands."""
+    @intrinsic
+    def said(typing_context):
+        def generate(context, builder, signature, args):
+            _assembly(builder, ir.VoidType(), text, "~{memory}", [])
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return said
+
+
+def _ldmatrix(turned):
+    """Four matrices of 8 x 8 16-bit elements, a row from the place that each lane says, as fragments to a local array."""
+    @intrinsic
+    def loaded(typing_context, array, to, shared, at):
+        def generate(context, builder, signature, args):
+            kinds = signature.args
+            target = element_pointer(context, builder, kinds[0], args[0], kinds[1], args[1])
+            place = _in_shared(builder, element_pointer(context, builder, kinds[2], args[2], kinds[3], args[3]))
+            words = _assembly(builder, ir.LiteralStructType([_I32] * 4),
+                              f"ldmatrix.sync.aligned.m8n8.x4{'.trans' if turned else ''}.shared.b16 "
+                              "{$0,$1,$2,$3}, [$4];", "=r,=r,=r,=r,r,~{memory}", [place])
+            for number in range(4):
+                builder.store(builder.extract_value(words, number), builder.gep(target, [ir.Constant(_I64, number)]))
+            return context.get_dummy_value()
+
+        return types.void(array, to, shared, at), generate
+
+    return loaded
+
+
+def _mma(shape, kind):
+    """acc[at...] += the product of the fragments a[a_at...] and b[b_at...]."""
+    @intrinsic
+    def multiplied(typing_context, acc, at, a, a_at, b, b_at):
+        def generate(context, builder, signature, args):
+            kinds = signature.args
+            sums, left, right = (element_pointer(context, builder, kinds[n], args[n], kinds[n + 1], args[n + 1])
+                                 for n in (0, 2, 4))
+
+            def loaded(pointer, count):
+                return [builder.load(builder.gep(pointer, [ir.Constant(_I64, n)])) for n in range(count)]
+
+            operands = [*loaded(left, 4), *loaded(right, 2), *loaded(sums, 4)]
+            function = ir.FunctionType(ir.LiteralStructType([_F32] * 4), [operand.type for operand in operands])
+            text = (f"mma.sync.aligned.{shape}.row.col.f32.{kind}.{kind}.f32 "
+                    "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};")
+            made = builder.call(ir.InlineAsm(function, text, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f"), operands)
+            for number in range(4):
+                builder.store(builder.extract_value(made, number), builder.gep(sums, [ir.Constant(_I64, number)]))
+            return context.get_dummy_value()
+
+        return types.void(acc, at, a, a_at, b, b_at), generate
+
+    return multiplied
+
+
 _WIDTHS = (2, 4, 8, 16)
 INTRINSICS = {**{f"load{n}": _wide(n, stores=False) for n in _WIDTHS},
               **{f"copy{n}": _copied(n) for n in _WIDTHS}, **{f"store{n}": _wide(n, stores=True) for n in _WIDTHS},
+              **{f"cp_async{n}": _cp_async(n) for n in (2, 4, 8)},
+              **{f"cp_async_wait{n}": _alone(f"cp.async.wait_group {n};") for n in range(4)},
+              "cp_async_commit": _alone("cp.async.commit_group;"),
+              "ldmatrix4": _ldmatrix(turned=False), "ldmatrix4_trans": _ldmatrix(turned=True),
+              "mma_bf16": _mma("m16n8k16", "bf16"), "mma_f16": _mma("m16n8k16", "f16"),
               "f32_max": _extremum("llvm.nvvm.fmax.f"), "f32_min": _extremum("llvm.nvvm.fmin.f"),
               "f16": f16, "f16_of_f64": f16_of_f64, "f16_from": f16_from, "f16_to": f16_to, "bf16": bf16,
               "bf16_from": bf16_from, "bf16_to": bf16_to, "report": report}

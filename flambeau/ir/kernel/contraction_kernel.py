@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import scalar
 from flambeau.ir.kernel.base import Kernel, map_address
@@ -57,7 +58,8 @@ class TileSchedule:
     """For a device of many threads in blocks: each block sums a tile of `m` x `n` points of the flattened m and n dims,
     `k` of the flattened k dims at a time from shared memory; each thread `rows` x `columns` of them in registers. stages:
     slices of k that shared memory holds at once; with two the next one is on its way while one is summed. resident: blocks
-    that a multiprocessor is to have registers for at once."""
+    that a multiprocessor is to have registers for at once. unit: "fma", or "mma" for tensor cores, where each warp has
+    `rows` x `columns` results."""
 
     m: int
     n: int
@@ -66,6 +68,7 @@ class TileSchedule:
     columns: int
     stages: int = 1
     resident: int = 1
+    unit: Literal["fma", "mma"] = "fma"
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,14 @@ class ContractionKernel(Kernel):
         checker.require_positive(tile, ("m", "n", "k", "rows", "columns", "stages", "resident"))
         if tile.m % tile.rows or tile.n % tile.columns:
             checker.fail(f"threads of {tile.rows} x {tile.columns} points do not fill a tile of {tile.m} x {tile.n}")
+        if tile.unit not in ("fma", "mma"):
+            checker.fail(f"unit={tile.unit!r} is neither 'fma' nor 'mma'")
+        if tile.unit == "mma":
+            kinds = {self.params[address.buffer].dtype for address in (self.lhs, self.rhs)}
+            if len(kinds) > 1 or not kinds <= {dt.bf16, dt.f16} or self.acc_dtype is not dt.f32:
+                checker.fail("tensor cores sum products of bf16 or of f16 in f32")
+            if tile.rows % 16 or tile.columns % 16 or tile.k % 16:
+                checker.fail(f"warps of {tile.rows} x {tile.columns} points, {tile.k} of k, are no matrices of 16 x 16")
 
     # Meaning
 

@@ -2,9 +2,10 @@
 
 Per point of k a block needs the most of
 
-    m * n / 128                 multiply-adds, of which a multiprocessor does 128 in a cycle
-    2 per warp and 16 bytes     loads from shared memory: rows + columns of each thread
-    (m + n) * bytes / 24        both slices from L2, which all multiprocessors share
+    m * n / 128                 multiply-adds, of which a multiprocessor does 128 in a cycle; tensor cores do 1024
+    2 per warp and 16 bytes     loads from shared memory: rows + columns of each thread, or a quarter of a cycle for each
+                                row and column of each warp where they are matrices
+    (m + n) * bytes / 40        both slices from L2, which all multiprocessors share
 
 plus a share of what is not the most. The busiest multiprocessor has ceil(blocks / multiprocessors) of them; fewer than
 eight warps at a time don't hide how long an answer takes, and each turn of blocks begins with a wait for memory. The
@@ -21,8 +22,10 @@ from flambeau.ir.kernel import ContractionKernel, TileSchedule
 __all__ = ["tile_cycles"]
 
 _FMAS: Final = 128.0                    # of f32, each cycle
-_L2_BYTES: Final = 24.0                 # each cycle, of one multiprocessor while all ask
+_MATRIX_FMAS: Final = 1024.0            # of bf16 and f16
+_L2_BYTES: Final = 40.0                 # each cycle, of one multiprocessor while all ask
 _SHARED_CYCLES: Final = 2.0             # of a load of up to 16 bytes by each thread of a warp
+_MATRIX_CYCLES: Final = 1 / 64          # of a row of 16 bits, as part of four matrices in four cycles
 _INTERFERENCE: Final = 0.1              # share of the other limits that shows beside the tightest
 _WARPS: Final = 8                       # that hide latency
 _START: Final = 1500.0                  # cycles until a block has its first slices and has stored its last sums
@@ -34,7 +37,7 @@ def tile_cycles(kernel: ContractionKernel, tile: TileSchedule, target: GpuTarget
     batch, m, n, k = (math.prod([kernel.extents[d] for d in dims])
                       for dims in (kernel.batch, kernel.m, kernel.n, kernel.k))
     blocks = batch * -(-m // tile.m) * -(-n // tile.n)
-    threads = tile.m // tile.rows * (tile.n // tile.columns)
+    threads = tile.m // tile.rows * (tile.n // tile.columns) * (32 if tile.unit == "mma" else 1)
     resident = max(1, min(tile.resident, target.threads // threads))
     at_once = -(-blocks // target.multiprocessors)
     warps = max(1, threads // 32)
@@ -45,9 +48,12 @@ def tile_cycles(kernel: ContractionKernel, tile: TileSchedule, target: GpuTarget
 
 def _point_cycles(kernel: ContractionKernel, tile: TileSchedule, warps: int) -> float:
     itemsize = kernel.acc_dtype.itemsize
-    vector = math.gcd(4, 16 // itemsize)
-    loads = tile.rows / math.gcd(vector, tile.rows) + tile.columns / math.gcd(vector, tile.columns)
     moved = sum(points * kernel.params[address.buffer].dtype.itemsize
                 for points, address in ((tile.m, kernel.lhs), (tile.n, kernel.rhs)))
-    limits = (tile.m * tile.n / _FMAS * max(1, itemsize // 4), _SHARED_CYCLES * warps * loads, moved / _L2_BYTES)
+    if tile.unit == "mma":
+        limits = (tile.m * tile.n / _MATRIX_FMAS, _MATRIX_CYCLES * warps * (tile.rows + tile.columns), moved / _L2_BYTES)
+    else:
+        vector = math.gcd(4, 16 // itemsize)
+        loads = tile.rows / math.gcd(vector, tile.rows) + tile.columns / math.gcd(vector, tile.columns)
+        limits = (tile.m * tile.n / _FMAS * max(1, itemsize // 4), _SHARED_CYCLES * warps * loads, moved / _L2_BYTES)
     return max(limits) + _INTERFERENCE * (sum(limits) - max(limits))

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from flambeau.ir import dtypes as dt
 from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.kernel import Address, ContractionKernel, TileSchedule
-from flambeau.ir.kernel.contraction_dims import canonicalize, swap_roles
+from flambeau.ir.kernel.contraction_dims import canonicalize, neighbours, swap_roles
 from flambeau.passes.cuda.contraction_cost import tile_cycles
 
-__all__ = ["TILES", "TILES_OF_8_BYTES", "schedule_contraction"]
+__all__ = ["MATRIX_TILES", "TILES", "TILES_OF_8_BYTES", "schedule_contraction", "tiles_for"]
 
 TILES: Final = (
     TileSchedule(128, 128, 8, 8, 8, stages=2, resident=2),
@@ -31,14 +32,42 @@ TILES_OF_8_BYTES: Final = (             # sums of f64 and i64 take two registers
 )
 
 
+MATRIX_TILES: Final = (                 # for tensor cores
+    TileSchedule(128, 128, 32, 64, 32, stages=3, resident=2, unit="mma"),
+    TileSchedule(128, 64, 32, 32, 32, stages=4, resident=2, unit="mma"),
+    TileSchedule(64, 128, 32, 32, 32, stages=4, resident=2, unit="mma"),
+    TileSchedule(64, 64, 64, 32, 32, stages=3, resident=4, unit="mma"),
+    TileSchedule(64, 64, 32, 32, 32, stages=4, resident=4, unit="mma"),
+    TileSchedule(128, 32, 32, 32, 32, stages=4, resident=4, unit="mma"),
+    TileSchedule(32, 128, 32, 32, 32, stages=4, resident=4, unit="mma"),
+    TileSchedule(32, 32, 64, 16, 16, stages=4, resident=4, unit="mma"),
+)
+_MOST: Final = 60                       # sums of a thread, and elements that it fetches one by one: registers end
+
+
 def schedule_contraction(kernel: ContractionKernel, target: GpuTarget) -> ContractionKernel:
     """Canonical dims, operands in the order in which results lie in memory, and a schedule. A kernel that has a schedule
     stays as it is."""
     if kernel.schedule is not None:
         return kernel
     kernel = _along_memory(canonicalize(_facing_results(kernel)))
-    tiles = TILES if kernel.acc_dtype.itemsize <= 4 else TILES_OF_8_BYTES
-    return replace(kernel, schedule=min(tiles, key=lambda tile: tile_cycles(kernel, tile, target)))
+    return replace(kernel, schedule=min(tiles_for(kernel), key=lambda tile: tile_cycles(kernel, tile, target)))
+
+
+def tiles_for(kernel: ContractionKernel) -> Sequence[TileSchedule]:
+    """The schedules that compute a kernel."""
+    kinds = {kernel.params[address.buffer].dtype for address in (kernel.lhs, kernel.rhs)}
+    if len(kinds) == 1 and kinds <= {dt.bf16, dt.f16} and kernel.acc_dtype is dt.f32:
+        return [tile for tile in MATRIX_TILES if _held(kernel, tile) <= _MOST]
+    return TILES if kernel.acc_dtype.itemsize <= 4 else TILES_OF_8_BYTES
+
+
+def _held(kernel: ContractionKernel, tile: TileSchedule) -> int:
+    """Sums of a thread, and elements that it fetches one by one."""
+    threads = 32 * (tile.m // tile.rows) * (tile.n // tile.columns)
+    single = [points for address, dims, points in ((kernel.lhs, kernel.m, tile.m), (kernel.rhs, kernel.n, tile.n))
+              if neighbours(kernel, address, dims) == neighbours(kernel, address, kernel.k) == 1]
+    return (tile.m * tile.n + tile.k * sum(single)) // threads
 
 
 def _facing_results(kernel: ContractionKernel) -> ContractionKernel:
