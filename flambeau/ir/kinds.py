@@ -16,7 +16,6 @@ from flambeau.ir.records import dataclass
 if TYPE_CHECKING:
     from flambeau.ir.graph import Node
     from flambeau.ir.kernel import Kernel
-    from flambeau.ir.target import Target
 
 __all__ = ["Implementation", "Kind", "kernel_classes", "kernel_named", "kind_named", "kind_of",
            "register_implementation", "register_kind"]
@@ -35,7 +34,7 @@ class Implementation:
 
     emit: Callable[..., Any]
     schedule: Callable[[Any, Any], Kernel] | None = None
-    divide: Callable[[Any, Target], Sequence[Any]] | None = None
+    divide: Callable[[Any, Any], Sequence[Any]] | None = None
     weight: int = 0
     host: Callable[[str], int] | None = None
 

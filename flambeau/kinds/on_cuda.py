@@ -1,18 +1,22 @@
 """How a GPU runs the kinds of kernel. Loaded with its backend, so that programs for the CPU load none of it."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from flambeau.codegen.cuda.contractions import emit_contraction
 from flambeau.codegen.cuda.loops import emit_loops
 from flambeau.codegen.cuda.sorts import emit_sort
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.ir.gpu import GpuTarget
-from flambeau.ir.kernel import LoopKernel
+from flambeau.ir.kernel import ContractionKernel, LoopKernel
 from flambeau.ir.kinds import Implementation, register_implementation
 from flambeau.kinds.sort import SortKernel
 from flambeau.passes.cuda.schedule_contraction import schedule_contraction
 from flambeau.passes.cuda.schedule_loops import schedule_loops
+from flambeau.passes.cuda.split_contraction import divide_contraction
+from flambeau.passes.lowering.lower import Call
 
 __all__: list[str] = []
 
@@ -21,10 +25,16 @@ def _scheduled_loops(kernel: LoopKernel, target: GpuTarget) -> LoopKernel:
     return replace(kernel, schedule=schedule_loops(kernel, target))
 
 
+def _divided_contraction(call: Call, target: GpuTarget) -> Sequence[Call]:
+    return [replace(call, kernel=kernel, buffers=buffers)
+            for kernel, buffers in divide_contraction(cast(ContractionKernel, call.kernel), call.buffers, target)]
+
+
 def _sort(kernel: SortKernel, name: str) -> KernelText:
     return emit_sort(kernel, name, kernel.source, kernel.values, kernel.indices, kernel.descending)
 
 
 register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops))
-register_implementation("contraction", "cuda", Implementation(emit_contraction, schedule_contraction))
+register_implementation("contraction", "cuda", Implementation(emit_contraction, schedule_contraction,
+                                                                       _divided_contraction))
 register_implementation("sort", "cuda", Implementation(_sort))

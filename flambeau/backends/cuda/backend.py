@@ -64,7 +64,7 @@ class CudaBackend(Backend):
         return SM90
 
     def prepare(self, calls: Sequence[Call], target: GpuTarget) -> list[Call]:
-        return [_scheduled(finish(call), target) for call in calls]
+        return [_scheduled(finish(part), target) for call in calls for part in _in_parts(call, target)]
 
     def build(self, kernels: Sequence[Kernel], target: GpuTarget) -> list[Artifact]:
         texts = {number: kernel_text(kernel) for number, kernel in enumerate(kernels) if _has_text(kernel)}
@@ -107,6 +107,12 @@ def _artifact(kernel: Kernel, text: KernelText, code: bytes) -> Artifact:
 
 def _has_text(kernel: Kernel) -> bool:
     return kind_of(kernel).has_implementation("cuda")
+
+
+def _in_parts(call: Call, target: GpuTarget) -> Sequence[Call]:
+    """The call, or several that do the same where that suits the target better."""
+    divide = kind_of(call.kernel).implementation("cuda").divide if _has_text(call.kernel) else None
+    return [call] if divide is None else divide(call, target)
 
 
 def _scheduled(call: Call, target: GpuTarget) -> Call:

@@ -19,7 +19,7 @@ from typing import Final
 from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.kernel import ContractionKernel, TileSchedule
 
-__all__ = ["tile_cycles"]
+__all__ = ["sum_cycles", "tile_cycles"]
 
 _FMAS: Final = 128.0                    # of f32, each cycle
 _MATRIX_FMAS: Final = 1024.0            # of bf16 and f16
@@ -29,6 +29,7 @@ _MATRIX_CYCLES: Final = 1 / 64          # of a row of 16 bits, as part of four m
 _INTERFERENCE: Final = 0.1              # share of the other limits that shows beside the tightest
 _WARPS: Final = 8                       # that hide latency
 _START: Final = 1500.0                  # cycles until a block has its first slices and has stored its last sums
+_LAUNCH: Final = 5000.0                 # cycles that one more kernel takes
 _STORED: Final = 32.0                   # sums stored each cycle
 
 
@@ -44,6 +45,11 @@ def tile_cycles(kernel: ContractionKernel, tile: TileSchedule, target: GpuTarget
     idle = max(1.0, _WARPS / (min(at_once, resident) * warps))
     sums = -(-k // tile.k) * tile.k * _point_cycles(kernel, tile, warps) + tile.m * tile.n / _STORED
     return at_once * sums * idle + -(-at_once // resident) * _START
+
+
+def sum_cycles(results: int, parts: int, itemsize: int, target: GpuTarget) -> float:
+    """Of a second kernel, which sums so many parts of each result, stored before by the first."""
+    return _LAUNCH + 2 * results * parts * itemsize / (_L2_BYTES * target.multiprocessors)
 
 
 def _point_cycles(kernel: ContractionKernel, tile: TileSchedule, warps: int) -> float:

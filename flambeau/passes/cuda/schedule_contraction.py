@@ -12,7 +12,7 @@ from flambeau.ir.kernel import Address, ContractionKernel, TileSchedule
 from flambeau.ir.kernel.contraction_dims import canonicalize, neighbours, swap_roles
 from flambeau.passes.cuda.contraction_cost import tile_cycles
 
-__all__ = ["MATRIX_TILES", "TILES", "TILES_OF_8_BYTES", "schedule_contraction", "tiles_for"]
+__all__ = ["MATRIX_TILES", "TILES", "TILES_OF_8_BYTES", "canonical", "schedule_contraction", "tiles_for"]
 
 TILES: Final = (
     TileSchedule(128, 128, 8, 8, 8, stages=2, resident=2),
@@ -23,6 +23,8 @@ TILES: Final = (
     TileSchedule(32, 128, 16, 4, 8, stages=2, resident=4),
     TileSchedule(32, 64, 32, 4, 4, stages=2, resident=4),
     TileSchedule(32, 32, 32, 4, 2, stages=2, resident=6),
+    TileSchedule(8, 128, 16, 2, 4, stages=2, resident=6),
+    TileSchedule(128, 8, 16, 4, 2, stages=2, resident=6),
     TileSchedule(16, 16, 32, 2, 1, stages=2, resident=6),
 )
 TILES_OF_8_BYTES: Final = (             # sums of f64 and i64 take two registers each
@@ -40,6 +42,8 @@ MATRIX_TILES: Final = (                 # for tensor cores
     TileSchedule(64, 64, 32, 32, 32, stages=4, resident=4, unit="mma"),
     TileSchedule(128, 32, 32, 32, 32, stages=4, resident=4, unit="mma"),
     TileSchedule(32, 128, 32, 32, 32, stages=4, resident=4, unit="mma"),
+    TileSchedule(16, 64, 64, 16, 16, stages=4, resident=4, unit="mma"),
+    TileSchedule(64, 16, 64, 16, 16, stages=4, resident=4, unit="mma"),
     TileSchedule(32, 32, 64, 16, 16, stages=4, resident=4, unit="mma"),
 )
 _MOST: Final = 60                       # sums of a thread, and elements that it fetches one by one: registers end
@@ -50,8 +54,13 @@ def schedule_contraction(kernel: ContractionKernel, target: GpuTarget) -> Contra
     stays as it is."""
     if kernel.schedule is not None:
         return kernel
-    kernel = _along_memory(canonicalize(_facing_results(kernel)))
+    kernel = canonical(kernel)
     return replace(kernel, schedule=min(tiles_for(kernel), key=lambda tile: tile_cycles(kernel, tile, target)))
+
+
+def canonical(kernel: ContractionKernel) -> ContractionKernel:
+    """Few, long dims in the order of memory, results along n."""
+    return _along_memory(canonicalize(_facing_results(kernel)))
 
 
 def tiles_for(kernel: ContractionKernel) -> Sequence[TileSchedule]:

@@ -92,14 +92,16 @@ def _row_width(kernel: LoopKernel, walked: Sequence[Stage]) -> int:
 
 
 def runs_inward(kernel: LoopKernel, walked: Sequence[Stage]) -> bool:
-    """Whether more accesses have stride 1 along the innermost dim of their stage than along the innermost parallel one.
-    What is the same all along a row does not count."""
+    """Whether more of what is accessed has stride 1 along the innermost dim of its stage than along the innermost parallel
+    one. What is the same all along a row does not count; a matrix counts for more than the vector that it is multiplied by.
+    """
     votes = 0
     last = kernel.n_parallel - 1
     for stage in walked:
         for address in _addresses(stage):
             if any(dim in stage.dims for dim, _ in address.strides):
-                votes += (address.stride_of(stage.dims[-1]) == 1) - (last >= 0 and address.stride_of(last) == 1)
+                side = (address.stride_of(stage.dims[-1]) == 1) - (last >= 0 and address.stride_of(last) == 1)
+                votes += side * _count(kernel, tuple([dim for dim, _ in address.strides]))
     return votes >= 0
 
 
