@@ -41,8 +41,8 @@ def _lower(node: Node, name: str) -> Sequence[Call]:
     extents = (*batch, rows, columns, size, value)
     op: Any = inner.op
     nowhere = Address(0, 0, ())
-    shell = AttentionKernel(name, params_of(region), extents, float(op.scale), op.causal, nowhere, nowhere, nowhere,
-                            locations=locations(region))
+    shell = AttentionKernel(name, params_of(region), extents, float(op.scale), op.causal, op.safe, nowhere, nowhere,
+                            nowhere, locations=locations(region))
     places: dict[str, Any] = {place: _place(lowering, shell, place, given) for place, given in named.items()}
     for place, result in zip(("dq", "dk", "dv") if backward else ("out", "lse"), inner.results, strict=True):
         if result in region.outputs:

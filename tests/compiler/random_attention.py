@@ -43,12 +43,12 @@ class Drawn:
         else:
             q, k, v = (self.drawn((*self.batch, *pair)) for pair in ((rows, size), (columns, size), (columns, value)))
         mask = [self.mask((*self.batch, rows, columns))] if rng.random() < 0.4 else []
-        op = ops.Attention(float(rng.choice([0.125, 1.0, 0.3, -0.5])), causal, tiled=True)
+        op = ops.Attention(float(rng.choice([0.125, 1.0, 0.3, -0.5])), causal, bool(rng.random() < 0.7), tiled=True)
         out, lse = self.b.emit(op, q, k, v, *mask)
         outputs = [out, lse] if rng.random() < 0.7 else [out] if rng.random() < 0.7 else [lse]
         if backward:
             g = self.drawn((*self.batch, rows, value))
-            grads = self.b.emit(ops.AttentionBackward(op.scale, causal, tiled=True), q, k, v, *mask, out, lse, g)
+            grads = self.b.emit(ops.AttentionBackward(op.scale, causal, op.safe, tiled=True), q, k, v, *mask, out, lse, g)
             outputs += [grad for grad in grads if rng.random() < 0.8]
         self.graph.outputs = outputs
 

@@ -9,7 +9,7 @@
       columns %i3 = 64
       size %i4 = 32
       value %i5 = 32
-      softmax 0.125 causal
+      softmax 0.125 causal safe
       q in0[%i0*24576 + %i1*32 + %i2*384 + %i4]
       k in0[128 + %i0*24576 + %i1*32 + %i3*384 + %i4]
       v in0[256 + %i0*24576 + %i1*32 + %i3*384 + %i5]
@@ -74,6 +74,7 @@ class AttentionKernel(Kernel):
 
     scale: float
     causal: bool
+    safe: bool
     q: Address
     k: Address
     v: Address
@@ -135,7 +136,7 @@ class AttentionKernel(Kernel):
             yield f"  batch {', '.join(batch)}"
         for name, extent in (("rows", rows), ("columns", columns), ("size", size), ("value", value)):
             yield f"  {name} {extent}"
-        yield f"  softmax {self.scale!r}{' causal' if self.causal else ''}"
+        yield f"  softmax {self.scale!r}{' causal' if self.causal else ''}{' safe' if self.safe else ''}"
         yield from (f"  {name} {printer.address(address)}" for name, address in self.places())
 
     @classmethod
@@ -149,12 +150,12 @@ class AttentionKernel(Kernel):
                 cursor.fail("one dim", start)
             extents += found
         cursor.require("softmax")
-        scale, causal = float(cursor.number()), cursor.accept("causal")
+        scale, causal, safe = float(cursor.number()), cursor.accept("causal"), cursor.accept("safe")
         places: dict[str, Any] = {place: parser.address() for place in _PLACES if cursor.accept(place)}
         for place in "qkv":
             if place not in places:
                 cursor.fail(f"a place for {place}")
-        return cls(name, tuple(parser.params), extents, scale, causal, **places)
+        return cls(name, tuple(parser.params), extents, scale, causal, safe, **places)
 
     def check(self, checker: Checker) -> None:
         checker.reads_nothing = 0 in self.extents
@@ -205,7 +206,7 @@ class AttentionKernel(Kernel):
         given = {name: machine.loaded(address, self.dims_of(name)) for name, address in self.places()
                  if name not in self.results()}
         operands = [given[name] for name in ("q", "k", "v", "mask", "out", "lse", "g") if name in given]
-        op = (AttentionBackward if self.is_backward else Attention)(self.scale, self.causal, tiled=True)
+        op = (AttentionBackward if self.is_backward else Attention)(self.scale, self.causal, self.safe, tiled=True)
         for name, found in zip(self.results(), op.evaluate(*operands), strict=True):
             address = getattr(self, name)
             if address is not None:

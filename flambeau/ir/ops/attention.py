@@ -19,7 +19,7 @@ from flambeau.ir import dtypes
 from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.batching import spread_all
 from flambeau.ir.ops.families import check_dtypes
-from flambeau.ir.ops.normalization import SafeSoftmax, wide, widened
+from flambeau.ir.ops.normalization import SafeSoftmax, Softmax, wide, widened
 from flambeau.ir.ops.sampling import drawn, given
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
@@ -50,16 +50,18 @@ class _Parts(NamedTuple):
     v: Value
     scores: Value
     weights: Value
+    seen: list[Value]
 
 
 class _Attention(Op):
     """What the two have in common: q [B..., L, E], k [B..., S, E], v [B..., S, V], maybe a mask [B..., L, S].
 
     The mask is bools (true takes part) or floats that are added; causal: row i sees columns up to i. A row that sees
-    nothing has weights of 0."""
+    nothing has weights of 0 if it is safe, else NaN. No derivative flows to scores that bools or causal hide."""
 
     scale: float
     causal: bool
+    safe: bool
     tiled: bool
 
     @property
@@ -89,29 +91,40 @@ class _Attention(Op):
         q, k, v = (widened(b, x) for x in (q, k, v))
         q = b.mul(q, b.scalar(self.scale, q))
         scores = b.matmul(q, b.transpose(k))
+        seen = self.seen(b, scores, mask)
+        for allowed in seen:
+            scores = b.where(allowed, scores, b.scalar(_NONE, scores))
+        if mask is not None and mask.dtype is not dtypes.bool_:
+            scores = b.add(scores, widened(b, mask))
+        softmax = SafeSoftmax if self.safe else Softmax
+        return _Parts(q, k, v, scores, b.emit(softmax(len(scores.shape) - 1), scores), seen)
+
+    def seen(self, b: Builder, scores: Value, mask: Value | None) -> list[Value]:
+        """Bools like scores, true where all of them let a row see a column."""
+        found = []
         if self.causal:
             rows, columns = (b.iota(scores.shape[d], dtypes.i64) for d in (-2, -1))
             rank = len(scores.shape)
-            seen = b.le(b.broadcast(columns, scores.shape, (rank - 1,)), b.broadcast(rows, scores.shape, (rank - 2,)))
-            scores = b.where(seen, scores, b.scalar(_NONE, scores))
-        if mask is not None:
-            is_bool = mask.dtype is dtypes.bool_
-            scores = b.where(mask, scores, b.scalar(_NONE, scores)) if is_bool else b.add(scores, widened(b, mask))
-        return _Parts(q, k, v, scores, b.emit(SafeSoftmax(len(scores.shape) - 1), scores))
+            found.append(b.le(b.broadcast(columns, scores.shape, (rank - 1,)),
+                              b.broadcast(rows, scores.shape, (rank - 2,))))
+        return [*found, mask] if mask is not None and mask.dtype is dtypes.bool_ else found
+
+    def np_seen(self, shape: tuple[int, ...], mask: np.ndarray | None) -> np.ndarray:
+        rows, columns = shape[-2:]
+        seen = np.arange(columns) <= np.arange(rows)[:, None] if self.causal else np.ones((rows, columns), np.bool_)
+        return seen & mask if mask is not None and mask.dtype == np.bool_ else seen
 
     def np_weights(self, q: np.ndarray, k: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """(weights, lse) in f64."""
         scores = _np_product(q.astype(np.float64) * self.scale, np.swapaxes(k, -1, -2))
-        if self.causal:
-            rows, columns = np.arange(scores.shape[-2])[:, None], np.arange(scores.shape[-1])
-            scores = np.where(columns <= rows, scores, _NONE)
-        if mask is not None:
-            scores = np.where(mask, scores, _NONE) if mask.dtype == np.bool_ else scores + mask
+        scores = np.where(self.np_seen(scores.shape, mask), scores, _NONE)
+        if mask is not None and mask.dtype != np.bool_:
+            scores = scores + mask
         top = np.max(scores, -1, keepdims=True, initial=_NONE)
         e = np.exp(scores - np.where(top == _NONE, 0.0, top))
         total = e.sum(-1, keepdims=True)
         lse = np.where(top == _NONE, _NONE, np.log(total) + np.where(top == _NONE, 0.0, top))
-        return e / np.where(top == _NONE, 1.0, total), lse[..., 0]
+        return e / np.where(top == _NONE, 1.0 if self.safe else 0.0, total), lse[..., 0]
 
 
 def _np_product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -126,6 +139,7 @@ class Attention(_Attention):
 
     scale: float
     causal: bool = False
+    safe: bool = True
     tiled: bool = False
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -152,7 +166,7 @@ class Attention(_Attention):
         added = mask[0] if mask and mask[0].dtype.is_floating_point and b.wants(3) else None
         found: list[Value | None] = [None, None, None]
         if g is not None:
-            grads = b.emit(AttentionBackward(self.scale, self.causal, self.tiled), *operands, *results, g)
+            grads = b.emit(AttentionBackward(self.scale, self.causal, self.safe, self.tiled), *operands, *results, g)
             found = [grads[n] if b.wants(n) else None for n in range(3)]
         if g_lse is None and added is None:
             return (*found, *[None for _ in mask])
@@ -164,7 +178,7 @@ class Attention(_Attention):
             found[1] = _sum(b, found[1], b.cast(b.matmul(b.transpose(by_lse), parts.q), k.dtype))
         if added is None:
             return (*found, *[None for _ in mask])
-        by_out = None if g is None else _of_softmax(b, parts.weights, b.matmul(widened(b, g), b.transpose(parts.v)))
+        by_out = None if g is None else _of_scores(b, parts, b.matmul(widened(b, g), b.transpose(parts.v)))
         total = by_lse if by_out is None else _sum(b, by_lse, by_out)
         assert total is not None
         return (*found, b.cast(total, added.dtype))
@@ -201,11 +215,12 @@ class Attention(_Attention):
                                         ("1x1,1,1,1", False, "f32"), ("33,70,17,9", False, None), ("5,40,2,2", True, None),
                                         ("2x4,6,3,2", False, "f32"), ("2x4,6,3,2", False, "bool"),
                                         ("2x20,40,4,8", True, "bool"), ("3,2,0,2", False, None)):
-                yield _drawn(cls(0.5, causal, tiled), shape, mask)
+                yield _drawn(cls(0.5, causal, True, tiled), shape, mask)
             for shape in ("2x0,3,2,2", "2x3,0,2,2"):
-                yield replace(_drawn(cls(0.5, False, tiled), shape, None), differentiable=(False, False, False))
-            yield drawn(cls(0.3, False, tiled), "f64[2,5,3]", "f64[2,6,3]", "f64[2,6,2]")
-            yield given(cls(1.0, False, tiled), *_special_rows())
+                yield replace(_drawn(cls(0.5, False, True, tiled), shape, None), differentiable=(False, False, False))
+            yield drawn(cls(0.3, False, True, tiled), "f64[2,5,3]", "f64[2,6,3]", "f64[2,6,2]")
+            for safe in (False, True):
+                yield given(cls(1.0, False, safe, tiled), *_special_rows())
         for dtype in ("bf16", "f16"):
             yield drawn(cls(0.5, True), f"{dtype}[2,5,3]", f"{dtype}[2,6,3]", f"{dtype}[2,6,2]", tolerance=4.0)
 
@@ -218,6 +233,7 @@ class AttentionBackward(_Attention):
 
     scale: float
     causal: bool = False
+    safe: bool = True
     tiled: bool = False
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -237,6 +253,7 @@ class AttentionBackward(_Attention):
         weights, _ = self.np_weights(q, k, mask[0] if mask else None)
         by_weights = _np_product(g, np.swapaxes(v, -1, -2))
         by_scores = weights * (by_weights - np.sum(weights * by_weights, -1, keepdims=True))
+        by_scores = np.where(self.np_seen(weights.shape, mask[0] if mask else None), by_scores, 0.0)
         return (_np_product(by_scores, k) * self.scale,
                 _np_product(np.swapaxes(by_scores, -1, -2), q.astype(np.float64) * self.scale),
                 _np_product(np.swapaxes(weights, -1, -2), g))
@@ -244,7 +261,7 @@ class AttentionBackward(_Attention):
     def composition(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value]:
         q, k, v, *mask, _, _, g = operands
         parts, g = self.parts(b, q, k, v, mask[0] if mask else None), widened(b, g)
-        by_scores = _of_softmax(b, parts.weights, b.matmul(g, b.transpose(parts.v)))
+        by_scores = _of_scores(b, parts, b.matmul(g, b.transpose(parts.v)))
         by_q = b.matmul(by_scores, parts.k)
         return (b.cast(b.mul(by_q, b.scalar(self.scale, by_q)), q.dtype),
                 b.cast(b.matmul(b.transpose(by_scores), parts.q), k.dtype),
@@ -280,7 +297,7 @@ class AttentionBackward(_Attention):
             to["g"] = _sum(b, to["g"], b.matmul(of_a, parts.v))
             to["v"] = b.matmul(b.transpose(of_a), wide_g)
         assert of_p is not None
-        rest = _of_softmax(b, p, of_p)
+        rest = _of_scores(b, parts, of_p)
         to["q"] = _sum(b, to["q"], b.mul(b.matmul(rest, parts.k), scale))
         to["k"] = _sum(b, to["k"], b.matmul(b.transpose(rest), parts.q))
         by_mask = [b.cast(rest, m.dtype) if m.dtype.is_floating_point else None for m in mask]
@@ -304,7 +321,7 @@ class AttentionBackward(_Attention):
             given_g = drawn(op, out).operands[0]
             operands = (*forward.operands, found[0].astype(out.dtype.storage), found[1].astype(lse.dtype.storage), given_g)
             wanted = forward.differentiable or (True,) * len(forward.types)
-            yield Sample(cls(op.scale, op.causal, op.tiled), operands, (*forward.types, out, lse, out),
+            yield Sample(cls(op.scale, op.causal, op.safe, op.tiled), operands, (*forward.types, out, lse, out),
                          (*wanted, False, False, True) if any(wanted) else (False,) * len(operands), 8.0)
 
 
@@ -340,10 +357,14 @@ def _sum(b: Builder, x: Value | None, y: Value) -> Value:
     return y if x is None else b.add(x, y)
 
 
-def _of_softmax(b: Builder, weights: Value, ct: Value) -> Value:
+def _of_scores(b: Builder, parts: _Parts, ct: Value) -> Value:
     """The cotangent of scores, given that of their softmax."""
+    weights = parts.weights
     total = b.sum(b.mul(ct, weights), (len(weights.shape) - 1,))
-    return b.mul(weights, b.sub(ct, _along(b, total, weights)))
+    found = b.mul(weights, b.sub(ct, _along(b, total, weights)))
+    for allowed in parts.seen:
+        found = b.where(allowed, found, b.scalar(0.0, found))
+    return found
 
 
 def _log_sum_exp(b: Builder, scores: Value) -> Value:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from flambeau.ir import dtypes, ops
 from flambeau.ir.graph import Graph, Node, Value
+from flambeau.passes.graph.attention_patterns import recognise_attention
 from flambeau.passes.graph.rewrite import Rewriter, graphs_within
 
 __all__ = ["Fits", "tile_attention"]
@@ -19,7 +20,8 @@ Fits = Callable[[ops.Attention | ops.AttentionBackward, Sequence[Value]], bool]
 
 
 def tile_attention(graph: Graph, fits: Fits) -> Graph:
-    """Tile what `fits` (an op and its operands, all of known sizes)."""
+    """Tile what `fits` (an op and its operands, all of known sizes), also where it was written by hand."""
+    recognise_attention(graph)
     for current in graphs_within(graph):
         found = [(node, node.op) for node in current.toposort()
                  if isinstance(node.op, ops.Attention | ops.AttentionBackward) and not node.op.tiled]

@@ -12,7 +12,15 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.artifact import Phase
 from flambeau.codegen.cpu.attention.tiles import Tiles, unflatten
-from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, constant, new_kernel, storage_bytes
+from flambeau.codegen.cpu.llvm.emitter import (
+    I1,
+    I64,
+    Emitter,
+    constant,
+    element_of,
+    new_kernel,
+    storage_bytes,
+)
 from flambeau.ir.kernel.attention_kernel import AttentionKernel
 from flambeau.ir.target import Target
 
@@ -73,7 +81,7 @@ class _Derivative:
             _store_rows(t, b, self.dq, t.start(b, "dq", self.point), self.padded)
 
     def prepare(self) -> None:
-        """For each row: lse (0 in the place of -inf, so that exp(-inf - it) is 0), and the product of out and its
+        """For each row: lse (if safe 0 in the place of -inf, so that exp(-inf - it) is 0), and the product of out and its
         cotangent."""
         t, b = self.t, self.b
         out, g, lse = (t.start(b, name, self.point) for name in ("out", "g", "lse"))
@@ -97,8 +105,10 @@ class _Derivative:
             (scalar,) = b.loop(whole, t.value, 1, rest, [scalar], name="rest")
             b.store_vector(scalar, self.dots, number, t.dtype)
             found = b.load_scalar(lse, b.mul(number, b.index(lse_row)), t.dtype)
-            is_none = b.fcmp_ordered("==", found, constant(t.element, _NONE))
-            b.store_vector(b.select(is_none, constant(t.element, 0.0), found), self.lse, number, t.dtype)
+            if t.kernel.safe:
+                is_none = b.fcmp_ordered("==", found, constant(t.element, _NONE))
+                found = b.select(is_none, constant(t.element, 0.0), found)
+            b.store_vector(found, self.lse, number, t.dtype)
 
         b.loop(0, t.rows, 1, row, name="row")
 
@@ -185,35 +195,43 @@ class _Derivative:
             place = b.add(b.mul(row, b.index(t.width)), b.index(v * t.lanes))
             score = t.load(b, self.weights, place)
             column = b.add(self.first, b.index(v * t.lanes))
+            seen: list[ll.Value] = []
             if kernel.causal:
                 columns = b.add(b.splat(column, t.lanes), b.iota(t.lanes, I64))
-                score = b.select(b.icmp_signed("<=", columns, b.splat(number, t.lanes)), score, t.number(_NONE))
+                seen.append(b.icmp_signed("<=", columns, b.splat(number, t.lanes)))
             if kernel.mask is not None:
-                score = self.with_mask(score, number, v)
+                given = self.mask_at(number, v)
+                if element_of(given) == I1:
+                    seen.append(given)
+                else:
+                    score = b.fadd(score, given)
+            for allowed in seen:
+                score = b.select(allowed, score, t.number(_NONE))
             weight = t.op(b, "exp", b.fsub(score, lse))
             t.store(b, weight, self.weights, place)
             if kernel.dq is not None or kernel.dk is not None:
                 by_weight = t.load(b, self.by_scores, place)
-                t.store(b, b.fmul(weight, b.fsub(by_weight, dot)), self.by_scores, place)
+                by_score = b.fmul(weight, b.fsub(by_weight, dot))
+                for allowed in seen:
+                    by_score = b.select(allowed, by_score, t.number(0.0))
+                t.store(b, by_score, self.by_scores, place)
 
-    def with_mask(self, score: ll.Value, row: ll.Value, v: int) -> ll.Value:
-        """The score and the mask's elements of one row, at the columns in vector v; none is read past the last column."""
+    def mask_at(self, row: ll.Value, v: int) -> ll.Value:
+        """The mask's elements of one row, at the columns in vector v; none is read past the last column."""
         t, b, mask = self.t, self.b, self.t.kernel.mask
         assert mask is not None
         by_row, by_column = t.strides("mask")
         dtype = t.kernel.params[mask.buffer].dtype.name
         base = b.element(t.start(b, "mask", self.point), b.mul(row, b.index(by_row)), dtype)
         if by_column == 0:
-            given = b.splat(b.load_scalar(base, 0, dtype), t.lanes)
-        elif by_column == 1 and t.lanes > 1:
+            return b.splat(b.load_scalar(base, 0, dtype), t.lanes)
+        if by_column == 1 and t.lanes > 1:
             at = b.add(self.first, b.index(v * t.lanes))
             active = b.icmp_signed("<", b.iota(t.lanes, I64), b.splat(b.sub(b.index(t.columns), at), t.lanes))
-            given = b.load_vector(base, at, dtype, t.lanes, active)
-        else:
-            last = b.sub(b.add(self.first, self.valid), b.index(1))
-            places = [b.overloaded("smin", b.add(self.first, b.index(v * t.lanes + n)), last) for n in range(t.lanes)]
-            given = b.from_lanes([b.load_scalar(base, b.mul(place, b.index(by_column)), dtype) for place in places])
-        return b.select(given, score, t.number(_NONE)) if dtype == "bool" else b.fadd(score, given)
+            return b.load_vector(base, at, dtype, t.lanes, active)
+        last = b.sub(b.add(self.first, self.valid), b.index(1))
+        places = [b.overloaded("smin", b.add(self.first, b.index(v * t.lanes + n)), last) for n in range(t.lanes)]
+        return b.from_lanes([b.load_scalar(base, b.mul(place, b.index(by_column)), dtype) for place in places])
 
 
 def _store_rows(t: Tiles, b: Emitter, rows: ll.Value, target: ll.Value, padded: int,
