@@ -157,7 +157,7 @@ class _Panels:
                 lse = b.fadd(base, t.op(b, "log", s))
                 row = b.add(self.first, b.index(v * t.lanes))
                 self.store_rows(lse, row)
-            if t.kernel.safe:
+            if t.kernel.safe or not t.columns:
                 s = b.select(b.fcmp_ordered("==", s, t.number(0.0)), t.number(1.0), s)
             t.store(b, b.fdiv(t.number(1.0), s), self.factors, v * t.lanes)
         if t.kernel.out is None:
