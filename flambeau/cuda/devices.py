@@ -24,7 +24,7 @@ def is_available() -> bool:
 
 def is_initialized() -> bool:
     """Whether a GPU is in use."""
-    return bool(runtime.opened)
+    return runtime.is_in_use()
 
 
 def init() -> None:

@@ -21,7 +21,8 @@ from flambeau.runtime.cuda.pinned import Pinned, PinnedBlock
 from flambeau.runtime.cuda.streams import Event, Stream
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
 
-__all__ = ["Device", "current_device", "device_count", "device_on", "emulated_device", "here", "nvidia_device", "opened"]
+__all__ = ["Device", "current_device", "device_count", "device_on", "emulated_device", "here", "is_in_use",
+           "nvidia_device", "opened"]
 
 _STREAMS = 32                       # of each priority: then they come again
 _FORKED: Final = ("Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the "
@@ -253,6 +254,11 @@ def _open(key: tuple[bool, int], api: Callable[[], Any]) -> Device:
 def _was_forked() -> bool:
     """Whether a parent of this process opened a device."""
     return any(device.process != os.getpid() for device in opened.values())
+
+
+def is_in_use() -> bool:
+    """Whether some device is, of NVIDIA's or the emulator's as the settings are."""
+    return any(emulated == (config.cuda == "emulator") for emulated, _ in opened)
 
 
 def current_device() -> Device:
