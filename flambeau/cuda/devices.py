@@ -10,6 +10,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.records import dataclass
 from flambeau.runtime.cuda import device as runtime
 from flambeau.runtime.cuda.api import count_devices, why_unavailable
+from flambeau.runtime.devices import current_index, set_current_index
 
 __all__ = ["DeviceProperties", "can_device_access_peer", "current_device", "device", "device_count", "device_of",
            "get_arch_list", "get_device_capability", "get_device_name", "get_device_properties", "index_of", "init",
@@ -40,7 +41,7 @@ def device_count() -> int:
 def current_device() -> int:
     """The number of the GPU that "cuda" means in this thread."""
     init()
-    return runtime.here.device
+    return current_index()
 
 
 def set_device(device: Any) -> None:
@@ -48,20 +49,20 @@ def set_device(device: Any) -> None:
     number = index_of(device)
     if number >= 0:
         runtime.device_on(number)
-        runtime.here.device = number
+        set_current_index(number)
 
 
 def index_of(device: Any) -> int:
     """The number of a GPU that is said as a number, a name or a device; None and "cuda" are the current one. Raises
     ValueError for other kinds of device."""
     if device is None:
-        return runtime.here.device
+        return current_index()
     if isinstance(device, int) and not isinstance(device, bool):
         return device
     named = DeviceName(device)
     if named.type != "cuda":
         raise ValueError(f"Expected a cuda device, but got: {named}")
-    return runtime.here.device if named.index is None else named.index
+    return current_index() if named.index is None else named.index
 
 
 def runtime_device(device: Any) -> runtime.Device:
@@ -77,11 +78,11 @@ class device:
         self.prev_idx = -1
 
     def __enter__(self) -> None:
-        self.prev_idx = runtime.here.device
+        self.prev_idx = current_index()
         set_device(self.idx)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        runtime.here.device = self.prev_idx
+        set_current_index(self.prev_idx)
 
 
 class device_of(device):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flambeau.cuda.devices import device_count, is_available
+from flambeau.cuda.devices import device_count, index_of, is_available
 from flambeau.frontend import random
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -14,7 +14,7 @@ __all__ = ["get_rng_state", "get_rng_state_all", "initial_seed", "manual_seed", 
 
 
 def _generator(device: Any) -> random.Generator:
-    return random.default_generator
+    return random.generator_on(f"cuda:{index_of(device)}")
 
 
 def manual_seed(seed: int) -> None:

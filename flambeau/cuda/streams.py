@@ -9,6 +9,7 @@ from flambeau.frontend.tensor.device import Device
 from flambeau.runtime.cuda import device as runtime
 from flambeau.runtime.cuda.streams import Event as RuntimeEvent
 from flambeau.runtime.cuda.streams import Stream as RuntimeStream
+from flambeau.runtime.devices import current_index, set_current_index
 
 __all__ = ["Event", "ExternalStream", "Stream", "StreamContext", "current_stream", "default_stream",
            "get_stream_from_external", "is_current_stream_capturing", "set_stream", "stream"]
@@ -178,14 +179,14 @@ class StreamContext:
         here = runtime.here
         if self.stream is not None:
             chosen = self.stream._stream
-            self._before = here.device, chosen.device, here.streams.get(chosen.device)
+            self._before = current_index(), chosen.device, here.streams.get(chosen.device)
             set_stream(self.stream)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         here = runtime.here
         if self.stream is not None:
             number, device, stream = self._before
-            here.device = number
+            set_current_index(number)
             if stream is None:
                 here.streams.pop(device, None)
             else:
@@ -202,7 +203,7 @@ def set_stream(stream: Stream) -> None:
     if stream is not None:
         chosen = stream._stream
         runtime.here.streams[chosen.device] = chosen
-        runtime.here.device = chosen.device.number
+        set_current_index(chosen.device.number)
 
 
 def current_stream(device: Any = None) -> Stream:

@@ -4,8 +4,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flambeau.frontend.functions.calls import public
+from flambeau.frontend.tensor.pinned import is_pinned, pin_memory
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
+from flambeau.runtime.devices import memory_on
 
 
 class Layout:
@@ -90,17 +92,11 @@ def itself(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return self
 
 
-def is_pinned(self: Tensor, device: Any = None) -> bool:
-    """Whether the memory is page-locked, so that copies to a GPU need not wait."""
-    return False
-
-
-def pin_memory(self: Tensor, device: Any = None) -> Tensor:
-    """A copy in page-locked memory, which copies to a GPU need not wait for; itself where there is no GPU, or it is pinned.
-    Raises RuntimeError for a tensor of a GPU."""
-    if self._type.device != "cpu":
-        raise RuntimeError(f"cannot pin '{self._type}': only dense CPU tensors can be pinned")
-    return self
+def record_stream(self: Tensor, stream: Any) -> None:
+    """Work on that stream of `fb.cuda` uses the tensor, whose memory is not used again before that work is done."""
+    if self._type.device != "cpu" and self._storage.trace is None:
+        memory: Any = memory_on(self._type.device)
+        memory.record_stream(self._storage.buffer, stream._stream)
 
 
 class UntypedStorage:
@@ -154,7 +150,7 @@ METHODS: Final[dict[str, Any]] = {
     "pin_memory": pin_memory, "share_memory_": itself, "coalesce": itself, "to_dense": itself,
     "dense_dim": Tensor.dim, "sparse_dim": _answer(0), "untyped_storage": lambda self: UntypedStorage(self),
     "storage": lambda self: TypedStorage(self),
-    "record_stream": lambda self, stream: None, "const_data_ptr": Tensor.data_ptr,
+    "record_stream": record_stream, "const_data_ptr": Tensor.data_ptr,
 }
 
 

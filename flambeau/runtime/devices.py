@@ -3,6 +3,7 @@ when one is asked for."""
 from __future__ import annotations
 
 import ctypes
+import threading
 from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import Any, Final
@@ -10,10 +11,17 @@ from typing import Any, Final
 import numpy as np
 
 from flambeau import config
-from flambeau.errors import UnsupportedError, VerificationError
+from flambeau.errors import AcceleratorError, UnsupportedError, VerificationError
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, memory_stats, zeros
 
-__all__ = ["DeviceMemory", "memory_of", "memory_on"]
+__all__ = ["DeviceMemory", "current_index", "memory_of", "memory_on", "pinning_memory", "set_current_index"]
+
+
+class _Chosen(threading.local):
+    cuda = 0
+
+
+_chosen = _Chosen()
 
 
 class DeviceMemory(ABC):
@@ -95,13 +103,35 @@ class _CpuMemory(DeviceMemory):
 def memory_on(device: str) -> DeviceMemory:
     """The memory of the device of that full name, "cuda:0" rather than "cuda". Raises UnsupportedError where there is no
     such kind of device, RuntimeError where its number or its driver is not there."""
-    found = _memories.get((device, config.cuda))
+    found = _memories.get((device, _driver))
     if found is None:
         kind, _, number = device.partition(":")
         if kind != "cuda" or not number.isdigit():
             raise UnsupportedError(f"device {device!r} has no memory that is known here")
-        found = _memories[device, config.cuda] = import_module("flambeau.runtime.cuda.memory").open_memory(int(number))
+        found = _memories[device, _driver] = import_module("flambeau.runtime.cuda.memory").open_memory(int(number))
     return found
+
+
+def pinning_memory(number: int, only_if_in_use: bool = False) -> Any:
+    """The memory of the GPU of that number, for its pinned memory of the host; None where there is no GPU, or with
+    only_if_in_use where nobody used one yet."""
+    name = f"cuda:{number}"
+    if only_if_in_use and (name, _driver) not in _memories:
+        return None
+    try:
+        return memory_on(name)
+    except AcceleratorError:
+        return None
+
+
+def current_index() -> int:
+    """The number of the GPU that "cuda" means in this thread."""
+    return _chosen.cuda
+
+
+def set_current_index(number: int) -> None:
+    """Let "cuda" mean the GPU of that number, in this thread."""
+    _chosen.cuda = number
 
 
 def memory_of(buffer: Buffer) -> DeviceMemory:
@@ -124,3 +154,12 @@ def check_span(buffer: Buffer, offset: int, nbytes: int) -> None:
 
 _CPU: Final = _CpuMemory()
 _memories: dict[tuple[str, str], Any] = {("cpu", driver): _CPU for driver in config.CUDA_DRIVERS}
+_driver = config.cuda                   # looked at for every tensor
+
+
+def _look() -> None:
+    global _driver
+    _driver = config.cuda
+
+
+config.watch("cuda", _look)

@@ -12,7 +12,7 @@ import flambeau as fb
 from flambeau import config
 from flambeau.runtime.buffer import Buffer
 from flambeau.runtime.cuda.device import here
-from flambeau.runtime.devices import memory_on
+from flambeau.runtime.devices import memory_on, set_current_index
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def emulator() -> Iterator[None]:
     with config.set(cuda="emulator"):
         yield
     here.streams.clear()
-    here.device = 0
+    set_current_index(0)
 
 
 def bytes_of(buffer: Buffer) -> list[int]:

@@ -11,6 +11,7 @@ from flambeau.frontend.data.randomness import Generator, checked, seed_from
 from flambeau.frontend.data.samplers import BatchSampler, Endless, RandomSampler, SequentialSampler
 from flambeau.frontend.data.worker import Exhausted, Fetcher
 from flambeau.frontend.data.workers import Processes, Threads, Workers
+from flambeau.frontend.tensor.pinned import can_pin, pin_batch
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -32,7 +33,8 @@ class DataLoader(Generic[T_co]):
 
     multiprocessing_context: how worker processes are started, a name ("fork", "spawn", "forkserver") or a context; or
     "thread": workers are threads of this process, which start at once and copy nothing, and share the dataset and all
-    random numbers. pin_memory: accepted; memory of the CPU is what it is.
+    random numbers. pin_memory: batches lie in pinned memory, from which `to("cuda", non_blocking=True)` returns at once;
+    where there is no GPU they stay where they are.
 
     Raises ValueError for arguments that exclude each other.
     """
@@ -115,6 +117,10 @@ class DataLoader(Generic[T_co]):
         order = iter(self._order())
         # Drawn from a given generator in any case: its orders don't depend on how many workers there are.
         seed = seed_from(self.generator) if self.num_workers or self.generator is not None else 0
+        batches = self._batches(order, seed)
+        return map(pin_batch, batches) if self.pin_memory and can_pin() else batches
+
+    def _batches(self, order: Iterator[Any], seed: int) -> Iterator[Any]:
         if not self.num_workers:
             return self._here(order)
         if not self.persistent_workers:

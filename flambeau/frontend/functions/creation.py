@@ -25,6 +25,7 @@ from flambeau.frontend.functions.coerce import (
     stored,
     tensor_of,
 )
+from flambeau.frontend.functions.foreign import from_cuda_array
 from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tape.dispatch import constant, dispatch
 from flambeau.frontend.tape.moves import moved, place_like, placed
@@ -128,7 +129,8 @@ def _converted(array: np.ndarray, found: DType, wanted: DType) -> Tensor:
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, sharing memory with an ndarray or a Tensor where the dtype and the device allow."""
+    """`data` as a tensor, sharing memory with an ndarray, a Tensor or another library's array of a GPU where the dtype and
+    the device allow."""
     place = place_of(device)
     dtype = as_dtype(dtype, "as_tensor")
     if isinstance(data, Tensor):
@@ -136,6 +138,8 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
         return made if device is None else moved(made, place or "cpu")
     if isinstance(data, np.ndarray) and active.tracer is None and (dtype is None or data.dtype == dtype.storage):
         return placed(from_numpy(data), place)
+    if active.tracer is None and hasattr(type(data), "__cuda_array_interface__"):
+        return as_tensor(from_cuda_array(data, place), dtype, device)
     return tensor(data, dtype=dtype, device=device)
 
 

@@ -1,4 +1,5 @@
-"""Memory shared with other libraries on the CPU, both ways: NumPy, DLPack by way of it, and the buffer protocol."""
+"""Memory shared with other libraries, both ways. On the CPU: NumPy, DLPack by way of it, and the buffer protocol. On GPUs:
+DLPack and `__cuda_array_interface__`."""
 from __future__ import annotations
 
 from typing import Any
@@ -8,23 +9,30 @@ import numpy as np
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor
 from flambeau.frontend.functions.creation import from_numpy
+from flambeau.frontend.functions.foreign import shared_tensor
 from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tensor.strides import place_in
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
+from flambeau.runtime import dlpack as sharing
 
-_CPU = (1, 0)
+_CUDA = 2                               # a kind of device, as DLPack numbers them
 
 
 def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_device: Any = None,
            copy: bool | None = None) -> Any:
-    """A DLPack capsule over this tensor's memory. Raises BufferError for one that requires grad, lies elsewhere than
-    asked, or is of bfloat16, which NumPy has not."""
-    if self._type.device != "cpu":
-        raise BufferError(f"a tensor on {self._type.device!r} can't be exported by DLPack, use tensor.cpu()")
+    """A DLPack capsule over this tensor's memory. stream: of a GPU, the one that whoever takes it works on. Raises
+    BufferError for one that requires grad, lies elsewhere than asked, or on the CPU is of bfloat16, which NumPy has not."""
     if self.requires_grad:
         raise BufferError("can't export tensors that require gradient, use tensor.detach()")
-    if dl_device not in (None, _CPU):
-        raise BufferError(f"tensors live on the CPU, not on device {dl_device}")
+    if dl_device is not None and tuple(dl_device) != dlpack_device(self):
+        raise BufferError(f"the tensor lives on {self._type.device!r}, not on DLPack's device {tuple(dl_device)}")
+    if self._type.device != "cpu":
+        x = self.clone() if copy else self
+        offset, strides = _place(x)
+        itemsize = x._type.dtype.itemsize
+        return sharing.export_dlpack(x._storage.buffer, x._type.dtype, x._type.static_shape, strides, offset * itemsize,
+                                     stream)
     if self.dtype is dt.bf16:
         raise BufferError("bfloat16 tensors can't be exported by DLPack, use tensor.float()")
     array = self.numpy()
@@ -56,8 +64,25 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
 
 
 def dlpack_device(self: Tensor) -> tuple[int, int]:
-    """The CPU, as DLPack numbers devices."""
-    return _CPU
+    """The kind and the number of the device, as DLPack numbers them."""
+    return sharing.dlpack_device(self._type.device)
+
+
+def _place(x: Tensor) -> tuple[int, tuple[int, ...]]:
+    """Where a tensor of a GPU lies in its storage, in elements."""
+    base = x if x._base is None else x._base
+    return place_in(base._type, x._chain)
+
+
+def cuda_array_interface(self: Tensor) -> dict[str, Any]:
+    """Of a tensor on a GPU, for CuPy, Numba and others. Raises AttributeError on the CPU and for bfloat16."""
+    if self._type.device == "cpu":
+        raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor; use tensor.cuda() first")
+    if self.requires_grad:
+        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad. Use tensor.detach() first")
+    offset, strides = _place(self)
+    return sharing.cuda_array_interface(self._storage.buffer, self._type.dtype, self._type.static_shape, strides,
+                                        offset * self._type.dtype.itemsize)
 
 
 def buffer(self: Tensor, flags: int) -> memoryview:
@@ -67,9 +92,12 @@ def buffer(self: Tensor, flags: int) -> memoryview:
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor over the memory of another library's (`__dlpack__`). Raises TypeError for what has none, RuntimeError
-    for what can't be shared with the CPU."""
+    for what can't be shared."""
     if not hasattr(type(ext_tensor), "__dlpack__"):
         raise TypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
+    if ext_tensor.__dlpack_device__()[0] == _CUDA:
+        found = shared_tensor(sharing.import_dlpack(ext_tensor))
+        return found.clone() if copy else found
     try:
         array = np.from_dlpack(ext_tensor)
     except (BufferError, RuntimeError, TypeError) as error:
@@ -97,7 +125,8 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     return made.requires_grad_() if requires_grad else made
 
 
-METHODS = {"__dlpack__": dlpack, "__dlpack_device__": dlpack_device, "__buffer__": buffer}
+METHODS = {"__cuda_array_interface__": property(cuda_array_interface), "__dlpack__": dlpack,
+           "__dlpack_device__": dlpack_device, "__buffer__": buffer}
 __all__ = ["from_dlpack", "frombuffer", "to_dlpack"]
 
 public(globals(), __all__)

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from flambeau.errors import FlambeauError, UnsupportedError
-from flambeau.runtime.devices import memory_on
+from flambeau.runtime.devices import current_index, memory_on
 
 _TYPES = frozenset("cpu cuda ipu xpu mkldnn hip ve fpga maia xla mps meta hpu mtia privateuseone".split())
 _SPELLED = re.compile(r"([a-z]+)(?::(0|[1-9][0-9]*))?")
@@ -80,11 +80,9 @@ def device_named(name: str) -> Device:
 
 
 class _Places(threading.local):
-    """Of one thread: `default`, where factories make tensors that are not told where (None: on the CPU), and the number of
-    the device that "cuda" means."""
+    """Of one thread: `default`, where factories make tensors that are not told where (None: on the CPU)."""
 
     default: str | None = None
-    cuda = 0
 
     def __init__(self) -> None:
         self.stack: list[str | None] = []
@@ -113,7 +111,7 @@ def place_named(device: Any) -> str | None:
         return None
     if named.type != "cuda":
         raise UnsupportedError(f"device {str(named)!r} is not available; tensors live on 'cpu' or 'cuda'")
-    name = f"cuda:{_places.cuda if named.index is None else named.index}"
+    name = f"cuda:{current_index() if named.index is None else named.index}"
     try:
         memory_on(name)
     except (ImportError, FlambeauError) as error:
@@ -130,16 +128,6 @@ def is_there(device: Any) -> bool:
     except (RuntimeError, FlambeauError):
         return False
     return True
-
-
-def current_index() -> int:
-    """The number of the device that "cuda" means in this thread."""
-    return _places.cuda
-
-
-def set_current_index(number: int) -> None:
-    """Let "cuda" mean the device of that number, in this thread."""
-    _places.cuda = number
 
 
 def get_default_device() -> Device:

@@ -19,6 +19,7 @@ from flambeau.runtime.cuda.allocator import Allocator
 from flambeau.runtime.cuda.api import checked, count_devices, emulated_api, nvidia_api, why_unavailable
 from flambeau.runtime.cuda.pinned import Pinned, PinnedBlock
 from flambeau.runtime.cuda.streams import Event, Stream
+from flambeau.runtime.devices import current_index
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
 
 __all__ = ["Device", "current_device", "device_count", "device_on", "emulated_device", "here", "is_in_use",
@@ -30,11 +31,10 @@ _FORKED: Final = ("Cannot re-initialize CUDA in forked subprocess. To use CUDA w
 
 
 class _Here(threading.local):
-    """entered: the device whose context is current in this thread, as far as we know. device: the number of the current
-    one. streams: the current ones, by device, where they are not the default."""
+    """entered: the device whose context is current in this thread, as far as we know. streams: the current ones, by device,
+    where they are not the default."""
 
     entered: Device | None = None
-    device: int = 0
 
     def __init__(self) -> None:
         self.streams: dict[Device, Stream] = {}
@@ -263,7 +263,7 @@ def is_in_use() -> bool:
 
 def current_device() -> Device:
     """Of this thread."""
-    return device_on(here.device)
+    return device_on(current_index())
 
 
 def device_count() -> int:
