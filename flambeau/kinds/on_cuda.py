@@ -16,6 +16,7 @@ from flambeau.kinds.sort import SortKernel
 from flambeau.passes.cuda.schedule_contraction import schedule_contraction
 from flambeau.passes.cuda.schedule_loops import schedule_loops
 from flambeau.passes.cuda.split_contraction import divide_contraction
+from flambeau.passes.cuda.split_reductions import split_reductions
 from flambeau.passes.lowering.lower import Call
 
 __all__: list[str] = []
@@ -30,11 +31,16 @@ def _divided_contraction(call: Call, target: GpuTarget) -> Sequence[Call]:
             for kernel, buffers in divide_contraction(cast(ContractionKernel, call.kernel), call.buffers, target)]
 
 
+def _divided_loops(call: Call, target: GpuTarget) -> list[Call]:
+    return [replace(call, kernel=kernel, buffers=buffers)
+            for kernel, buffers in split_reductions(cast(LoopKernel, call.kernel), call.buffers, target)]
+
+
 def _sort(kernel: SortKernel, name: str) -> KernelText:
     return emit_sort(kernel, name, kernel.source, kernel.values, kernel.indices, kernel.descending)
 
 
-register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops))
+register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops, _divided_loops))
 register_implementation("contraction", "cuda", Implementation(emit_contraction, schedule_contraction,
                                                                        _divided_contraction))
 register_implementation("sort", "cuda", Implementation(_sort))

@@ -2,19 +2,17 @@
 installed."""
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
+from gpu_kernels import kernels_of
+
 import flambeau as fb
 import flambeau.nn.functional as F
-from flambeau.backends.cuda.backend import EmulatedCudaBackend, kernel_text
+from flambeau.backends.cuda.backend import kernel_text
 from flambeau.codegen.cuda.toolchain import assemble, to_ptx
 from flambeau.ir.gpu import SM80, SM90
-from flambeau.ir.kernel import Kernel
-from flambeau.runtime.cuda.emulated import EmulatedDriver
 
 ROWS = {                                # rows that a warp, a block of 128 and one of 1024 keep
     "softmax": (lambda x: F.softmax(x, 1), [(64, 128), (512, 1024), (64, 32768)]),
@@ -25,8 +23,7 @@ ROWS = {                                # rows that a warp, a block of 128 and o
 
 @pytest.mark.parametrize(("name", "shape"), [(name, shape) for name, (_, shapes) in ROWS.items() for shape in shapes])
 def test_rows_are_loaded_once_and_stay_in_registers(name: str, shape: tuple[int, int]) -> None:
-    function = fb.compile(ROWS[name][0], backend=EmulatedCudaBackend())
-    (kernel,) = kernels_of(function, fb.zeros(*shape))
+    (kernel,) = kernels_of(ROWS[name][0], fb.zeros(*shape))
     assert kernel.schedule.kept and kernel.schedule.width == 4
     for target in (SM90, SM80):
         ptx = to_ptx(kernel_text(kernel), target)
@@ -34,11 +31,3 @@ def test_rows_are_loaded_once_and_stay_in_registers(name: str, shape: tuple[int,
         chunks = -(-shape[1] // (kernel.schedule.lanes * 4))
         assert made.spilled_bytes == made.stack_bytes == 0
         assert ptx.count("ld.global") == ptx.count("ld.global.v4") == chunks
-
-
-def kernels_of(function: Callable[..., object], *args: fb.Tensor) -> list[Kernel]:
-    """Of a compiled function that is never run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EmulatedDriver, "launch", lambda *args: None)
-        function(*args)
-    return function.signatures[0].compiled.kernels          # type: ignore[attr-defined]

@@ -112,7 +112,7 @@ def _has_text(kernel: Kernel) -> bool:
 def _in_parts(call: Call, target: GpuTarget) -> Sequence[Call]:
     """The call, or several that do the same where that suits the target better."""
     divide = kind_of(call.kernel).implementation("cuda").divide if _has_text(call.kernel) else None
-    return [call] if divide is None else divide(call, target)
+    return [call] if divide is None or call.kernel.schedule is not None else divide(call, target)
 
 
 def _scheduled(call: Call, target: GpuTarget) -> Call:

@@ -112,9 +112,7 @@ class Lanes(WideCode):
             w.line(f"{name}_other = {self.exchanged(self.kept(reduction), self.dtype_of(reduction), lanes)}")
             if reduction.combiner in IDENTITY_FREE:
                 w.line(f"{name}_at = {self.exchanged(name, dt.i64, lanes)}")
-                self.better(reduction, f"{name}_other", f"{name}_at")
-            else:
-                w.line(f"{name} = {self.combined(reduction, name, f'{name}_other')}")
+            self.join(reduction)
 
     def kept(self, reduction: Reduction) -> str:
         return f"v{reduction.id}_best" if reduction.combiner in IDENTITY_FREE else f"v{reduction.id}"
@@ -129,8 +127,8 @@ class Lanes(WideCode):
         return moved if wide and dtype is not dt.u64 else f"{ex.numba_type(dtype)}({moved})"
 
     def through_shared(self, reduction: Reduction, in_warp: int) -> None:
-        """Groups of lanes that are merged already leave their results in shared memory, and each lane merges those of its
-        point."""
+        """Groups of lanes that are merged already leave their results in shared memory. Where lanes are neighbours each
+        warp merges those of its point by shuffles; else half of them takes in the other half until one is left."""
         name, w, points = f"v{reduction.id}", self.w, self.points
         groups = self.lanes // in_warp
         parts = [(f"s{reduction.id}", self.kept(reduction), self.dtype_of(reduction))]
@@ -140,20 +138,42 @@ class Lanes(WideCode):
         for shared, _, dtype in parts:
             kind = "uint8" if dtype is dt.bool_ else ex.numba_type(dtype)
             w.line(f"{shared} = cuda.shared.array({groups * points}, {kind})")
-        group = "lane" if in_warp == 1 else f"lane // {in_warp}"
-        with w.block(f"if lane % {in_warp} == 0:") if in_warp > 1 else nullcontext():
+
+        def leave(group: str) -> None:
             for shared, text, dtype in parts:
                 w.line(f"{shared}[uint32({group}{row})] = {f'uint8({text})' if dtype is dt.bool_ else text}")
+
+        def take(group: str) -> list[str]:
+            return [f"{shared}[uint32({group}{row})]{' != 0' if dtype is dt.bool_ else ''}" for shared, _, dtype in parts]
+
+        with w.block(f"if lane % {in_warp} == 0:") if in_warp > 1 else nullcontext():
+            leave("lane" if in_warp == 1 else f"lane // {in_warp}")
         w.line("cuda.syncthreads()")
         self.loaded = self.stored = False
-        self.start(reduction)
-        with w.block(f"for group in range({groups}):"):
-            for (shared, _, dtype), part in zip(parts, ("other", "at"), strict=False):
-                w.line(f"{name}_{part} = {shared}[uint32(group{row})]{' != 0' if dtype is dt.bool_ else ''}")
-            if reduction.combiner in IDENTITY_FREE:
-                self.better(reduction, f"{name}_other", f"{name}_at")
-            else:
-                w.line(f"{name} = {self.combined(reduction, name, f'{name}_other')}")
+        if self.schedule.lanes_inner and groups <= in_warp:
+            for (_, text, _), found in zip(parts, take(f"lane % {groups}"), strict=True):
+                w.line(f"{text} = {found}")
+            self.shuffled(reduction, groups)
+            return
+        half = groups // 2
+        while half:
+            with w.block(f"if lane < {half}:"):
+                for part, found in zip(("other", "at"), take(f"(lane + {half})"), strict=False):
+                    w.line(f"{name}_{part} = {found}")
+                self.join(reduction)
+                leave("lane")
+            w.line("cuda.syncthreads()")
+            half //= 2
+        for (_, text, _), found in zip(parts, take("0"), strict=True):
+            w.line(f"{text} = {found}")
+
+    def join(self, reduction: Reduction) -> None:
+        """What another lane has, `_other` (from `_at`), joins this one's."""
+        name = f"v{reduction.id}"
+        if reduction.combiner in IDENTITY_FREE:
+            self.better(reduction, f"{name}_other", f"{name}_at")
+        else:
+            self.w.line(f"{name} = {self.combined(reduction, name, f'{name}_other')}")
 
     def column(self) -> str:
         return f"thread // {self.lanes}" if self.schedule.lanes_inner else f"thread % {self.points}"

@@ -121,6 +121,8 @@ class LoopKernel(Kernel):
             self._check_schedule(checker, self.schedule)
         elif self.schedule is not None:
             checker.require_positive(self.schedule, ("points", "lanes", "width"))
+            if self.schedule.lanes & (self.schedule.lanes - 1):
+                checker.fail(f"lanes={self.schedule.lanes} is no power of two, which halves until one is left")
             self._check_width(checker, self.schedule)
 
     def _check_width(self, checker: Checker, schedule: BlockSchedule) -> None:

@@ -35,8 +35,11 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
     room = target.multiprocessors * target.threads // max(1, points)        # threads that wait for work, for each point
     if runs_inward(kernel, walked):
         return _rows(kernel, walked, inner, room)
-    lanes = max(1, min(_power(inner // WORK), _power(room), MOST // WARP))
-    return BlockSchedule(BLOCK) if lanes == 1 else BlockSchedule(WARP, lanes, lanes_inner=False)
+    columns = WARP                                  # of a block; 8 fill 32 bytes, which is what memory gives at once
+    while columns > 8 and -(-points // columns) < target.multiprocessors:
+        columns //= 2
+    lanes = max(1, min(_power(inner // WORK), _power(room), MOST // columns))
+    return BlockSchedule(BLOCK) if lanes == 1 else BlockSchedule(columns, lanes, lanes_inner=False)
 
 
 def _rows(kernel: LoopKernel, walked: list[Stage], inner: int, room: int) -> BlockSchedule:
@@ -106,7 +109,7 @@ def runs_inward(kernel: LoopKernel, walked: Sequence[Stage]) -> bool:
 
 
 def _addresses(stage: Stage) -> Iterator[Address]:
-    yield from (instr.attr for instr in stage.body if isinstance(instr.attr, Address))
+    yield from (i.attr for i in stage.body if i.op == "load" and isinstance(i.attr, Address))
     yield from (store.address for store in stage.stores)
 
 
