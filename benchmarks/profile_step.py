@@ -16,10 +16,10 @@ import numpy as np
 
 from benchmarks.peers.flambeau_peer import Peer
 from benchmarks.workloads import BY_NAME, Train, Workload
-from flambeau.codegen.cpu.host import host_target
 from flambeau.ir.kernel import ContractionKernel, Kernel, LoopKernel
 from flambeau.ir.kernel.text import print_kernel
 from flambeau.passes.cpu.loop_cost import Cost
+from flambeau.runtime.host import host_target
 
 _ROW = "{:>4} {:>9} {:>6} {:>8} {:>8} {:>8}  {:<11} {:<28} {:>12}  {}"
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 # command -> (what it does, module with main(arguments) -> exit code). Imported when asked for: the demo needs
 # optional packages, and `doctor` must work where something else does not.
 COMMANDS = {
+    "cache": ("say what compiled programs take on disk, list them, check them, remove them", "flambeau.cache"),
     "demo": (
         "train a compiled network on handwritten digits and tell what the compiler did",
         "flambeau.demo",

@@ -2,6 +2,8 @@
 
     graph --passes--> fused graph --lower--> calls --prepare--> scheduled calls --arrange--> all calls, in order
     --build--> built kernels --plan--> memory --link--> program --> executable
+
+Programs of the CPU are kept on disk (`kept.py`): the next process that traces the same graph goes through none of these.
 """
 from __future__ import annotations
 
@@ -36,6 +38,7 @@ from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.text import print_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.records import dataclass
+from flambeau.kept import CompileTimes, keep
 from flambeau.linking import link, separate_steps
 from flambeau.passes.lowering.lower import Call, lower, map_calls
 from flambeau.passes.memory.plan import MemoryPlan, arrange, plan
@@ -46,20 +49,6 @@ from flambeau.runtime.program import Program
 from flambeau.verified import VerifiedExecutable
 
 __all__ = ["CompileTimes", "Compiled", "compile_graph", "input_device", "register_backend"]
-
-
-@dataclass(frozen=True)
-class CompileTimes:
-    """Seconds spent, by stage."""
-
-    passes: float
-    lower: float
-    codegen: float
-    load: float
-
-    @property
-    def total(self) -> float:
-        return self.passes + self.lower + self.codegen + self.load
 
 
 @dataclass
@@ -164,6 +153,8 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     if verify:
         steps = separate_steps(memory, built, backend, place)
         executable = VerifiedExecutable(plain, fused, chosen, memory, steps, program, executable)
+    if not rules and place == "cpu" and backend is backend_of("cpu") and target == backend.host():
+        keep(graph, target, program, [built[number].artifact for number in launch_calls])
     laps.end("load")
 
     compiled = Compiled(graph, fused, memory, built, program, executable, report, CompileTimes(**laps.seconds),
@@ -291,7 +282,9 @@ def _dump_kernels(compiled: Compiled, directory: Path, number: int) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """What PyTorch programs ask `torch.compiler` for, which frontend/call/asked.py puts here when the face loads it."""
-    if not name.startswith("_") and sys.modules["flambeau"].compile and name in globals():
-        return globals()[name]
+    """What PyTorch programs ask `torch.compiler` for (frontend/call/asked.py), once the face has loaded it."""
+    if not name.startswith("_") and sys.modules["flambeau"].compile:
+        asked = sys.modules["flambeau.frontend.call.asked"]
+        if name in asked.__all__:
+            return getattr(asked, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,8 @@
     FLAMBEAU_DUMP=DIR                  config.dump_dir      set(dump="DIR")
     FLAMBEAU_DISABLE_JIT=1             config.disable_jit   set(disable_jit=True)
     FLAMBEAU_CACHE_DIR=DIR             config.cache_dir     set(cache_dir="DIR")
+    FLAMBEAU_CACHE=0                   config.cache         set(cache=False)
+    FLAMBEAU_CACHE_SIZE=500M           config.cache_bytes   set(cache_size="500M")
     FLAMBEAU_NUM_THREADS=4             config.num_threads   set(num_threads=4)
     FLAMBEAU_POISON=1                  config.poison        set(poison=True)
     FLAMBEAU_CUDA=emulator             config.cuda          set(cuda="emulator")
@@ -30,6 +32,7 @@ CUDA_DRIVERS = ("", "emulator")     # whose devices "cuda:0" and so on are: NVID
 MOST_THREADS = 1024                 # more than any machine we know has cores; beyond it a number is a slip
 
 _TRUE = {"1", "true", "yes", "on"}
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _FALSE = {"", "0", "false", "no", "off"}
 
 
@@ -41,6 +44,8 @@ class Settings:
     dump_dir: Path | None = None
     disable_jit: bool = False
     cache_dir: Path | None = None
+    cache: bool = True
+    cache_bytes: int = 1 << 30
     num_threads: int | None = None
     poison: bool = False
     cuda: str = ""
@@ -51,6 +56,8 @@ logs: frozenset[str]
 dump_dir: Path | None
 disable_jit: bool
 cache_dir: Path | None
+cache: bool
+cache_bytes: int
 num_threads: int | None
 poison: bool
 cuda: str
@@ -114,20 +121,23 @@ def set(
     dump: object = _UNSET,
     disable_jit: object = _UNSET,
     cache_dir: object = _UNSET,
+    cache: object = _UNSET,
+    cache_size: object = _UNSET,
     num_threads: object = _UNSET,
     poison: object = _UNSET,
     cuda: object = _UNSET,
 ) -> _Change:
     """Change the named settings now; use the result in a `with` to have the former values back afterwards.
 
-    logs: channels as "a,b" or in any iterable; dump, cache_dir: a path or None; num_threads: an int of at least 1,
-    or None; poison: whether fresh memory is filled with NaN, for what is compiled from now on; cuda: "" for
-    NVIDIA's driver, "emulator" for devices that are not there.
+    logs: channels as "a,b" or in any iterable; dump, cache_dir: a path or None; cache: whether what was compiled is
+    kept on disk; cache_size: bytes, or "500M", "2G"; num_threads: an int of at least 1, or None; poison: whether fresh
+    memory is filled with NaN, for what is compiled from now on; cuda: "" for NVIDIA's driver, "emulator" for devices that
+    are not there.
     Raises ValueError or TypeError, and changes nothing, if a value makes no sense.
     """
-    given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir,
-             "num_threads": num_threads, "poison": poison, "cuda": cuda}
-    names = {"dump_dir": "dump"}
+    given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir, "cache": cache,
+             "cache_bytes": cache_size, "num_threads": num_threads, "poison": poison, "cuda": cuda}
+    names = {"dump_dir": "dump", "cache_bytes": "cache_size"}
     changed = {field: _VARIABLES[field][1](names.get(field, field), value)
                for field, value in given.items() if value is not _UNSET}
     return _Change(changed)
@@ -182,6 +192,15 @@ def _parse_bool(name: str, value: object) -> bool:
     raise ValueError(f"{name} is a switch, 0 or 1, but is {value!r}")
 
 
+def _parse_bytes(name: str, value: object) -> int:
+    text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+    scale = _UNITS.get(text[-1:], 1)
+    digits = text if scale == 1 else text[:-1]
+    if isinstance(value, bool) or not digits.isascii() or not digits.isdigit():
+        raise ValueError(f'{name} is a number of bytes such as 100000000, "500M" or "2G", but is {value!r}')
+    return int(digits) * scale
+
+
 def _parse_threads(name: str, value: object) -> int | None:
     if value is None:
         return None
@@ -208,6 +227,8 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "dump_dir": ("FLAMBEAU_DUMP", _parse_path),
     "disable_jit": ("FLAMBEAU_DISABLE_JIT", _parse_bool),
     "cache_dir": ("FLAMBEAU_CACHE_DIR", _parse_path),
+    "cache": ("FLAMBEAU_CACHE", _parse_bool),
+    "cache_bytes": ("FLAMBEAU_CACHE_SIZE", _parse_bytes),
     "num_threads": ("FLAMBEAU_NUM_THREADS", _parse_threads),
     "poison": ("FLAMBEAU_POISON", _parse_bool),
     "cuda": ("FLAMBEAU_CUDA", _parse_cuda),

@@ -17,8 +17,8 @@ import numpy as np
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import config, doctor_cuda, nn, optim
-from flambeau.codegen.cpu.host import host_target
 from flambeau.ir.target import Target
+from flambeau.runtime.host import host_target
 from flambeau.runtime.lapack import lapack
 
 REQUIRED = ("numpy", "networkx", "llvmlite", "numba")

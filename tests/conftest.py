@@ -22,6 +22,7 @@ import pytest
 _OWN_CACHE = "FLAMBEAU_CACHE_DIR" not in os.environ
 if _OWN_CACHE:
     os.environ["FLAMBEAU_CACHE_DIR"] = tempfile.mkdtemp(prefix="flambeau-tests-")
+os.environ.setdefault("FLAMBEAU_CACHE", "0")            # what a test compiles is compiled, whatever another one changed
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("FLAMBEAU_POISON", "1")           # what nothing stored is NaN, never yesterday's right number
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from flambeau import config, doctor, doctor_cuda
 from flambeau.__main__ import main
 from flambeau.ir.target import avx2
+from flambeau.runtime.disk_cache import disk_cache
 
 
 def test_no_command_shows_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,3 +64,25 @@ def test_doctor_fails_when_a_check_fails(capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "FAILED  sums" in said
     assert "2 is not 3" in said
+
+
+def test_cache_is_told_listed_checked_and_cleared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with config.set(cache=True, cache_dir=tmp_path, cache_size="2M"):
+        for number, label in enumerate(("program step, 3 launches of 2 kernels", "loop kernel k0")):
+            disk_cache().put(str(number), bytes(3000), label)
+        assert main(["cache", "info"]) == main(["cache", "list"]) == main(["cache", "verify"]) == 0
+        said = capsys.readouterr().out
+        assert str(tmp_path) in said and "2 files, 6.0 KiB" in said and "at most  2.0 MiB" in said
+        assert "program step, 3 launches of 2 kernels" in said and "2 files, 0 damaged" in said
+        damaged = next(iter(disk_cache().entries())).path
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+        assert main(["cache", "verify"]) == 1
+        assert f"removed {damaged}: damaged" in capsys.readouterr().out
+        assert main(["cache", "clear"]) == 0 and disk_cache().size() == (0, 0)
+        assert "removed 1 files" in capsys.readouterr().out
+
+
+def test_cache_wants_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["cache", "burn"])
+    assert caught.value.code == 2 and "'info', 'list', 'clear', 'verify'" in capsys.readouterr().err

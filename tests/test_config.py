@@ -15,10 +15,30 @@ def test_environment_names_set_each_setting():
             "FLAMBEAU_DUMP": "d",
             "FLAMBEAU_DISABLE_JIT": "1",
             "FLAMBEAU_CACHE_DIR": "c",
+            "FLAMBEAU_CACHE": "0",
+            "FLAMBEAU_CACHE_SIZE": "500M",
             "FLAMBEAU_NUM_THREADS": "3",
         }
     )
-    assert settings == config.Settings(frozenset({"fusion", "recompiles"}), Path("d"), True, Path("c"), 3)
+    assert settings == config.Settings(logs=frozenset({"fusion", "recompiles"}), dump_dir=Path("d"), disable_jit=True,
+                                       cache_dir=Path("c"), cache=False, cache_bytes=500 << 20, num_threads=3)
+
+
+@pytest.mark.parametrize(("said", "meant"), [(1000, 1000), ("1000", 1000), ("2K", 2048), ("3 mb", None), ("3MB", 3 << 20),
+                                             ("1GiB", 1 << 30), ("0", 0)])
+def test_sizes_of_the_cache_have_units(said, meant):
+    if meant is None:
+        with pytest.raises(ValueError, match="cache_size is a number of bytes"):
+            config.set(cache_size=said)
+    else:
+        with config.set(cache_size=said):
+            assert config.cache_bytes == meant
+
+
+@pytest.mark.parametrize("bad", ["", "many", -1, 1.5, True, "5X", "G", None])
+def test_a_size_that_is_none_is_refused(bad):
+    with pytest.raises(ValueError, match="cache_size"):
+        config.set(cache_size=bad)
 
 
 def test_empty_environment_asks_for_nothing():

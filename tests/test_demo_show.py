@@ -89,6 +89,8 @@ class Stats:
     arena_bytes: int = 2 << 20
     state_bytes: int = 3 << 10
     recompiles: int = 0
+    load_seconds: float = 0.004
+    from_disk: bool = False
 
 
 def test_account_tells_ops_kernels_times_and_files() -> None:
@@ -109,6 +111,11 @@ def test_account_tells_ops_kernels_times_and_files() -> None:
 def test_account_admits_recompiles() -> None:
     comparison = Comparison(1, 1, n_compared=1, largest_difference=0)
     assert "compiled again 2 times" in account_of(Stats(recompiles=2), comparison, 1, [])
+
+
+def test_account_says_what_an_earlier_run_compiled() -> None:
+    comparison = Comparison(1, 1, n_compared=1, largest_difference=0)
+    assert "by an earlier run, and found on disk in 4.0 ms" in account_of(Stats(from_disk=True), comparison, 1, [])
 
 
 def small_step() -> tuple[Graph, dict[str, Value]]:

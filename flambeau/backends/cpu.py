@@ -6,21 +6,24 @@ from dataclasses import replace
 
 from flambeau.backends.base import Backend, BuiltKernel, Runnable
 from flambeau.codegen.artifact import Artifact
-from flambeau.codegen.cpu.backend import assembly, compile_kernels, llvm_ir
-from flambeau.codegen.cpu.host import host_target
-from flambeau.errors import UnsupportedError
+from flambeau.codegen.cpu.backend import assembly, compile_kernels, llvm_ir, symbol_of
+from flambeau.errors import ParseError, UnsupportedError
+from flambeau.ir import outside
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.target import Target
+from flambeau.kept import executable_of
 from flambeau.kinds import contraction, loop  # noqa: F401  nearly every program has them: loaded with the backend
 from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.cpu.prepare import prepare
 from flambeau.passes.cpu.schedule import schedule
 from flambeau.passes.lowering.lower import Call
 from flambeau.runtime.cache import Cache
-from flambeau.runtime.executable import Executable
-from flambeau.runtime.loader import Library, binding, load
+from flambeau.runtime.disk_cache import disk_cache
+from flambeau.runtime.host import host_target
+from flambeau.runtime.loader import binding
 from flambeau.runtime.program import Program
+from flambeau.runtime.sources import compiler_digest
 
 __all__ = ["CpuBackend"]
 
@@ -33,7 +36,6 @@ class CpuBackend(Backend):
 
     def __init__(self) -> None:
         self._schedules: Cache[Kernel] = Cache()        # by kernel and by all that is known of the target
-        self._libraries: Cache[Library] = Cache()       # by symbol
 
     def host(self) -> Target:
         """This processor, or the one that FLAMBEAU_TARGET names."""
@@ -52,7 +54,22 @@ class CpuBackend(Backend):
         if (here.is_x86, here.is_aarch64) != (target.is_x86, target.is_aarch64):
             raise UnsupportedError(f"code for {target.triple} can't run here, on {here.triple}",
                                    hint="leave FLAMBEAU_TARGET unset")
-        return compile_kernels(kernels, target)
+        keys = [self._key(kernel, target) for kernel in kernels]
+        found = [None if key is None else _kept(key) for key in keys]
+        missing = [number for number, artifact in enumerate(found) if artifact is None]
+        made = dict(zip(missing, compile_kernels([kernels[n] for n in missing], target), strict=True))
+        for number, artifact in made.items():
+            if (key := keys[number]) is not None:
+                disk_cache().put(key, artifact.to_bytes(), f"{kernels[number].keyword} kernel {kernels[number].name}")
+        return [made[number] if artifact is None else artifact for number, artifact in enumerate(found)]
+
+    def _key(self, kernel: Kernel, target: Target) -> str | None:
+        """What the kernel's code is kept under on disk; None where it is not. One that is derived from this class may
+        make other code."""
+        if type(self) is not CpuBackend or not disk_cache().is_there or f"kind {kernel.keyword}" in outside.declared:
+            return None
+        compiler = compiler_digest()
+        return None if compiler is None else f"kernel {compiler} {symbol_of(kernel_key(kernel), target)}"
 
     def text(self, kernel: Kernel, target: Target, level: str) -> str:
         match level:
@@ -64,11 +81,13 @@ class CpuBackend(Backend):
                 return super().text(kernel, target, level)
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
-        libraries = [self._library(b.artifact) for b in built if not all(phase.host for phase in b.artifact.phases)]
-        addresses = {symbol: address for library in libraries for symbol, address in library.addresses.items()}
-        return Executable(program, addresses, keep=libraries)
+        return executable_of(program, [b.artifact for b in built])
 
-    def _library(self, artifact: Artifact) -> Library:
-        """The artifact's code, loaded once: symbols tell kernels and targets apart."""
-        symbols = [phase.symbol for phase in artifact.phases if not phase.host]
-        return self._libraries.get_or_make(symbols[0], lambda: load([artifact.object], symbols))
+
+def _kept(key: str) -> Artifact | None:
+    """What another process made."""
+    data = disk_cache().get(key)
+    try:
+        return None if data is None else Artifact.from_bytes(data)
+    except ParseError:
+        return None

@@ -9,6 +9,7 @@ from flambeau.backends.base import Backend
 from flambeau.backends.cpu import CpuBackend
 from flambeau.backends.interpret import InterpretBackend
 from flambeau.errors import UnsupportedError
+from flambeau.ir.outside import note
 
 __all__ = ["backend_of", "backend_on", "device_of", "register_backend"]
 
@@ -23,6 +24,8 @@ def register_backend(name: str, backend: Backend, device: str | None = None) -> 
     "cuda", which stands for "cuda:0", "cuda:1" as well. A name can be taken over, so that a notebook cell runs twice, and
     a device too; functions compiled before keep theirs."""
     _BACKENDS[name] = _checked(backend)
+    if "cpu" in (name, device):
+        note("backend cpu")
     if device is not None:
         _NAME_ON[device] = name
 

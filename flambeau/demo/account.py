@@ -20,6 +20,8 @@ class Stats(Protocol):
     arena_bytes: int
     state_bytes: int
     recompiles: int
+    load_seconds: float
+    from_disk: bool
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ def account_of(
         ("fused", f"into {stats.n_kernels} kernels"),
         (
             "compiled",
+            f"by an earlier run, and found on disk in {seconds(stats.load_seconds)} (trace {seconds(stats.trace_seconds)})"
+            if stats.from_disk else
             f"once, in {seconds(stats.compile_seconds)} (trace {seconds(stats.trace_seconds)}, "
             f"passes {seconds(stats.passes_seconds)}, machine code {seconds(stats.codegen_seconds)})",
         ),

@@ -11,6 +11,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from flambeau.errors import GraphError, UnsupportedError
+from flambeau.ir.outside import note
 from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
@@ -85,11 +86,13 @@ _IMPLEMENTATIONS: Final[dict[tuple[str, str], Implementation]] = {}
 def register_implementation(kind: str, backend: str, implementation: Implementation) -> None:
     """Say how a backend runs a kind, outside the kind's own file, which is loaded with every program: for a backend that is
     loaded when it is asked for. It can be taken over."""
+    note(f"kind {kind}")
     _IMPLEMENTATIONS[kind, backend] = implementation
 
 
 def register_kind(name: str, load: Callable[[], Kind]) -> None:
     """Add a kind, made when it is first asked for. A name can be taken over, so that a notebook cell runs twice."""
+    note(f"kind {name}")
     _KINDS[name] = load
 
 

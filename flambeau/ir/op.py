@@ -15,6 +15,7 @@ import numpy as np
 
 from flambeau.errors import TypeInferenceError
 from flambeau.ir.dtypes import DType
+from flambeau.ir.outside import note
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
@@ -239,6 +240,7 @@ def register(name: str) -> Callable[[type[Op]], type[Op]]:
 
     def add(cls: type[Op]) -> type[Op]:
         assert name not in OPS, f"op {name!r} is declared twice"
+        note(name)
         cls.name = name
         OPS[name] = cls
         return cls
@@ -249,5 +251,6 @@ def register(name: str) -> Callable[[type[Op]], type[Op]]:
 def register_instance(op: Op) -> Op:
     """An attribute-less op, an instance of a family, becomes an entry of OPS."""
     assert op.name not in OPS, f"op {op.name!r} is declared twice"
+    note(op.name)
     OPS[op.name] = op
     return op

@@ -30,7 +30,6 @@ import llvmlite.ir as ll
 import numpy as np
 
 from flambeau.codegen.artifact import Phase
-from flambeau.codegen.cpu.host import host_target
 from flambeau.codegen.cpu.llvm.emitter import (
     I8,
     I32,
@@ -59,6 +58,7 @@ from flambeau.kinds.routines import FUNCTIONS, Array, Function, arguments_of, va
 from flambeau.passes.lowering.loops import locations, params_of
 from flambeau.passes.lowering.lower import Call, call_of, lone_op
 from flambeau.runtime.buffer import Buffer, as_ndarray
+from flambeau.runtime.host import host_target
 from flambeau.runtime.lapack import Lapack, lapack
 from flambeau.runtime.loader import Library, load
 from flambeau.runtime.native.layout import ContextRecord

@@ -1,29 +1,43 @@
-"""Object code on disk, by content hash: what one process compiled, the next one loads.
+"""What one process compiled, on disk for the next: bytes by key.
 
 A damaged, half-written or foreign file is a miss, and a directory that cannot be written is no error: the cache
-only ever saves time. The key must name everything that the bytes depend on: the IR, the compiler's version, the
-instruction set. A machine that lacks an instruction then asks for another key.
+only ever saves time. The key must name everything that the bytes depend on: the input, the compiler (`sources.py`), the
+instruction set. A machine that lacks an instruction then asks for another key, and a folder that was filled on one machine
+serves another of the same kind.
+
+    DIR/objects/ab/cdef...      magic, SHA-256 of the rest, length of the label, label, bytes
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from flambeau import config
+from flambeau.ir.records import dataclass
 
-__all__ = ["DiskCache", "cache_dir", "disk_cache"]
+__all__ = ["DiskCache", "Entry", "cache_dir", "disk_cache"]
 
-_MAGIC = b"FLMB\x00\x01\r\n"
+_MAGIC = b"FLMB\x00\x02\r\n"
 _DIGEST_BYTES = 32
+_LABEL_LENGTH_BYTES = 2
+_DAY = 86400.0
+_LOOKS_PER_FILL = 64                # a full cache is looked through about that often while it is filled once
+_ABANDONED_AFTER = 3600.0           # seconds: a file that somebody began to write and did not end
 
 
 def cache_dir() -> Path | None:
-    """Where cached files live: FLAMBEAU_CACHE_DIR, or the user's cache folder; None if there is no home."""
+    """Where cached files live: FLAMBEAU_CACHE_DIR, or the user's cache folder; None if there is no home, or FLAMBEAU_CACHE
+    is 0."""
+    if not config.cache:
+        return None
     if config.cache_dir is not None:
         return config.cache_dir
     if sys.platform == "win32":
@@ -40,32 +54,58 @@ def cache_dir() -> Path | None:
 
 def disk_cache() -> DiskCache:
     """The cache in `cache_dir()` as the settings are now."""
-    return DiskCache(cache_dir())
+    return DiskCache(cache_dir(), config.cache_bytes)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the cache. label: what it holds, in words; None where the file is damaged. used: when it was last found or
+    put, in seconds since 1970, to the day."""
+
+    path: Path
+    nbytes: int
+    used: float
+    label: str | None
 
 
 class DiskCache:
-    """Bytes by key in `directory`; without a directory nothing is found and nothing is kept."""
+    """Bytes by key in `directory`; without a directory nothing is found and nothing is kept. most_bytes: what was used
+    least recently goes, some time after there is more."""
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, most_bytes: int | None = None) -> None:
         self._objects = None if directory is None else directory / "objects"
+        self._most_bytes = most_bytes
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a directory."""
+        return self._objects is not None
 
     def get(self, key: str) -> bytes | None:
-        """The bytes under `key`, or None if they are not there whole."""
+        """The bytes under `key`, or None if they are not there whole, or were put there by somebody else."""
         if self._objects is None:
             return None
+        path = self._path(key)
         try:
-            content = self._path(key).read_bytes()
+            with path.open("rb") as file:
+                facts = os.fstat(file.fileno())
+                if hasattr(os, "geteuid") and facts.st_uid != os.geteuid():         # what lies here is run
+                    return None
+                content = file.read()
+            if time.time() - facts.st_mtime > _DAY:
+                os.utime(path)
         except OSError:
             return None
-        start = len(_MAGIC) + _DIGEST_BYTES
-        data = content[start:]
-        return data if content[:start] == _MAGIC + hashlib.sha256(data).digest() else None
+        parts = _parts(content)
+        return None if parts is None else parts[1]
 
-    def put(self, key: str, data: bytes) -> None:
-        """Keep `data` under `key`. Readers see the old file or the new one, never a part."""
+    def put(self, key: str, data: bytes, label: str = "") -> None:
+        """Keep `data` under `key`. Readers see the old file or the new one, never a part. label: for people."""
         if self._objects is None:
             return
         path = self._path(key)
+        words = label.encode()[:1000]
+        content = len(words).to_bytes(_LABEL_LENGTH_BYTES, "little") + words + data
         try:
             # Only the user may write here: what lies here is run.
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,22 +114,80 @@ class DiskCache:
             return
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(data).digest() + data)
+                file.write(_MAGIC + hashlib.sha256(content).digest() + content)
             os.replace(name, path)
         except OSError:
             Path(name).unlink(missing_ok=True)
+            return
+        most = self._most_bytes
+        if most is not None and random.random() * most < len(content) * _LOOKS_PER_FILL:
+            self.evict()
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file, whole or not."""
+        for path, facts in self._files():
+            try:
+                parts = _parts(path.read_bytes())
+            except OSError:
+                continue
+            yield Entry(path, facts.st_size, facts.st_mtime, None if parts is None else parts[0])
+
+    def evict(self) -> int:
+        """Remove what was used least recently, until a little less is left than may be; how many bytes went."""
+        gone, found = 0, []
+        for path, facts in self._files(with_unfinished=True):
+            if path.suffix != ".tmp":
+                found.append((facts.st_mtime, facts.st_size, path))
+            elif time.time() - facts.st_mtime > _ABANDONED_AFTER:
+                gone += _remove(path, facts.st_size)
+        total = sum(size for _, size, _ in found)
+        if self._most_bytes is not None and total > self._most_bytes:
+            for _, size, path in sorted(found):
+                if total - gone <= self._most_bytes * 0.9:
+                    break
+                gone += _remove(path, size)
+        return gone
 
     def size(self) -> tuple[int, int]:
         """How many files, and how many bytes they have."""
-        files = [] if self._objects is None else [path for path in self._objects.rglob("*") if path.is_file()]
-        return len(files), sum(path.stat().st_size for path in files)
+        sizes = [facts.st_size for _, facts in self._files()]
+        return len(sizes), sum(sizes)
 
     def clear(self) -> None:
         """Remove all files."""
         if self._objects is not None:
             shutil.rmtree(self._objects, ignore_errors=True)
 
+    def _files(self, with_unfinished: bool = False) -> Iterator[tuple[Path, os.stat_result]]:
+        if self._objects is None:
+            return
+        for path in self._objects.rglob("*"):
+            try:
+                if path.is_file() and (with_unfinished or path.suffix != ".tmp"):
+                    yield path, path.stat()
+            except OSError:                 # somebody else removed it
+                continue
+
     def _path(self, key: str) -> Path:
         assert self._objects is not None, "a cache without a directory has no paths"
         name = hashlib.sha256(key.encode()).hexdigest()
         return self._objects / name[:2] / name[2:]
+
+
+def _parts(content: bytes) -> tuple[str, bytes] | None:
+    """(label, bytes) of a file's content; None if it isn't whole."""
+    start = len(_MAGIC) + _DIGEST_BYTES
+    rest = content[start:]
+    if len(rest) < _LABEL_LENGTH_BYTES or content[:start] != _MAGIC + hashlib.sha256(rest).digest():
+        return None
+    begin = _LABEL_LENGTH_BYTES + int.from_bytes(rest[:_LABEL_LENGTH_BYTES], "little")
+    return rest[_LABEL_LENGTH_BYTES:begin].decode(errors="replace"), rest[begin:]
+
+
+def _remove(path: Path, nbytes: int) -> int:
+    """How many bytes are gone."""
+    try:
+        path.unlink()
+    except OSError:
+        return 0
+    return nbytes

@@ -1,6 +1,7 @@
 """Relocatable object bytes -> addresses of their functions.
 
-One LLJIT per process; what is loaded stays loaded as long as its `Library` is alive.
+Objects for Linux on x86-64 are placed by `elf.py`, others by LLVM, with one LLJIT per process. What is loaded stays loaded
+as long as its `Library` is alive.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import itertools
+import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from flambeau.runtime.elf import Damaged, Foreign, place
 from flambeau.runtime.forking import ForkSafeLock
 
 if TYPE_CHECKING:
@@ -45,13 +49,27 @@ def load(
     imports: addresses for names that the objects refer to; all other names (memcpy, expf...) are looked up in
     this process. Raises LoadError; nothing stays loaded then.
     """
+    images, wanted, given = list(objects), list(dict.fromkeys(symbols)), imports or {}
+    if _PLACES:
+        try:
+            image = place(images, wanted, given, _outside)
+            return Library(image, image.addresses)
+        except Foreign:
+            pass
+        except Damaged as error:
+            raise LoadError(f"object code does not load: {error}") from error
+        except KeyError as error:
+            raise LoadError(f"object code does not load: nobody has {error}, of what {', '.join(wanted)} need") from None
+    return _linked_by_llvm(images, wanted, given)
+
+
+def _linked_by_llvm(images: Sequence[bytes], wanted: Sequence[str], imports: Mapping[str, int]) -> Library:
     llvm = binding()
     builder = llvm.JITLibraryBuilder().add_current_process()
-    for image in objects:
+    for image in images:
         builder.add_object_img(image)
-    for name, address in (imports or {}).items():
+    for name, address in imports.items():
         builder.import_symbol(name, address)
-    wanted = list(dict.fromkeys(symbols))
     for name in wanted:
         builder.export_symbol(name)
     with _lock:
@@ -104,6 +122,27 @@ def _load_helper_libraries(llvm: Any) -> None:
             continue  # Not there (musl has no libm, macOS no libgcc_s): the process itself has these symbols.
 
 
+@cache
+def _libraries() -> list[Any]:
+    """The process, and what compiled code may call beside it (see `_load_helper_libraries`)."""
+    found = [ctypes.CDLL(None)]
+    for name in _LINUX_NAMES.values():
+        try:
+            found.append(ctypes.CDLL(name))
+        except OSError:
+            continue
+    return found
+
+
+def _outside(name: str) -> int | None:
+    """The address of a function of the process."""
+    for library in _libraries():
+        if hasattr(library, name):
+            return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+    return None
+
+
+_PLACES = sys.platform == "linux" and platform.machine() == "x86_64"
 _LINUX_NAMES = {"m": "libm.so.6", "gcc_s": "libgcc_s.so.1"}
 _binding: Any = None
 _engine = _Engine()

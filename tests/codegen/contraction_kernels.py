@@ -13,13 +13,13 @@ import numpy as np
 
 from flambeau.codegen.cpu import toolchain
 from flambeau.codegen.cpu.contraction import functions as contraction
-from flambeau.codegen.cpu.host import host_target
 from flambeau.codegen.cpu.llvm.emitter import new_module
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Instr, Param, Stage, Store
 from flambeau.ir.target import Target, avx2, generic_x86_64
 from flambeau.passes.cpu.schedule_contraction import schedule_contraction
+from flambeau.runtime.host import host_target
 
 HOST = host_target()
 RUNNABLE = [

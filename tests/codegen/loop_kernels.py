@@ -10,12 +10,12 @@ import numpy as np
 
 from flambeau.codegen.artifact import Phase
 from flambeau.codegen.cpu import backend, toolchain
-from flambeau.codegen.cpu.host import host_target
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType, bool_, f32, i64
 from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Param, Reduction, Stage, Store
 from flambeau.ir.target import Target, avx2, generic_x86_64
 from flambeau.passes.cpu.schedule import schedule
+from flambeau.runtime.host import host_target
 
 HOST = host_target()
 RUNNABLE = [HOST, *([avx2()] if HOST.has_feature("avx2") else []), *([generic_x86_64()] if HOST.is_x86 else [])]

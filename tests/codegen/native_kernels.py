@@ -12,10 +12,10 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from flambeau.codegen.cpu import toolchain, vmath
-from flambeau.codegen.cpu.host import host_target
 from flambeau.codegen.cpu.llvm import emitter as em
 from flambeau.ir.dtypes import DTYPES, DType
 from flambeau.ir.target import Target, avx2, generic_x86_64
+from flambeau.runtime.host import host_target
 
 HOST = host_target()
 RUNNABLE = [

@@ -11,10 +11,10 @@ from llvmlite.binding import ffi
 from native_kernels import HOST, RUNNABLE, LoadedObject, build
 
 from flambeau.codegen.cpu import toolchain
-from flambeau.codegen.cpu.host import host_target
 from flambeau.codegen.cpu.llvm import emitter as em
 from flambeau.errors import FlambeauError
 from flambeau.ir.target import avx2, generic_aarch64, generic_x86_64
+from flambeau.runtime.host import host_target
 
 FOREIGN = [generic_x86_64(), avx2(), generic_aarch64()]
 

@@ -11,7 +11,6 @@ import pytest
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn
-from flambeau.codegen.cpu.host import host_target
 from flambeau.errors import GraphError, TypeInferenceError
 from flambeau.ir import Graph, dtypes, ops
 from flambeau.ir.builder import Builder
@@ -21,6 +20,7 @@ from flambeau.ir.target import avx2, generic_x86_64
 from flambeau.ir.types import TensorType, parse_type
 from flambeau.passes.pipeline import GRAPH_PASSES
 from flambeau.passes.pipeline import run as run_passes
+from flambeau.runtime.host import host_target
 from tests.compiler.random_attention import Drawn, on_cores, run
 
 LONG = 400                                  # rows and columns that are tiled whatever is asked for

@@ -22,7 +22,6 @@ from flambeau.backends import (
     register_backend,
     whole_kernel,
 )
-from flambeau.codegen.cpu.host import host_target
 from flambeau.compiler import compile_graph
 from flambeau.errors import GraphError, KernelError, UnsupportedError
 from flambeau.ir import parse
@@ -32,6 +31,7 @@ from flambeau.ir.target import Target, generic_aarch64, generic_x86_64
 from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.lowering.lower import Call
 from flambeau.passes.pipeline import Pass
+from flambeau.runtime.host import host_target
 from flambeau.runtime.interpreted import InterpretedExecutable
 from flambeau.runtime.program import Program
 

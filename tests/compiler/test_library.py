@@ -14,7 +14,6 @@ from checked import compiled, run
 import flambeau as fb
 from flambeau import doctor
 from flambeau.codegen.artifact import Artifact
-from flambeau.codegen.cpu.host import host_target
 from flambeau.compiler import compile_graph
 from flambeau.errors import GraphError, KernelError, LinAlgError, ParseError, VerificationError
 from flambeau.frontend.tape.dispatch import dispatch
@@ -30,6 +29,7 @@ from flambeau.kinds import library
 from flambeau.kinds.library import FUNCTIONS, Array, Function, LibraryKernel
 from flambeau.runtime import lapack
 from flambeau.runtime.executable import Executable
+from flambeau.runtime.host import host_target
 from flambeau.runtime.host_functions import host_address
 from flambeau.runtime.program import Program
 

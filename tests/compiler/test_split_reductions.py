@@ -9,7 +9,6 @@ import pytest
 from checked import check, compiled, run
 from programs import Program, program
 
-from flambeau.codegen.cpu.host import host_target
 from flambeau.compiler import Compiled
 from flambeau.ir import ops
 from flambeau.ir.graph import Value
@@ -18,6 +17,7 @@ from flambeau.passes.cpu.pipeline import CPU_PASSES
 from flambeau.passes.cpu.prepare import prepare
 from flambeau.passes.lowering.lower import lower
 from flambeau.passes.pipeline import run as run_passes
+from flambeau.runtime.host import host_target
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from functools import cache
 import numpy as np
 
 from flambeau.backends import BuiltKernel, CpuBackend
-from flambeau.codegen.cpu.host import host_target
 from flambeau.errors import KernelError
 from flambeau.ir.kernel.text import parse_kernel
 from flambeau.ir.types import parse_type
@@ -36,6 +35,7 @@ from flambeau.runtime import (
     TensorSpec,
     load,
 )
+from flambeau.runtime.host import host_target
 from flambeau.runtime.host_functions import register_host_function
 from flambeau.runtime.interpreted import InterpretedExecutable
 from flambeau.runtime.program import Step

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flambeau import compiler
 from flambeau.frontend.active import active
 
 
@@ -42,12 +41,6 @@ def _itself(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 is_dynamo_compiling = is_compiling
 cudagraph_mark_step_begin = reset
-
-
-def attach() -> None:
-    """Give `fb.compiler` these names."""
-    for name in __all__:
-        setattr(compiler, name, globals()[name])
 
 
 __all__ = ["allow_in_graph", "cudagraph_mark_step_begin", "disable", "is_compiling", "is_dynamo_compiling", "is_exporting",

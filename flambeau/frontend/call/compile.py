@@ -10,14 +10,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 from flambeau import config
-from flambeau.backends import Backend, backend_on, device_of
-from flambeau.compiler import Compiled, compile_graph, input_device
 from flambeau.errors import CaptureError, UnsupportedError
 from flambeau.frontend.active import active
-from flambeau.frontend.call import asked
+from flambeau.frontend.call import asked  # noqa: F401  what fb.compiler has under PyTorch's names
 from flambeau.frontend.call.entry import Entry
 from flambeau.frontend.call.explain import explain
 from flambeau.frontend.call.fastpath import MISS
@@ -36,9 +35,14 @@ from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
 from flambeau.ir.records import dataclass
-from flambeau.passes.pipeline import Pass
-from flambeau.provenance import Provenance
+from flambeau.kept import Kept, find, is_on_cpu
 from flambeau.runtime.forking import ForkSafeLock, no_forks
+
+if TYPE_CHECKING:
+    from flambeau.backends import Backend
+    from flambeau.compiler import Compiled
+    from flambeau.passes.pipeline import Pass
+    from flambeau.provenance import Provenance
 
 RECOMPILE_LIMIT = 64
 config.watch("disable_jit", epoch.bump)         # what a fast call compares
@@ -69,6 +73,7 @@ class Stats:
     state_bytes: int                # captured tensors
     in_place_writes: int
     calls: int
+    from_disk: bool                 # an earlier process compiled all of it
 
     def keys(self) -> list[str]:
         """The names of all fields, so that `dict(stats)` works."""
@@ -174,7 +179,8 @@ class CompiledFunction(CompiledMarker):
             where = describe(user_location())
             given = [(leaf_name(path), leaf._type.device) for path, leaf in zip(paths, leaves, strict=True)
                      if isinstance(leaf, Tensor)]
-            device_of(given, lambda number: where)
+            if len({device for _, device in given}) > 1:
+                _compiler().device_of(given, lambda number: where)
             started = time.perf_counter()
             moved = self._entries[0].moved_tensors() if self._entries else ()
             hooks = RemovableHandle.registered
@@ -187,15 +193,16 @@ class CompiledFunction(CompiledMarker):
                 _log("recompiles", f"{self.name}: this call runs as Python, for it registers hooks ({error.message})")
                 return None
             trace_seconds = time.perf_counter() - started
-            device = input_device(traced.graph, where)      # of captured tensors too
-            how = {**self.how, "backend": self.how["backend"] or backend_on(device, where)}
-            compiled = compile_graph(traced.graph, device=device, **how)
-            entry = Entry(traced.plan, compiled.executable, functools.partial(compile_graph, device=device, **how), device)
+            # of captured tensors, too
+            device = "cpu" if is_on_cpu(traced.graph) else _compiler().input_device(traced.graph, where)
+            how = functools.partial(_compiled, how=self.how, device=device, where=where)
+            compiled = how(traced.graph)
+            entry = Entry(traced.plan, compiled.executable, how, device)
             self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
             self._entries = [entry, *self._entries]
             self._fast = entry.fast_call
-            _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches of "
-                           f"{len(compiled.kernels)} kernels")
+            _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches"
+                           f"{'' if isinstance(compiled, Kept) else f' of {len(compiled.kernels)} kernels'}")
             return entry
 
     # -- copies -----------------------------------------------------------------------------------------------------
@@ -271,7 +278,8 @@ class CompiledFunction(CompiledMarker):
             arena_bytes=sum(p.memory.arena_bytes for p in parts),
             unshared_bytes=sum(p.memory.unshared_bytes for p in parts),
             state_bytes=sum(state.type.nbytes for state in newest.traced.plan.states),
-            in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.entry.bound.calls)
+            in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.entry.bound.calls,
+            from_disk=all(isinstance(p, Kept) for p in parts))
 
     def __repr__(self) -> str:
         return f"<compiled {self.name}, {len(self.signatures)} signatures>"
@@ -387,11 +395,25 @@ def _compile_module(module: Module, options: dict[str, Any]) -> Module:
     return compiled
 
 
+def _compiled(graph: Graph, how: Mapping[str, Any], device: str, where: str | None) -> Compiled:
+    """What compiling a traced graph gives: found on disk, or made by the compiler, which is loaded for it."""
+    def compile_now() -> Compiled:
+        compiler = _compiler()
+        backend = how["backend"] or compiler.backend_on(device, where)
+        made: Compiled = compiler.compile_graph(graph, device=device, **{**how, "backend": backend})
+        return made
+
+    return cast("Compiled", find(graph, how, compile_now)) or compile_now()
+
+
+def _compiler() -> Any:
+    """`flambeau.compiler`: half of what `fb.compile` needs, and not needed for what is found on disk."""
+    return import_module("flambeau.compiler")
+
+
 def _log(channel: str, message: str) -> None:
     """A line on stderr when FLAMBEAU_LOGS names the channel, and always to the `flambeau` logger."""
     log.debug(message)
     if channel in config.logs or "all" in config.logs:
         print(f"[flambeau {channel}] {message}", file=sys.stderr)
 
-
-asked.attach()

@@ -15,6 +15,7 @@ def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
         f"{name}: {len(signatures)} signature{'s' * (len(signatures) != 1)}, {stats.calls} calls of the newest",
         f"  traced     {stats.n_ops_traced} ops ({stats.n_backward_ops} of them derivatives) in "
         f"{_ms(stats.trace_seconds)}",
+        f"  found on disk in {_ms(stats.load_seconds)}: an earlier process compiled it" if stats.from_disk else
         f"  passes     {_ms(stats.passes_seconds)}, lowering {_ms(stats.lower_seconds)}, machine code "
         f"{_ms(stats.codegen_seconds)}, planning and loading {_ms(stats.load_seconds)}",
         f"  kernels    {stats.n_launches} launches of {stats.n_kernels} kernels, {stats.n_new_kernels} of them new",

@@ -15,7 +15,7 @@ from flambeau.ir.attributes import attribute_key, op_key
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph, Node, Value
 
-__all__ = ["attribute_key", "node_key", "op_key", "structural_hash"]
+__all__ = ["attribute_key", "node_key", "op_key", "structural_hash", "text_key"]
 
 _VERSION: Final = "flambeau graph 1"        # changes whenever the encoding does
 
@@ -24,6 +24,26 @@ def structural_hash(graph: Graph) -> str:
     """32 hex digits, the same in every process."""
     canonical = _Canonical(graph)
     return hashlib.blake2b(repr(canonical.form()).encode(), digest_size=16).hexdigest()
+
+
+def text_key(graph: Graph) -> str:
+    """64 hex digits, the same in every process and equal only for graphs that print alike: names, locations, phases and the
+    order of nodes count. Raises TypeError for an attribute that has no text."""
+    return hashlib.sha256(repr(_text_form(graph)).encode()).hexdigest()
+
+
+def _text_form(graph: Graph) -> tuple[object, ...]:
+    number_of = {node: number for number, node in enumerate(graph.toposort())}
+
+    def ref(value: Value) -> tuple[int, int]:
+        return number_of[value.node], value.index
+
+    nodes = [(op_key(node.op), [ref(value) for value in node.operands], [str(value.type) for value in node.results],
+              node.phase, None if node.loc is None else (node.loc.file, node.loc.line, node.loc.function),
+              [_text_form(region) for region in node.regions])
+             for node in number_of]
+    return (_VERSION, graph.name, [ref(value) for value in graph.inputs], nodes, [ref(value) for value in graph.outputs],
+            [(ref(state), ref(value)) for state, value in graph.writes.items()])
 
 
 def node_key(node: Node) -> Hashable:

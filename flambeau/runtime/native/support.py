@@ -14,6 +14,7 @@ from flambeau.errors import UnsupportedError
 from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.forking import ForkSafeLock, no_forks
 from flambeau.runtime.loader import Library, binding, load
+from flambeau.runtime.sources import compiler_digest
 
 __all__ = ["Support", "source", "support"]
 
@@ -113,14 +114,13 @@ def support() -> Support:
 
 
 def _build() -> Support:
-    llvm = binding()
-    text = source()
-    versions = (llvm.llvm_version_info, llvm.get_default_triple())
-    key, cache = f"support {versions} {text}", disk_cache()
-    image = cache.get(key)
+    cache, compiler = disk_cache(), compiler_digest()
+    key = None if compiler is None else f"support {compiler} {sys.platform} {platform.machine()}"
+    image = None if key is None else cache.get(key)
     if image is None:
-        image = _compile(llvm, text)
-        cache.put(key, image)
+        image = _compile(binding(), source())
+        if key is not None:
+            cache.put(key, image, "support code of the runtime")
     imports = {name: _python_symbol(name) for name in _PYTHON_SYMBOLS} | _windows_symbols()
     return Support(load([image], _FUNCTIONS, imports=imports))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
-
-import llvmlite.binding as llvm
+from typing import Any, Final
 
 from flambeau.errors import FlambeauError
 from flambeau.ir.target import (
@@ -20,6 +21,8 @@ from flambeau.ir.target import (
     generic_aarch64,
     generic_x86_64,
 )
+from flambeau.runtime.disk_cache import disk_cache
+from flambeau.runtime.loader import binding
 
 __all__ = ["TARGET_VARIABLE", "host_target"]
 
@@ -39,23 +42,58 @@ def _named_target(name: str) -> Target:
 
 
 def _native() -> Target:
-    flags: dict[str, bool] = dict(llvm.get_host_cpu_features())
-    triple = llvm.get_default_triple()
+    triple, cpu, names = _processor()
+    flags = frozenset(names)
     is_arm = triple.startswith(("aarch64", "arm64"))
-    vector_bytes = 64 if flags.get("avx512f") else 32 if flags.get("avx2") else 16
+    vector_bytes = 64 if "+avx512f" in flags else 32 if "+avx2" in flags else 16
     l1, l2, l3 = _cache_sizes()
     return Target(
         triple=triple,
-        cpu=llvm.get_host_cpu_name(),
-        features=",".join(("+" if on else "-") + flag for flag, on in sorted(flags.items())),
+        cpu=cpu,
+        features=",".join(names),
         vector_bytes=vector_bytes,
-        has_fma=is_arm or flags.get("fma", False),
+        has_fma=is_arm or "+fma" in flags,
         n_vector_registers=32 if is_arm or vector_bytes == 64 else 16,
         l1_bytes=l1,
         l2_bytes=l2,
         l3_bytes=l3,
         cores=_usable_cores(),
     )
+
+
+def _processor() -> tuple[str, str, list[str]]:
+    """(triple, name of the CPU, features as "+avx2", "-avx512f") in LLVM's words, which are kept on disk for a processor
+    that the system tells in the same words, so that LLVM is loaded for code that is not known yet, and no other."""
+    told = _told_by_the_system()
+    key = f"processor {told}"
+    known = None if told is None else disk_cache().get(key)
+    if known is None:
+        llvm = binding()
+        flags: dict[str, bool] = dict(llvm.get_host_cpu_features())
+        names = [("+" if on else "-") + flag for flag, on in sorted(flags.items())]
+        known = "\n".join([llvm.get_default_triple(), llvm.get_host_cpu_name(), *names]).encode()
+        if told is not None:
+            disk_cache().put(key, known, "features of the processor")
+    triple, cpu, *names = known.decode().split("\n")
+    return triple, cpu, names
+
+
+_TELLING: Final = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
+
+
+def _told_by_the_system(path: str = "/proc/cpuinfo") -> tuple[Any, ...] | None:
+    """What decides the features of an x86 processor, and the version of who will name them; None where it isn't told."""
+    spec = find_spec("llvmlite")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            first = file.read().partition("\n\n")[0]
+        lines = dict(line.split("\t", 1) for line in first.splitlines() if "\t" in line)
+        facts = tuple([lines[name].strip("\t: ") for name in _TELLING])
+        assert spec is not None and spec.origin is not None
+        version = (Path(spec.origin).parent / "_version.py").read_text(encoding="utf-8")
+    except (OSError, KeyError, AssertionError):
+        return None
+    return (*facts, sys.platform, platform.machine(), version)
 
 
 _NAMED: dict[str, Callable[[], Target]] = {

@@ -1,0 +1,138 @@
+"""Compiled programs on disk: what one process compiled, the next one loads, without the compiler.
+
+A program of the CPU is found by its traced graph as it prints, the target, and the compiler's own files
+(`runtime.sources`). What depends on anything else is not kept: graphs with ops, or kinds of kernels, that were declared
+outside of this package, other passes, other backends. This module loads neither passes nor code generation nor LLVM.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from flambeau import config
+from flambeau.codegen.artifact import Artifact
+from flambeau.errors import FlambeauError, ParseError
+from flambeau.ir import outside
+from flambeau.ir.graph import Graph
+from flambeau.ir.graph.hash import text_key
+from flambeau.ir.records import dataclass
+from flambeau.ir.sealed import integer, items, seal, unseal
+from flambeau.ir.target import Target
+from flambeau.runtime.cache import Cache
+from flambeau.runtime.disk_cache import disk_cache
+from flambeau.runtime.executable import Executable
+from flambeau.runtime.host import host_target
+from flambeau.runtime.loader import Library, LoadError, load
+from flambeau.runtime.program import Program
+from flambeau.runtime.sources import compiler_digest
+
+__all__ = ["CompileTimes", "Kept", "executable_of", "find", "is_on_cpu", "keep", "key_of"]
+
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class CompileTimes:
+    """Seconds spent, by stage."""
+
+    passes: float
+    lower: float
+    codegen: float
+    load: float
+
+    @property
+    def total(self) -> float:
+        return self.passes + self.lower + self.codegen + self.load
+
+
+class Kept:
+    """A compiled graph that was found on disk: `source`, `executable`, `program`, `times`, and whatever else a
+    `compiler.Compiled` has, for which `again` compiles the graph when it is asked for."""
+
+    def __init__(self, source: Graph, program: Program, executable: Executable, times: CompileTimes,
+                 again: Callable[[], Any]):
+        self.source, self.program, self.executable, self.times, self._again = source, program, executable, times, again
+        self.new_kernels = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._compiled, name)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return self._again()
+
+
+def find(graph: Graph, how: Mapping[str, Any], again: Callable[[], Any]) -> Kept | None:
+    """The program that another process, or this one, compiled of this graph. how: what `compile_graph` would be told.
+    again: compiles it."""
+    started = time.perf_counter()
+    if how.get("verify") or how.get("passes") is not None or how.get("backend") not in (None, "cpu"):
+        return None
+    key = key_of(graph, host_target())
+    data = None if key is None else disk_cache().get(key)
+    if data is None:
+        return None
+    try:
+        content, blobs = unseal(data, "compiled program", _VERSION)
+        program, artifacts = Program.from_bytes(blobs[0]), [Artifact.from_bytes(blob) for blob in blobs[1:]]
+        executable = executable_of(program, [artifacts[number] for number in items(content, integer)])
+    except (ParseError, LoadError, FlambeauError, IndexError):      # of another version, or damaged in a way that checksums
+        return None                                                 # don't show: compile anew, which says what is wrong
+    return Kept(graph, program, executable, CompileTimes(0.0, 0.0, 0.0, load=time.perf_counter() - started), again)
+
+
+def keep(graph: Graph, target: Target, program: Program, artifacts: Sequence[Artifact]) -> None:
+    """artifacts: behind each of the program's launches."""
+    key = key_of(graph, target)
+    if key is None:
+        return
+    distinct = {id(artifact): artifact for artifact in artifacts}
+    number_of = {known: number for number, known in enumerate(distinct)}
+    content = [number_of[id(artifact)] for artifact in artifacts]
+    blobs = [program.to_bytes(), *[artifact.to_bytes() for artifact in distinct.values()]]
+    disk_cache().put(key, seal("compiled program", _VERSION, content, blobs),
+                     f"program {graph.name}, {len(content)} launches of {len(distinct)} kernels")
+
+
+def key_of(graph: Graph, target: Target) -> str | None:
+    """What the program of `graph` is kept under; None where it is not."""
+    if not disk_cache().is_there or config.dump_dir is not None or not is_on_cpu(graph):
+        return None
+    if outside.declared and (any(name.startswith(("kind ", "backend ")) for name in outside.declared)
+                             or not outside.declared.isdisjoint(_op_names(graph))):
+        return None
+    compiler = compiler_digest()
+    return None if compiler is None else f"program {compiler} {target!r} {text_key(graph)}"
+
+
+def is_on_cpu(graph: Graph) -> bool:
+    """Whether everything in it is."""
+    return all(value.type.device == "cpu" for node in graph.toposort() for value in node.results)
+
+
+def executable_of(program: Program, artifacts: Sequence[Artifact]) -> Executable:
+    """A program of the CPU over the code of its launches."""
+    libraries = [_library(artifact) for artifact in artifacts if not all(phase.host for phase in artifact.phases)]
+    addresses = {symbol: address for library in libraries for symbol, address in library.addresses.items()}
+    return Executable(program, addresses, keep=libraries)
+
+
+def _library(artifact: Artifact) -> Library:
+    """The artifact's code, loaded once: symbols tell kernels and targets apart."""
+    symbols = [phase.symbol for phase in artifact.phases if not phase.host]
+    return _libraries.get_or_make(symbols[0], lambda: load([artifact.object], symbols))
+
+
+def _op_names(graph: Graph) -> set[str]:
+    names = {node.op.name for node in graph.toposort()}
+    for node in graph.toposort():
+        for region in node.regions:
+            names |= _op_names(region)
+    return names
+
+
+_libraries: Cache[Library] = Cache()        # by symbol
