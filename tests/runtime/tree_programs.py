@@ -212,9 +212,11 @@ class Tree:
 
 @dataclass
 class _Writer:
-    """Makes one program of random steps."""
+    """Makes one program of random steps. calls_host: by functions of the host. opens_sizes: to be said by each call."""
 
     random: random.Random
+    calls_host: bool = True
+    opens_sizes: bool = True
     slots: list[Slot] = field(default_factory=list)
     built: list[BuiltKernel | None] = field(default_factory=list)
     arena_bytes: int = 0
@@ -233,7 +235,7 @@ class _Writer:
         array = parse_type(f"i64[{ELEMENTS}]")
         signature = Signature((TensorSpec("x", array), TensorSpec("y", array)), (TensorSpec("state", array),),
                               (TensorSpec("s", parse_type("f64[]")),), (TensorSpec("p", array), TensorSpec("q", array)),
-                              SIZES)
+                              SIZES if self.opens_sizes else ())
         consts = (np.arange(ELEMENTS, dtype=np.int64).tobytes(),)
         return Tree(Program(tuple(self.slots), tuple(steps), signature, self.arena_bytes, consts, writes_state=True),
                     self.built)
@@ -254,7 +256,8 @@ class _Writer:
         return made
 
     def step(self, depth: int) -> list:
-        match self.random.choice("llllllhhck" + ("LLBB" if depth < 4 else "")):
+        kinds = "llllll" + ("hh" if self.calls_host else "") + "ck" + ("LLBB" if depth < 4 else "")
+        match self.random.choice(kinds):
             case "l":
                 name = self.random.choice(("add", "sub", "mul", "add cut", "xor cut"))
                 return [self.launch(name, [self.read(), self.read(), self.written()], [self.extent()])]
@@ -295,11 +298,11 @@ class _Writer:
         return self.random.choice(self.writable)
 
     def extent(self) -> int | SizeOf:
-        return self.random.choice((0, 3, ELEMENTS, SizeOf(0), SizeOf(1), SizeOf(1, 2)))
+        return self.random.choice((0, 3, ELEMENTS, *((SizeOf(0), SizeOf(1), SizeOf(1, 2)) if self.opens_sizes else ())))
 
 
-def random_tree(seed: int) -> Tree:
-    return _Writer(random.Random(seed)).write()
+def random_tree(seed: int, calls_host: bool = True, opens_sizes: bool = True) -> Tree:
+    return _Writer(random.Random(seed), calls_host, opens_sizes).write()
 
 
 def outcome(executable, seed: int) -> tuple:
@@ -308,7 +311,7 @@ def outcome(executable, seed: int) -> tuple:
     x, y, state = (draw.integers(-4, 30, ELEMENTS) for _ in range(3))
     outs = [np.full(ELEMENTS, -1), np.full(ELEMENTS, -1)]
     before = x.tobytes() + y.tobytes()
-    sizes = [int(draw.integers(0, size.most + 1)) for size in SIZES]
+    sizes = [int(draw.integers(0, size.most + 1)) for size in executable.program.signature.sizes]
     error: tuple = ()
     try:
         executable.bind_states([state.ctypes.data]).call(

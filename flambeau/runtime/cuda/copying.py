@@ -3,7 +3,6 @@ back, and the call waits. Nothing is copied back where a kernel failed."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 
@@ -27,7 +26,9 @@ class CopyingExecutable:
         written = {(slot.kind, slot.index) for number, slot in enumerate(self.program.slots)
                    if number in inner.layout.written}
         self.results = sorted(place for place in written if place[0] in ("state", "out"))
-        self._lock = ForkSafeLock() if self.program.writes_state else nullcontext()
+        self._lock = ForkSafeLock()
+        self._states: list[Buffer] = []         # there, from the first call on
+        self._bound = inner
 
     def bind_states(self, pointers: Sequence[int]) -> CopyingExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
@@ -71,11 +72,15 @@ class CopyingExecutable:
         arrays = {kind: [as_ndarray(Buffer(int(pointer), nbytes, "cpu", None), np.uint8, (nbytes,))
                          for pointer, nbytes in zip(pointers, self.nbytes[kind], strict=True)]
                   for kind, pointers in hosts.items()}
-        there = {kind: [memory.allocate(array.nbytes) if kind == "out" else memory.from_host(array) for array in found]
-                 for kind, found in arrays.items()}
-        at = {kind: [buffer.ptr for buffer in buffers] for kind, buffers in there.items()}
-        run(self.inner.bind_states(at["state"]) if self.states else self.inner,
-            (*at["arg"], *values[program.n_args:first_out], *at["out"], *values[first_size:]))
+        if self.states and not self._states:
+            self._states = [memory.allocate(array.nbytes) for array in arrays["state"]]
+            self._bound = self.inner.bind_states([buffer.ptr for buffer in self._states])
+        there = {"arg": [memory.from_host(array) for array in arrays["arg"]], "state": self._states,
+                 "out": [memory.allocate(array.nbytes) for array in arrays["out"]]}
+        for buffer, array in zip(self._states, arrays["state"], strict=True):
+            memory.write(buffer, 0, array)
+        run(self._bound, (*[buffer.ptr for buffer in there["arg"]], *values[program.n_args:first_out],
+                          *[buffer.ptr for buffer in there["out"]], *values[first_size:]))
         memory.gpu.current_stream().synchronize()
         for kind, index in self.results:
             memory.read(arrays[kind][index], there[kind][index])
