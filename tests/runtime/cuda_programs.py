@@ -149,6 +149,9 @@ class Run:
         self.cu.queues.random.seed(seed)
         self.cu.queues.chance = rng.choice([0, 0, 0.2, 0.6])
         self.devices = [Device(0, self.cu), Device(1, self.cu)]
+        for device in self.devices:
+            device.ring.BYTES = 1024                    # type: ignore[misc]  so that it is full now and then
+            device.ring.MOST = 512                      # type: ignore[misc]
         self.device = self.devices[0]
         self.device.uses_graphs = rng.random() < 0.8
         self.memory, self.memory_1 = CudaMemory(self.device), CudaMemory(self.devices[1])

@@ -26,9 +26,8 @@ from flambeau.runtime.cuda.allocator import size_class
 from flambeau.runtime.cuda.device import Device, here
 from flambeau.runtime.cuda.executable import CudaExecutable, Loaded
 from flambeau.runtime.cuda.graphs import Graph
-from flambeau.runtime.cuda.instance import _Numbers
 from flambeau.runtime.cuda.memory import CudaMemory
-from flambeau.runtime.cuda.pinned import PinnedBlock
+from flambeau.runtime.cuda.pinned import PinnedBlock, Ring
 from flambeau.runtime.cuda.simulated import SimulatedDriver
 from flambeau.runtime.cuda.simulated.names import ENUMS
 from flambeau.runtime.cuda.streams import Event, Stream
@@ -80,9 +79,9 @@ def _never(*_: Any) -> None:
     (Event, "is_done", lambda self: True),
     (PinnedBlock, "used_by", lambda self, stream: stream.device.event()),
     (Stream, "wait_event", _never),
-    (_Numbers, "take", lambda self, values, take=_Numbers.take: setattr(self, "turn", 0) or take(self, values)),
+    (Ring, "copy", lambda self, *copy, made=Ring.copy: setattr(self, "at", 0) or made(self, *copy)),
     (CudaMemory, "record_stream", _never),
-], ids=["stale graphs", "no events", "pinned memory used again", "no waits", "numbers overwritten", "no users"])
+], ids=["stale graphs", "no events", "pinned memory used again", "no waits", "numbers written too early", "no users"])
 def test_random_programs_find_faults(kind: type, method: str, instead: Callable[..., Any],
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, method, instead)
@@ -197,6 +196,22 @@ def test_threads_and_the_collector_may_free_anywhere(memory: CudaMemory) -> None
     gc.collect()
     found = memory.stats()
     assert found["allocated"] == 0 and found["allocation.all.allocated"] == 1200 == found["allocation.all.freed"]
+
+
+def test_small_copies_wait_for_room(memory: CudaMemory, device: Device, cu: SimulatedDriver) -> None:
+    many = [np.full(50_000, n % 250, np.uint8) for n in range(50)]                          # more than twice what there is
+    streams = [device.default_stream, device.stream()]
+    buffers = []
+    for n, array in enumerate(many):
+        here.streams[device] = streams[n % 2]
+        target = memory.allocate(8)
+        device.ring.copy(target.ptr, array.ctypes.data, 8, streams[n % 2])
+        device.ring.at += 50_000                                    # as if all of it were copied
+        array[:] = 255
+        buffers.append(target)
+    device.synchronize()
+    assert [int(memory.to_host(buffer)[0]) for buffer in buffers] == [n % 250 for n in range(50)]
+    assert cu.calls["cuEventRecord"] >= 4
 
 
 # -- programs ---------------------------------------------------------------------------------------------------------
@@ -352,7 +367,7 @@ def test_a_call_within_a_call_has_memory_of_its_own(device: Device, memory: Cuda
     stream = device.current_stream()
     outer = stream.scratch.pop()
     step.fast_call(x.ptr, y.ptr)
-    assert stream.scratch[-1].pointer != outer.pointer
+    assert stream.scratch[-1].ptr != outer.ptr
 
 
 def test_ctrl_c_ends_a_wait(device: Device) -> None:
@@ -386,7 +401,7 @@ def test_copies_from_pinned_memory_run_beside_the_kernels(device: Device, memory
     source = as_ndarray(pinned, np.uint8, (100_000,))
     source[:] = 3
     buffer = memory.from_host(source, non_blocking=True)
-    assert buffer.owner.stream is device.copies                                             # type: ignore[attr-defined]
+    assert buffer.stream is device.copies                                                   # type: ignore[attr-defined]
     del source, pinned                                              # the copy is still on its way
     other = as_ndarray(memory.pinned(100_000), np.uint8, (100_000,))
     other[:] = 9

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flambeau import config
 from flambeau.errors import OutOfMemoryError
 from flambeau.ir.records import dataclass
+from flambeau.runtime.buffer import Buffer
 from flambeau.runtime.cuda.api import checked
 from flambeau.runtime.cuda.streams import Event, Stream
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Allocator", "Block", "Count", "size_class"]
 
 _SMALLEST, _LARGE, _GRAIN = 512, 16 << 20, 2 << 20
+_MOST_SIZES = 10_000
 _POISON = 0x7FFA                    # in every 16 bits: f16, bf16, f32 and f64 all read a quiet NaN
 
 
@@ -62,14 +64,16 @@ class Count:
         return self.now, self.most, self.came
 
 
-class Block:
-    """Keeps memory allocated. users: other streams than its own that work on it."""
+class Block(Buffer):
+    """A Buffer that keeps its own memory allocated, which is `size` bytes. users: other streams than its own that work on
+    it."""
 
-    __slots__ = ("allocator", "asked", "nbytes", "pointer", "stream", "users")
+    __slots__ = ("allocator", "size", "stream", "users")
 
-    def __init__(self, allocator: Allocator, pointer: int, nbytes: int, asked: int, stream: Stream):
-        self.allocator, self.pointer, self.nbytes, self.asked, self.stream = allocator, pointer, nbytes, asked, stream
-        self.users: set[Stream] | None = None
+    allocator: Allocator
+    size: int
+    stream: Stream
+    users: set[Stream] | None
 
     def use(self, stream: Stream) -> None:
         """Work on that stream uses it too."""
@@ -78,7 +82,7 @@ class Block:
 
     def __del__(self) -> None:
         # maybe in the middle of an allocation: who asks next sees to it
-        self.allocator.returned.append((self.pointer, self.nbytes, self.asked, self.stream, self.users))
+        self.allocator.returned.append((self.ptr, self.size, self.nbytes, self.stream, self.users))
 
 
 class Allocator:
@@ -86,7 +90,8 @@ class Allocator:
     that the driver gave, in so many segments."""
 
     def __init__(self, device: Device):
-        self.device, self.cu = device, device.cu
+        self.device, self.cu, self.name = device, device.cu, device.name
+        self.sizes: dict[int, int] = {}         # what is allocated for so many bytes
         self.returned: deque[tuple[int, int, int, Stream, set[Stream] | None]] = deque()
         self.waiting: deque[tuple[list[Event], int, int, Stream]] = deque()
         self.lock = threading.RLock()
@@ -101,9 +106,9 @@ class Allocator:
 
     def allocate(self, nbytes: int, stream: Stream) -> Block:
         """For work on the stream. Raises OutOfMemoryError, ValueError for what is no size."""
-        if nbytes < 0:
-            raise ValueError(f"memory of {nbytes} bytes")
-        size = size_class(nbytes)
+        size = self.sizes.get(nbytes)
+        if size is None:
+            size = self._size(nbytes)
         with self.lock:
             if self.returned:
                 self.collect()
@@ -118,10 +123,19 @@ class Allocator:
             if (self.requested > self.most_requested or self.allocated > self.most_allocated
                     or self.blocks > self.most_blocks):
                 self._note_peaks()
-        block = Block(self, pointer, size, nbytes, stream)
-        if config_poisons():
+        block = Block(pointer, nbytes, self.name, None)
+        block.allocator, block.size, block.stream, block.users = self, size, stream, None
+        if _poisons[0]:
             self.fill(pointer, size, stream)
         return block
+
+    def _size(self, nbytes: int) -> int:
+        if nbytes < 0:
+            raise ValueError(f"memory of {nbytes} bytes")
+        if len(self.sizes) > _MOST_SIZES:
+            self.sizes.clear()
+        found = self.sizes[nbytes] = size_class(nbytes)
+        return found
 
     def fill(self, pointer: int, nbytes: int, stream: Stream) -> None:
         """With what no program means: as `buffer.poison`."""

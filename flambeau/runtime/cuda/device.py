@@ -17,7 +17,7 @@ from flambeau import config
 from flambeau.errors import AcceleratorError
 from flambeau.runtime.cuda.allocator import Allocator
 from flambeau.runtime.cuda.api import checked, count_devices, emulated_api, nvidia_api, why_unavailable
-from flambeau.runtime.cuda.pinned import Pinned, PinnedBlock
+from flambeau.runtime.cuda.pinned import Pinned, Ring
 from flambeau.runtime.cuda.streams import Event, Stream
 from flambeau.runtime.devices import current_index
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
@@ -64,6 +64,7 @@ class Device:
         self.enter()
         self.allocator = Allocator(self)
         self.pinned = Pinned(self)
+        self.ring = Ring(self, self.pinned)
         self._modules: list[Any] = []
 
     def __repr__(self) -> str:
@@ -185,11 +186,6 @@ class Device:
         if self.is_there():
             self.cu.cuGraphExecDestroy(executable)
             self.cu.cuGraphDestroy(graph)
-
-    def forget_pinned(self, block: PinnedBlock, stream: Stream) -> None:
-        """What is copied from there on the stream may still be on its way."""
-        if self.is_there():
-            block.used_by(stream)
 
     def synchronize(self) -> None:
         """Wait for all the work on the device. Raises KernelError for the first kernel that found bad data."""

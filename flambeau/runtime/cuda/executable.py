@@ -97,13 +97,13 @@ class CudaExecutable:
             arena = stream.scratch.pop()
         except IndexError:
             arena = None
-        if arena is None or arena.nbytes < nbytes:
+        if arena is None or arena.size < nbytes:
             del arena                           # its memory may become part of what takes its place
             arena = self.device.allocator.allocate(nbytes, stream)
         elif config_poisons():
-            self.device.allocator.fill(arena.pointer, arena.nbytes, stream)
-        if instance.arena != arena.pointer:
-            instance.set_arena(arena.pointer)
+            self.device.allocator.fill(arena.ptr, arena.size, stream)
+        if instance.arena != arena.ptr:
+            instance.set_arena(arena.ptr)
         return arena
 
     def profile(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
@@ -142,7 +142,7 @@ class _Consts:
             self.blocks.append(block)
             source = np.frombuffer(data, np.uint8).ctypes.data
             if data:
-                checked(device.cu, device.cu.cuMemcpyHtoDAsync(block.pointer, source, len(data), stream.handle))
+                checked(device.cu, device.cu.cuMemcpyHtoDAsync(block.ptr, source, len(data), stream.handle))
         self.keep = program.consts              # for as long as copies may be on their way
 
     def used_on(self, stream: Stream) -> list[int]:
@@ -152,7 +152,7 @@ class _Consts:
             stream.wait_stream(self.stream)
             for block in self.blocks:
                 block.use(stream)
-        return [block.pointer for block in self.blocks]
+        return [block.ptr for block in self.blocks]
 
 
 class _Walk:

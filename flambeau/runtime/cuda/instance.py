@@ -14,14 +14,13 @@ from flambeau.runtime.cuda.allocator import Block
 from flambeau.runtime.cuda.api import checked
 from flambeau.runtime.cuda.graphs import Graph
 from flambeau.runtime.cuda.layout import Layout, Segment, evaluated
-from flambeau.runtime.cuda.streams import Event, Stream, wait_until
+from flambeau.runtime.cuda.streams import Stream
 from flambeau.runtime.program import Launch
 
 __all__ = ["Instance"]
 
 STATUS_BYTES = 16                   # of each launch that reports: a status, and its detail
 FEWEST_IN_GRAPH = 4                 # launches; fewer are asked for one by one
-_LAP = 64                           # copies of numbers on their way
 
 
 class Instance:
@@ -52,7 +51,7 @@ class Instance:
 
     def number_at(self, index: int) -> int:
         assert self.numbers is not None
-        return self.numbers.block.pointer + 8 * index
+        return self.numbers.block.ptr + 8 * index
 
     # what a call brings
 
@@ -151,42 +150,21 @@ class Instance:
 
 
 class _Numbers:
-    """Numbers of calls on the device. They are copied from memory of which each call writes another part."""
+    """Numbers of calls on the device, in one piece."""
 
     def __init__(self, count: int, stream: Stream):
-        self.stream, self.count = stream, count
-        device = stream.device
-        self.block: Block = device.allocator.allocate(8 * count, stream)
-        self.pinned = device.pinned.allocate(8 * count * _LAP)
-        self.there = (ctypes.c_double * (count * _LAP)).from_address(self.pinned.address)
-        self.halves: list[Event | None] = [None, None]
-        self.turn = 0
+        self.stream, self.nbytes = stream, 8 * count
+        self.block: Block = stream.device.allocator.allocate(self.nbytes, stream)
+        self.here = (ctypes.c_double * count)()
         self.last: tuple[float, ...] | None = None
 
     def take(self, values: tuple[float, ...]) -> None:
         if values == self.last:
             return
-        self.last = None
-        turn, count, device = self.turn, self.count, self.stream.device
-        half, start = divmod(turn, _LAP // 2)
-        event = self.halves[half]
-        if start == 0 and event is not None:
-            wait_until(event.is_done)
-        self.there[turn * count:(turn + 1) * count] = values            # type: ignore[call-overload]
-        answer = device.cu.cuMemcpyHtoDAsync(self.block.pointer, self.pinned.address + 8 * count * turn, 8 * count,
-                                             self.stream.handle)
-        if answer[0]:
-            checked(device.cu, answer)
-        if start == _LAP // 2 - 1:
-            if event is None:
-                event = self.halves[half] = device.event()
-            event.record(self.stream)
-        self.turn = (turn + 1) % _LAP
+        self.last = None                                # of no call, if this one ends here
+        self.here[:] = values                           # type: ignore[call-overload]
+        self.stream.device.ring.copy(self.block.ptr, ctypes.addressof(self.here), self.nbytes, self.stream)
         self.last = values
-
-    def __del__(self) -> None:
-        if hasattr(self, "pinned") and self.turn:
-            self.stream.device.forget_pinned(self.pinned, self.stream)
 
 
 class _Report:

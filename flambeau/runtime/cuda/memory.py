@@ -14,7 +14,7 @@ from flambeau.errors import VerificationError
 from flambeau.runtime.buffer import Buffer
 from flambeau.runtime.cuda.allocator import Block
 from flambeau.runtime.cuda.api import checked
-from flambeau.runtime.cuda.device import Device, device_on
+from flambeau.runtime.cuda.device import Device, device_on, here
 from flambeau.runtime.cuda.streams import Stream, wait_until
 from flambeau.runtime.devices import DeviceMemory, bytes_of, check_span
 
@@ -31,11 +31,7 @@ class CudaMemory(DeviceMemory):
 
     def allocate(self, nbytes: int) -> Buffer:
         gpu = self.gpu
-        return self._buffer(nbytes, gpu.current_stream())
-
-    def _buffer(self, nbytes: int, stream: Stream) -> Buffer:
-        block = self.gpu.allocator.allocate(nbytes, stream)
-        return Buffer(block.pointer, nbytes, self.device, block)
+        return gpu.allocator.allocate(nbytes, here.streams.get(gpu, gpu.default_stream))
 
     def zeros(self, nbytes: int) -> Buffer:
         buffer = self.allocate(nbytes)
@@ -53,7 +49,7 @@ class CudaMemory(DeviceMemory):
         if not non_blocking or array.nbytes < _ASIDE or self.gpu.pinned.find(array.ctypes.data, array.nbytes) is None:
             return super().from_host(array, non_blocking=non_blocking)
         aside, current = self.gpu.copies, self.gpu.current_stream()
-        buffer = self._buffer(array.nbytes, aside)
+        buffer = self.gpu.allocator.allocate(array.nbytes, aside)
         self._write(buffer.ptr, array, True, aside)
         current.wait_stream(aside)
         self.record_stream(buffer, current)
@@ -72,6 +68,10 @@ class CudaMemory(DeviceMemory):
             event = pinned.used_by(stream)
             if not non_blocking:
                 wait_until(event.is_done)
+            return
+        if nbytes <= gpu.ring.MOST:
+            if nbytes:
+                gpu.ring.copy(target, source, nbytes, stream)
             return
         for start in range(0, nbytes, _CHUNK):
             size = min(_CHUNK, nbytes - start)
@@ -125,18 +125,18 @@ class CudaMemory(DeviceMemory):
             checked(gpu.cu, gpu.cu.cuMemcpyDtoDAsync(to, of, nbytes, stream.handle))
             return
         # between devices on the current stream of the source's, between what is asked of both
-        there, here = _gpu_of(target), _gpu_of(source)
-        stream, other = here.current_stream(), there.current_stream()
+        to_gpu, of_gpu = _gpu_of(target), _gpu_of(source)
+        stream, other = of_gpu.current_stream(), to_gpu.current_stream()
         stream.wait_stream(other)
-        here.enter()
-        checked(here.cu, here.cu.cuMemcpyPeerAsync(to, there.context, of, here.context, nbytes, stream.handle))
+        of_gpu.enter()
+        checked(of_gpu.cu, of_gpu.cu.cuMemcpyPeerAsync(to, to_gpu.context, of, of_gpu.context, nbytes, stream.handle))
         other.wait_stream(stream)
         self.record_stream(source, other)
 
     def record_stream(self, buffer: Buffer, stream: Stream) -> None:
         """Work on that stream uses the buffer, whose memory is not used again before that work is done."""
-        if isinstance(buffer.owner, Block):
-            buffer.owner.use(stream)
+        if isinstance(buffer, Block):
+            buffer.use(stream)
 
     def pinned(self, nbytes: int) -> Buffer:
         """Uninitialised memory of the host from which and to which this device copies by itself."""
@@ -161,6 +161,6 @@ def open_memory(number: int) -> CudaMemory:
 
 
 def _gpu_of(buffer: Buffer) -> Device:
-    if isinstance(buffer.owner, Block):
-        return buffer.owner.allocator.device
+    if isinstance(buffer, Block):
+        return buffer.allocator.device
     return device_on(int(buffer.device.partition(":")[2]))

@@ -2,6 +2,7 @@
 as the memory of the device is, until the copies that use it are done."""
 from __future__ import annotations
 
+import ctypes
 import threading
 from bisect import bisect_right, insort
 from collections import deque
@@ -15,7 +16,7 @@ from flambeau.runtime.cuda.streams import Event, Stream, wait_until
 if TYPE_CHECKING:
     from flambeau.runtime.cuda.device import Device
 
-__all__ = ["Pinned", "PinnedBlock"]
+__all__ = ["Pinned", "PinnedBlock", "Ring"]
 
 _FLAGS = 1 | 2                      # CU_MEMHOSTALLOC_PORTABLE, _DEVICEMAP
 _SMALLEST = 512
@@ -40,6 +41,47 @@ class PinnedBlock:
 
     def __del__(self) -> None:
         self.pinned.returned.append((self.address, self.nbytes, self.uses))
+
+
+class Ring:
+    """Small copies to the device, from memory of which each uses the next part. When one half of it is full, the other may
+    be written again once the copies from there are done."""
+
+    BYTES = 1 << 20
+    MOST = 64 << 10
+
+    def __init__(self, device: Device, pinned: Pinned):
+        self.device, self.cu = device, device.cu
+        self.block = pinned.allocate(self.BYTES)
+        self.at = self.half = 0
+        self.streams: set[Stream] = set()           # that copy from this half
+        self.events: tuple[list[Event], list[Event]] = ([], [])
+        self.lock = threading.RLock()
+
+    def copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
+        """nbytes from the host's memory, at most `MOST`, which may change as soon as this returns."""
+        with self.lock:
+            if self.at + nbytes > (self.half + 1) * self.BYTES // 2:
+                self._turn()
+            address = self.block.address + self.at
+            ctypes.memmove(address, source, nbytes)
+            answer = self.cu.cuMemcpyHtoDAsync(target, address, nbytes, stream.handle)
+            if answer[0]:
+                checked(self.cu, answer)
+            self.streams.add(stream)
+            self.at += -(-nbytes // 64) * 64
+
+    def _turn(self) -> None:
+        for stream in self.streams:
+            self.events[self.half].append(self.device.event())
+            self.events[self.half][-1].record(stream)
+        self.streams.clear()
+        self.half = 1 - self.half
+        self.at = self.half * self.BYTES // 2
+        while self.events[self.half]:
+            event = self.events[self.half][-1]
+            wait_until(event.is_done)
+            self.device.recycle(self.events[self.half].pop())
 
 
 class Pinned:
@@ -98,6 +140,8 @@ class Pinned:
                 for use in uses:
                     wait_until(use.is_done)
             if all(use.is_done() for use in uses):
+                for use in uses:
+                    use.device.recycle(use)
                 total -= size
                 self.kept.setdefault(size, []).append(address)
             else:
