@@ -9,6 +9,7 @@
     FLAMBEAU_NUM_THREADS=4             config.num_threads   set(num_threads=4)
     FLAMBEAU_POISON=1                  config.poison        set(poison=True)
     FLAMBEAU_CUDA=emulator             config.cuda          set(cuda="emulator")
+    FLAMBEAU_TF32=1                    config.tf32          set(tf32=True)
 
 `set(...)` acts at once; used as `with set(...):` the old values come back at the end of the block. Settings
 belong to the process, not to a thread, so that worker threads see what the main thread asked for. A variable that
@@ -49,6 +50,7 @@ class Settings:
     num_threads: int | None = None
     poison: bool = False
     cuda: str = ""
+    tf32: bool = False
 
 
 # Read through __getattr__ below, so that `config.dump_dir` is always the current value.
@@ -61,6 +63,7 @@ cache_bytes: int
 num_threads: int | None
 poison: bool
 cuda: str
+tf32: bool
 
 
 def from_environment(
@@ -126,17 +129,19 @@ def set(
     num_threads: object = _UNSET,
     poison: object = _UNSET,
     cuda: object = _UNSET,
+    tf32: object = _UNSET,
 ) -> _Change:
     """Change the named settings now; use the result in a `with` to have the former values back afterwards.
 
     logs: channels as "a,b" or in any iterable; dump, cache_dir: a path or None; cache: whether what was compiled is
     kept on disk; cache_size: bytes, or "500M", "2G"; num_threads: an int of at least 1, or None; poison: whether fresh
     memory is filled with NaN, for what is compiled from now on; cuda: "" for NVIDIA's driver, "emulator" for devices that
-    are not there.
+    are not there; tf32: whether GPUs may round the operands of products of float32 to 10 bits of mantissa, as
+    `fb.backends.cuda.matmul.allow_tf32` says too.
     Raises ValueError or TypeError, and changes nothing, if a value makes no sense.
     """
     given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir, "cache": cache,
-             "cache_bytes": cache_size, "num_threads": num_threads, "poison": poison, "cuda": cuda}
+             "cache_bytes": cache_size, "num_threads": num_threads, "poison": poison, "cuda": cuda, "tf32": tf32}
     names = {"dump_dir": "dump", "cache_bytes": "cache_size"}
     changed = {field: _VARIABLES[field][1](names.get(field, field), value)
                for field, value in given.items() if value is not _UNSET}
@@ -232,6 +237,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "num_threads": ("FLAMBEAU_NUM_THREADS", _parse_threads),
     "poison": ("FLAMBEAU_POISON", _parse_bool),
     "cuda": ("FLAMBEAU_CUDA", _parse_cuda),
+    "tf32": ("FLAMBEAU_TF32", _parse_bool),
 }
 _lock = threading.Lock()
 _watchers: dict[str, list[Callable[[], None]]] = {}

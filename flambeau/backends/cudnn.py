@@ -1,4 +1,5 @@
-"""`fb.backends.cudnn`, for programs that set its flags: there is no cuDNN, and they do nothing."""
+"""`fb.backends.cudnn`, for programs that set its flags: there is no cuDNN, and they do nothing. Convolutions of float32 on
+GPUs ask `fb.backends.cuda.matmul.allow_tf32`, as products do, so that they have the CPU's numbers by default."""
 from __future__ import annotations
 
 benchmark = deterministic = allow_tf32 = False

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from flambeau import config
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tensor.device import CPU, Device
@@ -68,15 +69,19 @@ def get_deterministic_debug_mode() -> int:
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Accepted ("highest", "high", "medium"): products of float32 are computed in float32."""
+    """Of products and convolutions of float32 on GPUs: "highest" is float32; "high" and "medium" let their operands be
+    rounded to TF32, as `fb.backends.cuda.matmul.allow_tf32 = True` does. On the CPU they are computed in float32."""
     if precision not in ("highest", "high", "medium"):
         raise RuntimeError(f"set_float32_matmul_precision: expected one of highest, high, medium, got {precision!r}")
     _settings["precision"] = precision
+    config.set(tf32=precision != "highest")
 
 
 def get_float32_matmul_precision() -> str:
-    """What set_float32_matmul_precision() was told."""
-    return str(_settings["precision"])
+    """What set_float32_matmul_precision() was told, or `allow_tf32` since then."""
+    if not config.tf32:
+        return "highest"
+    return "high" if _settings["precision"] == "highest" else str(_settings["precision"])
 
 
 def set_flush_denormal(mode: bool) -> bool:

@@ -15,6 +15,7 @@ class GpuTarget:
     threads: int = 2048                     # of one multiprocessor at the same time
     shared_bytes: int = 227 << 10           # of one block, at most
     l2_bytes: int = 50 << 20
+    tf32: bool = False                      # whether products of f32 may round their operands to 10 bits of mantissa
 
     @property
     def arch(self) -> str:

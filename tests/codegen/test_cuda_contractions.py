@@ -12,8 +12,10 @@ from codegen.contraction_kernels import Conv, attention_scores, gemm, make_array
 from codegen.random_contractions import RandomContraction
 from test_loops_random import same_numbers
 
+import flambeau as fb
 from flambeau.backends.cuda.backend import kernel_text
 from flambeau.codegen.cuda.emulator import emulate
+from flambeau.codegen.cuda.lockstep import rounded_to_tf32
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.errors import GraphError, VerificationError
 from flambeau.ir import dtypes as dt
@@ -23,6 +25,7 @@ from flambeau.ir.kernel.interpreter import interpret
 from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.passes.cuda.schedule_contraction import (
     MATRIX_TILES,
+    TF32_TILES,
     TILES,
     TILES_OF_8_BYTES,
     schedule_contraction,
@@ -32,6 +35,7 @@ ODD_TILES = (TileSchedule(16, 16, 8, 1, 1), TileSchedule(32, 16, 16, 4, 1), Tile
              TileSchedule(32, 96, 4, 2, 6, stages=2))
 MATRICES = (TileSchedule(32, 32, 16, 16, 16, 2, unit="mma"), TileSchedule(16, 64, 64, 16, 32, 4, unit="mma"),
             TileSchedule(64, 32, 32, 32, 16, 3, unit="mma"))
+ROUNDED = (*TF32_TILES, TileSchedule(32, 64, 8 * 4, 32, 16, 2, unit="tf32"))
 HALVES = ((dt.bf16, dt.f32), (dt.f16, dt.f32))
 CHEAP = [*ODD_TILES, *[tile for tile in (*TILES, *TILES_OF_8_BYTES) if tile.m * tile.n <= 4096]]
 
@@ -61,13 +65,20 @@ def test_random_products_of_16_bits_give_the_bits_of_their_meaning(seeds: Iterat
             check(replace(made.kernel, schedule=tile), made.arrays, f"seed {seed}")
 
 
+def test_random_products_in_tf32_give_the_bits_of_their_meaning(seeds: Iterator[int]) -> None:
+    """Small whole numbers are numbers of TF32 too."""
+    for seed in seeds:
+        made = RandomContraction(seed, [(dt.f32, dt.f32)])
+        check(replace(made.kernel, schedule=random.Random(seed).choice(ROUNDED)), made.arrays, f"seed {seed}")
+
+
 def test_random_kernels_as_they_are_scheduled(seeds: Iterator[int]) -> None:
     for seed in seeds:
         made = RandomContraction(seed)
         check(schedule_contraction(made.kernel, SM90), made.arrays, f"seed {seed}")
 
 
-@pytest.mark.parametrize("tile", [*TILES, *MATRIX_TILES], ids=lambda tile: f"{tile.unit}{tile.m}x{tile.n}x{tile.k}")
+@pytest.mark.parametrize("tile", [*TILES, *MATRIX_TILES, *TF32_TILES], ids=str)
 @pytest.mark.parametrize("layout", [(False, False), (False, True), (True, False), (True, True)])
 def test_shared_memory_is_read_and_stored_without_conflicts(tile: TileSchedule, layout: tuple[bool, bool]) -> None:
     halves = {"dtype": dt.bf16, "acc": dt.f32} if tile.unit == "mma" else {}
@@ -94,11 +105,11 @@ def test_memory_is_read_sixteen_bytes_at_once_where_it_runs() -> None:
     assert widths(Conv(2, 9, 9, 8, 16).forward()) == widths(Conv(2, 9, 9, 8, 16).weight_grad()) == 4
 
 
-BIG, WIDE, LOW, MIDDLE, SMALL = TILES[0], TILES[1], TILES[4], TILES[3], TILES[-1]
+BIG, WIDE, NARROW, MIDDLE, SMALL = TILES[0], TILES[1], TILES[9], TILES[3], TILES[-1]
 
 
 @pytest.mark.parametrize(("kernel", "on_90", "on_80"), [
-    (gemm(8192, 8192, 8192), BIG, BIG), (gemm(2048, 2048, 2048), BIG, WIDE), (gemm(100_000, 16, 64), LOW, LOW),
+    (gemm(8192, 8192, 8192), BIG, BIG), (gemm(2048, 2048, 2048), BIG, WIDE), (gemm(100_000, 16, 64), NARROW, NARROW),
     (attention_scores(32, 12, 64, 64), MIDDLE, MIDDLE), (gemm(64, 64, 64), SMALL, SMALL),
     (gemm(1024, 1024, 1024, dtype=dt.f64), TILES_OF_8_BYTES[0], TILES_OF_8_BYTES[0])], ids=lambda x: str(
         getattr(x, "extents", "")))
@@ -136,6 +147,31 @@ def test_sums_of_16_bits_are_rounded_once() -> None:
         found = np.zeros(256, np.float32)
         emulate(kernel_text(replace(kernel, schedule=tile)), [*arrays, found])
         assert (found == 1.5).all()
+
+
+def test_tf32_rounds_operands_and_only_where_it_is_allowed() -> None:
+    x, w = fb.randn(40, 24), fb.randn(24, 16)
+    wanted = (x @ w).numpy()
+    product = fb.compile(lambda x, w: x @ w, backend="cuda-emulator")
+    with fb.config.set(tf32=False):
+        np.testing.assert_allclose(product(x, w).numpy(), wanted, atol=1e-5)
+        fb.backends.cuda.matmul.allow_tf32 = True
+        rounded = product(x, w).numpy()
+        assert "mma_tf32" in product.ir("cuda") and "TF32 is allowed" in product.explain()
+        assert 1e-5 < np.abs(rounded - wanted).max() < 24 * 9 * 2.0**-10
+        fb.set_float32_matmul_precision("highest")
+        np.testing.assert_allclose(product(x, w).numpy(), wanted, atol=1e-5)
+    assert len(product.signatures) == 2                 # the first is still there
+
+
+def test_numbers_are_rounded_to_tf32_as_the_instruction_does() -> None:
+    step = 2.0**-10
+    given = np.array([1 + step / 2, 1 + step / 2 - 2.0**-23, -1 - 3 * step / 2, np.inf, -np.inf, np.nan, 0.0, -0.0],
+                     np.float32)
+    found = rounded_to_tf32(given.view(np.uint32)).astype(np.uint32).view(np.float32)
+    np.testing.assert_array_equal(found, np.array([1 + step, 1, -1 - 2 * step, np.inf, -np.inf, np.nan, 0.0, -0.0],
+                                                  np.float32))
+    assert np.signbit(found[-1])
 
 
 # -- what a pipeline of copies may do wrong ---------------------------------------------------------------------------

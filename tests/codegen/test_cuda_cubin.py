@@ -28,7 +28,13 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.gpu import SM80, SM90, GpuTarget
 from flambeau.ir.kernel import BlockSchedule, ContractionKernel, Kernel, TileSchedule
 from flambeau.ir.kernel.parser import parse_kernel
-from flambeau.passes.cuda.schedule_contraction import MATRIX_TILES, TILES, TILES_OF_8_BYTES, tiles_for
+from flambeau.passes.cuda.schedule_contraction import (
+    MATRIX_TILES,
+    TF32_TILES,
+    TILES,
+    TILES_OF_8_BYTES,
+    tiles_for,
+)
 from flambeau.runtime.cuda.api import emulated_api
 from flambeau.runtime.cuda.copying import CopyingExecutable
 from flambeau.runtime.cuda.device import emulated_device
@@ -60,7 +66,8 @@ def test_text_becomes_code_that_does_not_spill(number: int) -> None:
 # The schedules of products, the threads of a block, and the most registers that a thread may take: so many that `resident`
 # blocks are on a multiprocessor at once, which has 65536.
 CAPS = {(128, 128): (256, 128), (128, 64): (256, 128), (64, 128): (256, 128), (64, 64): (256, 80), (128, 32): (128, 128),
-        (32, 128): (128, 128), (32, 64): (128, 128), (32, 32): (128, 80), (16, 16): (128, 80)}
+        (32, 128): (128, 128), (32, 64): (128, 128), (32, 32): (128, 80), (16, 16): (128, 80), (8, 128): (128, 80),
+        (128, 8): (128, 80)}
 PRODUCTS = (gemm(1024, 1024, 1024), gemm(1023, 1021, 1022), gemm(1024, 1024, 1024, True, True),
             Conv(8, 58, 58, 64, 64).forward(), Conv(8, 58, 58, 64, 64).weight_grad(), input_grad(8, 56, 56, 64, 64))
 
@@ -80,7 +87,8 @@ def test_tiles_keep_to_their_registers(number: int) -> None:
 
 # The same for tensor cores.
 MATRIX_CAPS = {(128, 128, 32): (256, 128), (128, 64, 32): (256, 128), (64, 128, 32): (256, 128), (64, 64, 64): (128, 128),
-               (64, 64, 32): (128, 128), (128, 32, 32): (128, 128), (32, 128, 32): (128, 128), (32, 32, 64): (128, 128)}
+               (64, 64, 32): (128, 128), (128, 32, 32): (128, 128), (32, 128, 32): (128, 128), (32, 32, 64): (128, 128),
+               (16, 64, 64): (128, 128), (64, 16, 64): (128, 128)}
 
 
 def of_16_bits(kernel: ContractionKernel, dtype: dt.DType) -> ContractionKernel:
@@ -93,13 +101,24 @@ def test_tiles_of_matrices_keep_to_their_registers(number: int) -> None:
     threads, most = MATRIX_CAPS[tile.m, tile.n, tile.k]
     for which, target in ((number, SM90), (number + 1, SM80), (number + 3, SM90)):
         kernel = of_16_bits(PRODUCTS[which % len(PRODUCTS)], (dt.bf16, dt.f16)[which % 2])
-        text = kernel_text(replace(kernel, schedule=tile if tile in tiles_for(kernel) else tiles_for(kernel)[0]))
+        known = tiles_for(kernel, target)
+        text = kernel_text(replace(kernel, schedule=tile if tile in known else known[0]))
         ptx = to_ptx(text, target)
         made = assemble(ptx, target)
         shared = sum(int(n) for n in re.findall(r"\.shared \.align 16 \.b8 \S+\[(\d+)\]", ptx))
         assert (made.spilled_bytes, made.stack_bytes) == (0, 0) and made.registers <= most
         assert text.threads * most * text.resident <= 65536 and 0 < shared <= 48 << 10 and shared * text.resident <= ROOM
-        assert ptx.count("mma.sync") >= 8 and ptx.count("ldmatrix") >= 4 and text.threads in (128, threads)
+        assert ptx.count("mma.sync") >= 8 and ptx.count("ldmatrix") >= 4 and text.threads in (128, 256, threads)
+
+
+@pytest.mark.parametrize("number", range(len(TF32_TILES)))
+def test_tiles_of_tf32_keep_to_their_registers(number: int) -> None:
+    for which, target in ((number, SM90), (number + 2, SM80)):
+        text = kernel_text(replace(PRODUCTS[which % len(PRODUCTS)], schedule=TF32_TILES[number]))
+        ptx = to_ptx(text, target)
+        made = assemble(ptx, target)
+        assert (made.spilled_bytes, made.stack_bytes) == (0, 0) and made.registers <= 128
+        assert text.threads * 128 * text.resident <= 65536 and ptx.count("m16n8k8") >= 2
 
 
 def test_sums_of_eight_bytes_keep_to_their_registers() -> None:

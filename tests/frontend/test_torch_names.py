@@ -81,17 +81,26 @@ def test_devices() -> None:
 
 def test_flags_that_decide_nothing_can_be_set() -> None:
     cudnn.benchmark = True
-    fb.backends.cuda.matmul.allow_tf32 = True
     fb.use_deterministic_algorithms(True)
     assert fb.are_deterministic_algorithms_enabled()
     fb.use_deterministic_algorithms(False)
-    fb.set_float32_matmul_precision("high")
     with pytest.raises(RuntimeError, match="highest"):
         fb.set_float32_matmul_precision("best")
     assert fb.zeros(2, layout=fb.strided, pin_memory=True).clone(memory_format=fb.channels_last).layout is fb.strided
     with pytest.raises(NotImplementedError, match="strided"):
         fb.zeros(2, layout=fb.sparse_coo)
     assert DataLoader is fb.data.DataLoader
+
+
+def test_tf32_is_one_setting_of_two_names() -> None:
+    with fb.config.set(tf32=False):
+        assert fb.get_float32_matmul_precision() == "highest" and fb.backends.cuda.matmul.allow_tf32 is False
+        fb.backends.cuda.matmul.allow_tf32 = True
+        assert fb.get_float32_matmul_precision() == "high"
+        fb.set_float32_matmul_precision("highest")
+        assert fb.backends.cuda.matmul.allow_tf32 is False
+        fb.set_float32_matmul_precision("medium")
+        assert (fb.get_float32_matmul_precision(), fb.backends.cuda.matmul.allow_tf32) == ("medium", True)
 
 
 def test_printing() -> None:

@@ -1,13 +1,30 @@
-"""`fb.backends.cuda`, for programs that set its flags: there is no CUDA, and they do nothing."""
+"""`fb.backends.cuda`, for programs that set its flags. `matmul.allow_tf32` counts, on GPUs; the others do nothing."""
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
-matmul = SimpleNamespace(allow_tf32=False, allow_fp16_reduced_precision_reduction=True,
-                         allow_bf16_reduced_precision_reduction=True)
+from flambeau import config
+
+
+class _Matmul:
+    """Sums of 16-bit products are float32 whatever the other two say."""
+
+    allow_fp16_reduced_precision_reduction = allow_bf16_reduced_precision_reduction = True
+
+    @property
+    def allow_tf32(self) -> bool:
+        """Whether products and convolutions of float32 may round their operands to TF32, on tensor cores. False unless it
+        is set, here or by fb.set_float32_matmul_precision()."""
+        return config.tf32
+
+    @allow_tf32.setter
+    def allow_tf32(self, allowed: bool) -> None:
+        config.set(tf32=bool(allowed))
+
+
+matmul = _Matmul()
 
 
 def is_built() -> bool:

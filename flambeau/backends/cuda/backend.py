@@ -61,7 +61,7 @@ class CudaBackend(Backend):
         """Code of kernels, as `Device.load` takes it."""
 
     def host(self) -> GpuTarget:
-        return SM90
+        return replace(SM90, tf32=config.tf32)
 
     def prepare(self, calls: Sequence[Call], target: GpuTarget) -> list[Call]:
         return [_scheduled(finish(part), target) for call in calls for part in _in_parts(call, target)]
@@ -139,7 +139,7 @@ class NvidiaBackend(CudaBackend):
         return nvidia_device(self.number)
 
     def host(self) -> GpuTarget:
-        return replace(SM90, capability=self.device.capability, multiprocessors=self.device.multiprocessors)
+        return replace(super().host(), capability=self.device.capability, multiprocessors=self.device.multiprocessors)
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
         cache = disk_cache()

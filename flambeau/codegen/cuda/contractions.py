@@ -27,8 +27,8 @@ _PAD = 4                                # elements
 
 def emit_contraction(kernel: ContractionKernel, name: str) -> KernelText:
     """The text of a kernel that has a `TileSchedule`."""
-    tiles = MatrixTiles if isinstance(kernel.schedule, TileSchedule) and kernel.schedule.unit == "mma" else _ThreadTiles
-    return tiles(kernel, name).text()
+    tile = kernel.schedule
+    return (MatrixTiles if isinstance(tile, TileSchedule) and tile.unit != "fma" else _ThreadTiles)(kernel, name).text()
 
 
 class _Turned(Operand):

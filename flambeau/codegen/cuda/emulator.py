@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.codegen.cuda.lockstep import WARP, Array, Memory, Warps, widened
+from flambeau.codegen.cuda.lockstep import WARP, Array, Memory, Warps, rounded_to_tf32, widened
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.errors import KernelError, VerificationError
 from flambeau.ir import dtypes as dt
@@ -347,6 +347,8 @@ _NAMES: Final[dict[str, Any]] = {
     "f16_from": lambda bits: np.asarray(bits).astype(np.uint16).view(np.float16).astype(np.float32),
     "f16_to": lambda x: np.asarray(x).astype(np.float16).view(np.uint16),
     "bf16_from": lambda bits: dt.bf16_to_f32(np.asarray(bits).astype(np.uint16)),
+    "tf32": lambda x: rounded_to_tf32(np.atleast_1d(np.asarray(x, np.float32)).view(np.uint32)),
+    "tf32_bits": rounded_to_tf32,
     "bf16_to": lambda x: dt.f32_to_bf16(np.asarray(x, np.float32)),
 }
 

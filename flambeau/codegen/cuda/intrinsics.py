@@ -239,14 +239,22 @@ def _mma(shape, kind):
     return multiplied
 
 
+def _rounded_to_tf32(builder, value):
+    return builder.call(ir.InlineAsm(ir.FunctionType(_I32, [_F32]), "cvt.rna.tf32.f32 $0, $1;", "=r,f"), [value])
+
+
+tf32 = _of_one(types.uint32, _f32, _rounded_to_tf32)
+tf32_bits = _of_one(types.uint32, types.uint32, lambda b, x: _rounded_to_tf32(b, b.bitcast(x, _F32)))
+
 _WIDTHS = (2, 4, 8, 16)
 INTRINSICS = {**{f"load{n}": _wide(n, stores=False) for n in _WIDTHS},
               **{f"copy{n}": _copied(n) for n in _WIDTHS}, **{f"store{n}": _wide(n, stores=True) for n in _WIDTHS},
-              **{f"cp_async{n}": _cp_async(n) for n in (2, 4, 8)},
+              **{f"cp_async{n}": _cp_async(n) for n in (1, 2, 4, 8)},
               **{f"cp_async_wait{n}": _alone(f"cp.async.wait_group {n};") for n in range(4)},
               "cp_async_commit": _alone("cp.async.commit_group;"),
               "ldmatrix4": _ldmatrix(turned=False), "ldmatrix4_trans": _ldmatrix(turned=True),
               "mma_bf16": _mma("m16n8k16", "bf16"), "mma_f16": _mma("m16n8k16", "f16"),
+              "mma_tf32": _mma("m16n8k8", "tf32"), "tf32": tf32, "tf32_bits": tf32_bits,
               "f32_max": _extremum("llvm.nvvm.fmax.f"), "f32_min": _extremum("llvm.nvvm.fmin.f"),
               "f16": f16, "f16_of_f64": f16_of_f64, "f16_from": f16_from, "f16_to": f16_to, "bf16": bf16,
               "bf16_from": bf16_from, "bf16_to": bf16_to, "report": report}

@@ -15,7 +15,7 @@ import numpy as np
 
 from flambeau.ir import dtypes as dt
 
-__all__ = ["WARP", "Array", "Memory", "Warps", "widened"]
+__all__ = ["WARP", "Array", "Memory", "Warps", "rounded_to_tf32", "widened"]
 
 Array = np.ndarray
 
@@ -76,7 +76,7 @@ class Warps(ABC):
         match name:
             case "copy2" | "copy4" | "copy8" | "copy16":
                 return lambda mask, *given: self.copied(int(name[4:]), mask, *given)
-            case "cp_async2" | "cp_async4" | "cp_async8":
+            case "cp_async1" | "cp_async2" | "cp_async4" | "cp_async8":
                 return lambda mask, *given: self.sent(int(name[-1]), mask, *given)
             case "cp_async_commit":
                 return self.commit
@@ -84,7 +84,7 @@ class Warps(ABC):
                 return lambda mask: self.wait(mask, int(name[-1]))
             case "ldmatrix4" | "ldmatrix4_trans":
                 return lambda mask, *given: self.matrices(name.endswith("trans"), mask, *given)
-            case "mma_bf16" | "mma_f16":
+            case "mma_bf16" | "mma_f16" | "mma_tf32":
                 return lambda mask, *given: self.multiplied(name[4:], mask, *given)
             case _:
                 return None
@@ -164,14 +164,19 @@ class Warps(ABC):
 
     def matrices(self, turned: bool, mask: Array | None, array: Memory, to: Any, shared: Memory, at: Any) -> None:
         """Four matrices of 8 x 8; lane 8 * i + j says where row j of matrix i begins. Lane 4 * r + c gets elements 2 * c
-        and 2 * c + 1 of row r of each, or of column r."""
+        and 2 * c + 1 of row r of each, or of column r; of 4-byte elements, element c of row r."""
         self.all_here(mask, "a load of matrices", WARP)
-        self.aligned(8, shared, at, mask)
-        self.count_ways(shared, at, 8, mask)
+        itemsize = shared.values.itemsize
+        self.aligned(16 // itemsize, shared, at, mask)
+        self.count_ways(shared, at, 16 // itemsize, mask)
         rows = np.broadcast_to(np.asarray(at), (self.n,)).reshape(-1, WARP)
         lane = np.arange(WARP)
         ways, self.ways = self.ways, None
         for matrix in range(4):
+            if itemsize == 4:
+                words = self.load(shared, (rows[:, 8 * matrix + lane // 4] + lane % 4).ravel(), mask)
+                self.store(array, to + matrix, words.view(np.uint32).astype(np.int64), mask)
+                continue
             halves = []
             for half in (0, 1):
                 row, column = (lane % 4 * 2 + half, lane // 4) if turned else (lane // 4, lane % 4 * 2 + half)
@@ -181,29 +186,40 @@ class Warps(ABC):
 
     def multiplied(self, kind: str, mask: Array | None, acc: Memory, at: Any, a: Memory, a_at: Any, b: Memory,
                    b_at: Any) -> None:
-        """sums[16, 8] += lhs[16, 16] @ rhs[16, 8], as m16n8k16 lays them over the lanes of a warp; in f64, rounded once."""
+        """sums[16, 8] += lhs[16, k] @ rhs[k, 8], as m16n8k16 (of TF32: m16n8k8) lays them over the lanes of a warp; in f64,
+        rounded once."""
         self.all_here(mask, "a product of matrices", WARP)
         row, pair = np.arange(WARP) // 4, np.arange(WARP) % 4 * 2
+        many = 1 if kind == "tf32" else 2                           # elements of k in a register
 
-        def halves(memory: Memory, first: Any, count: int) -> Array:
+        def elements(memory: Memory, first: Any, count: int) -> Array:
             words = np.stack([self.load(memory, first + n, mask).reshape(-1, WARP) for n in range(count)])
+            if kind == "tf32":
+                return words.astype(np.uint32).view(np.float32).astype(np.float64)[None]
             bits = np.stack([words & 0xFFFF, words >> 16 & 0xFFFF]).astype(np.uint16)
             values = dt.bf16_to_f32(bits) if kind == "bf16" else bits.view(np.float16)
             return values.astype(np.float64)                        # [element, register, warp, lane]
 
-        left, right = halves(a, a_at, 4), halves(b, b_at, 2)
-        warps = left.shape[2]
-        lhs, rhs, sums = np.zeros((warps, 16, 16)), np.zeros((warps, 16, 8)), np.zeros((warps, 16, 8))
-        for element in (0, 1):
+        left, right = elements(a, a_at, 4), elements(b, b_at, 2)
+        warps, k, first = left.shape[2], 8 * many, np.arange(WARP) % 4 * many
+        lhs, rhs, sums = np.zeros((warps, 16, k)), np.zeros((warps, k, 8)), np.zeros((warps, 16, 8))
+        for element in range(many):
             for register in range(4):
-                lhs[:, row + register % 2 * 8, pair + element + register // 2 * 8] = left[element, register]
-                place = (slice(None), row + register // 2 * 8, pair + register % 2)
-                sums[place] = self.load(acc, at + register, mask).reshape(-1, WARP)
+                lhs[:, row + register % 2 * 8, first + element + register // 2 * 4 * many] = left[element, register]
             for register in range(2):
-                rhs[:, pair + element + register * 8, row] = right[element, register]
+                rhs[:, first + element + register * 4 * many, row] = right[element, register]
+        for register in range(4):
+            sums[:, row + register // 2 * 8, pair + register % 2] = self.load(acc, at + register, mask).reshape(-1, WARP)
         sums = (sums + lhs @ rhs).astype(np.float32)
         for register in range(4):
             self.store(acc, at + register, sums[:, row + register // 2 * 8, pair + register % 2].ravel(), mask)
+
+
+def rounded_to_tf32(bits: Array) -> Array:
+    """f32 as bits, to the nearest number with 10 bits of mantissa, ties away from zero."""
+    bits = np.asarray(bits).astype(np.int64)
+    special = bits & 0x7F800000 == 0x7F800000
+    return np.where(special, np.where(bits & 0x7FFFFF != 0, 0x7FFFFFFF, bits), bits + 0x1000 & 0xFFFFE000)
 
 
 def widened(values: Array) -> Array:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 RECOMPILE_LIMIT = 64
 config.watch("disable_jit", epoch.bump)         # what a fast call compares
 config.watch("num_threads", epoch.bump)
+config.watch("tf32", epoch.bump)
 log = logging.getLogger("flambeau")
 
 
@@ -197,7 +198,7 @@ class CompiledFunction(CompiledMarker):
             device = "cpu" if is_on_cpu(traced.graph) else _compiler().input_device(traced.graph, where)
             how = functools.partial(_compiled, how=self.how, device=device, where=where)
             compiled = how(traced.graph)
-            entry = Entry(traced.plan, compiled.executable, how, device)
+            entry = Entry(traced.plan, compiled.executable, how, device, getattr(compiled.target, "tf32", None))
             self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
             self._entries = [entry, *self._entries]
             self._fast = entry.fast_call

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """A compiled signature of a function, ready to run."""
+    """A compiled signature of a function, ready to run. tf32: what the setting was, if the code depends on it."""
 
     def __init__(self, plan: CallPlan, executable: Runnable, compile_backward: Callable[[Graph], Compiled],
-                 device: str = "cpu"):
-        self.plan, self.device = plan, device
+                 device: str = "cpu", tf32: bool | None = None):
+        self.plan, self.device, self.tf32 = plan, device, tf32
         self.memory = memory_at(device)
         self.bound = Bindings(plan, executable)
         self.guards = GuardSet(plan.heap)
@@ -137,6 +137,8 @@ class Entry:
         if bound.epoch != epoch.value:
             if not self.guards.holds() or not bound.outside_holds() or plan.num_threads not in (None, config.num_threads):
                 return False
+            if self.tf32 not in (None, config.tf32):
+                return False
             bound.epoch = epoch.value
             return True
         return self.guards.holds()
@@ -166,6 +168,8 @@ class Entry:
             now = number.read(())
             if not is_same(number.value, plain(now)):
                 return f"{number.key!r} changed from {number.value!r} to {now!r}"
+        if self.tf32 not in (None, config.tf32):
+            return f"TF32 is {'allowed' if config.tf32 else 'no longer allowed'}"
         differences = (self._difference(argument, leaves[argument.leaf]) for argument in self._particular)
         return next(filter(None, differences), None) or self.guards.broken() or self.bound.moved() \
             or "something changed and changed back"

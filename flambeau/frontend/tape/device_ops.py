@@ -192,6 +192,7 @@ def _write_by_program(target: Tensor, value: Tensor, storage: DeviceStorage) -> 
 _UNKNOWN: Final[Any] = object()
 _programs: dict[Hashable, Any] = {}
 config.watch("cuda", _programs.clear)       # they are another driver's then
+config.watch("tf32", _programs.clear)       # and compute other numbers
 
 
 __all__ = ["evaluate", "over", "uploaded", "write"]

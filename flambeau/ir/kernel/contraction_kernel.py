@@ -59,7 +59,7 @@ class TileSchedule:
     `k` of the flattened k dims at a time from shared memory; each thread `rows` x `columns` of them in registers. stages:
     slices of k that shared memory holds at once; with two the next one is on its way while one is summed. resident: blocks
     that a multiprocessor is to have registers for at once. unit: "fma", or "mma" for tensor cores, where each warp has
-    `rows` x `columns` results."""
+    `rows` x `columns` results; "tf32" for f32 on them, whose products are of operands rounded to 10 bits of mantissa."""
 
     m: int
     n: int
@@ -68,7 +68,7 @@ class TileSchedule:
     columns: int
     stages: int = 1
     resident: int = 1
-    unit: Literal["fma", "mma"] = "fma"
+    unit: Literal["fma", "mma", "tf32"] = "fma"
 
 
 @dataclass(frozen=True)
@@ -201,12 +201,13 @@ class ContractionKernel(Kernel):
         checker.require_positive(tile, ("m", "n", "k", "rows", "columns", "stages", "resident"))
         if tile.m % tile.rows or tile.n % tile.columns:
             checker.fail(f"threads of {tile.rows} x {tile.columns} points do not fill a tile of {tile.m} x {tile.n}")
-        if tile.unit not in ("fma", "mma"):
-            checker.fail(f"unit={tile.unit!r} is neither 'fma' nor 'mma'")
-        if tile.unit == "mma":
+        if tile.unit not in ("fma", "mma", "tf32"):
+            checker.fail(f"unit={tile.unit!r} is none of 'fma', 'mma' and 'tf32'")
+        if tile.unit != "fma":
             kinds = {self.params[address.buffer].dtype for address in (self.lhs, self.rhs)}
-            if len(kinds) > 1 or not kinds <= {dt.bf16, dt.f16} or self.acc_dtype is not dt.f32:
-                checker.fail("tensor cores sum products of bf16 or of f16 in f32")
+            known = {dt.f32} if tile.unit == "tf32" else {dt.bf16, dt.f16}
+            if len(kinds) > 1 or not kinds <= known or self.acc_dtype is not dt.f32:
+                checker.fail(f"tensor cores sum products of {' or of '.join(sorted(map(str, known)))} in f32")
             if tile.rows % 16 or tile.columns % 16 or tile.k % 16:
                 checker.fail(f"warps of {tile.rows} x {tile.columns} points, {tile.k} of k, are no matrices of 16 x 16")
 

@@ -2,7 +2,8 @@
 
 Per point of k a block needs the most of
 
-    m * n / 128                 multiply-adds, of which a multiprocessor does 128 in a cycle; tensor cores do 1024
+    m * n / 128                 multiply-adds, of which a multiprocessor does 128 in a cycle; tensor cores do 1024,
+                                of TF32 half as many
     2 per warp and 16 bytes     loads from shared memory: rows + columns of each thread, or a quarter of a cycle for each
                                 row and column of each warp where they are matrices
     (m + n) * bytes / 40        both slices from L2, which all multiprocessors share
@@ -38,7 +39,7 @@ def tile_cycles(kernel: ContractionKernel, tile: TileSchedule, target: GpuTarget
     batch, m, n, k = (math.prod([kernel.extents[d] for d in dims])
                       for dims in (kernel.batch, kernel.m, kernel.n, kernel.k))
     blocks = batch * -(-m // tile.m) * -(-n // tile.n)
-    threads = tile.m // tile.rows * (tile.n // tile.columns) * (32 if tile.unit == "mma" else 1)
+    threads = tile.m // tile.rows * (tile.n // tile.columns) * (1 if tile.unit == "fma" else 32)
     resident = max(1, min(tile.resident, target.threads // threads))
     at_once = -(-blocks // target.multiprocessors)
     warps = max(1, threads // 32)
@@ -56,8 +57,10 @@ def _point_cycles(kernel: ContractionKernel, tile: TileSchedule, warps: int) -> 
     itemsize = kernel.acc_dtype.itemsize
     moved = sum(points * kernel.params[address.buffer].dtype.itemsize
                 for points, address in ((tile.m, kernel.lhs), (tile.n, kernel.rhs)))
-    if tile.unit == "mma":
-        limits = (tile.m * tile.n / _MATRIX_FMAS, _MATRIX_CYCLES * warps * (tile.rows + tile.columns), moved / _L2_BYTES)
+    if tile.unit != "fma":
+        wide = 2 if tile.unit == "tf32" else 1
+        limits = (wide * tile.m * tile.n / _MATRIX_FMAS, wide * _MATRIX_CYCLES * warps * (tile.rows + tile.columns),
+                  moved / _L2_BYTES)
     else:
         vector = math.gcd(4, 16 // itemsize)
         loads = tile.rows / math.gcd(vector, tile.rows) + tile.columns / math.gcd(vector, tile.columns)

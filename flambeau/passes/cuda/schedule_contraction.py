@@ -12,7 +12,7 @@ from flambeau.ir.kernel import Address, ContractionKernel, TileSchedule
 from flambeau.ir.kernel.contraction_dims import canonicalize, neighbours, swap_roles
 from flambeau.passes.cuda.contraction_cost import tile_cycles
 
-__all__ = ["MATRIX_TILES", "TILES", "TILES_OF_8_BYTES", "canonical", "schedule_contraction", "tiles_for"]
+__all__ = ["MATRIX_TILES", "TF32_TILES", "TILES", "TILES_OF_8_BYTES", "canonical", "schedule_contraction", "tiles_for"]
 
 TILES: Final = (
     TileSchedule(128, 128, 8, 8, 8, stages=2, resident=2),
@@ -46,7 +46,14 @@ MATRIX_TILES: Final = (                 # for tensor cores
     TileSchedule(64, 16, 64, 16, 16, stages=4, resident=4, unit="mma"),
     TileSchedule(32, 32, 64, 16, 16, stages=4, resident=4, unit="mma"),
 )
-_MOST: Final = 60                       # sums of a thread, and elements that it fetches one by one: registers end
+TF32_TILES: Final = (                   # for f32 on them, where the user allows it
+    TileSchedule(128, 128, 16, 64, 32, stages=3, resident=2, unit="tf32"),
+    TileSchedule(128, 64, 16, 32, 32, stages=4, resident=2, unit="tf32"),
+    TileSchedule(64, 128, 16, 32, 32, stages=4, resident=2, unit="tf32"),
+    TileSchedule(64, 64, 16, 32, 32, stages=4, resident=4, unit="tf32"),
+    TileSchedule(32, 32, 32, 16, 16, stages=4, resident=4, unit="tf32"),
+)
+_MOST: Final = 80                       # registers for sums of a thread, and for elements that it fetches one by one
 
 
 def schedule_contraction(kernel: ContractionKernel, target: GpuTarget) -> ContractionKernel:
@@ -55,7 +62,7 @@ def schedule_contraction(kernel: ContractionKernel, target: GpuTarget) -> Contra
     if kernel.schedule is not None:
         return kernel
     kernel = canonical(kernel)
-    return replace(kernel, schedule=min(tiles_for(kernel), key=lambda tile: tile_cycles(kernel, tile, target)))
+    return replace(kernel, schedule=min(tiles_for(kernel, target), key=lambda tile: tile_cycles(kernel, tile, target)))
 
 
 def canonical(kernel: ContractionKernel) -> ContractionKernel:
@@ -63,20 +70,22 @@ def canonical(kernel: ContractionKernel) -> ContractionKernel:
     return _along_memory(canonicalize(_facing_results(kernel)))
 
 
-def tiles_for(kernel: ContractionKernel) -> Sequence[TileSchedule]:
+def tiles_for(kernel: ContractionKernel, target: GpuTarget) -> Sequence[TileSchedule]:
     """The schedules that compute a kernel."""
     kinds = {kernel.params[address.buffer].dtype for address in (kernel.lhs, kernel.rhs)}
     if len(kinds) == 1 and kinds <= {dt.bf16, dt.f16} and kernel.acc_dtype is dt.f32:
         return [tile for tile in MATRIX_TILES if _held(kernel, tile) <= _MOST]
+    if kinds == {dt.f32} and kernel.acc_dtype is dt.f32 and target.tf32:
+        return TF32_TILES
     return TILES if kernel.acc_dtype.itemsize <= 4 else TILES_OF_8_BYTES
 
 
 def _held(kernel: ContractionKernel, tile: TileSchedule) -> int:
-    """Sums of a thread, and elements that it fetches one by one."""
+    """Registers for sums of a thread, and for elements that it fetches one by one and the places where these lie."""
     threads = 32 * (tile.m // tile.rows) * (tile.n // tile.columns)
     single = [points for address, dims, points in ((kernel.lhs, kernel.m, tile.m), (kernel.rhs, kernel.n, tile.n))
               if neighbours(kernel, address, dims) == neighbours(kernel, address, kernel.k) == 1]
-    return (tile.m * tile.n + tile.k * sum(single)) // threads
+    return (tile.m * tile.n + 2 * tile.k * sum(single)) // threads
 
 
 def _facing_results(kernel: ContractionKernel) -> ContractionKernel:

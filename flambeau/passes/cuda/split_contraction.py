@@ -62,7 +62,7 @@ def _cuts(kernel: ContractionKernel) -> Iterator[tuple[int, int]]:
 
 
 def _cycles(kernel: ContractionKernel, target: GpuTarget) -> float:
-    return min(tile_cycles(kernel, tile, target) for tile in tiles_for(kernel))
+    return min(tile_cycles(kernel, tile, target) for tile in tiles_for(kernel, target))
 
 
 def _cost(kernel: ContractionKernel, dim: int, parts: int, target: GpuTarget) -> float:
