@@ -30,6 +30,7 @@ OLDEST_PYTHON = (3, 11)
 COMMANDS = {
     "demo": ("train a compiled network on handwritten digits", "demo", ["flambeau", "demo"]),
     "test": ("run the tests, one process per core", "dev", ["pytest"]),
+    "test-cuda": ("compile the kernels for GPUs, and run all tests of GPUs (large download)", "test-cuda", ["pytest"]),
     "lint": ("check style with ruff", "dev", ["ruff", "check", "."]),
     "types": ("check types with mypy", "dev", ["mypy"]),
     "bench": ("time Flambeau beside PyTorch and JAX (large download)", "bench", ["benchmarks"]),
@@ -38,7 +39,7 @@ COMMANDS = {
     "check": ("test, lint and types, one after the other", "dev", []),
     "clean": ("remove .venv, caches and what the demo wrote", "", []),
 }
-INCLUDED = {"dev": {"demo"}}  # extras that an extra brings with it, as pyproject.toml says
+INCLUDED = {"dev": {"demo"}, "test-cuda": {"cuda", "test"}}  # extras that an extra brings with it, as pyproject.toml says
 CHECKS = ("test", "lint", "types")
 GENERATED = (
     ".venv",
@@ -222,9 +223,17 @@ def run_tool(command: str, arguments: list[str]) -> int:
     """Run the command's module in .venv from the project's root; Ctrl-C is the child's to answer."""
     call = [str(venv_python()), "-m", *COMMANDS[command][2]]
     one_process = ("-n", "--numprocesses", "--pdb")
-    if command == "test" and not any(word.startswith(one_process) for word in arguments):
+    if command == "test-cuda":
+        call += cuda_tests()
+    if command in ("test", "test-cuda") and not any(word.startswith(one_process) for word in arguments):
         call += ["-n", "auto"]
     return wait_for(subprocess.Popen(call + arguments, cwd=ROOT))
+
+
+def cuda_tests() -> list[str]:
+    """The files of tests that have to do with GPUs, which their names tell."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "cuda" in path.name or "gpu" in path.parts]
+    return sorted(str(path.relative_to(ROOT)) for path in files)
 
 
 def wait_for(child: subprocess.Popen) -> int:

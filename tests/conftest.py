@@ -34,6 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help="rewrite what tests/golden expects by what the passes give; review the diff")
     parser.addoption("--seeds", metavar="N or FIRST:LAST", type=_seed_range,
                      help="random programs for each test that makes them, instead of a few seconds' worth")
+    parser.addoption("--cuda-all", action="store_true",
+                     help="compile every kernel for GPUs that samples, benchmarks and model programs emit (half an hour)")
     parser.addoption("--verify-calls", action="store_true",
                      help="hold every compiled call against the interpreter, as fb.compile(verify=True) does (slow)")
 
@@ -54,6 +56,15 @@ def seeds(request: pytest.FixtureRequest) -> Iterator[int]:
     mine = (wanted or range(1_000_000))[request.param::SHARDS]
     started = time.monotonic()
     return itertools.takewhile(lambda _: wanted is not None or time.monotonic() - started < SECONDS, mine)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have to say when all is done: their properties called "summary"."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, words in report.user_properties:
+                if name == "summary":
+                    terminalreporter.write_line(words)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

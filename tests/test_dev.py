@@ -65,6 +65,14 @@ def test_new_extra_is_added_to_those_installed(dev: ModuleType, installs: list[l
     assert installs == [["demo"], ["demo", "dev"]]
 
 
+def test_tests_of_gpus_are_found_by_name(dev: ModuleType) -> None:
+    folder = dev.ROOT / "tests" / "gpu"
+    folder.mkdir(parents=True)
+    for path in (folder / "test_training.py", dev.ROOT / "tests" / "test_cuda_text.py", dev.ROOT / "tests" / "test_cpu.py"):
+        path.write_text("", encoding="utf-8")
+    assert dev.cuda_tests() == ["tests/gpu/test_training.py", "tests/test_cuda_text.py"]
+
+
 def test_changed_pyproject_installs_again(dev: ModuleType, installs: list[list[str]]) -> None:
     dev.prepare("demo")
     (dev.ROOT / "pyproject.toml").write_text("[project]\nname = 'other'\n", encoding="utf-8")

@@ -83,6 +83,10 @@ class Backend(ABC):
         """The kernel at one of `levels`, made when it is asked for."""
         raise ValueError(f"{type(self).__name__} has no texts of level {level!r}")
 
+    def note(self, kernel: Kernel, target: Any) -> str:
+        """What `explain()` adds about a kernel that was built: what it takes of the device."""
+        return ""
+
     @abstractmethod
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
         """Something that runs `program`. built: the kernel behind each of its launches."""

@@ -176,8 +176,8 @@ def test_a_damaged_file_is_a_miss(tmp_path: Path) -> None:
     assert cache.get(key) is not None
 
 
-@pytest.mark.parametrize("data", [b"", b"{}\nELF", b'["k", 1, 2, 3]\nELF', b'["k", 1, 2, 3, 4]\n',
-                                  b'["k", 1, 2, 3, "4"]\nE'])
+@pytest.mark.parametrize("data", [b"", b"{}\nELF", b'["k", 1, 2, 3]\nELF', b'["k", 1, 2, 3, 4, 0]\n', b"3\nELF",
+                                  b'["k", 1, 2, 3, 4, 9]\nELF', b'["k", 1, 2, 3, "4", 0]\nE', b'["k", 1, 2, 3, 4, -1]\nE'])
 def test_bytes_of_another_version_are_a_miss(data: bytes) -> None:
     assert compile.known_code("a key", lambda key: data) is None
 

@@ -18,9 +18,11 @@ import numpy as np
 from flambeau import config
 from flambeau.backends.base import Backend, BuiltKernel, Runnable, whole_kernel
 from flambeau.codegen.artifact import STATUS_MESSAGES, Artifact, Phase
-from flambeau.codegen.cuda.compile import compile_texts, require_packages
+from flambeau.codegen.cuda.compile import code_key, compile_texts, known_code, require_packages
+from flambeau.codegen.cuda.disassemble import disassembled
 from flambeau.codegen.cuda.emulator import emulate
-from flambeau.codegen.cuda.text import KernelText
+from flambeau.codegen.cuda.occupancy import occupancy
+from flambeau.codegen.cuda.text import Assembled, KernelText
 from flambeau.ir.gpu import SM90, GpuTarget
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
@@ -48,7 +50,7 @@ class CudaBackend(Backend):
     """Writes kernels for blocks of threads; kinds that have no text run on the host, by their meaning. A subclass says
     which device and what makes code for it."""
 
-    levels: tuple[str, ...] = ("cuda",)
+    levels: tuple[str, ...] = ("cuda", "ptx", "sass")
     memory: str = "cuda"
 
     @cached_property
@@ -73,7 +75,23 @@ class CudaBackend(Backend):
                 for n, kernel in enumerate(kernels)]
 
     def text(self, kernel: Kernel, target: GpuTarget, level: str) -> str:
-        return kernel_text(kernel).source if _has_text(kernel) else f"# {kernel.keyword} @{kernel.name}: on the host\n"
+        """level: "cuda", or "ptx" and "sass", for which the kernel is compiled where it was not: UnsupportedError says what
+        to install."""
+        if not _has_text(kernel):
+            return f"{'#' if level == 'cuda' else '//'} {kernel.keyword} @{kernel.name}: on the host\n"
+        text = kernel_text(kernel)
+        if level == "cuda":
+            return text.source
+        cache = disk_cache()
+        (code,) = compile_texts([text], target, default_num_threads(), cache.get, cache.put)
+        return code.ptx if level == "ptx" else disassembled(code.cubin)
+
+    def note(self, kernel: Kernel, target: GpuTarget) -> str:
+        if not _has_text(kernel):
+            return "on the host, on copies"
+        text = kernel_text(kernel)
+        code = known_code(code_key(text, target), disk_cache().get)
+        return f"{text.threads} threads a block" + (f", {_takes(code, text, target)}" if code else "")
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
         """Over memory of the device where what the program is given lies there, else over the host's."""
@@ -95,6 +113,13 @@ class CudaBackend(Backend):
     def _functions(self) -> dict[str, Any]:
         """By symbol."""
         return {}
+
+
+def _takes(code: Assembled, text: KernelText, target: GpuTarget) -> str:
+    """What a kernel takes of a multiprocessor."""
+    spilled = f", {code.spilled_bytes} bytes spilled" if code.spilled_bytes else ""
+    return (f"{code.registers} registers{spilled}, {code.shared_bytes} bytes shared, "
+            f"{occupancy(code, text.threads, target):.0%} of the threads that fit a multiprocessor")
 
 
 def _artifact(kernel: Kernel, text: KernelText, code: bytes) -> Artifact:

@@ -18,7 +18,7 @@ from flambeau.codegen.cuda.workers import Workers
 from flambeau.errors import UnsupportedError, VerificationError
 from flambeau.ir.gpu import GpuTarget
 
-__all__ = ["INSTALL", "code_key", "compile_texts", "known_code", "require_packages"]
+__all__ = ["INSTALL", "code_key", "compile_each", "compile_texts", "known_code", "require_packages"]
 
 INSTALL = 'pip install "flambeau[cuda]"'
 _PACKAGES = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvjitlink", "nvidia-nvvm")
@@ -43,24 +43,29 @@ def compile_texts(texts: Sequence[KernelText], target: GpuTarget, workers: int,
                   keep: Callable[[str, bytes], None] = lambda key, data: None) -> list[Assembled]:
     """The code of each. workers: processes at once, at most. kept, keep: bytes that were made before, by key; whoever calls
     knows where they lie. Raises VerificationError with the text of a kernel that does not compile."""
+    found = []
+    for text, code in zip(texts, compile_each(texts, target, workers, kept, keep), strict=True):
+        if isinstance(code, Failed):
+            raise VerificationError(f"kernel {text.name} does not compile: {code.words}\n{text.source}")
+        found.append(code)
+    return found
+
+
+def compile_each(texts: Sequence[KernelText], target: GpuTarget, workers: int, kept: Callable[[str], bytes | None],
+                 keep: Callable[[str, bytes], None]) -> list[Assembled | Failed]:
+    """The same, with what failed among the answers."""
     keys = [code_key(text, target) for text in texts]
-    found = {key: made for key in keys if (made := known_code(key, kept)) is not None}
+    found: dict[str, Assembled | Failed] = {key: made for key in keys if (made := known_code(key, kept)) is not None}
     wanted = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-    failed = ""
     if wanted:
         require_packages()
+        jobs = list(wanted)
         with _one_at_a_time.lock:
-            jobs = list(wanted.items())
-            for number, code in _workers(workers).compiled([(text, target) for _, text in jobs]):
-                key, text = jobs[number]
-                if isinstance(code, Failed):
-                    failed = failed or f"kernel {text.name} does not compile: {code.words}\n{text.source}"
-                else:
-                    found[key] = code
-                    keep(key, _written(code))
-        if failed:
-            raise VerificationError(failed)
-        _remember(found)
+            for number, code in _workers(workers).compiled([(wanted[key], target) for key in jobs]):
+                found[jobs[number]] = code
+                if isinstance(code, Assembled):
+                    _remember({jobs[number]: code})
+                    keep(jobs[number], _written(code))
     return [found[key] for key in keys]
 
 
@@ -118,17 +123,19 @@ def _version(package: str) -> str:
 
 
 def _written(made: Assembled) -> bytes:
-    head = [made.entry, made.registers, made.spilled_bytes, made.stack_bytes, made.shared_bytes]
-    return json.dumps(head).encode() + b"\n" + made.cubin
+    head = [made.entry, made.registers, made.spilled_bytes, made.stack_bytes, made.shared_bytes, len(made.packed)]
+    return json.dumps(head).encode() + b"\n" + made.packed + made.cubin
 
 
 def _read(data: bytes) -> Assembled | None:
     """None for what is not whole, or of another version."""
-    head, _, cubin = data.partition(b"\n")
+    head, _, rest = data.partition(b"\n")
     try:
         entry, *numbers = json.loads(head)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
-    if not (isinstance(entry, str) and len(numbers) == 4 and all(type(n) is int for n in numbers) and cubin):
+    if not (isinstance(entry, str) and len(numbers) == 5 and all(type(n) is int for n in numbers)
+            and len(rest) > numbers[-1] >= 0):
         return None
-    return Assembled(cubin, entry, *numbers)
+    *numbers, packed = numbers
+    return Assembled(rest[packed:], entry, *numbers, rest[:packed])

@@ -13,6 +13,7 @@ that need one.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -64,7 +65,8 @@ class KernelText:
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A kernel as the driver loads it. entry: the name of its function. Numbers are those of one thread, of one block."""
+    """A kernel as the driver loads it. entry: the name of its function. Numbers are those of one thread, of one block.
+    packed: its PTX, compressed."""
 
     cubin: bytes
     entry: str
@@ -72,6 +74,12 @@ class Assembled:
     spilled_bytes: int
     stack_bytes: int
     shared_bytes: int
+    packed: bytes = b""
+
+    @property
+    def ptx(self) -> str:
+        """What the assembler was given."""
+        return zlib.decompress(self.packed).decode()
 
 
 class Writer:

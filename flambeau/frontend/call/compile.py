@@ -232,14 +232,15 @@ class CompiledFunction(CompiledMarker):
 
     def ir(self, level: str = "graph") -> str:
         """The newest signature as text. level: "graph" (as traced), "autodiff" (up to and with the derivatives),
-        "fused", "kernels", "llvm", "asm", the name of a pass, or "call": how Python ties to the graph, and the Python
-        function that a call runs. Raises ValueError for anything else."""
+        "fused", "kernels", what the backend has below that ("llvm" and "asm"; "cuda", "ptx" and "sass"), the name of a
+        pass, or "call": how Python ties to the graph, and the Python function that a call runs. Raises ValueError for
+        anything else."""
         newest = self._newest()
         if level == "call":
             return newest.entry.text()
         if level == "autodiff":
             return str(self.graph("autodiff"))
-        parts = newest.parts if level in ("kernels", "llvm", "asm") else [newest.compiled]
+        parts = newest.parts if level in ("kernels", *newest.compiled.code_levels) else [newest.compiled]
         return "\n".join(part.text(level) for part in parts)
 
     def graph(self, level: str = "graph") -> Graph:

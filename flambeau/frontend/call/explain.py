@@ -40,7 +40,17 @@ def _inputs(signature: Any) -> list[str]:
 def _calls(compiled: Any) -> list[str]:
     memory = compiled.memory
     order = tuple(range(len(memory.calls))) if memory.order is None else memory.order
-    return ["  steps, in order:", *_steps(memory.calls, order, "    ")]
+    return ["  steps, in order:", *_steps(memory.calls, order, "    "), *_notes(compiled)]
+
+
+def _notes(compiled: Any) -> list[str]:
+    """What the backend says of kernels, under the numbers of their steps."""
+    numbers: dict[str, list[int]] = {}
+    for number, built in enumerate(compiled.built):
+        if note := compiled.backend.note(built.kernel, compiled.target):
+            numbers.setdefault(note, []).append(number)
+    lines = [f"    {', '.join(map(str, those)):>7s} {note}" for note, those in numbers.items()]
+    return ["  on the device:", *lines] if lines else []
 
 
 def _steps(calls: Sequence[Any], order: Order, indent: str) -> Iterator[str]:

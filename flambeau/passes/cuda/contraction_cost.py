@@ -41,7 +41,7 @@ def tile_cycles(kernel: ContractionKernel, tile: TileSchedule, target: GpuTarget
     blocks = batch * -(-m // tile.m) * -(-n // tile.n)
     threads = tile.m // tile.rows * (tile.n // tile.columns) * (1 if tile.unit == "fma" else 32)
     resident = max(1, min(tile.resident, target.threads // threads))
-    at_once = -(-blocks // target.multiprocessors)
+    at_once = max(1, -(-blocks // target.multiprocessors))     # no blocks where a dim has no points
     warps = max(1, threads // 32)
     idle = max(1.0, _WARPS / (min(at_once, resident) * warps))
     sums = -(-k // tile.k) * tile.k * _point_cycles(kernel, tile, warps) + tile.m * tile.n / _STORED
