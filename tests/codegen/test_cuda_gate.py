@@ -30,16 +30,19 @@ from flambeau.runtime.threads import default_num_threads
 REGISTERS = {"loop": 96, "contraction": 168, "scatter": 96, "sort": 64}       # of a thread, by kind
 OTHERS = 168                                                                    # kinds that are not listed
 
-# What may take more, by what is in its text, and why.
-EXCEPTIONS = {
-    r"(b\d+\[.+\]) = \1 \+ ": (224, "sums at computed places: one thread walks all of them, and NVVM unrolls its loop"),
-}
+# What may take more: how many, which kernels, and why.
+EXCEPTIONS: list[tuple[int, Callable[[Emitted], bool], str]] = [
+    (224, lambda each: re.search(r"(b\d+\[.+\]) = \1 \+ ", each.text.source) is not None,
+     "sums at computed places: one thread walks all of them, and NVVM unrolls its loop"),
+    (128, lambda each: len(each.text.elements) > 32,
+     "reductions that were fused over dozens of buffers, each with its pointer"),
+]
 SHARE = 3                               # of the samples' kernels, one in so many, unless all are asked for
 
 
 def most_registers(each: Emitted) -> int:
     """What a kernel may take."""
-    allowed = [most for pattern, (most, _) in EXCEPTIONS.items() if re.search(pattern, each.text.source)]
+    allowed = [most for most, applies, _ in EXCEPTIONS if applies(each)]
     return max([REGISTERS.get(each.kind, OTHERS), *allowed])
 
 

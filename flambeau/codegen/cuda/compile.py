@@ -137,5 +137,5 @@ def _read(data: bytes) -> Assembled | None:
     if not (isinstance(entry, str) and len(numbers) == 5 and all(type(n) is int for n in numbers)
             and len(rest) > numbers[-1] >= 0):
         return None
-    *numbers, packed = numbers
-    return Assembled(rest[packed:], entry, *numbers, rest[:packed])
+    registers, spilled, stack, shared, packed = numbers
+    return Assembled(rest[packed:], entry, registers, spilled, stack, shared, rest[:packed])

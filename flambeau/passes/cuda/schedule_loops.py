@@ -20,6 +20,7 @@ BLOCK: Final = 256                      # threads, where nothing speaks against 
 MOST: Final = 1024
 WORK: Final = 8                         # points of a row that a lane is to have, at least
 KEPT: Final = 32                        # registers of a lane for what it keeps of its row
+CROWDED: Final = 32                     # buffers, beyond which the 64 registers that MOST threads leave to each are few
 RUNTIME_EXTENT: Final = 4096            # what a size known only at run time counts as
 
 
@@ -38,7 +39,8 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
     columns = WARP                                  # of a block; 8 fill 32 bytes, which is what memory gives at once
     while columns > 8 and -(-points // columns) < target.multiprocessors:
         columns //= 2
-    lanes = max(1, min(_power(inner // WORK), _power(room), MOST // columns))
+    most = MOST if len(kernel.params) <= CROWDED else MOST // 2
+    lanes = max(1, min(_power(inner // WORK), _power(room), most // columns))
     return BlockSchedule(BLOCK) if lanes == 1 else BlockSchedule(columns, lanes, lanes_inner=False)
 
 
