@@ -1,217 +1,148 @@
-"""What has to be seen on a real GPU, in a few minutes, written down as it goes.
+"""What has to be seen on a real GPU, in six minutes, written down as it goes.
 
-    python -m benchmarks.gpu_check [--seconds 300] [--out DIR] [--backend cuda-emulator]
+    python -m benchmarks.gpu_check [--seconds 360] [--out FILE] [--only SECTION ...] [--again]
 
-Training against the CPU, a few kernels as they are scheduled (bandwidth of a copy and an elementwise one, products of f32),
-and every op's samples against their meaning. Other libraries are not compared with yet. Results are lines of
-`DIR/gpu_check.md`; a part that fails does not keep the others from running.
+Each section runs in a process of its own for its share of the time, so that one that fails, hangs or ends the process does
+not keep the others from running. Results are JSON lines in FILE; a section that is done there is not run again, unless
+--again says so. Where torch or JAX have the GPU, they are measured beside us.
+
+`FLAMBEAU_CUDA=emulator` tries the whole out on the emulated device, with sizes that it can bear: its times mean nothing.
 """
+
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import shutil
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 import flambeau as fb
-import flambeau.nn.functional as F
-from flambeau import nn, optim
-from flambeau.backends.cuda.backend import CudaBackend, kernel_text
-from flambeau.backends.registry import backend_of
-from flambeau.compiler import compile_graph
-from flambeau.ir import dtypes as dt
-from flambeau.ir.graph import Graph
-from flambeau.ir.graph.interpreter import interpret
-from flambeau.ir.kernel import ContractionKernel, LoopKernel
-from flambeau.ir.kinds import kind_of
-from flambeau.ir.op import OPS, Sample
-from flambeau.runtime.cuda.memory import CudaMemory
+from benchmarks.gpu import kernels, op_matrix, steps, training
+from flambeau import config
 
-SKIPPED = ("input", "fusion", "custom", "cond", "while_loop")
-BATCH = 24
+Section = Callable[[bool, float], Iterator[dict[str, Any]]]
+GRACE = 20.0  # seconds for a section that is over its time to write down where it was
 
 
-class Report:
-    """Lines, on the terminal and in a file at once."""
-
-    def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w", encoding="utf-8")
-
-    def line(self, text: str) -> None:
-        print(text, flush=True)
-        print(text, file=self.file, flush=True)
-
-
-def batches() -> Iterator[tuple[str, list[Sample]]]:
-    for name, entry in OPS.items():
-        samples = [] if name in SKIPPED else list(entry.samples())
-        for first in range(0, len(samples), BATCH):
-            yield name, samples[first:first + BATCH]
-
-
-def samples_agree(backend: CudaBackend, report: Report, until: float) -> None:
-    """Every op's samples, compiled for the device, within the roundings that the tests of the CPU allow, doubled: the
-    device's functions are others."""
-    wrong: dict[str, str] = {}
-    done = 0
-    for name, samples in batches():
-        if time.monotonic() > until:
-            report.line(f"- samples: out of time after {done} batches")
-            break
-        graph, arrays = Graph(name=name), []
-        for sample in samples:
-            operands = [graph.add_input(t, f"x{len(arrays) + i}") for i, t in enumerate(sample.types)]
-            graph.outputs += graph.append(sample.op, operands).results
-            arrays += sample.operands
+def device(small: bool, until: float) -> Iterator[dict[str, Any]]:
+    """Which GPU, and with what."""
+    names = ("numba-cuda", "cuda-bindings", "nvidia-nvjitlink", "torch", "jax")
+    versions = {}
+    for name in names:
         try:
-            mistake = mistake_of(backend, graph, arrays, 16.0)
-        except Exception as error:
-            mistake = f"{type(error).__name__}: {str(error)[:200]}"
-        if mistake:
-            wrong.setdefault(name, mistake)
-        done += 1
-    report.line(f"- samples: {done} batches, {len(wrong)} ops wrong")
-    for name, mistake in wrong.items():
-        report.line(f"  - {name}: {mistake}")
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not here"
+    found = fb.cuda.get_device_properties(0)
+    yield {"name": found.name, "capability": list(fb.cuda.get_device_capability(0)), "versions": versions}
 
 
-def mistake_of(backend: CudaBackend, graph: Graph, arrays: list[np.ndarray], roundings: float) -> str:
-    """Where the results of a graph are further off than so many roundings of the largest number beside them; or ""."""
-    compiled = compile_graph(graph, backend=backend)
-    given = [np.ascontiguousarray(a) for a in arrays]
-    outs = [np.zeros(v.type.static_shape, v.dtype.storage) for v in graph.outputs]
-    compiled.executable.fast_call(*[a.ctypes.data for a in given], *[o.ctypes.data for o in outs])
-    for number, (found, value, wanted) in enumerate(zip(outs, graph.outputs, interpret(graph, arrays)[0], strict=True)):
-        ours, theirs = dt.to_compute(found, value.dtype), dt.to_compute(wanted, value.dtype)
-        if not value.dtype.is_floating_point:
-            if not np.array_equal(ours, theirs):
-                return f"result {number} differs in {int((ours != theirs).sum())} of {ours.size}"
-            continue
-        ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-        eps = 2.0**-7 if value.dtype is dt.bf16 else float(np.finfo(value.dtype.compute).eps)
-        scale = np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0)
-        longest = max([a.size for a in arrays], default=1)
-        with np.errstate(invalid="ignore"):
-            off = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs))) & ~(
-                np.abs(ours - theirs) <= roundings * np.sqrt(longest) * eps * scale + 1e-37)
-        if off.any():
-            at = tuple(int(i) for i in np.argwhere(off)[0])
-            return f"result {number} is {ours[at]} for {theirs[at]} at {at}, {int(off.sum())} of {ours.size} off"
-    return ""
+def sanitizer(small: bool, until: float) -> Iterator[dict[str, Any]]:
+    """A training step under NVIDIA's compute-sanitizer, where it is: accesses out of bounds, and races in shared memory."""
+    tool = shutil.which("compute-sanitizer")
+    if tool is None:
+        yield {"name": "compute-sanitizer", "skipped": "not here"}
+        return
+    program = "from benchmarks.gpu import training as t; print(t.losses(t.transformer, 'AdamW', 'cuda', 3, False))"
+    for check in ("memcheck", "racecheck"):
+        limit = max(1.0, until - time.monotonic())
+        done = subprocess.run(
+            [tool, "--tool", check, sys.executable, "-c", program], capture_output=True, text=True, timeout=limit
+        )
+        said = [line for line in done.stdout.splitlines() if "=====" in line]
+        yield {"name": check, "status": done.returncode, "said": said[-5:]}
 
 
-def training_agrees(name: str, report: Report, until: float) -> None:
-    """A small transformer block with AdamW and dropout, some steps on the CPU and on the device."""
-    tokens = fb.randint(0, 50, (4, 16))
-
-    def losses(backend: str, steps: int) -> list[float]:
-        fb.manual_seed(0)
-        model = nn.Sequential(nn.Embedding(50, 32), nn.TransformerEncoderLayer(32, 4, 64, 0.1, batch_first=True),
-                              nn.Linear(32, 50))
-        opt = optim.AdamW(model.parameters(), lr=1e-2)
-
-        @fb.compile(backend=backend)
-        def step(x: fb.Tensor) -> fb.Tensor:
-            opt.zero_grad()
-            loss = F.cross_entropy(model(x).flatten(0, 1), x.flatten())
-            loss.backward()
-            opt.step()
-            return loss
-
-        found = []
-        while len(found) < steps and (backend == "cpu" or time.monotonic() < until or len(found) < 2):
-            found.append(float(step(tokens)))
-        return found
-
-    there = losses(name, 20)
-    here = losses("cpu", len(there))
-    report.line(f"- training, {len(there)} steps: loss {there[0]:.4f} -> {there[-1]:.4f}, furthest from the CPU's "
-                f"{max(abs(a - b) / abs(b) for a, b in zip(there, here, strict=True)):.1e}")
-
-
-def kernels_run(backend: CudaBackend, report: Report) -> None:
-    """Bandwidth of a copy and of an elementwise kernel, and products of f32, each scheduled as a program's would be."""
-    n = 1 << 26
-    text = {"copy": "  %0 = load a[%i0] : f32\n    store %0 to b[%i0]",
-            "gelu": "  %0 = load a[%i0] : f32\n    %1 = const 0.7 : f32\n    %2 = mul %0, %1 : f32\n    %3 = erf %2 : f32\n"
-                    "    %4 = mul %0, %3 : f32\n    store %4 to b[%i0]"}
-    for name, body in text.items():
-        kernel = parse_loop(f"loop @{name} {{\n  in a: f32[{n}]\n  out b: f32[{n}]\n  parallel %i0 = {n}\n  stage () {{\n"
-                            f"  {body}\n  }}\n}}\n")
-        seconds = timed(backend, kernel, [4 * n, 4 * n])
-        report.line(f"- {name} of {n} f32: {8 * n / seconds / 1e12:.2f} TB/s")
-    for size in (1024, 4096):
-        kernel = product(size)
-        seconds = timed(backend, kernel, [4 * size * size] * 3)
-        report.line(f"- product of {size} x {size} f32: {2 * size**3 / seconds / 1e12:.1f} TFLOP/s")
-
-
-def parse_loop(text: str) -> LoopKernel:
-    kernel = fb.ir.parse_kernel(text)
-    assert isinstance(kernel, LoopKernel)
-    return kernel
-
-
-def product(size: int) -> ContractionKernel:
-    kernel = fb.ir.parse_kernel(
-        f"contraction @product {{\n  in a: f32[{size * size}]\n  in b: f32[{size * size}]\n  out c: f32[{size * size}]\n"
-        f"  dims %i0 = {size}, %i1 = {size}, %i2 = {size}\n  m %i0\n  n %i1\n  k %i2\n"
-        f"  sum a[%i0*{size} + %i2] * b[%i1 + %i2*{size}] : f32\n  epilogue () {{\n    %0 = acc : f32\n"
-        f"    store %0 to c[%i0*{size} + %i1]\n  }}\n}}\n")
-    assert isinstance(kernel, ContractionKernel)
-    return kernel
-
-
-def timed(backend: CudaBackend, kernel: LoopKernel | ContractionKernel, nbytes: list[int], repeats: int = 50) -> float:
-    """Seconds of one launch, among many in a row: the best of five turns."""
-    schedule = kind_of(kernel).implementation("cuda").schedule
-    assert schedule is not None, f"{kernel.keyword} has no schedule"
-    device, text = backend.device, kernel_text(schedule(kernel, backend.host()))
-    (code,) = backend.assemble([text], backend.host())
-    function, memory = device.load(code, text.name), CudaMemory(device)
-    buffers = [memory.zeros(size) for size in (16, *nbytes)]
-    pointers = [buffer.ptr for buffer in buffers]
-    first, last, best = device.event(timing=True), device.event(timing=True), float("inf")
-    for _ in range(5):
-        device.synchronize()
-        first.record(device.default_stream)
-        for _ in range(repeats):
-            device.launch(function, text.blocks(), text.threads, pointers)
-        last.record(device.default_stream)
-        last.synchronize()
-        best = min(best, first.milliseconds_to(last) / 1000 / repeats)
-    return best
+SECTIONS: dict[str, tuple[float, Section]] = {  # name -> (share of the time, what it does)
+    "device": (0.02, device),
+    "training": (0.15, training.section),
+    "bandwidth": (0.12, kernels.bandwidth),
+    "products": (0.10, kernels.products),
+    "steps": (0.28, steps.section),
+    "profile": (0.08, steps.profile),
+    "ops": (0.20, op_matrix.section),
+    "sanitizer": (0.05, sanitizer),
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=300.0, help="for all of it")
-    parser.add_argument("--out", type=Path, default=Path("demo-out"))
-    parser.add_argument("--backend", default="cuda", help="cuda-emulator tries the script out, without kernels_run")
+    parser.add_argument("--seconds", type=float, default=360.0, help="for all of it")
+    parser.add_argument("--out", type=Path, default=Path("demo-out/gpu_check.jsonl"))
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--again", action="store_true", help="sections that are done already, too")
+    parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    report, started = Report(args.out / "gpu_check.md"), time.monotonic()
-    backend = backend_of(args.backend)
-    assert isinstance(backend, CudaBackend), f"{args.backend} has no kernels for GPUs"
-    report.line(f"# {args.backend}: {backend.host()}")
-    parts: list[tuple[str, Callable[[], None]]] = [
-        ("training", lambda: training_agrees(args.backend, report, started + 0.3 * args.seconds)),
-        ("kernels", lambda: kernels_run(backend, report) if args.backend == "cuda" else None),
-        ("samples", lambda: samples_agree(backend, report, started + args.seconds))]
-    failed = False
-    for name, part in parts:
-        before = time.monotonic()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.section:
+        return run(args.section, args.seconds, args.out)
+    if not fb.cuda.is_available():
+        print("there is no GPU here: python -m flambeau doctor says what is missing", file=sys.stderr)
+        return 2
+    done = set() if args.again else finished(args.out)
+    share = sum(SECTIONS[name][0] for name in args.only if name not in done)
+    for name in args.only:
+        if name not in done:
+            begin(name, args.seconds * SECTIONS[name][0] / share, args.out)
+    failed = [line for line in lines_of(args.out) if "failed" in line or "wrong" in line]
+    print(f"{len(failed)} results failed or were wrong; all of them are in {args.out}")
+    return int(bool(failed))
+
+
+def begin(name: str, seconds: float, out: Path) -> None:
+    """A section in its own process; what became of it is written down."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--section", name]
+    command += ["--seconds", f"{seconds:.1f}", "--out", str(out)]
+    try:
+        status = subprocess.run(command, timeout=seconds + GRACE).returncode
+        end = {"done": True} if status == 0 else {"failed": f"the process ended with status {status}"}
+    except subprocess.TimeoutExpired:
+        end = {"failed": f"still at work after {seconds + GRACE:.0f} s"}
+    write(out, {"section": name, "name": "end", **end, "s": round(time.monotonic() - started, 1)})
+
+
+def run(name: str, seconds: float, out: Path) -> int:
+    """The results of a section, as they come."""
+    try:
+        for result in SECTIONS[name][1](config.cuda == "emulator", time.monotonic() + seconds):
+            write(out, {"section": name, **result})
+    except Exception:
+        write(out, {"section": name, "name": "error", "failed": traceback.format_exc()[-2000:]})
+    return 0
+
+
+def write(out: Path, result: dict[str, Any]) -> None:
+    """A line, on the terminal and in the file, at once on the disk."""
+    line = json.dumps(result)
+    print(line, flush=True)
+    with out.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    """What is written down; a line that was cut off is no line."""
+    found = []
+    for line in out.read_text(encoding="utf-8").splitlines() if out.exists() else []:
         try:
-            part()
-        except Exception:
-            failed = True
-            report.line(f"- {name} failed:\n\n```\n{traceback.format_exc()}```")
-        report.line(f"  ({name}: {time.monotonic() - before:.0f} s)")
-    return int(failed)
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def finished(out: Path) -> set[str]:
+    return {line["section"] for line in lines_of(out) if line.get("done")}
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("torch") and not _has_torch():
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
-        if item.get_closest_marker("gpu") and not _has_cuda_device():
+        if item.get_closest_marker("gpu") and not (_has_cuda_device() or os.environ.get("FLAMBEAU_CUDA") == "emulator"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
 
 

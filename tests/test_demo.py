@@ -100,7 +100,7 @@ def test_demo_tells_and_writes_everything(tmp_path: Path, capsys: pytest.Capture
     for name in ("loss.png", "digits.png", "forward.png", "backward.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     dumps = sorted((tmp_path / "ir").iterdir())
-    assert [dump.stem.split("-")[1] for dump in dumps] == list(show.IR_LEVELS)
+    assert [dump.stem.split("-")[1] for dump in dumps] == [*show.IR_LEVELS, *show.CODE_LEVELS["cpu"]]
     assert all(dump.stat().st_size > 100 for dump in dumps)
 
 

@@ -102,19 +102,20 @@ def batches(digits: Digits, rng: np.random.Generator) -> Iterator[Batch]:
 class Training:
     """A model with its compiled steps.
 
-    train_step: (images, labels) -> (loss, number of images read correctly); classify: images -> digits.
+    train_step: (images, labels) -> (loss, number of images read correctly); classify: images -> digits; both on `device`.
     """
 
     model: DigitsCNN
     train_step: Step
     classify: Callable[[fb.Tensor], fb.Tensor]
     schedule: optim.lr_scheduler.OneCycleLR
+    device: str = "cpu"
 
 
-def make_training(seed: int, total_steps: int) -> Training:
+def make_training(seed: int, total_steps: int, device: str = "cpu") -> Training:
     """A fresh model, its optimizer, a learning rate that rises and falls once, and the compiled steps."""
     fb.manual_seed(seed)
-    model = DigitsCNN()
+    model = DigitsCNN().to(device)
     optimizer = optim.Adam(model.parameters(), lr=LEARNING_RATE)
     schedule = optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=LEARNING_RATE, total_steps=total_steps, cycle_momentum=False
@@ -134,7 +135,7 @@ def make_training(seed: int, total_steps: int) -> Training:
         with fb.no_grad():
             return model(images).argmax(dim=1)
 
-    return Training(model, train_step, classify, schedule)
+    return Training(model, train_step, classify, schedule, device)
 
 
 class Progress(NamedTuple):
@@ -150,7 +151,7 @@ def train(training: Training, digits: Digits, epochs: int, seed: int) -> Iterato
     training.model.train()
     for _ in range(epochs):
         for images, labels in batches(digits, rng):
-            loss, n_correct = training.train_step(fb.from_numpy(images), fb.from_numpy(labels))
+            loss, n_correct = training.train_step(*(fb.from_numpy(a).to(training.device) for a in (images, labels)))
             training.schedule.step()
             yield Progress(loss.item(), n_correct.item() / BATCH_SIZE)
 
@@ -158,4 +159,4 @@ def train(training: Training, digits: Digits, epochs: int, seed: int) -> Iterato
 def predict(training: Training, images: np.ndarray) -> np.ndarray:
     """The digit the model reads in each image: i64[n]."""
     training.model.eval()
-    return training.classify(fb.from_numpy(images)).numpy()
+    return training.classify(fb.from_numpy(images).to(training.device)).cpu().numpy()

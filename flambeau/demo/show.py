@@ -18,23 +18,27 @@ from flambeau.demo.account import Comparison, account_of
 from flambeau.demo.progress import ProgressBar
 
 _EAGER_STEPS = 6
-IR_LEVELS = ("graph", "autodiff", "fused", "kernels", "llvm", "asm")
+IR_LEVELS = ("graph", "autodiff", "fused", "kernels")
+CODE_LEVELS = {"cpu": ("llvm", "asm"), "cuda": ("cuda",)}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m flambeau demo [--seed N] [--epochs N] [--out DIR]`. Returns the exit code."""
+    """`python -m flambeau demo [--seed N] [--epochs N] [--device DEVICE] [--out DIR]`. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="flambeau demo", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of the weights, the shuffling and the dropout")
     parser.add_argument("--epochs", type=int, default=digits_cnn.EPOCHS)
+    parser.add_argument("--device", default="cpu", help='where to train: "cpu", or "cuda" for an NVIDIA GPU')
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for pictures and IR")
     options = parser.parse_args(arguments)
     if options.epochs < 1:
         parser.error("--epochs is at least 1")
-    run(options.seed, options.epochs, options.out)
+    if options.device.startswith("cuda") and not fb.cuda.is_available():
+        parser.error("there is no GPU that can be used here; `python -m flambeau doctor` says what is missing")
+    run(options.seed, options.epochs, options.out, options.device)
     return 0
 
 
-def run(seed: int, epochs: int, out: Path) -> float:
+def run(seed: int, epochs: int, out: Path, device: str = "cpu") -> float:
     """Train, test and tell; returns the test accuracy in percent, which is also the last line printed."""
     digits = digits_cnn.load_digits()
     print(
@@ -42,12 +46,12 @@ def run(seed: int, epochs: int, out: Path) -> float:
         f"{len(digits.test_images)} held out, seed {seed}.\n"
         "The whole training step (forward, backward, Adam) is compiled on the first call.\n"
     )
-    training = digits_cnn.make_training(seed, epochs * digits.steps_per_epoch)
+    training = digits_cnn.make_training(seed, epochs * digits.steps_per_epoch, device)
     timed = TimedStep(training.train_step)
     losses = train_with_bar(replace(training, train_step=timed), digits, epochs, seed)
     predictions = digits_cnn.predict(training, digits.test_images)
     accuracy = 100 * float(np.mean(predictions == digits.test_labels))
-    comparison = compare_with_eager(digits, epochs, seed, losses, timed.seconds)
+    comparison = compare_with_eager(digits, epochs, seed, losses, timed.seconds, device)
     written = write_everything(training, digits, losses, predictions, out)
     print()
     print(account_of(training.train_step.stats(), comparison, len(losses), written))
@@ -85,10 +89,11 @@ def train_with_bar(
 
 
 def compare_with_eager(
-    digits: digits_cnn.Digits, epochs: int, seed: int, losses: list[float], compiled_seconds: list[float]
+    digits: digits_cnn.Digits, epochs: int, seed: int, losses: list[float], compiled_seconds: list[float],
+    device: str = "cpu",
 ) -> Comparison:
     """Run the first steps again from the same seed with the compiler off: the same numbers, more slowly."""
-    training = digits_cnn.make_training(seed, epochs * digits.steps_per_epoch)
+    training = digits_cnn.make_training(seed, epochs * digits.steps_per_epoch, device)
     eager = TimedStep(training.train_step)
     with fb.config.set(disable_jit=True):
         steps = digits_cnn.train(replace(training, train_step=eager), digits, epochs, seed)
@@ -115,7 +120,8 @@ def write_everything(
     traced = training.train_step.graph("autodiff")
     pictures.draw_graph(traced, out / "forward.png", "Forward", ("input", "state", "forward"))
     pictures.draw_graph(traced, out / "backward.png", "Backward and Adam", ("backward", "update"))
-    for number, level in enumerate(IR_LEVELS):
+    levels = (*IR_LEVELS, *CODE_LEVELS[training.device.partition(":")[0]])
+    for number, level in enumerate(levels):
         text = training.train_step.ir(level)
         (out / "ir" / f"{number}-{level}.txt").write_text(text + "\n", encoding="utf-8")
     (out / "explain.txt").write_text(str(training.train_step.explain()) + "\n", encoding="utf-8")
@@ -124,6 +130,6 @@ def write_everything(
         (out / "digits.png", "test digits with what the network read"),
         (out / "forward.png", "the traced graph, forward"),
         (out / "backward.png", "its derivative and the optimizer's update"),
-        (out / "ir", f"the step at every level: {', '.join(IR_LEVELS)}"),
+        (out / "ir", f"the step at every level: {', '.join(levels)}"),
         (out / "explain.txt", "what train_step.explain() tells"),
     ]

@@ -82,13 +82,15 @@ class Device:
         if self.is_alone:
             here.entered = self
 
-    def is_there(self) -> bool:
-        """Whether something can be asked of it: not at the end of the process, in a child of a fork, after a fault."""
+    def is_there(self, is_ending: Callable[[], bool] = sys.is_finalizing,
+                 fault: type[Exception] = AcceleratorError) -> bool:
+        """Whether something can be asked of it: not at the end of the process, in a child of a fork, after a fault. (At the
+        end this module has lost its names.)"""
         try:
-            if sys.is_finalizing():
+            if is_ending():
                 return False
             self.enter()
-        except AcceleratorError:
+        except fault:
             return False
         return True
 
