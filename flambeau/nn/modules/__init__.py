@@ -1,9 +1,9 @@
 """Modules once more, where PyTorch keeps them: `from flambeau.nn.modules.module import Module`."""
 from typing import TYPE_CHECKING
 
-from flambeau.frontend import nn as _nn
 from flambeau.frontend.missing import refusing
-from flambeau.frontend.nn import *  # noqa: F403
+from flambeau.frontend.nn import layers as _nn
+from flambeau.frontend.nn.layers import *  # noqa: F403
 
 if TYPE_CHECKING:
     from flambeau.nn.modules import (
