@@ -48,13 +48,13 @@ class CompileTimes:
 
 
 class Kept:
-    """A compiled graph that was found on disk: `source`, `executable`, `program`, `times`, and whatever else a
+    """A compiled graph that was found on disk: `source`, `executable`, `program`, `times`, `target`, and whatever else a
     `compiler.Compiled` has, for which `again` compiles the graph when it is asked for."""
 
     def __init__(self, source: Graph, program: Program, executable: Executable, times: CompileTimes,
                  again: Callable[[], Any]):
         self.source, self.program, self.executable, self.times, self._again = source, program, executable, times, again
-        self.new_kernels = 0
+        self.new_kernels, self.target = 0, host_target()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
