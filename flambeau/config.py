@@ -10,6 +10,7 @@
     FLAMBEAU_POISON=1                  config.poison        set(poison=True)
     FLAMBEAU_CUDA=emulator             config.cuda          set(cuda="emulator")
     FLAMBEAU_TF32=1                    config.tf32          set(tf32=True)
+    FLAMBEAU_DETERMINISTIC=1           config.deterministic set(deterministic=True)
 
 `set(...)` acts at once; used as `with set(...):` the old values come back at the end of the block. Settings
 belong to the process, not to a thread, so that worker threads see what the main thread asked for. A variable that
@@ -51,6 +52,7 @@ class Settings:
     poison: bool = False
     cuda: str = ""
     tf32: bool = False
+    deterministic: bool = False
 
 
 # Read through __getattr__ below, so that `config.dump_dir` is always the current value.
@@ -64,6 +66,7 @@ num_threads: int | None
 poison: bool
 cuda: str
 tf32: bool
+deterministic: bool
 
 
 def from_environment(
@@ -130,6 +133,7 @@ def set(
     poison: object = _UNSET,
     cuda: object = _UNSET,
     tf32: object = _UNSET,
+    deterministic: object = _UNSET,
 ) -> _Change:
     """Change the named settings now; use the result in a `with` to have the former values back afterwards.
 
@@ -137,11 +141,12 @@ def set(
     kept on disk; cache_size: bytes, or "500M", "2G"; num_threads: an int of at least 1, or None; poison: whether fresh
     memory is filled with NaN, for what is compiled from now on; cuda: "" for NVIDIA's driver, "emulator" for devices that
     are not there; tf32: whether GPUs may round the operands of products of float32 to 10 bits of mantissa, as
-    `fb.backends.cuda.matmul.allow_tf32` says too.
+    `fb.backends.cuda.matmul.allow_tf32` says too; deterministic: as use_deterministic_algorithms() says.
     Raises ValueError or TypeError, and changes nothing, if a value makes no sense.
     """
     given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir, "cache": cache,
-             "cache_bytes": cache_size, "num_threads": num_threads, "poison": poison, "cuda": cuda, "tf32": tf32}
+             "cache_bytes": cache_size, "num_threads": num_threads, "poison": poison, "cuda": cuda, "tf32": tf32,
+             "deterministic": deterministic}
     names = {"dump_dir": "dump", "cache_bytes": "cache_size"}
     changed = {field: _VARIABLES[field][1](names.get(field, field), value)
                for field, value in given.items() if value is not _UNSET}
@@ -238,6 +243,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "poison": ("FLAMBEAU_POISON", _parse_bool),
     "cuda": ("FLAMBEAU_CUDA", _parse_cuda),
     "tf32": ("FLAMBEAU_TF32", _parse_bool),
+    "deterministic": ("FLAMBEAU_DETERMINISTIC", _parse_bool),
 }
 _lock = threading.Lock()
 _watchers: dict[str, list[Callable[[], None]]] = {}

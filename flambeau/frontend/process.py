@@ -11,7 +11,7 @@ from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tensor.device import CPU, Device
 from flambeau.frontend.tensor.tensor import printed
 
-_settings: Final[dict[str, Any]] = {"deterministic": False, "warn_only": False, "precision": "highest", "warn": False}
+_settings: Final[dict[str, Any]] = {"warn_only": False, "precision": "highest", "warn": False}
 
 
 def set_printoptions(precision: int | None = None, threshold: float | None = None, edgeitems: int | None = None,
@@ -39,15 +39,18 @@ def set_printoptions(precision: int | None = None, threshold: float | None = Non
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Accepted: results have the same bits in every run, for one number of threads, with or without it."""
+    """On a GPU floats that are summed at computed places (index_add, scatter_add, the gradient of an embedding) are summed
+    in one order, at a price; what is compiled without is compiled again. On the CPU results have the same bits in every
+    run, for one number of threads, with or without it. warn_only: accepted; nothing would have to be refused."""
     if not isinstance(warn_only, bool):
         raise TypeError(f"use_deterministic_algorithms: warn_only must be a bool, got {type(warn_only).__name__}")
-    _settings.update(deterministic=bool(mode), warn_only=warn_only)
+    config.set(deterministic=bool(mode))
+    _settings.update(warn_only=warn_only)
 
 
 def are_deterministic_algorithms_enabled() -> bool:
     """What use_deterministic_algorithms() was told."""
-    return bool(_settings["deterministic"])
+    return bool(config.deterministic)
 
 
 def is_deterministic_algorithms_warn_only_enabled() -> bool:
@@ -65,7 +68,7 @@ def set_deterministic_debug_mode(debug_mode: int | str) -> None:
 
 def get_deterministic_debug_mode() -> int:
     """The level that set_deterministic_debug_mode() knows."""
-    return 0 if not _settings["deterministic"] else 1 if _settings["warn_only"] else 2
+    return 0 if not config.deterministic else 1 if _settings["warn_only"] else 2
 
 
 def set_float32_matmul_precision(precision: str) -> None:

@@ -16,6 +16,7 @@ class GpuTarget:
     shared_bytes: int = 227 << 10           # of one block, at most
     l2_bytes: int = 50 << 20
     tf32: bool = False                      # whether products of f32 may round their operands to 10 bits of mantissa
+    deterministic: bool = False             # sums at computed places have one order, and the same bits every time
 
     @property
     def arch(self) -> str:

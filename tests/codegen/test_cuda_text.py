@@ -18,6 +18,7 @@ from codegen.contraction_kernels import (
     view,
 )
 from codegen.row_kernels import RowKernel
+from codegen.transpose_kernels import random_transpose
 from test_loops_random import RandomKernel, same_numbers
 
 import flambeau as fb
@@ -63,6 +64,17 @@ def test_random_loops_compute_what_the_interpreter_does(seeds: Iterator[int]) ->
             emulate(text, found)
             for param, ours, theirs in zip(kernel.params, found, expected, strict=True):
                 assert same_numbers(ours, theirs, param.dtype), f"seed {seed}, {schedule}: {param}\n{text.source}"
+
+
+def test_random_transposes_compute_what_the_interpreter_does(seeds: Iterator[int]) -> None:
+    for seed in seeds:
+        kernel, buffers = random_transpose(seed)
+        verify_kernel(kernel)
+        expected, found = [b.copy() for b in buffers], [b.copy() for b in buffers]
+        interpret(kernel, expected)
+        emulate(kernel_text(kernel), found)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.tobytes() == theirs.tobytes(), f"seed {seed}\n{kernel_text(kernel).source}"
 
 
 TWO_SIZES = """loop @copy {

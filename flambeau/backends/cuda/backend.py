@@ -22,11 +22,12 @@ from flambeau.codegen.cuda.compile import code_key, compile_texts, known_code, r
 from flambeau.codegen.cuda.disassemble import disassembled
 from flambeau.codegen.cuda.emulator import emulate
 from flambeau.codegen.cuda.occupancy import occupancy
-from flambeau.codegen.cuda.text import Assembled, KernelText
+from flambeau.codegen.cuda.text import Assembled, KernelText, PhasedText
 from flambeau.ir.gpu import SM90, GpuTarget
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kinds import kind_of
+from flambeau.ir.sealed import seal, unseal
 from flambeau.kinds import on_cuda  # noqa: F401  how kinds run there
 from flambeau.passes.lowering.lower import Call, finish
 from flambeau.runtime.cuda.api import emulated_api
@@ -37,12 +38,23 @@ from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.program import Program
 from flambeau.runtime.threads import default_num_threads
 
-__all__ = ["CudaBackend", "EmulatedCudaBackend", "EmulatedKernel", "NvidiaBackend", "backend_of_device", "kernel_text"]
+__all__ = ["CudaBackend", "EmulatedCudaBackend", "EmulatedKernel", "NvidiaBackend", "backend_of_device", "kernel_text",
+           "kernel_texts"]
+
+
+_CODE = "code of several launches"
+
+
+def kernel_texts(kernel: Kernel) -> PhasedText:
+    """A scheduled kernel as Python text, one for each of its launches. Raises UnsupportedError for a kind that has no code
+    for GPUs."""
+    made = kind_of(kernel).implementation("cuda").emit(kernel, f"kernel_{kernel_key(kernel)[:16]}")
+    return made if isinstance(made, PhasedText) else PhasedText((made,))
 
 
 def kernel_text(kernel: Kernel) -> KernelText:
-    """A scheduled kernel as Python text. Raises UnsupportedError for a kind that has no code for GPUs."""
-    text: KernelText = kind_of(kernel).implementation("cuda").emit(kernel, f"kernel_{kernel_key(kernel)[:16]}")
+    """The text of a kernel of one launch."""
+    (text,) = kernel_texts(kernel).phases
     return text
 
 
@@ -63,50 +75,54 @@ class CudaBackend(Backend):
         """Code of kernels, as `Device.load` takes it."""
 
     def host(self) -> GpuTarget:
-        return replace(SM90, tf32=config.tf32)
+        return replace(SM90, tf32=config.tf32, deterministic=config.deterministic)
 
     def prepare(self, calls: Sequence[Call], target: GpuTarget) -> list[Call]:
         return [_scheduled(finish(part), target) for call in calls for part in _in_parts(call, target)]
 
     def build(self, kernels: Sequence[Kernel], target: GpuTarget) -> list[Artifact]:
-        texts = {number: kernel_text(kernel) for number, kernel in enumerate(kernels) if _has_text(kernel)}
-        code = dict(zip(texts, self.assemble(list(texts.values()), target), strict=True))
-        return [_artifact(kernel, texts[n], code[n]) if n in texts else whole_kernel(kernel)
-                for n, kernel in enumerate(kernels)]
+        texts = [kernel_texts(kernel) if _has_text(kernel) else None for kernel in kernels]
+        code = iter(self.assemble([phase for text in texts if text for phase in text.phases], target))
+        return [whole_kernel(kernel) if text is None else _artifact(kernel, text, [next(code) for _ in text.phases])
+                for kernel, text in zip(kernels, texts, strict=True)]
 
     def text(self, kernel: Kernel, target: GpuTarget, level: str) -> str:
         """level: "cuda", or "ptx" and "sass", for which the kernel is compiled where it was not: UnsupportedError says what
         to install."""
         if not _has_text(kernel):
             return f"{'#' if level == 'cuda' else '//'} {kernel.keyword} @{kernel.name}: on the host\n"
-        text = kernel_text(kernel)
+        texts = kernel_texts(kernel).phases
         if level == "cuda":
-            return text.source
+            return "\n".join(text.source for text in texts)
         cache = disk_cache()
-        (code,) = compile_texts([text], target, default_num_threads(), cache.get, cache.put)
-        return code.ptx if level == "ptx" else disassembled(code.cubin)
+        made = compile_texts(texts, target, default_num_threads(), cache.get, cache.put)
+        return "\n".join(code.ptx if level == "ptx" else disassembled(code.cubin) for code in made)
 
     def note(self, kernel: Kernel, target: GpuTarget) -> str:
         if not _has_text(kernel):
             return "on the host, on copies"
-        text = kernel_text(kernel)
-        code = known_code(code_key(text, target), disk_cache().get)
-        return f"{text.threads} threads a block" + (f", {_takes(code, text, target)}" if code else "")
+        told = []
+        for text in kernel_texts(kernel).phases:
+            code = known_code(code_key(text, target), disk_cache().get)
+            told.append(f"{text.threads} threads a block" + (f", {_takes(code, text, target)}" if code else ""))
+        return "; then ".join(told)
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
         """Over memory of the device where what the program is given lies there, else over the host's."""
-        made = CudaExecutable(program, [self._loaded(b) for b in built], self.device)
+        made = CudaExecutable(program, [self._loaded(b, launch.symbol) for b, launch in zip(built, program.launches, strict=True)],
+                              self.device)
         signature = program.signature           # a program of nothing but copies that are none has no slots
         places = {spec.type.device for spec in (*signature.args, *signature.states, *signature.outs)}
         is_there = any(place != "cpu" for place in (*places, *[slot.device for slot in program.slots]))
         return made if is_there else CopyingExecutable(made)
 
-    def _loaded(self, built: BuiltKernel) -> Loaded:
+    def _loaded(self, built: BuiltKernel, symbol: str) -> Loaded:
         if not _has_text(built.kernel):
             return Loaded(built.kernel, None, 0, False)
-        (phase,), code = built.phases, built.artifact.object
+        number = [phase.symbol for phase in built.phases].index(symbol)
+        phase = built.phases[number]
         if phase.symbol not in self._functions:
-            self._functions[phase.symbol] = self.device.load(code, phase.symbol)
+            self._functions[phase.symbol] = self.device.load(_code_of(built.artifact, number), phase.symbol)
         return Loaded(built.kernel, self._functions[phase.symbol], phase.grain, bool(phase.errors))
 
     @cached_property
@@ -122,12 +138,19 @@ def _takes(code: Assembled, text: KernelText, target: GpuTarget) -> str:
             f"{occupancy(code, text.threads, target):.0%} of the threads that fit a multiprocessor")
 
 
-def _artifact(kernel: Kernel, text: KernelText, code: bytes) -> Artifact:
+def _artifact(kernel: Kernel, texts: PhasedText, code: Sequence[bytes]) -> Artifact:
     """A task is a block, and the grain its threads."""
-    errors = (*STATUS_MESSAGES.items(), *kernel.messages.items()) if text.reports else ()
-    phase = Phase(text.name, None if text.sizes else text.blocks(), tuple(range(len(kernel.params))), text.threads,
-                  parallel=False, task_dims=text.task_dims if text.sizes else (), errors=errors)
-    return Artifact((phase,), object=code)
+    params = tuple(range(len(kernel.params) + len(texts.scratch_bytes)))
+    phases = []
+    for text in texts.phases:
+        errors = (*STATUS_MESSAGES.items(), *kernel.messages.items()) if text.reports else ()
+        phases.append(Phase(text.name, None if text.sizes else text.blocks(), params, text.threads, parallel=False,
+                            task_dims=text.task_dims if text.sizes else (), errors=errors))
+    return Artifact(tuple(phases), texts.scratch_bytes, code[0] if len(code) == 1 else seal(_CODE, 1, {}, code))
+
+
+def _code_of(artifact: Artifact, phase: int) -> bytes:
+    return artifact.object if len(artifact.phases) == 1 else unseal(artifact.object, _CODE, 1)[1][phase]
 
 
 def _has_text(kernel: Kernel) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.codegen.cuda.lockstep import WARP, Array, Memory, Warps, rounded_to_tf32, widened
+from flambeau.codegen.cuda.lockstep import ATOMICALLY, WARP, Array, Memory, Warps, rounded_to_tf32, widened
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.errors import KernelError, VerificationError
 from flambeau.ir import dtypes as dt
@@ -164,6 +164,8 @@ class _Grid(Warps):
                 return self.wide(name, [self.value(arg, names, mask) for arg in args], mask)
             case ast.Call(ast.Name(name), args) if (together := self.together(name)) is not None:
                 return together(mask, *[self.value(arg, names, mask) for arg in args])
+            case ast.Call(ast.Name(name), args) if name.startswith("atomic_"):
+                return self.atomic(name, mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(ast.Name("report"), args):
                 return self.report(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(called, args):
@@ -248,11 +250,28 @@ class _Grid(Warps):
             else:
                 self.store(buffer, first + number, self.load(array, number, mask), mask)
 
+    def atomic(self, name: str, mask: Array | None, memory: Memory, index: Any, value: Any) -> None:
+        """One thread after another; on a GPU in any order. Whoever else touches the element has to be in another launch."""
+        _, how, kind = name.split("_")
+        who, where = self.place(memory, index, mask)
+        for last, what in ((memory.writer, "written"), (memory.reader, "read")):
+            mine = last[where] != ATOMICALLY
+            self.race(memory, who[mine], where[mine], last, what, "adds to what another thread touched")
+        memory.writer[where] = ATOMICALLY
+        self.touch(memory, where, "written")
+        values = np.broadcast_to(np.asarray(value), (self.n,))[who]
+        if kind in ("f16", "bf16"):
+            to, back = _NAMES[f"{kind}_to"], _NAMES[f"{kind}_from"]
+            for at, x in zip(where, values, strict=True):
+                memory.values[at] = to(back(memory.values[at]) + x)
+        else:
+            {"add": np.add, "max": np.maximum}[how].at(memory.values, where, values.astype(memory.values.dtype))
+
     def is_now(self, memory: Memory, who: Array, where: Array, kind: str) -> Array:
         """Whether no barrier lies between now and the last time."""
         block_epoch, warp_epoch = memory.when[kind]
         other = memory.writer[where] if kind == "written" else memory.reader[where]
-        same_block = (other // self.threads == self.lane[who] // self.threads) | (other < 0)
+        same_block = (other // self.threads == self.lane[who] // self.threads) | (other == -2)
         same_warp = (other // WARP == self.warp_of[who]) & (other >= 0)
         waited = np.where(same_warp, warp_epoch[where] < self.warp_epoch, block_epoch[where] < self.block_epoch)
         return ~(same_block & waited)

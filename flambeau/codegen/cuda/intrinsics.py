@@ -246,6 +246,72 @@ def _rounded_to_tf32(builder, value):
 tf32 = _of_one(types.uint32, _f32, _rounded_to_tf32)
 tf32_bits = _of_one(types.uint32, types.uint32, lambda b, x: _rounded_to_tf32(b, b.bitcast(x, _F32)))
 
+
+def _atomic(kind, name):
+    """`memory[index] = memory[index] + value`, or the greater, as one step of no fixed order."""
+    @intrinsic
+    def function(typing_context, pointer, index, value):
+        def generate(context, builder, signature, args):
+            at = element_pointer(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+            _ATOMIC[name](builder, at, args[2], signature.args[0].dtype)
+            return context.get_dummy_value()
+
+        return types.void(pointer, index, kind), generate
+
+    return function
+
+
+def _float_add(builder, at, value, kind):
+    bits = value.type.intrinsic_name
+    called = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(value.type, [at.type, value.type]), f"llvm.nvvm.atomic.load.add.{bits}.p0{bits}")
+    builder.call(called, [at, value])
+
+
+def _int_add(builder, at, value, kind):
+    builder.atomic_rmw("add", at, value, "monotonic")
+
+
+def _int_max(builder, at, value, kind):
+    builder.atomic_rmw("max", at, value, "monotonic")
+
+
+def _narrow_add(added):
+    """Of 8 or 16 bits, within a word that is compared and exchanged until nobody came in between."""
+    def add(builder, at, value, kind):
+        mask = ir.Constant(_I32, (1 << kind.bitwidth) - 1)
+        address = builder.ptrtoint(at, _I64)
+        low = builder.and_(address, ir.Constant(_I64, 3))
+        word = builder.inttoptr(builder.sub(address, low), _I32.as_pointer())
+        shift = builder.mul(builder.trunc(low, _I32), ir.Constant(_I32, 8))
+        first, loop, done = builder.block, builder.append_basic_block("again"), builder.append_basic_block("done")
+        start = builder.load(word)
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        before = builder.phi(_I32)
+        before.add_incoming(start, first)
+        old = builder.trunc(builder.lshr(before, shift), ir.IntType(kind.bitwidth))
+        new = builder.zext(added(builder, old, value), _I32)
+        rest = builder.and_(before, builder.not_(builder.shl(mask, shift)))
+        after = builder.or_(rest, builder.shl(new, shift))
+        found = builder.cmpxchg(word, before, after, "monotonic", "monotonic")
+        before.add_incoming(builder.extract_value(found, 0), builder.block)
+        builder.cbranch(builder.extract_value(found, 1), done, loop)
+        builder.position_at_end(done)
+
+    return add
+
+
+_ATOMIC = {
+    "add_f32": _float_add, "add_f64": _float_add, **{f"add_{name}": _int_add for name in ("i32", "u32", "i64", "u64")},
+    "max_i64": _int_max,
+    "add_bf16": _narrow_add(lambda b, old, x: _to_bf16(b, b.fadd(_from_bf16(b, old), x))),
+    "add_f16": _narrow_add(lambda b, old, x: _to_f16(b, b.fadd(_from_f16(b, old), x))),
+    **{f"add_{name}": _narrow_add(lambda b, old, x: b.add(old, x)) for name in ("i8", "u8", "i16", "u16")},
+}
+_KINDS = {"f32": types.float32, "f64": types.float64, "bf16": types.float32, "f16": types.float32,
+          **{f"{sign[0]}{bits}": getattr(types, f"{sign}{bits}") for sign in ("int", "uint") for bits in (8, 16, 32, 64)}}
+
 _WIDTHS = (2, 4, 8, 16)
 INTRINSICS = {**{f"load{n}": _wide(n, stores=False) for n in _WIDTHS},
               **{f"copy{n}": _copied(n) for n in _WIDTHS}, **{f"store{n}": _wide(n, stores=True) for n in _WIDTHS},
@@ -257,4 +323,5 @@ INTRINSICS = {**{f"load{n}": _wide(n, stores=False) for n in _WIDTHS},
               "mma_tf32": _mma("m16n8k8", "tf32"), "tf32": tf32, "tf32_bits": tf32_bits,
               "f32_max": _extremum("llvm.nvvm.fmax.f"), "f32_min": _extremum("llvm.nvvm.fmin.f"),
               "f16": f16, "f16_of_f64": f16_of_f64, "f16_from": f16_from, "f16_to": f16_to, "bf16": bf16,
-              "bf16_from": bf16_from, "bf16_to": bf16_to, "report": report}
+              "bf16_from": bf16_from, "bf16_to": bf16_to, "report": report,
+              **{f"atomic_{name}": _atomic(_KINDS[name.partition("_")[2]], name) for name in _ATOMIC}}

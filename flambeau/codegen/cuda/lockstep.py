@@ -15,11 +15,12 @@ import numpy as np
 
 from flambeau.ir import dtypes as dt
 
-__all__ = ["WARP", "Array", "Memory", "Warps", "rounded_to_tf32", "widened"]
+__all__ = ["ATOMICALLY", "WARP", "Array", "Memory", "Warps", "rounded_to_tf32", "widened"]
 
 Array = np.ndarray
 
 WARP: Final = 32
+ATOMICALLY: Final = -3          # the last to store an element, where threads added to it one after another
 
 
 @dataclass(eq=False)

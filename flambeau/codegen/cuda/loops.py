@@ -17,7 +17,9 @@ from contextlib import contextmanager, nullcontext
 
 from flambeau.codegen.cuda import expressions as ex
 from flambeau.codegen.cuda.lanes import WARP, Lanes
-from flambeau.codegen.cuda.text import KernelText, Writer
+from flambeau.codegen.cuda.scatters import emit_scatter
+from flambeau.codegen.cuda.text import KernelText, PhasedText, Writer
+from flambeau.codegen.cuda.transposes import emit_transpose
 from flambeau.codegen.cuda.wide import emit_wide
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
@@ -28,9 +30,13 @@ from flambeau.ir.kernel.repeats import Rest, rests
 __all__ = ["emit_loops"]
 
 
-def emit_loops(kernel: LoopKernel, name: str) -> KernelText:
+def emit_loops(kernel: LoopKernel, name: str) -> KernelText | PhasedText:
     """The text of a kernel that has a `BlockSchedule`."""
     assert isinstance(kernel.schedule, BlockSchedule), f"kernel {kernel.name} has no blocks"
+    if kernel.schedule.atomic:
+        return emit_scatter(kernel, name)
+    if kernel.schedule.tile_dim is not None:
+        return emit_transpose(kernel, name)
     if kernel.schedule.width > 1 and not any(stage.dims for stage in kernel.stages):
         return emit_wide(kernel, name)
     return _Loops(kernel, name).text()

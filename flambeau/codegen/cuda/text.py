@@ -21,7 +21,7 @@ from flambeau.codegen.artifact import TaskDim
 from flambeau.ir.kernel import Extent
 from flambeau.ir.records import dataclass
 
-__all__ = ["Assembled", "KernelText", "Writer"]
+__all__ = ["Assembled", "KernelText", "PhasedText", "Writer"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,15 @@ class KernelText:
     def reports(self) -> bool:
         """Whether it may end with a status."""
         return "report(" in self.source
+
+
+@dataclass(frozen=True)
+class PhasedText:
+    """Texts that are launched one after another for one call of a kernel. scratch_bytes: buffers that are passed after the
+    kernel's own params."""
+
+    phases: tuple[KernelText, ...]
+    scratch_bytes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

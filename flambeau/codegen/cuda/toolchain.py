@@ -23,6 +23,7 @@ from numba.core.types.functions import BaseFunction
 from numba.cuda import compiler, dispatcher, libdevice, types
 from numba.cuda.core import typed_passes, typeinfer, untyped_passes
 from numba.cuda.core.compiler_machinery import PassManager
+from numba.cuda.cudadrv import nvvm
 
 from flambeau.codegen.cuda.intrinsics import INTRINSICS
 from flambeau.codegen.cuda.text import Assembled, KernelText
@@ -106,6 +107,14 @@ def _compile_for(target: GpuTarget) -> None:
     there."""
     device = SimpleNamespace(compute_capability=target.capability, name=b"", id=0)
     dispatcher.get_current_device = compiler.get_current_device = lambda: device
+    _round_once()
+
+
+@cache
+def _round_once() -> None:
+    """A product and a sum stay two roundings, as they are on the CPU; NVVM would make one instruction of them."""
+    compile_ir = nvvm.compile_ir
+    nvvm.compile_ir = lambda llvmir, **options: compile_ir(llvmir, **{**options, "fma": False})
 
 
 # -- numba's way through a kernel, made short -------------------------------------------------------------------------

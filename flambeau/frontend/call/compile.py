@@ -48,6 +48,7 @@ RECOMPILE_LIMIT = 64
 config.watch("disable_jit", epoch.bump)         # what a fast call compares
 config.watch("num_threads", epoch.bump)
 config.watch("tf32", epoch.bump)
+config.watch("deterministic", epoch.bump)
 log = logging.getLogger("flambeau")
 
 
@@ -199,6 +200,7 @@ class CompiledFunction(CompiledMarker):
             how = functools.partial(_compiled, how=self.how, device=device, where=where)
             compiled = how(traced.graph)
             entry = Entry(traced.plan, compiled.executable, how, device, getattr(compiled.target, "tf32", None))
+            entry.deterministic = getattr(compiled.target, "deterministic", None)
             self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
             self._entries = [entry, *self._entries]
             self._fast = entry.fast_call

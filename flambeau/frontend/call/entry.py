@@ -53,6 +53,7 @@ class Entry:
         self._gives_grads = any(isinstance(write.value, (Given, Found)) for write in plan.gradients)
         self._particular = [a for a in plan.arguments if a.is_particular]
         self._fast_call: FastCall | None = None
+        self.deterministic: bool | None = None              # what was asked for, where kernels depend on that
 
     @property
     def fast_call(self) -> FastCall | None:
@@ -137,7 +138,7 @@ class Entry:
         if bound.epoch != epoch.value:
             if not self.guards.holds() or not bound.outside_holds() or plan.num_threads not in (None, config.num_threads):
                 return False
-            if self.tf32 not in (None, config.tf32):
+            if self.tf32 not in (None, config.tf32) or self.deterministic not in (None, config.deterministic):
                 return False
             bound.epoch = epoch.value
             return True
@@ -158,6 +159,8 @@ class Entry:
             return f"{mode_in_words(grad_mode.mode)}, was {mode_in_words(self.plan.mode)}"
         if get_default_dtype() is not self.plan.default_dtype:
             return f"the default dtype is {get_default_dtype()!r}"
+        if self.deterministic not in (None, config.deterministic):
+            return f"use_deterministic_algorithms({config.deterministic}) was called"
         for read in self.plan.reads:
             if (read.leaf._grad is None) is not (read.type is None):
                 now = "no longer None" if read.type is None else "None now"

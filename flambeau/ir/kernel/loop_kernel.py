@@ -52,13 +52,17 @@ class BlockSchedule:
     a point are neighbours, else those of one number. width: so many neighbouring points are one thread's, which loads and
     stores them at once: of the last parallel dim, which it divides, in kernels of one stage without inner dims; else of the
     last dim of each stage where it divides that. kept: what stages along the same dims compute alike, the first of them
-    computes, and each thread keeps it in registers."""
+    computes, and each thread keeps it in registers. tile_dim: of one stage without inner dims, whose memory runs along this
+    parallel dim here and along the last one there; a block takes 32 points along each. atomic: of stages that only store,
+    a launch for each, whose points store in any order, all dims of a stage among those that blocks share out."""
 
     points: int
     lanes: int = 1
     lanes_inner: bool = True
     width: int = 1
     kept: bool = False
+    tile_dim: int | None = None
+    atomic: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ class LoopKernel(Kernel):
             if self.schedule.lanes & (self.schedule.lanes - 1):
                 checker.fail(f"lanes={self.schedule.lanes} is no power of two, which halves until one is left")
             self._check_width(checker, self.schedule)
+            self._check_tile(checker, self.schedule)
 
     def _check_width(self, checker: Checker, schedule: BlockSchedule) -> None:
         if schedule.width == 1:
@@ -137,6 +142,16 @@ class LoopKernel(Kernel):
             checker.fail(f"width={schedule.width} without inner dims is for one stage, a thread to a point")
         if not isinstance(last, int) or last % schedule.width:
             checker.fail(f"width={schedule.width} does not divide the last parallel dim, of {last}")
+
+    def _check_tile(self, checker: Checker, schedule: BlockSchedule) -> None:
+        if (dim := schedule.tile_dim) is None:
+            return
+        if len(self.stages) != 1 or self.stages[0].dims or (schedule.lanes, schedule.width) != (1, 1):
+            checker.fail(f"tile_dim %i{dim} is for one stage without inner dims, a thread to a point")
+        if not 0 <= dim < self.n_parallel - 1 or any(isinstance(self.extents[d], str) for d in self.parallel):
+            checker.fail(f"tile_dim %i{dim} is no parallel dim before the last, of known size as all are")
+        if schedule.points % 32 or 32 % (schedule.points // 32):
+            checker.fail(f"points={schedule.points} are not lines of 32 that divide a square")
 
     def _check_schedule(self, checker: Checker, schedule: LoopSchedule) -> None:
         checker.require_positive(schedule, ("unroll", "block", "grain", "rows"))

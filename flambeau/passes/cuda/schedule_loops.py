@@ -12,6 +12,7 @@ from typing import Final
 from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.kernel import Address, BlockSchedule, Extent, LoopKernel, Stage
 from flambeau.ir.kernel.repeats import rests
+from flambeau.ir.kernel.scatters import flattened, may_scatter
 
 __all__ = ["runs_inward", "schedule_loops"]
 
@@ -21,6 +22,7 @@ MOST: Final = 1024
 WORK: Final = 8                         # points of a row that a lane is to have, at least
 KEPT: Final = 32                        # registers of a lane for what it keeps of its row
 CROWDED: Final = 32                     # buffers, beyond which the 64 registers that MOST threads leave to each are few
+TILED: Final = 16                       # points along both dims of a square, at least
 RUNTIME_EXTENT: Final = 4096            # what a size known only at run time counts as
 
 
@@ -29,7 +31,10 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
     walked = [stage for stage in kernel.stages if stage.dims]
     inner = max((_count(kernel, stage.dims) for stage in walked), default=1)
     if not walked and len(kernel.stages) == 1:
-        return BlockSchedule(BLOCK, width=_width(kernel))
+        across = _tile_dim(kernel)
+        return BlockSchedule(BLOCK, width=_width(kernel)) if across is None else BlockSchedule(BLOCK, tile_dim=across)
+    if may_scatter(kernel, inexact=not target.deterministic):
+        return BlockSchedule(BLOCK, width=_width(flattened(kernel, kernel.stages[0])), atomic=True)
     if inner < 4 or any(store.combine == "add" or store.address.dynamic for stage in walked for store in stage.stores):
         return BlockSchedule(BLOCK)                 # places that several points may store to: one thread, in order
     points = _count(kernel, range(kernel.n_parallel))
@@ -42,6 +47,20 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
     most = MOST if len(kernel.params) <= CROWDED else MOST // 2
     lanes = max(1, min(_power(inner // WORK), _power(room), most // columns))
     return BlockSchedule(BLOCK) if lanes == 1 else BlockSchedule(columns, lanes, lanes_inner=False)
+
+
+def _tile_dim(kernel: LoopKernel) -> int | None:
+    """The dim that something loaded runs along, where what is stored runs along the last."""
+    (stage,), last = kernel.stages, kernel.n_parallel - 1
+    if any(isinstance(e, str) for e in kernel.extents) or not stage.stores or not all(
+            s.address.stride_of(last) == 1 for s in stage.stores):
+        return None
+    for address in _addresses(stage):
+        found = [dim for dim, stride in address.strides if abs(stride) == 1 and dim != last]
+        if found and not address.dynamic and address.guard is None and abs(address.stride_of(last)) > 1 and min(
+                int(kernel.extents[d]) for d in (*found, last)) >= TILED:
+            return found[0]
+    return None
 
 
 def _rows(kernel: LoopKernel, walked: list[Stage], inner: int, room: int) -> BlockSchedule:
