@@ -8,11 +8,11 @@ from typing import cast
 from flambeau.codegen.cuda.contractions import emit_contraction
 from flambeau.codegen.cuda.loops import emit_loops
 from flambeau.codegen.cuda.sorts import emit_sort
-from flambeau.codegen.cuda.text import KernelText
+from flambeau.codegen.cuda.text import KernelText, PhasedText
 from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.kernel import ContractionKernel, LoopKernel
 from flambeau.ir.kinds import Implementation, register_implementation
-from flambeau.kinds.sort import SortKernel
+from flambeau.kinds.sort import SortKernel, TileSortSchedule
 from flambeau.passes.cuda.schedule_contraction import schedule_contraction
 from flambeau.passes.cuda.schedule_loops import schedule_loops
 from flambeau.passes.cuda.split_contraction import divide_contraction
@@ -36,11 +36,21 @@ def _divided_loops(call: Call, target: GpuTarget) -> list[Call]:
             for kernel, buffers in split_reductions(cast(LoopKernel, call.kernel), call.buffers, target)]
 
 
-def _sort(kernel: SortKernel, name: str) -> KernelText:
-    return emit_sort(kernel, name, kernel.source, kernel.values, kernel.indices, kernel.descending)
+def _sort(kernel: SortKernel, name: str) -> KernelText | PhasedText:
+    assert isinstance(kernel.schedule, TileSortSchedule), f"kernel {kernel.name} has no tiles"
+    return emit_sort(kernel, name, kernel.source, kernel.values, kernel.indices, kernel.descending, kernel.schedule.tile)
+
+
+def sort_tile(kernel: SortKernel) -> int:
+    """As many pairs as 32 KB of shared memory hold; of a few elements each is compared with each."""
+    return 1 if kernel.length <= 32 else 2048 if kernel.dtype.itemsize == 8 else 4096
+
+
+def _scheduled_sort(kernel: SortKernel, target: GpuTarget) -> SortKernel:
+    return replace(kernel, schedule=TileSortSchedule(sort_tile(kernel)))
 
 
 register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops, _divided_loops))
 register_implementation("contraction", "cuda", Implementation(emit_contraction, schedule_contraction,
                                                                        _divided_contraction))
-register_implementation("sort", "cuda", Implementation(_sort))
+register_implementation("sort", "cuda", Implementation(_sort, _scheduled_sort))

@@ -78,13 +78,21 @@ class SortSchedule:
     parallel: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class TileSortSchedule:
+    """For a device of many threads in blocks. tile: elements that a block puts in order; longer rows are merged from such
+    tiles. 1: a thread for each element counts those before it."""
+
+    tile: int
+
+
 @dataclass(frozen=True)
 class SortKernel(Kernel):
     """`extents` are those of the row dims, then the length of a row, then how many of its elements are kept. source walks
     the row dims and the length, values and indices (None where nobody asks) the row dims and what is kept."""
 
     keyword = "sort"
-    schedules = {"schedule": SortSchedule}
+    schedules = {"schedule": SortSchedule, "tiles": TileSortSchedule}
 
     source: Address
     values: Address | None
@@ -166,7 +174,11 @@ class SortKernel(Kernel):
             checker.stored.add(address.buffer)
         if any(address.dynamic or address.guard is not None for address in self.addresses()):
             checker.fail("its addresses have neither gathered parts nor guards", "sort")
-        if self.schedule is not None:
+        if isinstance(self.schedule, TileSortSchedule):
+            checker.require_positive(self.schedule, ("tile",))
+            if self.schedule.tile & (self.schedule.tile - 1):
+                checker.fail(f"tile={self.schedule.tile} is no power of two")
+        elif self.schedule is not None:
             checker.require_positive(self.schedule, ("tasks",))
             if self.schedule.method == "select" and self.length < _capacity(self) and 0 not in self.extents:
                 checker.fail(f"method=\"select\" begins with {_capacity(self)} elements, a row has {self.length}")

@@ -46,7 +46,7 @@ def test_divisions_by_known_sizes_are_multiplications() -> None:
     """What a thread's place in a tensor of several dims is worked out with: 32 bits, no division."""
     (kernel,) = kernels_of(lambda x: x.permute(1, 0, 2).contiguous() * 2, fb.zeros(90, 301, 110))
     ptx = to_ptx(kernel_text(kernel), SM90)
-    assert "div." not in ptx and "rem." not in ptx and "mul.hi.u32" in ptx
+    assert "div." not in ptx and "rem." not in ptx and "mul.wide.u32" in ptx
 
 
 DTYPES = (fb.float32, fb.float64, fb.bfloat16, fb.float16, fb.int8, fb.uint8, fb.int16, fb.int32, fb.int64)
@@ -64,3 +64,14 @@ def test_sums_become_atomic_instructions(dtype: fb.dtype) -> None:
     ptx = to_ptx(update, SM90)
     assert ("atom" in ptx or "red" in ptx) and (name.get(dtype, "cas.b32").split(".")[-1] in ptx)
     assert "st.global.v" in to_ptx(fill, SM90)
+
+
+@pytest.mark.parametrize("dtype", (fb.float32, fb.float64, fb.bfloat16, fb.int64, fb.uint8), ids=str)
+def test_sorts_become_code_that_does_not_spill(dtype: fb.dtype) -> None:
+    for length, launches in ((20, 1), (1000, 1), (10_000, 3 + (dtype.itemsize == 8))):
+        (kernel,) = kernels_of(lambda x: fb.topk(x, 15), fb.zeros(3, length).to(dtype))
+        texts = kernel_texts(kernel).phases
+        assert len(texts) == launches
+        for number, text in enumerate(texts):
+            made = assemble(to_ptx(text, (SM90, SM80)[number % 2]), (SM90, SM80)[number % 2])
+            assert made.spilled_bytes == made.stack_bytes == 0 and made.registers <= 64

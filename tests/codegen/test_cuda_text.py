@@ -98,6 +98,34 @@ def test_blocks_cover_every_point_of_two_runtime_sizes(schedule: BlockSchedule) 
         assert found.sum() == np.prod(sizes)
 
 
+ANY_SIZE = """loop @grown {
+  in a: bf16[n]
+  in b: f32[1]
+  out c: f32[n]
+  parallel %i0 = n
+  stage () {
+    %0 = load a[%i0] : bf16
+    %1 = cast %0 : f32
+    %2 = load b[0] : f32
+    %3 = add %1, %2 : f32
+    store %3 to c[%i0]
+  }
+  blocks points=32, width=4
+}
+"""
+
+
+def test_sizes_known_at_run_time_are_taken_four_by_four_and_one_by_one() -> None:
+    kernel = parse_kernel(ANY_SIZE)
+    verify_kernel(kernel)
+    text = kernel_text(kernel)
+    assert "load4(b0" in text.source and "store4(b2" in text.source
+    for size in (0, 1, 3, 4, 127, 128, 129, 1000):
+        found = np.full(size, 7, np.float32)
+        emulate(text, [np.full(size, 0x3F80, np.uint16), np.ones(1, np.float32), found], (size,))
+        assert (found == 2).all()
+
+
 def test_where_a_program_lies_makes_no_other_code() -> None:
     kernel = replace(parse_kernel(TWO_SIZES), schedule=BlockSchedule(64))
     moved, grown = replace(kernel, locations=("train.py:7",)), replace(kernel, schedule=BlockSchedule(32))

@@ -27,6 +27,7 @@ class Code:
         self.active: str | None = None
         self.acc = ""                                   # what the sum of a contraction is called
         self.dtypes: dict[int, DType] = {}
+        self.scratch: list[tuple[str, str, int]] = []   # (name, type, elements) of buffers beside the kernel's params
         self.checked: str | None = None                 # false where a check of this stage failed
         self.size_name = {size: f"n_{size}" for size in kernel.sizes}
         biggest = max([p.elements for p in kernel.params if isinstance(p.elements, int)], default=0)
@@ -51,14 +52,15 @@ class Code:
             self.w.line(f"# b{number}: {param.role} {param.name}, {param.dtype}[{param.elements}]")
         for location in kernel.locations:
             self.w.line(f"# {location}")
-        buffers = [f"b{number}" for number in range(len(kernel.params))]
+        buffers = [*[f"b{number}" for number in range(len(kernel.params))], *[each for each, _, _ in self.scratch]]
         with self.w.block(f"def {name}({', '.join(['status', *buffers, *self.size_name.values()])}):"):
             yield
 
     def finished(self, name: str, extents: tuple[Extent, ...], points: int, threads: int) -> KernelText:
         """The text, and how it is launched."""
-        types = ("int64*", *[f"{stored_type(p.dtype)}*" for p in self.kernel.params], *["int64"] * len(self.size_name))
-        elements = tuple([p.elements for p in self.kernel.params])
+        types = ("int64*", *[f"{stored_type(p.dtype)}*" for p in self.kernel.params],
+                 *[f"{kind}*" for _, kind, _ in self.scratch], *["int64"] * len(self.size_name))
+        elements = (*[p.elements for p in self.kernel.params], *[count for _, _, count in self.scratch])
         return KernelText(name, self.w.text(), types, elements, extents, points, threads, tuple(self.size_name))
 
     def split(self, flat: str, dims: Sequence[int]) -> None:

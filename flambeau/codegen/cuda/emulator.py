@@ -360,6 +360,8 @@ _NAMES: Final[dict[str, Any]] = {
     "abs": abs,
     "f32_max": lambda a, b: SCALAR_OPS["max"].meaning(np.float32(a), np.float32(b)),      # type: ignore[misc]
     "f32_min": lambda a, b: SCALAR_OPS["min"].meaning(np.float32(a), np.float32(b)),      # type: ignore[misc]
+    "bits_of_f32": lambda x: np.asarray(x, np.float32).view(np.uint32).astype(np.int64),
+    "bits_of_f64": lambda x: np.asarray(x, np.float64).view(np.uint64),
     "f16": lambda x: np.asarray(x).astype(np.float16).astype(np.float32),
     "bf16": lambda x: dt.bf16_to_f32(dt.f32_to_bf16(np.asarray(x, np.float32))),
     "f16_of_f64": lambda x: np.asarray(x).astype(np.float16).astype(np.float32),

@@ -71,6 +71,8 @@ f16_to, f16_from = _of_one(_u16, _f32, _to_f16), _of_one(_f32, _u16, _from_f16)
 bf16_to, bf16_from = _of_one(_u16, _f32, _to_bf16), _of_one(_f32, _u16, _from_bf16)
 f16 = _of_one(_f32, _f32, lambda b, x: _from_f16(b, _to_f16(b, x)))
 f16_of_f64 = _of_one(_f32, _f64, lambda b, x: _from_f16(b, _to_f16(b, x)))
+bits_of_f32 = _of_one(types.uint32, _f32, lambda b, x: b.bitcast(x, _I32))
+bits_of_f64 = _of_one(types.uint64, _f64, lambda b, x: b.bitcast(x, _I64))
 bf16 = _of_one(_f32, _f32, lambda b, x: _from_bf16(b, _to_bf16(b, x)))
 
 
@@ -324,4 +326,5 @@ INTRINSICS = {**{f"load{n}": _wide(n, stores=False) for n in _WIDTHS},
               "f32_max": _extremum("llvm.nvvm.fmax.f"), "f32_min": _extremum("llvm.nvvm.fmin.f"),
               "f16": f16, "f16_of_f64": f16_of_f64, "f16_from": f16_from, "f16_to": f16_to, "bf16": bf16,
               "bf16_from": bf16_from, "bf16_to": bf16_to, "report": report,
+              "bits_of_f32": bits_of_f32, "bits_of_f64": bits_of_f64,
               **{f"atomic_{name}": _atomic(_KINDS[name.partition("_")[2]], name) for name in _ATOMIC}}

@@ -91,6 +91,19 @@ def float_floordiv(a, b, rest, floor, copysign):
     return a / b if b == 0 else signed
 
 
+def key_of_f32(bits, x):
+    """A number without sign, less than 2 ** 32, that is in order as `x` is: zeros are equal, NaN is the greatest."""
+    flipped = 0xFFFFFFFF - int64(bits) if int64(bits) >> 31 != 0 else int64(bits) + 0x80000000
+    return int64(0xFFFFFFFF) if x != x else int64(0x80000000) if x == 0 else flipped
+
+
+def key_of_f64(bits, x):
+    """The same for 64 bits."""
+    top = uint64(0x8000000000000000)
+    flipped = uint64(0xFFFFFFFFFFFFFFFF) - bits if bits & top != uint64(0) else bits | top
+    return uint64(0xFFFFFFFFFFFFFFFF) if x != x else top if x == 0 else flipped
+
+
 # -- random numbers ---------------------------------------------------------------------------------------------------
 
 

@@ -93,9 +93,25 @@ class _Wide(WideCode):
     def text(self) -> KernelText:
         w, width, threads = self.w, self.width, self.schedule.points
         extents = self.kernel.extents[:self.last + 1]
+        block = self.cast("cuda.blockIdx.x")
         with self.head(self.name):
-            w.line(f"point = {self.cast(f'(cuda.blockIdx.x * {threads} + cuda.threadIdx.x) * {width}')}")
-            with w.block(f"if point < {self.product(extents)}:"):
-                self.split("point", list(range(self.last + 1)))
-                self.side_by_side(self.stage)
+            w.line(f"point = {self.cast(f'({block} * {threads} + cuda.threadIdx.x) * {width}')}")
+            if isinstance(extents[self.last] if extents else 1, int):
+                with w.block(f"if point < {self.product(extents)}:"):
+                    self.split("point", list(range(self.last + 1)))
+                    self.side_by_side(self.stage)
+            else:
+                self.with_rest()
         return self.finished(self.name, extents, threads * width, threads)
+
+    def with_rest(self) -> None:
+        """Of a size known at run time, whose last few points are taken one by one."""
+        w, width, count = self.w, self.width, self.product(self.kernel.extents[:1])
+        w.line(f"i{self.last} = point")
+        with w.block(f"if point + {width} <= {count}:"):
+            self.side_by_side(self.stage)
+        with w.block(f"if point + {width} > {count}:"), w.block(f"for rest in range(point, {count}):"):
+            w.line(f"i{self.last} = {self.cast('rest')}")
+            self.width = 1
+            self.side_by_side(self.stage)
+            self.width = width

@@ -92,13 +92,23 @@ def _kept_registers(kernel: LoopKernel) -> int:
 def _width(kernel: LoopKernel) -> int:
     """Neighbouring points for one thread: 16 bytes of the widest numbers that lie side by side."""
     if not kernel.n_parallel or not isinstance(last := kernel.extents[kernel.n_parallel - 1], int):
-        return 1
+        return _width_of_any_size(kernel)
     sizes = [kernel.params[a.buffer].dtype.itemsize for a in _addresses(kernel.stages[0])
              if a.stride_of(kernel.n_parallel - 1) == 1]
     width = 16 // max(sizes, default=16)
     while width > 1 and last % width:
         width //= 2
     return width
+
+
+def _width_of_any_size(kernel: LoopKernel) -> int:
+    """Where one dim, of a size known at run time, is all there is, and everything lies side by side along it."""
+    (stage,) = kernel.stages
+    places = [a for a in _addresses(stage) if a.strides]
+    if len(kernel.extents) != 1 or not places or any(
+            a.strides != ((0, 1),) or a.offset or a.dynamic or a.guard is not None for a in places):
+        return 1
+    return 16 // max(kernel.params[a.buffer].dtype.itemsize for a in places)
 
 
 def _row_width(kernel: LoopKernel, walked: Sequence[Stage]) -> int:

@@ -81,8 +81,8 @@ class Layout:
         self.written: set[int] = set()
         self.n_words = 0
         for number, (launch, part) in enumerate(zip(self.launches, self.loaded, strict=True)):
-            roles = [param.role for param in part.kernel.params]
-            self.written |= {slot for slot, role in zip(launch.slots, roles, strict=True) if role in ("out", "inout")}
+            roles = [param.role for param in part.kernel.params]            # scratch memory comes after them
+            self.written |= {slot for slot, role in zip(launch.slots, roles, strict=False) if role in ("out", "inout")}
             self._place(number, launch, words_of, launches_of)
         self.brought = [(position, words_of[position], sorted(launches_of[position])) for position in sorted(words_of)]
         self.reporting = [number for number, part in enumerate(self.loaded) if part.reports]
