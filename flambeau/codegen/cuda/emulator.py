@@ -20,7 +20,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.codegen.cuda.lockstep import ATOMICALLY, WARP, Array, Memory, Warps, rounded_to_tf32, widened
+from flambeau.codegen.cuda.lockstep import (
+    ATOMICALLY,
+    WARP,
+    Array,
+    Memory,
+    Sectors,
+    Warps,
+    rounded_to_tf32,
+    widened,
+)
 from flambeau.codegen.cuda.text import KernelText
 from flambeau.errors import KernelError, VerificationError
 from flambeau.ir import dtypes as dt
@@ -32,14 +41,15 @@ _MOST_THREADS: Final = 1 << 16          # run at once
 
 
 def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (), status: Array | None = None,
-            ways: dict[int, int] | None = None) -> None:
+            ways: dict[int, int] | None = None, sectors: Sectors | None = None) -> None:
     """Run a kernel on flat arrays of its params' storage dtypes, in place. sizes: runtime sizes, in order. status: where
     the kernel reports one, and its detail; i64[2] of zeros. ways: is told, for each line that touches shared memory, how
-    many rows of one bank a warp wants at once there; 1 is best. Raises KernelError where it does and there is no such
+    many rows of one bank a warp wants at once there; 1 is best. sectors: is told what buffers are asked
+    for. Raises KernelError where it does and there is no such
     array, VerificationError where it does what no kernel may."""
     if status is None:
         status = np.zeros(2, np.int64)
-        emulate(text, buffers, sizes, status, ways)
+        emulate(text, buffers, sizes, status, ways, sectors)
         if status[0]:
             raise KernelError(f"the kernel ended with status {status[0]}", status=int(status[0]),
                               details=(int(status[1]), 0))
@@ -55,6 +65,7 @@ def emulate(text: KernelText, buffers: Sequence[Array], sizes: Sequence[int] = (
     step = max(1, _MOST_THREADS // text.threads)
     for first in range(0, blocks, step):
         grid = _Grid(text, function, first, min(step, blocks - first), ways)
+        grid.sectors = sectors
         with np.errstate(all="ignore"):
             grid.call(function, dict(zip([a.arg for a in function.args.args], given, strict=True)))
 
@@ -201,6 +212,7 @@ class _Grid(Warps):
     def load(self, memory: Memory, index: Any, mask: Array | None) -> Array:
         who, where = self.place(memory, index, mask)
         self.count_ways(memory, index, 1, mask)
+        self.count_sectors(memory, index, 1, mask, "read")
         self.arrived(memory, where)
         if memory.defined is not None and not memory.defined[where].all():
             raise self.fail(f"reads an element of {memory.name} that nothing stored")
@@ -224,6 +236,7 @@ class _Grid(Warps):
     def store(self, memory: Memory, index: Any, value: Any, mask: Array | None) -> None:
         who, where = self.place(memory, index, mask)
         self.count_ways(memory, index, 1, mask)
+        self.count_sectors(memory, index, 1, mask, "stored")
         self.arrived(memory, where)
         if not memory.is_local:
             if len(np.unique(where)) < len(where):
@@ -244,16 +257,19 @@ class _Grid(Warps):
         _, where = self.place(buffer, first, mask)
         if (where % width).any():
             raise self.fail(f"touches {width} elements of {buffer.name} from {where[where % width != 0][0]} on, at once")
-        for number in range(width):
-            if name.startswith("load"):
-                self.store(array, number, self.load(buffer, first + number, mask), mask)
-            else:
-                self.store(buffer, first + number, self.load(array, number, mask), mask)
+        self.count_sectors(buffer, first, width, mask, "read" if name.startswith("load") else "stored")
+        with self.counted():
+            for number in range(width):
+                if name.startswith("load"):
+                    self.store(array, number, self.load(buffer, first + number, mask), mask)
+                else:
+                    self.store(buffer, first + number, self.load(array, number, mask), mask)
 
     def atomic(self, name: str, mask: Array | None, memory: Memory, index: Any, value: Any) -> None:
         """One thread after another; on a GPU in any order. Whoever else touches the element has to be in another launch."""
         _, how, kind = name.split("_")
         who, where = self.place(memory, index, mask)
+        self.count_sectors(memory, index, 1, mask, "stored")
         for last, what in ((memory.writer, "written"), (memory.reader, "read")):
             mine = last[where] != ATOMICALLY
             self.race(memory, who[mine], where[mine], last, what, "adds to what another thread touched")

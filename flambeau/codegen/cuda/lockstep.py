@@ -7,7 +7,8 @@ not before a barrier after that.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from flambeau.ir import dtypes as dt
 
-__all__ = ["ATOMICALLY", "WARP", "Array", "Memory", "Warps", "rounded_to_tf32", "widened"]
+__all__ = ["ATOMICALLY", "WARP", "Array", "Memory", "Sectors", "Warps", "rounded_to_tf32", "widened"]
 
 Array = np.ndarray
 
@@ -43,6 +44,24 @@ class Memory:
         self.when = {kind: (np.zeros(n, np.int64), np.zeros(n, np.int64)) for kind in ("written", "read")}
 
 
+SECTOR: Final = 32              # bytes that memory gives at once
+
+
+class Sectors:
+    """What a kernel asks its buffers for, by name and "read" or "stored". asked: bytes in sectors of 32, each once
+    for each access of a warp. touched: the sectors there are."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, int] = {}
+        self.touched: dict[str, set[int]] = {}
+
+    def add(self, name: str, warp: Array, first: Array, last: Array) -> None:
+        """first, last: bytes that threads of warps access, from and to, at most 32 of them."""
+        sectors = np.unique(np.concatenate([(warp << 40) + first // SECTOR, (warp << 40) + last // SECTOR]))
+        self.asked[name] = self.asked.get(name, 0) + SECTOR * len(sectors)
+        self.touched.setdefault(name, set()).update((sectors & ((1 << 40) - 1)).tolist())
+
+
 class Warps(ABC):
     """The part of a grid that knows warps. Names of the language are methods here."""
 
@@ -52,6 +71,7 @@ class Warps(ABC):
     block_epoch: int
     warp_epoch: int
     ways: dict[int, int] | None
+    sectors: Sectors | None = None
 
     def __init__(self) -> None:
         self.groups = self.landed = 0           # of asynchronous copies: committed, and waited for
@@ -102,10 +122,10 @@ class Warps(ABC):
         for memory, first in ((target, to), (source, start)):
             self.aligned(width, memory, first, mask)
             self.count_ways(memory, first, width, mask)
-        ways, self.ways = self.ways, None                           # at once, and not one after another
-        for number in range(width):
-            self.store(target, to + number, self.load(source, start + number, mask), mask)
-        self.ways = ways
+            self.count_sectors(memory, first, width, mask, "stored" if memory is target else "read")
+        with self.counted():
+            for number in range(width):
+                self.store(target, to + number, self.load(source, start + number, mask), mask)
 
     def count_ways(self, memory: Memory, first: Any, width: int, mask: Array | None) -> None:
         """How many different rows of one bank the threads of a warp want at once, as a GPU's shared memory serves them: 32
@@ -120,6 +140,22 @@ class Warps(ABC):
         _, counts = np.unique((wanted >> 32 << 5) + wanted % 32, return_counts=True)
         self.ways[self.line] = max(self.ways.get(self.line, 1), int(counts.max(initial=1)))
 
+    def count_sectors(self, memory: Memory, first: Any, width: int, mask: Array | None, how: str) -> None:
+        """Which sectors of the grid's memory the threads of each warp want at once."""
+        if self.sectors is None or memory.per_block:
+            return
+        size = memory.values.itemsize
+        who = np.arange(self.n) if mask is None else np.flatnonzero(mask)
+        start = np.broadcast_to(np.asarray(first), (self.n,))[who].astype(np.int64) * size
+        self.sectors.add(f"{memory.name} {how}", self.lane[who] // WARP, start, start + width * size - 1)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """What happens here was counted as one access."""
+        ways, sectors, self.ways, self.sectors = self.ways, self.sectors, None, None
+        yield
+        self.ways, self.sectors = ways, sectors
+
     # asynchronous copies
 
     def sent(self, width: int, mask: Array | None, shared: Memory, to: Any, source: Memory, start: Any,
@@ -131,11 +167,11 @@ class Warps(ABC):
         asked = asked if mask is None else asked & mask
         if asked.any():
             self.aligned(width, source, start, asked)
-        ways, self.ways = self.ways, None
-        for number in range(width):
-            values = self.load(source, start + number, asked) if asked.any() else 0
-            self.store(shared, to + number, values, mask)
-        self.ways = ways
+            self.count_sectors(source, start, width, asked, "read")
+        with self.counted():
+            for number in range(width):
+                values = self.load(source, start + number, asked) if asked.any() else 0
+                self.store(shared, to + number, values, mask)
         _, where = self.place(shared, to, mask)
         where = (where[:, None] + np.arange(width)).ravel()
         if shared.coming is None:

@@ -14,9 +14,10 @@ from flambeau.ir.kernel import Address, BlockSchedule, Extent, LoopKernel, Stage
 from flambeau.ir.kernel.repeats import rests
 from flambeau.ir.kernel.scatters import flattened, may_scatter
 
-__all__ = ["runs_inward", "schedule_loops"]
+__all__ = ["fewest_columns", "runs_inward", "schedule_loops"]
 
 WARP: Final = 32
+SECTOR: Final = 32                      # bytes that memory gives at once
 BLOCK: Final = 256                      # threads, where nothing speaks against it
 MOST: Final = 1024
 WORK: Final = 8                         # points of a row that a lane is to have, at least
@@ -41,12 +42,20 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
     room = target.multiprocessors * target.threads // max(1, points)        # threads that wait for work, for each point
     if runs_inward(kernel, walked):
         return _rows(kernel, walked, inner, room)
-    columns = WARP                                  # of a block; 8 fill 32 bytes, which is what memory gives at once
-    while columns > 8 and -(-points // columns) < target.multiprocessors:
+    columns, fewest = WARP, fewest_columns(kernel, walked)
+    while columns > fewest and -(-points // columns) < target.multiprocessors:
         columns //= 2
     most = MOST if len(kernel.params) <= CROWDED else MOST // 2
     lanes = max(1, min(_power(inner // WORK), _power(room), most // columns))
     return BlockSchedule(BLOCK) if lanes == 1 else BlockSchedule(columns, lanes, lanes_inner=False)
+
+
+def fewest_columns(kernel: LoopKernel, walked: Sequence[Stage]) -> int:
+    """Of a block: they fill 32 bytes, which is what memory gives at once."""
+    last = kernel.n_parallel - 1
+    sizes = [kernel.params[a.buffer].dtype.itemsize for stage in walked for a in _addresses(stage)
+             if abs(a.stride_of(last)) == 1 and any(dim in stage.dims for dim, _ in a.strides)]
+    return min(WARP, SECTOR // min(sizes, default=4))
 
 
 def _tile_dim(kernel: LoopKernel) -> int | None:

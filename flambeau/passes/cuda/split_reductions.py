@@ -9,7 +9,7 @@ from typing import Final
 from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.graph import Value
 from flambeau.ir.kernel import Address, LoopKernel, Stage
-from flambeau.passes.cuda.schedule_loops import MOST, WORK, runs_inward
+from flambeau.passes.cuda.schedule_loops import MOST, WORK, fewest_columns, runs_inward
 from flambeau.passes.lowering.parts import Split, can_split, in_parts, is_even, is_possible
 
 __all__ = ["split_reductions"]
@@ -18,6 +18,8 @@ LAUNCH_NS: Final = 3000.0               # one more kernel, until the next can be
 BYTES_PER_NS: Final = 25.0              # what one multiprocessor moves
 GAIN: Final = 0.75                      # of the time before, at most
 PARTS: Final = 2                        # blocks that a multiprocessor is to have
+PART: Final = 1024                      # points of a part, at least
+ALIGNED: Final = 16                     # and a multiple of so many, so that parts begin where 32 bytes do
 AT_ONCE: Final = 32768                  # points of a row that a block may keep: it loads them once
 
 
@@ -33,7 +35,7 @@ def choose_parts(kernel: LoopKernel, target: GpuTarget) -> int:
     if not can_split(kernel, positions=True):
         return 1
     points = math.prod([int(kernel.extents[d]) for d in range(kernel.n_parallel)])
-    blocks = points if runs_inward(kernel, heavy) else -(-points // 8)
+    blocks = points if runs_inward(kernel, heavy) else -(-points // fewest_columns(kernel, heavy))
     idle = target.multiprocessors / min(blocks, target.multiprocessors)
     passes = [_nbytes(kernel, stage) * points for stage in heavy]
     longest = max(_count(kernel, stage) for stage in heavy)
@@ -42,10 +44,11 @@ def choose_parts(kernel: LoopKernel, target: GpuTarget) -> int:
     rate = BYTES_PER_NS * target.multiprocessors
     if longest < MOST * WORK // 2 or sum(passes) / rate + launches * LAUNCH_NS > GAIN * now / rate:
         return 1
-    wanted = max(2, PARTS * target.multiprocessors // blocks)
-    even = [n for n in range(max(2, wanted // 2), 2 * wanted) if is_even(kernel, n)]
-    possible = even or [n for n in range(2, 2 * wanted) if is_possible(kernel, n)]
-    return min(possible, key=lambda n: (abs(n - wanted), -n), default=1)
+    wanted = max(2, min(PARTS * target.multiprocessors // blocks, longest // PART))
+    near = range(max(2, wanted // 2), 2 * wanted)
+    even = [n for n in near if is_even(kernel, n)]
+    possible = even or [n for n in near if is_possible(kernel, n)]
+    return min(possible, key=lambda n: (longest // n % ALIGNED > 0, abs(n - wanted), -n), default=1)
 
 
 def _nbytes(kernel: LoopKernel, stage: Stage) -> int:

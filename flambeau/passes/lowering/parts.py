@@ -175,8 +175,11 @@ class _Splitter:
         return made
 
     def chunk(self, stage: Stage) -> int:
-        """Points of a part along the dim that is cut."""
-        return -(-int(self.kernel.extents[stage.dims[0]]) // self.parts)
+        """Points of a part along the dim that is cut: of uneven parts a multiple of 64, where that leaves as many."""
+        extent = int(self.kernel.extents[stage.dims[0]])
+        chunk = -(-extent // self.parts)
+        rounded = -(-chunk // 64) * 64
+        return rounded if extent % self.parts and -(-extent // rounded) == self.parts else chunk
 
     def combined(self, stage: Stage, parts: Sequence[Value], rows: Sequence[Stage], kept: Iterable[int]) -> None:
         """The parts of each reduction in one, what the rows store, and a buffer for each of the values `kept`."""
