@@ -109,8 +109,8 @@ class CudaBackend(Backend):
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
         """Over memory of the device where what the program is given lies there, else over the host's."""
-        made = CudaExecutable(program, [self._loaded(b, launch.symbol) for b, launch in zip(built, program.launches, strict=True)],
-                              self.device)
+        loaded = [self._loaded(b, launch.symbol) for b, launch in zip(built, program.launches, strict=True)]
+        made = CudaExecutable(program, loaded, self.device)
         signature = program.signature           # a program of nothing but copies that are none has no slots
         places = {spec.type.device for spec in (*signature.args, *signature.states, *signature.outs)}
         is_there = any(place != "cpu" for place in (*places, *[slot.device for slot in program.slots]))

@@ -193,6 +193,7 @@ _UNKNOWN: Final[Any] = object()
 _programs: dict[Hashable, Any] = {}
 config.watch("cuda", _programs.clear)       # they are another driver's then
 config.watch("tf32", _programs.clear)       # and compute other numbers
+config.watch("deterministic", _programs.clear)
 
 
 __all__ = ["evaluate", "over", "uploaded", "write"]
