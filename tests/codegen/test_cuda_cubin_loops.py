@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
+from codegen.transpose_kernels import random_transpose
 from gpu_kernels import kernels_of
 
 import flambeau as fb
@@ -40,6 +41,13 @@ def test_products_and_sums_are_rounded_one_by_one() -> None:
     assert "fma" not in ptx and "mul.rn.f32" in ptx and "add.rn.f32" in ptx
     (kernel,) = kernels_of(lambda x, y, z: x * y + z, *[fb.zeros(4, 1000).to(fb.float64)] * 3)
     assert "fma" not in to_ptx(kernel_text(kernel), SM80)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_transposes_become_code_that_does_not_spill(seed: int) -> None:
+    target = (SM90, SM80)[seed % 2]
+    made = assemble(to_ptx(kernel_text(random_transpose(seed)[0]), target), target)
+    assert made.spilled_bytes == made.stack_bytes == 0 and made.shared_bytes <= 48 << 10
 
 
 def test_divisions_by_known_sizes_are_multiplications() -> None:

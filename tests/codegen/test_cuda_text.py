@@ -126,6 +126,41 @@ def test_sizes_known_at_run_time_are_taken_four_by_four_and_one_by_one() -> None
         assert (found == 2).all()
 
 
+LARGE = """loop @large {
+  in a: u8[6442450944]
+  out b: u8[6442450944]
+  parallel %i0 = 3, %i1 = 2147483648
+  stage () {
+    %0 = load a[%i0*2147483648 + %i1] : u8
+    store %0 to b[%i0*2147483648 + %i1]
+  }
+  blocks points=256
+}
+"""
+
+
+def test_places_beyond_two_to_the_31_are_worked_out_in_64_bits() -> None:
+    """The text's own arithmetic, for threads of a block near the end; the store's place, told as a number."""
+    text = kernel_text(parse_kernel(LARGE))
+    block = text.blocks() - 1
+    lines = [line.strip() for line in text.source.split("\n") if " = " in line and "blockIdx" in line or "i0 =" in line
+             or "i1 =" in line]
+    place = text.source.split("b1[")[1].split("] =")[0]
+    body = "\n".join([*lines, f"b0[t] = float32(({place}) - 6442450688)"]).replace("cuda.blockIdx.x", str(block))
+    assert emulated("thread = t\n" + body).tolist() == list(range(64))
+    small = kernel_text(parse_kernel(LARGE.replace("6442450944", "300").replace("2147483648", "100")))
+    assert "int64" in text.source and "int64" not in small.source
+
+
+def test_random_numbers_are_the_cpus() -> None:
+    for draw in (lambda x: fb.rand(500), lambda x: fb.randn(500), lambda x: F.dropout(x, 0.3)):
+        found = []
+        for backend in ("cpu", "cuda-emulator"):
+            fb.manual_seed(3)
+            found.append(fb.compile(draw, backend=backend)(fb.ones(500)).numpy())
+        np.testing.assert_allclose(*found, rtol=0 if draw(fb.ones(500)).min() >= 0 else 1e-6)
+
+
 def test_where_a_program_lies_makes_no_other_code() -> None:
     kernel = replace(parse_kernel(TWO_SIZES), schedule=BlockSchedule(64))
     moved, grown = replace(kernel, locations=("train.py:7",)), replace(kernel, schedule=BlockSchedule(32))
