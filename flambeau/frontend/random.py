@@ -23,6 +23,7 @@ from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
+from flambeau.runtime.forking import after_fork_in_child
 
 _DEFAULT_SEED = 67280421310721              # PyTorch's
 
@@ -87,6 +88,7 @@ _ONE_DRAW = np.array([0, 1], np.int64)
 default_generator = Generator()
 _of_devices: dict[str, Generator] = {}      # the default ones of other devices
 config.watch("cuda", _of_devices.clear)
+after_fork_in_child(_of_devices.clear)      # which has no device but the CPU
 
 
 def generator_on(place: str) -> Generator:

@@ -140,3 +140,45 @@ def test_streams_run_eager_ops_and_compiled_functions() -> None:
     assert not side.query()
     side.synchronize()
     assert device_on(0).default_stream is not side._stream and total.item() == 20.0
+
+
+def test_verified_functions_check_what_a_gpu_computes() -> None:
+    layer = fb.nn.Linear(3, 2).to("cuda")
+    opt = fb.optim.SGD(layer.parameters(), lr=0.1)
+
+    def step(x: fb.Tensor) -> fb.Tensor:
+        opt.zero_grad()
+        loss = fb.softmax(layer(x), 1).square().sum()
+        loss.backward()
+        opt.step()
+        return loss
+
+    x, before = fb.randn(4, 3, device="cuda"), layer.weight.tolist()
+    first = fb.compile(step, verify=True)(x).item()
+    assert layer.weight.tolist() != before and step(x).item() < first
+    table = fb.arange(4.0, device="cuda")
+    with pytest.raises(IndexError):
+        fb.compile(lambda i: table[i], verify=True)(fb.tensor([7], device="cuda"))
+    here_too = fb.compile(lambda x: fb.softmax(x, 0), backend="cuda-emulator", verify=True)
+    assert here_too(fb.zeros(4)).tolist() == [0.25] * 4
+
+
+def test_workers_that_are_forked_have_the_cpu() -> None:
+    fb.rand(1, device="cuda")                                       # its generator is in use
+
+    class Noise:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> fb.Tensor:
+            return fb.rand(3) + index
+
+    (batch,) = DataLoader(Noise(), 2, num_workers=1, multiprocessing_context="fork", pin_memory=True)
+    assert batch.is_pinned() and batch.shape == (2, 3)
+
+    class There(Noise):
+        def __getitem__(self, index: int) -> fb.Tensor:
+            return fb.ones(1, device="cuda")
+
+    with pytest.raises(RuntimeError, match="Cannot re-initialize CUDA in forked subprocess"):
+        list(DataLoader(There(), 2, num_workers=1, multiprocessing_context="fork"))

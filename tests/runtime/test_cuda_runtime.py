@@ -172,6 +172,13 @@ def test_memory_ends_with_words_of_pytorch(memory: CudaMemory) -> None:
     assert memory.allocate(10).nbytes == 10 and kept.nbytes         # life goes on
 
 
+def test_memory_that_a_cycle_holds_is_found_before_it_ends(memory: CudaMemory) -> None:
+    cycle: list[Any] = [memory.allocate(700 << 10)]
+    cycle.append(cycle)
+    del cycle
+    assert memory.allocate(600 << 10).nbytes == 600 << 10 and memory.stats()["num_ooms"] == 0
+
+
 def test_poison_fills_what_is_given(memory: CudaMemory) -> None:
     with config.set(poison=True):
         buffer = memory.allocate(6)

@@ -8,6 +8,7 @@ yet, and gets memory back when it has no more, or by `empty_cache`.
 """
 from __future__ import annotations
 
+import gc
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -173,10 +174,12 @@ class Allocator:
         if near and size >= _LARGE:
             return stream.kept[min(near)].pop(), min(near)
         pointer = self._ask(size, stream)
-        if pointer is None:                     # give back what is kept, and wait until the driver has it
-            self.retries += 1
-            self.release()
-            pointer = self._ask(size, stream)
+        for last_resort in (int, gc.collect):   # the second frees what cycles of objects hold
+            if pointer is None:                 # give back what is kept, and wait until the driver has it
+                self.retries += 1
+                last_resort()
+                self.release()
+                pointer = self._ask(size, stream)
         if pointer is None:
             self.failures += 1
             raise OutOfMemoryError(self._too_much(nbytes))

@@ -25,7 +25,7 @@ class CopyingExecutable:
                        "out": list(self.program.out_bytes)}
         written = {(slot.kind, slot.index) for number, slot in enumerate(self.program.slots)
                    if number in inner.layout.written}
-        self.results = sorted(place for place in written if place[0] in ("state", "out"))
+        self.results = sorted(place for place in written if place[0] in ("arg", "state", "out"))
         self._lock = ForkSafeLock()
         self._states: list[Buffer] = []         # there, from the first call on
         self._bound = inner
