@@ -318,6 +318,23 @@ def test_reports_come_when_somebody_waits_and_once(device: Device, memory: CudaM
         device.default_stream.synchronize()
 
 
+def test_a_wait_for_an_event_leaves_reports_of_later_work(device: Device, memory: CudaMemory) -> None:
+    step = chain(device, count=1, kernel=Bad(), reports=True)
+    bad, good, y = ints(memory, -1), ints(memory, 1), memory.allocate(8)
+    step.fast_call(good.ptr, y.ptr)
+    event = device.event()
+    event.record(device.default_stream)
+    step.fast_call(bad.ptr, y.ptr)
+    event.synchronize()
+    del step                                                        # its words are still written to
+    others = [chain(device, count=1, kernel=Bad(), reports=True) for _ in range(3)]
+    for other in others:
+        other.fast_call(good.ptr, y.ptr)
+    with pytest.raises(KernelError, match="element 5"):
+        memory.synchronize()
+    memory.synchronize()
+
+
 def test_faults_of_the_device_are_errors_in_its_words(device: Device, memory: CudaMemory, cu: SimulatedDriver) -> None:
     class Faulty(Bad):
         def __call__(self, *args: Any) -> None:

@@ -78,7 +78,7 @@ class CudaExecutable:
                         _Walk(self, instance).walk(self.layout.steps)
                 finally:
                     if instance.report is not None:
-                        stream.reports[instance.report] = None
+                        stream.expect(instance.report)
                     if arena is not None:
                         stream.scratch.append(arena)
             finally:
@@ -122,7 +122,7 @@ class CudaExecutable:
                 walk = _Walk(self, instance, timed=True)
                 walk.walk(self.layout.steps)
                 if instance.report is not None:
-                    stream.reports[instance.report] = None
+                    stream.expect(instance.report)
                 stream.synchronize()
                 runs.append(walk.seconds)
                 del arena
@@ -191,7 +191,7 @@ class _Walk:
     def wait(self) -> None:
         """Ends where work failed: what it left may mean nothing."""
         if self.instance.report is not None:
-            self.stream.reports[self.instance.report] = None
+            self.stream.expect(self.instance.report)
         self.stream.synchronize()
 
     def is_true(self, condition: int) -> bool:

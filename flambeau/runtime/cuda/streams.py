@@ -28,15 +28,17 @@ class Report(Protocol):
 
 class Stream:
     """Of one device. handle: the driver's. kept: pointers to memory that was freed and may be used again by what is asked
-    of this stream from now on, by size. scratch: arenas that no call holds. reports: of work since somebody waited."""
+    of this stream from now on, by size. scratch: arenas that no call holds. reports: those of work that nobody waited for,
+    each with the number of the last call that may leave something there; calls: how many there were."""
 
-    __slots__ = ("__weakref__", "device", "handle", "kept", "priority", "reports", "scratch")
+    __slots__ = ("__weakref__", "calls", "device", "handle", "kept", "priority", "reports", "scratch")
 
     def __init__(self, device: Device, handle: Any, priority: int = 0):
         self.device, self.handle, self.priority = device, handle, priority
         self.kept: dict[int, list[int]] = {}
         self.scratch: list[Any] = []
-        self.reports: dict[Report, None] = {}
+        self.reports: dict[Report, int] = {}
+        self.calls = 0
 
     def __repr__(self) -> str:
         return f"<stream {int(self.handle):#x} of {self.device.name}>"
@@ -53,16 +55,27 @@ class Stream:
 
     def synchronize(self) -> None:
         """Wait for the work that was asked for. Raises KernelError for the first kernel that found bad data."""
+        calls = self.calls
         wait_until(self.is_done)
-        self.raise_failure()
+        self.raise_failure(calls)
 
-    def raise_failure(self) -> None:
-        """What kernels reported, of work that is done. Later calls know nothing of it."""
-        if self.reports:
-            reports, self.reports = self.reports, {}
-            failures = [failure for report in reports if (failure := report.failure()) is not None]
-            if failures:
-                raise failures[0]
+    def expect(self, report: Report) -> None:
+        """Work that was asked for may leave something there."""
+        self.calls += 1
+        self.reports[report] = self.calls
+
+    def raise_failure(self, calls: int) -> None:
+        """What kernels of the first `calls` calls reported, which are done. Later calls know nothing of it."""
+        if not self.reports:
+            return
+        first = None
+        for report, number in list(self.reports.items()):
+            failure = report.failure()
+            first = first or failure
+            if number <= calls and self.reports.get(report) == number:          # no call came since
+                self.reports.pop(report, None)
+        if first is not None:
+            raise first
 
     def wait_event(self, event: Event) -> None:
         """Work asked for from now on waits for the event."""
@@ -70,7 +83,8 @@ class Stream:
             return
         self.device.enter()
         checked(self.device.cu, self.device.cu.cuStreamWaitEvent(self.handle, event.handle, 0))
-        self.reports |= event.stream.reports
+        for report in list(event.stream.reports):
+            self.expect(report)
 
     def wait_stream(self, other: Stream) -> None:
         """Work asked for from now on waits for what was asked of the other until now."""
@@ -84,19 +98,21 @@ class Stream:
 class Event:
     """A point in a stream, once it is recorded."""
 
-    __slots__ = ("device", "flags", "handle", "stream")
+    __slots__ = ("calls", "device", "flags", "handle", "stream")
 
     def __init__(self, device: Device, flags: int):
         self.device, self.flags, self.handle = device, flags, None
         self.stream: Stream | None = None
+        self.calls = 0                      # of the stream, before it
 
     def record(self, stream: Stream) -> None:
         device = self.device
         device.enter()
         if self.handle is None:
             self.handle = checked(device.cu, device.cu.cuEventCreate(self.flags))
+        calls = stream.calls
         checked(device.cu, device.cu.cuEventRecord(self.handle, stream.handle))
-        self.stream = stream
+        self.stream, self.calls = stream, calls
 
     def is_done(self) -> bool:
         """Whether the work before it is; so it is where it was never recorded."""
@@ -114,7 +130,7 @@ class Event:
         """As of streams, for the work before it."""
         wait_until(self.is_done)
         if self.stream is not None:
-            self.stream.raise_failure()
+            self.stream.raise_failure(self.calls)
 
     def milliseconds_to(self, later: Event) -> float:
         """Of the device's time."""
