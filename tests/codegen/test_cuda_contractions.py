@@ -118,6 +118,15 @@ def test_tiles_suit_the_size_and_the_gpu(kernel: ContractionKernel, on_90: TileS
     assert schedule_contraction(kernel, SM80).schedule == on_80
 
 
+@pytest.mark.parametrize("shape", [(0, 5, 6), (5, 0, 6), (5, 6, 0), (0, 0, 0)])
+@pytest.mark.parametrize("dtype", [dt.f32, dt.bf16, dt.f64])
+def test_products_without_points_have_a_schedule(shape: tuple[int, int, int], dtype: dt.DType) -> None:
+    kernel = schedule_contraction(gemm(*shape, dtype=dtype, acc=dt.f64 if dtype is dt.f64 else dt.f32), SM90)
+    found = make_arrays(kernel)
+    emulate(kernel_text(kernel), found)
+    assert (found[2] == 0).all()
+
+
 def test_neighbouring_threads_store_neighbours() -> None:
     """What runs along m in memory is computed with the operands the other way round."""
     turned = gemm(64, 96, 32)

@@ -38,7 +38,7 @@ def tile_cycles(kernel: ContractionKernel, tile: TileSchedule, target: GpuTarget
     """Of the whole kernel, on a target that does nothing else."""
     batch, m, n, k = (math.prod([kernel.extents[d] for d in dims])
                       for dims in (kernel.batch, kernel.m, kernel.n, kernel.k))
-    blocks = batch * -(-m // tile.m) * -(-n // tile.n)
+    blocks = max(1, batch * -(-m // tile.m) * -(-n // tile.n))
     threads = tile.m // tile.rows * (tile.n // tile.columns) * (1 if tile.unit == "fma" else 32)
     resident = max(1, min(tile.resident, target.threads // threads))
     at_once = max(1, -(-blocks // target.multiprocessors))     # no blocks where a dim has no points
