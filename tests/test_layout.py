@@ -50,7 +50,7 @@ ROOMS: dict[str, list[str]] = {
     ],
     "passes": ["graph lowering", "fusion memory", "pipeline", "cpu cuda"],
     "codegen.cuda": ["expressions library text", "code intrinsics lockstep", "wide", "tiles", "tensor_cores",
-                     "contractions emulator lanes scatters sorts toolchain transposes",
+                     "attention contractions emulator lanes scatters sorts toolchain transposes",
                      "disassemble loops occupancy worker", "workers", "compile"],
     "codegen.cpu": ["llvm toolchain", "vmath", "scalar_ops", "attention contraction loops", "backend"],
     "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],

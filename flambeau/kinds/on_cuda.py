@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+from flambeau.codegen.cuda.attention import emit_attention
 from flambeau.codegen.cuda.contractions import emit_contraction
 from flambeau.codegen.cuda.loops import emit_loops
 from flambeau.codegen.cuda.sorts import emit_sort
@@ -13,6 +14,7 @@ from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.kernel import ContractionKernel, LoopKernel
 from flambeau.ir.kinds import Implementation, register_implementation
 from flambeau.kinds.sort import SortKernel, TileSortSchedule
+from flambeau.passes.cuda.attention import divide_attention, schedule_attention
 from flambeau.passes.cuda.schedule_contraction import schedule_contraction
 from flambeau.passes.cuda.schedule_loops import schedule_loops
 from flambeau.passes.cuda.split_contraction import divide_contraction
@@ -53,4 +55,5 @@ def _scheduled_sort(kernel: SortKernel, target: GpuTarget) -> SortKernel:
 register_implementation("loop", "cuda", Implementation(emit_loops, _scheduled_loops, _divided_loops))
 register_implementation("contraction", "cuda", Implementation(emit_contraction, schedule_contraction,
                                                                        _divided_contraction))
+register_implementation("attention", "cuda", Implementation(emit_attention, schedule_attention, divide_attention))
 register_implementation("sort", "cuda", Implementation(_sort, _scheduled_sort))

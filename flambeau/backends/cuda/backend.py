@@ -29,6 +29,7 @@ from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kinds import kind_of
 from flambeau.ir.sealed import seal, unseal
 from flambeau.kinds import on_cuda  # noqa: F401  how kinds run there
+from flambeau.passes.cuda.pipeline import CUDA_PASSES
 from flambeau.passes.lowering.lower import Call, finish
 from flambeau.runtime.cuda.api import emulated_api
 from flambeau.runtime.cuda.copying import CopyingExecutable
@@ -63,6 +64,7 @@ class CudaBackend(Backend):
     which device and what makes code for it."""
 
     levels: tuple[str, ...] = ("cuda", "ptx", "sass")
+    passes = CUDA_PASSES
     memory: str = "cuda"
 
     @cached_property

@@ -216,8 +216,8 @@ class Attention(_Attention):
                                         ("2x4,6,3,2", False, "f32"), ("2x4,6,3,2", False, "bool"),
                                         ("2x20,40,4,8", True, "bool"), ("3,2,0,2", False, None)):
                 yield _drawn(cls(0.5, causal, True, tiled), shape, mask)
-            for shape in ("2x0,3,2,2", "2x3,0,2,2"):
-                yield replace(_drawn(cls(0.5, False, True, tiled), shape, None), differentiable=(False, False, False))
+            for shape, safe in (("2x0,3,2,2", True), ("2x3,0,2,2", True), ("2x3,0,2,2", False)):
+                yield replace(_drawn(cls(0.5, False, safe, tiled), shape, None), differentiable=(False, False, False))
             yield drawn(cls(0.3, False, True, tiled), "f64[2,5,3]", "f64[2,6,3]", "f64[2,6,2]")
             for safe in (False, True):
                 yield given(cls(1.0, False, safe, tiled), *_special_rows())
