@@ -39,7 +39,9 @@ def is_worthwhile(rows: int, columns: int, size: int, value: int, causal: bool, 
         return False
     if not differentiated:
         return rows * columns >= 64 * 64
-    return rows * columns >= (96 * 96 if causal else 384 * 384)
+    if causal:
+        return rows * columns >= 96 * 96
+    return rows * columns >= (384 * 384 if max(size, value) <= 64 else 4096 * 4096)
 
 
 class _Parts(NamedTuple):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from flambeau.ir import dtypes, ops
 from flambeau.ir.gpu import GpuTarget
@@ -28,8 +29,7 @@ def schedule_attention(kernel: AttentionKernel, target: GpuTarget) -> AttentionK
 
 def divide_attention(call: Call, target: GpuTarget) -> Sequence[Call]:
     """A derivative as two calls, for dq and for dk and dv: blocks do not add to each other's sums."""
-    kernel = call.kernel
-    assert isinstance(kernel, AttentionKernel)
+    kernel = cast(AttentionKernel, call.kernel)
     if not kernel.is_backward or kernel.dq is None or kernel.dk is kernel.dv is None:
         return [call]
     return [_with_params_used(call, replace(kernel, name=f"{kernel.name}_q", dk=None, dv=None)),

@@ -45,6 +45,9 @@ class _Panels:
         self.scores = b.stack(t.dtype, t.schedule.columns * t.width)
         self.sums = b.stack(t.dtype, t.value * t.width)
         self.factors = b.stack(t.dtype, t.width)
+        self.has_mask_panel = t.kernel.mask is not None and t.strides("mask")[0] != 0
+        if self.has_mask_panel:
+            self.mask = b.stack(t.mask_dtype, t.schedule.columns * t.width)
 
     def tile(self, task: ll.Value) -> None:
         t, b, kernel = self.t, self.b, self.t.kernel
@@ -116,12 +119,17 @@ class _Panels:
                     sees = b.icmp_signed("<=", b.splat(column, t.lanes), numbers)
                     score = b.select(sees, score, t.number(_NONE))
                 if mask is not None:
-                    score = self.with_mask(score, column, v)
+                    score = self.with_mask(score, column, place)
                 t.store(b, score, self.scores, place)
                 found.append(self.greater(score, x))
             return found
 
         if mask is not None:
+            if self.has_mask_panel:
+                by_row, by_column = t.strides("mask")
+                offset = b.add(b.mul(self.first, b.index(by_row)), b.mul(at, b.index(by_column)))
+                source = b.element(t.start(b, "mask", self.point), offset, t.mask_dtype)
+                t.pack_mask(b, source, self.valid, count, self.mask)
             return b.loop(0, count, 1, changed, top, name="mask")
         if not t.kernel.causal:
             return b.loop(0, count, 1, plain, top, name="top")
@@ -133,19 +141,16 @@ class _Panels:
         """x where it is greater, else y: a NaN shows in the weights, and need not here."""
         return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
 
-    def with_mask(self, score: ll.Value, column: ll.Value, v: int) -> ll.Value:
-        """The score and the mask's elements at one column, of the rows in vector v; none is read past the last row."""
+    def with_mask(self, score: ll.Value, column: ll.Value, place: ll.Value) -> ll.Value:
+        """The score and the mask's elements at one column; place: theirs in a panel of the block."""
         t, b, mask = self.t, self.b, self.t.kernel.mask
         assert mask is not None
-        by_row, by_column = t.strides("mask")
         dtype = t.kernel.params[mask.buffer].dtype.name
-        base = b.element(t.start(b, "mask", self.point), b.mul(column, b.index(by_column)), dtype)
-        if by_row == 0:
-            given = b.splat(b.load_scalar(base, 0, dtype), t.lanes)
+        if self.has_mask_panel:
+            given = b.to_compute(b.load_vector(self.mask, place, t.mask_dtype, t.lanes), dtype)
         else:
-            last = b.sub(b.add(self.first, self.valid), b.index(1))
-            rows = [b.overloaded("smin", b.add(self.first, b.index(v * t.lanes + n)), last) for n in range(t.lanes)]
-            given = b.from_lanes([b.load_scalar(base, b.mul(row, b.index(by_row)), dtype) for row in rows])
+            at = b.mul(column, b.index(t.strides("mask")[1]))
+            given = b.splat(b.load_scalar(t.start(b, "mask", self.point), at, dtype), t.lanes)
         return b.select(given, score, t.number(_NONE)) if dtype == "bool" else b.fadd(score, given)
 
     def finish(self, top: Sequence[ll.Value], total: Sequence[ll.Value]) -> None:

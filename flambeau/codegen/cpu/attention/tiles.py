@@ -228,6 +228,49 @@ class Tiles:
 
         return self.function(("pack", strides, length), [PTR, I64, PTR, self.element], body)
 
+    def pack_mask(self, b: Emitter, source: ll.Value, valid: ll.Value, count: ll.Value, panel: ll.Value) -> None:
+        """Rows of the mask side by side, as `pack` does it, as they are in memory; count: of columns."""
+        b.call(self._mask_packing(), [source, valid, count, panel], cconv="fastcc")
+
+    def _mask_packing(self) -> ll.Function:
+        by_row, by_column = self.strides("mask")
+        lanes, raw = self.lanes, self.mask_dtype
+
+        def body(b: Emitter, source: ll.Value, valid: ll.Value, count: ll.Value, panel: ll.Value) -> None:
+            last = b.sub(valid, b.index(1))
+
+            def group(first: ll.Value) -> None:
+                rows = [b.mul(b.overloaded("smin", b.add(first, b.index(r)), last), b.index(by_row)) for r in range(lanes)]
+
+                def store(column: ll.Value, at: ll.Value) -> None:
+                    b.store_vector(column, panel, b.add(b.mul(at, b.index(self.width)), first), raw)
+
+                def several(at: ll.Value) -> None:
+                    loaded = [b.load_vector(source, b.add(row, at), raw, lanes) for row in rows]
+                    for n, column in enumerate(self.transposed(b, loaded)):
+                        store(column, b.add(at, b.index(n)))
+
+                def one(at: ll.Value) -> None:
+                    place = b.mul(at, b.index(by_column))
+                    store(b.from_lanes([b.load_scalar(source, b.add(row, place), raw) for row in rows]), at)
+
+                whole = b.index(0)
+                if by_column == 1 and lanes > 1:
+                    whole = b.mul(b.udiv(count, b.index(lanes)), b.index(lanes))
+                    b.loop(0, whole, lanes, several, name="several")
+                b.loop(whole, count, 1, one, name="one")
+
+            b.loop(0, self.width, lanes, group, name="group")
+
+        return self.function(("mask",), [PTR, I64, I64, PTR], body)
+
+    @cached_property
+    def mask_dtype(self) -> str:
+        """The dtype that elements of the mask are moved as."""
+        assert self.kernel.mask is not None
+        dtype = self.kernel.params[self.kernel.mask.buffer].dtype.name
+        return "i8" if dtype == "bool" else dtype
+
     def unpack(self, b: Emitter, panel: ll.Value, length: int, valid: ll.Value, target: ll.Value) -> None:
         """The inverse, into rows of `length` one after another: target[r][n] = panel[n][r] for r < valid."""
         b.call(self._unpacking(length), [panel, valid, target], cconv="fastcc")
