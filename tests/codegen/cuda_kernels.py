@@ -13,7 +13,7 @@ import flambeau as fb
 import flambeau.nn.functional as F
 from benchmarks.workloads import KERNELS, STEPS, Train, Workload
 from flambeau import nn, optim
-from flambeau.backends.cuda.backend import CudaBackend, kernel_text
+from flambeau.backends.cuda.backend import CudaBackend, kernel_texts
 from flambeau.codegen.artifact import Artifact
 from flambeau.codegen.cuda.compile import code_key
 from flambeau.codegen.cuda.text import KernelText
@@ -53,8 +53,8 @@ class Collecting(CudaBackend):
     def build(self, kernels: Sequence[Kernel], target: GpuTarget) -> list[Artifact]:
         for kernel in kernels:
             if kind_of(kernel).has_implementation("cuda"):
-                text = kernel_text(kernel)
-                self.emitted.setdefault(content_key(text, target), Emitted(text, kernel.keyword, self.source))
+                for text in kernel_texts(kernel).phases:
+                    self.emitted.setdefault(content_key(text, target), Emitted(text, kernel.keyword, self.source))
         return super().build(kernels, target)
 
     def assemble(self, texts: Sequence[KernelText], target: GpuTarget) -> list[bytes]:
