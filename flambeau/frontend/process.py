@@ -6,9 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from flambeau import config
-from flambeau.errors import UnsupportedError
 from flambeau.frontend.tape.autograd import grad_mode
-from flambeau.frontend.tensor.device import CPU, Device
 from flambeau.frontend.tensor.tensor import printed
 
 _settings: Final[dict[str, Any]] = {"warn_only": False, "precision": "highest", "warn": False}
@@ -113,17 +111,6 @@ def set_num_interop_threads(int: int) -> None:
     """Accepted: one call runs at a time."""
 
 
-def get_default_device() -> Device:
-    """Where tensors are made."""
-    return CPU
-
-
-def set_default_device(device: Any) -> None:
-    """Accepted for the CPU. Raises UnsupportedError for others."""
-    if device is not None and Device(device).type != "cpu":
-        raise UnsupportedError(f"device {str(device)!r} is not available; tensors live on 'cpu'")
-
-
 def is_inference_mode_enabled() -> bool:
     """Whether nothing is recorded: inference_mode() and no_grad() are one here."""
     return not grad_mode.enabled
@@ -140,10 +127,10 @@ def is_vulkan_available() -> bool:
 
 
 __all__ = [
-    "are_deterministic_algorithms_enabled", "compiled_with_cxx11_abi", "get_default_device",
+    "are_deterministic_algorithms_enabled", "compiled_with_cxx11_abi",
     "get_deterministic_debug_mode", "get_float32_matmul_precision", "get_num_interop_threads",
     "is_deterministic_algorithms_warn_only_enabled", "is_inference_mode_enabled", "is_vulkan_available",
-    "is_warn_always_enabled", "set_default_device", "set_deterministic_debug_mode", "set_float32_matmul_precision",
+    "is_warn_always_enabled", "set_deterministic_debug_mode", "set_float32_matmul_precision",
     "set_flush_denormal", "set_num_interop_threads", "set_printoptions", "set_warn_always",
     "use_deterministic_algorithms",
 ]

@@ -24,8 +24,8 @@ EXACT = """neg abs relu square positive nan_to_num cumsum(-1) flip(0) roll(1,-1)
     unsqueeze(-1) transpose(0,-1) tril() diag_embed() clone() contiguous() detach() sum(-1) sum() amax(-1) amin(0) double()
     clamp(-0.5,0.5) movedim(0,-1) chunk(2,-1)[0] view(-1)[1:] T diagonal() unfold(-1,2,1) masked_fill(1,0) repeat(2,1)
     expand(2,-1,-1) triu(1) select(0,0) narrow(-1,0,1) new_ones(2) new_full((2,),3)""".split()
-JUMPING = """sign floor round trunc ceil sort(-1)[0] argsort(0) topk(1,-1)[0] argmax(-1) max(-1)[0] min(0)[1] cummax(0)[0]
-    median() mode(-1)[0] any(-1) all() count_nonzero(0) logical_not isnan long() bool() nonzero() unique() bernoulli_like
+JUMPING = """sign floor round trunc ceil sort(-1)[0] argsort(0) topk(1,-1)[0] argmax(-1) max(-1)[0] min(0)[1]
+    cummax(0)[0] median() mode(-1)[0] any(-1) all() count_nonzero(0) logical_not isnan long() bool() nonzero() unique()
     heaviside""".split()
 SOFT = """sin tanh sigmoid exp atan softmax(-1) log_softmax(0) mean(0,keepdim=True) var(-1) norm() logsumexp(-1) erf
     silu gelu reciprocal_safe sqrt_safe std(0) layer_norm half_there""".split()
@@ -69,7 +69,7 @@ class Devices(dict[str, Any]):
 HELPERS: dict[str, Callable[[fb.Tensor], fb.Tensor]] = {
     "reciprocal_safe": lambda x: 1 / (x.abs() + 1), "sqrt_safe": lambda x: (x.abs() + 0.25).sqrt(),
     "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]), "silu": F.silu, "gelu": F.gelu,
-    "heaviside": lambda x: fb.heaviside(x, fb.tensor(0.5)), "bernoulli_like": lambda x: fb.bernoulli(x.sign().abs()),
+    "heaviside": lambda x: fb.heaviside(x, fb.tensor(0.5)),
     "half_there": lambda x: fb.where(x > 100, x, fb.tensor(2.0)) * x.tanh()}
 
 
@@ -85,7 +85,6 @@ def generated(seed: int, steps: int = 8) -> Program:
     fb.manual_seed(seed)
     while len(program.lines) < steps:
         line, made, place, is_soft = drawn(rng, program, scope)
-        state = fb.get_rng_state()
         trial = dict(scope)
         try:
             with warnings.catch_warnings():
@@ -93,13 +92,11 @@ def generated(seed: int, steps: int = 8) -> Program:
                 exec(line, trial)
         except Exception:
             if not is_write(line):          # a write that fails may have happened
-                fb.set_rng_state(state)
                 continue
             return program
         if made is not None:
             value = trial[made]
             if not isinstance(value, fb.Tensor) or value.numel() > 60:
-                fb.set_rng_state(state)
                 continue
             program.at[made] = place
             if is_soft:
@@ -112,7 +109,7 @@ def generated(seed: int, steps: int = 8) -> Program:
 
 
 def is_write(line: str) -> bool:
-    return " = " not in line or not line.startswith("v") or line.split(" = ")[0].count("[") > 0
+    return " = " not in line or not line.startswith(("v", "fb.")) or line.split(" = ")[0].count("[") > 0
 
 
 def drawn(rng: random.Random, program: Program, scope: dict[str, Any]) -> tuple[str, str | None, str, bool]:
@@ -153,7 +150,10 @@ def drawn(rng: random.Random, program: Program, scope: dict[str, Any]) -> tuple[
     if kind < 0.87:
         place = rng.choice(["cpu", "cuda"])
         made = rng.choice(MADE)
-        return f"{new} = {made.format(d=f'D[{place!r}]', a=a)}", new, at[a] if "{a}" in made else place, False
+        line = f"{new} = {made.format(d=f'D[{place!r}]', a=a)}"
+        if "rand" in made or "drop" in made:        # each device has a stream of its own
+            line = f"fb.manual_seed({rng.randrange(99)}); {line}"
+        return line, new, at[a] if "{a}" in made else place, False
     target = rng.choice([n for n in names if n.startswith("v")] or names)
     write = rng.choice(WRITES)
     if target in soft and ("<" in write or ">" in write):

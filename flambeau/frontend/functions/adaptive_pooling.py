@@ -29,7 +29,7 @@ from flambeau.frontend.functions.pooling import (
     sizes,
 )
 from flambeau.frontend.tape.dispatch import dispatch
-from flambeau.frontend.tape.moves import place_like
+from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -66,7 +66,7 @@ def covering(size: int, count: int) -> list[tuple[int, int]]:
 
 
 def _empty(x: Tensor, size: Sizes, dtype: dt.DType) -> Tensor:
-    return spread(tensor_of(0, dtype), (*x._type.static_shape[:2], *size), ())
+    return spread(placed(tensor_of(0, dtype), place_like(x)), (*x._type.static_shape[:2], *size), ())
 
 
 def _adaptive_avg(name: str, dims: int, input: Tensor, output_size: Any) -> Tensor:

@@ -28,6 +28,7 @@ from flambeau.frontend.functions.pointwise import abs as abs_
 from flambeau.frontend.functions.pointwise import maximum, minimum
 from flambeau.frontend.functions.views import clone
 from flambeau.frontend.tape.dispatch import constant, dispatch
+from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
@@ -226,7 +227,7 @@ def _along(op: Any, input: Tensor, dim: int, keepdim: bool, name: str) -> Values
     x = one_tensor(name, input)
     dim = wrap_dim(dim, x.ndim, name)
     if not x._type.shape:
-        return ValuesAndIndices(dispatch(ops.Reshape(()), x), constant(0, dt.i64))
+        return ValuesAndIndices(dispatch(ops.Reshape(()), x), placed(constant(0, dt.i64), place_like(x)))
     indices = _arg(op, x, dim, name)
     there = kept(indices, x, (dim,), True)
     values = dispatch(ops.TakeAlong(dim), x, there)
@@ -248,7 +249,7 @@ def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool, name: str)
         return kept(found, x, tuple(range(x.ndim)), keepdim)
     dim = wrap_dim(dim, x.ndim, name)
     if not x._type.shape:
-        return constant(0, dt.i64)
+        return placed(constant(0, dt.i64), place_like(x))
     return kept(_arg(op, x, dim, name), x, (dim,), keepdim)
 
 

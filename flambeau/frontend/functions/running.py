@@ -25,6 +25,7 @@ from flambeau.frontend.functions.reductions import ValuesAndIndices, cumsum
 from flambeau.frontend.functions.reductions import sum as sum_
 from flambeau.frontend.functions.views import clone, select, sliced
 from flambeau.frontend.tape.dispatch import constant, dispatch
+from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -50,7 +51,7 @@ def _running_extreme(name: str, input: Tensor, dim: int, beats: Any) -> ValuesAn
     x = one_tensor(name, input)
     dim = wrap_dim(dim, x.ndim, name)
     if not x.ndim:
-        return ValuesAndIndices(clone(x), constant(0, dt.i64))
+        return ValuesAndIndices(clone(x), placed(constant(0, dt.i64), place_like(x)))
     size = x._type.static_shape[dim]
     best = cast(x, dt.u8) if x.dtype is dt.bool_ else dispatch(ops.stop_gradient, x)
     where = spread(dispatch(ops.Iota(size, dt.i64)), x._type.static_shape, (dim,))

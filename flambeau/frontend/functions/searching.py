@@ -126,7 +126,7 @@ def isin(elements: TensorLike, test_elements: TensorLike, *, assume_unique: bool
 
 def spread_bool(like: Tensor, value: bool) -> Tensor:
     """`value` in the shape of a tensor."""
-    return dispatch(ops.Broadcast(like._type.static_shape, ()), tensor_of(value, dt.bool_))
+    return dispatch(ops.Broadcast(like._type.static_shape, ()), placed(tensor_of(value, dt.bool_), place_like(like)))
 
 
 # -- positions --------------------------------------------------------------------------------------------------------

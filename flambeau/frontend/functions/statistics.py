@@ -26,6 +26,7 @@ from flambeau.frontend.functions.running import diff
 from flambeau.frontend.functions.searching import searchsorted
 from flambeau.frontend.functions.views import diagonal, matrix_transposed, reshape, select, squeeze, unsqueeze
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -159,16 +160,19 @@ def _range(name: str, flat: Tensor, given: Sequence[float] | None, around: Seque
             raise RuntimeError(f"{name}: the range [{low}, {high}] is not finite or leads backwards")
         if low == high:
             low, high = low - margin, high + margin
-        return tensor_of(low, flat.dtype), tensor_of(high, flat.dtype)
+        return _end(low, flat), _end(high, flat)
     if not flat.numel():
         low, high = around or (0.0, 1.0)
-        return tensor_of(low - (margin if around else 0), flat.dtype), tensor_of(high + (margin if around else 0),
-                                                                                flat.dtype)
+        return _end(low - (margin if around else 0), flat), _end(high + (margin if around else 0), flat)
     least, greatest = amin(flat), amax(flat)
     if active.tracer is None and not (math.isfinite(least.item()) and math.isfinite(greatest.item())):
         raise RuntimeError(f"{name}: the range [{least.item()}, {greatest.item()}] of the data is not finite")
     widening = mul(cast(dispatch(ops.eq, least, greatest), flat.dtype), margin)
     return sub(least, widening), dispatch(ops.add, greatest, widening)
+
+
+def _end(number: float, like: Tensor) -> Tensor:
+    return placed(tensor_of(number, like.dtype), place_like(like))
 
 
 def _counted(place: Tensor, weight: Tensor | None, bins: int) -> Tensor:

@@ -69,7 +69,7 @@ def plain_place(t: Tensor) -> int | None:
     """How many elements from the start of its storage a tensor of a device lies row-major in one piece; None where it lies
     otherwise."""
     base = t._base
-    if base is None:
+    if base is None or 0 in t._type.shape:
         return 0
     offset, strides = place_in(base._type, t._chain)
     return offset if is_row_major(t._type.static_shape, strides) else None
