@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flambeau.frontend.random import default_generator
+from flambeau.frontend.random import stream_of
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -68,16 +68,17 @@ def cast_as(casting: Any) -> Iterator[None]:
 
 @contextmanager
 def drawing_from(state: Tensor | None) -> Iterator[None]:
-    """Random numbers are drawn from this state, and the generator's own stays as it is."""
+    """Random numbers are drawn from this state, and the own one of the generator of its device stays as it is."""
     if state is None:
         yield
         return
-    own = default_generator.state
-    default_generator.state = dispatch(ops.stop_gradient, state).data       # whose versions nobody counts
+    stream = stream_of([state])
+    own = stream.state
+    stream.state = dispatch(ops.stop_gradient, state).data                  # whose versions nobody counts
     try:
         yield
     finally:
-        default_generator.state = own
+        stream.state = own
 
 
 __all__ = ["Then", "cast_as", "drawing_from"]

@@ -5,7 +5,7 @@ the state and draws the same bits as eager code. What is made of the bits is in 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,9 +58,14 @@ class Generator:
         return int(self.state._data()[0]) % 2**64
 
     def get_state(self) -> Tensor:
-        """A copy of the state, on the CPU: i64[2]."""
-        state = dispatch(ops.stop_gradient, self.state)
+        """A copy of the state, on the CPU: i64[2]. (In a compiled function, where the generator draws.)"""
+        state = self.state_now()
         return state if active.tracer is not None else moved(state, "cpu")
+
+    def state_now(self) -> Tensor:
+        """A copy of the state, where the generator draws."""
+        found: Tensor = dispatch(ops.stop_gradient, self.state)
+        return found
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Go on from a state that get_state gave."""
@@ -103,6 +108,14 @@ def generator_on(place: str) -> Generator:
 def default_generators() -> list[Generator]:
     """The CPU's, and those of the devices that were drawn on."""
     return [default_generator, *_of_devices.values()]
+
+
+def stream_of(tensors: Iterable[Tensor]) -> Generator:
+    """The default generator that functions of these tensors draw from: that of the device where some of them lie."""
+    for t in tensors:
+        if t._type.device.startswith("cuda:"):
+            return generator_on(t._type.device)
+    return default_generator
 
 
 def _as_i64(seed: int) -> int:

@@ -131,10 +131,10 @@ class Program:
                 case Branch(_, then, otherwise):
                     waiting += [*reversed(otherwise), *reversed(then)]
 
-    def check(self, devices: Collection[str] = ("cpu",)) -> None:
-        """Every number refers to something that exists and fits. devices: those whose memory the runner can reach.
-        Raises VerificationError; native code looks no more."""
-        check_program(self, devices)
+    def check(self, devices: Collection[str] = ("cpu",), asked: Collection[str] = ("cpu",)) -> None:
+        """Every number refers to something that exists and fits. devices: those whose memory the runner can reach; asked:
+        those that it asks for conditions. Raises VerificationError; native code looks no more."""
+        check_program(self, devices, asked)
 
     def to_bytes(self) -> bytes:
         """What `from_bytes` reads back, user lines and all: JSON, then constants and initial states."""

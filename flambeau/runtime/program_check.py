@@ -19,15 +19,16 @@ _DEEPEST = 64                       # bodies within bodies
 _MOST_CHUNKS = (1 << 32) - 2        # of one launch: the thread pool counts them in 32 bits
 
 
-def check_program(program: Program, devices: Collection[str] = ("cpu",)) -> None:
-    """devices: those whose memory the runner can reach. Raises VerificationError for a program that it cannot run."""
+def check_program(program: Program, devices: Collection[str] = ("cpu",), asked: Collection[str] = ("cpu",)) -> None:
+    """devices: those whose memory the runner can reach. asked: those that it asks for conditions. Raises VerificationError
+    for a program that it cannot run."""
     _check_signature(program.signature)
     if not 0 <= program.arena_bytes <= LARGEST:
         raise VerificationError(f"an arena of {program.arena_bytes} bytes")
     known = _bytes_known(program)
     for number, slot in enumerate(program.slots):
         _check_slot(program, number, slot, known, devices)
-    _check_steps(program, program.steps, 0)
+    _check_steps(program, program.steps, 0, asked)
 
 
 def _check_signature(signature: Signature) -> None:
@@ -81,7 +82,7 @@ def _check_slot(program: Program, number: int, slot: Slot, known: Mapping[str, S
         raise VerificationError(f"slot {number} is larger than its {slot.kind} of {sizes[slot.index]} bytes: {slot}")
 
 
-def _check_steps(program: Program, steps: Sequence[Step], depth: int) -> None:
+def _check_steps(program: Program, steps: Sequence[Step], depth: int, asked: Collection[str]) -> None:
     if depth > _DEEPEST:
         raise VerificationError(f"bodies nest more than {_DEEPEST} deep")
     for step in steps:
@@ -92,21 +93,21 @@ def _check_steps(program: Program, steps: Sequence[Step], depth: int) -> None:
             case HostCall():
                 _check_launch(program, step)
             case Loop(condition, body):
-                _check_condition(program, "loop", condition)
-                _check_steps(program, body, depth + 1)
+                _check_condition(program, "loop", condition, asked)
+                _check_steps(program, body, depth + 1, asked)
             case Branch(condition, then, otherwise):
-                _check_condition(program, "branch", condition)
-                _check_steps(program, then, depth + 1)
-                _check_steps(program, otherwise, depth + 1)
+                _check_condition(program, "branch", condition, asked)
+                _check_steps(program, then, depth + 1, asked)
+                _check_steps(program, otherwise, depth + 1, asked)
             case _:
                 assert_never(step)
 
 
-def _check_condition(program: Program, what: str, number: int) -> None:
+def _check_condition(program: Program, what: str, number: int, asked: Collection[str]) -> None:
     if not 0 <= number < len(program.slots):
         raise VerificationError(f"{what}: no slot {number} among {len(program.slots)}")
     slot = program.slots[number]
-    if slot.nbytes != 1 or slot.kind == "scalar" or slot.device != "cpu":
+    if slot.nbytes != 1 or slot.kind == "scalar" or slot.device not in asked:
         raise VerificationError(f"{what}: its condition is no bool that the runner can read: {slot}")
 
 

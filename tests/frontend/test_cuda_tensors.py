@@ -353,6 +353,39 @@ def test_written_arguments_and_captured_state() -> None:
     same(count, 3.0, 3.0)
 
 
+CONTROL: dict[str, Callable[[fb.Tensor], Any]] = {
+    "cond": lambda x: fb.cond(x.sum() > 0, lambda: x * 2, lambda: x),
+    "while": lambda x: fb.while_loop(lambda a: a.sum() < 20, lambda a: (a + 1,), (x,))[0],
+    "counted": lambda x: fb.while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, a + i), (fb.tensor(0), x))[1],
+    "scan": lambda x: fb.scan(lambda c, a: (c + a, c * 2), fb.zeros(2, device=x.device), x)[1],
+    "vmap": lambda x: fb.vmap(lambda a: a.sum() * fb.ones(2, device=x.device))(x),
+    "grad": lambda x: fb.func.grad(lambda a: (a * a).sum())(x),
+    "checkpoint": lambda x: fb.utils.checkpoint.checkpoint(lambda a: F.dropout(a, 0.5) * 2, x, use_reentrant=False)}
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_control_flow_and_transforms(name: str) -> None:
+    for compiled in (False, True):
+        found = {}
+        for device in ("cpu", "cuda"):
+            fb.manual_seed(1)
+            given = fb.tensor([[1.0, -2.0], [3.0, 4.0]], device=device, requires_grad=name not in ("while", "counted"))
+            result = (fb.compile(CONTROL[name]) if compiled else CONTROL[name])(given)
+            assert result.device.type == device
+            found[device] = [result.tolist()]
+            if result.requires_grad:
+                result.sum().backward()
+                assert given.grad is not None and given.grad.device == given.device
+                found[device].append(given.grad.tolist())
+        for here, there in zip(found["cpu"], found["cuda"], strict=True):
+            np.testing.assert_allclose(there, here, rtol=1e-6)
+
+
+def test_moves_under_transforms_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="moved to 'cpu' in a function under a transform"):
+        fb.vmap(lambda a: a.cpu() + 1)(fb.ones(2, 3, device="cuda"))
+
+
 # -- training ---------------------------------------------------------------------------------------------------------
 
 

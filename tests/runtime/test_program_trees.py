@@ -418,6 +418,7 @@ def test_memory_of_other_devices_is_for_runners_that_reach_it() -> None:
     asked = program_of((Slot("arg", 0, 1, "cuda"),), (Loop(0, ()),), n_args=1)
     with pytest.raises(VerificationError, match="its condition is no bool that the runner can read"):
         asked.check(devices=("cpu", "cuda"))
+    asked.check(devices=("cpu", "cuda"), asked=("cpu", "cuda"))
 
 
 def test_nothing_runs_without_an_address() -> None:

@@ -18,7 +18,7 @@ from flambeau.frontend.active import Tracer, active
 from flambeau.frontend.control import check_alike, leaves_of
 from flambeau.frontend.func.rounds import passed
 from flambeau.frontend.functions.rounds import Done, Rounds, while_rounds
-from flambeau.frontend.random import default_generator
+from flambeau.frontend.random import default_generators
 from flambeau.frontend.tape.autograd import Record, alias_of, anomaly, grad_mode, key_of, origin_of
 from flambeau.frontend.tape.backward import TensorBuilder
 from flambeau.frontend.tape.custom import Function
@@ -357,7 +357,7 @@ class Level(CompiledMarker):
     def may_change(self, target: Tensor) -> bool:
         """Whether such a function may: the tensors of other levels are their own affair, unless it runs for nothing too."""
         if target._storage.trace is not self:
-            return not self.runs_all or target is default_generator.state
+            return not self.runs_all or any(target is generator.state for generator in default_generators())
         return any(target._storage is made for made in self.fresh or ())
 
     def probe(self, run: Any, function: Any, who: str) -> tuple[list[Tensor], dict[Storage, Any], bool]:

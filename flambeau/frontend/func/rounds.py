@@ -25,7 +25,7 @@ from flambeau.frontend.functions.rounds import (
     refilled,
     zeros_of,
 )
-from flambeau.frontend.random import default_generator
+from flambeau.frontend.random import stream_of
 from flambeau.frontend.tape.autograd import grad_mode, key_of
 from flambeau.frontend.tape.dispatch import attach_record, constant, dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -179,7 +179,7 @@ class _Storing(CompiledMarker):
 
     def __call__(self, carry: Sequence[Tensor], row: Sequence[Tensor]) -> Any:
         kept = [own(t) for t in carry] if self.kept else []
-        kept += [default_generator.get_state()] if self.kept and self.draws else []
+        kept += [stream_of(carry).state_now()] if self.kept and self.draws else []
         mine = [own(leaf(t) if is_wanted else t) for t, is_wanted in zip(carry, self.requires, strict=True)]
         after, self.ys = self.r.round(mine, row)
         return tuple(given(after)), [*kept, *given(self.ys)]

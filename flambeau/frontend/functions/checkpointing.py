@@ -14,7 +14,7 @@ from typing import Any
 from flambeau.frontend.active import active
 from flambeau.frontend.again import cast_as, drawing_from
 from flambeau.frontend.pytree import flatten, unflatten
-from flambeau.frontend.random import default_generator
+from flambeau.frontend.random import stream_of
 from flambeau.frontend.tape.autograd import Record, alias_of, enable_grad, grad_mode, key_of, no_grad
 from flambeau.frontend.tape.backward import grad
 from flambeau.frontend.tape.dispatch import attach_record, check_unchanged, dispatch
@@ -46,7 +46,8 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
         with first, no_grad():
             return function(*args, **kwargs)
     saved = {n: alias_of(leaf, _version_of(leaf)) for n, leaf in enumerate(given) if isinstance(leaf, Tensor)}
-    drawn = default_generator.get_state() if preserve_rng_state else None
+    tensors = [leaf for leaf in given if isinstance(leaf, Tensor)]
+    drawn = stream_of(tensors).state_now() if preserve_rng_state else None
     start = Record(Op(), (), ()).number
     with first:
         result = function(*args, **kwargs)

@@ -21,7 +21,7 @@ from flambeau.frontend.functions.creation import arange, zeros
 from flambeau.frontend.functions.gathering import index_copy, index_select
 from flambeau.frontend.functions.joining import flip, stack
 from flambeau.frontend.functions.views import narrow, reshape, select, squeeze, unsqueeze
-from flambeau.frontend.random import default_generator
+from flambeau.frontend.random import stream_of
 from flambeau.frontend.tape.autograd import (
     Record,
     alias_of,
@@ -180,7 +180,7 @@ class Probed:
         found: list[tuple[Leaves, bool]] = []
 
         def once() -> None:
-            state = default_generator.state
+            state = stream_of([*given(r.carry), *given(r.rows)]).state
             before = active.tracer.version_of(state)                    # type: ignore[union-attr]
             like = [own(leaf(z) if t.requires_grad else z) for t in given(r.carry) for z in [zeros_of(t._type)]]
             _, ys = r.rooted(like, r.first_row())
@@ -202,11 +202,12 @@ def traced(r: Rounds) -> Done:
     carried, rows = given(r.carry), given(r.rows)
     starts = [*probed.sources, *carried, *rows]
     stores = recording and any(t._requires_grad for t in starts)
-    kept = [*[t._type for t in carried], *[default_generator.state._type] * probed.draws] if stores else []
+    stream = stream_of(starts)
+    kept = [*[t._type for t in carried], *[stream.state._type] * probed.draws] if stores else []
     requires = [recording and t._requires_grad for t in carried]
 
     def step(at: Tensor, now: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        drawn = [default_generator.get_state()] if stores and probed.draws else []
+        drawn = [stream.state_now()] if stores and probed.draws else []
         stored = [own(t) for t in now] if stores else []                # which the function may change in place
         with set_grad_enabled(recording):
             mine = [own(leaf(t) if is_wanted else t) for t, is_wanted in zip(now, requires, strict=True)]

@@ -103,13 +103,14 @@ def evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (uploaded(operands[0], op.device),)
     device = device_among(op, operands)
     check_mixing(op, operands, device)
-    types = [t._type for t in operands]
-    results = infer(op, types)
     call = _Call(device)
-    key = (device, op_key(op), tuple([call.key(t) for t in operands]))
-    runnable = _programs.get(key, _UNKNOWN)
-    if runnable is _UNKNOWN:
-        runnable = _programs[key] = _compiled(op, key[2])
+    keys = tuple([call.key(t) for t in operands])
+    key = (device, op_key(op), keys)
+    found = _programs.get(key)
+    if found is None:                       # keys tell the operands' types, and those the results'
+        results = infer(op, [t._type for t in operands])
+        found = _programs[key] = _compiled(op, keys), results
+    runnable, results = found
     if runnable is None:
         return _on_host(op, operands, results, device)
     return call.run(runnable, results)
@@ -178,19 +179,19 @@ def _write_by_program(target: Tensor, value: Tensor, storage: DeviceStorage) -> 
     base = target if target._base is None else target._base
     call = _Call(target._type.device, storage)
     key = (target._type.device, "write", base._type, target._chain, call.key(value))
-    runnable = _programs.get(key, _UNKNOWN)
-    if runnable is _UNKNOWN:
+    found = _programs.get(key)
+    if found is None:
         graph = Graph(name="write")
         state = graph.add_input(base._type, kind="state")
         b = Builder(graph)
         graph.writes[state] = through_views(b, state, target._chain, _value(graph, key[4], state), b.emit)
-        runnable = _programs[key] = compile_graph(graph).executable
+        found = _programs[key] = compile_graph(graph).executable, ()
+    runnable, _ = found
     assert runnable is not None, "writes can be compiled"
     call.run(runnable.bind_states([storage.pointer]), ())
 
 
-_UNKNOWN: Final[Any] = object()
-_programs: dict[Hashable, Any] = {}
+_programs: dict[Hashable, tuple[Runnable | None, tuple[TensorType, ...]]] = {}
 config.watch("cuda", _programs.clear)       # they are another driver's then
 config.watch("tf32", _programs.clear)       # and compute other numbers
 config.watch("deterministic", _programs.clear)

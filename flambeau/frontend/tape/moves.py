@@ -47,6 +47,9 @@ def moved(x: Tensor, device: str, non_blocking: bool = False) -> Tensor:
                                    hint="move it before the call, or make it there: fb.zeros(..., device=...)")
         found: Tensor = dispatch(ops.Place(device), x)
     elif tracer is not None and x._storage.trace is not None:
+        if source != "cpu":
+            raise UnsupportedError(f"a tensor {x._type} was moved to {device!r} in a function under a transform",
+                                   where=describe(user_location()), hint="move it before, or move what comes of it")
         found = dispatch(ops.Place(device), x)
     else:
         found = _moved_now(x, source, device, non_blocking)

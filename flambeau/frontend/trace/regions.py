@@ -22,7 +22,7 @@ from flambeau.frontend.control import (
     own_on_tape,
     told,
 )
-from flambeau.frontend.random import default_generator
+from flambeau.frontend.random import default_generators
 from flambeau.frontend.tape.autograd import grad_mode, key_of, origin_of, tape_of
 from flambeau.frontend.tape.backward import TensorBuilder, walk
 from flambeau.frontend.tape.dispatch import (
@@ -79,7 +79,7 @@ class NestingTrace(Trace):
         region = Region(self, "probe", who)
         with region.running(), self.watch.part(function, who):
             run()
-        states = {default_generator.state._storage}
+        states = {generator.state._storage for generator in default_generators()}
         sources = [o.tensor for o in region.outside.values() if o.tensor._requires_grad]
         held = self.held_by([lifted.tensor for lifted in region.lifted.values()])
         return list({key_of(t): t for t in sources}.values()), held, bool(set(region.written) - states)

@@ -35,7 +35,8 @@ class CudaExecutable:
     the work."""
 
     def __init__(self, program: Program, loaded: Sequence[Loaded], device: Device):
-        program.check({slot.device for slot in program.slots} | {"cpu"})
+        places = {slot.device for slot in program.slots} | {"cpu"}
+        program.check(places, asked=places)
         self._setup(Layout(program, loaded), device, (), _Consts(program, device))
 
     def _setup(self, layout: Layout, device: Device, states: tuple[int, ...], consts: _Consts) -> None:
