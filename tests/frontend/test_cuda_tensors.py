@@ -204,6 +204,23 @@ def test_views_share_memory_and_are_part_of_the_program() -> None:
         fb.zeros(1, device="cuda").expand(3).add_(1)
 
 
+def test_views_follow_their_memory_whatever_became_of_their_base() -> None:
+    base = fb.ones(2, 3, device="cuda")
+    view = base[:, 1:]
+    base.unsqueeze_(0)
+    view.mul_(3)
+    same(view + 1, [[4.0, 4.0]] * 2)
+    same(base, [[[1.0, 3.0, 3.0]] * 2])
+    assert view.stride() == (3, 1) and base.stride() == (6, 3, 1) and view.storage_offset() == 1
+
+
+def test_gradients_of_what_no_gradient_reaches_lie_there() -> None:
+    x = fb.ones(2, device="cuda", requires_grad=True)
+    y = fb.ones(3, device="cuda", requires_grad=True)
+    gradients = fb.autograd.grad((fb.fill(x, 2.0) + x.detach()).sum(), [x, y], allow_unused=True, materialize_grads=True)
+    assert [g.tolist() for g in gradients] == [[0.0] * 2, [0.0] * 3] and all(g.device == CUDA for g in gradients)
+
+
 def test_programs_are_kept_by_op_and_types() -> None:
     x = fb.ones(3, device="cuda")
     x * 2

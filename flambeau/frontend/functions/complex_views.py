@@ -268,8 +268,8 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
     component = dtype.component if isinstance(dtype, ComplexDType) else get_default_dtype()
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
-    made = joined(*[creation.full(size, part, dtype=component) for part in (complex(fill_value).real,
-                                                                         complex(fill_value).imag)])
+    parts = complex(fill_value).real, complex(fill_value).imag
+    made = joined(*[creation.full(size, part, dtype=component, **kwargs) for part in parts])
     return made.requires_grad_() if requires_grad else made
 
 
@@ -277,6 +277,7 @@ def _like(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def make(input: Any, *args: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
         shape, wanted = tuple(input.shape), input.dtype if dtype is None else dtype
         plain = _PLAIN[function.__name__]
+        kwargs.setdefault("device", input.device)
         return (function if isinstance(wanted, ComplexDType) else plain)(shape, *args, dtype=wanted, **kwargs)
 
     return make
@@ -285,6 +286,7 @@ def _like(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _new(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def make(z: Any, *args: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
         wanted = z.dtype if dtype is None else dtype
+        kwargs.setdefault("device", z.device)
         if isinstance(wanted, ComplexDType):
             return function(*args, dtype=wanted, **kwargs)
         return _PLAIN[function.__name__](*args, dtype=wanted, **kwargs)

@@ -309,6 +309,8 @@ def _gradients(roots: Sequence[Tensor], wanted: Sequence[Tensor], starts: Sequen
         if ct is None and materialize_grads:
             ct = dispatch(ops.Broadcast(tuple(t.shape), ()), constant(0, t.dtype)) if t.shape else constant(0, t.dtype)
             ct._requires_grad = create_graph            # as in PyTorch
+        if ct is not None and ct._type.device != t._type.device:
+            ct = moved(ct, t._type.device)              # what a rule made of numbers alone
         if ct is None and not allow_unused:
             raise RuntimeError("grad: one of the inputs was not used to compute the outputs; "
                                "set allow_unused=True if that is intended")

@@ -63,10 +63,8 @@ class _Call:
         if place is not None and start % _ALIGNED == 0:
             self.pointers.append(start)
             return t._type
-        base = t._base
-        assert base is not None, "what is no view lies row-major from the start of its memory"
         self.pointers.append(storage.pointer)
-        return base._type, t._chain
+        return storage.base, t._chain
 
     def _number(self, t: Tensor) -> Hashable:
         number = t.item()
@@ -176,13 +174,12 @@ def write(target: Tensor, value: Tensor) -> None:
 
 
 def _write_by_program(target: Tensor, value: Tensor, storage: DeviceStorage) -> None:
-    base = target if target._base is None else target._base
     call = _Call(target._type.device, storage)
-    key = (target._type.device, "write", base._type, target._chain, call.key(value))
+    key = (target._type.device, "write", storage.base, target._chain, call.key(value))
     found = _programs.get(key)
     if found is None:
         graph = Graph(name="write")
-        state = graph.add_input(base._type, kind="state")
+        state = graph.add_input(storage.base, kind="state")
         b = Builder(graph)
         graph.writes[state] = through_views(b, state, target._chain, _value(graph, key[4], state), b.emit)
         found = _programs[key] = compile_graph(graph).executable, ()

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flambeau.ir.ops.views import row_major
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, as_ndarray, from_ndarray
 from flambeau.runtime.devices import memory_on
@@ -44,11 +43,6 @@ class Storage:
                 self.pointer = self._buffer.ptr
         return self._buffer
 
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Of the base, in bytes."""
-        return self.array.strides
-
 
 def over(buffer: Buffer, type: TensorType) -> Storage:
     """The storage of a tensor of that type whose elements lie row-major from the start of a buffer on."""
@@ -61,17 +55,18 @@ class DeviceStorage(Storage):
     """Memory of another device than the CPU, one after the other in row-major order. NumPy never sees it: `array` is a
     copy, made anew each time it is asked for, and read-only, so that nobody writes to a copy in vain."""
 
-    __slots__ = ("_base",)
+    __slots__ = ("base",)
 
     is_elsewhere = True
+    base: TensorType                        # what chains of views start from, whatever became of the tensor that made it
 
     def __init__(self, buffer: Buffer, base: TensorType):
         super().__init__(None, buffer, (base.dtype.storage, base.static_shape))
-        self._base = base
+        self.base = base
 
     @property
     def array(self) -> np.ndarray:
-        return self.fetched(0, self._base)
+        return self.fetched(0, self.base)
 
     def fetched(self, offset: int, type: TensorType) -> np.ndarray:
         """A copy on the host of what lies row-major from element `offset` on. Waits for it to be computed."""
@@ -80,8 +75,3 @@ class DeviceStorage(Storage):
         array: np.ndarray = data.view(type.dtype.storage).reshape(type.static_shape)
         array.flags.writeable = False
         return array
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        itemsize = self._base.dtype.itemsize
-        return tuple([step * itemsize for step in row_major(self._base.static_shape)])

@@ -25,11 +25,13 @@ def strides_of(t: Tensor) -> Strides:
     """The step between neighbours along each dim, in elements."""
     base = t if t._base is None else t._base
     storage = base._storage
+    if storage.is_elsewhere:
+        return place_in(storage.base, t._chain)[1]              # type: ignore[attr-defined]
     if storage.trace is not None:
         strides = storage.trace.strides_in(storage) or row_major(base._type.static_shape)
     else:
         itemsize = base._type.dtype.itemsize
-        array = base._array if base._array is not None else storage
+        array = base._array if base._array is not None else storage.array
         strides = tuple([s // itemsize for s in array.strides])
     shape = base._type.static_shape
     for op in t._chain:
@@ -68,8 +70,7 @@ def place_in(base: TensorType, chain: tuple[View, ...]) -> tuple[int, Strides]:
 def plain_place(t: Tensor) -> int | None:
     """How many elements from the start of its storage a tensor of a device lies row-major in one piece; None where it lies
     otherwise."""
-    base = t._base
-    if base is None or 0 in t._type.shape:
+    if t._base is None or 0 in t._type.shape:
         return 0
-    offset, strides = place_in(base._type, t._chain)
+    offset, strides = place_in(t._storage.base, t._chain)       # type: ignore[attr-defined]
     return offset if is_row_major(t._type.static_shape, strides) else None

@@ -208,7 +208,7 @@ class Tensor(TensorMethods):
     def storage_offset(self) -> int:
         """Elements between the start of the storage and the first element."""
         if self._storage.is_elsewhere:
-            return 0 if self._base is None else place_in(self._base._type, self._chain)[0]
+            return 0 if self._base is None else place_in(self._storage.base, self._chain)[0]    # type: ignore[attr-defined]
         return (self.data_ptr() - self._storage.buffer.ptr) // self._type.dtype.itemsize
 
     @property
