@@ -103,7 +103,7 @@ def of_workloads(backend: Collecting) -> int:
     for half in (False, True):
         for workload in (*STEPS, *KERNELS):
             backend.source = f"{workload.name}{' in bf16' * half}"
-            programs += _run(workload, backend, half)
+            programs += of_workload(workload, backend, half)
         for path in FILES:
             if path.stem in ("resnet_basic", "char_lstm"):
                 programs += _run_model(path.stem, backend, half)
@@ -122,7 +122,8 @@ def of_models(backend: Collecting) -> tuple[int, list[str]]:
     return programs, failed
 
 
-def _run(workload: Workload, backend: Collecting, half: bool) -> int:
+def of_workload(workload: Workload, backend: Collecting, half: bool = False) -> int:
+    """Emit the kernels of a benchmark's call, or of its train step and forward. Returns how many programs there are."""
     fb.manual_seed(0)
     data = [fb.from_numpy(array) for array in workload.data(np.random.default_rng(0))[0]]
     if not isinstance(workload, Train):

@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from codegen.contraction_kernels import Conv, attention_scores, gemm, make_arrays
+from codegen.cuda_kernels import Collecting, of_workload
 from codegen.random_contractions import RandomContraction
 from test_loops_random import same_numbers
 
 import flambeau as fb
+from benchmarks.workloads import BY_NAME
 from flambeau.backends.cuda.backend import kernel_text
 from flambeau.codegen.cuda.emulator import emulate
 from flambeau.codegen.cuda.lockstep import rounded_to_tf32
@@ -247,3 +249,10 @@ def test_a_mistake_in_the_text_of_a_product_is_found(old: str, new: str, message
     assert old in text.source
     with pytest.raises(VerificationError, match=message):
         emulate(replace(text, source=text.source.replace(old, new)), make_arrays(kernel))
+
+
+def test_parts_of_one_point_are_sound() -> None:
+    """The weights' gradients of a LeNet are cut along the rows of images, into as many parts as there are rows."""
+    backend = Collecting(SM90)
+    assert of_workload(BY_NAME["lenet"], backend) == 2
+    assert any("out partial" in each.text.source for each in backend.emitted.values())

@@ -187,7 +187,7 @@ class Half(NvidiaBackend):
 def test_programs_are_compiled_by_worker_processes_and_kept_on_disk(tmp_path: Path,
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     x, w = fb.randn(7, 33), fb.randn(33, 9)
-    with fb.config.set(cache_dir=tmp_path):
+    with fb.config.set(cache_dir=tmp_path, cache=True):
         for _ in range(2):
             backend = Half()
             made = fb.compile(lambda x, w: fb.softmax(x @ w, 1), backend=backend)

@@ -7,6 +7,7 @@ number and what became of it. It ends when the other side is gone. Nothing of th
 """
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -52,6 +53,8 @@ def main() -> None:
             jobs = client.recv()
             if not workers:
                 import_module("flambeau.codegen.cuda.toolchain").warm_up(jobs[0][1])
+                gc.freeze()                     # numba makes many objects, and little garbage that is not let go at once
+                gc.set_threshold(200_000, 20, 100)
             _serve(jobs, client, workers, most)
     except (*_GONE, KeyboardInterrupt):
         os._exit(0)                             # the workers see it too

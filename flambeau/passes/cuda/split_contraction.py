@@ -77,7 +77,8 @@ def _partial(kernel: ContractionKernel, dim: int, parts: int) -> ContractionKern
 
     def cut(address: Address) -> Address:
         stride = address.stride_of(dim)
-        return replace(address, strides=(*address.strides, (part, stride * length))) if stride else address
+        others = tuple([(d, s) for d, s in address.strides if d != dim or length > 1])
+        return replace(address, strides=(*others, (part, stride * length))) if stride else address
 
     used = sorted({kernel.lhs.buffer, kernel.rhs.buffer})
     lhs, rhs = (replace(cut(address), buffer=used.index(address.buffer)) for address in (kernel.lhs, kernel.rhs))
