@@ -121,6 +121,30 @@ def test_what_is_read_elsewhere_stays(number: int) -> None:
     assert "attention" not in check(function, [*given(), mask]).replace("test_attention", "")
 
 
+WEIGHTS_READ_TWICE: dict[str, Callable[[fb.Tensor, fb.Tensor, fb.Tensor], tuple[fb.Tensor, ...]]] = {
+    "another product, as in dv": lambda w, x, y: (w @ x, w.mT @ y),
+    "of its own result": lambda w, x, y: (w @ x, w.mT @ (w @ x)),
+    "whose result is v": lambda w, x, y: (w @ (w.mT @ x),),
+    "of fewer columns": lambda w, x, y: (w @ x, w.mT @ y[..., :3]),
+    "of more columns": lambda w, x, y: (w @ x, w.mT @ fb.cat([x, y], -1)),
+    "two of them": lambda w, x, y: (lambda turned: (w @ x, turned @ x, turned @ y))(w.mT),
+    "one and a sum": lambda w, x, y: (lambda turned: (w @ x, turned @ y, turned.cumsum(-1)))(w.mT),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS_READ_TWICE)
+def test_products_with_transposed_weights_that_are_no_derivative(name: str) -> None:
+    def function(q: fb.Tensor, k: fb.Tensor, v: fb.Tensor) -> tuple[fb.Tensor, ...]:
+        return WEIGHTS_READ_TWICE[name]((q @ k.mT * 0.25).softmax(-1), v, v.sin())
+
+    check(function, [x.detach() for x in given()])
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-39, 3e-39])
+def test_scales_whose_inverse_overflows(scale: float) -> None:
+    check(lambda q, k, v: (((q * 1e-19) @ (k * 1e-20).mT / scale).softmax(-1) @ v,), [x.detach() for x in given()])
+
+
 def test_a_gradient_of_weights_is_theirs() -> None:
     def function(q: fb.Tensor, k: fb.Tensor, v: fb.Tensor) -> tuple[fb.Tensor, ...]:
         weights = (q @ k.mT).softmax(-1)

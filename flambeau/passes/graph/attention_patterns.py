@@ -97,7 +97,7 @@ class _Match:
         masks, scale, scaling, product = self._scores(self.softmax.operands[0])
         q, k_transposed = product.operands
         rest = [reader for reader in readers if reader[0] is not products[0]]
-        backward = self._backward(rest, v, masks, scaling, q, k_transposed) if rest else None
+        backward = self._backward(rest, out, v, masks, scaling, q, k_transposed) if rest else None
         rows, columns = self.weights.type.static_shape[-2:]
         causal = [mask for mask in masks if self._is_causal(*mask)]
         self.need(is_worthwhile(rows, columns, q.type.static_shape[-1], v.type.static_shape[-1], bool(causal),
@@ -132,7 +132,7 @@ class _Match:
                 scores = node.operands[0 if first else 1]
             elif node.op.name in ("mul", "div"):
                 factor = _number(node.operands[1])
-                self.need(factor is not None and factor not in (0.0, inf, -inf) and factor == factor)
+                self.need(factor is not None and 1e-30 < abs(factor) < 1e30)        # so is its inverse, in any dtype
                 assert factor is not None
                 product = node.operands[0]
                 self.need(product.node.op is ops.matmul and all(user is node for user, _ in self.readers(product)))
@@ -159,16 +159,18 @@ class _Match:
 
     # -- backward ---------------------------------------------------------------------------------------------------
 
-    def _backward(self, readers: list[tuple[Node, int]], v: Value, masks: list[tuple[str, Value]], scaling: Node | None,
-                  q: Value, k_transposed: Value) -> _Backward:
+    def _backward(self, readers: list[tuple[Node, int]], out: Value, v: Value, masks: list[tuple[str, Value]],
+                  scaling: Node | None, q: Value, k_transposed: Value) -> _Backward:
         """Everything that reads the weights besides their product with v."""
         dv, g_of_v = None, None
         turned = [node for node, _ in readers if _is_transpose(node)]
         if turned:
             self.need(len(turned) == 1)
-            (product, position), = self.readers(turned[0].results[0])
+            (product, position), = self._only(turned[0].results[0], 1)
             self.need(product.op is ops.matmul and position == 0)
             dv, g_of_v = product.results[0], product.operands[1]
+            self.need(g_of_v.type == out.type)
+            self.need(all(node is not product for node in _ancestors(v)))       # weights @ (weights^T @ x)
         rest = [node for node, _ in readers if node not in turned]
         if not rest:
             assert g_of_v is not None
