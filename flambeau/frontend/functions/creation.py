@@ -95,10 +95,25 @@ def _check_fits(numbers: np.ndarray, wanted: DType) -> None:
         check_held("tensor", value.item() if isinstance(value, np.generic) else value, wanted)
 
 
+def _fetched(data: Any) -> Any:
+    """Sequences with copies on the CPU of the tensors of devices in them; itself where there are none."""
+    if isinstance(data, Tensor):
+        return data if data._type.device == "cpu" else data.detach().cpu()
+    if not isinstance(data, (list, tuple)):
+        return data
+    items = [_fetched(item) for item in data]
+    return data if all(new is old for new, old in zip(items, data, strict=True)) else items
+
+
 def _array_of(data: Any) -> tuple[np.ndarray, DType]:
     """Data as an array of compute values, and the dtype it stands for."""
     try:
         array = np.asarray(data)
+    except TypeError:
+        fetched = _fetched(data)
+        if fetched is data:
+            raise
+        return _array_of(fetched)
     except ValueError as error:
         raise ValueError(f"tensor: expected numbers in sequences of equal lengths: {error}") from None
     if array.dtype.kind == "f" and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:

@@ -35,6 +35,7 @@ from flambeau.frontend.functions.pointwise import exp, isinf, log, neg
 from flambeau.frontend.functions.views import sliced
 from flambeau.frontend.tape.custom import Function
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.moves import moved
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -60,7 +61,7 @@ def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Any, target_leng
     steps, n, classes = x._type.static_shape
     if not 0 <= blank < classes:
         raise RuntimeError(f"ctc_loss: blank {blank} must be one of the {classes} classes")
-    steps_of, length_of = (_lengths(name, given, n) for name, given in
+    steps_of, length_of = (_lengths(name, given, x) for name, given in
                            (("input_lengths", input_lengths), ("target_lengths", target_lengths)))
     labels = _labels(one_tensor("ctc_loss", targets), length_of, n)
     _check_values(steps_of, length_of, labels, steps, classes)
@@ -72,12 +73,13 @@ def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Any, target_leng
     return reduced(losses if is_batch else reshaped(losses, ()), reduction)
 
 
-def _lengths(name: str, given: Any, n: int) -> Tensor:
-    """i64[N]. Raises RuntimeError for another number of them."""
+def _lengths(name: str, given: Any, x: Tensor) -> Tensor:
+    """i64[N], where x lies. Raises RuntimeError for another number of them than x has samples."""
+    n = x._type.static_shape[1]
     given = given if isinstance(given, Tensor) else holding(np.asarray(given, np.int64), dt.i64)
     if not given._type.dtype.is_integer or given.numel() != n:
         raise RuntimeError(f"ctc_loss: {name} must be {n} integers, got {given._type}")
-    return cast(reshaped(given, (n,)), dt.i64)
+    return moved(cast(reshaped(given, (n,)), dt.i64), x._type.device)
 
 
 def _labels(targets: Tensor, length_of: Tensor, n: int) -> Tensor:

@@ -173,6 +173,8 @@ def _walked(x: Tensor, items: Sequence[Any], skipped: int) -> tuple[Tensor, list
             found.append((len(result), holding(np.zeros(int(item), np.int64), dt.i64)))
             result.append(None)
         elif isinstance(item, Tensor):
+            if not item._type.shape and x._type.device == "cpu" != item._type.device and active.tracer is None:
+                item = tensor(item.item(), device="cpu")            # a number, wherever it lies
             for each in _positions(item, shape[d:d + _dims_taken(item)]):
                 found.append((len(result), each))
                 result.append(d)

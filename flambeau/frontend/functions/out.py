@@ -44,6 +44,10 @@ OUT: Final = frozenset("""
 # Those that compute in the dtype of what takes the result, unless another is asked for.
 ADDING_UP: Final = frozenset({"nansum", "prod", "sum"})
 
+# Those that make a tensor where `out` lies.
+_PLACED_BY_OUT: Final = frozenset("""arange empty eye fftfreq full linspace logspace normal ones rand randint randn randperm
+                                  range rfftfreq tril_indices triu_indices zeros""".split())
+
 
 def taking_out(namespace: MutableMapping[str, Any], names: Iterable[str]) -> None:
     """Let the functions of a namespace of users', which were made to cost no more than they must, take `out=` too."""
@@ -91,6 +95,8 @@ def _written(name: str, result: Tensor, out: Tensor) -> Tensor:
                            "of the arguments requires grad.")
     if category(result.dtype) > category(out.dtype):
         raise RuntimeError(f"{name}: result type {result.dtype!r} can't be cast to the desired output type {out.dtype!r}")
+    if out._type.device != result._type.device and name not in _PLACED_BY_OUT:
+        raise RuntimeError(f"Expected out tensor to have device {result._type.device}, but got {out._type.device} instead")
     value = cast(result, out.dtype)
     if out._type.shape == value._type.shape:
         return assign_(out, value)

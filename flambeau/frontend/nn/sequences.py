@@ -124,8 +124,8 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
     return None if permutation is None else permutation.argsort()
 
 
-def _order(order: np.ndarray) -> Tensor:
-    return holding(order.astype(np.int64), dt.i64)
+def _order(order: np.ndarray, like: Tensor | None = None) -> Tensor:
+    return holding(order.astype(np.int64), dt.i64, like)
 
 
 def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
@@ -150,15 +150,15 @@ def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
         counts = counts[order]
     if counts[0] > steps:
         raise RuntimeError(f"Expected sequences of at most {steps} steps, but got a length of {counts[0]}")
-    indices = None if order is None else _order(order)
+    indices = None if order is None else _order(order, input)
     if indices is not None:
         input = input.index_select(0 if batch_first else 1, indices)
     x = input.transpose(0, 1) if batch_first else input
     sizes = tuple([int((counts > step).sum()) for step in range(counts[0])])
     places = np.concatenate([step * batch + np.arange(size) for step, size in enumerate(sizes)])
     rows = x.reshape(-1, *x.shape[2:])
-    data = rows[:len(places)] if len(places) == len(sizes) * batch else rows.index_select(0, _order(places))
-    undo = None if order is None else _order(np.argsort(order))
+    data = rows[:len(places)] if len(places) == len(sizes) * batch else rows.index_select(0, _order(places, rows))
+    undo = None if order is None else _order(np.argsort(order), rows)
     made = tuple.__new__(PackedSequence, (data.clone(), _order(np.array(sizes)), indices, undo))
     made.sizes = sizes
     return made
@@ -179,14 +179,15 @@ def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, pad
     row_of = np.zeros((steps, batch), np.int64)
     for step, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         row_of[step, :size] = start + np.arange(size)
-    padded = data.index_select(0, _order(row_of.ravel())).reshape(steps, batch, *data.shape[1:])
+    padded = data.index_select(0, _order(row_of.ravel(), data)).reshape(steps, batch, *data.shape[1:])
     there = np.arange(batch) < np.array([*sizes, *[0] * (steps - len(sizes))])[:, None]
     if not there.all():
-        mask = holding(there, dt.bool_).reshape(steps, batch, *[1] * (data.ndim - 1))
+        mask = holding(there, dt.bool_, data).reshape(steps, batch, *[1] * (data.ndim - 1))
         padded = where(mask, padded, full((), padding_value, dtype=data.dtype, device=data.device))
-    lengths = _order(there.sum(0))
+    lengths = _order(there.sum(0), None if active.tracer is None else data)     # a compiled function has one device
     if sequence.unsorted_indices is not None:
-        padded, lengths = padded.index_select(1, sequence.unsorted_indices), lengths[sequence.unsorted_indices]
+        undo = sequence.unsorted_indices
+        padded, lengths = padded.index_select(1, undo), lengths[undo.cpu() if active.tracer is None else undo]
     return (padded.transpose(0, 1) if batch_first else padded), lengths
 
 

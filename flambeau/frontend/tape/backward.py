@@ -103,6 +103,11 @@ def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: st
             ct = dispatch(ops.Reshape(tuple(root.shape)), one) if root.shape else one
         elif ct._type.shape == root._type.shape and ct._type.dtype.is_floating_point:
             ct = ct if ct._type.dtype is root._type.dtype else dispatch(ops.Cast(root._type.dtype), ct)
+            if ct._type.device != root._type.device and active.tracer is None:
+                if ct._type.shape:
+                    raise RuntimeError(f"{who}: invalid gradient at index {len(seeds)} - expected device "
+                                       f"{root._type.device} but got {ct._type.device}")
+                ct = moved(ct, root._type.device)
         else:
             raise RuntimeError(f"{who}: the gradient given is {ct._type}, the output is {root._type}")
         key = key_of(root)

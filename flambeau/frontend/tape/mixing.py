@@ -19,8 +19,10 @@ from flambeau.ir.op import Op
 __all__ = ["check_mixing", "device_among"]
 
 _TAKES_BOTH: Final = frozenset(["getitem", "setitem", "__getitem__", "__setitem__", "index_put", "index_put_", "copy_",
-                                "set_data", "to", "load_state_dict"])
-"""Functions that take tensors of the CPU beside those of a device: as indices, or to copy from."""
+                                "set_data", "to", "load_state_dict", "ctc_loss"])
+"""Functions that take tensors of the CPU beside those of a device: as indices or lengths, or to copy from."""
+
+_INDEXES: Final = frozenset(["getitem", "setitem", "__getitem__", "__setitem__", "index_put", "index_put_"])
 
 
 def device_among(op: Op, operands: Sequence[Tensor]) -> str:
@@ -54,16 +56,31 @@ def _calls() -> Iterator[list[Any]]:
         file = outer.f_code.co_filename
         is_users = not is_internal(file)
         is_call = (is_users or is_of_modules(file)) and not is_of_modules(inner.f_code.co_filename)
-        if is_call and not _takes_both(inner):
-            yield _arguments(inner)
+        if is_call:
+            if not _takes_both(inner):
+                yield _arguments(inner)
+            elif _name(inner) in _INDEXES:
+                _check_indices(list(_tensors(_arguments(inner))))
         if is_users:
             return
         inner = outer
 
 
 def _takes_both(frame: FrameType) -> bool:
-    function = frame.f_locals.get("function")           # of what functions/calls.py has wrapped
-    return frame.f_code.co_name in _TAKES_BOTH or getattr(function, "__name__", "") in _TAKES_BOTH
+    return frame.f_code.co_name in _TAKES_BOTH or _name(frame) in _TAKES_BOTH
+
+
+def _name(frame: FrameType) -> str:
+    """Of the function, or of the one that functions/calls.py has wrapped in it."""
+    name: str = getattr(frame.f_locals.get("function"), "__name__", frame.f_code.co_name)
+    return name
+
+
+def _check_indices(given: Sequence[Tensor]) -> None:
+    """Raise RuntimeError for a tensor of the CPU and indices or values of a device: it would not be found there."""
+    indexed, *others = given
+    if indexed._type.device == "cpu" and any(t._type.device != "cpu" and t._type.shape for t in others):
+        raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
 
 
 def _arguments(frame: FrameType) -> list[Any]:
