@@ -83,12 +83,14 @@ def test_random_kernels_as_they_are_scheduled(seeds: Iterator[int]) -> None:
 @pytest.mark.parametrize("tile", [*TILES, *MATRIX_TILES, *TF32_TILES], ids=str)
 @pytest.mark.parametrize("layout", [(False, False), (False, True), (True, False), (True, True)])
 def test_shared_memory_is_read_and_stored_without_conflicts(tile: TileSchedule, layout: tuple[bool, bool]) -> None:
+    """But for the narrow operand of the narrowest tiles, which is stored in two turns."""
     halves = {"dtype": dt.bf16, "acc": dt.f32} if tile.unit == "mma" else {}
     kernel = replace(gemm(tile.m, tile.n, 2 * tile.k, *layout, **halves), schedule=tile)
     text, ways = kernel_text(kernel), dict[int, int]()
     emulate(text, make_arrays(kernel), ways=ways)
     lines = text.source.split("\n")
-    assert len(ways) >= 4 and not {lines[line - 1]: count for line, count in ways.items() if count > 1}
+    most = 2 if min(tile.m, tile.n) == 8 else 1
+    assert len(ways) >= 4 and not {lines[line - 1]: count for line, count in ways.items() if count > most}
 
 
 def test_conflicts_are_counted() -> None:
