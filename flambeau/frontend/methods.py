@@ -221,7 +221,7 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
 def type_as(self: Tensor, tensor: Tensor) -> Tensor:
     """In the dtype of another tensor, and where that lies."""
     if one_tensor("type_as", tensor).is_complex():
-        return to(self, tensor.dtype)
+        return to(self, tensor.dtype, tensor.device)
     return moved(cast(self, tensor._type.dtype), tensor._type.device)
 
 

@@ -101,3 +101,12 @@ def test_ctc_loss_takes_lengths_of_the_cpu() -> None:
         assert x.grad is not None and loss.device == x.grad.device == x.device
         results[device] = fb.cat([loss.detach().reshape(1), x.grad.flatten()]).cpu()
     assert fb.allclose(results["cpu"], results["cuda"], atol=1e-6)
+
+
+def test_complex_tensors_move_and_say_where_they_lie() -> None:
+    z = fb.tensor([1 + 2j, 3 - 1j])
+    there = z.cuda()
+    assert there.device == CUDA and z.cuda(1).device == "cuda:1" and there.cuda() is there and z.cpu() is z
+    assert there.cpu().device == "cpu" and there.cpu().numpy().tolist() == [1 + 2j, 3 - 1j]
+    assert repr(there) == "tensor([1.+2.j, 3.-1.j], device='cuda:0')"
+    assert z.type_as(there).device == CUDA and fb.ones(2).type_as(there).device == CUDA and there.type_as(z).device == "cpu"

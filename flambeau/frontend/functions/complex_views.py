@@ -335,7 +335,7 @@ def to(z: Any, *args: Any, dtype: Any = None, device: Any = None, non_blocking: 
 
 
 def type_as(z: Any, tensor: Tensor) -> Tensor:
-    return to(z, tensor.dtype)
+    return to(z, tensor.dtype, tensor.device)
 
 
 def type_of(z: Any, dtype: Any = None, non_blocking: bool = False) -> Any:

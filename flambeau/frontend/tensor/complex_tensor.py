@@ -226,6 +226,8 @@ class ComplexTensor(Tensor):
             return f"tensor(<complex, {self._pair!r}>)"
         text = np.array2string(self._numbers(), separator=", ", prefix="tensor(", precision=4, threshold=1000)
         facts = [text]
+        if self._pair._type.device != "cpu":
+            facts.append(f"device='{self._pair._type.device}'")
         if self._pair.dtype is dt.f64:
             facts.append("dtype=flambeau.complex128")
         if 0 in self.shape:
@@ -320,8 +322,16 @@ class ComplexTensor(Tensor):
     # -- copies -----------------------------------------------------------------------------------------------------
 
     def cpu(self, memory_format: Any = None) -> Tensor:
-        """Itself."""
-        return self
+        """On the CPU: itself where it is there."""
+        return self._on("cpu")
+
+    def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+        """On a GPU, by default the current one."""
+        return self._on("cuda" if device is None else device)
+
+    def _on(self, device: Any) -> Tensor:
+        pair = self._pair.cpu() if device == "cpu" else self._pair.cuda(device)
+        return self if pair is self._pair else ComplexTensor.of(pair)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if id(self) not in memo:
