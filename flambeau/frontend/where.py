@@ -71,5 +71,8 @@ def describe(location: Location | None) -> str | None:
 def _short(filename: str) -> str:
     if not os.path.isabs(filename):
         return filename
-    relative = os.path.relpath(filename)
+    try:
+        relative = os.path.relpath(filename)
+    except (OSError, ValueError):           # the working directory is gone, or on another drive
+        return filename
     return os.path.basename(filename) if relative.startswith("..") else relative
