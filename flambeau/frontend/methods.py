@@ -168,7 +168,7 @@ def _rmatmul(self: Tensor, other: Any) -> Any:
 
 def new(self: Tensor, *args: Any, device: Any = None) -> Tensor:
     """A tensor of this one's dtype, as `fb.Tensor(...)` makes them: of sizes, or of data. It lies where this one does."""
-    return placed(typed.made(args, self.dtype, "new"), place_like(self, device))
+    return placed(typed.made(args, self.dtype, "new", "cpu"), place_like(self, device))
 
 
 def module_load(self: Tensor, other: Tensor, assign: bool = False) -> Tensor:

@@ -13,17 +13,17 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 
 
-def made(args: tuple[Any, ...], dtype: DType, name: str = "Tensor") -> Tensor:
+def made(args: tuple[Any, ...], dtype: DType, name: str = "Tensor", device: Any = None) -> Tensor:
     """Sizes -> a tensor whose elements are not set; data -> a tensor of them; nothing -> an empty one."""
     if not args:
-        return empty(0, dtype=dtype)
+        return empty(0, dtype=dtype, device=device)
     if len(args) == 1 and isinstance(args[0], Tensor):
         if args[0].dtype is not dtype:
             raise TypeError(f"expected {name} of {dtype!r} (got {args[0].dtype!r}); use x.to({dtype!r})")
         return args[0].detach()
     if len(args) == 1 and (isinstance(args[0], (list, np.ndarray)) or type(args[0]) is tuple):
-        return tensor(args[0], dtype=dtype)
-    return empty(sizes_of(args, name), dtype=dtype)
+        return tensor(args[0], dtype=dtype, device=device)
+    return empty(sizes_of(args, name), dtype=dtype, device=device)
 
 
 class TypedTensor(type):

@@ -110,3 +110,15 @@ def test_complex_tensors_move_and_say_where_they_lie() -> None:
     assert there.cpu().device == "cpu" and there.cpu().numpy().tolist() == [1 + 2j, 3 - 1j]
     assert repr(there) == "tensor([1.+2.j, 3.-1.j], device='cuda:0')"
     assert z.type_as(there).device == CUDA and fb.ones(2).type_as(there).device == CUDA and there.type_as(z).device == "cpu"
+
+
+@pytest.mark.parametrize("default", ["cpu", "cuda:1"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_what_a_method_makes_lies_where_its_tensor_does(device: str, default: str) -> None:
+    x = fb.ones(3, 4, device=device)
+    try:
+        fb.set_default_device(default)
+        made = [x.new(), x.new(2), x.new([1.0, 2.0]), x.new(2, 3), x.as_strided((0,), (1,)), x.new_zeros(2)]
+    finally:
+        fb.set_default_device(None)
+    assert [t.device for t in made] == [device] * len(made)

@@ -10,12 +10,12 @@ from flambeau.errors import ShapeError, UnsupportedError
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import (
     cast,
+    full_of,
     one_tensor,
     permuted,
     reshaped,
     sizes_of,
     spread,
-    tensor_of,
     user_line,
     wrap_dim,
 )
@@ -66,7 +66,7 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
         raise UnsupportedError(f"as_strided: takes a tensor whose elements lie without gaps, got {x._type} with strides "
                                f"{x.stride()}", where=user_line(), hint="pass x.contiguous()")
     if 0 in shape:
-        return spread(tensor_of(0, x._type.dtype), shape, ())
+        return full_of(shape, 0, x._type.dtype, like=x)
     if offset < 0 or offset + reach >= x.numel():
         raise UnsupportedError(f"as_strided: sizes {shape}, strides {steps} and storage_offset {offset + own} reach beyond "
                                f"{x._type}", where=user_line(), hint="call it on the whole tensor")
