@@ -236,12 +236,16 @@ class TypeOf:
 
     def __call__(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         if dtype is None:
-            return f"flambeau.{_TYPE_NAMES[self._of._type.dtype]}Tensor"
+            return f"flambeau.{'' if self._of._type.device == 'cpu' else 'cuda.'}{_TYPE_NAMES[self._of._type.dtype]}Tensor"
         if has_complex(dtype):
             return to(self._of, dtype)
         if isinstance(dtype, str):
             named = {f"{name}Tensor": found for found, name in _TYPE_NAMES.items()}
+            is_cuda = ".cuda." in dtype
             dtype = named.get(dtype.rpartition(".")[2], Tensor if dtype == "torch.Tensor" else dtype)
+            if isinstance(dtype, DType):                    # the name says where, too
+                there = cast(self._of, dtype)
+                return cuda(there) if is_cuda and there._type.device == "cpu" else there if is_cuda else moved(there, "cpu")
         if isinstance(dtype, typed.TypedTensor):
             dtype = dtype.dtype
         if dtype is Tensor:

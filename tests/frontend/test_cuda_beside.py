@@ -122,3 +122,11 @@ def test_what_a_method_makes_lies_where_its_tensor_does(device: str, default: st
     finally:
         fb.set_default_device(None)
     assert [t.device for t in made] == [device] * len(made)
+
+
+def test_names_of_types_say_the_device() -> None:
+    x = fb.ones(2)
+    there = x.type("torch.cuda.DoubleTensor")
+    assert there.device == CUDA and there.type() == "flambeau.cuda.DoubleTensor"
+    assert there.type(there.type()) is there and there.type(x.type()).device == "cpu"
+    assert fb.device(0) == CUDA and fb.device(1) == fb.device("cuda:1")

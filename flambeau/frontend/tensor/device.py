@@ -26,6 +26,8 @@ class Device(str):
     def __new__(cls, type: Any = "cpu", index: int | None = None) -> Device:
         if isinstance(type, Device):
             return type
+        if isinstance(type, int) and not isinstance(type, bool) and index is None:
+            type, index = "cuda", int(type)
         if not isinstance(type, str):
             raise TypeError(f"device: type must be a str, got {type!r}")
         spelled = _SPELLED.fullmatch(type)
