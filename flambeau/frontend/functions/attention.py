@@ -83,11 +83,13 @@ def _repeated(t: Tensor, query: Tensor) -> Tensor:
 
 
 def _in_one_op(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> bool:
-    """Whether a trace is to have one op for it, of sizes where tiles are faster than a matrix of weights. The cotangent
-    of a mask is such a matrix."""
+    """Whether a trace is to have one op for it, of sizes where tiles are faster than a matrix of weights. The cotangent of
+    a mask is such a matrix, and what is added to scores keeps derivatives from being tiled (passes/graph/attention.py)."""
     if active.tracer is None or mask is not None and mask._requires_grad:
         return False
     differentiated = grad_mode.enabled and any(t._requires_grad or active.differentiates(t) for t in (query, key, value))
+    if differentiated and mask is not None and mask._type.dtype.is_floating_point:
+        return False
     (rows, size), (columns, value_size) = query._type.static_shape[-2:], value._type.static_shape[-2:]
     return is_worthwhile(rows, columns, size, value_size, causal, differentiated)
 

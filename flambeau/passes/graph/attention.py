@@ -28,9 +28,16 @@ def tile_attention(graph: Graph, fits: Fits) -> Graph:
         if found:
             rewriter = Rewriter(current)
             for node, op in found:
-                if all(v.type.is_static for v in node.operands) and fits(op, node.operands):
+                if is_exact(op, node.operands) and all(v.type.is_static for v in node.operands) and fits(op, node.operands):
                     _tile(rewriter, node)
     return graph
+
+
+def is_exact(op: ops.Attention | ops.AttentionBackward, operands: Sequence[Value]) -> bool:
+    """Whether tiles compute it to rounding, whatever the numbers. Those of the derivative make weights again as
+    exp(score - lse): where a mask adds -1e9 to a whole row, f32 has no digits left in lse for the sum of the row's weights,
+    and each would be 1. Bools hide scores, and add nothing to them."""
+    return isinstance(op, ops.Attention) or len(operands) == 6 or operands[3].dtype is dtypes.bool_
 
 
 def _tile(rewriter: Rewriter, node: Node) -> None:

@@ -104,6 +104,7 @@ class _Match:
                                 backward is not None))
         masks = [mask for mask in masks if mask not in causal]
         self.need(len(masks) <= 1)
+        self.need(backward is None or all(kind != "added" for kind, _ in masks))    # see attention.is_exact
         return _Attention(q, _permuted(k_transposed).transposed, v, tuple(masks), scale, bool(causal), out, backward)
 
     # -- forward ----------------------------------------------------------------------------------------------------
