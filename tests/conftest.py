@@ -46,7 +46,7 @@ def _seed_range(text: str) -> range:
 
 
 SHARDS = 4                              # of the seeds of one test, for as many workers
-SECONDS = 1.5                           # of random programs in each shard, when nothing else is asked for
+SECONDS = 1.0                           # of random programs in each shard, when nothing else is asked for
 
 
 @pytest.fixture(params=range(SHARDS), ids=[f"shard{n}" for n in range(SHARDS)])

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from programs.harness import FILES, load
 
 import flambeau as fb
 import flambeau.nn.functional as F
@@ -25,6 +24,7 @@ from flambeau.ir.kernel import Kernel
 from flambeau.ir.kinds import kind_of
 from flambeau.ir.op import OPS
 from flambeau.runtime.program import Program
+from tests.programs.harness import FILES, load
 
 NOT_SAMPLED = ("input", "fusion", "custom", "cond", "while_loop")
 

@@ -36,7 +36,7 @@ def test_random_programs_give_what_they_mean(part: int) -> None:
     """As many as 15 seconds allow."""
     start, seed = time.perf_counter(), part
     with fb.config.set(poison=True):
-        while time.perf_counter() - start < 15:
+        while time.perf_counter() - start < 4:
             drawn = Drawn(seed, largest=48)
             assert not (wrong := run(drawn, backend="cuda-emulator")), f"Drawn({seed}, largest=48): {wrong}"
             seed += 2

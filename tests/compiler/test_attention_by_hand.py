@@ -242,7 +242,7 @@ def test_random_forms_give_what_they_give_eagerly() -> None:
     """As many as 10 seconds allow."""
     start, seed, tiled = time.perf_counter(), 0, 0
     with fb.config.set(poison=True):
-        while time.perf_counter() - start < 10 or seed < 6:
+        while time.perf_counter() - start < 4 or seed < 6:
             form, operands = random_form(seed)
             tiled += "tiled=true" in check(form, operands, tolerance=1e-4)
             seed += 1

@@ -13,7 +13,7 @@ import flambeau as fb
 from flambeau import config
 from flambeau.ir.op import OPS, Sample
 
-SECONDS = 8.0
+SECONDS = 4.0
 
 
 @pytest.fixture(autouse=True)
