@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
-import sys
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +20,7 @@ from flambeau.ir.target import (
 )
 from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.loader import binding
+from flambeau.runtime.sources import compiler_digest
 
 __all__ = ["TARGET_VARIABLE", "host_target"]
 
@@ -82,18 +80,17 @@ _TELLING: Final = ("vendor_id", "cpu family", "model", "model name", "stepping",
 
 
 def _told_by_the_system(path: str = "/proc/cpuinfo") -> tuple[Any, ...] | None:
-    """What decides the features of an x86 processor, and the version of who will name them; None where it isn't told."""
-    spec = find_spec("llvmlite")
+    """What decides the features of an x86 processor, and whose names they have; None where it isn't told."""
+    compiler = compiler_digest()            # LLVM's version is part of it
+    if compiler is None:
+        return None
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             first = file.read().partition("\n\n")[0]
         lines = dict(line.split("\t", 1) for line in first.splitlines() if "\t" in line)
-        facts = tuple([lines[name].strip("\t: ") for name in _TELLING])
-        assert spec is not None and spec.origin is not None
-        version = (Path(spec.origin).parent / "_version.py").read_text(encoding="utf-8")
-    except (OSError, KeyError, AssertionError):
+        return (compiler, *[lines[name].strip("\t: ") for name in _TELLING])
+    except (OSError, KeyError):
         return None
-    return (*facts, sys.platform, platform.machine(), version)
 
 
 _NAMED: dict[str, Callable[[], Target]] = {

@@ -296,6 +296,8 @@ def test_threads_exchange_through_shared_memory_and_shuffles() -> None:
     ("v = b0[uint32(63 - t)]\nb0[t] = v", "stores what another thread read"),
     ("b0[t] = float32(cuda.shfl_xor_sync(0xffffffff, uint64(t), 1))", "shuffles a uint64"),
     ("x = uint64(t) + int64(1)\nb0[t] = float32(x)", "mixes int64 and uint64"),
+    ("x = cuda.shared.array(0, float32)", "asks for an array of 0 elements"),
+    ("x = cuda.local.array(0, float32)", "asks for an array of 0 elements"),
 ], ids=lambda value: value.split("\n")[0][:40] if isinstance(value, str) else None)
 def test_what_no_kernel_may_do_is_found(body: str, message: str) -> None:
     with pytest.raises(VerificationError, match=message):

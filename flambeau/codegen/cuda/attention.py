@@ -72,7 +72,7 @@ class _Tiles(Code):
         w.line(f"right = cuda.local.array({_WIDE}, {self.kind}, 16)")
 
     def share(self, name: str, count: int) -> None:
-        self.w.line(f"{name} = cuda.shared.array({count}, {self.kind}, 16)")
+        self.w.line(f"{name} = cuda.shared.array({max(1, count)}, {self.kind}, 16)")
 
     def at(self, name: str) -> Address:
         found = getattr(self.kernel, name)
@@ -289,7 +289,7 @@ class _Backward(_Tiles):
             for shared, array, letter in sums:
                 self.share(shared, tile.columns * self.row_step)
                 size = self.per_thread * self.per_row(letter)
-                w.line(f"{array} = cuda.local.array({size}, {self.kind}, 16)")
+                w.line(f"{array} = cuda.local.array({max(1, size)}, {self.kind}, 16)")
                 with w.block(f"for x in range({size}):"):
                     w.line(f"{array}[x] = {self.zero}")
             of_rows = tile.rows if self.own == "R" else tile.columns

@@ -163,12 +163,9 @@ class _Grid(Warps):
                 return _device_function(name)
             case ast.Subscript(target, index):
                 return self.load(self.value(target, names, mask), self.value(index, names, mask), mask)
-            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), "shared"), "array"), [size, ast.Name(kind), *_]):
-                return self.shared(self.value(size, names, mask), kind)
-            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), "local"), "array"), [size, ast.Name(kind), *_]):
-                total = self.value(size, names, mask) * self.n
-                return Memory("a local array", np.zeros(total, _TYPES[kind]), total // self.n,
-                               np.zeros(total, np.bool_), is_local=True)
+            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("cuda"), ("shared" | "local") as place), "array"),
+                          [size, ast.Name(kind), *_]):
+                return self.array(place, self.value(size, names, mask), kind)
             case ast.Call(ast.Attribute(ast.Name("cuda"), name), args):
                 return getattr(self, name)(mask, *[self.value(arg, names, mask) for arg in args])
             case ast.Call(ast.Name(name), args) if name.rstrip("0123456789") in ("load", "store") and name[-1].isdigit():
@@ -303,9 +300,13 @@ class _Grid(Warps):
         block_epoch, warp_epoch = memory.when[kind]
         block_epoch[where], warp_epoch[where] = self.block_epoch, self.warp_epoch
 
-    def shared(self, size: int, kind: str) -> Memory:
-        total = size * self.blocks
-        return Memory("shared memory", np.zeros(total, _TYPES[kind]), size, np.zeros(total, np.bool_))
+    def array(self, place: str, size: int, kind: str) -> Memory:
+        """Shared memory of each block, or a local array of each thread. numba has none without elements."""
+        if size < 1:
+            raise self.fail(f"asks for an array of {size} elements")
+        total = size * (self.blocks if place == "shared" else self.n)
+        return Memory("shared memory" if place == "shared" else "a local array", np.zeros(total, _TYPES[kind]), size,
+                      np.zeros(total, np.bool_), is_local=place == "local")
 
     # what threads do together
 
