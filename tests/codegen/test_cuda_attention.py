@@ -13,21 +13,29 @@ from flambeau.backends.cuda.backend import kernel_text
 from flambeau.compiler import compile_graph
 from flambeau.ir import Builder, Graph, ops
 from flambeau.ir.gpu import SM80, SM90, GpuTarget
+from flambeau.ir.graph.parser import parse
+from flambeau.ir.graph.text import print_graph
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.types import parse_type
+from flambeau.passes.cuda.attention import fits_tiles
+from flambeau.passes.graph.attention import tile_attention
 from tests.compiler.random_attention import Drawn, run
 
 
-def kernels(rows: int, size: int, causal: bool, mask: str | None = None) -> list[Kernel]:
-    """Both directions over two heads of two examples."""
+def graph_of(rows: int, size: int, causal: bool, mask: str | None = None, dtype: str = "f32") -> Graph:
+    """Both directions over two heads of two examples, tiled."""
     graph = Graph(name="attention")
-    t = parse_type(f"f32[2,2,{rows},{size}]")
+    t = parse_type(f"{dtype}[2,2,{rows},{size}]")
     q, k, v, g = (graph.add_input(t) for _ in range(4))
     given = [graph.add_input(parse_type(f"{mask}[2,2,{rows},{rows}]"))] if mask else []
     b = Builder(graph)
     out, lse = b.emit(ops.Attention(0.125, causal, tiled=True), q, k, v, *given)
     graph.outputs = [out, *b.emit(ops.AttentionBackward(0.125, causal, tiled=True), q, k, v, *given, out, lse, g)]
-    return compile_graph(graph, backend="cuda-emulator").kernels
+    return graph
+
+
+def kernels(rows: int, size: int, causal: bool, mask: str | None = None) -> list[Kernel]:
+    return compile_graph(graph_of(rows, size, causal, mask), backend="cuda-emulator").kernels
 
 
 @pytest.mark.parametrize("part", range(2))
@@ -65,6 +73,13 @@ def test_what_is_tiled_fits_shared_memory(size: int, dtype: object, tiled: bool)
     compiled = fb.compile(lambda q, k, v: F.scaled_dot_product_attention(q, k, v), backend="cuda-emulator")
     np.testing.assert_allclose(compiled(*given).float().numpy(), 1.0, rtol=1e-5)
     assert ("tiled=true" in compiled.ir("attention")) == tiled
+
+
+def test_what_comes_tiled_and_does_not_fit_is_tiled_no_more() -> None:
+    """A graph from text may say so of f64, whose tiles are too large for shared memory."""
+    graph = parse(print_graph(graph_of(40, 16, False, dtype="f64")))
+    assert all(node.op.tiled for node in graph.toposort() if isinstance(node.op, ops.Attention))
+    assert "tiled=true" not in print_graph(tile_attention(graph, fits_tiles))
 
 
 @pytest.mark.parametrize("target", [SM90, SM80], ids=["sm_90", "sm_80"])

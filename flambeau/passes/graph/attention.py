@@ -20,16 +20,22 @@ Fits = Callable[[ops.Attention | ops.AttentionBackward, Sequence[Value]], bool]
 
 
 def tile_attention(graph: Graph, fits: Fits) -> Graph:
-    """Tile what `fits` (an op and its operands, all of known sizes), also where it was written by hand."""
+    """Tile what `fits` (an op and its operands, all of known sizes), also where it was written by hand. What came tiled and
+    does not fit is tiled no more."""
     recognise_attention(graph)
     for current in graphs_within(graph):
         found = [(node, node.op) for node in current.toposort()
-                 if isinstance(node.op, ops.Attention | ops.AttentionBackward) and not node.op.tiled]
-        if found:
-            rewriter = Rewriter(current)
-            for node, op in found:
-                if is_exact(op, node.operands) and all(v.type.is_static for v in node.operands) and fits(op, node.operands):
-                    _tile(rewriter, node)
+                 if isinstance(node.op, ops.Attention | ops.AttentionBackward)]
+        if not found:
+            continue
+        rewriter = Rewriter(current)
+        for node, op in found:
+            suits = all(v.type.is_static for v in node.operands) and fits(op, node.operands)
+            if op.tiled and not suits:
+                rewriter.stand_for(node)
+                rewriter.replace(node, rewriter.emit(replace(op, tiled=False), *node.operands))
+            elif suits and not op.tiled and is_exact(op, node.operands):
+                _tile(rewriter, node)
     return graph
 
 
