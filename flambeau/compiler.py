@@ -3,7 +3,8 @@
     graph --passes--> fused graph --lower--> calls --prepare--> scheduled calls --arrange--> all calls, in order
     --build--> built kernels --plan--> memory --link--> program --> executable
 
-Programs of the CPU are kept on disk (`kept.py`): the next process that traces the same graph goes through none of these.
+What `fb.compile` compiles for the CPU is kept on disk (`kept.py`): the next process that traces the same graph goes through
+none of these.
 """
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.text import print_kernel
 from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.records import dataclass
-from flambeau.kept import CompileTimes, keep
+from flambeau.kept import CompileTimes
 from flambeau.linking import link, separate_steps
 from flambeau.passes.lowering.lower import Call, lower, map_calls
 from flambeau.passes.memory.plan import MemoryPlan, arrange, plan
@@ -157,8 +158,6 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
         executable = VerifiedExecutable(plain, fused, chosen, memory, steps, program, executable)
         if place != lies:
             executable = ThroughHost(executable, program, place)
-    if not rules and place == "cpu" and backend is backend_of("cpu") and target == backend.host():
-        keep(graph, target, program, [built[number].artifact for number in launch_calls])
     laps.end("load")
 
     compiled = Compiled(graph, fused, memory, built, program, executable, report, CompileTimes(**laps.seconds),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Final
 
 from flambeau import config
@@ -19,7 +18,6 @@ from flambeau.ir.graph import Graph
 from flambeau.ir.graph.hash import text_key
 from flambeau.ir.records import dataclass
 from flambeau.ir.sealed import integer, items, seal, unseal
-from flambeau.ir.target import Target
 from flambeau.runtime.cache import Cache
 from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.executable import Executable
@@ -55,25 +53,33 @@ class Kept:
                  again: Callable[[], Any]):
         self.source, self.program, self.executable, self.times, self._again = source, program, executable, times, again
         self.new_kernels, self.target = 0, host_target()
+        self._compiled: Any = None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if self._compiled is None:
+            self._compiled = self._again()
         return getattr(self._compiled, name)
 
-    @cached_property
-    def _compiled(self) -> Any:
-        return self._again()
 
-
-def find(graph: Graph, how: Mapping[str, Any], again: Callable[[], Any]) -> Kept | None:
-    """The program that another process, or this one, compiled of this graph. how: what `compile_graph` would be told.
-    again: compiles it."""
-    started = time.perf_counter()
+def key_of(graph: Graph, how: Mapping[str, Any]) -> str | None:
+    """What the program of `graph` is kept under; None where it is not. how: what `compile_graph` would be told."""
     if how.get("verify") or how.get("passes") is not None or how.get("backend") not in (None, "cpu"):
         return None
-    key = key_of(graph, host_target())
-    data = None if key is None else disk_cache().get(key)
+    if not disk_cache().is_there or config.dump_dir is not None or not is_on_cpu(graph):
+        return None
+    if outside.declared and (any(name.startswith(("kind ", "backend ")) for name in outside.declared)
+                             or not outside.declared.isdisjoint(_op_names(graph))):
+        return None
+    compiler = compiler_digest()
+    return None if compiler is None else f"program {compiler} {host_target()!r} {text_key(graph)}"
+
+
+def find(key: str, graph: Graph, again: Callable[[], Any]) -> Kept | None:
+    """The program of `graph` that another process, or this one, kept under `key`. again: compiles it."""
+    started = time.perf_counter()
+    data = disk_cache().get(key)
     if data is None:
         return None
     try:
@@ -85,28 +91,14 @@ def find(graph: Graph, how: Mapping[str, Any], again: Callable[[], Any]) -> Kept
     return Kept(graph, program, executable, CompileTimes(0.0, 0.0, 0.0, load=time.perf_counter() - started), again)
 
 
-def keep(graph: Graph, target: Target, program: Program, artifacts: Sequence[Artifact]) -> None:
+def keep(key: str, graph: Graph, program: Program, artifacts: Sequence[Artifact]) -> None:
     """artifacts: behind each of the program's launches."""
-    key = key_of(graph, target)
-    if key is None:
-        return
     distinct = {id(artifact): artifact for artifact in artifacts}
     number_of = {known: number for number, known in enumerate(distinct)}
     content = [number_of[id(artifact)] for artifact in artifacts]
     blobs = [program.to_bytes(), *[artifact.to_bytes() for artifact in distinct.values()]]
     disk_cache().put(key, seal("compiled program", _VERSION, content, blobs),
                      f"program {graph.name}, {len(content)} launches of {len(distinct)} kernels")
-
-
-def key_of(graph: Graph, target: Target) -> str | None:
-    """What the program of `graph` is kept under; None where it is not."""
-    if not disk_cache().is_there or config.dump_dir is not None or not is_on_cpu(graph):
-        return None
-    if outside.declared and (any(name.startswith(("kind ", "backend ")) for name in outside.declared)
-                             or not outside.declared.isdisjoint(_op_names(graph))):
-        return None
-    compiler = compiler_digest()
-    return None if compiler is None else f"program {compiler} {target!r} {text_key(graph)}"
 
 
 def is_on_cpu(graph: Graph) -> bool:

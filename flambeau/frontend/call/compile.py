@@ -35,7 +35,7 @@ from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
 from flambeau.ir.records import dataclass
-from flambeau.kept import Kept, find, is_on_cpu
+from flambeau.kept import Kept, find, is_on_cpu, keep, key_of
 from flambeau.runtime.forking import ForkSafeLock, no_forks
 
 if TYPE_CHECKING:
@@ -407,7 +407,15 @@ def _compiled(graph: Graph, how: Mapping[str, Any], device: str, where: str | No
         made: Compiled = compiler.compile_graph(graph, device=device, **{**how, "backend": backend})
         return made
 
-    return cast("Compiled", find(graph, how, compile_now)) or compile_now()
+    key = key_of(graph, how)
+    if key is None:
+        return compile_now()
+    found = find(key, graph, compile_now)
+    if found is not None:
+        return cast("Compiled", found)
+    made = compile_now()
+    keep(key, graph, made.program, [made.built[number].artifact for number in made.launch_calls])
+    return made
 
 
 def _compiler() -> Any:
