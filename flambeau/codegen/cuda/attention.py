@@ -131,12 +131,11 @@ class _Tiles(Code):
             self.w.line(f"{name} = {combined}")
             step //= 2
 
-    def scores(self, own: str, other: str) -> None:
-        """The dims R and C at a thread's score (r, c), `seen`: whether there is one to see, and the score with its mask.
-        Expects `r` and `c`."""
+    def scores(self) -> None:
+        """The dims R and C at a thread's score (r, c), `seen`: whether there is one to see, and the score with its mask."""
         w, kernel = self.w, self.kernel
-        w.line(f"i{self.number[self.own]} = {self.cast(f'first + row + {own}')}")
-        w.line(f"i{self.number[self.other]} = {self.cast(f'first_other + column + {other}')}")
+        w.line(f"i{self.number[self.own]} = {self.cast('first + row + r')}")
+        w.line(f"i{self.number[self.other]} = {self.cast('first_other + column + c')}")
         row, column = f"i{self.number['R']}", f"i{self.number['C']}"
         w.line(f"seen = ({row} < {self.extent['R']}) & ({column} < {self.extent['C']})"
                f"{f' & ({column} <= {row})' if kernel.causal else ''}")
@@ -152,6 +151,15 @@ class _Tiles(Code):
         else:
             with w.block("if seen:"):
                 w.line(f"score = score + {self.element(kernel.mask)}")
+
+    def end(self) -> str:
+        """How many of the others a block walks: if causal, its rows see no columns beyond its last. Writes lines."""
+        every = str(self.extent[self.other])
+        if not self.kernel.causal or self.own == "C":
+            return every
+        self.w.line(f"limit = {self.cast(f'first + {self.tile.rows}')}")
+        self.w.line(f"limit = limit if limit < {every} else {self.cast(every)}")
+        return "limit"
 
     def store(self, name: str, letters: str, values: str, factor: str) -> None:
         """A thread's part of a result, values[r, j] * factor."""
@@ -193,12 +201,7 @@ class _Forward(_Tiles):
                 with w.block(f"for x in range({size}):"):
                     w.line(f"{array}[x] = {value}")
             self.fill("q", "q", "RE", "first", tile.rows, turned=True)
-            limit = str(self.extent["C"])
-            if self.kernel.causal:
-                w.line(f"limit = {self.cast(f'first + {tile.rows}')}")
-                w.line(f"limit = limit if limit < {limit} else {self.cast(limit)}")
-                limit = "limit"
-            with w.block(f"for first_at in range(0, {limit}, {tile.columns}):"):
+            with w.block(f"for first_at in range(0, {self.end()}, {tile.columns}):"):
                 w.line(f"first_other = {self.cast('first_at')}")
                 self.fill("kv", "k", "CE", "first_other", tile.columns, turned=True)
                 w.line("cuda.syncthreads()")
@@ -219,7 +222,7 @@ class _Forward(_Tiles):
             w.line(f"best = {self.none}")
             with w.block(f"for c in range({_WIDE}):"):
                 w.line(f"acc[r * {_WIDE} + c] = acc[r * {_WIDE} + c] * {ex.constant(self.kernel.scale, self.dtype)}")
-                self.scores("r", "c")
+                self.scores()
                 w.line(f"score = score if seen else {self.none}")
                 w.line(f"acc[r * {_WIDE} + c] = score")
                 w.line("best = score if score > best else best")
@@ -309,17 +312,11 @@ class _Backward(_Tiles):
 
     def walk(self, sums: Sequence[tuple[str, str, str]]) -> None:
         w, tile = self.w, self.tile
-        begin, end = "0", str(self.extent[self.other])
-        if self.kernel.causal:
-            name = "limit" if self.own == "R" else "begin"
-            if self.own == "R":
-                w.line(f"limit = {self.cast(f'first + {tile.rows}')}")
-                w.line(f"limit = limit if limit < {end} else {self.cast(end)}")
-                end = name
-            else:                       # rows before the first column of the tile see none of it
-                w.line(f"begin = {self.cast(f'first // {tile.columns} * {tile.columns}')}")
-                begin = name
-        with w.block(f"for first_at in range({begin}, {end}, {tile.columns}):"):
+        begin = "0"
+        if self.kernel.causal and self.own == "C":  # rows before the first column of the tile see none of it
+            w.line(f"begin = {self.cast(f'first // {tile.columns} * {tile.columns}')}")
+            begin = "begin"
+        with w.block(f"for first_at in range({begin}, {self.end()}, {tile.columns}):"):
             w.line(f"first_other = {self.cast('first_at')}")
             for place, letter in zip(self.others, "EV", strict=True):
                 self.fill(place, place, self.other + letter, "first_other", tile.columns, turned=True)
@@ -362,7 +359,7 @@ class _Backward(_Tiles):
         row = "row + r" if self.own == "R" else "column + c"
         with w.block(f"for r in range({self.per_thread}):"), w.block(f"for c in range({_WIDE}):"):
             w.line(f"acc[r * {_WIDE} + c] = acc[r * {_WIDE} + c] * {ex.constant(self.kernel.scale, self.dtype)}")
-            self.scores("r", "c")
+            self.scores()
             w.line(f"score = score if seen else {self.none}")
             w.line(f"weight = {self.exp(f'score - lse[{self.cast(row)}]')}")
             inside = f"(i{self.number['R']} < {self.extent['R']}) & (i{self.number['C']} < {self.extent['C']})"

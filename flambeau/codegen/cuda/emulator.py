@@ -251,9 +251,7 @@ class _Grid(Warps):
         """Neighbouring elements from a buffer to a local array, or back."""
         buffer, first, array = given
         width = int(name.lstrip("loadstre"))
-        _, where = self.place(buffer, first, mask)
-        if (where % width).any():
-            raise self.fail(f"touches {width} elements of {buffer.name} from {where[where % width != 0][0]} on, at once")
+        self.aligned(width, buffer, first, mask)
         self.count_sectors(buffer, first, width, mask, "read" if name.startswith("load") else "stored")
         with self.counted():
             for number in range(width):

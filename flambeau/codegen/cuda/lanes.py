@@ -2,16 +2,14 @@
 warp and through shared memory beyond. Merging gives every lane the result, always in the same order."""
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
-
-import numpy as np
 
 from flambeau.codegen.cuda import expressions as ex
 from flambeau.codegen.cuda.wide import WideCode
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import IDENTITY_FREE, BlockSchedule, LoopKernel, Reduction
+from flambeau.ir.kernel.identities import identity
 
 __all__ = ["WARP", "Lanes"]
 
@@ -31,20 +29,12 @@ class Lanes(WideCode):
     def start(self, reduction: Reduction) -> None:
         dtype = self.dtype_of(reduction)
         name = f"v{reduction.id}"
+        first = ex.constant(identity(reduction.combiner, dtype), dtype)
         if reduction.combiner in IDENTITY_FREE:
-            self.w.line(f"{name}_best = {_lowest(dtype, reduction.combiner == 'argmax')}")
+            self.w.line(f"{name}_best = {first}")
             self.w.line(f"{name} = int64(-1)")
-            return
-        match reduction.combiner:
-            case "sum":
-                first = ex.constant(0, dtype)
-            case "prod":
-                first = ex.constant(1, dtype)
-            case "any" | "all":
-                first = str(reduction.combiner == "all")
-            case _:
-                first = _lowest(dtype, reduction.combiner == "max")
-        self.w.line(f"{name} = {first}")
+        else:
+            self.w.line(f"{name} = {first}")
 
     def dtype_of(self, reduction: Reduction) -> DType:
         """What its values are."""
@@ -177,13 +167,3 @@ class Lanes(WideCode):
 
     def column(self) -> str:
         return f"thread // {self.lanes}" if self.schedule.lanes_inner else f"thread % {self.points}"
-
-
-def _lowest(dtype: DType, is_max: bool) -> str:
-    """What every number is at least as far out as."""
-    if dtype is dt.bool_:
-        return str(not is_max)
-    if dtype.is_floating_point:
-        return ex.constant(-math.inf if is_max else math.inf, dtype)
-    info = np.iinfo(dtype.storage)
-    return ex.constant(int(info.min if is_max else info.max), dtype)

@@ -208,18 +208,17 @@ class Warps(ABC):
         self.count_ways(shared, at, 16 // itemsize, mask)
         rows = np.broadcast_to(np.asarray(at), (self.n,)).reshape(-1, WARP)
         lane = np.arange(WARP)
-        ways, self.ways = self.ways, None
-        for matrix in range(4):
-            if itemsize == 4:
-                words = self.load(shared, (rows[:, 8 * matrix + lane // 4] + lane % 4).ravel(), mask)
-                self.store(array, to + matrix, words.view(np.uint32).astype(np.int64), mask)
-                continue
-            halves = []
-            for half in (0, 1):
-                row, column = (lane % 4 * 2 + half, lane // 4) if turned else (lane // 4, lane % 4 * 2 + half)
-                halves.append(self.load(shared, (rows[:, 8 * matrix + row] + column).ravel(), mask))
-            self.store(array, to + matrix, halves[0] | halves[1] << 16, mask)
-        self.ways = ways
+        with self.counted():
+            for matrix in range(4):
+                if itemsize == 4:
+                    words = self.load(shared, (rows[:, 8 * matrix + lane // 4] + lane % 4).ravel(), mask)
+                    self.store(array, to + matrix, words.view(np.uint32).astype(np.int64), mask)
+                    continue
+                halves = []
+                for half in (0, 1):
+                    row, column = (lane % 4 * 2 + half, lane // 4) if turned else (lane // 4, lane % 4 * 2 + half)
+                    halves.append(self.load(shared, (rows[:, 8 * matrix + row] + column).ravel(), mask))
+                self.store(array, to + matrix, halves[0] | halves[1] << 16, mask)
 
     def multiplied(self, kind: str, mask: Array | None, acc: Memory, at: Any, a: Memory, a_at: Any, b: Memory,
                    b_at: Any) -> None:

@@ -13,14 +13,14 @@ from flambeau.ir.target import Target
 
 __all__ = ["fits_tiles", "schedule_attention"]
 
-def fits_tiles(op: ops.Attention | ops.AttentionBackward, operands: Sequence[Value]) -> bool:
-    """Whether the kernel takes it: rows short enough for the panels of a tile to be on the stack."""
-    return max(operands[1].type.static_shape[-1], operands[2].type.static_shape[-1]) <= LARGEST_ROW
-
-
 _PARALLEL = 1 << 18                 # products of numbers that are worth a second thread
 _TASKS_PER_CORE = 4
 _PER_TILE = 0.2                     # of what one more vector costs, for loading elements of the other side
+
+
+def fits_tiles(op: ops.Attention | ops.AttentionBackward, operands: Sequence[Value]) -> bool:
+    """Whether the kernel takes it: rows short enough for the panels of a tile to be on the stack."""
+    return max(operands[1].type.static_shape[-1], operands[2].type.static_shape[-1]) <= LARGEST_ROW
 
 
 def schedule_attention(kernel: AttentionKernel, target: Target) -> AttentionKernel:

@@ -9,7 +9,7 @@ from flambeau.ir.kernel import Address, LoopKernel, Stage
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.loop_cost import Cost, count
 from flambeau.passes.cpu.schedule_loops import vector_dim_of
-from flambeau.passes.lowering.parts import Split, can_split, in_parts
+from flambeau.passes.lowering.parts import Split, can_split, in_parts, is_even
 
 LAUNCH_NS: Final = 2500.0               # one more kernel: launching it, and waiting for the slowest thread
 GAIN: Final = 0.75                      # of the time before, at most
@@ -44,8 +44,7 @@ def _choose_parts(kernel: LoopKernel, target: Target) -> int:
     launches = sum(2 if stage.reductions else 1 for stage in heavy)
     if nanoseconds / _cores(target) + LAUNCH_NS * launches > GAIN * now:
         return 1
-    extents = {kernel.extents[stage.dims[0]] for stage in heavy if stage.reductions}
-    found = [n for n in range(2, int(2 * wanted) + 3) if all(_divides(n, e) for e in extents)]
+    found = [n for n in range(2, int(2 * wanted) + 3) if is_even(kernel, n)]
     return min(found, key=lambda n: (abs(n - wanted), -n), default=1)
 
 
@@ -57,7 +56,3 @@ def _runs(kernel: LoopKernel, heavy: Sequence[Stage]) -> int:
 
 def _cores(target: Target) -> int:
     return target.cores
-
-
-def _divides(parts: int, extent: int | str) -> bool:
-    return isinstance(extent, int) and extent % parts == 0 and extent > parts

@@ -14,7 +14,7 @@ from flambeau.ir.kernel import Address, BlockSchedule, Extent, LoopKernel, Stage
 from flambeau.ir.kernel.repeats import rests
 from flambeau.ir.kernel.scatters import flattened, may_scatter
 
-__all__ = ["fewest_columns", "runs_inward", "schedule_loops"]
+__all__ = ["addresses", "count", "fewest_columns", "runs_inward", "schedule_loops"]
 
 WARP: Final = 32
 SECTOR: Final = 32                      # bytes that memory gives at once
@@ -30,7 +30,7 @@ RUNTIME_EXTENT: Final = 4096            # what a size known only at run time cou
 def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
     """A schedule for a target."""
     walked = [stage for stage in kernel.stages if stage.dims]
-    inner = max((_count(kernel, stage.dims) for stage in walked), default=1)
+    inner = max((count(kernel, stage.dims) for stage in walked), default=1)
     if not walked and len(kernel.stages) == 1:
         across = _tile_dim(kernel)
         return BlockSchedule(BLOCK, width=_width(kernel)) if across is None else BlockSchedule(BLOCK, tile_dim=across)
@@ -38,7 +38,7 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
         return BlockSchedule(BLOCK, width=_width(flattened(kernel, kernel.stages[0])), atomic=True)
     if inner < 4 or any(store.combine == "add" or store.address.dynamic for stage in walked for store in stage.stores):
         return BlockSchedule(BLOCK)                 # places that several points may store to: one thread, in order
-    points = _count(kernel, range(kernel.n_parallel))
+    points = count(kernel, range(kernel.n_parallel))
     room = target.multiprocessors * target.threads // max(1, points)        # threads that wait for work, for each point
     if runs_inward(kernel, walked):
         return _rows(kernel, walked, inner, room)
@@ -53,7 +53,7 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> BlockSchedule:
 def fewest_columns(kernel: LoopKernel, walked: Sequence[Stage]) -> int:
     """Of a block: they fill 32 bytes, which is what memory gives at once."""
     last = kernel.n_parallel - 1
-    sizes = [kernel.params[a.buffer].dtype.itemsize for stage in walked for a in _addresses(stage)
+    sizes = [kernel.params[a.buffer].dtype.itemsize for stage in walked for a in addresses(stage)
              if abs(a.stride_of(last)) == 1 and any(dim in stage.dims for dim, _ in a.strides)]
     return min(WARP, SECTOR // min(sizes, default=4))
 
@@ -64,7 +64,7 @@ def _tile_dim(kernel: LoopKernel) -> int | None:
     if any(isinstance(e, str) for e in kernel.extents) or not stage.stores or not all(
             s.address.stride_of(last) == 1 for s in stage.stores):
         return None
-    for address in _addresses(stage):
+    for address in addresses(stage):
         found = [dim for dim, stride in address.strides if abs(stride) == 1 and dim != last]
         if found and not address.dynamic and address.guard is None and abs(address.stride_of(last)) > 1 and min(
                 int(kernel.extents[d]) for d in (*found, last)) >= TILED:
@@ -102,7 +102,7 @@ def _width(kernel: LoopKernel) -> int:
     """Neighbouring points for one thread: 16 bytes of the widest numbers that lie side by side."""
     if not kernel.n_parallel or not isinstance(last := kernel.extents[kernel.n_parallel - 1], int):
         return _width_of_any_size(kernel)
-    sizes = [kernel.params[a.buffer].dtype.itemsize for a in _addresses(kernel.stages[0])
+    sizes = [kernel.params[a.buffer].dtype.itemsize for a in addresses(kernel.stages[0])
              if a.stride_of(kernel.n_parallel - 1) == 1]
     width = 16 // max(sizes, default=16)
     while width > 1 and last % width:
@@ -113,7 +113,7 @@ def _width(kernel: LoopKernel) -> int:
 def _width_of_any_size(kernel: LoopKernel) -> int:
     """Where one dim, of a size known at run time, is all there is, and everything lies side by side along it."""
     (stage,) = kernel.stages
-    places = [a for a in _addresses(stage) if a.strides]
+    places = [a for a in addresses(stage) if a.strides]
     if len(kernel.extents) != 1 or not places or any(
             a.strides != ((0, 1),) or a.offset or a.dynamic or a.guard is not None for a in places):
         return 1
@@ -123,7 +123,7 @@ def _width_of_any_size(kernel: LoopKernel) -> int:
 def _row_width(kernel: LoopKernel, walked: Sequence[Stage]) -> int:
     """Neighbours in a row for one lane: 16 bytes, where rows are a multiple of that, of the widest numbers that lie side
     by side."""
-    beside = [(a, stage.dims[-1]) for stage in walked for a in _addresses(stage) if a.stride_of(stage.dims[-1]) == 1]
+    beside = [(a, stage.dims[-1]) for stage in walked for a in addresses(stage) if a.stride_of(stage.dims[-1]) == 1]
     width = 16 // max([kernel.params[a.buffer].dtype.itemsize for a, _ in beside], default=16)
     numbers: Iterable[Extent] = [*[kernel.extents[stage.dims[-1]] for stage in walked], *[
         number for a, along in beside for number in (a.offset, *[stride for dim, stride in a.strides if dim != along])]]
@@ -141,19 +141,21 @@ def runs_inward(kernel: LoopKernel, walked: Sequence[Stage]) -> bool:
     votes = 0
     last = kernel.n_parallel - 1
     for stage in walked:
-        for address in _addresses(stage):
+        for address in addresses(stage):
             if any(dim in stage.dims for dim, _ in address.strides):
                 side = (address.stride_of(stage.dims[-1]) == 1) - (last >= 0 and address.stride_of(last) == 1)
-                votes += side * _count(kernel, tuple([dim for dim, _ in address.strides]))
+                votes += side * count(kernel, tuple([dim for dim, _ in address.strides]))
     return votes >= 0
 
 
-def _addresses(stage: Stage) -> Iterator[Address]:
+def addresses(stage: Stage) -> Iterator[Address]:
+    """Where a stage loads and stores."""
     yield from (i.attr for i in stage.body if i.op == "load" and isinstance(i.attr, Address))
     yield from (store.address for store in stage.stores)
 
 
-def _count(kernel: LoopKernel, dims: range | tuple[int, ...]) -> int:
+def count(kernel: LoopKernel, dims: range | tuple[int, ...]) -> int:
+    """Points of the dims."""
     def known(extent: Extent) -> int:
         return RUNTIME_EXTENT if isinstance(extent, str) else extent
 

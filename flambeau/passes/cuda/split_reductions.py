@@ -2,14 +2,12 @@
 and a kernel combines the parts, always in the same order."""
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Final
 
 from flambeau.ir.gpu import GpuTarget
 from flambeau.ir.graph import Value
-from flambeau.ir.kernel import Address, LoopKernel, Stage
-from flambeau.passes.cuda.schedule_loops import MOST, WORK, fewest_columns, runs_inward
+from flambeau.ir.kernel import LoopKernel, Stage
+from flambeau.passes.cuda.schedule_loops import MOST, WORK, addresses, count, fewest_columns, runs_inward
 from flambeau.passes.lowering.parts import Split, can_split, in_parts, is_even, is_possible
 
 __all__ = ["split_reductions"]
@@ -34,11 +32,11 @@ def choose_parts(kernel: LoopKernel, target: GpuTarget) -> int:
     heavy = [stage for stage in kernel.stages if stage.dims]
     if not can_split(kernel, positions=True):
         return 1
-    points = math.prod([int(kernel.extents[d]) for d in range(kernel.n_parallel)])
+    points = count(kernel, range(kernel.n_parallel))
     blocks = points if runs_inward(kernel, heavy) else -(-points // fewest_columns(kernel, heavy))
     idle = target.multiprocessors / min(blocks, target.multiprocessors)
     passes = [_nbytes(kernel, stage) * points for stage in heavy]
-    longest = max(_count(kernel, stage) for stage in heavy)
+    longest = max(count(kernel, stage.dims) for stage in heavy)
     now = (max(passes) if longest <= AT_ONCE else sum(passes)) * idle
     launches = sum(2 if stage.reductions else 1 for stage in heavy) - 1
     rate = BYTES_PER_NS * target.multiprocessors
@@ -53,15 +51,6 @@ def choose_parts(kernel: LoopKernel, target: GpuTarget) -> int:
 
 def _nbytes(kernel: LoopKernel, stage: Stage) -> int:
     """That one row of a stage moves."""
-    moved = {(a.buffer, a.offset, a.strides): kernel.params[a.buffer].dtype.itemsize for a in _memory(stage)
+    moved = {(a.buffer, a.offset, a.strides): kernel.params[a.buffer].dtype.itemsize for a in addresses(stage)
              if any(dim in stage.dims for dim, _ in a.strides)}
-    return sum(moved.values()) * _count(kernel, stage)
-
-
-def _memory(stage: Stage) -> Iterator[Address]:
-    yield from (i.attr for i in stage.body if i.op == "load" and isinstance(i.attr, Address))
-    yield from (store.address for store in stage.stores)
-
-
-def _count(kernel: LoopKernel, stage: Stage) -> int:
-    return math.prod([int(kernel.extents[d]) for d in stage.dims])
+    return sum(moved.values()) * count(kernel, stage.dims)

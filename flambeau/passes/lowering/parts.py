@@ -16,8 +16,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import field, replace
 from typing import Final
 
-import numpy as np
-
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Value
@@ -34,6 +32,7 @@ from flambeau.ir.kernel import (
     Store,
 )
 from flambeau.ir.kernel.dataflow import address_values, dims_of_values, values_read
+from flambeau.ir.kernel.identities import identity
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
@@ -87,22 +86,6 @@ def _loads_what_it_stores(kernel: LoopKernel) -> bool:
 
 
 _EXTREMUM: Final[dict[str, Combiner]] = {"argmax": "max", "argmin": "min"}
-
-
-def _nothing(combiner: str, dtype: DType) -> float | int | bool:
-    """What changes no result of a reduction."""
-    match combiner:
-        case "sum" | "prod":
-            number = float(combiner == "prod")
-            return number if dtype.is_floating_point else int(number)
-        case "any" | "all":
-            return combiner == "all"
-    upward = combiner in ("max", "argmax")
-    if dtype.is_floating_point:
-        return -math.inf if upward else math.inf
-    if dtype is dt.bool_:
-        return not upward
-    return int(np.iinfo(dtype.storage).min if upward else np.iinfo(dtype.storage).max)
 
 
 @dataclass
@@ -300,7 +283,7 @@ class _Writer:
         value, dtype = self.name(reduction.value), self.splitter.dtype_of[reduction.value]
         if self.inside is None:
             return value
-        nothing = self.also("const", dtype, attr=_nothing(reduction.combiner, dtype))
+        nothing = self.also("const", dtype, attr=identity(reduction.combiner, dtype))
         return self.also("select", dtype, (self.inside, value, nothing))
 
     def position(self, old: int, part: int, places: Value, points: int) -> None:
