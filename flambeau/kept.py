@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from flambeau import config
 from flambeau.codegen.artifact import Artifact
-from flambeau.errors import FlambeauError, ParseError
+from flambeau.errors import FlambeauError
 from flambeau.ir import outside
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.hash import text_key
@@ -86,8 +86,8 @@ def find(key: str, graph: Graph, again: Callable[[], Any]) -> Kept | None:
         content, blobs = unseal(data, "compiled program", _VERSION)
         program, artifacts = Program.from_bytes(blobs[0]), [Artifact.from_bytes(blob) for blob in blobs[1:]]
         executable = executable_of(program, [artifacts[number] for number in items(content, integer)])
-    except (ParseError, LoadError, FlambeauError, IndexError):      # of another version, or damaged in a way that checksums
-        return None                                                 # don't show: compile anew, which says what is wrong
+    except (FlambeauError, LoadError, IndexError):      # of another version, or damaged in a way that checksums don't
+        return None                                     # show: compile anew, which says what is wrong
     return Kept(graph, program, executable, CompileTimes(0.0, 0.0, 0.0, load=time.perf_counter() - started), again)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -189,8 +188,7 @@ def profile(small: bool, until: float) -> Iterator[dict[str, Any]]:
         compiled, plan, batch = newest.compiled, newest.traced.plan, batches[0]
         given = [batch[argument.leaf] for argument in plan.arguments]
         outs = [fb.empty(max(1, nbytes), dtype=fb.uint8, device="cuda") for nbytes in compiled.program.out_bytes]
-        with contextlib.suppress(AttributeError):
-            fb.cuda.synchronize()
+        fb.cuda.synchronize()
         seconds = newest.entry.bound.executable.profile(
             [x.data_ptr() for x in given],
             [float(number.read(batch)) for number in plan.numbers],

@@ -14,16 +14,19 @@ from math import inf
 
 import numpy as np
 
+from flambeau.errors import KernelError
 from flambeau.ir import dtypes, ops
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.interpreter import evaluate_node
 from flambeau.ir.ops.attention import is_worthwhile
 from flambeau.ir.records import dataclass
 from flambeau.passes.graph.rewrite import Rewriter, graphs_within
+from flambeau.passes.graph.rules.arithmetic import number
 
 __all__ = ["recognise_attention"]
 
 _MOST_EVALUATED = 1 << 23                   # elements of a mask that may turn out to be that of causal attention
+_MOST_NODES = 64                            # that such a mask is computed by
 
 
 def recognise_attention(graph: Graph) -> Graph:
@@ -119,11 +122,11 @@ class _Match:
             self.need(all(user is reader for user, _ in readers))
             if node.op is ops.where:
                 condition, yes, no = node.operands
-                if _number(yes) == -inf:
+                if number(yes) == -inf:
                     masks.append(("hidden", condition))
                     scores = no
                 else:
-                    self.need(_number(no) == -inf)
+                    self.need(number(no) == -inf)
                     masks.append(("seen", condition))
                     scores = yes
             elif node.op.name == "add":
@@ -132,7 +135,7 @@ class _Match:
                 masks.append(("added", node.operands[1 if first else 0]))
                 scores = node.operands[0 if first else 1]
             elif node.op.name in ("mul", "div"):
-                factor = _number(node.operands[1])
+                factor = number(node.operands[1])
                 self.need(factor is not None and 1e-30 < abs(factor) < 1e30)        # so is its inverse, in any dtype
                 assert factor is not None
                 product = node.operands[0]
@@ -235,7 +238,7 @@ class _Match:
         """The cotangent past a mask of bools, where it is 0."""
         (node, position), = self._only(by_scores, 1)
         self.need(node.op is ops.where and node.operands[0] is mask and position == (1 if kind == "seen" else 2))
-        self.need(_number(node.operands[2 if kind == "seen" else 1]) == 0.0)
+        self.need(number(node.operands[2 if kind == "seen" else 1]) == 0.0)
         return node.results[0]
 
 
@@ -306,15 +309,6 @@ def _last_two(value: Value) -> tuple[int, int]:
     return rank - 2, rank - 1
 
 
-def _number(value: Value) -> float | None:
-    """The number of a rank-0 constant, or one that is broadcast."""
-    while isinstance(value.node.op, ops.Broadcast):
-        value = value.node.operands[0]
-    if isinstance(value.node.op, ops.Constant) and not value.type.shape and value.dtype.is_floating_point:
-        return float(value.node.op.value.array)
-    return None
-
-
 def _leads_to_product(value: Value) -> bool:
     """Whether a score lies behind a value, not a mask: a product, scaled or masked."""
     for _ in range(8):
@@ -322,7 +316,7 @@ def _leads_to_product(value: Value) -> bool:
         if node.op is ops.matmul:
             return True
         if node.op is ops.where:
-            value = node.operands[2 if _number(node.operands[1]) is not None else 1]
+            value = node.operands[2 if number(node.operands[1]) is not None else 1]
         elif node.op.name in ("mul", "div", "add") and node.operands:
             value = node.operands[0]
         else:
@@ -332,17 +326,19 @@ def _leads_to_product(value: Value) -> bool:
 
 def _known(value: Value) -> np.ndarray | None:
     """The elements of a value that depends on no input."""
-    order = list(_ancestors(value))
-    if any(node.op.name == "input" or not node.is_pure or node.regions for node in order) or len(order) > 64:
+    order: list[Node] = []
+    for node in _ancestors(value):
+        if len(order) == _MOST_NODES or node.op.name == "input" or not node.is_pure or node.regions:
+            return None
+        order.append(node)
+    array_of: dict[Value, np.ndarray] = {}
+    try:
+        for node in order:
+            results = evaluate_node(node, [array_of[v] for v in node.operands])
+            array_of.update(zip(node.results, results, strict=True))
+    except KernelError:                         # reported at run time, as in fold
         return None
-    graph = Graph(name="mask")
-    new_of: dict[Value, Value] = {}
-    for node in order:
-        made = graph.append(node.op, [new_of[v] for v in node.operands])
-        new_of.update(zip(node.results, made.results, strict=True))
-    graph.outputs = [new_of[value]]
-    found: np.ndarray = interpret(graph, [])[0][0]
-    return found
+    return array_of[value]
 
 
 def _ancestors(value: Value) -> Iterator[Node]:
