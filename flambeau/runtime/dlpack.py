@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DTYPES, DType
+from flambeau.ir.ops.views import row_major
 from flambeau.ir.records import dataclass
 from flambeau.runtime.buffer import Buffer
 
@@ -95,7 +96,7 @@ def import_dlpack(source: Any) -> Shared:
         raise BufferError(f"memory of DLPack's device type {tensor.device_type} is not known here")
     dtype = _dtype(tensor.code, tensor.bits)
     shape = tuple(tensor.shape[:tensor.ndim])
-    strides = tuple(tensor.strides[:tensor.ndim]) if tensor.strides else _row_major(shape)
+    strides = tuple(tensor.strides[:tensor.ndim]) if tensor.strides else row_major(shape)
     device = f"cuda:{tensor.device_id}" if tensor.device_type == _CUDA else "cpu"
     start = (tensor.data or 0) + tensor.byte_offset
     _rename_capsule(capsule, _USED)
@@ -111,7 +112,7 @@ def cuda_array_interface(buffer: Buffer, dtype: DType, shape: Sequence[int], str
     if dtype is dt.bf16:
         raise AttributeError("__cuda_array_interface__ has no bfloat16")
     shape, strides = tuple(shape), tuple([step * dtype.itemsize for step in strides])
-    contiguous = strides == tuple([step * dtype.itemsize for step in _row_major(shape)])
+    contiguous = strides == tuple([step * dtype.itemsize for step in row_major(shape)])
     return {"shape": shape, "typestr": dtype.storage.str, "data": (buffer.ptr + offset if math.prod(shape) else 0, False),
             "version": 3, "strides": None if contiguous else strides, "stream": _gpu(buffer.device).current_handle()}
 
@@ -132,7 +133,7 @@ def from_cuda_array_interface(source: Any, device: str) -> Shared:
     given = said.get("strides")
     if given is not None and any(step % dtype.itemsize for step in given):
         raise TypeError(f"strides of {given} bytes are no multiples of {dtype.itemsize}")
-    strides = _row_major(shape) if given is None else tuple([step // dtype.itemsize for step in given])
+    strides = row_major(shape) if given is None else tuple([step // dtype.itemsize for step in given])
     return _shared(said["data"][0], device, dtype, shape, strides, source)
 
 
@@ -146,10 +147,6 @@ def _shared(start: int, device: str, dtype: DType, shape: tuple[int, ...], strid
     itemsize = dtype.itemsize
     buffer = Buffer(start + low * itemsize, (high - low) * itemsize, device, owner)
     return Shared(buffer, dtype, shape, strides, -low * itemsize)
-
-
-def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple([math.prod(shape[n + 1:]) for n in range(len(shape))])
 
 
 def _dtype(code: int, bits: int) -> DType:

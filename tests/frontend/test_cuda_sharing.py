@@ -92,6 +92,11 @@ def test_dlpack_shares_memory_of_a_gpu(dtype: Any) -> None:
     assert not x[1:].any() and x[0].any()
     copied = fb.from_dlpack(Theirs(x), copy=True)
     assert copied.data_ptr() != x.data_ptr()
+    base = x.clone()
+    view = base[:, 1:]
+    base.unsqueeze_(0)                                              # the view lies where it did
+    taken = fb.from_dlpack(Theirs(view))
+    assert taken.tolist() == x[:, 1:].tolist() and view.stride() == (4, 1)
     with pytest.raises(BufferError, match="require gradient"):
         fb.ones(1, device="cuda", requires_grad=True).__dlpack__()
     with pytest.raises(BufferError, match="DLPack's device"):

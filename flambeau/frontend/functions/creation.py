@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from flambeau.frontend.functions.coerce import (
     stored,
     tensor_of,
 )
-from flambeau.frontend.functions.foreign import from_cuda_array
 from flambeau.frontend.scalars import Scalar, forced
 from flambeau.frontend.tape.dispatch import constant, dispatch
 from flambeau.frontend.tape.moves import moved, place_like, placed
@@ -154,8 +154,13 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     if isinstance(data, np.ndarray) and active.tracer is None and (dtype is None or data.dtype == dtype.storage):
         return placed(from_numpy(data), place)
     if active.tracer is None and hasattr(type(data), "__cuda_array_interface__"):
-        return as_tensor(from_cuda_array(data, place), dtype, device)
+        return as_tensor(foreign().from_cuda_array(data, place), dtype, device)
     return tensor(data, dtype=dtype, device=device)
+
+
+def foreign() -> Any:
+    """Memory of GPUs that other libraries have too: loaded with the first of it."""
+    return import_module("flambeau.frontend.functions.foreign")
 
 
 def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None,

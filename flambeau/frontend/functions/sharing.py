@@ -8,15 +8,12 @@ import numpy as np
 
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor
-from flambeau.frontend.functions.creation import from_numpy
-from flambeau.frontend.functions.foreign import shared_tensor
+from flambeau.frontend.functions.creation import foreign, from_numpy
 from flambeau.frontend.tape.autograd import grad_mode
-from flambeau.frontend.tensor.strides import place_in
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
-from flambeau.runtime import dlpack as sharing
 
-_CUDA = 2                               # a kind of device, as DLPack numbers them
+_CPU, _CUDA = 1, 2                      # kinds of devices, as DLPack numbers them
 
 
 def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_device: Any = None,
@@ -28,11 +25,7 @@ def dlpack(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_devi
     if dl_device is not None and tuple(dl_device) != dlpack_device(self):
         raise BufferError(f"the tensor lives on {self._type.device!r}, not on DLPack's device {tuple(dl_device)}")
     if self._type.device != "cpu":
-        x = self.clone() if copy else self
-        offset, strides = _place(x)
-        itemsize = x._type.dtype.itemsize
-        return sharing.export_dlpack(x._storage.buffer, x._type.dtype, x._type.static_shape, strides, offset * itemsize,
-                                     stream)
+        return foreign().exported(self.clone() if copy else self, stream)
     if self.dtype is dt.bf16:
         raise BufferError("bfloat16 tensors can't be exported by DLPack, use tensor.float()")
     array = self.numpy()
@@ -65,13 +58,8 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
 
 def dlpack_device(self: Tensor) -> tuple[int, int]:
     """The kind and the number of the device, as DLPack numbers them."""
-    return sharing.dlpack_device(self._type.device)
-
-
-def _place(x: Tensor) -> tuple[int, tuple[int, ...]]:
-    """Where a tensor of a GPU lies in its storage, in elements."""
-    base = x if x._base is None else x._base
-    return place_in(base._type, x._chain)
+    index = self.device.index
+    return (_CPU, 0) if index is None else (_CUDA, index)
 
 
 def cuda_array_interface(self: Tensor) -> dict[str, Any]:
@@ -80,9 +68,8 @@ def cuda_array_interface(self: Tensor) -> dict[str, Any]:
         raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor; use tensor.cuda() first")
     if self.requires_grad:
         raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad. Use tensor.detach() first")
-    offset, strides = _place(self)
-    return sharing.cuda_array_interface(self._storage.buffer, self._type.dtype, self._type.static_shape, strides,
-                                        offset * self._type.dtype.itemsize)
+    found: dict[str, Any] = foreign().cuda_array_interface(self)
+    return found
 
 
 def buffer(self: Tensor, flags: int) -> memoryview:
@@ -96,7 +83,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     if not hasattr(type(ext_tensor), "__dlpack__"):
         raise TypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
     if ext_tensor.__dlpack_device__()[0] == _CUDA:
-        found = shared_tensor(sharing.import_dlpack(ext_tensor))
+        found: Tensor = foreign().from_dlpack(ext_tensor)
         return found.clone() if copy else found
     try:
         array = np.from_dlpack(ext_tensor)
