@@ -13,8 +13,8 @@ from flambeau.cuda.streams import *  # noqa: F403
 from flambeau.errors import AcceleratorError, OutOfMemoryError
 from flambeau.frontend.missing import missing
 
-__all__ = [*(set(devices.__all__) - {"index_of", "runtime_device"}), *memory.__all__, *random.__all__, *streams.__all__,   # noqa: PLE0604
-           "AcceleratorError", "OutOfMemoryError"]
+__all__ = [*devices.__all__, *memory.__all__, *random.__all__, *streams.__all__, "AcceleratorError",   # noqa: PLE0604
+           "OutOfMemoryError"]
 
 
 def __getattr__(name: str) -> Any:

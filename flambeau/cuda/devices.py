@@ -13,9 +13,8 @@ from flambeau.runtime.cuda.api import count_devices, why_unavailable
 from flambeau.runtime.devices import current_index, set_current_index
 
 __all__ = ["DeviceProperties", "can_device_access_peer", "current_device", "device", "device_count", "device_of",
-           "get_arch_list", "get_device_capability", "get_device_name", "get_device_properties", "index_of", "init",
-           "is_available", "is_bf16_supported", "is_initialized", "is_tf32_supported", "runtime_device", "set_device",
-           "synchronize"]
+           "get_arch_list", "get_device_capability", "get_device_name", "get_device_properties", "init", "is_available",
+           "is_bf16_supported", "is_initialized", "is_tf32_supported", "set_device", "synchronize"]
 
 
 def is_available() -> bool:

@@ -116,7 +116,7 @@ class Event:
                  external: bool = False):
         if interprocess:
             raise NotImplementedError("Event: events are not shared between processes")
-        self.enable_timing, self._blocking = bool(enable_timing), bool(blocking)
+        self.enable_timing = bool(enable_timing)
         self._event: RuntimeEvent | None = None
 
     @property
@@ -135,8 +135,7 @@ class Event:
         """At this point of a stream, the current one if none is given."""
         target = runtime.current_device().current_stream() if stream is None else stream._stream
         if self._event is None or self._event.device is not target.device:
-            self._event = target.device.event(timing=True) if self.enable_timing else RuntimeEvent(
-                target.device, int(target.device.cu.CUevent_flags.CU_EVENT_DISABLE_TIMING))
+            self._event = target.device.event(self.enable_timing)
         self._event.record(target)
 
     def wait(self, stream: Stream | None = None) -> None:

@@ -14,7 +14,7 @@ from flambeau import config
 from flambeau.errors import AcceleratorError, UnsupportedError, VerificationError
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, memory_stats, zeros
 
-__all__ = ["DeviceMemory", "current_index", "memory_of", "memory_on", "pinning_memory", "set_current_index"]
+__all__ = ["DeviceMemory", "current_index", "memory_on", "pinning_memory", "set_current_index"]
 
 
 class _Chosen(threading.local):
@@ -132,11 +132,6 @@ def current_index() -> int:
 def set_current_index(number: int) -> None:
     """Let "cuda" mean the GPU of that number, in this thread."""
     _chosen.cuda = number
-
-
-def memory_of(buffer: Buffer) -> DeviceMemory:
-    """The memory that a buffer lies in."""
-    return memory_on(buffer.device)
 
 
 def bytes_of(array: np.ndarray) -> np.ndarray:

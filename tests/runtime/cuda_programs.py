@@ -142,7 +142,7 @@ class Tensor:
 class Run:
     """One random program of a whole process, so to say."""
 
-    def __init__(self, seed: int, steps: int = 60, **faults: bool):
+    def __init__(self, seed: int, steps: int = 60):
         self.rng = rng = random.Random(seed)
         self.cu = SimulatedDriver(devices=2, capacity=CAPACITY)
         self.cu.cuInit(0)
@@ -160,7 +160,7 @@ class Run:
         self.elsewhere: list[tuple[Buffer, np.ndarray]] = []
         self.made: list[Made] = []
         self.pinned: list[tuple[Buffer, np.ndarray]] = []           # of the host, and what it should hold once all is done
-        self.faults, self.steps = faults, steps
+        self.steps = steps
 
     # what may be done
 
@@ -193,10 +193,8 @@ class Run:
         current = self.device.current_stream()
         for tensor in tensors:
             for stream in tensor.streams - {current}:
-                if not self.faults.get("forgets_waits"):
-                    current.wait_stream(stream)
-            if not self.faults.get("forgets_users"):
-                self.memory.record_stream(tensor.buffer, current)
+                current.wait_stream(stream)
+            self.memory.record_stream(tensor.buffer, current)
             tensor.streams = {current}
 
     def fresh(self) -> np.ndarray:
@@ -238,8 +236,7 @@ class Run:
         numbers = [float(self.rng.randint(-5, 5)) for _ in range(made.n_numbers)]
         if made.states and made.executable.instances:
             for stream in self.streams:
-                if not self.faults.get("forgets_waits"):
-                    self.device.current_stream().wait_stream(stream)
+                self.device.current_stream().wait_stream(stream)
         for _ in range(self.rng.choice([1, 1, 3])):
             self.use(*args)
             outs = [self.memory.allocate(8 * made.count) for _ in range(made.n_outs)]

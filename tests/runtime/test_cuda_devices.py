@@ -13,7 +13,7 @@ from flambeau.compiler import compile_graph
 from flambeau.errors import KernelError, UnsupportedError, VerificationError
 from flambeau.ir import parse
 from flambeau.runtime.buffer import Buffer, as_ndarray
-from flambeau.runtime.devices import memory_of, memory_on
+from flambeau.runtime.devices import memory_on
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def emulator() -> Iterator[None]:
 
 
 def floats(buffer: Buffer) -> list[float]:
-    return memory_of(buffer).to_host(buffer).view(np.float32).tolist()
+    return memory_on(buffer.device).to_host(buffer).view(np.float32).tolist()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0", "cuda:1"])

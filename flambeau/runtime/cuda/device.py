@@ -5,12 +5,11 @@ live on there.
 """
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from flambeau import config
@@ -164,16 +163,14 @@ class Device:
 
     _copies: Stream | None = None
 
-    def event(self, timing: bool = False, blocking: bool = False) -> Event:
-        """An unrecorded event."""
-        if not timing and not blocking and self._events:
+    def event(self, timing: bool = False) -> Event:
+        """One that nobody else has."""
+        if not timing and self._events:
             try:
                 return self._events.pop()
             except IndexError:
                 """Another thread took it."""
-        flags = self.cu.CUevent_flags
-        return Event(self, (0 if timing else int(flags.CU_EVENT_DISABLE_TIMING)) |
-                     (int(flags.CU_EVENT_BLOCKING_SYNC) if blocking else 0))
+        return Event(self, 0 if timing else int(self.cu.CUevent_flags.CU_EVENT_DISABLE_TIMING))
 
     def recycle(self, event: Event) -> None:
         """An event from `event()` that nobody looks at any more. Work that waits for it goes on to."""
@@ -212,16 +209,6 @@ class Device:
         module = checked(self.cu, self.cu.cuModuleLoadData(code))
         self._modules.append(module)
         return checked(self.cu, self.cu.cuModuleGetFunction(module, entry.encode()))
-
-
-    def launch(self, function: Any, blocks: int, threads: int, values: Sequence[int], shared_bytes: int = 0) -> None:
-        """Ask the current stream for one kernel. values: its parameters, of 8 bytes each. Programs have theirs prepared."""
-        words = (ctypes.c_int64 * len(values))(*values)
-        start = ctypes.addressof(words)
-        pointers = (ctypes.c_void_p * len(values))(*range(start, start + 8 * len(values), 8))
-        self.enter()
-        checked(self.cu, self.cu.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, shared_bytes,
-                                                self.current_stream().handle, ctypes.addressof(pointers), 0))
 
 
 def device_on(number: int) -> Device:

@@ -16,7 +16,7 @@ from flambeau.ir.kernel import Kernel
 from flambeau.ir.records import dataclass
 from flambeau.runtime.program import Branch, Extent, HostCall, Launch, Loop, Program, SizeOf, Step
 
-__all__ = ["HostStep", "If", "Layout", "Loaded", "Segment", "Step", "While"]
+__all__ = ["HostStep", "If", "Layout", "Loaded", "Segment", "Walked", "While"]
 
 
 @dataclass(frozen=True, slots=True)

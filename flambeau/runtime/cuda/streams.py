@@ -45,13 +45,7 @@ class Stream:
 
     def is_done(self) -> bool:
         """Whether all the work asked for is done."""
-        device = self.device
-        device.enter()
-        answer = device.cu.cuStreamQuery(self.handle)
-        if answer[0] == device.not_ready:
-            return False
-        checked(device.cu, answer)
-        return True
+        return _is_done(self.device, self.device.cu.cuStreamQuery, self.handle)
 
     def synchronize(self) -> None:
         """Wait for the work that was asked for. Raises KernelError for the first kernel that found bad data."""
@@ -116,15 +110,7 @@ class Event:
 
     def is_done(self) -> bool:
         """Whether the work before it is; so it is where it was never recorded."""
-        if self.stream is None:
-            return True
-        device = self.device
-        device.enter()
-        answer = device.cu.cuEventQuery(self.handle)
-        if answer[0] == device.not_ready:
-            return False
-        checked(device.cu, answer)
-        return True
+        return self.stream is None or _is_done(self.device, self.device.cu.cuEventQuery, self.handle)
 
     def synchronize(self) -> None:
         """As of streams, for the work before it."""
@@ -140,6 +126,16 @@ class Event:
     def __del__(self) -> None:
         if self.handle is not None:
             self.device.drop_event(self.handle)
+
+
+def _is_done(device: Device, query: Callable[[Any], tuple[Any, ...]], handle: Any) -> bool:
+    """What the driver answers of a stream or an event."""
+    device.enter()
+    answer = query(handle)
+    if answer[0] == device.not_ready:
+        return False
+    checked(device.cu, answer)
+    return True
 
 
 def wait_until(is_done: Callable[[], bool]) -> None:
