@@ -199,8 +199,8 @@ class CompiledFunction(CompiledMarker):
             device = "cpu" if is_on_cpu(traced.graph) else _compiler().input_device(traced.graph, where)
             how = functools.partial(_compiled, how=self.how, device=device, where=where)
             compiled = how(traced.graph)
-            entry = Entry(traced.plan, compiled.executable, how, device, getattr(compiled.target, "tf32", None))
-            entry.deterministic = getattr(compiled.target, "deterministic", None)
+            settings = [getattr(compiled.target, name, None) for name in ("tf32", "deterministic")]
+            entry = Entry(traced.plan, compiled.executable, how, device, *settings)
             self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
             self._entries = [entry, *self._entries]
             self._fast = entry.fast_call

@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """A compiled signature of a function, ready to run. tf32: what the setting was, if the code depends on it."""
+    """A compiled signature of a function, ready to run. tf32, deterministic: what the settings were,
+    if the code depends on them."""
 
     def __init__(self, plan: CallPlan, executable: Runnable, compile_backward: Callable[[Graph], Compiled],
-                 device: str = "cpu", tf32: bool | None = None):
-        self.plan, self.device, self.tf32 = plan, device, tf32
+                 device: str = "cpu", tf32: bool | None = None, deterministic: bool | None = None):
+        self.plan, self.device, self.tf32, self.deterministic = plan, device, tf32, deterministic
         self.memory = memory_at(device)
         self.bound = Bindings(plan, executable)
         self.guards = GuardSet(plan.heap)
@@ -53,7 +54,6 @@ class Entry:
         self._gives_grads = any(isinstance(write.value, (Given, Found)) for write in plan.gradients)
         self._particular = [a for a in plan.arguments if a.is_particular]
         self._fast_call: FastCall | None = None
-        self.deterministic: bool | None = None              # what was asked for, where kernels depend on that
 
     @property
     def fast_call(self) -> FastCall | None:

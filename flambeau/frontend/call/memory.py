@@ -17,7 +17,7 @@ import numpy as np
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.tape.dispatch import copied, write
 from flambeau.frontend.tensor.storage import DeviceStorage, over
-from flambeau.frontend.tensor.strides import plain_place, strides_of
+from flambeau.frontend.tensor.strides import aligned_address, strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, allocate, zeros
@@ -74,11 +74,10 @@ class _Device(CallMemory):
         return self.memory.zeros(nbytes)
 
     def address_of(self, tensor: Tensor) -> tuple[int, Any]:
-        storage, place = tensor._storage, plain_place(tensor)
-        assert isinstance(storage, DeviceStorage), f"a program of a device is given {tensor._type}"
-        start = storage.pointer + (place or 0) * tensor._type.dtype.itemsize
-        if place is not None and start % ALIGNED == 0:
-            return start, None
+        assert isinstance(tensor._storage, DeviceStorage), f"a program of a device is given {tensor._type}"
+        address = aligned_address(tensor)
+        if address is not None:
+            return address, None
         copy = copied(tensor)
         return copy._storage.pointer, copy
 
@@ -91,7 +90,6 @@ class _Device(CallMemory):
         return buffer.ptr, buffer
 
 
-ALIGNED = 16                                # bytes that a kernel's widest load takes at once
 _HOST = _Host()
 
 

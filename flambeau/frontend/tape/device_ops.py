@@ -19,7 +19,7 @@ from flambeau.errors import UnsupportedError
 from flambeau.frontend.tape.mixing import check_mixing, device_among
 from flambeau.frontend.tape.writes import through_views
 from flambeau.frontend.tensor.storage import DeviceStorage
-from flambeau.frontend.tensor.strides import plain_place
+from flambeau.frontend.tensor.strides import aligned_address, plain_place
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -33,7 +33,6 @@ from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer
 from flambeau.runtime.devices import memory_on
 
-_ALIGNED: Final = 16                        # bytes that a kernel's widest load takes at once
 _EXACT: Final = 1 << 53                     # integers up to here are f64s
 _NUMBER: Final = TensorType((), dt.f64)
 
@@ -57,11 +56,10 @@ class _Call:
         assert isinstance(storage, DeviceStorage), f"{t._type} lies on a device"
         if storage is self.target:
             return "target", t._chain
-        place = plain_place(t)
-        start = storage.pointer + (place or 0) * t._type.dtype.itemsize
         self.held.append(storage)
-        if place is not None and start % _ALIGNED == 0:
-            self.pointers.append(start)
+        address = aligned_address(t)
+        if address is not None:
+            self.pointers.append(address)
             return t._type
         self.pointers.append(storage.pointer)
         return storage.base, t._chain

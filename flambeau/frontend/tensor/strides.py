@@ -18,6 +18,7 @@ from flambeau.ir.types import TensorType
 if TYPE_CHECKING:
     from flambeau.frontend.tensor.tensor import Tensor
 
+_ALIGNED = 16                               # bytes that a kernel's widest load takes at once
 Strides = tuple[int, ...]
 
 
@@ -65,6 +66,16 @@ def place_in(base: TensorType, chain: tuple[View, ...]) -> tuple[int, Strides]:
         array = op.evaluate(array)              # type: ignore[assignment]
     start, first = (a.__array_interface__["data"][0] for a in (origin, array))
     return (first - start) // itemsize, tuple([step // itemsize for step in array.strides])
+
+
+def aligned_address(t: Tensor) -> int | None:
+    """Of a tensor of a device that lies row-major in one piece, from where the widest loads of kernels may start; None for
+    one that lies otherwise."""
+    place = plain_place(t)
+    if place is None:
+        return None
+    address = t._storage.pointer + place * t._type.dtype.itemsize
+    return address if address % _ALIGNED == 0 else None
 
 
 def plain_place(t: Tensor) -> int | None:
