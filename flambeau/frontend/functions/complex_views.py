@@ -317,8 +317,8 @@ def to(z: Any, *args: Any, dtype: Any = None, device: Any = None, non_blocking: 
             dtype = arg
         elif not isinstance(arg, bool):
             device = arg
-    if device is not None and z.device != (place_named(device) or "cpu"):
-        there = place_named(device) or "cpu"
+    there = None if device is None else place_named(device) or "cpu"
+    if there is not None and z.device != there:
         z = ComplexTensor.of(moved(z._pair, there, non_blocking)) if isinstance(z, ComplexTensor) else moved(z, there)
         copy = False
     wanted = dtype if isinstance(dtype, ComplexDType) else as_dtype(dtype, "to")

@@ -193,14 +193,14 @@ class Optimizer(Hooked, Stated):
 
     def _state_of(self, p: Tensor, made: Mapping[str, Callable[[], Tensor]]) -> dict[str, Any]:
         """The state of p, with entries that are missing made now, where p lies."""
-        state, tracer, place = self.state[p], active.tracer, place_like(p)
+        state, tracer = self.state[p], active.tracer
         for key, make in made.items():
             if state.get(key) is None:
                 if tracer is not None and tracer is self._made_in:
-                    state[key] = placed(traced_like(make()), place)
+                    state[key] = placed(traced_like(make()), place_like(p))
                 else:
                     with traced_by(None):
-                        state[key] = placed(make(), place)
+                        state[key] = placed(make(), place_like(p))
         label = None if tracer is None else tracer.name_of.get(id(p))
         if tracer is not None and label is not None:
             for key, value in state.items():
