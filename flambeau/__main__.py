@@ -6,6 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from flambeau.runtime.interrupts import not_swallowed
+
 # command -> (what it does, module with main(arguments) -> exit code). Imported when asked for: the demo needs
 # optional packages, and `doctor` must work where something else does not.
 COMMANDS = {
@@ -28,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"flambeau: no command {words[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
     try:
-        return int(importlib.import_module(COMMANDS[words[0]][1]).main(words[1:]))
+        with not_swallowed():
+            return int(importlib.import_module(COMMANDS[words[0]][1]).main(words[1:]))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

@@ -37,6 +37,7 @@ from flambeau.ir.graph import Graph
 from flambeau.ir.records import dataclass
 from flambeau.kept import Kept, find, is_on_cpu, keep, key_of
 from flambeau.runtime.forking import ForkSafeLock, no_forks
+from flambeau.runtime.interrupts import not_swallowed
 
 if TYPE_CHECKING:
     from flambeau.backends import Backend
@@ -167,7 +168,7 @@ class CompiledFunction(CompiledMarker):
     def _compile(self, leaves: list[Any], paths: list[str], structure: Structure | None) -> Entry | None:
         """The entry of a new signature; None for a call that registers hooks of Modules, which is to run as Python. That is
         set-up, as in wrappers that record what a model computes: one call may do it, and the next is compiled."""
-        with self._lock, self._once_in_a_thread(), no_forks, paused_collector():
+        with self._lock, self._once_in_a_thread(), no_forks, paused_collector(), not_swallowed():
             known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
             if known is not None:
                 return known
