@@ -7,6 +7,9 @@ and artifacts stay data. The function is called as a kernel is,
 
 buffers: the addresses of its operands and results; sizes: its runtime extents, 64 bits each. A nonzero status is an
 error, with 64-bit integers at ctx + 8 and ctx + 16 as its details. Machine code is called without the GIL.
+
+A Python function is called by ctypes, which returns whatever lies on the stack where Python raises before the first line,
+as it does for a Ctrl-C that waits for the GIL to come back. So what counts is the status that it leaves in the context.
 """
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from flambeau.errors import VerificationError
+from flambeau.runtime.native.layout import ContextRecord
 
-__all__ = ["RAISED", "HostFunction", "host_address", "register_host_function", "register_host_functions"]
+__all__ = ["RAISED", "HostFunction", "host_address", "is_python", "register_host_function", "register_host_functions"]
 
 HostFunction: Final = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
 RAISED: Final = -1                  # the status of a Python function that raised, which it should not
@@ -29,12 +33,14 @@ def register_host_function(name: str, function: int | Callable[[int, int, int, i
     ready keep theirs."""
     if isinstance(function, int):
         _addresses[name] = function
+        _python.discard(name)
         return
     callback = HostFunction(_guarded(function))
     _callbacks.append(callback)         # for good: programs that are ready keep nothing but the address
     address = ctypes.cast(callback, ctypes.c_void_p).value
     assert address is not None, "a callback has an address"
     _addresses[name] = address
+    _python.add(name)
 
 
 def register_host_functions(prefix: str, find: Callable[[str], int]) -> None:
@@ -53,12 +59,19 @@ def host_address(name: str) -> int:
         raise VerificationError(f"there is no host function {name!r}") from None
 
 
+def is_python(name: str) -> bool:
+    """Whether it is a Python function: `answer` of its context, which was RAISED before the call, is its status."""
+    return name in _python
+
+
 def _guarded(function: Callable[[int, int, int, int, int], int]) -> Callable[[int, int, int, int, int], int]:
-    """ctypes would report 0, which is success, for a function that raised."""
+    """What ctypes is to call: it raises nothing, once it has begun."""
 
     def call(context: int, buffers: int, sizes: int, begin: int, end: int) -> int:
         try:
-            return function(context, buffers, sizes, begin, end)
+            status = function(context, buffers, sizes, begin, end)
+            ContextRecord.from_address(context).answer = status
+            return status
         except BaseException:
             sys.excepthook(*sys.exc_info())
             return RAISED
@@ -67,5 +80,6 @@ def _guarded(function: Callable[[int, int, int, int, int], int]) -> Callable[[in
 
 
 _addresses: dict[str, int] = {}
+_python: set[str] = set()           # of those names
 _finders: dict[str, Callable[[str], int]] = {}
 _callbacks: list[Any] = []

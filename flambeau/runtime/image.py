@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from flambeau.errors import VerificationError
 from flambeau.runtime.buffer import Buffer, allocate
-from flambeau.runtime.host_functions import host_address
+from flambeau.runtime.host_functions import host_address, is_python
 from flambeau.runtime.native.layout import LaunchRecord, StepRecord
 from flambeau.runtime.program import Blocks, Branch, Extent, HostCall, Launch, Loop, Program, Slot, Step
 
@@ -17,6 +17,10 @@ __all__ = ["ProgramImage", "filled"]
 # Below this many bytes touched, a call is over before another thread could make use of the GIL.
 _SHORT_CALL_BYTES = 64 * 1024
 _SHORT_CALL_LAUNCHES = 64
+
+_IN_ONE_PIECE: Final = 0            # how a LaunchRecord is called
+_THROUGH_THE_POOL: Final = 1
+_PYTHON: Final = 2
 
 _LAUNCH: Final = 0                  # the kinds of StepRecord
 _GO_ON_IF_FALSE: Final = 1
@@ -46,14 +50,15 @@ class ProgramImage:
         self._arrays: list[ctypes.Array[ctypes.c_int32] | ctypes.Array[ctypes.c_int64]] = []
         self.launches = (LaunchRecord * len(launches))()
         for number, launch in enumerate(launches):
+            python = False
             if launch.symbol in addresses:
                 address = addresses[launch.symbol]
             elif isinstance(launch, HostCall):
-                address = host_address(launch.symbol)
+                address, python = host_address(launch.symbol), is_python(launch.symbol)
             else:
                 raise VerificationError(f"no address for kernel {launch.symbol}")
-            self.launches[number] = self._launch_record(launch, address)
-        self.parallel = any(record.parallel for record in self.launches)
+            self.launches[number] = self._launch_record(launch, address, python)
+        self.parallel = any(record.how == _THROUGH_THE_POOL for record in self.launches)
         self.largest_sizes = (ctypes.c_int64 * program.n_sizes)(*[size.most for size in program.signature.sizes])
         self.steps: ctypes.Array[StepRecord] | None = None
         if not program.is_flat:
@@ -82,16 +87,17 @@ class ProgramImage:
         first = self.program.n_args + self.program.n_outs
         return first + self.fixed_slots.setdefault((slot.kind, slot.index), len(self.fixed_slots))
 
-    def _launch_record(self, launch: Launch | HostCall, address: int) -> LaunchRecord:
+    def _launch_record(self, launch: Launch | HostCall, address: int, python: bool) -> LaunchRecord:
         """Sizes and tasks that wait for the call are 0 here, and in the extents of its step."""
         slots = (ctypes.c_int32 * len(launch.slots))(*[self._table_index[slot] for slot in launch.slots])
         sizes = self._words([extent if isinstance(extent, int) else 0 for extent in launch.sizes])
         self._arrays.append(slots)
-        tasks, grain, parallel = 1, 1, False
+        tasks, grain, how = 1, 1, _PYTHON if python else _IN_ONE_PIECE
         if isinstance(launch, Launch):
             tasks, grain = launch.tasks if isinstance(launch.tasks, int) else 0, launch.grain
-            parallel = launch.parallel and (not isinstance(launch.tasks, int) or tasks > grain)
-        return LaunchRecord(address, tasks, grain, len(launch.slots), int(parallel), ctypes.addressof(slots), sizes)
+            if launch.parallel and (not isinstance(launch.tasks, int) or tasks > grain):
+                how = _THROUGH_THE_POOL
+        return LaunchRecord(address, tasks, grain, len(launch.slots), how, ctypes.addressof(slots), sizes)
 
     def _words(self, numbers: Sequence[int]) -> int:
         """The address of an array of these, which lives as long as the image."""

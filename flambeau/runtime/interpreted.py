@@ -18,7 +18,7 @@ from flambeau.ir.kernel.interpreter import Watched, interpret
 from flambeau.ir.records import dataclass
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
 from flambeau.runtime.forking import ForkSafeLock
-from flambeau.runtime.host_functions import HostFunction, host_address
+from flambeau.runtime.host_functions import RAISED, HostFunction, host_address, is_python
 from flambeau.runtime.native.layout import ContextRecord
 from flambeau.runtime.program import Branch, HostCall, Launch, Loop, Program, Slot, Step
 
@@ -186,10 +186,12 @@ class _Call:
             raise VerificationError(f"kernel {kernel.name} {error.message}", where=where) from None
 
     def call_host(self, launch: Launch | HostCall, pointers: Sequence[int], sizes: Sequence[int]) -> None:
-        context = ContextRecord()
+        context = ContextRecord(answer=RAISED)
         status = self.executable.hosts[launch.symbol](
             ctypes.addressof(context), (ctypes.c_void_p * len(pointers))(*pointers),
             (ctypes.c_int64 * len(sizes))(*sizes), 0, 1)
+        if is_python(launch.symbol):
+            status = context.answer
         if status:
             details = (context.detail0, context.detail1)
             raise kernel_error(self.program.message(launch, status, details), status, details)

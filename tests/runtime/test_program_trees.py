@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +35,7 @@ from flambeau.runtime import (
     Slot,
     TensorSpec,
     as_ndarray,
+    host_functions,
     zeros,
 )
 from flambeau.runtime.host_functions import register_host_function
@@ -175,6 +177,31 @@ def test_a_host_function_that_raises_is_a_failure(capsys: pytest.CaptureFixture[
         with pytest.raises(KernelError, match="host function raising failed with status -1"):
             runnable.fast_call()
         assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_host_function_that_is_interrupted_before_its_first_line_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ctypes returns then is anything, 0 too."""
+    def interrupted(*_: int) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(host_functions, "_guarded", lambda function: interrupted)
+    register_host_function("interrupted", lambda *_: 0)
+    program = program_of((), (HostCall("interrupted", ()),))
+    for runnable in (ready(program), InterpretedExecutable(program, [None])):
+        with pytest.raises(KernelError, match="host function interrupted failed with status -1"):
+            runnable.fast_call()
+
+
+def test_a_name_of_a_host_function_may_go_from_python_to_machine_code() -> None:
+    counts = zeros(8)
+    program = program_of((Slot("arg", 0, 8),), (HostCall("counted", (0,)),), n_args=1)
+    for function, status in ((lambda *_: 7, 7), (library()["visit"], 0)):
+        register_host_function("counted", function)
+        runnable = ready(program)
+        with pytest.raises(KernelError, match="status 7") if status else nullcontext():
+            runnable.fast_call(counts.ptr)
+    assert as_ndarray(counts, np.int64, ()) == 1
 
 
 def test_threads_that_wait_for_a_state_leave_the_gil_to_its_host_function() -> None:

@@ -16,7 +16,7 @@ class LaunchRecord(ctypes.Structure):
         ("tasks", ctypes.c_int64),
         ("grain", ctypes.c_int64),
         ("parameters", ctypes.c_int32),
-        ("parallel", ctypes.c_int32),
+        ("how", ctypes.c_int32),
         ("slots", ctypes.c_void_p),
         ("sizes", ctypes.c_void_p),
     ]
@@ -63,7 +63,8 @@ class ContextRecord(ctypes.Structure):
         ("unused", ctypes.c_int32),
         ("detail0", ctypes.c_int64),
         ("detail1", ctypes.c_int64),
-        ("reserved", ctypes.c_int8 * 40),
+        ("answer", ctypes.c_int32),
+        ("reserved", ctypes.c_int8 * 36),
     ]
 
 

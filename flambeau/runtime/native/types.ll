@@ -1,6 +1,7 @@
 ; Layouts shared by every file here; native/layout.py states the same structures for Python.
 
-; One kernel call: kernel, tasks, grain, parameter count, parallel, slots (i32 each), sizes (i64 each).
+; One kernel call: kernel, tasks, grain, parameter count, how (0 in one piece, 1 through the pool, 2 as a Python function),
+; slots (i32 each), sizes (i64 each).
 %Launch = type { ptr, i64, i64, i32, i32, ptr, ptr }
 
 ; One step of a program with loops, branches or sizes of the call: kind, slot, target, extents. Kinds:
@@ -13,8 +14,8 @@
 ; step count, size count, largest sizes, the thread that paused inside it (or 0).
 %Executable = type { ptr, i64, i64, i64, i64, ptr, i32, i32, i32, i32, ptr, i64, i64, ptr, i64 }
 
-; What a kernel sees first: status, details, reserved; 64 bytes.
-%Context = type { i32, i32, i64, i64, [40 x i8] }
+; What a kernel sees first: status, details, the answer of a Python function, reserved; 64 bytes.
+%Context = type { i32, i32, i64, i64, i32, [36 x i8] }
 
 ; The memory of one call in flight: next free instance, executable, pointer table, gathered pointers,
 ; scalar block, times (or null), failed launch, 1 + the step where a paused call goes on (or 0), context, sizes of
