@@ -40,7 +40,7 @@ ROOMS: dict[str, list[str]] = {
     "ir": [
         "outside records",
         "collector dims dtypes gpu index_maps location philox quantiles quiet sealed target tokens",
-        "types",
+        "facts types",
         "literal",
         "op",
         "devices",

@@ -1,30 +1,73 @@
-"""Symbolic dimensions: integer polynomials over named sizes, so that a shape can be `[B, 2*B + 1]`."""
+"""Symbolic dimensions: integer polynomials over named sizes, so that a shape can be `[B, 2*B+1, ((T+1)/2)]`.
+
+A size whose value is not known yet behaves as an int does. Arithmetic stays symbolic. A question (`n > 4`, `n == m`,
+`range(n)`) is answered by what is known of the names in this thread (`Facts`, facts.py): by proof, or else as the
+numbers of the program that is being traced say, and then the answer becomes a condition of that program. Where nothing
+is known, sizes compare by structure.
+"""
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Union
+import operator
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol, Union
 
-Monomial = tuple[str, ...]              # sorted names, with repetition for powers; () is the constant
+import numpy as np
+
+__all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "assuming", "evaluated", "hint", "known",
+           "names_of", "parse_size", "quotient", "substituted"]
+
+
+class Quotient:
+    """numerator // denominator where that is no polynomial: a factor like a name. Immutable and hashable."""
+
+    __slots__ = ("_hash", "denominator", "numerator")
+
+    def __init__(self, numerator: Size, denominator: Size):
+        self.numerator, self.denominator = numerator, denominator
+        self._hash = hash((numerator, denominator))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name in it."""
+        return names_of(self.numerator) | names_of(self.denominator)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Quotient) and _is_same(self.numerator, other.numerator) \
+            and _is_same(self.denominator, other.denominator)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return f"({_operand(self.numerator)}/{_operand(self.denominator)})"      # rounded down; // begins a comment
+
+
+Factor = Union[str, Quotient]                       # noqa: UP007 (two strings have no |)
+Monomial = tuple[Factor, ...]           # sorted by their text, with repetition for powers; () is the constant
 
 
 class Dim:
-    """A polynomial over named sizes with integer coefficients. Immutable and hashable.
+    """A polynomial over named sizes, and quotients of such, with integer coefficients. Immutable and hashable.
 
-    `Dim("B") + 1`, `2 * Dim("B")`, `Dim("B") * Dim("T")`; arithmetic that cancels all names gives an int.
-    Comparison is structural; whether two different Dims are equal at run time is not known here.
-    """
+    `Dim("B") + 1`, `2 * Dim("B")`, `Dim("B") * Dim("T")`, `(Dim("B") + 1) // 2`; arithmetic that cancels all names gives
+    an int. Division rounds down, as Python's does. Hashing is structural."""
 
     __slots__ = ("_hash", "terms")
+
+    terms: tuple[tuple[Monomial, int], ...]
 
     def __init__(self, name: str):
         if not name.isidentifier():
             raise ValueError(f"Dim: {name!r} is not an identifier")
-        self.terms: tuple[tuple[Monomial, int], ...] = (((name,), 1),)
+        self.terms = (((name,), 1),)
         self._hash = hash(self.terms)
 
     @staticmethod
     def _of(terms: Mapping[Monomial, int]) -> Size:
-        kept = tuple(sorted((m, c) for m, c in terms.items() if c))
+        kept = tuple(sorted([(m, c) for m, c in terms.items() if c], key=_order))
         if not kept:
             return 0
         if len(kept) == 1 and kept[0][0] == ():
@@ -33,71 +76,398 @@ class Dim:
         dim.terms, dim._hash = kept, hash(kept)
         return dim
 
-    def __add__(self, other: Size) -> Size:
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name in it."""
+        factors = [factor for monomial, _ in self.terms for factor in monomial]
+        return frozenset().union(*[{f} if isinstance(f, str) else f.names for f in factors])
+
+    # -- arithmetic ---------------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Any:
+        if not _is_size(other):
+            return self._real(operator.add, other)
         terms = dict(self.terms)
         for monomial, coefficient in _terms(other):
             terms[monomial] = terms.get(monomial, 0) + coefficient
         return Dim._of(terms)
 
-    def __mul__(self, other: Size) -> Size:
+    def __mul__(self, other: Any) -> Any:
+        if not _is_size(other):
+            return self._real(operator.mul, other)
         terms: dict[Monomial, int] = {}
         for left, a in self.terms:
             for right, b in _terms(other):
-                monomial = tuple(sorted(left + right))
+                monomial = tuple(sorted(left + right, key=str))
                 terms[monomial] = terms.get(monomial, 0) + a * b
         return Dim._of(terms)
 
     def __neg__(self) -> Size:
         return self * -1
 
-    def __sub__(self, other: Size) -> Size:
-        return self + other * -1
+    def __sub__(self, other: Any) -> Any:
+        return self + other * -1 if _is_size(other) else self._real(operator.sub, other)
 
-    def __rsub__(self, other: int) -> Size:
-        return -self + other
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other if _is_size(other) else self._real(lambda a, b: b - a, other)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return quotient(self, other) if _is_size(other) else self._real(operator.floordiv, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return quotient(other, self) if _is_size(other) else self._real(lambda a, b: b // a, other)
+
+    def __mod__(self, other: Any) -> Any:
+        return self - self // other * other if _is_size(other) else self._real(operator.mod, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return other - other // self * self if _is_size(other) else self._real(lambda a, b: b % a, other)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __pow__(self, other: Any) -> Any:
+        if type(other) is not int or not 0 <= other <= 8:
+            return self._real(operator.pow, other)
+        product: Size = 1
+        for _ in range(other):
+            product = product * self
+        return product
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._real(lambda a, b: b ** a, other)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._real(operator.truediv, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._real(lambda a, b: b / a, other)
+
+    def __abs__(self) -> Size:
+        return self if self >= 0 else -self
+
+    def __pos__(self) -> Dim:
+        return self
+
+    def __trunc__(self) -> Dim:
+        return self
+
+    __floor__ = __ceil__ = __trunc__
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self if digits is None or digits >= 0 else round(int(self), digits)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
+    def _real(self, function: Callable[[Any, Any], Any], other: Any) -> Any:
+        """A result that need be no size: of the number that stands for this one at run time, where there is such."""
+        facts = known()
+        if facts is None or facts.number is None or isinstance(other, complex):
+            return NotImplemented
+        return function(facts.number(self), facts.number(other) if isinstance(other, Dim) else other)
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Dim) and self.terms == other.terms
+        if isinstance(other, Dim) and self.terms == other.terms:
+            return True
+        facts = known()
+        if facts is None or not _is_size(other):
+            return False
+        return facts.is_zero(self - other)
 
     def __hash__(self) -> int:
         return self._hash
 
+    def __ge__(self, other: Any) -> bool:
+        return _is_at_least(self, other) if _is_size(other) else self._real(operator.ge, other)
+
+    def __gt__(self, other: Any) -> bool:
+        return _is_at_least(self, other + 1) if _is_size(other) else self._real(operator.gt, other)
+
+    def __le__(self, other: Any) -> bool:
+        return _is_at_least(other, self) if _is_size(other) else self._real(operator.le, other)
+
+    def __lt__(self, other: Any) -> bool:
+        return _is_at_least(other, self + 1) if _is_size(other) else self._real(operator.lt, other)
+
+    def __bool__(self) -> bool:
+        return self != 0
+
+    def __index__(self) -> int:
+        """Its number, on which the program depends from now on."""
+        facts = known()
+        if facts is None:
+            raise TypeError(f"the size {self} has no number")
+        return facts.fixed(self)
+
+    def __int__(self) -> int:
+        return self.__index__()
+
+    def __float__(self) -> float:
+        return float(self.__index__())
+
+    def __and__(self, other: Any) -> Any:
+        return int(self) & other
+
+    def __or__(self, other: Any) -> Any:
+        return int(self) | other
+
+    def __xor__(self, other: Any) -> Any:
+        return int(self) ^ other
+
+    def __lshift__(self, other: Any) -> Any:
+        return self * (1 << int(other))
+
+    def __rshift__(self, other: Any) -> Any:
+        return self // (1 << int(other))
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def bit_length(self) -> int:
+        """Of its number, on which the program depends from now on."""
+        return int(self).bit_length()
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def substituted(self, sizes: Mapping[str, Size]) -> Size:
+        """With names replaced; those that are not in `sizes` stay."""
+        total: Size = 0
+        for monomial, coefficient in self.terms:
+            product: Size = coefficient
+            for factor in monomial:
+                if isinstance(factor, str):
+                    product = product * sizes.get(factor, Dim(factor))
+                else:
+                    product = product * quotient(substituted(factor.numerator, sizes),
+                                                  substituted(factor.denominator, sizes))
+            total = total + product
+        return total
+
     def evaluate(self, sizes: Mapping[str, int]) -> int:
-        """The value with every name bound. Raises KeyError for a name that is not in `sizes`."""
+        """The value with every name bound. Raises KeyError for a name that is not in `sizes`, ZeroDivisionError."""
         total = 0
         for monomial, coefficient in self.terms:
-            for name in monomial:
-                coefficient *= sizes[name]
+            for factor in monomial:
+                if isinstance(factor, str):
+                    coefficient *= sizes[factor]
+                else:
+                    coefficient *= evaluated(factor.numerator, sizes) // evaluated(factor.denominator, sizes)
             total += coefficient
         return total
 
     def __str__(self) -> str:
-        """Spelling in IR text: terms joined by `+`, factors by `*`, no spaces: `2*B*T+1`."""
-        return "+".join("*".join(([str(c)] if c != 1 or not m else []) + list(m)) for m, c in reversed(self.terms))
+        """Spelling in IR text: terms joined by `+`, factors by `*`, no spaces: `2*B*T+((T+1)/2)+1`."""
+        return "+".join("*".join(([str(c)] if c != 1 or not m else []) + [str(f) for f in m])
+                        for m, c in reversed(self.terms))
 
     def __repr__(self) -> str:
         return f"Dim({self})"
+
+    def __copy__(self) -> Dim:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Dim:
+        return self
 
 
 Size = Union[int, Dim]          # noqa: UP007 (Dim has no | of its own)
 
 
+def substituted(size: Size, sizes: Mapping[str, Size]) -> Size:
+    """A size with names replaced."""
+    return size.substituted(sizes) if isinstance(size, Dim) else size
+
+
+def evaluated(size: Size, sizes: Mapping[str, int]) -> int:
+    """The value of a size with every name bound. Raises KeyError, ZeroDivisionError."""
+    return size.evaluate(sizes) if isinstance(size, Dim) else size
+
+
+def hint(size: Size) -> int:
+    """What a size is in the program that is being traced, for choices that are right whatever it turns out to be: no
+    condition comes of it. Raises TypeError where nothing is known of its names."""
+    if not isinstance(size, Dim):
+        return size
+    facts = known()
+    if facts is None:
+        raise TypeError(f"the size {size} has no number")
+    return facts.hint(size)
+
+
+class Answers(Protocol):
+    """What dims ask: `Facts` (facts.py) is what there is."""
+
+    number: Callable[[Dim], Any] | None
+
+    def is_zero(self, size: Size) -> bool: ...
+
+    def is_at_least_zero(self, size: Size) -> bool: ...
+
+    def fixed(self, size: Dim) -> int: ...
+
+    def hint(self, size: Dim) -> int: ...
+
+    def lies_below(self, size: Size, limit: Size) -> bool: ...
+
+
+class _Known(threading.local):
+    facts: Answers | None = None
+
+
+_known = _Known()
+
+
+def known() -> Answers | None:
+    """What is known of sizes in this thread now."""
+    return _known.facts
+
+
+@contextmanager
+def assuming(facts: Answers | None) -> Iterator[None]:
+    """Questions about sizes inside are answered by `facts`; None: by structure alone."""
+    saved, _known.facts = _known.facts, facts
+    try:
+        yield
+    finally:
+        _known.facts = saved
+
+
+# -- the rules ----------------------------------------------------------------------------------------------------------
+
+
+def names_of(size: Size) -> frozenset[str]:
+    """Every name in a size."""
+    return size.names if isinstance(size, Dim) else frozenset()
+
+
 def _terms(size: Size) -> tuple[tuple[Monomial, int], ...]:
-    return size.terms if isinstance(size, Dim) else (((), int(size)),)
+    return size.terms if isinstance(size, Dim) else (((), int(size)),) if size else ()
+
+
+def _order(term: tuple[Monomial, int]) -> tuple[tuple[str, ...], int]:
+    return tuple([str(factor) for factor in term[0]]), term[1]
+
+
+def _is_same(a: Size, b: Size) -> bool:
+    """Whether two sizes are spelt alike, whatever is known of their names."""
+    return _terms(a) == _terms(b)
+
+
+def _is_size(value: object) -> bool:
+    """By the very type: a runtime number says that it is an int."""
+    return issubclass(type(value), (Dim, int, np.integer))
+
+
+def _is_at_least(a: Size, b: Size) -> bool:
+    facts = known()
+    if facts is None:
+        raise TypeError(f"whether the size {a} is at least {b} is not known")
+    return facts.is_at_least_zero(a - b)
+
+
+def quotient(numerator: Size, denominator: Size) -> Size:
+    """numerator // denominator. What is a multiple of the denominator comes out exactly. Raises ZeroDivisionError."""
+    if not isinstance(numerator, Dim) and not isinstance(denominator, Dim):
+        return numerator // denominator
+    if denominator == 0:
+        raise ZeroDivisionError("integer division or modulo by zero")
+    divisor = _terms(denominator)
+    whole: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    for monomial, coefficient in _terms(numerator):
+        divided = _divided(monomial, coefficient, *divisor[0]) if len(divisor) == 1 else None
+        if divided is None:
+            rest[monomial] = coefficient
+        else:
+            whole[divided[0]] = whole.get(divided[0], 0) + divided[1]
+    left, found = Dim._of(rest), Dim._of(whole)
+    if _is_same(left, denominator):
+        return found + 1
+    if not isinstance(left, Dim) and not isinstance(denominator, Dim):
+        return found + left // denominator
+    if left == 0 and not isinstance(left, Dim):
+        return found
+    facts = known()
+    if facts is not None and facts.lies_below(left, denominator):
+        return found
+    return found + Dim._of({(Quotient(left, denominator),): 1})
+
+
+def _divided(monomial: Monomial, coefficient: int, by: Monomial, divisor: int) -> tuple[Monomial, int] | None:
+    """A term divided by another, if that comes out."""
+    if coefficient % divisor:
+        return None
+    left = list(monomial)
+    for factor in by:
+        if factor not in left:
+            return None
+        left.remove(factor)
+    return tuple(left), coefficient // divisor
+
+
+# -- text ---------------------------------------------------------------------------------------------------------------
+
+
+def _operand(size: Size) -> str:
+    """Of a quotient: a name, a number or a quotient as it is, anything else in parentheses."""
+    text = str(size)
+    is_factor = isinstance(size, Dim) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1
+    return text if is_factor or text.isdecimal() else f"({text})"
 
 
 def parse_size(text: str) -> Size:
     """Inverse of str() for sizes: ints of at least 0 and Dims. Raises ValueError for anything else."""
-    total: Size = 0
-    for term in text.split("+"):
-        product: Size = 1
-        for factor in term.split("*"):
-            factor = factor.strip()
-            product = product * (int(factor) if factor.lstrip("-").isdecimal() else Dim(factor))
-        total = total + product
+    reader = _Reader(text)
+    total = reader.sum()
+    if reader.at < len(reader.words):
+        raise ValueError(f"{text.strip()[:40]!r} is no size: unexpected {reader.words[reader.at]!r}")
     if isinstance(total, int) and not 0 <= total < 1 << 63:
         raise ValueError(f"{text.strip()[:40]!r} is no size: sizes lie between 0 and 2**63")
     return total
+
+
+class _Reader:
+    def __init__(self, text: str):
+        self.words = re.findall(r"[+*()/]|[^+*()/\s]+(?:\s+[^+*()/\s]+)*", text)
+        self.at = self.depth = 0
+
+    def accept(self, word: str) -> bool:
+        found = self.at < len(self.words) and self.words[self.at] == word
+        self.at += found
+        return found
+
+    def sum(self) -> Size:
+        total = self.product()
+        while self.accept("+"):
+            total = total + self.product()
+        return total
+
+    def product(self) -> Size:
+        product = self.factor()
+        while self.accept("*"):
+            product = product * self.factor()
+        return product
+
+    def factor(self) -> Size:
+        if self.accept("("):
+            self.depth += 1
+            if self.depth > 20:
+                raise ValueError("a size with more than 20 parentheses around one another")
+            found = self.sum()
+            if self.accept("/"):
+                divisor = self.factor()
+                if isinstance(divisor, int) and divisor < 1:
+                    raise ValueError(f"a size is divided by {divisor}")
+                found = quotient(found, divisor)
+            if not self.accept(")"):
+                raise ValueError("a size with a parenthesis that is not closed")
+            self.depth -= 1
+            return found
+        word = self.words[self.at] if self.at < len(self.words) else ""
+        self.at += 1
+        return int(word) if word.lstrip("-").isdecimal() else Dim(word)

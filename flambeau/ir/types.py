@@ -1,7 +1,7 @@
 """The type of a value in a Graph: shape, element type, device."""
 from __future__ import annotations
 
-from flambeau.ir.dims import Dim, Size, parse_size
+from flambeau.ir.dims import Dim, Size, known, parse_size
 from flambeau.ir.dtypes import DTYPES, DType
 from flambeau.ir.records import dataclass
 
@@ -26,13 +26,14 @@ class TensorType:
 
     @property
     def static_shape(self) -> tuple[int, ...]:
-        """The shape as ints. Only for static types."""
-        assert self.is_static, f"{self} has symbolic dims"
+        """The shape as ints; sizes with names behave as such where something is known of them (`dims.assuming`), and only
+        there."""
+        assert self.is_static or known() is not None, f"{self} has symbolic dims"
         return self.shape  # type: ignore[return-value]
 
     @property
     def numel(self) -> int:
-        """Number of elements. Only for static types."""
+        """Number of elements, as `static_shape`."""
         count = 1
         for size in self.static_shape:
             count *= size

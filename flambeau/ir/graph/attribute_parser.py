@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.ir.dims import Dim, Size
+from flambeau.ir.dims import Dim, Size, quotient
 from flambeau.ir.dtypes import DTYPES, DType
 from flambeau.ir.graph.text import RESERVED
 from flambeau.ir.literal import Literal, literal
@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(
       | (?P<number>0x[0-9a-fA-F]+ | \d+(?:\.\d*)?(?:e[+-]?\d+)?)
       | (?P<alias>\#c?\d+)
       | (?P<string>"(?:[^"\\\n]|\\.)*")
-      | (?P<punctuation>[][{}()=,:*+\-@])
+      | (?P<punctuation>[][{}()=,:*+/\-@])
       | (?P<unknown>.)""",
     re.VERBOSE,
 )
@@ -85,27 +85,47 @@ class AttributeReader:
         if token.kind == "word" and token.text in _ATOMS:
             c.at += 1
             return _ATOMS[token.text]
-        return self._tuple() if c.accept("(") else self._number_or_dim()
+        if not c.is_next("("):
+            return self._number_or_dim()
+        found = self._tuple()
+        return self._rest(found) if isinstance(found, Dim) else found
 
-    def _tuple(self) -> tuple[Any, ...]:
+    def _tuple(self) -> tuple[Any, ...] | Size:
+        """A tuple, or a quotient of sizes: `(B/2)`, `((B+1)/2)`."""
         c = self.cursor
+        c.require("(")
         parts: list[Any] = []
         with c.nested():
             while not c.accept(")"):
                 parts.append(self.attribute())
+                if len(parts) == 1 and c.accept("/"):
+                    return self._quotient(parts[0])
                 if not c.is_next(")"):
                     c.require(",")
         return tuple(parts)
 
+    def _quotient(self, numerator: Any) -> Size:
+        c, token = self.cursor, self.cursor.token
+        numerator, denominator = [part[0] if isinstance(part, tuple) and len(part) == 1 else part
+                                  for part in (numerator, self.attribute())]
+        c.require(")")
+        numerator, denominator = self._size(numerator), self._size(denominator)
+        if isinstance(denominator, int) and denominator < 1:
+            c.error(f"a size is divided by {denominator}", token)
+        return self._bounded(quotient(numerator, denominator))
+
     def _number_or_dim(self) -> Any:
-        """A number, or a sum of products of ints and names: `2*B*T + 1`."""
-        total = self._product()
+        """A number, or a sum of products of ints, names and quotients: `2*B*T + ((T+1)/2) + 1`."""
+        return self._rest(self._factor())
+
+    def _rest(self, first: Any) -> Any:
+        """What follows the first factor of a sum."""
+        total = self._product(first)
         while self.cursor.accept("+"):
-            total = self._bounded(self._size(total) + self._size(self._product()))
+            total = self._bounded(self._size(total) + self._size(self._product(self._factor())))
         return total
 
-    def _product(self) -> Any:
-        product = self._factor()
+    def _product(self, product: Any) -> Any:
         while self.cursor.accept("*"):
             product = self._bounded(self._size(product) * self._size(self._factor()))
         return product
@@ -118,6 +138,8 @@ class AttributeReader:
 
     def _factor(self) -> Any:
         c = self.cursor
+        if c.is_next("("):
+            return self._size(self._tuple())
         if c.token.kind != "word":
             return c.number()
         if c.tokens[c.at - 1].text not in ("*", "+") and c.token.text in RESERVED:

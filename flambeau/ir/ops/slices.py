@@ -76,7 +76,7 @@ class Slice(View):
         return tuple([s * step for s, step in zip(strides, self.strides, strict=True)])
 
     def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return tuple([-(-(int(stop) - start) // step)  # type: ignore[arg-type]
+        return tuple([-(-(int(stop) - start) // step)
                       for start, stop, step in zip(self.starts, self.limits, self.strides, strict=True)])
 
     def replaced(self, b: Builder, around: Any, value: Any) -> Any:
@@ -327,7 +327,7 @@ class UpdateSlice(Linear):
             if (start, stride) == (0, 1) and size == count:
                 continue
             check_static(self, x, update)
-            if start < 0 or stride < 1 or (count and start + (count - 1) * stride >= size):  # type: ignore[operator]
+            if start < 0 or stride < 1 or (count and start + (count - 1) * stride >= size):
                 raise self.fail(f"{count} elements from {start} by {stride} do not fit in dim {d} of {x}")
         return (x,)
 

@@ -53,6 +53,37 @@ class Constant(Op):
             yield Sample(cls(literal(value, dtype)), (), ())
 
 
+@register("count")
+@dataclass(frozen=True)
+class Count(Op):
+    """A size as a number, i64: what a program computes with where sizes have names."""
+
+    size: Size
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 0)
+        return (TensorType((), dtypes.i64),)
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        assert isinstance(self.size, int), f"the number of the symbolic size {self.size}"
+        return np.array(self.size, np.int64)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """It is written into the code, once it is known."""
+        return True
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        assert isinstance(self.size, int), f"the number of the symbolic size {self.size}"
+        return ctx.const(self.size, dtypes.i64)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for size in (0, 7, 1 << 40):
+            yield Sample(cls(size), (), ())
+
+
 @register("iota")
 @dataclass(frozen=True)
 class Iota(Op):
@@ -119,7 +150,7 @@ class RandomBits(Op):
             low, high, _, _ = philox_4x32(counter, offset, seed)
             found = low if self.dtype is dtypes.u32 else low | high.astype(np.uint64) << np.uint64(32)
             bits[start:start + _IN_CACHE] = found
-        return bits.reshape(self.shape)  # type: ignore[arg-type]
+        return bits.reshape(self.shape)
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
             cotangents: Sequence[Value | None]) -> Sequence[Value | None]:

@@ -131,7 +131,7 @@ class Reshape(View):
         return (x.with_shape(self.shape),)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        return operands[0].reshape(self.shape)  # type: ignore[arg-type]
+        return operands[0].reshape(self.shape)
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (b.reshape(cotangent, operands[0].shape),)
