@@ -13,16 +13,18 @@ Requires: decomposed ops. Ensures: every node is an input, an array constant, a 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
+from typing import Any
 
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, Symbol
-from flambeau.passes.fusion.groups import LOOP, Group, Place, Precedence, is_free, is_leaf, kind_of
+from flambeau.passes.fusion.groups import LOOP, Group, Place, Readers, is_free, is_leaf, kind_of
 from flambeau.passes.fusion.limits import Limits
 from flambeau.passes.fusion.merges import Binding, SameSpace, Use, may_inline, operand_index, row, same_space
 from flambeau.passes.fusion.outline import outline
+from flambeau.passes.fusion.precedence import Precedence
 from flambeau.passes.fusion.repeats import Places, Reads, moved, places_of, places_read, spread
 from flambeau.passes.lowering.spaces import IndexTuple, identity, is_view, pull, substitute
 
@@ -45,11 +47,8 @@ class _Planner:
         self.floats = {node for node in self.nodes if is_leaf(node) or (is_free(node) and node not in materialized)}
         effects = [node for node in self.nodes if not node.is_pure]
         self.earlier_of = dict(zip(effects[1:], effects, strict=False))
-        self.order = Precedence(self.nodes, self.floats)
-        self.effects = sum([self.order.bit_of[node] for node in effects])
-        self.roots = 0
-        for value in graph.roots():
-            self.roots |= self.order.bit_of[value.node]
+        self.order, self.readers = Precedence(), Readers(graph, self.floats)
+        self.roots = {value.node for value in graph.roots()}
         self.group_of = {node: self._seed(node) for node in self.nodes if node not in self.floats}
         self.fresh = [0]
         self.saves_memory = any(node.op is ops.after for node in self.nodes)
@@ -58,21 +57,23 @@ class _Planner:
 
     def _seed(self, node: Node) -> Group:
         """A group of one op, in its own space."""
-        shape, bit = node.results[0].type.static_shape if node.results else (), self.order.bit_of[node]
+        kind = kind_of(node)
+        shape, readers = node.results[0].type.static_shape if node.results else (), self.readers.of(node)
         if isinstance(node.op, ops.Reduction):
             shape = node.operands[0].type.static_shape
             full, dims = identity(shape), frozenset(node.op.reduced)
             at = tuple([i for d, i in enumerate(full) if d not in dims])
-            group = Group(kind_of(node), shape, dims, {node: at}, {node: full})
-        elif kind_of(node).is_alone:
-            group = Group(kind_of(node), (), frozenset(), {node: ()})
+            group = Group(kind, shape, dims, {node: at}, readers, {node}, {node: full})
+        elif kind.is_alone:
+            group = Group(kind, (), frozenset(), {node: ()}, readers, {node})
         else:
-            group = Group(kind_of(node), shape, frozenset(), {node: identity(shape)})
-        group.members, group.readers, group.cost = bit, self.order.readers_of[node], getattr(node.op, "cost", 1)
-        if group.kind.reads != "computed" or node.op.reads_memory:
-            group.of_memory = bit
-        if group.kind.reads != "computed" or group.has_reduction:
-            self.order.pin(group, bit)
+            group = Group(kind, shape, frozenset(), {node: identity(shape)}, readers, {node})
+        group.cost = getattr(node.op, "cost", 1)
+        group.is_root, group.has_effects = node in self.roots, not node.is_pure
+        if kind.reads != "computed" or node.op.reads_memory:
+            group.of_memory = {node}
+        if kind.reads != "computed" or group.has_reduction:
+            group.pinned, group.pinned_readers = {node}, set(readers)
         return group
 
     # -- along uses -------------------------------------------------------------------------------------------------
@@ -110,17 +111,18 @@ class _Planner:
     def _try_merge(self, producer: Group, consumer: Group, use: Use) -> None:
         if not producer.kind.has_epilogue or producer.emitted + consumer.emitted > self.limits.ops:
             return
-        if (producer.members | consumer.members) & self.effects or self.order.makes_cycle(producer, consumer):
+        if producer.has_effects or consumer.has_effects:
             return
         crossing = self._crossing(producer, consumer)
         found = same_space(producer, consumer, use, self.fresh, crossing)
         if found is not None:
-            self._join_space(producer, consumer, found)
-        elif may_inline(producer, consumer, self.roots, self.limits):
+            if not self.order.makes_cycle(producer, consumer):
+                self._join_space(producer, consumer, found)
+        elif may_inline(producer, consumer, self.limits):
             self._inline(producer, consumer)
         else:
             binding = row(producer, consumer, use)
-            if binding is not None:
+            if binding is not None and not self.order.makes_cycle(producer, consumer):
                 self._join_row(producer, consumer, binding)
 
     def _crossing(self, producer: Group, consumer: Group) -> list[Use]:
@@ -129,10 +131,9 @@ class _Planner:
         readers = producer.pinned_readers & consumer.members
         if not readers:
             return []
-        found, more = self.order.reached(readers, consumer.members)
-        pinned = producer.pinned | found
-        return [use for node in self.order.nodes_in((readers | more) & consumer.members) for use in self._uses(node)
-                if self.order.bit_of[use.value.node] & pinned]
+        found, more = self.readers.reached(readers, consumer.members)
+        return [use for node in in_order((readers | more) & consumer.members) for use in self._uses(node)
+                if use.value.node in producer.pinned or use.value.node in found]
 
     def _join_space(self, producer: Group, consumer: Group, found: SameSpace) -> None:
         places = self._spread(producer, consumer, lambda node: places_of(producer, node), self.limits.stored, found.binding)
@@ -153,7 +154,7 @@ class _Planner:
         kept.reduced = found.reduced
         kept.inlined |= gone.inlined
         self._absorb(kept, gone)
-        self.order.pin(kept, crossing)
+        self.readers.pin(kept, crossing)
 
     def _inline(self, producer: Group, consumer: Group) -> None:
         larger = max(1, prod(producer.extents) // max(1, prod(consumer.extents)))
@@ -161,11 +162,11 @@ class _Planner:
         places = self._spread(producer, consumer, lambda node: frozenset(), limit)
         if places is not None:
             producer.places = places
-            consumer.inlined.update(producer.nodes())
+            consumer.inlined |= producer.members
             self._absorb(consumer, producer)
 
     def _join_row(self, producer: Group, consumer: Group, binding: Binding) -> None:
-        own = moved({node: places_of(producer, node) for node in producer.nodes()}, binding)
+        own = moved({node: places_of(producer, node) for node in producer.members}, binding)
         places = self._spread(producer, consumer, own.__getitem__, self.limits.stored)
         if places is not None:
             producer.places = moved(producer.places, binding)
@@ -177,47 +178,74 @@ class _Planner:
                 binding: Binding | None = None) -> Places | None:
         """The places where the producer's values have to be computed for the consumer, besides their own; None where
         that takes more than it spares."""
-        boundary = self.order.nodes_in(producer.readers & consumer.members)
+        boundary = in_order(producer.readers & consumer.members)
         uses = [use for node in boundary for use in self._uses(node) if self.group_of[use.value.node] is producer]
         start = places_read(self.reads, consumer, uses, binding)
-        return spread(self.reads, producer.nodes(), start, own, self._uses, min(limit, self.limits.ops - consumer.emitted))
+        return spread(self.reads, producer.members, start, own, self._uses, min(limit, self.limits.ops - consumer.emitted))
 
     def _absorb(self, kept: Group, gone: Group) -> None:
-        for node in gone.nodes():
+        for node in gone.members:
             self.group_of[node] = kept
-        self.order.merged(kept, gone)
+        self.order.merge(kept, gone)
 
     # -- siblings ---------------------------------------------------------------------------------------------------
 
     def merge_siblings(self) -> None:
         """Reductions over one value in one space share its loads."""
+        families = self._families()
+        connected = self.order.connected([group for family in families for group in family])
+        for family in families:
+            least = min([group.emitted for group in family])                # groups only grow
+            place = {group: number for number, group in enumerate(family)}
+            rest = connected.mask(family)
+            for group in family:
+                rest &= ~connected.mask([group])
+                for other in sorted(connected.groups(rest & ~connected.of(group)), key=place.__getitem__):
+                    kept = self._now(group)
+                    if kept.emitted + least > self.limits.ops:
+                        break
+                    self._try_merge_siblings(kept, self._now(other))
+
+    def _families(self) -> list[list[Group]]:
+        """Groups with reductions that read one value at the same index in the same space, in the order of its readers."""
+        families: list[list[Group]] = []
         for node in self.nodes:
-            if sum(self._reduces(user) for user in self.graph._succ[node]) < 2:
+            if len(self.graph._succ[node]) < 2:
                 continue
             for value in node.results:
                 if self.saves_memory and not value.type.shape:
                     continue                # a load that costs nothing: apart, each can run early
-                readers = [use for use in self.graph.uses(value) if self._reduces(use[0])]
-                for number, (user, position) in enumerate(readers):
-                    for other, other_position in readers[number + 1:]:
-                        self._try_merge_siblings(user, position, other, other_position)
+                alike: dict[Any, dict[Group, None]] = {}
+                for user, position in self.graph.uses(value):
+                    if self._reduces(user):
+                        group = self.group_of[user]
+                        index = operand_index(group, user, position)
+                        if index is not None:
+                            alike.setdefault((group.extents, group.reduced, index), {})[group] = None
+                families += [list(groups) for groups in alike.values() if len(groups) > 1]
+        return families
+
+    def _now(self, group: Group) -> Group:
+        """The group that it became part of."""
+        return self.group_of[next(iter(group.members))]
 
     def _reduces(self, node: Node) -> bool:
         """Whether a node's group is a loop with a reduction."""
         group = self.group_of.get(node)
         return group is not None and group.kind.name == LOOP and group.has_reduction
 
-    def _try_merge_siblings(self, user: Node, position: int, other: Node, other_position: int) -> None:
-        a, b = self.group_of[user], self.group_of[other]
-        if a is b or a.extents != b.extents or a.reduced != b.reduced or a.emitted + b.emitted > self.limits.ops:
-            return
-        index = operand_index(a, user, position)
-        if index is None or index != operand_index(b, other, other_position) or self.order.are_connected(a, b):
+    def _try_merge_siblings(self, a: Group, b: Group) -> None:
+        if a is b or a.emitted + b.emitted > self.limits.ops or self.order.are_connected(a, b):
             return
         a.anchor.update(b.anchor)
         a.reads.update(b.reads)
         a.inlined |= b.inlined
         self._absorb(a, b)
+
+
+def in_order(nodes: Iterable[Node]) -> list[Node]:
+    """As they stand in the graph's order."""
+    return sorted(nodes, key=lambda node: node.seq)
 
 
 def _add_places(group: Group, places: Places) -> None:

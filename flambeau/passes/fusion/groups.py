@@ -1,18 +1,17 @@
-"""Groups: ops that become one kernel, and which of them must run before which others.
+"""Groups: ops that become one kernel.
 
 A group walks one space of points: `extents`, some dims of which it may reduce over (`reduced`). Its values are
-anchored: `anchor[node]` is the index of the node's results in the group's dims. Sets of nodes are bit masks over
-positions in the graph's order, so that a question about paths between groups is a few operations on integers.
+anchored: `anchor[node]` is the index of the node's results in the group's dims.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import field
 from typing import Final
 
 from flambeau.errors import GraphError
 from flambeau.ir import ops
-from flambeau.ir.graph import Node
+from flambeau.ir.graph import Graph, Node
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kinds import Kind, kind_named
 from flambeau.ir.op import RegionOp
@@ -21,7 +20,6 @@ from flambeau.passes.lowering.spaces import IndexTuple, is_view
 
 Place = tuple[IndexTuple, int | None]           # an index, and the guard under which it is read
 LOOP: Final = "loop"                            # the kind that this pass makes larger; others it may add loops to
-
 
 
 def _lower_nothing(*_: object) -> list[object]:
@@ -64,25 +62,31 @@ class Group:
     extents: tuple[int, ...]
     reduced: frozenset[int]
     anchor: dict[Node, IndexTuple]
+    readers: set[Node]                                                      # what reads a member, members included
+    members: set[Node]
     reads: dict[Node, IndexTuple] = field(default_factory=dict)
     inlined: set[Node] = field(default_factory=set)
-    pinned: int = 0                     # masks of nodes:
-    members: int = 0
-    of_memory: int = 0                  # whose operands must lie in memory: matmuls, convolutions
-    readers: int = 0                    # what reads a member, members included
-    pinned_readers: int = 0             # what reads a pinned member
-    before: int = 0                     # every node of every group that must come first
+    pinned: set[Node] = field(default_factory=set)
+    pinned_readers: set[Node] = field(default_factory=set)                  # what reads a pinned member
+    of_memory: set[Node] = field(default_factory=set)                       # members whose operands must lie in memory
+    is_root: bool = False                                                   # a result of the graph is among its values
+    has_effects: bool = False
     cost: int = 0
     places: dict[Node, frozenset[Place]] = field(default_factory=dict)      # where members are computed besides
+    at: int = 0                                                             # what `Precedence` keeps:
+    earlier: set[Group] = field(default_factory=set)
+    later: set[Group] = field(default_factory=set)
+    previous: Group | None = None
+    next: Group | None = None
 
     @property
     def size(self) -> int:
-        return len(self.anchor) + len(self.inlined)
+        return len(self.members)
 
     @property
     def emitted(self) -> int:
         """How many values a point computes, each at every place where it is read."""
-        return len(self.anchor) + sum([len(found) for found in self.places.values()])
+        return len(self.anchor) + sum(map(len, self.places.values()))
 
     @property
     def has_reduction(self) -> bool:
@@ -92,84 +96,49 @@ class Group:
     def is_elementwise(self) -> bool:
         return self.kind.name == LOOP and not self.reads
 
-    def nodes(self) -> Iterator[Node]:
-        yield from self.anchor
-        yield from self.inlined
-
     def join(self, other: Group) -> None:
-        """Take over the other group's nodes, as far as masks and costs tell."""
+        """Take over the other group's nodes, as far as sets and costs tell."""
         self.pinned |= other.pinned
+        self.pinned_readers |= other.pinned_readers
         self.of_memory |= other.of_memory
         self.readers |= other.readers
-        self.pinned_readers |= other.pinned_readers
         self.members |= other.members
-        self.before = (self.before | other.before) & ~self.members
+        self.is_root |= other.is_root
         self.cost += other.cost
         self.places.update(other.places)
 
 
-class Precedence:
-    """Positions and readers of nodes, and the order that data and effects impose on the groups seen so far."""
+class Readers:
+    """Which nodes of groups read a node, directly or through nodes that belong to none."""
 
-    def __init__(self, order: Sequence[Node], floats: set[Node]):
-        """floats: nodes that belong to no group; what they read, their readers read."""
-        self.order = order
-        self.bit_of = {node: 1 << position for position, node in enumerate(order)}
-        self.readers_of: dict[Node, int] = {}
-        self._seen: list[Group] = []
-        self._seen_members = 0
-        for node in reversed(order):
-            self.readers_of.setdefault(node, 0)
-            through = self.readers_of[node] if node in floats else self.bit_of[node]
-            for operand in node.operands:
-                self.readers_of[operand.node] = self.readers_of.get(operand.node, 0) | through
+    def __init__(self, graph: Graph, floats: Collection[Node]):
+        self._graph, self._floats = graph, floats
 
-    def nodes_in(self, mask: int) -> Iterator[Node]:
-        """The nodes of a mask, first to last."""
-        while mask:
-            low = mask & -mask
-            yield self.order[low.bit_length() - 1]
-            mask ^= low
+    def of(self, node: Node) -> set[Node]:
+        found: set[Node] = set()
+        pending = [node]
+        while pending:
+            for user in self._graph._succ[pending.pop()]:
+                if user in self._floats:
+                    pending.append(user)
+                else:
+                    found.add(user)
+        return found
 
-    def reached(self, start: int, within: int) -> tuple[int, int]:
+    def reached(self, start: set[Node], within: set[Node]) -> tuple[set[Node], set[Node]]:
         """(the nodes in `start` and all that they lead to within a set, all that reads one of them)."""
-        found, readers, pending = 0, 0, start & within
+        found, readers, pending = set[Node](), set[Node](), start & within
         while pending:
             found |= pending
-            for node in self.nodes_in(pending):
-                readers |= self.readers_of[node]
-            pending = readers & within & ~found
+            read = set[Node]().union(*[self.of(node) for node in pending])
+            readers |= read
+            pending = (read & within) - found
         return found, readers
 
-    def pin(self, group: Group, start: int) -> None:
+    def pin(self, group: Group, start: set[Node]) -> None:
         """The members in `start`, and all that they lead to within the group, are pinned."""
-        pinned, readers = self.reached(start & group.members & ~group.pinned, group.members & ~group.pinned)
-        group.pinned |= pinned
-        group.pinned_readers |= readers
-
-    def enter(self, group: Group, producers: Iterable[Group]) -> None:
-        """A new group, which reads these."""
-        for producer in producers:
-            group.before |= producer.members | producer.before
-        self._seen.append(group)
-        self._seen_members |= group.members
-
-    def makes_cycle(self, producer: Group, consumer: Group) -> bool:
-        """Whether a path leads from the producer to the consumer through a third group."""
-        return bool(producer.readers & ~producer.members & ~consumer.members & consumer.before)
-
-    def are_connected(self, a: Group, b: Group) -> bool:
-        return bool(a.before & b.members or b.before & a.members)
-
-    def merged(self, kept: Group, gone: Group) -> None:
-        """`gone` joined `kept`: whatever came after either comes after both."""
-        kept.join(gone)
-        gone.members = 0
-        if not kept.readers & self._seen_members & ~kept.members:
-            return
-        self._seen = [group for group in self._seen if group.members]
-        everything = kept.members | kept.before
-        for group in self._seen:
-            if group.before & kept.members and group is not kept:
-                group.before |= everything
-
+        if start:
+            free = group.members - group.pinned
+            pinned, readers = self.reached(start & free, free)
+            group.pinned |= pinned
+            group.pinned_readers |= readers

@@ -186,11 +186,11 @@ def _reads_at_anchor(producer: Group, consumer: Group, use: Use, binding: Bindin
 # -- inline and row ---------------------------------------------------------------------------------------------------
 
 
-def may_inline(producer: Group, consumer: Group, roots: int, limits: Limits) -> bool:
-    """Whether the producer may be recomputed wherever the consumer reads it. roots: what must lie in memory."""
-    if not producer.is_elementwise or producer.members & roots or producer.readers & consumer.of_memory:
+def may_inline(producer: Group, consumer: Group, limits: Limits) -> bool:
+    """Whether the producer may be recomputed wherever the consumer reads it."""
+    if not producer.is_elementwise or producer.is_root or not producer.readers.isdisjoint(consumer.of_memory):
         return False
-    if producer.readers & ~producer.members & ~consumer.members:
+    if any(node not in consumer.members and node not in producer.members for node in producer.readers):
         return False
     points, original = prod(consumer.extents), prod(producer.extents)
     return not (producer.cost > limits.cheap and points > limits.repeats * original and original > 1)

@@ -42,7 +42,7 @@ def _materialized(value: Value, fused: Graph, new_of: dict[Value, Value]) -> Val
 
 def _keep(fused: Graph, group: Group, new_of: dict[Value, Value], fuse: Callable[[Graph], Graph]) -> None:
     """A node with regions goes over as it is, its regions fused."""
-    (node,) = group.nodes()
+    (node,) = group.members
     operands = [_materialized(value, fused, new_of) for value in node.operands]
     regions = tuple([fuse(region) for region in node.regions])
     made = fused.append(node.op, operands, loc=node.loc, phase=node.phase, origin=node.origin, regions=regions)
@@ -66,7 +66,7 @@ def _ordered(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[N
                 order.append(group)
                 continue
             stack.append((group, True))
-            for node in sorted(group.nodes(), key=lambda n: n.seq):
+            for node in sorted(group.members, key=lambda n: n.seq):
                 if node in earlier_of:
                     stack.append((group_of[earlier_of[node]], False))
                 stack.extend((g, False) for g in _read_groups(node, group_of) if g is not group and id(g) not in done)
@@ -122,7 +122,7 @@ def _plain(index: IndexTuple) -> tuple[tuple[int, tuple[tuple[int, int], ...]], 
 def _members(group: Group, group_of: Mapping[Node, Group]) -> list[Node]:
     """The group's nodes and the free nodes they read through, operands first."""
     found: set[Node] = set()
-    stack = list(group.nodes())
+    stack = list(group.members)
     while stack:
         node = stack.pop()
         if node in found:
