@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from flambeau.ir import dtypes as dt
+from flambeau.ir.gpu import SM90
 from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Param, Reduction, Stage, Store
 from flambeau.ir.target import generic_x86_64
 from flambeau.passes.cpu.loop_cost import Cost
 from flambeau.passes.cpu.schedule_loops import schedule_loops
+from flambeau.passes.cuda import schedule_loops as on_gpus
 
 MACHINE = replace(generic_x86_64(), vector_bytes=64, n_vector_registers=32, l2_bytes=2 << 20, cores=8)
 
@@ -97,3 +99,18 @@ def test_a_large_scattered_sum_runs_along_its_columns():
               Param("out", dt.f32, rows * columns, "out"))
     kernel = LoopKernel("scattered", params, (columns, rows, updates), 1, (zero, add))
     assert schedule_loops(kernel, MACHINE).vector_dim == 0
+
+
+@pytest.mark.parametrize("extent", [1024, "n"])
+def test_a_thread_of_a_gpu_takes_neighbours_unless_a_point_is_much_to_compute(extent):
+    """erfinv of f64 took 138 registers for two points, side by side, and takes 74 for one."""
+    def chained(n_ops):
+        kernel = mapped((1024,), (1,))
+        (stage,) = kernel.stages
+        body = (stage.body[0], *[Instr(1 + n, "neg", dt.f32, (n,)) for n in range(n_ops)])
+        params = tuple(replace(param, elements=extent) for param in kernel.params)
+        stage = replace(stage, body=body, stores=(Store(stage.stores[0].address, n_ops),))
+        return replace(kernel, params=params, extents=(extent,), stages=(stage,))
+
+    few, many = (on_gpus.schedule_loops(chained(n), SM90) for n in (2 * on_gpus.BUSY - 1, 2 * on_gpus.BUSY))
+    assert (few.width, many.width) == (4, 1)

@@ -23,6 +23,7 @@ MOST: Final = 1024
 WORK: Final = 8                         # points of a row that a lane is to have, at least
 KEPT: Final = 32                        # registers of a lane for what it keeps of its row
 CROWDED: Final = 32                     # buffers, beyond which the 64 registers that MOST threads leave to each are few
+BUSY: Final = 16                        # instructions for each access, from where on a thread computes more than it waits
 TILED: Final = 16                       # points along both dims of a square, at least
 RUNTIME_EXTENT: Final = 4096            # what a size known only at run time counts as
 
@@ -99,7 +100,10 @@ def _kept_registers(kernel: LoopKernel) -> int:
 
 
 def _width(kernel: LoopKernel) -> int:
-    """Neighbouring points for one thread: 16 bytes of the widest numbers that lie side by side."""
+    """Neighbouring points for one thread: 16 bytes of the widest numbers that lie side by side. One where a point is much
+    to compute: memory is no longer what it waits for, and code for several, side by side, takes their registers."""
+    if _is_busy(kernel.stages[0]):
+        return 1
     if not kernel.n_parallel or not isinstance(last := kernel.extents[kernel.n_parallel - 1], int):
         return _width_of_any_size(kernel)
     sizes = [kernel.params[a.buffer].dtype.itemsize for a in addresses(kernel.stages[0])
@@ -108,6 +112,11 @@ def _width(kernel: LoopKernel) -> int:
     while width > 1 and last % width:
         width //= 2
     return width
+
+
+def _is_busy(stage: Stage) -> bool:
+    computed = sum(instr.op not in ("const", "index", "load") for instr in stage.body)
+    return computed >= BUSY * sum(1 for _ in addresses(stage))
 
 
 def _width_of_any_size(kernel: LoopKernel) -> int:
