@@ -66,7 +66,7 @@ class Compiled:
     executable: Runnable
     report: PassReport
     times: CompileTimes
-    new_kernels: int                        # compiled now; the others were known from before
+    new_kernels: int                        # pieces of code made now; the others were known from before
     launch_calls: list[int]                 # which call each launch belongs to
     passes: tuple[Pass, ...]                # what was run
     backend: Backend
@@ -87,9 +87,15 @@ class Compiled:
             case "kernels":
                 return "\n".join(print_kernel(kernel) for kernel in self.kernels)
             case _ if level in self.code_levels:
-                return "\n".join(self.backend.text(kernel, self.target, level) for kernel in self.kernels)
+                texts = [self.backend.text(kernel, self.target, level) for kernel in self.kernels]
+                return "\n".join(dict.fromkeys(texts))         # kernels may share code
             case _:
                 return self.after(level)
+
+    @property
+    def n_code(self) -> int:
+        """How many different pieces of machine code there are: kernels may share one."""
+        return len({built.artifact.symbols for built in self.built})
 
     @property
     def provenance(self) -> Provenance:
@@ -189,14 +195,16 @@ def input_device(graph: Graph, where: str | None = None) -> str:
 
 
 def _build(calls: Sequence[Call], backend: Backend, target: Any) -> tuple[list[BuiltKernel], int]:
-    """The built kernel of each call, and how many had to be built now."""
+    """The built kernel of each call, and how many pieces of code had to be made now."""
     keys = [(kernel_key(call.kernel), target) for call in calls]
     known = _built.setdefault(backend, {})
     missing = {key: call.kernel for key, call in zip(keys, calls, strict=True) if key not in known}
+    before = {artifact.symbols for (_, its), artifact in known.items() if its == target} if missing else set()
     if missing:
         for key, made in zip(missing, backend.build(list(missing.values()), target), strict=True):
             known.setdefault(key, made)
-    return [BuiltKernel(call.kernel, known[key]) for key, call in zip(keys, calls, strict=True)], len(missing)
+    new = {known[key].symbols for key in missing} - before
+    return [BuiltKernel(call.kernel, known[key]) for key, call in zip(keys, calls, strict=True)], len(new)
 
 
 # what each backend built, by kernel and target; it goes when the backend goes

@@ -93,9 +93,9 @@ def find(key: str, graph: Graph, again: Callable[[], Any]) -> Kept | None:
 
 def keep(key: str, graph: Graph, program: Program, artifacts: Sequence[Artifact]) -> None:
     """artifacts: behind each of the program's launches."""
-    distinct = {id(artifact): artifact for artifact in artifacts}
+    distinct = {artifact.symbols: artifact for artifact in artifacts}           # the program knows their numbers
     number_of = {known: number for number, known in enumerate(distinct)}
-    content = [number_of[id(artifact)] for artifact in artifacts]
+    content = [number_of[artifact.symbols] for artifact in artifacts]
     blobs = [program.to_bytes(), *[artifact.to_bytes() for artifact in distinct.values()]]
     disk_cache().put(key, seal("compiled program", _VERSION, content, blobs),
                      f"program {graph.name}, {len(content)} launches of {len(distinct)} kernels")

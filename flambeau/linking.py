@@ -89,15 +89,15 @@ def launches_of(phases: Sequence[Phase], slots: Sequence[int], sizes: Sequence[E
             made.append(HostCall(phase.symbol, params, tuple(sizes) or phase.sizes, phase.errors, location))
             continue
         known = [size for size in sizes if isinstance(size, int)]
+        numbers = (*sizes, *phase.sizes)
         if len(known) == len(sizes):
             count = phase.task_count(known)
             grain = max(phase.grain, count // _MOST_CHUNKS + 1)
-            made.append(Launch(phase.symbol, count, grain, phase.parallel and count > grain, params, tuple(known),
-                               phase.errors, location))
+            made.append(Launch(phase.symbol, count, grain, phase.parallel and count > grain, params, numbers, phase.errors,
+                               location))
         else:
             tasks = tuple([_blocks(dim, sizes) for dim in phase.task_dims]) if phase.tasks is None else phase.tasks
-            made.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel, params, tuple(sizes), phase.errors,
-                               location))
+            made.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel, params, numbers, phase.errors, location))
     return made
 
 

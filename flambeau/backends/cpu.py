@@ -1,7 +1,7 @@
 """The CPU: machine code for the processor we run on, by LLVM."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from flambeau.backends.base import Backend, BuiltKernel, Runnable
@@ -11,6 +11,7 @@ from flambeau.errors import ParseError, UnsupportedError
 from flambeau.ir import outside
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
+from flambeau.ir.kinds import kind_of
 from flambeau.ir.target import Target
 from flambeau.kept import executable_of
 from flambeau.kinds import contraction, loop  # noqa: F401  nearly every program has them: loaded with the backend
@@ -36,6 +37,7 @@ class CpuBackend(Backend):
 
     def __init__(self) -> None:
         self._schedules: Cache[Kernel] = Cache()        # by kernel and by all that is known of the target
+        self._code: dict[str, Artifact] = {}            # of general kernels, by their symbol
 
     def host(self) -> Target:
         """This processor, or the one that FLAMBEAU_TARGET names."""
@@ -49,39 +51,60 @@ class CpuBackend(Backend):
         return self._schedules.get_or_make(f"{kernel_key(kernel)} {target.schedule_key}", lambda: schedule(kernel, target))
 
     def build(self, kernels: Sequence[Kernel], target: Target) -> list[Artifact]:
-        """Raises UnsupportedError for a target that is another kind of processor than this one."""
+        """Kernels that differ by runtime numbers share code (passes.cpu.generalize). Raises UnsupportedError for a target
+        that is another kind of processor than this one."""
         here = replace(target, triple=binding().get_default_triple())
         if (here.is_x86, here.is_aarch64) != (target.is_x86, target.is_aarch64):
             raise UnsupportedError(f"code for {target.triple} can't run here, on {here.triple}",
                                    hint="leave FLAMBEAU_TARGET unset")
-        keys = [self._key(kernel, target) for kernel in kernels]
-        found = [None if key is None else _kept(key) for key in keys]
-        missing = [number for number, artifact in enumerate(found) if artifact is None]
-        made = dict(zip(missing, compile_kernels([kernels[n] for n in missing], target), strict=True))
-        for number, artifact in made.items():
-            if (key := keys[number]) is not None:
-                disk_cache().put(key, artifact.to_bytes(), f"{kernels[number].keyword} kernel {kernels[number].name}")
-        return [made[number] if artifact is None else artifact for number, artifact in enumerate(found)]
+        general = [self.general(kernel) for kernel in kernels]
+        symbols = [symbol_of(kernel_key(kernel), target) for kernel, _ in general]
+        missing = {symbol: kernel for symbol, (kernel, _) in zip(symbols, general, strict=True) if symbol not in self._code}
+        self._code |= self._made(missing, target)
+        return [_with_numbers(self._code[symbol], numbers) for symbol, (_, numbers) in zip(symbols, general, strict=True)]
 
-    def _key(self, kernel: Kernel, target: Target) -> str | None:
+    def general(self, kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
+        """The kernel that code is made of, and its runtime numbers."""
+        general = kind_of(kernel).implementation("cpu").general
+        return (kernel, ()) if general is None else general(kernel)
+
+    def _made(self, kernels: Mapping[str, Kernel], target: Target) -> dict[str, Artifact]:
+        """The artifacts of general kernels, by symbol: what another process kept, or else compiled now."""
+        keys = {symbol: self._key(kernel, symbol) for symbol, kernel in kernels.items()}
+        found = {symbol: artifact for symbol, key in keys.items()
+                 if key is not None and (artifact := _kept(key)) is not None}
+        missing = [symbol for symbol in kernels if symbol not in found]
+        made = compile_kernels([kernels[symbol] for symbol in missing], target)
+        for symbol, artifact in zip(missing, made, strict=True):
+            found[symbol] = artifact
+            if (key := keys[symbol]) is not None:
+                disk_cache().put(key, artifact.to_bytes(), f"{kernels[symbol].keyword} kernel {kernels[symbol].name}")
+        return found
+
+    def _key(self, kernel: Kernel, symbol: str) -> str | None:
         """What the kernel's code is kept under on disk; None where it is not. One that is derived from this class may
         make other code."""
         if type(self) is not CpuBackend or not disk_cache().is_there or f"kind {kernel.keyword}" in outside.declared:
             return None
         compiler = compiler_digest()
-        return None if compiler is None else f"kernel {compiler} {symbol_of(kernel_key(kernel), target)}"
+        return None if compiler is None else f"kernel {compiler} {symbol}"
 
     def text(self, kernel: Kernel, target: Target, level: str) -> str:
         match level:
             case "llvm":
-                return llvm_ir(kernel, target)
+                return llvm_ir(self.general(kernel)[0], target)
             case "asm":
-                return assembly(kernel, target)
+                return assembly(self.general(kernel)[0], target)
             case _:
                 return super().text(kernel, target, level)
 
     def executable(self, program: Program, built: Sequence[BuiltKernel]) -> Runnable:
         return executable_of(program, [b.artifact for b in built])
+
+
+def _with_numbers(code: Artifact, numbers: tuple[int, ...]) -> Artifact:
+    """What runs `code` with these runtime numbers."""
+    return replace(code, phases=tuple([replace(phase, sizes=numbers) for phase in code.phases])) if numbers else code
 
 
 def _kept(key: str) -> Artifact | None:

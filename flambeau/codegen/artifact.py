@@ -46,6 +46,7 @@ class Phase:
     tasks is None where the count depends on runtime sizes; `task_count` answers in both cases. params are the
     buffers to pass, as kernel param numbers (scratch the backend asked for is numbered on from them). host: no code of
     the artifact, but a function of the host under that name, which gets `sizes` where the kernel has none of its own.
+    Of other phases, sizes are runtime numbers that the backend made of the kernel's own: they come after its sizes.
     """
 
     symbol: str
@@ -78,6 +79,11 @@ class Artifact:
     scratch_bytes: tuple[int, ...] = ()
     object: bytes = field(default=b"", repr=False)
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of its functions, which tell its code from that of others."""
+        return tuple([phase.symbol for phase in self.phases])
+
     def to_bytes(self) -> bytes:
         """What `from_bytes` reads back: phases and scratch as JSON, then the object."""
         phases = [[p.symbol, p.tasks, p.params, p.grain, p.parallel,
@@ -99,7 +105,7 @@ class Artifact:
 def _phase(value: Any) -> Phase:
     phase = Phase(*parts(value, text, optional(_count), _counts, _positive, boolean, lambda dims: items(dims, _task_dim),
                          lambda errors: items(errors, lambda error: parts(error, integer, text)), boolean,
-                         _counts))
+                         lambda sizes: items(sizes, integer)))
     if phase.tasks is None and any(isinstance(d.extent, str) and d.size_index is None for d in phase.task_dims):
         raise ParseError(f"phase {phase.symbol} has a runtime extent without the number of its size")
     return phase

@@ -10,6 +10,7 @@ from flambeau.ir.graph import Node
 from flambeau.ir.kernel import LoopKernel
 from flambeau.ir.kinds import Implementation, Kind
 from flambeau.ir.target import Target
+from flambeau.passes.cpu.generalize import generalized
 from flambeau.passes.cpu.schedule_loops import schedule_loops
 from flambeau.passes.cpu.split_reductions import split_reductions
 from flambeau.passes.lowering.dims import collapse
@@ -32,4 +33,4 @@ def _schedule(kernel: LoopKernel, target: Target) -> LoopKernel:
 
 
 KIND = Kind("loop", LoopKernel, _lower, reads="computed", has_epilogue=True, finish=finish_loops,
-            implementations={"cpu": Implementation(emit, _schedule, _divide)})
+            implementations={"cpu": Implementation(emit, _schedule, _divide, general=generalized)})

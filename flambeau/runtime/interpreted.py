@@ -171,7 +171,7 @@ class _Call:
 
     def run_kernel(self, launch: Launch | HostCall, kernel: Kernel, pointers: Sequence[int],
                    sizes: Sequence[int]) -> None:
-        size_of = dict(zip(kernel.sizes, sizes, strict=True))
+        size_of = dict(zip(kernel.sizes, sizes[: len(kernel.sizes)], strict=True))     # more are numbers of its code
         arrays = []
         for param, address in zip(kernel.params, pointers, strict=True):
             elements = size_of[param.elements] if isinstance(param.elements, str) else param.elements

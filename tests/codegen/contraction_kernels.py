@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import llvmlite.binding as llvm
 import numpy as np
 
+from flambeau.backends.cpu import CpuBackend
 from flambeau.codegen.cpu import toolchain
-from flambeau.codegen.cpu.contraction import functions as contraction
-from flambeau.codegen.cpu.llvm.emitter import new_module
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Instr, Param, Stage, Store
@@ -36,15 +35,14 @@ Strides = dict[int, int]
 
 
 class Compiled:
-    """A contraction, scheduled unless it is, compiled and loaded. Call it with the arrays of its params."""
+    """A contraction as the CPU builds it, scheduled unless it is, and loaded. Call it with the arrays of its params."""
 
     def __init__(self, kernel: ContractionKernel, target: Target = HOST) -> None:
         self.kernel = schedule_contraction(kernel, target)
-        module = new_module("contraction", target)
-        self.phases, self.scratch_bytes = contraction.emit(self.kernel, module, "kernel", target)
-        code = toolchain.emit_object(module, target)
+        [artifact] = CpuBackend().build([self.kernel], target)
+        self.phases, self.scratch_bytes = artifact.phases, artifact.scratch_bytes
         self.jit = llvm.create_lljit_compiler(toolchain.new_target_machine(HOST))
-        builder = llvm.JITLibraryBuilder().add_object_img(code)
+        builder = llvm.JITLibraryBuilder().add_object_img(artifact.object)
         for phase in self.phases:
             builder.export_symbol(phase.symbol)
         self.library = builder.link(self.jit, f"contraction{next(_names)}")
@@ -61,8 +59,9 @@ class Compiled:
         order = np.random.default_rng(seed)
         for function, phase in zip(self.functions, self.phases, strict=True):
             assert phase.tasks is not None, "contractions have static extents"
+            numbers = (ctypes.c_int64 * max(1, len(phase.sizes)))(*phase.sizes)
             for begin in order.permutation(range(0, phase.tasks, chunk)):
-                status = function(context, pointers, None, int(begin), min(phase.tasks, int(begin) + chunk))
+                status = function(context, pointers, numbers, int(begin), min(phase.tasks, int(begin) + chunk))
                 if status:
                     return status
         return 0

@@ -8,8 +8,9 @@ import itertools
 import llvmlite.binding as llvm
 import numpy as np
 
+from flambeau.backends.cpu import CpuBackend
 from flambeau.codegen.artifact import Phase
-from flambeau.codegen.cpu import backend, toolchain
+from flambeau.codegen.cpu import toolchain
 from flambeau.ir import dtypes
 from flambeau.ir.dtypes import DType, bool_, f32, i64
 from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Param, Reduction, Stage, Store
@@ -87,11 +88,11 @@ def load_phase(code: bytes, phase: Phase):
 
 
 class Compiled:
-    """A kernel, callable on flat arrays; tasks run in one call, or in calls of `step` tasks."""
+    """A kernel as the CPU builds it, callable on flat arrays; tasks run in one call, or in calls of `step` tasks."""
 
     def __init__(self, kernel: LoopKernel, target: Target = HOST) -> None:
         self.kernel = schedule(kernel, target)
-        [self.artifact] = backend.compile_kernels([self.kernel], target)
+        [self.artifact] = CpuBackend().build([self.kernel], target)
         [self.phase] = self.artifact.phases
         self.function, self.alive = load_phase(self.artifact.object, self.phase)
         self.details = (0, 0)
@@ -99,7 +100,8 @@ class Compiled:
     def __call__(self, *arrays: np.ndarray, sizes: tuple[int, ...] = (), step: int | None = None) -> int:
         assert all(array.flags.c_contiguous for array in arrays)
         pointers = (ctypes.c_void_p * len(arrays))(*[array.ctypes.data for array in arrays])
-        extents = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
+        numbers = (*sizes, *self.phase.sizes)
+        extents = (ctypes.c_int64 * max(1, len(numbers)))(*numbers)
         ctx = (ctypes.c_int64 * 8)()
         tasks, status = self.phase.task_count(sizes), 0
         step = step or max(1, tasks)

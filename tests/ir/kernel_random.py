@@ -34,9 +34,9 @@ def nan_of(bits: int) -> float:
     return float(struct.unpack("<d", struct.pack("<Q", bits))[0])
 
 
-def number(rng: random.Random) -> float | int | bool:
+def number(rng: random.Random) -> float | int | bool | str:
     return rng.choice([
-        rng.choice(FLOATS), rng.uniform(-10, 10), nan_of(0x7FF8 << 48 | rng.getrandbits(51)), nan_of(0xFFF8 << 48),
+        "r1", rng.choice(FLOATS), rng.uniform(-10, 10), nan_of(0x7FF8 << 48 | rng.getrandbits(51)), nan_of(0xFFF8 << 48),
         struct.unpack("<d", struct.pack("<Q", rng.getrandbits(64) & ~(0x7FF << 52)))[0],
         rng.randint(-9, 9), rng.choice([1, True]), rng.choice([0, False]), -(2**63), 2**64 - 1,
     ])
@@ -74,7 +74,7 @@ def stage(rng: random.Random, n_params: int, n_dims: int, dims: tuple[int, ...],
 
 def params(rng: random.Random, names: list[str]) -> tuple[Param, ...]:
     return tuple(Param(name, rng.choice(list(DTYPES.values())), rng.choice([0, 1, 4096, "n", "two words"]),
-                       rng.choice(get_args(Role))) for name in names)
+                       rng.choice(get_args(Role)), rng.choice([0, 0, 0, "r0"])) for name in names)
 
 
 def kernel(seed: int) -> Kernel:

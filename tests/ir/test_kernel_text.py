@@ -193,7 +193,7 @@ def test_printing_knows_every_field():
     known = {
         LoopKernel: "name params extents schedule locations n_parallel stages",
         ContractionKernel: "name params extents schedule locations batch m n k lhs rhs acc_dtype epilogue",
-        Param: "name dtype elements role", Stage: "dims body reductions stores",
+        Param: "name dtype elements role first", Stage: "dims body reductions stores",
         Instr: "id op dtype operands attr", Reduction: "id combiner value dtype",
         Store: "address value combine", Address: "buffer offset strides dynamic guard",
     }

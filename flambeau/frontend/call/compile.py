@@ -275,7 +275,7 @@ class CompiledFunction(CompiledMarker):
         return Stats(
             n_signatures=len(self.signatures), recompiles=len(self.signatures) - 1, n_ops_traced=len(nodes),
             n_backward_ops=sum(n.phase == "backward" for n in nodes),
-            n_kernels=sum(len(p.kernels) for p in parts), n_launches=sum(len(p.program.launches) for p in parts),
+            n_kernels=sum(p.n_code for p in parts), n_launches=sum(len(p.program.launches) for p in parts),
             n_new_kernels=sum(p.new_kernels for p in parts), trace_seconds=newest.trace_seconds,
             passes_seconds=sum(p.times.passes for p in parts), lower_seconds=sum(p.times.lower for p in parts),
             codegen_seconds=sum(p.times.codegen for p in parts), load_seconds=sum(p.times.load for p in parts),

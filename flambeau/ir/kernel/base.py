@@ -44,8 +44,10 @@ class Kernel:
 
     @property
     def sizes(self) -> tuple[str, ...]:
-        """Names of the runtime sizes, in the order of the ABI's `sizes`."""
-        return tuple(dict.fromkeys(e for e in self.extents if isinstance(e, str)))
+        """Names of the runtime numbers, in the order of the ABI's `sizes`: extents, then those that `numbers` tells of."""
+        found: list[object] = [*self.extents, *[param.first for param in self.params]]
+        found += [instr.attr for instr in self.instrs() if instr.op == "const"]
+        return tuple(dict.fromkeys(name for name in found if isinstance(name, str)))
 
     # What it says of itself
 

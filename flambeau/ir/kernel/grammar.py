@@ -11,7 +11,7 @@ from typing import Final, Literal
 from flambeau.ir.dtypes import DType
 from flambeau.ir.records import dataclass
 
-Extent = int | str                      # a str names a runtime size: its number is `Kernel.sizes.index(name)`
+Extent = int | str                      # a str names a runtime number: which one, `Kernel.sizes.index(name)` says
 
 Combiner = Literal["sum", "prod", "max", "min", "argmax", "argmin", "any", "all"]
 IDENTITY_FREE: Final = frozenset({"argmax", "argmin"})
@@ -35,7 +35,7 @@ class Address:
         return dict(self.strides).get(dim, 0)
 
 
-Attr = float | int | bool | Address | None
+Attr = float | int | bool | str | Address | None        # a str: the name of a runtime number, of a const
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,11 @@ Role = Literal["in", "out", "inout", "scratch"]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One buffer of the kernel: `elements` of `dtype`. scratch contents mean nothing before and after."""
+    """One buffer of the kernel: `elements` of `dtype`. scratch contents mean nothing before and after. Addresses count from
+    element `first`: 0, or the name of a runtime number."""
 
     name: str
     dtype: DType
     elements: Extent
     role: Role
+    first: Extent = 0

@@ -19,6 +19,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import scalar as kernel_scalar
 from flambeau.ir.kernel.base import Kernel
 from flambeau.ir.kernel.grammar import Address, Extent, Instr, Param, Reduction, Stage, Store
+from flambeau.ir.kernel.numbers import bound
 from flambeau.ir.kernel.scalar import Array
 from flambeau.ir.records import dataclass
 
@@ -53,6 +54,8 @@ def interpret(kernel: Kernel, buffers: Sequence[Array], sizes: Sizes = ()) -> No
     an element of a `Watched` buffer that nothing stored.
     """
     named = dict(sizes) if isinstance(sizes, Mapping) else dict(zip(kernel.sizes, sizes, strict=True))
+    if len(named) > len({e for e in kernel.extents if isinstance(e, str)}):
+        kernel, named = bound(kernel, named), {}
     _check_buffers(kernel, buffers, named)
     with np.errstate(all="ignore"):
         kernel.run(Machine(kernel, buffers, named))

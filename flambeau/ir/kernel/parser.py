@@ -80,7 +80,8 @@ class Parser:
         self.cursor.require("[")
         elements = self.extent()
         self.cursor.require("]")
-        return Param(name, dtype, elements, role)
+        first = self.extent() if self.cursor.accept("from") else 0
+        return Param(name, dtype, elements, role, first)
 
     def extents(self, first: int, static: bool = False) -> tuple[Extent, ...]:
         """`%i0 = 4, %i1 = n`, the dims counted from `first`."""

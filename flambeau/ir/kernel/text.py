@@ -36,7 +36,8 @@ that adds) end a stage. A contraction says its dims, the role of each, and what 
     }
 
 Floats are Python's shortest ones that read back the same; a NaN other than the usual one shows its bits,
-`nan(0xfff8000000000000)`. Names that are not identifiers are quoted as in JSON. `//` starts a comment.
+`nan(0xfff8000000000000)`. Names that are not identifiers are quoted as in JSON. `//` starts a comment. Names of runtime
+numbers (see `numbers`) stand where numbers do, those of consts in quotes: `in x: f32[18] from r0`, `%0 = const "r1" : f32`.
 """
 from __future__ import annotations
 
@@ -133,7 +134,8 @@ def _linear(terms: list[tuple[str, int]], offset: int) -> str:
 
 
 def _param(param: Param) -> str:
-    return f"  {param.role} {_name(param.name)}: {param.dtype}[{_extent(param.elements)}]"
+    start = "" if param.first == 0 else f" from {_extent(param.first)}"
+    return f"  {param.role} {_name(param.name)}: {param.dtype}[{_extent(param.elements)}]{start}"
 
 
 def _extent(extent: Extent) -> str:

@@ -95,6 +95,8 @@ def _philox_mistake(instr: Instr, operands: Sequence[Operand]) -> str:
 
 def _const_mistake(instr: Instr) -> str:
     value, dtype = instr.attr, instr.dtype
+    if isinstance(value, str):
+        return "" if dtype.kind != "bool" else "a constant of bool is no runtime number"
     expected = {"float": float, "bool": bool}.get(dtype.kind, int)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         return f"a constant of {dtype} is a Python {expected.__name__}, not {value!r}"

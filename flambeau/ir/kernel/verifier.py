@@ -4,6 +4,7 @@ What is proved: every value is defined once and before its use, where the use ca
 and types their op wants; addresses without a guard or a gathered part stay inside their param for every index
 (and for every number a runtime size may have); params are read and written as their role says; results are stored
 whole, each element once, or filled and then updated by one parallel point each; the schedule names dims that exist.
+Of runtime numbers other than sizes nothing is known: such kernels are verified with them bound (`numbers.bound`).
 What is not: that guards and gathered indices are right, which the interpreter and the compiled kernels find out, and
 that no parallel point reads what another stores.
 """
@@ -30,6 +31,8 @@ def verify_kernel(kernel: Kernel) -> None:
     """Raises GraphError, for example
     `kernel softmax, stage 1, %3 = sub: operand %1 is f64, not f32`."""
     checker = Checker(kernel)
+    if names := kernel.sizes[len({e for e in kernel.extents if isinstance(e, str)}):]:
+        checker.fail(f"{', '.join(names)} may be any number: verify it with its runtime numbers bound")
     checker.check_params()
     checker.check_extents()
     kernel.check(checker)

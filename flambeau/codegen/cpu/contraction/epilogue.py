@@ -74,6 +74,8 @@ def evaluate_epilogue(
                 values[instr.id] = _load(b, kernel, point, instr, values, {} if known is None else known)
             case "check":
                 _check(b, point, instr, operands)
+            case "const" if isinstance(instr.attr, str):
+                values[instr.id] = b.runtime_constant(instr.attr, instr.dtype.name, 1)
             case "const":
                 values[instr.id] = emit_constant(b, instr, 1)
             case _:

@@ -103,7 +103,7 @@ class _Sums:
             microkernel(self.module, f"{self.name}_tile{number}", plan, shape)
             for number, shape in enumerate(shapes)
         ]
-        self.b = b = new_kernel(self.module, self.name, plan.target)
+        self.b = b = new_kernel(self.module, self.name, plan.target, plan.kernel)
         # Splits keep their sums in scratch; else a task has a place on the stack for the tile, or all its tiles.
         tiles = plan.schedule.m_block * plan.schedule.n_block if plan.is_blocked else 1
         on_stack = self.result != "registers" and plan.partial_buffer is None
@@ -176,6 +176,7 @@ class _Sums:
     def call_microkernel(self, shape: ll.Value, arguments: list[ll.Value]) -> None:
         """Call the microkernel of the tile's shape."""
         b, functions = self.b, self.functions
+        arguments = [*arguments, *([b.kernel.sizes] if self.plan.kernel.sizes else [])]
         if len(functions) == 1:
             b.call(functions[0], arguments, cconv="fastcc")
             return
@@ -199,7 +200,7 @@ def _partial_sums(b: Emitter, plan: Plan, where: Position, first: ll.Value) -> l
 
 def _emit_merge(plan: Plan, module: ll.Module, name: str, epilogue: ll.Function) -> None:
     """The phase that adds the partial sums of all splits, in order, and runs the epilogue."""
-    b = new_kernel(module, name, plan.target)
+    b = new_kernel(module, name, plan.target, plan.kernel)
     memory = b.stack(plan.acc, plan.tile_elements)
     lanes = plan.lanes if plan.tile_elements % plan.lanes == 0 else 1
 

@@ -15,19 +15,32 @@ import llvmlite.ir as ll
 from flambeau.codegen.cpu.contraction.epilogue import EpiloguePoint, evaluate_epilogue
 from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.contraction.tile_sums import DotSums, RowSums, Tile
-from flambeau.codegen.cpu.llvm.emitter import I1, I64, PTR, Emitter, KernelArguments, is_float
+from flambeau.codegen.cpu.llvm.emitter import (
+    I1,
+    I32,
+    I64,
+    PTR,
+    Emitter,
+    KernelArguments,
+    RuntimeNumbers,
+    is_float,
+)
 from flambeau.ir.kernel import Address
 
 __all__ = ["InnerEmitter", "epilogue_addresses", "internal_function", "microkernel"]
 
 
 class InnerEmitter(Emitter):
-    """Emits an internal function whose first arguments are the kernel's ctx, buffers and sizes."""
+    """Emits an internal function whose first arguments are the kernel's ctx, buffers and sizes; a microkernel has only the
+    sizes, as its last."""
 
     @property
     def kernel(self) -> KernelArguments:
-        ctx, buffers, sizes = self.function.args[:3]
-        return KernelArguments(ctx, buffers, sizes, ll.Constant(I64, 0), ll.Constant(I64, 0))
+        nothing, zero = ll.Constant(PTR, None), ll.Constant(I64, 0)
+        if self.function.function_type.return_type == I32:
+            ctx, buffers, sizes = self.function.args[:3]
+            return KernelArguments(ctx, buffers, sizes, zero, zero)
+        return KernelArguments(nothing, nothing, self.function.args[-1], zero, zero)
 
 
 def internal_function(
@@ -39,7 +52,7 @@ def internal_function(
     function.calling_convention = "fastcc"
     for attribute in ("noinline", "nounwind"):
         function.attributes.add(attribute)
-    return InnerEmitter(function.append_basic_block("entry"), plan.target)
+    return InnerEmitter(function.append_basic_block("entry"), plan.target, RuntimeNumbers.of(plan.kernel))
 
 
 def epilogue_addresses(plan: Plan) -> tuple[Address, ...]:
@@ -49,7 +62,8 @@ def epilogue_addresses(plan: Plan) -> tuple[Address, ...]:
 
 
 def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Function:
-    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k.
+    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k. The table of sizes comes last,
+    where the kernel has any.
 
     lhs and rhs point at the tile's first row and column at the block's first k point; count is how many points of
     its outermost loop the block has. targets: a pointer for each epilogue address at the tile's first point
@@ -57,8 +71,9 @@ def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Func
     sums there ("update").
     """
     targets = {"registers": [PTR] * len(epilogue_addresses(plan)), "memory": [PTR], "update": [PTR, I1]}
-    b = internal_function(module, name, ll.VoidType(), [PTR, PTR, I64, *targets[tile.result]], plan)
-    lhs, rhs, count, *rest = b.function.args
+    sizes = [PTR] if plan.kernel.sizes else []
+    b = internal_function(module, name, ll.VoidType(), [PTR, PTR, I64, *targets[tile.result], *sizes], plan)
+    lhs, rhs, count, *rest = b.function.args[: len(b.function.args) - len(sizes)]
     sums = DotSums(b, plan, tile) if plan.walks_k else RowSums(b, plan, tile)
     rows = sums.sum_over_k(lhs, rhs, count)
     if tile.result == "registers":

@@ -63,7 +63,7 @@ def panel_offset(b: Emitter, panels: Panels, outer: Sequence[ll.Value], first: l
 
 def emit_packing(module: ll.Module, name: str, plan: Plan, panels: Panels) -> int:
     """Emit the phase `name`; returns its number of tasks."""
-    b = new_kernel(module, name, plan.target)
+    b = new_kernel(module, name, plan.target, plan.kernel)
     packing = _Packing(b, plan, panels)
     b.loop(b.kernel.begin, b.kernel.end, 1, packing.task, name="task")
     b.succeed()

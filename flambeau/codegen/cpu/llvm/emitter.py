@@ -6,7 +6,7 @@ Values live in two forms. *Storage* is what memory holds (bf16 is i16, f16 is ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,7 @@ from flambeau.codegen.cpu.llvm.lltypes import (
 )
 from flambeau.codegen.cpu.llvm.narrow_floats import bf16_to_float, float_to_bf16, float_to_half, half_to_float
 from flambeau.codegen.cpu.llvm.text_builder import TextBuilder, index_constant
+from flambeau.ir.kernel import Kernel
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
@@ -60,6 +61,7 @@ __all__ = [
     "PTR",
     "Emitter",
     "KernelArguments",
+    "RuntimeNumbers",
     "SplatConstant",
     "compute_type",
     "constant",
@@ -90,10 +92,10 @@ def new_module(name: str, target: Target) -> ll.Module:
     return module
 
 
-def new_kernel(module: ll.Module, name: str, target: Target) -> Emitter:
+def new_kernel(module: ll.Module, name: str, target: Target, kernel: Kernel | None = None) -> Emitter:
     """Begin `i32 name(ctx, buffers, sizes, begin, end)` and return an emitter placed in its entry block.
 
-    The caller ends it with `emitter.succeed()`.
+    The caller ends it with `emitter.succeed()`. kernel: whose runtime numbers the emitter knows by name.
     """
     function = ll.Function(module, KERNEL_TYPE, name)
     function.attributes.add("nounwind")
@@ -101,7 +103,22 @@ def new_kernel(module: ll.Module, name: str, target: Target) -> Emitter:
         argument.name = label
     for pointer in function.args[:3]:
         pointer.add_attribute("noalias")
-    return Emitter(function.append_basic_block("entry"), target)
+    return Emitter(function.append_basic_block("entry"), target, None if kernel is None else RuntimeNumbers.of(kernel))
+
+
+@dataclass(frozen=True)
+class RuntimeNumbers:
+    """Where each runtime number of a kernel is in the table of sizes, and the params that do not begin at element 0: their
+    first one's name, and their dtype."""
+
+    place: Mapping[str, int]
+    first: Mapping[int, tuple[str, str]]
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> RuntimeNumbers:
+        first = {number: (param.first, param.dtype.name) for number, param in enumerate(kernel.params)
+                 if isinstance(param.first, str)}
+        return cls({name: number for number, name in enumerate(kernel.sizes)}, first)
 
 
 @dataclass(frozen=True)
@@ -118,9 +135,10 @@ class KernelArguments:
 class Emitter(TextBuilder):
     """Builds the body of one function for one target."""
 
-    def __init__(self, block: ll.Block, target: Target) -> None:
+    def __init__(self, block: ll.Block, target: Target, numbers: RuntimeNumbers | None = None) -> None:
         super().__init__(block)
         self.target = target
+        self.numbers = RuntimeNumbers({}, {}) if numbers is None else numbers
         # Values that pure builders have made, by block and operands (see `vmath.emit_philox`).
         self.memo: dict[tuple[Any, ...], Any] = {}
 
@@ -132,12 +150,33 @@ class Emitter(TextBuilder):
         return KernelArguments(*self.function.args)
 
     def buffer(self, number: int) -> ll.Value:
-        """Data pointer of kernel param `number`."""
-        return self._table_entry(self.kernel.buffers, number, PTR)
+        """Data pointer of kernel param `number`, at the element that its addresses count from."""
+        start = self._table_entry(self.kernel.buffers, number, PTR)
+        if number not in self.numbers.first:
+            return start
+        name, dtype = self.numbers.first[number]
+        offset = self.number(name)
+        with self.goto_entry_block():
+            return self.element(start, offset, dtype)
 
     def size(self, number: int) -> ll.Value:
-        """Runtime extent `number`, an i64."""
+        """Entry `number` of the table of sizes, an i64."""
         return self._table_entry(self.kernel.sizes, number, I64)
+
+    def number(self, name: str) -> ll.Value:
+        """The runtime number of this name, an i64."""
+        return self.size(self.numbers.place[name])
+
+    def runtime_constant(self, name: str, dtype: str, lanes: int) -> ll.Value:
+        """The const that is the runtime number `name`, in every lane. Loaded in each block that reads it, as LLVM does with
+        the constants it keeps in memory: it hoists them while there are registers."""
+        key = self.block.name, "const", name, dtype, lanes
+        if key not in self.memo:
+            kind = compute_type(dtype)
+            value = self.load(self.element(self.kernel.sizes, self.numbers.place[name], I64), typ=kind, align=8)
+            value.set_metadata("invariant.load", self.module.add_metadata([]))
+            self.memo[key] = self.splat(value, lanes)
+        return self.memo[key]
 
     def _table_entry(self, table: ll.Value, number: int, element: ll.Type) -> ll.Value:
         with self.goto_entry_block():

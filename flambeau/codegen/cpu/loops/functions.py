@@ -43,9 +43,9 @@ def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> 
     """Add the kernel's function to `module` and say how to launch it; it needs no scratch buffers."""
     assert isinstance(kernel.schedule, LoopSchedule), f"kernel {kernel.name} has no schedule: passes.schedule makes one"
     plan = plan_loops(kernel, kernel.schedule, target)
-    emitter = new_kernel(module, symbol, target)
+    emitter = new_kernel(module, symbol, target, kernel)
     extents = tuple(
-        constant(I64, extent) if isinstance(extent, int) else emitter.size(kernel.sizes.index(extent))
+        constant(I64, extent) if isinstance(extent, int) else emitter.number(extent)
         for extent in kernel.extents
     )
     buffers = tuple(emitter.buffer(number) for number in range(len(kernel.params)))
@@ -246,6 +246,9 @@ class _LoopEmitter:
                 value = self.memory.load(stage, instr.attr, copy)
             case "check":
                 self.check(instr, copy)
+                return
+            case "const" if isinstance(instr.attr, str):
+                self.scope.define_number(instr)
                 return
             case _:
                 value = emit_scalar(self.scope, instr, copy)

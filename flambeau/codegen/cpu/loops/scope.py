@@ -13,6 +13,7 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, SplatConstant, constant, lanes_of
 from flambeau.codegen.cpu.loops.plan import LoopPlan
+from flambeau.ir.kernel import Instr
 from flambeau.ir.records import dataclass
 
 
@@ -29,6 +30,7 @@ class Scope:
     vectors: int = 1
     rows: int = 1
     mask: ll.Value | None = None
+    _numbers: dict[int, Instr] = field(default_factory=dict)
     _uniform: dict[int, ll.Value] = field(default_factory=dict)
     _splats: dict[int, ll.Value] = field(default_factory=dict)
     _varying: dict[tuple[int, int], ll.Value] = field(default_factory=dict)
@@ -52,8 +54,15 @@ class Scope:
         if name in self.plan.read_as_vector:
             self._splats[name] = self.splat(value)
 
+    def define_number(self, instr: Instr) -> None:
+        """Bind the value of a const that is a runtime number."""
+        self._numbers[instr.id] = instr
+
     def read(self, name: int, copy: int | None) -> ll.Value:
         """The value as scalar code (copy None) or as vector code reads it."""
+        if name in self._numbers:
+            instr = self._numbers[name]
+            return self.emitter.runtime_constant(str(instr.attr), instr.dtype.name, self.lanes(copy))
         if copy is None:
             return self._uniform[name]
         if self.plan.varies(name):
