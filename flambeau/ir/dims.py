@@ -10,14 +10,14 @@ from __future__ import annotations
 import operator
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, Union
 
 import numpy as np
 
-__all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "assuming", "evaluated", "hint", "known",
-           "names_of", "parse_size", "quotient", "substituted"]
+__all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "as_size", "assuming", "evaluated", "hint",
+           "known", "names_of", "parse_size", "quotient", "same", "same_shape", "substituted"]
 
 
 class Quotient:
@@ -229,8 +229,10 @@ class Dim:
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def bit_length(self) -> int:
-        """Of its number, on which the program depends from now on."""
-        return int(self).bit_length()
+        """Of its number: the program is for numbers of as many bits from now on."""
+        bits = hint(self).bit_length()
+        assert (self < 1 << bits) and (not bits or self >= 1 << bits - 1), "a hint is the number"
+        return bits
 
     # -- values -------------------------------------------------------------------------------------------------------
 
@@ -265,8 +267,7 @@ class Dim:
         return "+".join("*".join(([str(c)] if c != 1 or not m else []) + [str(f) for f in m])
                         for m, c in reversed(self.terms))
 
-    def __repr__(self) -> str:
-        return f"Dim({self})"
+    __repr__ = __str__
 
     def __copy__(self) -> Dim:
         return self
@@ -286,6 +287,23 @@ def substituted(size: Size, sizes: Mapping[str, Size]) -> Size:
 def evaluated(size: Size, sizes: Mapping[str, int]) -> int:
     """The value of a size with every name bound. Raises KeyError, ZeroDivisionError."""
     return size.evaluate(sizes) if isinstance(size, Dim) else size
+
+
+def as_size(value: Any) -> Any:
+    """An integer of whatever type as a size: itself, if it has a name. Raises TypeError for what is none."""
+    return value if type(value) is Dim else operator.index(value)
+
+
+def same(a: Size, b: Size) -> bool:
+    """Whether two sizes are equal whatever their names are, as far as that can be proved. No condition comes of it."""
+    return _is_same(a, b)
+
+
+def same_shape(a: Sequence[Size], b: Sequence[Size]) -> bool:
+    """Whether two shapes are equal whatever the names in them are, as `same`."""
+    if known() is None:                                 # by structure, or static
+        return tuple(a) == tuple(b)
+    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
 
 
 def hint(size: Size) -> int:

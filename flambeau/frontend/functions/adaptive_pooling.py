@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +32,7 @@ from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 
 # -- adaptive ---------------------------------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ def _output_size(name: str, output_size: Any, size: Sequence[int]) -> Sizes:
                         f"{output_size!r}")
     if len(found) != count:
         raise RuntimeError(f"{name}: output_size must be an int or {count} ints, got {output_size!r}")
-    wanted = tuple([s if w is None else operator.index(w) for w, s in zip(found, size, strict=True)])
+    wanted = tuple([s if w is None else as_size(w) for w, s in zip(found, size, strict=True)])
     if min(wanted) < 0:
         raise RuntimeError(f"{name}: elements of output_size must be at least 0, got {output_size!r}")
     return wanted

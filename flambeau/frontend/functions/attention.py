@@ -5,12 +5,19 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from flambeau.errors import ShapeError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
-from flambeau.frontend.functions.coerce import cast, expanded, one_tensor, reshaped, tensor_of, user_line
+from flambeau.frontend.functions.coerce import (
+    broadcast_shapes,
+    cast,
+    expanded,
+    one_tensor,
+    reshaped,
+    root_of,
+    tensor_of,
+    user_line,
+)
 from flambeau.frontend.functions.creation import positions, zeros
 from flambeau.frontend.functions.elementwise import add, choose, mul, where
 from flambeau.frontend.functions.joining import repeat_interleave
@@ -20,11 +27,13 @@ from flambeau.frontend.functions.products import linear, matmul
 from flambeau.frontend.functions.reductions import mean, softmax
 from flambeau.frontend.functions.stacking import cat
 from flambeau.frontend.functions.views import matrix_transposed, transpose
+from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import hint
 from flambeau.ir.dtypes import DType
 from flambeau.ir.ops.attention import is_worthwhile
 
@@ -41,8 +50,10 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     _check_dots(query, key, value, attn_mask, enable_gqa)
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: pass attn_mask or is_causal, not both")
-    factor = 1 / math.sqrt(max(query._type.static_shape[-1], 1)) if scale is None else scale
+    factor = 1 / root_of(max(query._type.static_shape[-1], 1)) if scale is None else scale
     if dropout_p == 0.0 and _in_one_op(query, key, value, attn_mask, is_causal):
+        if isinstance(factor, Scalar):      # a number of the run is no part of an op
+            query, factor = mul(query, factor), 1.0
         return _attention(query, key, value, attn_mask, is_causal, float(factor), enable_gqa)
     if enable_gqa:
         key, value = [_repeated(t, query) for t in (key, value)]
@@ -91,7 +102,7 @@ def _in_one_op(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, c
     if differentiated and mask is not None and mask._type.dtype.is_floating_point:
         return False
     (rows, size), (columns, value_size) = query._type.static_shape[-2:], value._type.static_shape[-2:]
-    return is_worthwhile(rows, columns, size, value_size, causal, differentiated)
+    return is_worthwhile(hint(rows), hint(columns), hint(size), hint(value_size), causal, differentiated)
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float,
@@ -107,7 +118,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, c
     if grouped:
         _check_groups(query, key, value)
         operands = [_grouped(t, heads, shapes[1][-3]) for t in operands]
-    batch = np.broadcast_shapes(*[t._type.static_shape[:-2] for t in operands])
+    batch = broadcast_shapes(*[t._type.static_shape[:-2] for t in operands], name="scaled_dot_product_attention")
     operands = [expanded(t, (*batch, *t._type.static_shape[-2:])) for t in operands]
     out: Tensor = dispatch(ops.Attention(scale, causal), *operands)[0]
     return reshaped(out, (*batch[:-2], heads, *out._type.static_shape[-2:])) if grouped else out

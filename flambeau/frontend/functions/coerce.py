@@ -28,19 +28,21 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, as_size, known, same_shape
 from flambeau.ir.dtypes import DType
+from flambeau.ir.ops.views import row_major
 
-Number = int | float | bool | Scalar
-TensorLike = Tensor | int | float | bool | Scalar
+Number = int | float | bool | Scalar | Dim
+TensorLike = Tensor | int | float | bool | Scalar | Dim
 Dims = int | Sequence[int] | None
 Shape = tuple[int, ...]
 
 
 def is_number(value: object) -> TypeGuard[Number]:
-    """A Python number, a NumPy number (a 0-d array too), or a runtime scalar; not a complex one."""
+    """A Python number, a NumPy number (a 0-d array too), a runtime scalar or a size; not a complex one."""
     if isinstance(value, np.ndarray):
         return not value.ndim and value.dtype.kind in "biuf"
-    return isinstance(value, (int, float, Scalar, np.integer, np.floating, np.bool_))
+    return isinstance(value, (int, float, Scalar, Dim, np.integer, np.floating, np.bool_))
 
 
 def tensor_of(number: Number, dtype: DType, name: str = "constant") -> Tensor:
@@ -50,6 +52,8 @@ def tensor_of(number: Number, dtype: DType, name: str = "constant") -> Tensor:
     op that asks. Raises TypeInferenceError for an integer beyond 64 bits."""
     if isinstance(number, Scalar):
         return _of_scalar(number, dtype)
+    if isinstance(number, Dim):
+        return _of_size(number, dtype)
     value: Any = number if type(number) in (float, int, bool) else plain(number)
     return dispatch_number(_wrapped(int(value), dtype, name) if dtype.is_integer else value, dtype)
 
@@ -63,6 +67,14 @@ def _of_scalar(number: Scalar, dtype: DType) -> Tensor:
     if dtype.itemsize == 2:                 # by way of f32, as literals are rounded
         return cast(cast(number.tensor, dt.f32), dtype)
     return cast(number.tensor, dtype)
+
+
+def _of_size(size: Dim, dtype: DType) -> Tensor:
+    """A size that the program finds as it runs."""
+    if active.tracer is None:
+        return tensor_of(int(size), dtype)
+    count = dispatch(ops.Count(size))
+    return cast(cast(count, dt.f32) if dtype.is_floating_point and dtype.itemsize == 2 else count, dtype)
 
 
 def _wrapped(number: int, dtype: DType, name: str) -> int:
@@ -87,6 +99,8 @@ def stored(name: str, number: Number, dtype: DType, may_overflow: bool = False) 
         if dtype.is_floating_point or dtype is dt.bool_ or number.is_whole and is_held(number.bound, dtype):
             return _of_scalar(number, dtype)
         number = number.force()
+    if isinstance(number, Dim):
+        return _of_size(number, dtype)
     if isinstance(number, Tensor) and not number._type.shape and not number._requires_grad:
         return cast(number, dtype)
     value: Any = plain(number)
@@ -132,6 +146,8 @@ def dtype_of(value: TensorLike) -> DType:
         return value._type.dtype
     if isinstance(value, Scalar):
         return dt.i64 if value.is_whole else get_default_dtype()
+    if isinstance(value, Dim):
+        return dt.i64
     return number_dtype(plain(value))
 
 
@@ -223,7 +239,7 @@ def keeps_digits(number: TensorLike, dtype: DType) -> bool:
         return False
     if isinstance(number, Tensor):
         return not number._type.shape and number._type.dtype is not dtype
-    return isinstance(number, Scalar) or ops.literal(plain(number), dtype).item() != number
+    return isinstance(number, (Scalar, Dim)) or ops.literal(plain(number), dtype).item() != number
 
 
 def one_tensor(name: str, x: object) -> Tensor:
@@ -237,6 +253,14 @@ def floating_one(name: str, x: Tensor) -> Tensor:
     """x in a floating-point dtype."""
     dtype = one_tensor(name, x)._type.dtype
     return x if dtype.is_floating_point else cast(x, get_default_dtype())
+
+
+def root_of(size: Any) -> Any:
+    """The square root of a size, or of another number: a runtime number for a size with a name."""
+    facts = known()
+    if isinstance(size, Dim) and facts is not None and facts.number is not None:
+        return facts.number(size).sqrt()
+    return math.sqrt(size)
 
 
 def as_bool(x: Tensor) -> Tensor:
@@ -254,14 +278,14 @@ def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> 
             raise TypeError(f"{name}: shapes are tuples of ints, got {type(shape).__name__}")
     rank = max((len(shape) for shape in shapes), default=0)
     longest = next((tuple(shape) for shape in shapes if len(shape) == rank), ())
-    if all(tuple(shape) == longest[rank - len(shape):] for shape in shapes):
+    if all(same_shape(shape, longest[rank - len(shape):]) for shape in shapes):
         return longest
-    found = [1] * rank
+    found: list[Any] = [1] * rank
     for shape in shapes:
         for back, size in enumerate(reversed(tuple(shape)), 1):
-            if size == 1 or found[-back] == size:
+            if _is_plain_one(size) or not _is_plain_one(found[-back]) and (found[-back] == size or size == 1):
                 continue
-            if found[-back] != 1:
+            if not _is_plain_one(found[-back]) and found[-back] != 1:
                 raise ShapeError(f"{name}: shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast: "
                                  f"sizes {found[-back]} and {size} at dim {rank - back}", where=user_line(),
                                  hint="sizes must be equal, or one of them 1, counted from the last dim")
@@ -269,9 +293,14 @@ def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> 
     return tuple(found)
 
 
+def _is_plain_one(size: Any) -> bool:
+    """Whether a size is 1, without asking one with a name."""
+    return type(size) is int and size == 1
+
+
 def expanded(x: Tensor, shape: Shape) -> Tensor:
     """x broadcast to `shape` as a view."""
-    if x._type.shape == shape:
+    if same_shape(x._type.shape, shape):
         return x
     first = len(shape) - len(x._type.shape)
     return dispatch_view(ops.Broadcast(shape, tuple(range(first, len(shape)))), x)
@@ -284,7 +313,7 @@ def spread(x: Tensor, shape: Shape, dims: Sequence[int]) -> Tensor:
 
 def reshaped(x: Tensor, shape: Shape) -> Tensor:
     """x in another shape of as many elements: a view where memory allows, else a copy."""
-    if x._type.shape == shape:
+    if same_shape(x._type.shape, shape):
         return x
     op = ops.Reshape(shape)
     return dispatch_view(op, x) if shares_memory(op, x) else dispatch(op, x)
@@ -294,7 +323,8 @@ def shares_memory(op: ops.Reshape, x: Tensor) -> bool:
     """True when the reshape can be a view."""
     if x._base is None and x._storage.trace is None and active.tracer is None and x._data().flags.c_contiguous:
         return True
-    return op.strides_through(x._type.static_shape, strides_of(x)) is not None
+    shape, strides = x._type.static_shape, strides_of(x)
+    return same_shape(strides, row_major(shape)) or op.strides_through(shape, strides) is not None
 
 
 def permuted(x: Tensor, dims: Sequence[int]) -> Tensor:
@@ -360,7 +390,7 @@ def sizes_of(args: tuple[Any, ...], name: str) -> Shape:
     for size in args:
         if isinstance(size, (bool, float)) or not hasattr(size, "__index__"):
             raise TypeError(f"{name}: sizes must be ints, got {args}")
-    return tuple([operator.index(size) for size in args])
+    return tuple([size if type(size) is int else as_size(size) for size in args])
 
 
 def user_line() -> str | None:
@@ -372,5 +402,5 @@ __all__ = [
     "Dims", "Number", "Shape", "TensorLike", "as_bool", "broadcast_shapes", "cast", "category", "check_operands",
     "dispatch", "dispatch_view", "dtype_of", "expanded", "floating", "floating_one", "full_of",
     "is_number", "keeps_digits", "matched", "one_tensor", "own_dim", "permuted", "promoted", "reshaped", "result_type",
-    "shares_memory", "sizes_of", "spread", "stored", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
+    "root_of", "shares_memory", "sizes_of", "spread", "stored", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
 ]

@@ -6,7 +6,6 @@ scales both by the root."""
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 
 # -- along one dim ----------------------------------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ def _pair(x: Tensor) -> Tensor:
 def _sized(name: str, x: Tensor, dim: int, size: int | None) -> Tensor:
     """A real tensor cut or filled up with zeros to that size."""
     now = x._type.static_shape[dim]
-    size = now if size is None else operator.index(size)
+    size = now if size is None else as_size(size)
     if size < 1:
         raise RuntimeError(f"{name}: invalid number of data points ({size}) specified")
     if size < now:
@@ -258,7 +258,7 @@ def _halved(name: str, input: Tensor, dims: list[int], sizes: Sequence[int | Non
 
 def _whole(name: str, pair: Tensor, dims: list[int], last: int | None) -> Tensor:
     """Real numbers, `last` of them along the last dim, by the first half of a transform."""
-    size = 2 * (pair._type.static_shape[dims[-1]] - 1) if last is None else operator.index(last)
+    size = 2 * (pair._type.static_shape[dims[-1]] - 1) if last is None else as_size(last)
     if size < 1:
         raise RuntimeError(f"{name}: invalid number of data points ({size}) specified")
     pair = _sized(name, pair, dims[-1], size // 2 + 1)

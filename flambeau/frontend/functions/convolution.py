@@ -1,7 +1,6 @@
 """Convolution of 1 to 3 dims and its transpose. Inputs are [N, C, *sizes], or [C, *sizes] for a single one."""
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +12,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 from flambeau.ir.op import Op
 
 Pair = tuple[int, int]
@@ -37,7 +37,7 @@ def _per_dim(value: Any, rank: int, name: str, least: int) -> tuple[int, ...]:
         raise TypeError(f"{name} must be an int or {rank} of them, got {value!r}")
     if len(found) not in (1, rank):
         raise RuntimeError(f"{name} must be an int or {rank} of them, got {value!r}")
-    sizes = tuple([operator.index(v) for v in found])
+    sizes = tuple([as_size(v) for v in found])
     if min(sizes) < least:
         raise RuntimeError(f"{name} must {'be positive' if least else 'not be negative'}, got {value!r}")
     return sizes if len(sizes) == rank else sizes * rank
@@ -53,7 +53,7 @@ def _operands(name: str, rank: int, input: Tensor, weight: Tensor, bias: Tensor 
     elif x.ndim != rank + 2:
         raise ShapeError(f"{name}: takes {rank + 2} dims, [N, C, ...], or {rank + 1} without N, got {input._type}",
                          where=user_line())
-    if operator.index(groups) < 1:
+    if as_size(groups) < 1:
         raise RuntimeError(f"{name}: groups must be positive, got {groups}")
     if one_tensor(name, weight).ndim != rank + 2:
         raise ShapeError(f"{name}: weight must have {rank + 2} dims beside input {input._type}, got {weight._type}",
@@ -170,7 +170,7 @@ def _transposed(name: str, rank: int, input: Tensor, weight: Tensor, bias: Tenso
         raise RuntimeError(f"{name}: output_padding {extra} must be smaller than stride or dilation")
     size = x._type.static_shape[2:]
     out = [(size[i] - 1) * steps[i] - 2 * pads[i] + apart[i] * (kernel[i] - 1) + extra[i] + 1 for i in range(rank)]
-    if min(out) < 1 or not all(size):
+    if any(o < 1 for o in out) or not all(size):
         raise ShapeError(f"{name}: of input {input._type} and weight {weight._type} comes an output of size {tuple(out)}",
                          where=user_line())
     # What is asked for beyond a stride would be the place of another input element: it takes from the padding at the

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -21,6 +20,7 @@ from flambeau.frontend.functions.coerce import (
     dtype_of,
     full_of,
     one_tensor,
+    result_type,
     sizes_of,
     spread,
     stored,
@@ -34,6 +34,7 @@ from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, as_size, known, same_shape
 from flambeau.ir.dtypes import DType, from_numpy_dtype
 from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType
@@ -67,14 +68,30 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
         made = dispatch(ops.stop_gradient, data)
         return finished(made if dtype is None else cast(made.detach(), dtype), requires_grad,
                         None if device is None else place or "cpu")
-    if isinstance(data, Scalar):
-        found = dt.i64 if data.is_whole else get_default_dtype()
-        return finished(tensor_of(data, dtype or found), requires_grad, place)
+    if isinstance(data, (Scalar, Dim)):
+        return finished(tensor_of(data, dtype or dtype_of(data)), requires_grad, place)
+    if isinstance(data, (list, tuple)) and _holds_sizes(data):
+        return finished(_of_sizes(data, dtype), requires_grad, place)
     array, found = _array_of(data)
     if not isinstance(data, (np.ndarray, np.generic)):
         array, found = _of_python(data, array, found)
         _check_fits(array, dtype or found)
     return finished(_converted(array, found, dtype or found), requires_grad, place)
+
+
+def _holds_sizes(data: Any) -> bool:
+    """Whether there are sizes with names among nested numbers."""
+    if isinstance(data, (list, tuple)):
+        return known() is not None and any(map(_holds_sizes, data))
+    return isinstance(data, Dim)
+
+
+def _of_sizes(data: Sequence[Any], dtype: DType | None) -> Tensor:
+    """Numbers that the program finds as it runs, among others."""
+    array = np.array(data, dtype=object)
+    found = dtype or result_type(*array.flat)
+    parts = [dispatch(ops.Reshape((1,)), tensor_of(number, found)) for number in array.flat]
+    return dispatch(ops.Reshape(array.shape), dispatch(ops.Concat(0), *parts))
 
 
 def _of_python(data: Any, array: np.ndarray, found: DType) -> tuple[np.ndarray, DType]:
@@ -354,20 +371,26 @@ def arange(start: Number = 0, end: Number | None = None, step: Number = 1, *, dt
     place = place_of(device)
     first, last, by = (forced(n.item() if isinstance(n, Tensor) else n)
                        for n in ((0, start, step) if end is None else (start, end, step)))
-    if not all(isinstance(n, (int, np.integer)) or math.isfinite(n) for n in (first, last, by)):
+    if not all(_is_whole(n) or math.isfinite(n) for n in (first, last, by)):
         raise RuntimeError(f"arange: there is no end to counting from {first} to {last} by {by}")
     if dtype is not None and dtype.is_integer:
-        first, last, by = int(first), int(last), int(by)
+        first, last, by = (n if _is_whole(n) else int(n) for n in (first, last, by))
+    whole = all(map(_is_whole, (first, last, by)))
+    if not whole:
+        first, last, by = (int(n) if isinstance(n, Dim) else n for n in (first, last, by))
     if by == 0 or (last - first) * by < 0:
         raise RuntimeError(f"arange: a step of {by} does not lead from {first} to {last}")
-    whole = all(isinstance(n, (int, np.integer)) for n in (first, last, by))
     if not whole and not math.isfinite((last - first) / by):
         raise RuntimeError(f"arange: there is no end to counting from {first} to {last} by {by}")
     dtype = dtype or (dt.i64 if whole else get_default_dtype())
     count = -(-(last - first) // by) if whole else math.ceil((last - first) / by)
-    _check_sizes("arange", (int(count),), dt.f64)
-    if active.tracer is not None and whole and dtype.is_integer:
-        return finished(_counted(int(count), int(first), int(by), dtype), requires_grad, place)
+    _check_sizes("arange", (as_size(count),), dt.f64)
+    if active.tracer is not None and whole:
+        first, by, count = as_size(first), as_size(by), as_size(count)
+        if dtype.is_integer:
+            return finished(_counted(count, first, by, dtype), requires_grad, place)
+        if isinstance(count, Dim) or isinstance(first, Dim) or isinstance(by, Dim):
+            return finished(cast(cast(_counted(count, first, by, dt.i64), dt.f64), dtype), requires_grad, place)
     values = np.arange(count) * by + first
     return finished(_converted(values, dtype if dtype.storage == values.dtype else dt.f64, dtype), requires_grad, place)
 
@@ -375,9 +398,13 @@ def arange(start: Number = 0, end: Number | None = None, step: Number = 1, *, dt
 def _counted(count: int, first: int, by: int, dtype: DType) -> Tensor:
     """first + by * i as ops: nothing for the program to carry."""
     found = dispatch(ops.Iota(count, dtype))
-    if by != 1:
-        found = dispatch(ops.mul, found, constant(by, dtype))
-    return found if first == 0 else dispatch(ops.add, found, constant(first, dtype))
+    if not same_shape((by,), (1,)):
+        found = dispatch(ops.mul, found, tensor_of(by, dtype, "arange"))
+    return found if same_shape((first,), (0,)) else dispatch(ops.add, found, tensor_of(first, dtype, "arange"))
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, (int, np.integer, Dim))
 
 
 def linspace(start: TensorLike, end: TensorLike, steps: int, *, dtype: DType | None = None, device: Any = None,
@@ -385,14 +412,14 @@ def linspace(start: TensorLike, end: TensorLike, steps: int, *, dtype: DType | N
     """`steps` numbers from start to end, both included, evenly spaced."""
     place = place_of(device)
     dtype, steps = dtype or get_default_dtype(), _steps("linspace", steps)
-    if _is_traced(start, end):
+    if _is_traced(start, end, steps):
         return finished(cast(_between("linspace", start, end, steps, dtype), dtype), requires_grad, place)
     return finished(_converted(_spaced(forced(start), forced(end), steps, dtype), dt.f64, dtype), requires_grad, place)
 
 
-def _is_traced(*ends: TensorLike) -> bool:
+def _is_traced(*given: TensorLike) -> bool:
     """Whether a trace must compute with one of these, which has no value yet."""
-    return active.tracer is not None and any(isinstance(end, Tensor) for end in ends)
+    return active.tracer is not None and any(isinstance(value, (Tensor, Dim)) for value in given)
 
 
 def _between(name: str, start: TensorLike, end: TensorLike, steps: int, dtype: DType) -> Tensor:
@@ -414,10 +441,10 @@ def _between(name: str, start: TensorLike, end: TensorLike, steps: int, dtype: D
 
 def _steps(name: str, steps: int) -> int:
     """The number of steps. Raises RuntimeError where it is negative, ShapeError beyond all memory."""
-    if operator.index(steps) < 0:
+    if as_size(steps) < 0:
         raise RuntimeError(f"{name}: the number of steps must not be negative, got {steps}")
-    _check_sizes(name, (operator.index(steps),), dt.f64)
-    return operator.index(steps)
+    _check_sizes(name, (as_size(steps),), dt.f64)
+    return as_size(steps)
 
 
 def _spaced(start: float, end: float, steps: int, dtype: DType) -> np.ndarray:
@@ -437,7 +464,7 @@ def logspace(start: TensorLike, end: TensorLike, steps: int, base: TensorLike = 
     """base ** linspace(start, end, steps)."""
     place = place_of(device)
     dtype, steps = dtype or get_default_dtype(), _steps("logspace", steps)
-    if _is_traced(start, end, base):
+    if _is_traced(start, end, base, steps):
         power = cast(base, dt.f64) if isinstance(base, Tensor) else tensor_of(base, dt.f64)
         found = dispatch(ops.pow, power, _between("logspace", start, end, steps, dtype))
         return finished(cast(found, dtype), requires_grad, place)
@@ -455,7 +482,7 @@ def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any
 
 def positions(n: int, m: int) -> tuple[Tensor, Tensor]:
     """The row and the column of each element of [n, m], as i64."""
-    n, m = operator.index(n), operator.index(m)
+    n, m = as_size(n), as_size(m)
     rows, columns = dispatch(ops.Iota(n, dt.i64)), dispatch(ops.Iota(m, dt.i64))
     return spread(rows, (n, m), (0,)), spread(columns, (n, m), (1,))
 

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
@@ -44,6 +43,7 @@ from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, as_size
 from flambeau.ir.dtypes import DType
 
 _WORDS = {dt.f16: (dt.u32, 11), dt.bf16: (dt.u32, 8), dt.f32: (dt.u32, 24), dt.f64: (dt.u64, 53)}
@@ -137,13 +137,13 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
         low, high = 0, low
     if size is None:
         raise TypeError("randint: argument 'size' is missing: randint(high, size) or randint(low, high, size)")
-    first, last = int(forced(low)), int(forced(high))
+    first, last = (n if isinstance(n, Dim) else int(n) for n in (forced(low), forced(high)))
     if first >= last:
         raise RuntimeError(f"randint: low {first} is not below high {last}")
     return _made(_integers(first, last, sizes_of((size,), "randint"), dtype or dt.i64, generator, place), requires_grad)
 
 
-def _integers(low: int, high: int, shape: Shape, dtype: DType, generator: Generator | None,
+def _integers(low: Any, high: Any, shape: Shape, dtype: DType, generator: Generator | None,
               place: str | None = None) -> Tensor:
     bits = _stream(generator, place).bits(shape, dt.u64)
     offset = cast(dispatch(ops.remainder, bits, tensor_of(high - low, dt.u64)), dt.i64)
@@ -162,7 +162,7 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dt.i6
              requires_grad: bool = False) -> Tensor:
     """0 ... n-1 in random order: each place's rank among n random words, whose lowest bits are the places themselves,
     so that no two are equal."""
-    return _made(cast(_permutation(operator.index(n), generator, place_of(device)), dtype or dt.i64), requires_grad)
+    return _made(cast(_permutation(as_size(n), generator, place_of(device)), dtype or dt.i64), requires_grad)
 
 
 def _permutation(n: int, generator: Generator | None, place: str | None) -> Tensor:
@@ -233,7 +233,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     function, which finds it as it runs)."""
     x = one_tensor("multinomial", input)
     rows = reshaped(x, (1, *x._type.static_shape)) if x.ndim == 1 else x
-    num_samples = operator.index(num_samples)
+    num_samples = as_size(num_samples)
     if x.ndim not in (1, 2) or not x.dtype.is_floating_point:
         raise RuntimeError(f"multinomial: takes one or two dims of floats, got {x._type}")
     if num_samples < 1 or (not replacement and num_samples > x._type.static_shape[-1]):

@@ -1,7 +1,6 @@
 """`gather`, `scatter` and their relatives: elements found and written by index tensors along dims."""
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +39,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 from flambeau.ir.op import Op
 
 
@@ -311,7 +311,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """i64[..., num_classes] with a 1 at each index. num_classes -1: one more than the greatest (eager only).
 
     Raises RuntimeError for a class out of range (KernelError in a compiled function, which finds it as it runs)."""
-    x, num_classes = index_tensor(tensor, "one_hot"), operator.index(num_classes)
+    x, num_classes = index_tensor(tensor, "one_hot"), as_size(num_classes)
     if active.tracer is None or num_classes == -1:
         data = x._data()
         if num_classes == -1:
@@ -330,7 +330,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if active.hides(input):
         raise TraceError("bincount() gives a tensor whose size depends on data, which a compiled function can't have",
                          where=user_line(), hint="zeros(size).index_add(0, input, ones) counts up to a size that is known")
-    data, minlength = index_tensor(input, "bincount")._data(), operator.index(minlength)
+    data, minlength = index_tensor(input, "bincount")._data(), as_size(minlength)
     if data.ndim != 1 or minlength < 0 or data.size and data.min() < 0:
         raise RuntimeError(f"bincount: takes a vector of integers >= 0 and a minlength >= 0, got {input._type} and "
                            f"{minlength}")

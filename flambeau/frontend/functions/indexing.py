@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +23,13 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import holding, tensor
 from flambeau.frontend.functions.elementwise import choose
-from flambeau.frontend.functions.views import clone
+from flambeau.frontend.functions.views import bound, clone
 from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
 from flambeau.frontend.tape.writes import assign_, update_
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, as_size, same_shape
 from flambeau.ir.records import dataclass
 
 # -- x[index] ---------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 
 def _known(item: Any) -> Any:
     """An integer tensor without dims as an int, which has no part in where the dims of others go."""
-    return operator.index(item) if isinstance(item, Tensor) and not item.ndim and item.dtype.is_integer else item
+    return as_size(item) if isinstance(item, Tensor) and not item.ndim and item.dtype.is_integer else item
 
 
 def one_mask(x: Tensor, index: Any) -> tuple[Tensor, Tensor] | None:
@@ -87,7 +87,7 @@ def one_mask(x: Tensor, index: Any) -> tuple[Tensor, Tensor] | None:
             basic += [slice(None)] * mask.ndim
         else:
             basic.append(item)
-            before += 0 if isinstance(item, int) else x.ndim - taken if item is Ellipsis else 1
+            before += 0 if isinstance(item, (int, Dim)) else x.ndim - taken if item is Ellipsis else 1
     view, _ = basic_part(x, tuple(basic))
     _check_mask(mask, view._type.static_shape[place:place + mask.ndim])
     return view, spread(mask, view._type.static_shape, range(place, place + mask.ndim))
@@ -101,7 +101,7 @@ def value_for(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
     sizes = x._type.static_shape
     while len(sizes) > len(shape) and sizes[0] == 1:
         sizes = sizes[1:]
-    if len(sizes) > len(shape) or any(s not in (1, w) for s, w in zip(reversed(sizes), reversed(shape), strict=False)):
+    if len(sizes) > len(shape) or any(s not in (w, 1) for s, w in zip(reversed(sizes), reversed(shape), strict=False)):
         raise ShapeError(f"can't assign a value of shape {tuple(x.shape)} to elements of shape {shape}",
                          where=user_line())
     return cast(reshaped(x, sizes), target._type.dtype)
@@ -148,7 +148,7 @@ def _as_index(item: Any) -> Any:
     if not hasattr(item, "__index__"):
         raise IndexOutOfRangeError(f"an index must be an int, slice, None, Ellipsis or an integer or bool Tensor, got "
                                    f"{type(item).__name__}", where=user_line())
-    return operator.index(item)
+    return as_size(item)
 
 
 def _walked(x: Tensor, items: Sequence[Any], skipped: int) -> tuple[Tensor, list[tuple[int, Tensor]]]:
@@ -183,27 +183,28 @@ def _walked(x: Tensor, items: Sequence[Any], skipped: int) -> tuple[Tensor, list
             starts[d] = _in_range(item, d, shape[d])
             limits[d] = starts[d] + 1
             d += 1
-    if list(shape) != limits or any(starts) or any(step != 1 for step in steps):
+    if not same_shape((*starts, *limits, *steps), (*[0] * len(shape), *shape, *[1] * len(shape))):
         x = dispatch_view(ops.Slice(tuple(starts), tuple(limits), tuple(steps)), x)
     elif result == list(range(len(shape))):
         return (x if found else dispatch_view(ops.Reshape(shape), x)), found
     cut = x._type.static_shape
     final = tuple([1 if k is None else cut[k] for k in result])
-    return (x if final == cut else dispatch_view(ops.Reshape(final), x)), found
+    return (x if same_shape(final, cut) else dispatch_view(ops.Reshape(final), x)), found
 
 
 def _slice_bounds(item: slice, size: int) -> tuple[int, int, int]:
-    step = 1 if item.step is None else operator.index(item.step)
+    step = 1 if item.step is None else as_size(item.step)
     if step <= 0:
         raise ValueError(f"slice step must be positive, got {step}; use flip() to reverse")
-    start, stop, _ = slice(item.start, item.stop, step).indices(size)
+    start = 0 if item.start is None else bound(item.start, size)
+    stop = size if item.stop is None else bound(item.stop, size)
     return start, max(start, stop), step
 
 
 def _in_range(index: int, dim: int, size: int) -> int:
     if not -size <= index < size:
         raise IndexOutOfRangeError(f"index {index} is out of bounds for dim {dim} with size {size}", where=user_line())
-    return index % size
+    return index + size if index < 0 else index
 
 
 def _positions(index: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:

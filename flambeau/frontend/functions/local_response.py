@@ -3,7 +3,6 @@ convolutional neural networks", 2012, section 3.3."""
 from __future__ import annotations
 
 import math
-import operator
 
 from flambeau.errors import ShapeError
 from flambeau.frontend.functions.calls import public
@@ -12,6 +11,7 @@ from flambeau.frontend.functions.elementwise import add, div, mul, pow
 from flambeau.frontend.functions.pooling import avg_pool2d
 from flambeau.frontend.functions.views import clone, padded, sliced
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir.dims import as_size
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
@@ -20,7 +20,7 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     input: [N, C, ...]. Raises ValueError below 3 dims, RuntimeError for a size below 1."""
     if one_tensor("local_response_norm", input).ndim < 3:
         raise ShapeError(f"local_response_norm: takes 3 dims or more, [N, C, ...], got {input._type}", where=user_line())
-    size = operator.index(size)
+    size = as_size(size)
     if size < 1:
         raise RuntimeError(f"local_response_norm: size must be positive, got {size}")
     if 0 in input._type.static_shape:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 
 
 def _affine(name: str, y: Tensor, weight: Tensor | None, bias: Tensor | None, dims: Sequence[int]) -> Tensor:
@@ -134,7 +134,7 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bia
     """Channels (dim 1) in `num_groups` groups, each with mean 0 and variance 1, then * weight + bias per channel."""
     x = one_tensor("group_norm", input)
     shape = x._type.static_shape
-    num_groups = operator.index(num_groups)
+    num_groups = as_size(num_groups)
     if x.ndim < 2 or num_groups < 1 or shape[1] % num_groups:
         raise RuntimeError(f"group_norm: num_groups {num_groups} must divide the channels (dim 1) of {x._type}")
     if math.prod(shape) == num_groups:

@@ -1,7 +1,6 @@
 """Elements put around a tensor: a constant, or parts of the tensor itself."""
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -14,6 +13,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 
 Pair = tuple[int, int]
 
@@ -23,7 +23,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
     mode: "constant" (`value`, 0 by default); "reflect" (without the edge), "replicate" (the edge) and "circular" of the
     last 1 to 3 dims behind [N, C] or [C]. Raises RuntimeError if the sizes don't fit."""
-    x, amounts = one_tensor("pad", input), [operator.index(a) for a in pad]
+    x, amounts = one_tensor("pad", input), [as_size(a) for a in pad]
     if mode not in _BORDERS and mode != "constant":
         raise NotImplementedError(f"pad: mode {mode!r} is none of constant, reflect, replicate, circular")
     if len(amounts) % 2 or len(amounts) > 2 * x.ndim:

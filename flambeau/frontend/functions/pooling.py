@@ -6,7 +6,6 @@ from plane to plane.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 from flambeau.ir.ops.windows import Axis
 from flambeau.ir.records import dataclass
 
@@ -40,7 +40,7 @@ def sizes(value: Any, dims: int, name: str) -> Sizes:
         raise TypeError(f"{name} must be an int or {dims} ints, got {value!r}")
     if len(found) not in (1, dims):
         raise RuntimeError(f"{name} must be an int or {dims} ints, got {value!r}")
-    return tuple([operator.index(v) for v in found]) * (1 if len(found) == dims else dims)
+    return tuple([as_size(v) for v in found]) * (1 if len(found) == dims else dims)
 
 
 def images(x: Tensor, dims: int, name: str) -> tuple[Tensor, bool]:

@@ -113,7 +113,7 @@ def _mean(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     wide = _wide(x)
     total = dispatch(ops.Sum(dims), wide)
     n = count(x, dims)
-    return cast(dispatch(ops.div, total, tensor_of(float(n), wide._type.dtype)), x._type.dtype)
+    return cast(dispatch(ops.div, total, tensor_of(n, wide._type.dtype)), x._type.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -149,8 +149,10 @@ def _moments(input: Tensor, dim: Any, unbiased: bool | None, correction: int | f
     average = _mean(wide, dims)
     centred = dispatch(ops.sub, wide, over(average, x, dims))
     squares = dispatch(ops.Sum(dims), dispatch(ops.mul, centred, centred))
+    if type(correction) is float and correction.is_integer():
+        correction = int(correction)
     divisor = builtins.max(count(x, dims) - correction, 0)
-    return x, dispatch(ops.div, squares, tensor_of(float(divisor), wide._type.dtype)), average, dims
+    return x, dispatch(ops.div, squares, tensor_of(divisor, wide._type.dtype)), average, dims
 
 
 def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,

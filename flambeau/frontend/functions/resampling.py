@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -28,6 +27,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 
 Terms = list[list[tuple[int, float]]]       # for each new place the old ones it is made of, with their weights
 
@@ -82,7 +82,7 @@ def _target(x: Tensor, size: Any, scale_factor: Any,
             raise TypeError(f"interpolate: size must be an int or {len(old)} ints, got {size!r}")
         if len(found) != len(old):
             raise ValueError(f"interpolate: size {size!r} must have a size for each of the {len(old)} dims behind [N, C]")
-        return tuple([operator.index(s) for s in found]), (None,) * len(old)
+        return tuple([as_size(s) for s in found]), (None,) * len(old)
     factors = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * len(old)
     if len(factors) != len(old) or not all(is_number(f) and 0 < f < math.inf for f in factors):
         raise ValueError(f"interpolate: scale_factor must be a positive number or {len(old)} of them, got "

@@ -1,7 +1,6 @@
 """Running extremes and sums along a dim, differences of neighbours, and the areas under sampled curves."""
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 
 # -- running ----------------------------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
     """x[i+1] - x[i] along dim, n times over; of bools, whether they differ. prepend, append: joined on first.
 
     Raises RuntimeError for a negative n and a 0-d tensor."""
-    x, n = one_tensor("diff", input), operator.index(n)
+    x, n = one_tensor("diff", input), as_size(n)
     if not x.ndim or n < 0:
         raise RuntimeError(f"diff: takes 1 dim or more and an order n >= 0, got {x._type} and {n}")
     dim = wrap_dim(dim, x.ndim, "diff")

@@ -1,7 +1,6 @@
 """Where values lie: searched in ordered boundaries, looked up among others, positions that are true."""
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from flambeau.frontend.tensor.promotion import promote_types
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 
 # -- in order ---------------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ def argwhere(input: Tensor, *, size: int | None = None, fill_value: int = -1) ->
 def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     """[size, dims]: positions of the first `size` elements that differ from 0, then rows of fill_value. The size is
     known, so it can be compiled."""
-    x, size = one_tensor("nonzero_static", input), operator.index(size)
+    x, size = one_tensor("nonzero_static", input), as_size(size)
     if size < 0:
         raise RuntimeError(f"nonzero_static: size must not be negative, got {size}")
     shape, total = x._type.static_shape, x.numel()

@@ -1,7 +1,6 @@
 """Channels and places of images traded for each other."""
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from flambeau.errors import ShapeError
@@ -9,6 +8,7 @@ from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor, permuted, reshaped, user_line
 from flambeau.frontend.functions.views import clone
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir.dims import as_size
 
 
 def _image_sizes(name: str, input: Tensor) -> tuple[int, ...]:
@@ -19,9 +19,9 @@ def _image_sizes(name: str, input: Tensor) -> tuple[int, ...]:
 
 
 def _positive(what: str, number: Any) -> int:
-    if isinstance(number, bool) or not hasattr(type(number), "__index__") or operator.index(number) < 1:
+    if isinstance(number, bool) or not hasattr(type(number), "__index__") or as_size(number) < 1:
         raise RuntimeError(f"{what} must be a positive int, got {number!r}")
-    return operator.index(number)
+    return as_size(number)
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:

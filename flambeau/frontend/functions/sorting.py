@@ -4,7 +4,6 @@ Equal elements always keep their order, whether `stable` is asked for or not, an
 which elements were chosen has none."""
 from __future__ import annotations
 
-import operator
 from typing import Any, Final
 
 import numpy as np
@@ -40,6 +39,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 
 
 def _ordered(name: str, x: Tensor, dim: int, descending: bool = False, keep: int | None = None) -> ValuesAndIndices:
@@ -71,7 +71,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
     Raises RuntimeError if k is out of range."""
     x = one_tensor("topk", input)
-    dim, k = wrap_dim(dim, x.ndim, "topk"), operator.index(k)
+    dim, k = wrap_dim(dim, x.ndim, "topk"), as_size(k)
     size = x._type.static_shape[dim] if x.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError(f"topk: k {k} is out of range for size {size} of dim {dim}")
@@ -106,7 +106,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
 
     Raises RuntimeError if k is out of range, IndexError for a dim without elements."""
     x, dim = _rows("kthvalue", one_tensor("kthvalue", input), dim)
-    k, size = operator.index(k), x._type.static_shape[dim]
+    k, size = as_size(k), x._type.static_shape[dim]
     if not 1 <= k <= size:
         raise RuntimeError(f"kthvalue: k {k} is out of range for size {size} of dim {dim}")
     indices = sliced(_ordered("kthvalue", x, dim, keep=k).indices, dim, k - 1, k)
@@ -289,7 +289,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     are left out are `size`. Without it a compiled function raises TraceError: how many there are depends on data."""
     x = one_tensor("unique", input)
     if size is not None:
-        return _first_values(x, dim, return_inverse, return_counts, operator.index(size), fill_value)
+        return _first_values(x, dim, return_inverse, return_counts, as_size(size), fill_value)
     if active.hides(x):
         raise TraceError(f"unique() gives a tensor whose size depends on data, which {active.hider} can't have",
                          where=user_line(), hint="say how many values there are at most, unique(x, size=...), or do it "

@@ -4,7 +4,6 @@ from __future__ import annotations
 import builtins
 import itertools
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 from flambeau.ir.dtypes import DType
 
 # -- at least so many dims --------------------------------------------------------------------------------------------
@@ -159,13 +159,13 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = N
 def _triangle_indices(name: str, holds: Any, row: int, col: int, offset: int, dtype: DType | None,
                       device: Any) -> Tensor:
     place = place_of(device)
-    row, col = operator.index(row), operator.index(col)
+    row, col = as_size(row), as_size(col)
     if row < 0 or col < 0:
         raise RuntimeError(f"{name}: row and col must not be negative, got {row} and {col}")
     dtype = dtype or dt.i64
     if dtype not in (dt.i32, dt.i64):
         raise RuntimeError(f"{name}: indices are int32 or int64, not {dtype!r}")
-    made = holding(np.array(np.nonzero(holds(row, col, operator.index(offset))), dtype.storage), dtype)
+    made = holding(np.array(np.nonzero(holds(row, col, as_size(offset))), dtype.storage), dtype)
     return finished(made, False, place)
 
 
@@ -186,7 +186,7 @@ def cartesian_prod(*tensors: Any) -> Tensor:
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
     """[n, r]: every choice of r elements of a vector, in the order of their places (each as often as one likes,
     with_replacement). Raises RuntimeError for a negative r and anything but a vector."""
-    x, r = one_tensor("combinations", input), operator.index(r)
+    x, r = one_tensor("combinations", input), as_size(r)
     if x.ndim != 1 or r < 0:
         raise RuntimeError(f"combinations: takes a vector and r >= 0, got {x._type} and {r}")
     if r == 0:
@@ -201,7 +201,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     x = one_tensor("vander", x)
     if x.ndim != 1 or N is not None and N < 0:
         raise RuntimeError(f"vander: takes a vector and N >= 0, got {x._type} and N={N}")
-    count = x.numel() if N is None else operator.index(N)
+    count = x.numel() if N is None else as_size(N)
     return powers_of(x, count, not increasing)
 
 

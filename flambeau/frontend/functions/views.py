@@ -33,6 +33,7 @@ from flambeau.frontend.tensor.storage import DeviceStorage
 from flambeau.frontend.tensor.strides import plain_place
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, as_size, same_shape
 from flambeau.ir.dtypes import DType
 from flambeau.ir.types import TensorType
 
@@ -54,15 +55,21 @@ def another(x: Tensor, result: Tensor) -> Tensor:
 
 def inferred(x: Tensor, shape: Shape, name: str) -> Shape:
     """The shape with its -1 worked out. Raises ShapeError if x's elements don't fill it."""
-    if shape.count(-1) > 1 or min(shape, default=0) < -1:
+    open_dims = [d for d, size in enumerate(shape) if is_open(size)]
+    if len(open_dims) > 1 or builtins.any(size < -1 for size in shape):
         raise ShapeError(f"{name}: invalid shape {shape}: sizes are positive, and at most one is -1", where=user_line())
-    total, known = x.numel(), math.prod([size for size in shape if size != -1])
-    if -1 in shape and known and total % known == 0:
-        return tuple([total // known if size == -1 else size for size in shape])
-    if -1 in shape or known != total:
+    total, known = x.numel(), math.prod([size for d, size in enumerate(shape) if d not in open_dims])
+    if open_dims and known and total % known == 0:
+        return (*shape[:open_dims[0]], total // known, *shape[open_dims[0] + 1:])
+    if open_dims or known != total:
         raise ShapeError(f"{name}: shape {shape} is invalid for {x._type}, which has {total} elements",
                          where=user_line())
     return shape
+
+
+def is_open(size: Any) -> bool:
+    """Whether -1 stands for a size: for one that is to be found. Those with names are sizes."""
+    return type(size) is int and size == -1
 
 
 def view(self: Tensor, *size: Any, dtype: Any = None) -> Tensor:
@@ -72,7 +79,7 @@ def view(self: Tensor, *size: Any, dtype: Any = None) -> Tensor:
         return _reinterpreted(self, as_dtype(size[0] if dtype is None else dtype, "view"))
     shape = sizes_of(size, "view")
     op = ops.Reshape(inferred(self, shape, "view"))
-    if op.shape != self._type.shape and not shares_memory(op, self):
+    if not same_shape(op.shape, self._type.shape) and not shares_memory(op, self):
         raise ShapeError(f"view: strides {self.stride()} of {self._type} don't allow a view of shape {op.shape}",
                          where=user_line(), hint="use reshape(), which copies")
     return dispatch_view(op, self)
@@ -136,8 +143,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     x = one_tensor("unflatten", input)
     dim = own_dim(x, dim, "unflatten")
     shape = x._type.static_shape
-    known = math.prod([size for size in sizes if size != -1])
-    parts = tuple([shape[dim] // builtins.max(known, 1) if size == -1 else size for size in sizes])
+    known = math.prod([size for size in sizes if not is_open(size)])
+    parts = tuple([shape[dim] // builtins.max(known, 1) if is_open(size) else size for size in sizes])
     if math.prod(parts) != shape[dim]:
         raise ShapeError(f"unflatten: sizes {tuple(sizes)} don't multiply to {shape[dim]}, dim {dim} of {x._type}",
                          where=user_line())
@@ -239,14 +246,14 @@ def expand(self: Tensor, *size: Any) -> Tensor:
     lead = len(sizes) - len(own)
     if lead < 0:
         raise ShapeError(f"expand: {len(sizes)} sizes {sizes} for {self._type}", where=user_line())
-    if -1 in sizes[:lead]:
+    if builtins.any(map(is_open, sizes[:lead])):
         raise ShapeError(f"expand: -1 is not allowed for a new dim in {sizes}", where=user_line())
-    found = (*sizes[:lead], *[o if s == -1 else s for s, o in zip(sizes[lead:], own, strict=True)])
+    found = (*sizes[:lead], *[o if is_open(s) else s for s, o in zip(sizes[lead:], own, strict=True)])
     for d, (s, o) in enumerate(zip(found[lead:], own, strict=True)):
-        if o not in (1, s):
+        if o not in (s, 1):
             raise ShapeError(f"expand: dim {d} of {self._type} has size {o}, not 1, and can't become {s}",
                              where=user_line())
-    if found == own:                        # nothing shares an element: it may be written through
+    if same_shape(found, own):                   # nothing shares an element: it may be written through
         return dispatch_view(ops.Permute(tuple(range(len(own)))), self)
     return dispatch_view(ops.Broadcast(found, tuple(range(lead, len(found)))), self)
 
@@ -293,11 +300,20 @@ def contiguous(self: Tensor) -> Tensor:
 def sliced(x: Tensor, dim: int, start: int, stop: int, step: int = 1) -> Tensor:
     """x[start:stop:step] along `dim`, in bounds, as a view."""
     shape = x._type.static_shape
-    if (start, stop, step) == (0, shape[dim], 1):
+    if same_shape((start, stop, step), (0, shape[dim], 1)):
         return x
     starts, steps, limits = [0] * len(shape), [1] * len(shape), list(shape)
     starts[dim], limits[dim], steps[dim] = start, stop, step
     return dispatch_view(ops.Slice(tuple(starts), tuple(limits), tuple(steps)), x)
+
+
+def bound(place: Any, size: int) -> int:
+    """Where a slice that is to start or to stop at a place does, in a dim of a size. Raises TypeError for no integer."""
+    if not hasattr(type(place), "__index__"):
+        raise TypeError("slice indices must be integers or None or have an __index__ method")
+    place = as_size(place)
+    place = place + size if place < 0 else place
+    return builtins.min(builtins.max(place, 0), size)
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
@@ -305,7 +321,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     x = one_tensor("narrow", input)
     dim = own_dim(x, dim, "narrow")
     size = x._type.static_shape[dim]
-    start = operator.index(start)
+    start = as_size(start)
     if not -size <= start <= size:
         raise IndexOutOfRangeError(f"narrow: start {start} is out of range for size {size}", where=user_line())
     start += size if start < 0 else 0
@@ -320,11 +336,11 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     if not x._type.shape:
         raise IndexOutOfRangeError("select: a 0-d tensor has no dims to select from", where=user_line())
     dim = wrap_dim(dim, x.ndim, "select")
-    shape, index = x._type.static_shape, operator.index(index)
+    shape, index = x._type.static_shape, as_size(index)
     if not -shape[dim] <= index < shape[dim]:
         raise IndexOutOfRangeError(f"index {index} is out of bounds for dim {dim} with size {shape[dim]}",
                                    where=user_line())
-    index %= shape[dim]
+    index = index + shape[dim] if index < 0 else index
     return dispatch_view(ops.Reshape((*shape[:dim], *shape[dim + 1:])), sliced(x, dim, index, index + 1))
 
 
@@ -347,11 +363,12 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
     x = one_tensor("split", tensor)
     dim = own_dim(x, dim, "split")
     size = x._type.static_shape[dim]
-    if isinstance(split_size_or_sections, int):
+    if isinstance(split_size_or_sections, (int, Dim)):
         step = split_size_or_sections
         if step < 0 or (step == 0 and size):
             raise RuntimeError(f"split: split_size must be positive, got {step}")
-        sizes = [builtins.min(step, size - at) for at in range(0, size, step)] if size else [0]
+        whole = operator.index(-(-size // step)) - 1 if size else 0
+        sizes = [step] * whole + [size - whole * step]
     else:
         sizes = list(split_size_or_sections)
         if builtins.sum(sizes) != size or builtins.min(sizes, default=0) < 0:
@@ -365,7 +382,7 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size (the last may be shorter)."""
-    x, chunks = one_tensor("chunk", input), operator.index(chunks)
+    x, chunks = one_tensor("chunk", input), as_size(chunks)
     if chunks < 1:
         raise RuntimeError(f"chunk: chunks must be positive, got {chunks}")
     size = x._type.static_shape[own_dim(x, dim, "chunk")]
@@ -388,7 +405,7 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
         sizes = [least + (i < longer) for i in range(indices_or_sections)]
         cuts = [0, *itertools.accumulate(sizes)]
     else:
-        cuts = [0, *[slice(i, None).indices(size)[0] for i in indices_or_sections], size]
+        cuts = [0, *[bound(i, size) for i in indices_or_sections], size]
     return tuple([another(input, sliced(input, dim, a, builtins.max(a, b))) for a, b in itertools.pairwise(cuts)])
 
 
@@ -424,7 +441,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The last dim as the diagonal of matrices of zeros, which lie along dim1 and dim2."""
-    x, shift = one_tensor("diag_embed", input), operator.index(offset)
+    x, shift = one_tensor("diag_embed", input), as_size(offset)
     own_dim(x, -1, "diag_embed")
     n = x._type.static_shape[-1] + builtins.abs(shift)
     low, high = builtins.max(-shift, 0), builtins.max(shift, 0)

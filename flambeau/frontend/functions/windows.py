@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.strides import is_row_major, strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.dims import as_size
 from flambeau.ir.ops.windows import Axis
 
 # -- views ------------------------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ from flambeau.ir.ops.windows import Axis
 def windows_along(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """`size` elements from every `step`-th on along a dim, as a view with a new last dim: x[..., i*step + j, ...] at
     [..., i, ..., j]. What overlaps can't be written to. Raises RuntimeError if no window fits."""
-    x, size, step = one_tensor("unfold", self), operator.index(size), operator.index(step)
+    x, size, step = one_tensor("unfold", self), as_size(size), as_size(step)
     dim = wrap_dim(dimension, x.ndim, "unfold")
     shape = x._type.static_shape or (1,)
     if not 0 <= size <= shape[dim]:
@@ -60,7 +60,7 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     if min((*shape, *steps), default=0) < 0:
         raise RuntimeError(f"as_strided: sizes {shape} and strides {steps} must be at least 0")
     own = 0 if x._base is None else x.storage_offset()
-    offset = (own if storage_offset is None else operator.index(storage_offset)) - own
+    offset = (own if storage_offset is None else as_size(storage_offset)) - own
     reach = sum([(n - 1) * s for n, s in zip(shape, steps, strict=True)])
     if not is_row_major(x._type.static_shape, strides_of(x)):
         raise UnsupportedError(f"as_strided: takes a tensor whose elements lie without gaps, got {x._type} with strides "

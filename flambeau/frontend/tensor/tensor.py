@@ -34,7 +34,7 @@ class Size(tuple[int, ...]):
         return count
 
     def __repr__(self) -> str:
-        return f"flambeau.Size({list(self)})"
+        return f"flambeau.Size([{', '.join(map(str, self))}])"
 
 
 class Tensor(TensorMethods):

@@ -34,7 +34,7 @@ from flambeau.ir.ops.resampling import Resample, weighted_sums
 from flambeau.ir.ops.scans import Cumsum
 from flambeau.ir.ops.slices import Concat, Pad, Slice, Split, UpdateSlice
 from flambeau.ir.ops.sorting import Median, Sort
-from flambeau.ir.ops.sources import Constant, Iota, Literal, RandomBits, literal
+from flambeau.ir.ops.sources import Constant, Count, Iota, Literal, RandomBits, literal
 from flambeau.ir.ops.special_functions import *  # noqa: F403
 from flambeau.ir.ops.spectra import Eig, Eigh, Eigvalsh, Svd, Svdvals
 from flambeau.ir.ops.structural import Custom, Fusion

@@ -1,6 +1,7 @@
 """Ops that make numbers from no numbers: constants, counting, random bits."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -65,8 +66,7 @@ class Count(Op):
         return (TensorType((), dtypes.i64),)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        assert isinstance(self.size, int), f"the number of the symbolic size {self.size}"
-        return np.array(self.size, np.int64)
+        return np.array(operator.index(self.size), np.int64)
 
     @property
     def is_pointwise(self) -> bool:
@@ -101,8 +101,7 @@ class Iota(Op):
         return (result,)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
-        assert isinstance(self.size, int), f"iota of symbolic size {self.size}"
-        return np.arange(self.size).astype(self.dtype.compute)
+        return np.arange(operator.index(self.size)).astype(self.dtype.compute)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:

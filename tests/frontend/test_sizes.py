@@ -1,0 +1,94 @@
+"""Functions of arguments whose sizes have names: one trace gives what eager code gives at all sizes that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import symbolic
+
+import flambeau as fb
+import flambeau.nn.functional as F
+from flambeau.ir.dims import Dim
+
+x = fb.randn(4, 6, 8)
+picture = fb.randn(2, 3, 8, 10)
+rows = fb.randint(0, 8, (4, 6))
+
+# Functions, their arguments, each size of which has a name. None of these is fixed to a number.
+CASES: dict[str, tuple[Callable[..., Any], list[fb.Tensor]]] = {
+    "view": (lambda x: x.view(x.shape[0], x.size(1) * 2, -1), [x]),
+    "view of rows": (lambda x: x.view(-1, x.shape[-1]), [x]),
+    "heads": (lambda x: x.view(*x.shape[:2], 2, -1).transpose(1, 2), [x]),
+    "flatten": (lambda x: (x.flatten(), x.flatten(1), x.ravel(), x.reshape(-1)), [x]),
+    "unflatten": (lambda x: x.unflatten(2, (2, -1)), [x]),
+    "expand": (lambda m, x: m.expand(x.shape[0], -1, -1), [fb.randn(6, 8), x]),
+    "new dims": (lambda x: (x[None], x[:, None], x.unsqueeze(-1)), [x]),
+    "transposed": (lambda x: (x.mT.contiguous().view(x.shape[0], -1), x.permute(2, 0, 1)), [x]),
+    "filled": (lambda x: (fb.zeros(x.shape[0], 3), x.new_ones(x.shape[1:]), fb.full((x.numel(),), 2.0)), [x]),
+    "like": (lambda x: (fb.zeros_like(x), fb.full_like(x, 3), fb.empty_like(x)), [x]),
+    "arange": (lambda x: (fb.arange(x.shape[1]), fb.arange(1, x.shape[1] + 1, 2), fb.arange(x.shape[0], dtype=fb.float32),
+                          fb.arange(x.shape[1], x.numel(), x.shape[2]), fb.arange(0, 2 * x.shape[1], 3).float()), [x]),
+    "linspace": (lambda x: (fb.linspace(0, 1, x.shape[1]), fb.linspace(0, x.shape[0] - 1, 5)), [x]),
+    "eye": (lambda x: (fb.eye(x.shape[1]), fb.eye(x.shape[0], x.shape[1])), [x]),
+    "masks": (lambda x: (fb.ones(x.shape[1], x.shape[1]).tril(), x.new_ones(x.shape[0], x.shape[1]).bool().triu(1)), [x]),
+    "random": (lambda x: (fb.rand(x.shape[0], 2), fb.randn(x.shape), fb.randint(0, 9, (x.shape[1],)), fb.rand_like(x),
+                          fb.randint(0, x.shape[1], (3,)), fb.randperm(x.shape[1]), F.dropout(x)), [x]),
+    "numbers of sizes": (lambda x: (fb.tensor(x.shape[0]), x / x.shape[1], x * x.numel(), x.shape[0] - x,
+                                    fb.tensor([x.shape[0], 3 * x.shape[1]]), fb.full((2,), x.shape[0])), [x]),
+    "sizes": (lambda x: (x.shape[0], x.size(-1) + 1, x.numel(), x.shape.numel(), x.nbytes, x.stride()), [x]),
+    "roots of sizes": (lambda x: (x * x.shape[-1] ** -0.5, x / x.shape[-1] ** 0.5, x * (1 / x.shape[1])), [x]),
+    "means": (lambda x: (x.mean(), x.mean(1), x.mean((0, 2), keepdim=True), x.half().mean(1)), [x]),
+    "moments": (lambda x: (x.var(), x.std(1), x.var(0, correction=0), *fb.var_mean(x, (0, 1))), [x]),
+    "sums": (lambda x: (x.sum(), x.sum(1), x.prod(-1), x.norm(), x.logsumexp(1), x.amax(0), x.argmax(), x.any(1)), [x]),
+    "softmax": (lambda x: (x.softmax(-1), F.log_softmax(x, 1)), [x]),
+    "normalized": (lambda x: (F.normalize(x), F.group_norm(x, 2), F.instance_norm(x)), [x]),
+    "batch_norm": (lambda x: F.batch_norm(x, None, None, training=True), [x]),
+    "losses": (lambda x, y: (F.mse_loss(x, y), F.l1_loss(x, y), F.smooth_l1_loss(x, y),
+                             F.kl_div(x, y, reduction="batchmean"),
+                             F.binary_cross_entropy_with_logits(x, y.sigmoid())), [x, fb.randn(4, 6, 8)]),
+    "cross_entropy": (lambda x, y: F.cross_entropy(x.flatten(0, 1), y.flatten(), label_smoothing=0.1), [x, rows]),
+    "soft targets": (lambda x, y: F.cross_entropy(x, y.softmax(1)), [x, fb.randn(4, 6, 8)]),
+    "products": (lambda x, w: (x @ w.mT, F.linear(x, w), x @ x.mT, fb.einsum("btc,oc->bot", x, w)), [x, fb.randn(5, 8)]),
+    "broadcast": (lambda x, y, v: (x + y, x * v, fb.broadcast_tensors(x, v)[1], fb.where(y > 0, x, v)),
+                  [x, fb.randn(6, 1), fb.randn(8)]),
+    "joined": (lambda x, y: (fb.cat([x, y], 1), fb.stack([x, x]), x.repeat(2, 1, 3), x.repeat_interleave(2, 1)),
+               [x, fb.randn(4, 3, 8)]),
+    "padded": (lambda x: (F.pad(x, (1, 2)), F.pad(x, (0, 0, x.shape[1], 0), value=1.0)), [x]),
+    "looked up": (lambda at, w: (F.embedding(at, w), w[at]), [rows, fb.randn(8, 5)]),
+    "one_hot": (lambda at: F.one_hot(at, 8), [rows]),
+    "gathered": (lambda x, at: (x.gather(2, at), x.scatter_add(2, at, x), x.take_along_dim(at, 2)),
+                 [x, fb.randint(0, 6, (4, 6, 8))]),
+    "ordered": (lambda x: (x.sort(1), x.argsort(-1), x.topk(2, 1), x.cumsum(1)), [x]),
+    "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), [x]),
+    "causal attention": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), [x]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_trace_is_for_all_sizes(name: str) -> None:
+    function, arguments = CASES[name]
+    program = symbolic.check(function, arguments, count=3)
+    assert program.fixed == {}
+    assert symbolic.other_sizes(program, 1), program.facts.conditions
+
+
+def test_sizes_print_as_their_names() -> None:
+    def told(x: fb.Tensor) -> str:
+        with pytest.raises(fb.errors.ShapeError) as caught:
+            x + fb.zeros(3)
+        return f"{x.shape} {caught.value.message}"
+
+    program = symbolic.traced(told, [fb.zeros(2, 5)], [(Dim("B"), 5)])
+    assert program.results == ["flambeau.Size([B, 5]) add: shapes (B, 5), (3,) do not broadcast: sizes 5 and 3 at dim 1"]
+
+
+def test_a_dim_of_one_place_is_broadcast_whatever_the_other_is() -> None:
+    program = symbolic.check(lambda x, y: x + y, [fb.randn(1, 4), fb.randn(3, 4)], [(1, 4), (Dim("B"), 4)])
+    assert program.fixed == {}
+
+
+def test_bits_are_conditions_on_the_range_of_a_size_alone() -> None:
+    program = symbolic.traced(lambda x: fb.randperm(x.shape[0]), [fb.zeros(6)], [(Dim("B"),)])
+    assert [n for n in range(1, 20) if program.sizes_like({"B": n})] == [5, 6, 7, 8]
