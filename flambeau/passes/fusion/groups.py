@@ -79,6 +79,9 @@ class Group:
     previous: Group | None = None
     next: Group | None = None
 
+    def __repr__(self) -> str:
+        return f"<{self.kind.name} group {[node.op.name for node in self.members]}>"
+
     @property
     def size(self) -> int:
         return len(self.members)

@@ -146,25 +146,28 @@ class Connected:
 def _between(first: Group, second: Group) -> tuple[bool, set[Group]] | None:
     """None where a path leads from one group to one behind it through a third; else of those that stand between them either
     (True, all that must follow the first) or (False, all that must come before the second), whichever are found sooner."""
-    following, preceding = set[Group](), set[Group]()
-    forward = _walk(first, following, lambda group: group.later, lambda group: group.at < second.at)
-    backward = _walk(second, preceding, lambda group: group.earlier, lambda group: group.at > first.at)
+    following, preceding = {first}, {second}
+    forward = _walk(first, second, following, lambda group: group.later, lambda group: group.at < second.at)
+    backward = _walk(second, first, preceding, lambda group: group.earlier, lambda group: group.at > first.at)
     while True:
         for walk, found, others in ((forward, following, preceding), (backward, preceding, following)):
             group = next(walk, None)
             if group is None:
-                return found is following, found
+                return found is following, found - {first, second}
             if group in others:
                 return None
 
 
-def _walk(start: Group, found: set[Group], neighbours: Callable[[Group], set[Group]],
+def _walk(start: Group, end: Group, found: set[Group], neighbours: Callable[[Group], set[Group]],
           is_between: Callable[[Group], bool]) -> Iterator[Group]:
-    """The other end of one edge at a time, away from a group; `found` becomes the groups between that were reached."""
+    """The other end of one edge at a time, away from a group, but for the edge that leads to the end at once; `found`
+    becomes the groups between that were reached."""
     pending = [start]
     while pending:
-        for group in neighbours(pending.pop()):
+        current = pending.pop()
+        for group in neighbours(current):
             if group not in found and is_between(group):
                 found.add(group)
                 pending.append(group)
-            yield group
+            if group is not end or current is not start:
+                yield group
