@@ -137,6 +137,8 @@ _NAMES = {                                  # module -> what it gives at first u
     "frontend.checks": "_assert _check _check_index _check_is_size _check_not_implemented _check_type _check_value",
     "frontend.exchange.archive": "load save",
     "frontend.func.vmap": "vmap",
+    "frontend.profile.memory": "memory_summary",
+    "frontend.profile.session": "profile",
     "frontend.functions.complex_spectrograms": "istft stft",
     "frontend.functions.complex_table": "cdouble cfloat complex complex128 complex64 conj conj_physical imag is_complex "
                                         "is_conj is_neg polar real resolve_conj resolve_neg view_as_complex view_as_real",

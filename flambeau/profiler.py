@@ -1,22 +1,19 @@
-"""`fb.profiler`: programs may name their parts, to no effect. docs/inspect.md tells what compiled functions do."""
+"""`fb.profiler`: PyTorch's names for `fb.profile` and what goes with it. docs/inspect.md tells what a profile shows."""
 from __future__ import annotations
 
-import contextlib
+import enum
 
 from flambeau.frontend.missing import refusing
+from flambeau.frontend.profile.session import profile, record_function
+
+__all__ = ["ProfilerActivity", "profile", "record_function"]
 
 
-class record_function(contextlib.ContextDecorator):
-    """A part of a program, with a name: a context, or a decorator. It does nothing."""
+class ProfilerActivity(enum.Enum):
+    """What `profile(activities=...)` may be asked for: it always shows the CPU."""
 
-    def __init__(self, name: str, args: str | None = None):
-        self.name, self.args = name, args
-
-    def __enter__(self) -> record_function:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        pass
+    CPU = 0
+    CUDA = 2
 
 
 __getattr__ = refusing(__name__)

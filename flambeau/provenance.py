@@ -5,6 +5,8 @@
     p.ops_of(2)                         the traced ops behind kernel call 2, or behind a node after any pass
     p.calls_of(node)                    the kernel calls that compute a traced op
     p.rewrites_of(node)                 which rules were applied to what stands for it
+    p.words(2)                          "LayerNorm backward of net.ln1 + add of net": what kernel call 2 does
+    p.modules_of(2)                     the Modules whose calls it computes, by their dotted names
 
 Every node that a pass makes carries the origin of the node it takes the place of (`ir.graph.origin`); a node that took
 over the work of others carries theirs too.
@@ -14,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
+from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Input, Node
 from flambeau.ir.graph.origin import Origin, Rewrite
 from flambeau.passes.graph.rewrite import graphs_within
@@ -50,6 +53,37 @@ class Provenance:
     def rewrites_of(self, op: Node) -> list[tuple[str, Rewrite]]:
         """(pass, rewrite) for each rule that was applied to what stood for this traced op, in order."""
         return self._rewrites_of.get(self._number[op], [])
+
+    def words(self, number: int, most: int = 4) -> str:
+        """What a kernel call does, in the names that the user's lines call it by. most: parts that are told."""
+        parts = list(dict.fromkeys(map(_part, self.inner(number))))
+        told = " + ".join(parts[:most]) + (f" + {len(parts) - most} more" if len(parts) > most else "")
+        return told or self.calls[number].kernel.name
+
+    def modules_of(self, number: int) -> list[str]:
+        """The Modules whose calls a kernel call computes, each once; none for what no Module does."""
+        modules = [node.loc.module for node in self.inner(number) if node.loc is not None]
+        return list(dict.fromkeys(filter(None, modules)))
+
+    def inner(self, number: int) -> list[Node]:
+        """The ops that were fused to a kernel call, but constants, and views unless there is nothing else."""
+        fusion = self.fusion_of(number)
+        if fusion is None:
+            return []
+        found = [node for graph in fusion.regions for node in graph.toposort() if node.operands]
+        return [node for node in found if not isinstance(node.op, ops.View | ops.Cast)] or found
+
+    def fusion_of(self, number: int) -> Node | None:
+        """The node of the fused graph that became a kernel call; None for a copy or a check of the memory plan."""
+        call = self.calls[number]
+        own = [value.node for value in call.results if isinstance(value.node.op, ops.Fusion)]
+        return own[0] if own else self._fusions.get(id(call.origin))
+
+    @cached_property
+    def _fusions(self) -> dict[int, Node]:
+        """By the origin that a fusion handed to its calls: those that were cut up store values of their own."""
+        nodes = [value.node for call in self.calls for value in call.buffers]
+        return {id(node.origin): node for node in nodes if isinstance(node.op, ops.Fusion) and node.origin is not None}
 
     @cached_property
     def _calls_of(self) -> dict[int, list[int]]:
@@ -88,6 +122,13 @@ def _inverse(pairs: Iterable[tuple[object, Origin | None]]) -> dict[int, list]:
         for number in origin.numbers() if origin is not None else ():
             found.setdefault(number, []).append(place)
     return found
+
+
+def _part(node: Node) -> str:
+    """`LayerNorm backward of net.ln1`."""
+    called = node.loc.called if node.loc is not None else ""
+    module = f" of {node.loc.module}" if node.loc is not None and node.loc.module else ""
+    return f"{called or node.op.name}{' backward' if node.phase == 'backward' and called != 'backward' else ''}{module}"
 
 
 def _said(node: Node) -> str:

@@ -55,7 +55,7 @@ ROOMS: dict[str, list[str]] = {
     "codegen.cpu": ["llvm toolchain", "vmath", "scalar_ops", "attention contraction loops", "backend"],
     "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],
     "frontend": [
-        "active checks epoch method_types missing pytree where",
+        "active checks epoch method_types missing pytree where words",
         "tensor",
         "tape",
         "random scalars",
@@ -65,7 +65,7 @@ ROOMS: dict[str, list[str]] = {
         "methods nn",
         "func",
         "call distributions einops optim",
-        "amp exchange",
+        "amp exchange profile",
     ],
 }
 # What looks up for types alone: an op's rules are given values and a builder of graphs, a tensor has the record that

@@ -91,7 +91,11 @@ class Tracer(Protocol):
 
 
 class _Active(threading.local):
+    """module, kind: the dotted name and the class of the Module whose call is traced, or profiled; "" outside of any."""
+
     tracer: Tracer | None = None
+    module: str = ""
+    kind: str = ""
 
     @property
     def hides_values(self) -> bool:

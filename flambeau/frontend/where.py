@@ -15,7 +15,11 @@ _INTERNAL = tuple(_PACKAGE + part for part in
                    "config", "backends", "verified", "linking", "linalg"))
 _MODULES = tuple(_PACKAGE + "frontend" + os.sep + part + os.sep for part in ("nn", "optim", "distributions", "einops"))
 _is_internal: dict[str, bool] = {}
-_location_of: dict[tuple[object, int], Location] = {}
+# functions of ours around the one that the user called, whose names tell nobody
+_WRAPPERS = frozenset("_here _timed_copy _timed_evaluate applied call called dispatch dispatch_view function hooked "
+                      "inner method promoted record record_view wrapped wrapper".split())
+_NAMES = {"tensor_backward": "backward", "getitem": "index", "reversed_dims": "T", "step": "optimizer step"}
+_location_of: dict[tuple[object, int, str, str], Location] = {}
 _file_of: dict[Location, str] = {}                # in full, to read the line from
 
 
@@ -39,18 +43,25 @@ def user_frame(depth: int = 1) -> FrameType | None:
     return frame
 
 
-def user_location() -> Location | None:
-    """file (relative to the working directory where it lies below it), line and function of the user's code."""
-    frame = user_frame(2)
+def user_location(module: str = "", kind: str = "") -> Location | None:
+    """file (relative to the working directory where it lies below it), line and function of the user's code, and what of
+    ours it calls there. module, kind: whose call it is in, and of which class."""
+    frame: FrameType | None = sys._getframe(1)
+    called = ""
+    while frame is not None and is_internal(frame.f_code.co_filename):
+        if frame.f_code.co_name not in _WRAPPERS:
+            called = frame.f_code.co_name
+        frame = frame.f_back
     if frame is None:
         return None
-    key = (frame.f_code, frame.f_lineno)
+    key = (frame.f_code, frame.f_lineno, module, called)
     found = _location_of.get(key)
     if found is None:
         if len(_location_of) > 50_000:
             _location_of.clear()
             _file_of.clear()
-        found = _location_of[key] = Location(_short(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name)
+        found = _location_of[key] = Location(_short(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name, module,
+                                             kind if called == "__call__" else _NAMES.get(called, called.strip("_")))
         _file_of[found] = frame.f_code.co_filename
     return found
 

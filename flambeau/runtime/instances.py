@@ -13,6 +13,8 @@ from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
 from flambeau.runtime.image import ProgramImage
 from flambeau.runtime.native.layout import ExecutableRecord, InstanceRecord
 from flambeau.runtime.native.support import support
+from flambeau.runtime.program import Program
+from flambeau.runtime.recording import Recorder, watch
 from flambeau.runtime.threads import start_pool
 
 __all__ = ["CallMemory"]
@@ -34,6 +36,8 @@ class CallMemory:
         self._states = states
         self.states_owner: object = None        # what keeps their memory alive, if not the caller
         self._lock = ForkSafeLock()
+        self._recorder: Recorder | None = None
+        self._is_recorded = False
         self.instances: list[tuple[Buffer, Buffer | None]] = []
         self.record = ExecutableRecord(
             launches=ctypes.addressof(image.launches),
@@ -51,6 +55,24 @@ class CallMemory:
         )
         self.address = ctypes.addressof(self.record)
         _live.add(self)
+        watch(self)
+
+    @property
+    def program(self) -> Program:
+        return self._image.program
+
+    def record_into(self, recorder: Recorder | None) -> None:
+        """As `recording.Recordable` says. A call in flight may write to the recorder it began with: that one stays."""
+        with self._lock:
+            self._is_recorded = recorder is not None
+            self._recorder = recorder or self._recorder
+            for memory, _ in self.instances:
+                InstanceRecord.from_address(memory.ptr).recorder = self._recording
+
+    @property
+    def _recording(self) -> int | None:
+        """What the instances' records say."""
+        return self._recorder.address if self._is_recorded and self._recorder is not None else None
 
     def event(self, code: int, value: int) -> None:
         """What the trampoline leaves to Python; the codes are listed above flambeau_call."""
@@ -74,7 +96,7 @@ class CallMemory:
 
     def run_through_ctypes(self, values: Sequence[Any], timed: bool) -> list[int]:
         """One run; the nanoseconds of each launch if `timed`, those of all its turns together."""
-        times = (ctypes.c_int64 * (len(self._image.launches) if timed else 0))()
+        recorder = Recorder(self._image.program, most_events=0) if timed else None
         instance = self._take()
         record = InstanceRecord.from_address(instance)
         try:
@@ -84,7 +106,8 @@ class CallMemory:
             raise
         if self._image.parallel:
             start_pool()
-        record.times = ctypes.addressof(times) if timed else None
+        if recorder is not None:
+            record.recorder = recorder.address
         execute = support().execute if self._image.steps is None else support().execute_steps
         try:
             status = execute(instance)
@@ -96,11 +119,12 @@ class CallMemory:
             self._give_back(instance)
             raise
         finally:
-            record.times = None
+            if recorder is not None:
+                record.recorder = self._recording
         if status:
             self._fail(instance)
         self._give_back(instance)
-        return list(times)
+        return [] if recorder is None else recorder.nanoseconds.tolist()
 
     def _fill(self, record: InstanceRecord, values: Sequence[Any]) -> None:
         program = self._image.program
@@ -145,17 +169,17 @@ class CallMemory:
     def _new_instance(self) -> int:
         """Lay out an instance: record, pointer table, gathered pointers, scalars, sizes; and its arena apart."""
         image, program = self._image, self._image.program
-        words = image.table_length + image.most_parameters + program.n_scalars + program.n_sizes + image.most_extents
+        words = image.table_length + 1 + image.most_parameters + program.n_scalars + program.n_sizes + image.most_extents
         memory = allocate(ctypes.sizeof(InstanceRecord) + 8 * words)
         arena = allocate(program.arena_bytes) if program.arena_bytes else None
         record = InstanceRecord.from_address(memory.ptr)
         record.executable = self.address
         record.table = memory.ptr + ctypes.sizeof(InstanceRecord)
-        record.gathered = record.table + 8 * image.table_length
+        record.gathered = record.table + 8 * (image.table_length + 1)      # run_timed (runner.ll) has the word between
         record.scalars = record.gathered + 8 * image.most_parameters
         record.sizes = record.scalars + 8 * program.n_scalars
         record.launch_sizes = record.sizes + 8 * program.n_sizes
-        record.times = None
+        record.recorder = self._recording
         record.resume = 0
         table = (ctypes.c_size_t * image.table_length).from_address(record.table)
         first = program.n_args + program.n_outs

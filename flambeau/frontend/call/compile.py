@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -120,6 +121,7 @@ class CompiledFunction(CompiledMarker):
         self._lock = ForkSafeLock()
         self._compiling = self._has_set_up = False
         self._fast: Callable[[tuple[Any, ...]], Any] | None = None      # of the signature used last
+        compiled_functions.add(self)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else BoundFunction(self, instance)
@@ -288,6 +290,9 @@ class CompiledFunction(CompiledMarker):
 
     def __repr__(self) -> str:
         return f"<compiled {self.name}, {len(self.signatures)} signatures>"
+
+
+compiled_functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()       # all there are
 
 
 class BoundFunction(CompiledMarker):

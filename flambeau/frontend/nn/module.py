@@ -44,11 +44,10 @@ class Module(Saved):
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        tracer = active.tracer
-        if tracer is not None and id(self) not in tracer.name_of:
-            tree.name_state(tracer, self)
+        if active.tracer is not None:
+            return traced_call(self, args, kwargs)
         fields = self.__dict__
-        if tracer is None and "_compiled_call_impl" in fields:
+        if "_compiled_call_impl" in fields:
             return fields["_compiled_call_impl"](*args, **kwargs)
         if (fields["_forward_hooks"] or fields["_forward_pre_hooks"] or self.hooks_of_all or self._backward_hooks
                 or self._backward_pre_hooks):
@@ -387,6 +386,20 @@ class Module(Saved):
 
     def __repr__(self) -> str:
         return tree.described(self)
+
+
+def traced_call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call that is traced: what it owns gets names, and its ops are told to be its."""
+    tracer = active.tracer
+    assert tracer is not None, "nothing is traced"
+    if id(module) not in tracer.name_of:
+        tree.name_state(tracer, module)
+    outer = active.module, active.kind
+    active.module, active.kind = tracer.name_of[id(module)], type(module).__name__
+    try:
+        return module._call_impl(*args, **kwargs)
+    finally:
+        active.module, active.kind = outer
 
 
 def checked_module(value: object) -> Module:

@@ -220,7 +220,7 @@ class Trace:
 
     def _here(self) -> Location | None:
         """The user's line of what is appended now; a derivative has that of the op it belongs to."""
-        self.location = self.differentiated or user_location()
+        self.location = self.differentiated or user_location(active.module, active.kind)
         return self.location
 
     # -- values -----------------------------------------------------------------------------------------------------

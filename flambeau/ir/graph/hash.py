@@ -39,7 +39,8 @@ def _text_form(graph: Graph) -> tuple[object, ...]:
         return number_of[value.node], value.index
 
     nodes = [(op_key(node.op), [ref(value) for value in node.operands], [str(value.type) for value in node.results],
-              node.phase, None if node.loc is None else (node.loc.file, node.loc.line, node.loc.function),
+              node.phase, None if node.loc is None else (node.loc.file, node.loc.line, node.loc.function, node.loc.module,
+                                                        node.loc.called),
               [_text_form(region) for region in node.regions])
              for node in number_of]
     return (_VERSION, graph.name, [ref(value) for value in graph.inputs], nodes, [ref(value) for value in graph.outputs],

@@ -81,7 +81,9 @@ class _Parser(AttributeReader):
         c.require(":")
         line = c.integer()
         function = c.string("the name of a function") if c.token.kind == "string" else ""
-        self.location_of[alias] = Location(file, line, function)
+        module = c.string("the name of a module") if c.accept("in") else ""
+        called = c.string("what the line calls") if c.accept("calls") else ""
+        self.location_of[alias] = Location(file, line, function, module, called)
 
     # -- graphs -----------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@
       write %6 to %1
       return %4
     }
-    #0 = loc "train.py":12 "forward"
-    #1 = loc "train.py":13 "forward"
+    #0 = loc "train.py":12 "forward" in "net.fc" calls "Linear"
+    #1 = loc "train.py":13 "forward" in "net" calls "sum"
 
 Values are numbered in the order of the nodes, anew in each region. An array of more than 16 elements, or whose bits
 no number shows, stands at the end as `#c0 = f32[100] "base64 of its bytes"`. Inputs are those of the graph in the
@@ -88,7 +88,9 @@ class _Tables:
     def lines(self) -> Iterator[str]:
         for loc, alias in self.locations.items():
             function = f" {json.dumps(loc.function)}" if loc.function else ""
-            yield f"{alias} = loc {json.dumps(_relative(loc.file))}:{loc.line}{function}"
+            module = f" in {json.dumps(loc.module)}" if loc.module else ""
+            called = f" calls {json.dumps(loc.called)}" if loc.called else ""
+            yield f"{alias} = loc {json.dumps(_relative(loc.file))}:{loc.line}{function}{module}{called}"
         for value, alias in self.constants.items():
             stored = value.array.astype(value.dtype.storage.newbyteorder("<"))
             yield f'{alias} = {value.type} "{base64.b64encode(stored.tobytes()).decode()}"'

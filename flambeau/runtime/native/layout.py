@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
-__all__ = ["BufferSlots", "ContextRecord", "ExecutableRecord", "InstanceRecord", "LaunchRecord", "PoolRecord",
-           "StepRecord"]
+__all__ = ["BufferSlots", "ContextRecord", "EventRecord", "ExecutableRecord", "InstanceRecord", "LaunchRecord",
+           "PoolRecord", "RecorderRecord", "StepRecord"]
 
 
 class LaunchRecord(ctypes.Structure):
@@ -77,12 +77,35 @@ class InstanceRecord(ctypes.Structure):
         ("table", ctypes.c_void_p),
         ("gathered", ctypes.c_void_p),
         ("scalars", ctypes.c_void_p),
-        ("times", ctypes.c_void_p),
+        ("recorder", ctypes.c_void_p),
         ("failed_launch", ctypes.c_int64),
         ("resume", ctypes.c_int64),
         ("context", ContextRecord),
         ("sizes", ctypes.c_void_p),
         ("launch_sizes", ctypes.c_void_p),
+    ]
+
+
+class RecorderRecord(ctypes.Structure):
+    """What timed calls leave: an i64 for each launch at `times` and `counts`, EventRecords at `events`."""
+
+    _fields_ = [
+        ("times", ctypes.c_void_p),
+        ("counts", ctypes.c_void_p),
+        ("capacity", ctypes.c_int64),
+        ("n_events", ctypes.c_int64),
+        ("events", ctypes.c_void_p),
+    ]
+
+
+class EventRecord(ctypes.Structure):
+    """A launch (what is twice its number), the part of one that a thread did (1 more), or a call (-2)."""
+
+    _fields_ = [
+        ("what", ctypes.c_int64),
+        ("start", ctypes.c_int64),
+        ("stop", ctypes.c_int64),
+        ("thread", ctypes.c_int64),
     ]
 
 

@@ -67,6 +67,95 @@ python:
   ret i32 %answer
 }
 
+; Keep an event, if there is room.
+define internal void @note(ptr %recorder, i64 %what, i64 %start, i64 %stop) nounwind {
+  %count.p = getelementptr %Recorder, ptr %recorder, i64 0, i32 3
+  %place = atomicrmw add ptr %count.p, i64 1 monotonic
+  %capacity.p = getelementptr %Recorder, ptr %recorder, i64 0, i32 2
+  %capacity = load i64, ptr %capacity.p
+  %room = icmp ult i64 %place, %capacity
+  br i1 %room, label %keep, label %out
+keep:
+  %events.p = getelementptr %Recorder, ptr %recorder, i64 0, i32 4
+  %events = load ptr, ptr %events.p
+  %event = getelementptr %Event, ptr %events, i64 %place
+  %thread = call i64 @PyThread_get_thread_ident()
+  store i64 %what, ptr %event
+  %start.p = getelementptr %Event, ptr %event, i64 0, i32 1
+  store i64 %start, ptr %start.p
+  %stop.p = getelementptr %Event, ptr %event, i64 0, i32 2
+  store i64 %stop, ptr %stop.p
+  %thread.p = getelementptr %Event, ptr %event, i64 0, i32 3
+  store i64 %thread, ptr %thread.p
+  br label %out
+out:
+  ret void
+}
+
+; The kernel that stands for one that is timed: which that is lies before the buffers.
+define internal i32 @timed_part(ptr %context, ptr %buffers, ptr %sizes, i64 %begin, i64 %end) nounwind {
+  %timed.p = getelementptr ptr, ptr %buffers, i64 -1
+  %timed = load ptr, ptr %timed.p
+  %kernel = load ptr, ptr %timed
+  %recorder.p = getelementptr %Timed, ptr %timed, i64 0, i32 1
+  %recorder = load ptr, ptr %recorder.p
+  %launch.p = getelementptr %Timed, ptr %timed, i64 0, i32 2
+  %launch = load i64, ptr %launch.p
+  %what = or i64 %launch, 1
+  %start = call i64 @flambeau_clock_ns()
+  %status = call i32 %kernel(ptr %context, ptr %buffers, ptr %sizes, i64 %begin, i64 %end)
+  %stop = call i64 @flambeau_clock_ns()
+  call void @note(ptr %recorder, i64 %what, i64 %start, i64 %stop)
+  ret i32 %status
+}
+
+; run_launch, or run_sized if there are extents, of launch `number`, and its time into the recorder; that of each part too,
+; where threads share it.
+define internal i32 @run_timed(ptr %launch, ptr %extents, ptr %instance, i64 %number, ptr %recorder) nounwind {
+entry:
+  %own = alloca %Launch, align 8
+  %timed = alloca %Timed, align 8
+  call void @llvm.memcpy.p0.p0.i64(ptr %own, ptr %launch, i64 48, i1 false)
+  %kernel = load ptr, ptr %launch
+  %parallel.p = getelementptr %Launch, ptr %launch, i64 0, i32 4
+  %parallel = load i32, ptr %parallel.p
+  %wide = icmp ne i32 %parallel, 0
+  %run = select i1 %wide, ptr @timed_part, ptr %kernel
+  store ptr %run, ptr %own
+  %what = shl i64 %number, 1
+  store ptr %kernel, ptr %timed
+  %recorder.p = getelementptr %Timed, ptr %timed, i64 0, i32 1
+  store ptr %recorder, ptr %recorder.p
+  %what.p = getelementptr %Timed, ptr %timed, i64 0, i32 2
+  store i64 %what, ptr %what.p
+  %gathered.p = getelementptr %Instance, ptr %instance, i64 0, i32 3
+  %gathered = load ptr, ptr %gathered.p
+  %before = getelementptr ptr, ptr %gathered, i64 -1
+  store ptr %timed, ptr %before
+  %start = call i64 @flambeau_clock_ns()
+  %sized = icmp ne ptr %extents, null
+  br i1 %sized, label %by.call, label %plain
+plain:
+  %status.plain = call i32 @run_launch(ptr %own, ptr %instance)
+  br label %ran
+by.call:
+  %status.sized = call i32 @run_sized(ptr %own, ptr %extents, ptr %instance)
+  br label %ran
+ran:
+  %status = phi i32 [ %status.plain, %plain ], [ %status.sized, %by.call ]
+  %stop = call i64 @flambeau_clock_ns()
+  %time = sub i64 %stop, %start
+  %times = load ptr, ptr %recorder
+  %time.p = getelementptr i64, ptr %times, i64 %number
+  %time.before = atomicrmw add ptr %time.p, i64 %time monotonic
+  %counts.p = getelementptr %Recorder, ptr %recorder, i64 0, i32 1
+  %counts = load ptr, ptr %counts.p
+  %count.p = getelementptr i64, ptr %counts, i64 %number
+  %count.before = atomicrmw add ptr %count.p, i64 1 monotonic
+  call void @note(ptr %recorder, i64 %what, i64 %start, i64 %stop)
+  ret i32 %status
+}
+
 ; All launches in order, up to the first failure. Gives its status, or 0; the instance says which it was.
 define internal i32 @run_launches(ptr %instance) nounwind {
 entry:
@@ -75,14 +164,18 @@ entry:
   %launches = load ptr, ptr %executable
   %count.p = getelementptr %Executable, ptr %executable, i64 0, i32 1
   %count = load i64, ptr %count.p
-  %times.p = getelementptr %Instance, ptr %instance, i64 0, i32 5
-  %times = load ptr, ptr %times.p
-  %timed = icmp ne ptr %times, null
+  %recorder.p = getelementptr %Instance, ptr %instance, i64 0, i32 5
+  %recorder = load ptr, ptr %recorder.p
+  %timed = icmp ne ptr %recorder, null
   %context = getelementptr %Instance, ptr %instance, i64 0, i32 8
   call void @llvm.memset.p0.i64(ptr %context, i8 0, i64 64, i1 false)
+  br i1 %timed, label %start.clock, label %next
+start.clock:
+  %started = call i64 @flambeau_clock_ns()
   br label %next
 next:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %after ]
+  %i = phi i64 [ 0, %entry ], [ 0, %start.clock ], [ %i.next, %after ]
+  %begun = phi i64 [ 0, %entry ], [ %started, %start.clock ], [ %begun, %after ]
   %more = icmp ult i64 %i, %count
   br i1 %more, label %begin, label %good
 begin:
@@ -92,12 +185,7 @@ plain:
   %status.plain = call i32 @run_launch(ptr %launch, ptr %instance)
   br label %after
 clock:
-  %start = call i64 @flambeau_clock_ns()
-  %status.timed = call i32 @run_launch(ptr %launch, ptr %instance)
-  %stop = call i64 @flambeau_clock_ns()
-  %time = sub i64 %stop, %start
-  %time.p = getelementptr i64, ptr %times, i64 %i
-  store i64 %time, ptr %time.p
+  %status.timed = call i32 @run_timed(ptr %launch, ptr null, ptr %instance, i64 %i, ptr %recorder)
   br label %after
 after:
   %status = phi i32 [ %status.plain, %plain ], [ %status.timed, %clock ]
@@ -109,6 +197,12 @@ bad:
   store i64 %i, ptr %failed.p
   ret i32 %status
 good:
+  br i1 %timed, label %stop.clock, label %out
+stop.clock:
+  %stopped = call i64 @flambeau_clock_ns()
+  call void @note(ptr %recorder, i64 -2, i64 %begun, i64 %stopped)
+  br label %out
+out:
   ret i32 0
 }
 
@@ -204,9 +298,9 @@ entry:
   %count = load i64, ptr %count.p
   %table.p = getelementptr %Instance, ptr %instance, i64 0, i32 2
   %table = load ptr, ptr %table.p
-  %times.p = getelementptr %Instance, ptr %instance, i64 0, i32 5
-  %times = load ptr, ptr %times.p
-  %timed = icmp ne ptr %times, null
+  %recorder.p = getelementptr %Instance, ptr %instance, i64 0, i32 5
+  %recorder = load ptr, ptr %recorder.p
+  %timed = icmp ne ptr %recorder, null
   %resume.p = getelementptr %Instance, ptr %instance, i64 0, i32 7
   %resume = load i64, ptr %resume.p
   store i64 0, ptr %resume.p
@@ -251,6 +345,11 @@ repeat:
 pause:
   %resume.at = add i64 %target, 1
   store i64 %resume.at, ptr %resume.p
+  br i1 %timed, label %pause.clock, label %paused
+pause.clock:
+  call void @note(ptr %recorder, i64 -2, i64 %started, i64 %now)
+  br label %paused
+paused:
   ret i32 -2147483648
 launching:
   %launch = getelementptr %Launch, ptr %launches, i64 %target
@@ -258,30 +357,19 @@ launching:
   %extents = load ptr, ptr %extents.p
   br i1 %timed, label %clock, label %run
 clock:
-  %start = call i64 @flambeau_clock_ns()
-  br label %run
+  %status.timed = call i32 @run_timed(ptr %launch, ptr %extents, ptr %instance, i64 %target, ptr %recorder)
+  br label %after
 run:
-  %begun = phi i64 [ 0, %launching ], [ %start, %clock ]
   %sized = icmp ne ptr %extents, null
   br i1 %sized, label %by.call, label %plain
 plain:
   %status.plain = call i32 @run_launch(ptr %launch, ptr %instance)
-  br label %ran
+  br label %after
 by.call:
   %status.sized = call i32 @run_sized(ptr %launch, ptr %extents, ptr %instance)
-  br label %ran
-ran:
-  %status = phi i32 [ %status.plain, %plain ], [ %status.sized, %by.call ]
-  br i1 %timed, label %clock.again, label %after
-clock.again:
-  %stop = call i64 @flambeau_clock_ns()
-  %time = sub i64 %stop, %begun
-  %total.p = getelementptr i64, ptr %times, i64 %target
-  %total = load i64, ptr %total.p
-  %total.new = add i64 %total, %time
-  store i64 %total.new, ptr %total.p
   br label %after
 after:
+  %status = phi i32 [ %status.timed, %clock ], [ %status.plain, %plain ], [ %status.sized, %by.call ]
   %fine = icmp eq i32 %status, 0
   br i1 %fine, label %next, label %bad
 bad:
@@ -289,6 +377,12 @@ bad:
   store i64 %target, ptr %failed.p
   ret i32 %status
 good:
+  br i1 %timed, label %stop.clock, label %out
+stop.clock:
+  %stopped = call i64 @flambeau_clock_ns()
+  call void @note(ptr %recorder, i64 -2, i64 %started, i64 %stopped)
+  br label %out
+out:
   ret i32 0
 }
 

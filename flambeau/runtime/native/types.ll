@@ -18,7 +18,7 @@
 %Context = type { i32, i32, i64, i64, i32, [36 x i8] }
 
 ; The memory of one call in flight: next free instance, executable, pointer table, gathered pointers,
-; scalar block, times (or null), failed launch, 1 + the step where a paused call goes on (or 0), context, sizes of
+; scalar block, recorder (or null), failed launch, 1 + the step where a paused call goes on (or 0), context, sizes of
 ; the call, sizes of one launch.
 %Instance = type { ptr, ptr, ptr, ptr, ptr, ptr, i64, i64, %Context, ptr, ptr }
 
@@ -29,3 +29,13 @@
 ; busy, then stop, workers and spin count. Each word that several threads write has its own cache line.
 %Pool = type { i32, [60 x i8], i32, [60 x i8], i64, [56 x i8], i64, [56 x i8], %Job, i32, [60 x i8],
                i32, i32, i64, [48 x i8] }
+
+; What timed calls leave: nanoseconds of each launch and how often it ran, both over all calls; how many events there is
+; room for, how many there were, and the events.
+%Recorder = type { ptr, ptr, i64, i64, ptr }
+
+; What it was, start, stop, thread. What: 2 * launch for a launch, 1 more for a part of one that a thread did, -2 for a call.
+%Event = type { i64, i64, i64, i64 }
+
+; A launch that is timed, for whoever does a part of it: kernel, recorder, 2 * launch.
+%Timed = type { ptr, ptr, i64 }
