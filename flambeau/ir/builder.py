@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, Size, same_shape
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import OPS, Op
 from flambeau.ir.types import TensorType
@@ -66,6 +67,10 @@ class Builder:
         """A rank-0 constant of the dtype of `like`."""
         return self.constant(value, like if isinstance(like, DType) else like.dtype)
 
+    def number(self, size: Size, dtype: DType) -> Value:
+        """A size as a rank-0 number, which is computed where the size has names."""
+        return self.cast(self.emit(ops.Count(size)), dtype) if isinstance(size, Dim) else self.constant(size, dtype)
+
     def full(self, type: TensorType, value: float | int | bool) -> Value:
         scalar = self.constant(value, type.dtype)
         return self.broadcast(scalar, type.shape, ()) if type.shape else scalar
@@ -73,7 +78,7 @@ class Builder:
     def zeros(self, type: TensorType) -> Value:
         return self.full(type, 0)
 
-    def iota(self, size: int, dtype: DType) -> Value:
+    def iota(self, size: Size, dtype: DType) -> Value:
         return self.emit(ops.Iota(size, dtype))
 
     # -- views ------------------------------------------------------------------------------------------------------
@@ -83,12 +88,12 @@ class Builder:
 
     def broadcast(self, x: Value, shape: Sequence[Any], dims: Sequence[int]) -> Value:
         """dims[i] is the dim of the result that dim i of x becomes; a size-1 dim of x may expand."""
-        if tuple(shape) == x.shape and tuple(dims) == tuple(range(len(shape))):
+        if tuple(dims) == tuple(range(len(shape))) and same_shape(shape, x.shape):
             return x
         return self.emit(ops.Broadcast(tuple(shape), tuple(dims)), x)
 
     def reshape(self, x: Value, shape: Sequence[Any]) -> Value:
-        return x if tuple(shape) == x.shape else self.emit(ops.Reshape(tuple(shape)), x)
+        return x if same_shape(shape, x.shape) else self.emit(ops.Reshape(tuple(shape)), x)
 
     def permute(self, x: Value, dims: Sequence[int]) -> Value:
         return x if tuple(dims) == tuple(range(len(dims))) else self.emit(ops.Permute(tuple(dims)), x)

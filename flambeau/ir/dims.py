@@ -16,8 +16,10 @@ from typing import Any, Protocol, Union
 
 import numpy as np
 
-__all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "as_size", "assuming", "evaluated", "hint",
-           "known", "names_of", "parse_size", "quotient", "same", "same_shape", "substituted"]
+from flambeau.errors import TypeInferenceError
+
+__all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "Undecided", "as_size", "assuming", "evaluated",
+           "hint", "known", "names_of", "parse_size", "proving", "quotient", "same", "same_shape", "substituted"]
 
 
 class Quotient:
@@ -294,18 +296,6 @@ def as_size(value: Any) -> Any:
     return value if type(value) is Dim else operator.index(value)
 
 
-def same(a: Size, b: Size) -> bool:
-    """Whether two sizes are equal whatever their names are, as far as that can be proved. No condition comes of it."""
-    return _is_same(a, b)
-
-
-def same_shape(a: Sequence[Size], b: Sequence[Size]) -> bool:
-    """Whether two shapes are equal whatever the names in them are, as `same`."""
-    if known() is None:                                 # by structure, or static
-        return tuple(a) == tuple(b)
-    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-
-
 def hint(size: Size) -> int:
     """What a size is in the program that is being traced, for choices that are right whatever it turns out to be: no
     condition comes of it. Raises TypeError where nothing is known of its names."""
@@ -317,10 +307,33 @@ def hint(size: Size) -> int:
     return facts.hint(size)
 
 
+def same(a: Size, b: Size) -> bool:
+    """Whether two sizes are equal whatever their names are, as far as that can be proved. No condition comes of it."""
+    if not isinstance(a, Dim) and not isinstance(b, Dim):
+        return a == b
+    facts = known()
+    return _is_same(a, b) or (facts is not None and facts.zero(a - b) is True)
+
+
+def same_shape(a: Sequence[Size], b: Sequence[Size]) -> bool:
+    """Whether two shapes are equal whatever the names in them are, as `same`."""
+    if known() is None:                                 # by structure, or static
+        return tuple(a) == tuple(b)
+    return len(a) == len(b) and all(map(same, a, b))
+
+
+class Undecided(Exception):
+    """A question whose answer depends on what the names of sizes are, where only proofs count."""
+
+
 class Answers(Protocol):
     """What dims ask: `Facts` (facts.py) is what there is."""
 
     number: Callable[[Dim], Any] | None
+
+    def zero(self, size: Size) -> bool | None: ...
+
+    def proofs(self) -> Answers: ...
 
     def is_zero(self, size: Size) -> bool: ...
 
@@ -355,6 +368,18 @@ def assuming(facts: Answers | None) -> Iterator[None]:
         _known.facts = saved
 
 
+@contextmanager
+def proving() -> Iterator[None]:
+    """Questions inside are answered by proof, or raise Undecided: for what may as well be left. No condition comes of
+    them."""
+    facts = known()
+    if facts is None:
+        yield
+        return
+    with assuming(facts.proofs()):
+        yield
+
+
 # -- the rules ----------------------------------------------------------------------------------------------------------
 
 
@@ -382,10 +407,17 @@ def _is_size(value: object) -> bool:
 
 
 def _is_at_least(a: Size, b: Size) -> bool:
-    facts = known()
-    if facts is None:
-        raise TypeError(f"whether the size {a} is at least {b} is not known")
-    return facts.is_at_least_zero(a - b)
+    facts, difference = known(), a - b
+    if facts is not None:
+        return facts.is_at_least_zero(difference)
+    if not isinstance(difference, Dim):
+        return bool(difference >= 0)
+    if all(isinstance(factor, str) for monomial, _ in difference.terms for factor in monomial):     # which is a size
+        if min(c for _, c in difference.terms) > 0:
+            return True
+        if max(c for _, c in difference.terms) < 0 and () in dict(difference.terms):
+            return False
+    raise TypeInferenceError(f"whether the size {a} is at least {b} is not known", hint="mark this dim as static")
 
 
 def quotient(numerator: Size, denominator: Size) -> Size:
@@ -394,38 +426,49 @@ def quotient(numerator: Size, denominator: Size) -> Size:
         return numerator // denominator
     if denominator == 0:
         raise ZeroDivisionError("integer division or modulo by zero")
+    if _is_negative(numerator) and type(denominator) is int and denominator > 0:
+        return -quotient(-numerator + (denominator - 1), denominator)           # n/d rounded up is said in one way
     divisor = _terms(denominator)
     whole: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     for monomial, coefficient in _terms(numerator):
-        divided = _divided(monomial, coefficient, *divisor[0]) if len(divisor) == 1 else None
-        if divided is None:
+        for divided, times, over in _divided(monomial, coefficient, divisor):
+            whole[divided] = whole.get(divided, 0) + times
+            coefficient = over
+        if coefficient:
             rest[monomial] = coefficient
-        else:
-            whole[divided[0]] = whole.get(divided[0], 0) + divided[1]
     left, found = Dim._of(rest), Dim._of(whole)
     if _is_same(left, denominator):
         return found + 1
-    if not isinstance(left, Dim) and not isinstance(denominator, Dim):
-        return found + left // denominator
-    if left == 0 and not isinstance(left, Dim):
-        return found
+    if not isinstance(left, Dim) and (left == 0 or not isinstance(denominator, Dim)):
+        return found if left == 0 else found + left // denominator
     facts = known()
     if facts is not None and facts.lies_below(left, denominator):
         return found
     return found + Dim._of({(Quotient(left, denominator),): 1})
 
 
-def _divided(monomial: Monomial, coefficient: int, by: Monomial, divisor: int) -> tuple[Monomial, int] | None:
-    """A term divided by another, if that comes out."""
-    if coefficient % divisor:
-        return None
+def _is_negative(size: Size) -> bool:
+    """Whether the term that is printed first has a minus."""
+    return isinstance(size, Dim) and size.terms[-1][1] < 0
+
+
+def _divided(monomial: Monomial, coefficient: int, by: tuple[tuple[Monomial, int], ...]) -> \
+        Iterator[tuple[Monomial, int, int]]:
+    """What a term divided by a number or by one term is, and which coefficient of it is over; nothing where it does not
+    come out."""
+    if len(by) != 1:
+        return
+    ((factors, divisor),) = by
+    times, over = divmod(coefficient, divisor)
+    if factors and over:
+        return
     left = list(monomial)
-    for factor in by:
+    for factor in factors:
         if factor not in left:
-            return None
+            return
         left.remove(factor)
-    return tuple(left), coefficient // divisor
+    yield tuple(left), times, over
 
 
 # -- text ---------------------------------------------------------------------------------------------------------------

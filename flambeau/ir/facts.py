@@ -15,10 +15,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from flambeau.ir.dims import Dim, Quotient, Size, evaluated, names_of, substituted
+from flambeau.ir.dims import Dim, Quotient, Size, Undecided, evaluated, names_of, substituted
 from flambeau.ir.records import dataclass
 
-__all__ = ["LARGEST", "Condition", "Facts"]
+__all__ = ["LARGEST", "Condition", "Facts", "Proofs"]
 
 LARGEST: Final = (1 << 63) - 1
 
@@ -70,34 +70,30 @@ class Facts:
         self.conditions: list[Condition] = []
         self._asked: set[tuple[Dim, Relation]] = set()
         self._values: dict[str, Size] = {}          # names that are other sizes
+        self._other: set[Size] = set()              # sizes that are not 0, by conditions,
+        self._not_negative: list[Size] = []         # and that are at least 0
 
     # -- what programs ask ----------------------------------------------------------------------------------------------
 
     def is_zero(self, size: Size) -> bool:
         """Whether a size is 0. A difference that turns out to be 0 makes one of its names known by the others."""
-        size = self.settled(size)
-        if not isinstance(size, Dim):
-            return size == 0
-        low, high = self.bounds(size)
-        if low > 0 or high < 0:
-            return False
-        if low == high == 0:
-            return True
-        found = size.evaluate(self.sizes) == 0
-        self._depend(size, "==" if found else "!=")
+        found = self.zero(size)
+        if found is None:
+            size = self.settled(size)
+            assert isinstance(size, Dim)
+            found = size.evaluate(self.sizes) == 0
+            self._depend(size, "==" if found else "!=")
         return found
 
     def is_at_least_zero(self, size: Size) -> bool:
-        size = self.settled(size)
-        if not isinstance(size, Dim):
-            return size >= 0
-        low, high = self.bounds(size)
-        if low >= 0 or high < 0:
-            return low >= 0
-        found = size.evaluate(self.sizes) >= 0
-        asked = size if found else -size - 1
-        assert isinstance(asked, Dim)
-        self._depend(asked, ">=")
+        found = self.at_least_zero(size)
+        if found is None:
+            size = self.settled(size)
+            assert isinstance(size, Dim)
+            found = size.evaluate(self.sizes) >= 0
+            asked = size if found else -size - 1
+            assert isinstance(asked, Dim)
+            self._depend(asked, ">=")
         return found
 
     def fixed(self, size: Dim) -> int:
@@ -113,6 +109,41 @@ class Facts:
     def lies_below(self, size: Size, limit: Size) -> bool:
         """Whether 0 <= size < limit for all sizes. No condition comes of it."""
         return self.bounds(size)[0] >= 0 and self.bounds(limit - size)[0] > 0
+
+    # -- what can be proved ---------------------------------------------------------------------------------------------
+
+    def zero(self, size: Size) -> bool | None:
+        """Whether a size is 0 for all that its names may be; None where they decide."""
+        size = self.settled(size)
+        if not isinstance(size, Dim):
+            return size == 0
+        low, high = self.bounds(size)
+        if low > 0 or high < 0:
+            return False
+        if low == high == 0:
+            return True
+        if size in self._other or -size in self._other or self._follows(size - 1) or self._follows(-size - 1):
+            return False
+        return None
+
+    def at_least_zero(self, size: Size) -> bool | None:
+        """Whether a size is at least 0, likewise."""
+        size = self.settled(size)
+        if not isinstance(size, Dim):
+            return size >= 0
+        low, high = self.bounds(size)
+        if low >= 0 or self._follows(size):
+            return True
+        return False if high < 0 or self._follows(-size - 1) else None
+
+    def proofs(self) -> Proofs:
+        """The same, where only proofs count."""
+        return Proofs(self)
+
+    def _follows(self, size: Size) -> bool:
+        """Whether a size is at least 0 because some size is that is known to be."""
+        return any(self.bounds(size - known * times)[0] >= 0
+                   for known in self._not_negative if (times := _times_in(known, size)) > 0)
 
     # -- what calls ask -------------------------------------------------------------------------------------------------
 
@@ -220,7 +251,14 @@ class Facts:
         self.conditions.append(Condition(size, relation, None if self.where is None else self.where()))
         if relation == "==":
             self._solve(size)
-        elif len(size.terms) <= 2 and (term := _only_name(size)) is not None:
+            self._other = {self.settled(other) for other in self._other}
+            self._not_negative = [self.settled(other) for other in self._not_negative]
+            return
+        if relation == "!=":
+            self._other.add(size)
+        else:
+            self._not_negative.append(size)
+        if len(size.terms) <= 2 and (term := _only_name(size)) is not None:
             self._narrow(*term, relation)
 
     def _solve(self, size: Dim) -> None:
@@ -247,6 +285,45 @@ class Facts:
             other = -constant // coefficient
             low, high = low + (low == other), high - (high == other)
         self.ranges[name] = low, high
+
+
+class Proofs:
+    """What is known, where only proofs count: a question without one raises Undecided."""
+
+    number = None
+
+    def __init__(self, facts: Facts):
+        self.facts = facts
+        self.hint, self.lies_below, self.zero = facts.hint, facts.lies_below, facts.zero
+
+    def proofs(self) -> Proofs:
+        return self
+
+    def is_zero(self, size: Size) -> bool:
+        return _decided(self.facts.zero(size), size)
+
+    def is_at_least_zero(self, size: Size) -> bool:
+        return _decided(self.facts.at_least_zero(size), size)
+
+    def fixed(self, size: Dim) -> int:
+        found = self.facts.settled(size)
+        if isinstance(found, Dim):
+            raise Undecided(f"what {size} is")
+        return found
+
+
+def _decided(answer: bool | None, size: Size) -> bool:
+    if answer is None:
+        raise Undecided(f"whether {size} is 0, or at least 0")
+    return answer
+
+
+def _times_in(part: Size, size: Size) -> int:
+    """How often the first term of `part` is in `size`."""
+    if not isinstance(part, Dim) or not isinstance(size, Dim):
+        return 0
+    monomial, coefficient = part.terms[-1]
+    return dict(size.terms).get(monomial, 0) // coefficient
 
 
 def _only_name(size: Dim) -> tuple[str, int, int] | None:

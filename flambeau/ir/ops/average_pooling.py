@@ -16,11 +16,10 @@ from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dtypes
 from flambeau.ir.ops.normalization import wide, widened
 from flambeau.ir.ops.pooling import (
-    MAX_UNROLLED,
     Pooling,
+    are_few,
     covering,
     is_global,
-    reach,
     replaced,
     sample_cases,
 )
@@ -29,6 +28,7 @@ from flambeau.ir.ops.windows import (
     Axis,
     Padding,
     Pair,
+    Sizes,
     cropped,
     from_nhwc,
     padded,
@@ -106,6 +106,11 @@ class _AveragePooling(Pooling, Linear):
             first = ctx.emit("max", dtypes.i64, first, ctx.const(0, dtypes.i64))
         return ctx.emit("max", dtypes.i64, ctx.emit("sub", dtypes.i64, stop, first), ctx.const(1, dtypes.i64))
 
+    @property
+    def _area(self) -> float:
+        """What a window without padding is divided by."""
+        return float(self.divisor_override if self.divisor_override is not None else self.kernel[0] * self.kernel[1])
+
     def check_divisor(self) -> None:
         if self.divisor_override == 0:
             raise self.fail("divisor_override is 0")
@@ -172,8 +177,7 @@ class AvgPool2d(_AveragePooling):
         if is_global(rows, columns):
             wide_x, shape = widened(b, x), self.infer(x.type)[0].shape
             total = b.reshape(b.sum(wide_x, spatial_dims(self, self.layout)), shape)
-            scale = 1.0 / float(self.divisors(rows, columns)[0, 0, 0])
-            return (b.cast(b.mul(total, b.scalar(scale, total)), x.dtype),)
+            return (b.cast(b.mul(total, b.scalar(1.0 / self._area, total)), x.dtype),)
         if self.is_pointwise:
             return None
         value = widened(b, x)
@@ -192,7 +196,7 @@ class AvgPool2d(_AveragePooling):
 class AvgPool2dGrad(_AveragePooling):
     """ct -> each ct, divided as its window was, added to every element (of `input_size`) that the window covers."""
 
-    input_size: Pair
+    input_size: Sizes
     kernel: Pair
     stride: Pair
     padding: Padding
@@ -224,7 +228,7 @@ class AvgPool2dGrad(_AveragePooling):
     def is_pointwise(self) -> bool:
         """Few windows cover an element."""
         rows, columns = self.axes(self.input_size)
-        return reach(rows) * reach(columns) <= MAX_UNROLLED or 1 in self.kernel
+        return 1 in self.kernel or are_few(rows, columns)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
@@ -244,7 +248,7 @@ class AvgPool2dGrad(_AveragePooling):
         rows, columns = self.axes(self.input_size)
         if is_global(rows, columns):
             share, shape = widened(b, ct), self.infer(ct.type)[0].shape
-            share = b.mul(share, b.scalar(1.0 / float(self.divisors(rows, columns)[0, 0, 0]), share))
+            share = b.mul(share, b.scalar(1.0 / self._area, share))
             return (b.broadcast(b.cast(share, ct.dtype), shape, (0, 1, 2, 3)),)
         if self.is_pointwise:
             return None

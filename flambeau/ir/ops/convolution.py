@@ -3,7 +3,7 @@
 y[n, oh, ow, o] = sum over r, s, i of x[n, oh*stride - top + r*dilation, ow*..., i] * w[r, s, i, o], zeros outside.
 layout "NCHW": x[N, C, H, W], w[O, I/groups, R, S], y[N, O, OH, OW]; "NHWC": x[N, H, W, C], w[R, S, I/groups, O],
 y[N, OH, OW, O]. padding: ((top, bottom), (left, right)). Volumes ("NCDHW", "NDHWC") have a depth before the height, in
-every attribute too. The batch size may be symbolic.
+every attribute too.
 """
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.dims import Size
 from flambeau.ir.op import Sample, register
 from flambeau.ir.ops import patches
 from flambeau.ir.ops.batching import merged, parted, spread_all
@@ -23,6 +24,7 @@ from flambeau.ir.ops.windows import (
     IMAGES,
     VOLUMES,
     Axis,
+    Numbers,
     Padding,
     Pair,
     Sizes,
@@ -64,14 +66,14 @@ class _Convolution(Bilinear):
 
     kernel_kind = "contraction"
     layouts: ClassVar[tuple[str, str]]
-    stride: Sizes
+    stride: Numbers
     padding: Padding
-    dilation: Sizes
-    groups: int
+    dilation: Numbers
+    groups: Size
     layout: str
 
     @property
-    def geometry(self) -> tuple[Sizes, Padding, Sizes, int, str]:
+    def geometry(self) -> tuple[Numbers, Padding, Numbers, Size, str]:
         return self.stride, self.padding, self.dilation, self.groups, self.layout
 
     @property
@@ -91,9 +93,9 @@ class _Convolution(Bilinear):
 
     def kernel_of(self, w: TensorType) -> Sizes:
         """(R, S) of a weight."""
-        if w.rank != len(self.layout) or not w.is_static:
-            raise self.fail(f"takes a weight of rank {len(self.layout)} with sizes that are numbers, found {w}")
-        return w.static_shape[2:] if self.channels_first else w.static_shape[:-2]
+        if w.rank != len(self.layout):
+            raise self.fail(f"takes a weight of rank {len(self.layout)}, found {w}")
+        return w.shape[2:] if self.channels_first else w.shape[:-2]
 
     def channels_of(self, w: TensorType) -> Pair:
         """(input channels of a group, output channels) of a weight."""
@@ -112,12 +114,12 @@ class _Convolution(Bilinear):
         """(OH, OW), after checking the geometry."""
         check_geometry(self, kernel, self.stride, self.padding, self.dilation, len(self.layout) - 2)
         counts = tuple([axis.count for axis in self.axes(size, kernel)])
-        if min(counts) < 1:
+        if any(count < 1 for count in counts):
             raise self.fail(f"kernel {kernel} (dilation {self.dilation}) is larger than {x} with padding "
                             f"{self.padding}")
         return counts
 
-    def check_channels(self, channels: int, outputs: int, per_group: int | None = None) -> None:
+    def check_channels(self, channels: Size, outputs: Size, per_group: Size | None = None) -> None:
         if self.groups < 1 or channels % self.groups or outputs % self.groups:
             raise self.fail(f"groups {self.groups} does not divide {channels} input and {outputs} output channels")
         if per_group is not None and channels != per_group * self.groups:
@@ -155,10 +157,10 @@ class _Convolution(Bilinear):
 class _Forward(_Convolution):
     """(x, w) -> y."""
 
-    stride: Sizes
+    stride: Numbers
     padding: Padding
-    dilation: Sizes
-    groups: int
+    dilation: Numbers
+    groups: Size
     layout: str
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -167,7 +169,7 @@ class _Forward(_Convolution):
         x, w = operands
         size, kernel = self.spatial(x), self.kernel_of(w)
         per_group, outputs = self.channels_of(w)
-        self.check_channels(x.shape[self.channel_dim], outputs, per_group)  # type: ignore[arg-type]
+        self.check_channels(x.shape[self.channel_dim], outputs, per_group)
         shape = list(with_spatial(x, self.layout, self.checked(size, kernel, x)).shape)
         shape[self.channel_dim] = outputs
         result = x.with_shape(tuple(shape))
@@ -177,7 +179,7 @@ class _Forward(_Convolution):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, w = to_nhwc(accumulating(operands[0]), self.layout), self.weight_in(accumulating(operands[1]))
         axes = self.axes(x.shape[1:-1], w.shape[:-2])
-        return from_nhwc(patches.convolved(x, w, axes, self.groups), self.layout)
+        return from_nhwc(patches.convolved(x, w, axes, int(self.groups)), self.layout)
 
     def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(_OPS[self.layouts].input_grad(self.spatial(lhs.type), *self.geometry), cotangent, rhs)
@@ -196,10 +198,10 @@ class _InputGrad(_Convolution):
     """(ct, w) -> the cotangent of x, whose height and width are `input_shape`."""
 
     input_shape: Sizes
-    stride: Sizes
+    stride: Numbers
     padding: Padding
-    dilation: Sizes
-    groups: int
+    dilation: Numbers
+    groups: Size
     layout: str
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -221,7 +223,7 @@ class _InputGrad(_Convolution):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         ct, w = to_nhwc(accumulating(operands[0]), self.layout), self.weight_in(accumulating(operands[1]))
         axes = self.axes(self.input_shape, w.shape[:-2])
-        return from_nhwc(patches.input_grad(ct, w, axes, self.groups), self.layout)
+        return from_nhwc(patches.input_grad(ct, w, axes, int(self.groups)), self.layout)
 
     def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(_OPS[self.layouts].forward(*self.geometry), cotangent, rhs)
@@ -240,10 +242,10 @@ class _WeightGrad(_Convolution):
     """(x, ct) -> the cotangent of w, whose height and width are `kernel_shape`."""
 
     kernel_shape: Sizes
-    stride: Sizes
+    stride: Numbers
     padding: Padding
-    dilation: Sizes
-    groups: int
+    dilation: Numbers
+    groups: Size
     layout: str
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -252,7 +254,6 @@ class _WeightGrad(_Convolution):
         x, ct = operands
         size, found = self.spatial(x), self.spatial(ct)
         channels, outputs = x.shape[self.channel_dim], ct.shape[self.channel_dim]
-        assert isinstance(channels, int) and isinstance(outputs, int), "spatial() lets only the batch be symbolic"
         self.check_channels(channels, outputs)
         expected = self.checked(size, self.kernel_shape, x)
         if found != expected or x.shape[0] != ct.shape[0]:
@@ -265,7 +266,7 @@ class _WeightGrad(_Convolution):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, ct = (to_nhwc(accumulating(a), self.layout) for a in operands)
         axes = self.axes(x.shape[1:-1], self.kernel_shape)
-        return self.weight_out(patches.weight_grad(x, ct, axes, self.groups))
+        return self.weight_out(patches.weight_grad(x, ct, axes, int(self.groups)))
 
     def transpose_lhs(self, b: Builder, cotangent: Value, lhs: Value, rhs: Value) -> Value:
         return b.emit(_OPS[self.layouts].input_grad(self.spatial(lhs.type), *self.geometry), rhs, cotangent)

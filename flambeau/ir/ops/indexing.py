@@ -8,12 +8,13 @@ import numpy as np
 
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes
-from flambeau.ir.dims import Dim, Size
+from flambeau.ir.dims import Dim, Size, hint, same
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.batching import spread, spread_all
 from flambeau.ir.ops.families import Linear, check_arity
 from flambeau.ir.ops.sampling import draw, drawn
+from flambeau.ir.ops.views import product
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType, parse_type
 
@@ -33,7 +34,7 @@ def checked_index(ctx: ScalarContext, value: int, dtype: dtypes.DType, size: int
     return ctx.index_of(position, size)
 
 
-def _checked(op: Op, indices: np.ndarray, size: int) -> np.ndarray:
+def _checked(op: Op, indices: np.ndarray, size: Any) -> np.ndarray:
     outside = (indices < 0) | (indices >= size)
     if outside.any():
         found = int(indices[outside][0])
@@ -50,7 +51,7 @@ def _check_indices(op: Op, dim: int, of: TensorType, indices: TensorType) -> Non
 
 
 def _check_size(op: Op, size: object, of: TensorType) -> None:
-    if not isinstance(size, Dim) and (not isinstance(size, int) or size < 0):
+    if not isinstance(size, (int, Dim)) or size < 0:
         raise op.fail(f"size {size} is not the size of a dim of {of}")
 
 
@@ -111,7 +112,7 @@ class ScatterAdd(Linear):
     updates: shape pre + indices.shape + post; result: pre + (size,) + post. Equal indices add up."""
 
     kernel_kind = "scatter"
-    size: int
+    size: Size
     dim: int
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -141,7 +142,6 @@ class ScatterAdd(Linear):
         indices, updates = operands
         if not mapped[0]:
             return (b.emit(ScatterAdd(self.size, self.dim + 1), indices, updates),)
-        assert isinstance(self.size, int), "a batch has sizes that are numbers"
         if not mapped[1]:
             updates = spread(b, updates, size)
         rank, first = len(indices.shape) - 1, self.dim + 1
@@ -208,7 +208,7 @@ class ScatterAlongAdd(Linear):
     updates[i, j, k] for dim 1."""
 
     kernel_kind = "scatter"
-    size: int
+    size: Size
     dim: int
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -240,7 +240,7 @@ class ScatterAlongAdd(Linear):
         """One update a line, as the gradient of picking one score a row: a comparison with every place, that fuses.
         Taking from 0, 1, 2, ... checks the index."""
         indices, updates = operands
-        if updates.shape[self.dim] != 1 or isinstance(self.size, Dim):
+        if not same(updates.shape[self.dim], 1):
             return _kept_wider(self, b, operands, self.size)
         every = range(len(updates.shape))
         shape = (*updates.shape[:self.dim], self.size, *updates.shape[self.dim + 1:])
@@ -266,7 +266,7 @@ class LastAlong(Op):
     -1 where there is none. Of several updates to one place the last one is kept."""
 
     kernel_kind = "scatter"
-    size: int
+    size: Size
     dim: int
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -307,11 +307,11 @@ def _moved(b: Builder, x: Value, source: int, target: int) -> Value:
     return b.permute(x, order)
 
 
-def _of_example(b: Builder, indices: Value, size: int) -> Value:
+def _of_example(b: Builder, indices: Value, size: Size) -> Value:
     """indices[B, ...] into the rows of their own example, as indices into those of all, `size` each. Taking from 0, 1, 2,
     ... checks them."""
     checked = b.emit(Take(0), b.iota(size, dtypes.i64), indices)
-    first = b.mul(b.iota(indices.shape[0], dtypes.i64), b.scalar(size, dtypes.i64))
+    first = b.mul(b.iota(indices.shape[0], dtypes.i64), b.number(size, dtypes.i64))
     return b.add(checked, b.broadcast(first, indices.shape, (0,)))
 
 
@@ -319,17 +319,18 @@ def _kept_wider(op: Op, b: Builder, operands: Sequence[Value], size: Size) -> Se
     """Sums in f32 where the dtype is shorter, which would lose small terms, and in f64 where many go to each place."""
     indices, updates = operands
     dtype = updates.dtype
-    if not dtype.is_floating_point or dtype is dtypes.f64 or isinstance(size, Dim) or not indices.type.is_static:
+    if not dtype.is_floating_point or dtype is dtypes.f64:
         return None
-    is_long = indices.type.numel > _MANY * size * (1 if isinstance(op, ScatterAdd) else _columns(op, indices))
+    rows = size if isinstance(op, ScatterAdd) else size * _columns(op, indices)
+    is_long = hint(product(indices.shape)) > _MANY * hint(rows)
     wide = dtypes.f64 if is_long else dtypes.f32
     if dtype is wide:
         return None
     return (b.cast(b.emit(op, indices, b.cast(updates, wide)), dtype),)
 
 
-def _columns(op: Op, indices: Value) -> int:
-    return indices.type.numel // max(1, indices.type.static_shape[op.dim])          # type: ignore[attr-defined]
+def _columns(op: Op, indices: Value) -> Size:
+    return product([size for d, size in enumerate(indices.shape) if d != op.dim])   # type: ignore[attr-defined]
 
 
 _MANY: Final = 32                           # terms of a float sum that may follow one another

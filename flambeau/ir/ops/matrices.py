@@ -12,6 +12,7 @@ import numpy as np
 
 from flambeau.errors import LinAlgError
 from flambeau.ir import dtypes
+from flambeau.ir.dims import same_shape
 from flambeau.ir.op import Op
 from flambeau.ir.ops.sampling import draw
 from flambeau.ir.ops.slices import Slice
@@ -95,12 +96,13 @@ def diagonal(b: Builder, x: Value) -> Value:
 
 def part(b: Builder, x: Value, rows: slice, columns: slice) -> Value:
     """The matrices x[..., rows, columns]."""
-    shape = x.type.static_shape
-    limits = [each.indices(size)[:2] for each, size in zip((rows, columns), shape[-2:], strict=True)]
-    starts = (*[0] * (len(shape) - 2), *[first for first, _ in limits])
-    stops = (*shape[:-2], *[last for _, last in limits])
-    found: Value = x if (starts, stops) == ((0,) * len(shape), shape) else b.emit(
-        Slice(starts, stops, (1,) * len(shape)), x)
+    shape = x.shape
+    starts = (*[0] * (len(shape) - 2), rows.start or 0, columns.start or 0)
+    stops = (*shape[:-2], *[size if each.stop is None else each.stop
+                            for each, size in zip((rows, columns), shape[-2:], strict=True)])
+    if same_shape(starts, (0,) * len(shape)) and same_shape(stops, shape):
+        return x
+    found: Value = b.emit(Slice(starts, stops, (1,) * len(shape)), x)
     return found
 
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.dims import Size, same
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, check_arity, check_dtypes
 from flambeau.ir.ops.indexing import ScatterAlongAdd, checked_index
 from flambeau.ir.ops.normalization import wide
 from flambeau.ir.ops.pooling import (
-    MAX_UNROLLED,
     Pooling,
+    are_few,
     compute,
     covering,
     is_global,
-    reach,
     replaced,
     sample_cases,
 )
@@ -34,6 +34,7 @@ from flambeau.ir.ops.windows import (
     Axis,
     Padding,
     Pair,
+    Sizes,
     from_nhwc,
     padded,
     spatial,
@@ -175,8 +176,8 @@ class _TapWriter:
         self.base = b.add(self._along(0, self._counted(0, rows.stride * columns.size)),
                           self._along(1, self._counted(1, columns.stride)))
 
-    def _counted(self, side: int, step: int) -> Value:
-        return self.b.mul(self.b.iota(self.axes[side].count, dtypes.i32), self.b.scalar(step, dtypes.i32))
+    def _counted(self, side: int, step: Size) -> Value:
+        return self.b.mul(self.b.iota(self.axes[side].count, dtypes.i32), self.b.number(step, dtypes.i32))
 
     def _along(self, side: int, line: Value) -> Value:
         return self.b.broadcast(line, self.shape, (self.dims[side],))
@@ -192,17 +193,17 @@ class _TapWriter:
     def position(self, r: int, s: int) -> Value:
         """i32 flat position of the tap in the plane."""
         offset = self.axes[0].first(r) * self.axes[1].size + self.axes[1].first(s)
-        return self.b.add(self.base, self.b.scalar(offset, dtypes.i32)) if offset else self.base
+        return self.base if same(offset, 0) else self.b.add(self.base, self.b.number(offset, dtypes.i32))
 
     def is_inside(self, r: int, s: int) -> Value | None:
         """Whether the tap stands on a real element; None if it does in every window."""
         b, found = self.b, None
         for side, tap in enumerate((r, s)):
             axis = self.axes[side]
-            if axis.is_inside(tap).all():
+            if axis.is_always_inside(tap):
                 continue
             place = b.add(self._counted(side, axis.stride), b.scalar(axis.first(tap), dtypes.i32))
-            inside = b.logical_and(b.ge(place, b.scalar(0, dtypes.i32)), b.lt(place, b.scalar(axis.size, dtypes.i32)))
+            inside = b.logical_and(b.ge(place, b.scalar(0, dtypes.i32)), b.lt(place, b.number(axis.size, dtypes.i32)))
             inside = self._along(side, inside)
             found = inside if found is None else b.logical_and(found, inside)
         return found
@@ -214,7 +215,7 @@ class MaxPool2dGrad(Pooling, Linear):
     """(ct, indices) -> zeros of height and width `input_size`, to which each ct is added at its index. Each index
     lies in its own window, as max_pool2d gives it."""
 
-    input_size: Pair
+    input_size: Sizes
     kernel: Pair
     stride: Pair
     padding: Padding
@@ -250,7 +251,7 @@ class MaxPool2dGrad(Pooling, Linear):
     def is_pointwise(self) -> bool:
         """Few windows cover an element."""
         rows, columns = self.axes(self.input_size)
-        return reach(rows) * reach(columns) <= MAX_UNROLLED
+        return are_few(rows, columns)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.dims import Dim
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.families import check_arity, check_dims, check_dtypes
 from flambeau.ir.ops.sampling import drawn, given
+from flambeau.ir.ops.views import product
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
@@ -248,11 +250,11 @@ class Normalize(Op):
         return self._share(b, b.sum(x, self.dims), x)
 
     def _share(self, b: Builder, total: Value, x: Value) -> Value:
-        """total / number of elements of x along the dims, which a symbolic size leaves to run time."""
-        reduced = x.type.with_shape(tuple(x.shape[d] for d in self.dims))
-        if not reduced.is_static:
-            return b.div(total, b.sum(b.full(reduced, 1.0), range(reduced.rank)))
-        return b.mul(total, b.scalar(1.0 / reduced.numel if reduced.numel else float("nan"), total))
+        """total / number of elements of x along the dims."""
+        count = product([x.shape[d] for d in self.dims])
+        if isinstance(count, Dim):
+            return b.mul(total, b.reciprocal(b.number(count, total.dtype)))
+        return b.mul(total, b.scalar(1.0 / count if count else float("nan"), total))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

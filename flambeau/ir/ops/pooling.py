@@ -1,17 +1,19 @@
 """What maximum and average pooling share: attributes, window geometry, the windows over an element, samples."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.dims import same
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext
 from flambeau.ir.ops.batching import folded
 from flambeau.ir.ops.views import divmod_index
-from flambeau.ir.ops.windows import Axis, Padding, Pair, check_geometry, spatial, with_spatial
+from flambeau.ir.ops.windows import Axis, Padding, Pair, Sizes, check_geometry, spatial, with_spatial
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Pooling(Op):
     ceil_mode: bool
     dilation: Pair
 
-    def axes(self, size: Pair) -> tuple[Axis, Axis]:
+    def axes(self, size: Sizes) -> tuple[Axis, Axis]:
         """The windows along height and along width."""
         check_geometry(self, self.kernel, self.stride, self.padding, self.dilation)
         rows, columns = (Axis(size[i], self.kernel[i], self.stride[i], *self.padding[i], self.dilation[i],
@@ -45,13 +47,12 @@ class Pooling(Op):
             if axis.count < 1:
                 raise self.fail(f"kernel {self.kernel} (dilation {self.dilation}) is larger than {x} with padding "
                                 f"{self.padding}")
-            reached = [axis.is_inside(tap) for tap in range(axis.kernel)] if axis.low or axis.overhang else []
-            if reached and not np.any(reached, axis=0).all():
+            if not axis.is_covering:
                 raise self.fail(f"padding {self.padding} leaves a window of {self.kernel} on {x} without an element",
                                 "pad at most half the kernel size")
         return rows, columns
 
-    def check_grad(self, ct: TensorType, input_size: Pair) -> None:
+    def check_grad(self, ct: TensorType, input_size: Sizes) -> None:
         """Raise TypeInferenceError unless ct has the shape that pooling of `input_size` gives."""
         spatial(self, ct, self.layout)
         expected = tuple(axis.count for axis in self.axes_of(with_spatial(ct, self.layout, input_size)))
@@ -69,8 +70,8 @@ class Pooling(Op):
 
 def is_global(rows: Axis, columns: Axis) -> bool:
     """One window, which is the whole plane."""
-    return all(axis.count == 1 and not axis.low and not axis.overhang and axis.dilation == 1
-               and axis.kernel == axis.size for axis in (rows, columns))
+    return all(same(axis.kernel, axis.size) and not axis.low and axis.dilation == 1 and axis.count == 1
+               and not axis.overhang for axis in (rows, columns))
 
 
 def covering(ctx: ScalarContext, axis: Axis, position: Index) -> list[tuple[Index, int | None]]:
@@ -84,7 +85,14 @@ def covering(ctx: ScalarContext, axis: Axis, position: Index) -> list[tuple[Inde
 
 def reach(axis: Axis) -> int:
     """How many windows may cover one position."""
-    return min(axis.count, -(-axis.span // axis.stride))
+    most: int = -(-axis.span // axis.stride)
+    return min(axis.count, most)
+
+
+def are_few(*axes: Axis) -> bool:
+    """Whether those that may cover one position can be written out."""
+    most = math.prod([-(-axis.span // axis.stride) for axis in axes])
+    return most <= MAX_UNROLLED or math.prod([reach(axis) for axis in axes]) <= MAX_UNROLLED
 
 
 def replaced(index: Sequence[Index], dims: Pair, h: Index, w: Index) -> tuple[Index, ...]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from flambeau.ir import dtypes
 from flambeau.ir.op import Op, Sample, register
-from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_dtypes, check_static
+from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_dtypes
 from flambeau.ir.ops.sampling import AWAY_FROM_ZERO, drawn, given
 from flambeau.ir.ops.slices import Concat, Slice
-from flambeau.ir.ops.views import Flip
+from flambeau.ir.ops.views import Flip, product
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
@@ -95,10 +95,9 @@ class Prod(Reduction):
 
     def _others(self, b: Builder, x: Value) -> Value:
         """For each element the product of all others along the dims."""
-        check_static(self, x.type)
         order = (*(d for d in range(len(x.shape)) if d not in self.dims), *self.dims)
         rows = b.permute(x, order)
-        count = int(np.prod([x.shape[d] for d in self.dims], dtype=np.int64))
+        count = product([x.shape[d] for d in self.dims])
         flat = b.reshape(rows, (*rows.shape[:len(order) - len(self.dims)], count))
         inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
         return b.permute(b.reshape(_product_of_others(b, flat), rows.shape), inverse)

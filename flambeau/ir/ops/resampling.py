@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.dims import Size
 from flambeau.ir.index_maps import Index
 from flambeau.ir.literal import Literal, literal
 from flambeau.ir.op import Op, Sample, ScalarContext, register
@@ -36,7 +37,7 @@ class Resample(Linear):
     sources: i64[n, k], NOTHING where a row has fewer terms; weights: f64[n, k]."""
 
     dim: int
-    size: int
+    size: Size
     sources: Literal
     weights: Literal
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from flambeau.ir import dtypes
 from flambeau.ir.op import Sample, register
-from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_dtypes, check_static
+from flambeau.ir.ops.families import Linear, check_arity, check_dims, check_dtypes
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.slices import Pad, Slice
 from flambeau.ir.ops.views import Flip
@@ -51,7 +51,6 @@ class Cumsum(Linear):
         Hillis and Steele, "Data parallel algorithms", CACM 1986. Floats add up in f64: what is finite in the end may
         not have been on the way."""
         (x,) = operands
-        check_static(self, x.type)
         y, reach = b.cast(x, dtypes.f64) if x.dtype.is_floating_point else x, 1
         if x.dtype.is_floating_point:
             y = b.add(y, b.scalar(0.0, y))                              # a sum starts from +0

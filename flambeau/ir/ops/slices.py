@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flambeau.ir.dims import Dim, Size
+from flambeau.ir.dims import Size, same
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.batching import results_of, spread_all
-from flambeau.ir.ops.families import Linear, View, check_arity, check_dtypes, check_sizes, check_static
+from flambeau.ir.ops.families import Linear, View, check_arity, check_dtypes, check_sizes
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.views import divmod_index
 from flambeau.ir.records import dataclass
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 @register("slice")
 @dataclass(frozen=True)
 class Slice(View):
-    """x[starts[0]:limits[0]:strides[0], ...], with 0 <= start <= limit <= size and stride >= 1. A symbolic dim is
-    taken whole."""
+    """x[starts[0]:limits[0]:strides[0], ...], with 0 <= start <= limit <= size and stride >= 1."""
 
-    starts: tuple[int, ...]
+    starts: Shape
     limits: Shape
     strides: tuple[int, ...]
     keeps_all = False
@@ -46,14 +45,11 @@ class Slice(View):
 
     def _size(self, x: TensorType, d: int) -> Size:
         start, limit, stride, size = self.starts[d], self.limits[d], self.strides[d], x.shape[d]
-        if start == 0 and limit == size and stride == 1:
+        if stride == 1 and same(start, 0) and same(limit, size):
             return size
-        if isinstance(size, Dim) or isinstance(limit, Dim):
-            raise self.fail(f"dim {d} of {x} has a symbolic size; {start}:{limit}:{stride} would cut it",
-                            "mark this dim as static")
-        if not (0 <= start <= limit <= size and stride >= 1):
+        if not (stride >= 1 and 0 <= start <= limit <= size):
             raise self.fail(f"{start}:{limit}:{stride} does not lie in dim {d} of {x}")
-        return -(-(limit - start) // stride)
+        return (limit - start + stride - 1) // stride
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         places: tuple[Any, ...] = (*map(slice, self.starts, self.limits, self.strides), ...)
@@ -64,7 +60,8 @@ class Slice(View):
         for size, taken, start, stride in zip(operands[0].shape, cotangent.shape, self.starts, self.strides,
                                               strict=True):
             low.append(start)
-            high.append(0 if size == taken else size - start - ((taken - 1) * stride + 1 if taken else 0))
+            span = taken if stride == 1 else (taken - 1) * stride + 1 if taken else 0
+            high.append(0 if same(size, taken) else size - start - span)
         return (b.emit(Pad(tuple(low), tuple(high), tuple(s - 1 for s in self.strides)), cotangent),)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
@@ -76,7 +73,7 @@ class Slice(View):
         return tuple([s * step for s, step in zip(strides, self.strides, strict=True)])
 
     def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return tuple([-(-(int(stop) - start) // step)
+        return tuple([-(-(int(stop) - int(start)) // step)
                       for start, stop, step in zip(self.starts, self.limits, self.strides, strict=True)])
 
     def replaced(self, b: Builder, around: Any, value: Any) -> Any:
@@ -102,8 +99,8 @@ class Slice(View):
 class Pad(Linear):
     """Zeros around and between: low[d] before, high[d] after, interior[d] between neighbours. None is negative."""
 
-    low: tuple[int, ...]
-    high: tuple[int, ...]
+    low: Shape
+    high: Shape
     interior: tuple[int, ...]
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -112,7 +109,7 @@ class Pad(Linear):
         if not len(self.low) == len(self.high) == len(self.interior) == x.rank:
             raise self.fail(f"needs low, high and interior for each of the {x.rank} dims of {x}, "
                             f"got {self.low}, {self.high}, {self.interior}")
-        if min((*self.low, *self.high, *self.interior), default=0) < 0:
+        if any(n < 0 for n in (*self.low, *self.high, *self.interior)):
             raise self.fail(f"low {self.low}, high {self.high}, interior {self.interior}: none may be negative",
                             "use slice to crop")
         result = x.with_shape(tuple(low + self._span(x, d) + high
@@ -122,9 +119,7 @@ class Pad(Linear):
 
     def _span(self, x: TensorType, d: int) -> Size:
         size, gap = x.shape[d], self.interior[d]
-        if isinstance(size, Dim):
-            return size + (size - 1) * gap
-        return size + max(size - 1, 0) * gap
+        return size + max(size - 1, 0) * gap if gap else size
 
     def _places(self, shape: Sequence[int]) -> tuple[slice, ...]:
         return tuple(slice(low, low + max(0, (size - 1) * (gap + 1) + 1) if size else low, gap + 1)
@@ -170,7 +165,7 @@ class Pad(Linear):
         yield drawn(cls((1,), (1,), (0,)), "bf16[2]")
 
 
-def strided_position(ctx: ScalarContext, index: Index, start: int, stride: int, size: int) -> tuple[Index, int | None]:
+def strided_position(ctx: ScalarContext, index: Index, start: Any, stride: int, size: int) -> tuple[Index, int | None]:
     """(p, guard) with p = (index - start) / stride; the guard says that p is whole and in [0, size)."""
     offset = index - start
     guard = ctx.within(offset, 0, (size - 1) * stride + 1)
@@ -255,20 +250,20 @@ class Split(Op):
     concat and no sum of padded parts, whose work would grow with the square of their number."""
 
     dim: int
-    sizes: tuple[int, ...]
+    sizes: Shape
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 1)
         (x,) = operands
         if not self.sizes or not 0 <= self.dim < x.rank:
             raise self.fail(f"needs parts, and a dim of {x}; got sizes {self.sizes} of dim {self.dim}")
-        if min(self.sizes) < 0 or sum(self.sizes) != x.shape[self.dim]:
+        if any(size < 0 for size in self.sizes) or sum(self.sizes) != x.shape[self.dim]:
             raise self.fail(f"sizes {self.sizes} do not add up to dim {self.dim} of {x}")
         return tuple([x.with_shape((*x.shape[:self.dim], size, *x.shape[self.dim + 1:])) for size in self.sizes])
 
     def evaluate(self, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,), lead = operands, (slice(None),) * self.dim
-        ends = np.cumsum(self.sizes).tolist()
+        ends = np.cumsum(np.array(self.sizes, np.int64)).tolist()
         return tuple([x[(*lead, slice(end - size, end))] for end, size in zip(ends, self.sizes, strict=True)])
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
@@ -312,7 +307,7 @@ class Split(Op):
 class UpdateSlice(Linear):
     """(x, update) -> x with the elements at starts[d] + i*strides[d] replaced by the update's."""
 
-    starts: tuple[int, ...]
+    starts: Shape
     strides: tuple[int, ...]
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
@@ -324,16 +319,21 @@ class UpdateSlice(Linear):
                             f"{self.starts}, {self.strides} and {update}")
         for d, (start, stride) in enumerate(zip(self.starts, self.strides, strict=True)):
             size, count = x.shape[d], update.shape[d]
-            if (start, stride) == (0, 1) and size == count:
+            if stride == 1 and same(start, 0) and same(size, count):
                 continue
-            check_static(self, x, update)
-            if start < 0 or stride < 1 or (count and start + (count - 1) * stride >= size):
+            if stride < 1 or start < 0 or not (start + (count - 1) * stride < size or count == 0):
                 raise self.fail(f"{count} elements from {start} by {stride} do not fit in dim {d} of {x}")
         return (x,)
 
     def _places(self, update: Sequence[int]) -> tuple[slice, ...]:
-        return tuple(slice(start, start + (count - 1) * stride + 1 if count else start, stride)
+        return tuple(slice(start, self._limit(start, count, stride), stride)
                      for start, count, stride in zip(self.starts, update, self.strides, strict=True))
+
+    @staticmethod
+    def _limit(start: Size, count: Size, stride: int) -> Size:
+        if stride == 1:
+            return start + count
+        return start + (count - 1) * stride + 1 if count else start
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, update = operands
@@ -343,7 +343,7 @@ class UpdateSlice(Linear):
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         update = operands[1]
-        limits = tuple(place.stop for place in self._places(update.shape))
+        limits = tuple(self._limit(*part) for part in zip(self.starts, update.shape, self.strides, strict=True))
         return (b.emit(self, cotangent, b.zeros(update.type)),
                 b.emit(Slice(self.starts, limits, self.strides), cotangent))
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.dims import Size
 from flambeau.ir.op import Op, Sample, register
-from flambeau.ir.ops.families import check_arity, check_dims, check_static
+from flambeau.ir.ops.families import check_arity, check_dims
 from flambeau.ir.ops.indexing import ScatterAlongAdd, TakeAlong
 from flambeau.ir.ops.sampling import SPECIAL, drawn, given
 from flambeau.ir.ops.slices import Slice
@@ -30,7 +31,7 @@ class Sort(Op):
     kernel_kind = "sort"
     dim: int
     descending: bool = False
-    keep: int | None = None
+    keep: Size | None = None
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 1)
@@ -39,7 +40,7 @@ class Sort(Op):
         if self.keep is None:
             return x, x.with_dtype(dtypes.i64)
         size = x.shape[self.dim]
-        if self.keep < 0 or isinstance(size, int) and self.keep > size:
+        if self.keep < 0 or self.keep > size:
             raise self.fail(f"can't keep {self.keep} elements along dim {self.dim} of {x}")
         kept = x.with_shape((*x.shape[:self.dim], self.keep, *x.shape[self.dim + 1:]))
         return kept, kept.with_dtype(dtypes.i64)
@@ -52,7 +53,7 @@ class Sort(Op):
         else:
             order = np.argsort(x, self.dim, kind="stable")
         if self.keep is not None:
-            order = np.take(order, np.arange(self.keep), self.dim)
+            order = np.take(order, np.arange(int(self.keep)), self.dim)
         return np.take_along_axis(x, order, self.dim), np.ascontiguousarray(order, np.int64)
 
     def vjp(self, b: Builder, operands: Sequence[Value], results: Sequence[Value],
@@ -84,7 +85,7 @@ class Sort(Op):
         reach = 2 * _NEAR * error.max(axis=dim, keepdims=True, initial=0.0)
         is_near = (reach > 0) & ~(gap > reach)
         edges = [(int(d == dim),) * 2 for d in range(value.ndim)]           # nothing is near before the first
-        is_near, kept = np.pad(is_near, edges), np.arange(value.shape[dim] if self.keep is None else self.keep)
+        is_near, kept = np.pad(is_near, edges), np.arange(value.shape[dim] if self.keep is None else int(self.keep))
         may_swap = np.take(is_near, kept, dim) | np.take(is_near, kept + 1, dim)
         return np.take(np.maximum(*steps), kept, dim), np.where(may_swap, np.inf, 0.0)
 
@@ -135,8 +136,7 @@ class Median(Op):
 
     def decompose(self, b: Builder, operands: Sequence[Value]) -> Sequence[Value] | None:
         (x,) = operands
-        check_static(self, x.type)
-        size = x.type.static_shape[0]
+        size = x.shape[0]
         if not x.dtype.is_floating_point:
             return (_element(b, b.emit(Sort(0, keep=(size + 1) // 2), x)[0], (size + 1) // 2 - 1),)
         values, _ = b.emit(Sort(0), x)
@@ -164,6 +164,6 @@ class Median(Op):
                 yield given(cls(ignore_nan), np.array(row, np.float32))
 
 
-def _element(b: Builder, x: Value, place: int) -> Value:
+def _element(b: Builder, x: Value, place: Size) -> Value:
     """x[place] of a vector, of rank 0."""
     return b.reshape(b.emit(Slice((place,), (place + 1,), (1,)), x), ())

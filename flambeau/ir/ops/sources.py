@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from flambeau.ir import dtypes
-from flambeau.ir.dims import Dim, Size
+from flambeau.ir.dims import Size
 from flambeau.ir.dtypes import DType, to_compute
 from flambeau.ir.index_maps import Index, linearize
 from flambeau.ir.literal import Literal, literal
@@ -94,7 +94,7 @@ class Iota(Op):
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         check_arity(self, operands, 0)
-        if self.dtype is dtypes.bool_ or (not isinstance(self.size, Dim) and self.size < 0):
+        if self.dtype is dtypes.bool_ or self.size < 0:
             raise self.fail(f"counts from 0 to a size in a number dtype, asked for {self.size} in {self.dtype}")
         result = TensorType((self.size,), self.dtype)
         check_sizes(self, result)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.dims import Dim, Size
 from flambeau.ir.op import Op, Sample, register
 from flambeau.ir.ops.batching import Stacked
 from flambeau.ir.ops.families import Linear, check_arity
@@ -160,14 +161,22 @@ def _parts(numbers: np.ndarray) -> np.ndarray:
     return np.stack([numbers.real, numbers.imag], -1)
 
 
-def _weighted(b: Builder, x: Value, n: int, weight: float) -> Value:
+def _weighted(b: Builder, x: Value, n: Size, weight: float) -> Value:
     """[..., n // 2 + 1, 2] with all times `weight` but the first, and the last where n is even."""
     count = n // 2 + 1
-    weights = np.full(count, weight, x.dtype.storage)
-    weights[0] = 1.0
-    if n % 2 == 0:
-        weights[-1] = 1.0
-    found: Value = b.mul(x, b.broadcast(b.constant(weights, x.dtype), x.shape, (len(x.shape) - 2,)))
+    if isinstance(count, Dim):
+        places = b.iota(count, dtypes.i64)
+        is_once = b.eq(places, b.scalar(0, places))
+        if n % 2 == 0:
+            is_once = b.logical_or(is_once, b.eq(places, b.number(count - 1, dtypes.i64)))
+        weights = b.where(is_once, b.scalar(1.0, x), b.full(TensorType((count,), x.dtype), weight))
+    else:
+        numbers = np.full(count, weight, x.dtype.storage)
+        numbers[0] = 1.0
+        if n % 2 == 0:
+            numbers[-1] = 1.0
+        weights = b.constant(numbers, x.dtype)
+    found: Value = b.mul(x, b.broadcast(weights, x.shape, (len(x.shape) - 2,)))
     return found
 
 

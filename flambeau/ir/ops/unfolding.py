@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.ir import dtypes
+from flambeau.ir.dims import Size
 from flambeau.ir.index_maps import Index
 from flambeau.ir.op import Op, Sample, ScalarContext, register
 from flambeau.ir.ops.families import Linear, View, check_arity, check_dtypes
 from flambeau.ir.ops.indexing import ScatterAdd
 from flambeau.ir.ops.normalization import wide, widened
-from flambeau.ir.ops.pooling import MAX_UNROLLED, covering, reach
+from flambeau.ir.ops.pooling import are_few, covering
 from flambeau.ir.ops.sampling import drawn
 from flambeau.ir.ops.slices import Slice, UpdateSlice, strided_position
 from flambeau.ir.ops.windows import Axis
@@ -32,7 +33,7 @@ class _Unfolding(Op):
     step: int
     dilation: int
 
-    def axis(self, size: int) -> Axis:
+    def axis(self, size: Size) -> Axis:
         """The windows along `size` elements. Raises TypeInferenceError if there are none."""
         if min(self.taps, self.step, self.dilation) < 1:
             raise self.fail(f"taps {self.taps}, step {self.step} and dilation {self.dilation} must be positive")
@@ -42,8 +43,8 @@ class _Unfolding(Op):
         return axis
 
     def check_dim(self, x: TensorType, rank: int) -> None:
-        if not 0 <= self.dim < rank or not x.is_static:
-            raise self.fail(f"dim {self.dim} is not a dim of {x} whose size is a number")
+        if not 0 <= self.dim < rank:
+            raise self.fail(f"dim {self.dim} is not a dim of {x} that holds windows")
 
 
 @register("windows")
@@ -76,7 +77,7 @@ class Windows(_Unfolding, View):
         return np.lib.stride_tricks.as_strided(x, self.shape_after(x.shape), strides, writeable=not self.overlaps)
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
-        size = operands[0].type.static_shape[self.dim]
+        size = operands[0].shape[self.dim]
         return (b.emit(WindowsSum(size, self.dim, self.taps, self.step, self.dilation), cotangent),)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
@@ -130,7 +131,7 @@ class Windows(_Unfolding, View):
 class WindowsSum(_Unfolding, Linear):
     """Windows [..., o, ..., t] added up where they stand along dim `dim`, of `size` elements."""
 
-    size: int
+    size: Size
     dim: int
     taps: int
     step: int
@@ -161,7 +162,7 @@ class WindowsSum(_Unfolding, Linear):
     @property
     def is_pointwise(self) -> bool:
         """Few windows cover an element."""
-        return reach(self.axis(self.size)) <= MAX_UNROLLED
+        return are_few(self.axis(self.size))
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
@@ -182,8 +183,11 @@ class WindowsSum(_Unfolding, Linear):
         (x,), axis = operands, self.axis(self.size)
         rank = len(x.shape)
         ordered = b.permute(widened(b, x), (*range(self.dim + 1), rank - 1, *range(self.dim + 1, rank - 1)))
-        places = np.add.outer(np.arange(axis.count) * self.step, np.arange(self.taps) * self.dilation)
-        sums = b.emit(ScatterAdd(self.size, self.dim), b.constant(places, dtypes.i64), ordered)
+        shape = (axis.count, self.taps)
+        first, tap = (b.mul(b.iota(count, dtypes.i64), b.scalar(step, dtypes.i64))
+                      for count, step in zip(shape, (self.step, self.dilation), strict=True))
+        places = b.add(b.broadcast(first, shape, (0,)), b.broadcast(tap, shape, (1,)))
+        sums = b.emit(ScatterAdd(self.size, self.dim), places, ordered)
         return (b.cast(sums, x.dtype),)
 
     def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.ir import dtypes
-from flambeau.ir.dims import Size
+from flambeau.ir.dims import Size, same
 from flambeau.ir.index_maps import Index, delinearize, linearize
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import View, check_arity, check_dims, check_sizes
@@ -66,7 +66,9 @@ class Broadcast(View):
         check_sizes(self, result)
         check_dims(self, self.dims, len(self.shape), result)
         for i, (size, d) in enumerate(zip(x.shape, self.dims, strict=True)):
-            if size != 1 and size != self.shape[d]:
+            if same(size, 1) or same(size, self.shape[d]):
+                continue
+            if size != self.shape[d] and size != 1:
                 raise self.fail(f"dim {i} of {x} is {size}, dim {d} of {result} is {self.shape[d]}",
                                 "only a dim of size 1 expands")
         return (result,)
@@ -76,7 +78,7 @@ class Broadcast(View):
 
     def expanded(self, x: TensorType) -> tuple[int, ...]:
         """The result's dims along which elements of x repeat."""
-        kept = {d for size, d in zip(x.shape, self.dims, strict=True) if size == self.shape[d]}
+        kept = {d for size, d in zip(x.shape, self.dims, strict=True) if same(size, self.shape[d])}
         return tuple(d for d in range(len(self.shape)) if d not in kept)
 
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
@@ -97,7 +99,7 @@ class Broadcast(View):
     def strides_through(self, shape: Sequence[int], strides: tuple[int, ...]) -> tuple[int, ...] | None:
         spread = [0] * len(self.shape)
         for size, stride, d in zip(shape, strides, self.dims, strict=True):
-            spread[d] = stride if size == self.shape[d] else 0
+            spread[d] = stride if same(size, self.shape[d]) else 0
         return tuple(spread)
 
     def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:

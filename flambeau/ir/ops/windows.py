@@ -6,12 +6,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from flambeau.ir.dims import Size
 from flambeau.ir.op import Op
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 Pair = tuple[int, int]
-Sizes = tuple[int, ...]                     # one for each spatial dim
+Numbers = tuple[int, ...]                   # one for each spatial dim
+Sizes = tuple[Size, ...]                    # likewise
 Padding = tuple[Pair, ...]                  # ((top, bottom), (left, right)); of volumes ((front, back), ...) first
 
 IMAGES: Final = ("NCHW", "NHWC")            # layouts: channels first, channels last
@@ -26,8 +28,8 @@ class Axis:
     """Windows along one dim of `size`: tap t of window o stands at o*stride - low + t*dilation. Positions outside
     [0, size) are padding. With `ceil`, a last window that overhangs counts if it starts before the end padding."""
 
-    size: int
-    kernel: int
+    size: Any
+    kernel: Any
     stride: int = 1
     low: int = 0
     high: int = 0
@@ -40,14 +42,14 @@ class Axis:
         return self.dilation * (self.kernel - 1) + 1
 
     @property
-    def count(self) -> int:
+    def count(self) -> Any:
         """How many windows there are (not positive if none fits)."""
         room = self.size + self.low + self.high - self.span
         count = (-(-room // self.stride) if self.ceil else room // self.stride) + 1
         return count - (self.ceil and (count - 1) * self.stride >= self.size + self.low)
 
     @property
-    def overhang(self) -> int:
+    def overhang(self) -> Any:
         """Zeros needed after the end so that every tap of every window exists."""
         return max(0, (self.count - 1) * self.stride + self.span - self.low - self.size)
 
@@ -59,6 +61,19 @@ class Axis:
         """The tap's positions, over all windows, in an input padded by `low` and `overhang`."""
         start = tap * self.dilation
         return slice(start, start + (self.count - 1) * self.stride + 1, self.stride)
+
+    def is_always_inside(self, tap: int) -> bool:
+        """Whether the tap of every window stands on a real element."""
+        return self.first(tap) >= 0 and (self.count - 1) * self.stride + self.first(tap) < self.size
+
+    @property
+    def is_covering(self) -> bool:
+        """Whether every window holds a real element."""
+        if not self.low and not self.overhang:
+            return True
+        if self.dilation <= self.size:                  # taps step over no dim
+            return self.low < self.span and (self.count - 1) * self.stride - self.low < self.size
+        return bool(np.any([self.is_inside(tap) for tap in range(self.kernel)], axis=0).all())
 
     def is_inside(self, tap: int) -> np.ndarray:
         """bool[count]: whether the tap of each window stands on a real element."""
@@ -80,16 +95,14 @@ def spatial_dims(op: Op, layout: str, layouts: tuple[str, str] = IMAGES) -> Any:
 
 
 def spatial(op: Op, x: TensorType, layout: str, layouts: tuple[str, str] = IMAGES) -> Any:
-    """(height, width) of an image batch, (depth, height, width) of volumes; the batch size may be symbolic."""
+    """(height, width) of an image batch, (depth, height, width) of volumes."""
     dims = spatial_dims(op, layout, layouts)
     if x.rank != len(layout):
         raise op.fail(f"takes {_PLACES[len(layout)]} of rank {len(layout)} ({layout}), found {x}")
-    if not all(isinstance(size, int) for size in x.shape[1:]):
-        raise op.fail(f"needs sizes that are numbers beside the batch size, found {x}", "mark these dims as static")
     return tuple([x.shape[dim] for dim in dims])
 
 
-def check_geometry(op: Op, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[Sequence[int]],
+def check_geometry(op: Op, kernel: Sequence[Size], stride: Sequence[int], padding: Sequence[Sequence[int]],
                    dilation: Sequence[int] = (1, 1), rank: int = 2) -> None:
     """Raise TypeInferenceError unless these are a positive int for each of `rank` dims, and padding as many pairs that
     aren't negative."""
