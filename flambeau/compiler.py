@@ -41,7 +41,7 @@ from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.records import dataclass
 from flambeau.kept import CompileTimes
 from flambeau.linking import link, separate_steps
-from flambeau.passes.lowering.lower import Call, lower, map_calls
+from flambeau.passes.lowering.lower import Call, lower
 from flambeau.passes.memory.plan import MemoryPlan, arrange, plan
 from flambeau.passes.pipeline import Pass, PassReport, run
 from flambeau.provenance import Provenance
@@ -148,7 +148,7 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     if rules:
         _check_signature(plain, fused)
     laps.end("passes")
-    lowered = map_calls(lower(fused), lambda calls: backend.prepare(calls, target))
+    lowered = lower(fused, lambda calls: backend.prepare(calls, target))
     arranged = arrange(fused, lowered, lambda added: backend.prepare(added, target))
     if rules:
         _verify_kernels(arranged.calls)

@@ -71,7 +71,8 @@ class Backend(ABC):
 
     def prepare(self, calls: Sequence[Call], target: Any) -> list[Call]:
         """Calls as `lower` leaves them (and copies and checks of the memory plan) -> those that will be built. Here a
-        device cuts kernels up, and writes its schedules into them."""
+        device cuts kernels up, and writes its schedules into them. Each call by itself: where two have the same kernel and
+        differ by their values alone, it may be asked once."""
         return [finish(call) for call in calls]
 
     @abstractmethod

@@ -49,6 +49,12 @@ class Kernel:
         found += [instr.attr for instr in self.instrs() if instr.op == "const"]
         return tuple(dict.fromkeys(name for name in found if isinstance(name, str)))
 
+    def renamed(self, name: str) -> Self:
+        """The same kernel under another name, and what was worked out about it."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, name=name)
+        return made
+
     # What it says of itself
 
     def lines(self, printer: Printer) -> Iterator[str]:

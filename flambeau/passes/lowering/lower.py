@@ -1,16 +1,16 @@
 """Fused graph -> kernel calls, in order: every fusion becomes a kernel and the values it reads and writes.
 
-    steps = lower(fused)                        # one for each fusion; knows no device
+    steps = lower(fused, prepare)               # prepare: what a device does to calls; without, they are to be finished
     calls = [finish(call) for call in steps]    # as they are built
 
 A node with regions becomes a `Nested` of the calls of each region.
 
-Between the two a backend may cut kernels up, merge their dims and renumber them: index values that code needs are still
-`affine`, which moves with the dims as an address does.
+A backend may cut kernels up, merge their dims and renumber them before it finishes calls: index values that code needs are
+still `affine`, which moves with the dims as an address does.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Union, cast
@@ -22,6 +22,7 @@ from flambeau.ir.kernel import Address, Instr, Kernel, LoopKernel, Param, Stage,
 from flambeau.ir.kinds import kind_named, kind_of
 from flambeau.ir.op import RegionOp
 from flambeau.ir.records import dataclass
+from flambeau.passes.lowering.alike import Alike
 from flambeau.passes.lowering.dims import collapse, expand_affine, renumbered, with_runtime_size
 
 
@@ -110,40 +111,27 @@ Step = Union[Call, Nested]                  # noqa: UP007 (evaluated before Nest
 Steps = tuple[Step, ...]
 
 
-def lower(graph: Graph) -> list[Step]:
-    """The steps of a fused graph, in its order, each call to be finished."""
-    return _lowered(graph, count())
+def lower(graph: Graph, prepare: Callable[[list[Call]], list[Call]] = lambda calls: calls) -> list[Step]:
+    """The steps of a fused graph, in its order. prepare: makes the calls of one fusion ready, or of several that are
+    alike."""
+    return _lowered(graph, count(), Alike(lambda node, name: prepare(lower_fusion(node, name))))
 
 
-def _lowered(graph: Graph, numbers: Iterator[int]) -> list[Step]:
+def _lowered(graph: Graph, numbers: Iterator[int], fusions: Alike) -> list[Step]:
     steps: list[Step] = []
     for node in graph.toposort():
         if isinstance(node.op, ops.Fusion):
-            calls = lower_fusion(node, f"k{next(numbers)}")
-            steps += calls if node.is_pure else [replace(call, has_effects=True) for call in calls]
+            steps += fusions.calls(node, f"k{next(numbers)}")
         elif isinstance(node.op, RegionOp):
-            steps.append(Nested(node, tuple([tuple(_lowered(region, numbers)) for region in node.regions])))
+            steps.append(Nested(node, tuple([tuple(_lowered(region, numbers, fusions)) for region in node.regions])))
     return steps
-
-
-def map_calls(steps: Iterable[Step], function: Callable[[list[Call]], list[Call]]) -> list[Step]:
-    """The steps with `function` applied to every run of calls, inside regions too."""
-    found: list[Step] = []
-    run: list[Call] = []
-    for step in steps:
-        if isinstance(step, Call):
-            run.append(step)
-            continue
-        found += function(run)
-        found.append(replace(step, bodies=tuple([tuple(map_calls(body, function)) for body in step.bodies])))
-        run = []
-    return [*found, *function(run)] if run or not found else found
 
 
 def lower_fusion(node: Node, name: str) -> list[Call]:
     """One fusion as its kind lowers it."""
     assert isinstance(node.op, ops.Fusion), f"{node!r} is no fusion"
-    return [replace(call, origin=node.origin) for call in kind_named(node.op.kind).lower(node, name)]
+    return [replace(call, origin=node.origin, has_effects=not node.is_pure)
+            for call in kind_named(node.op.kind).lower(node, name)]
 
 
 def call_of(node: Node, kernel: Kernel) -> Call:
@@ -201,4 +189,4 @@ def copy_call(source: Value, target: Value) -> Call:
 
 
 __all__ = ["Call", "Nested", "Step", "Steps", "call_of", "copy_call", "finish", "finish_code", "finish_loops", "lone_op",
-           "lower", "lower_fusion", "map_calls"]
+           "lower", "lower_fusion"]

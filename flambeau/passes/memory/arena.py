@@ -3,9 +3,10 @@ over the memory of an operand that it is the last to read where each element is 
 """
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from typing import Union
+
+import numpy as np
 
 from flambeau.ir.graph import Value
 from flambeau.ir.records import dataclass
@@ -105,17 +106,13 @@ def aligned(nbytes: int) -> int:
 def _place(blocks: list[Block]) -> int:
     """Give every block an offset. Largest first, each in the lowest gap that holds it. Source: Pisarchyk and Lee,
     "Efficient memory management for deep neural net inference", 2020."""
-    placed: list[tuple[int, int, Block]] = []               # by offset
-    total = 0
-    for number, block in enumerate(sorted(blocks, key=lambda b: (-b.nbytes, b.first))):
-        offset = 0
-        for start, _, rival in placed:
-            if rival.last < block.first or block.last < rival.first:
-                continue
-            if offset + block.nbytes <= start:
-                break
-            offset = max(offset, start + rival.nbytes)
-        block.offset = offset
-        insort(placed, (offset, number, block))
-        total = max(total, offset + block.nbytes)
-    return total
+    starts, ends, firsts, lasts = placed = np.zeros((4, len(blocks) + 1), np.int64)         # by start
+    for count, block in enumerate(sorted(blocks, key=lambda b: (-b.nbytes, b.first))):
+        rivals = np.flatnonzero((lasts[:count] >= block.first) & (firsts[:count] <= block.last))
+        offsets = np.maximum.accumulate(np.append(0, ends[rivals]))         # what is free behind the rivals so far
+        fits = offsets[:-1] + block.nbytes <= starts[rivals]
+        block.offset = int(offsets[fits.argmax() if fits.any() else -1])
+        place = int(starts[:count].searchsorted(block.offset, side="right"))
+        placed[:, place + 1:count + 1] = placed[:, place:count]
+        placed[:, place] = block.offset, block.offset + block.nbytes, block.first, block.last
+    return int(ends.max())

@@ -72,12 +72,14 @@ class _Before:
 
     def __init__(self, calls: Sequence[Step], maker: Mapping[Value, int]):
         self.direct = [sorted({maker[v] for v in call.operands if v in maker}) for call in calls]
+        self.after: list[list[int]] = [[] for _ in calls]   # the other way round
         self.ancestors = [0] * len(calls)
         for i, makers in enumerate(self.direct):            # the given order is one by data
             for m in makers:
                 if m >= i:
                     raise VerificationError(f"call {i} reads what call {m} makes")
                 self.ancestors[i] |= self.ancestors[m] | 1 << m
+                self.after[m].append(i)
         effects = [i for i, call in enumerate(calls) if call.has_effects]
         for earlier, later in pairwise(effects):
             self.add(earlier, later)
@@ -90,10 +92,13 @@ class _Before:
         if self.leads(first, second):
             return
         self.direct[second].append(first)
-        gained = self.ancestors[first] | 1 << first
-        for i, known in enumerate(self.ancestors):
-            if i == second or known >> second & 1:
-                self.ancestors[i] = known | gained
+        self.after[first].append(second)
+        gained, pending = self.ancestors[first] | 1 << first, [second]
+        while pending:
+            i = pending.pop()
+            if gained & ~self.ancestors[i]:
+                self.ancestors[i] |= gained
+                pending += self.after[i]
 
     def order(self) -> list[int]:
         """All calls, each after those it needs, near the given order."""
