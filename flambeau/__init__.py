@@ -133,6 +133,7 @@ _NAMES = {                                  # module -> what it gives at first u
                     "get_autocast_gpu_dtype is_autocast_cache_enabled is_autocast_cpu_enabled is_autocast_enabled "
                     "set_autocast_cache_enabled set_autocast_dtype set_autocast_enabled",
     "frontend.call.compile": "compile",
+    "frontend.trace.sizes": "mark_dynamic mark_static",
     "errors": "AcceleratorError OutOfMemoryError",
     "frontend.checks": "_assert _check _check_index _check_is_size _check_not_implemented _check_type _check_value",
     "frontend.exchange.archive": "load save",

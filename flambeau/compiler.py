@@ -50,7 +50,7 @@ from flambeau.runtime.program import Program
 from flambeau.runtime.through_host import ThroughHost
 from flambeau.verified import VerifiedExecutable
 
-__all__ = ["CompileTimes", "Compiled", "compile_graph", "input_device", "register_backend"]
+__all__ = ["CompileTimes", "Compiled", "compile_graph", "fuse_graph", "input_device", "register_backend"]
 
 
 @dataclass
@@ -122,14 +122,15 @@ class Compiled:
 @paused_collector()
 def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rules: bool = False,
                   backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
-                  device: str | None = None) -> Compiled:
+                  device: str | None = None, fused: tuple[Graph, PassReport] | None = None) -> Compiled:
     """Compile `graph`, which is left as it was.
 
     rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
     executable that checks all results at every call (see `verified`; hundreds of times slower). backend: a registered
     name or a `Backend`, else the one of the inputs' device. target: what it compiles for, else the machine we run on.
     device: where it computes, else the one of its inputs. passes: what runs instead of the backend's; the rules are always
-    checked after others. Raises GraphError when a pass breaks a rule or changes the graph's signature, or a kernel does,
+    checked after others. fused: what `fuse_graph` gave for the same graph with names for its sizes, with numbers for them.
+    Raises GraphError when a pass breaks a rule or changes the graph's signature, or a kernel does,
     for example by not storing its results whole, and UnsupportedError for inputs on several devices."""
     device = input_device(graph) if device is None else device
     backend = backend_on(device) if backend is None else backend_of(backend)
@@ -144,12 +145,12 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     laps = _Laps()
 
     plain = graph if device == "cpu" else erased(graph)
-    fused, report = run(clone(plain)[0], chosen, verify=rules, dump_dir=dump_dir)
+    fused_graph, report = fused or run(clone(plain)[0], chosen, verify=rules, dump_dir=dump_dir)
     if rules:
-        _check_signature(plain, fused)
+        _check_signature(plain, fused_graph)
     laps.end("passes")
-    lowered = lower(fused, lambda calls: backend.prepare(calls, target))
-    arranged = arrange(fused, lowered, lambda added: backend.prepare(added, target))
+    lowered = lower(fused_graph, lambda calls: backend.prepare(calls, target))
+    arranged = arrange(fused_graph, lowered, lambda added: backend.prepare(added, target))
     if rules:
         _verify_kernels(arranged.calls)
     laps.end("lower")
@@ -157,20 +158,30 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     laps.end("codegen")
     memory = plan(arranged, [kernel.scratch_bytes for kernel in built])
     lies = "cpu" if verify else place           # checks look at every value
-    program, launch_calls = link(fused, memory, built, lies)
+    program, launch_calls = link(fused_graph, memory, built, lies)
     executable = backend.executable(program, [built[number] for number in launch_calls])
     if verify:
         steps = separate_steps(memory, built, backend, lies)
-        executable = VerifiedExecutable(plain, fused, chosen, memory, steps, program, executable)
+        executable = VerifiedExecutable(plain, fused_graph, chosen, memory, steps, program, executable)
         if place != lies:
             executable = ThroughHost(executable, program, place)
     laps.end("load")
 
-    compiled = Compiled(graph, fused, memory, built, program, executable, report, CompileTimes(**laps.seconds),
+    compiled = Compiled(graph, fused_graph, memory, built, program, executable, report, CompileTimes(**laps.seconds),
                         new_kernels, launch_calls, chosen, backend, target)
     if dump_dir is not None:
         _dump_kernels(compiled, dump_dir, len(report.records) + 1)
     return compiled
+
+
+def fuse_graph(graph: Graph, *, backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
+               device: str | None = None, rules: bool = False) -> tuple[Graph, PassReport]:
+    """The passes' part of compiling a graph, which is left as it was: for graphs whose sizes have names, within
+    `dims.assuming` what is known of them. The arguments are those of `compile_graph`."""
+    device = input_device(graph) if device is None else device
+    chosen = (backend_on(device) if backend is None else backend_of(backend)).passes if passes is None else tuple(passes)
+    plain = graph if device == "cpu" else erased(graph)
+    return run(clone(plain)[0], chosen, verify=rules)
 
 
 def input_device(graph: Graph, where: str | None = None) -> str:

@@ -20,7 +20,7 @@ from flambeau.ir.records import dataclass
 
 __all__ = ["LARGEST", "Condition", "Facts", "Proofs"]
 
-LARGEST: Final = (1 << 63) - 1
+LARGEST: Final = 1 << 40                # of one size; no memory holds more elements, and products of a few are exact
 
 Relation = Literal["==", "!=", ">="]
 
@@ -72,6 +72,12 @@ class Facts:
         self._values: dict[str, Size] = {}          # names that are other sizes
         self._other: set[Size] = set()              # sizes that are not 0, by conditions,
         self._not_negative: list[Size] = []         # and that are at least 0
+
+    def copy(self) -> Facts:
+        """What is known now, for questions whose conditions are nobody else's."""
+        copy = Facts(self.sizes, self.ranges, self.number, self.where)
+        copy.conditions, copy._asked, copy._values = [*self.conditions], {*self._asked}, {**self._values}
+        return copy
 
     # -- what programs ask ----------------------------------------------------------------------------------------------
 
@@ -151,7 +157,7 @@ class Facts:
         """The first condition that sizes don't meet, in words; None where they meet all."""
         for name, (low, high) in self.ranges.items():
             if not low <= sizes[name] <= high:
-                return f"{name} is {sizes[name]}, and it is for {name} from {low}{'' if high == LARGEST else f' to {high}'}"
+                return f"{name} is {sizes[name]}, and it is for {name} from {low}{'' if high >= LARGEST else f' to {high}'}"
         for condition in self.conditions:
             if not condition.holds(sizes):
                 where = "" if condition.where is None else f", which {condition.where} asks"
@@ -192,8 +198,7 @@ class Facts:
 
     def _range(self, factor: str | Quotient) -> tuple[float, float]:
         if isinstance(factor, str):
-            low, high = self.ranges.get(factor, (0, LARGEST))
-            return low, math.inf if high >= LARGEST else high
+            return self.ranges.get(factor, (0, LARGEST))
         above, below = self.bounds(factor.numerator), self.bounds(factor.denominator)
         if below[0] <= 0:
             return -math.inf, math.inf

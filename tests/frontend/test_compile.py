@@ -464,7 +464,7 @@ def test_replacing_a_parameter_recompiles() -> None:
 
 
 def test_the_recompile_limit_is_an_error_with_the_count() -> None:
-    f = fb.compile(lambda x: x + 1, recompile_limit=3)
+    f = fb.compile(lambda x: x + 1, recompile_limit=3, dynamic=False)
     for n in range(1, 4):
         f(fb.ones(n))
     with pytest.raises(UnsupportedError, match="3 signatures"):

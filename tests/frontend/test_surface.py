@@ -199,8 +199,6 @@ def test_compile_takes_what_torch_compile_takes_and_says_what_means_nothing() ->
     with pytest.warns(UserWarning, match="compile: mode='max-autotune' means nothing here"):
         f = fb.compile(lambda t: t + 1, mode="max-autotune")
     assert f(x).tolist() == (x + 1).tolist()
-    with pytest.warns(UserWarning, match="dynamic=True"):
-        fb.compile(lambda t: t + 1, dynamic=True)
     with pytest.warns(UserWarning, match="backend='inductor'"):
         f = fb.compile(lambda t: t + 1, backend="inductor")
     assert f(x).tolist() == (x + 1).tolist()
@@ -216,7 +214,7 @@ def test_compile_takes_what_torch_compile_takes_and_says_what_means_nothing() ->
 
 
 def test_the_limit_names_what_changed_last() -> None:
-    sized = fb.compile(lambda t: t * 2, recompile_limit=3)
+    sized = fb.compile(lambda t: t * 2, recompile_limit=3, dynamic=False)
     with pytest.raises(fb.errors.UnsupportedError) as caught:
         for n in range(5):
             sized(fb.ones(n + 1))

@@ -20,18 +20,22 @@ from flambeau.frontend.active import active
 from flambeau.frontend.call import asked  # noqa: F401  what fb.compiler has under PyTorch's names
 from flambeau.frontend.call.entry import Entry
 from flambeau.frontend.call.explain import explain
+from flambeau.frontend.call.family import Family
 from flambeau.frontend.call.fastpath import MISS
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.nn.hooks import RemovableHandle
 from flambeau.frontend.nn.module import Module
+from flambeau.frontend.nn.parameter import Parameter
 from flambeau.frontend.pytree import Structure, flatten
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.dispatch import up_to_date
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.binder import trace_call
 from flambeau.frontend.trace.call_plan import Traced
+from flambeau.frontend.trace.guards.effects import Slot
 from flambeau.frontend.trace.guards.markers import CompiledMarker
 from flambeau.frontend.trace.planner import leaf_name
+from flambeau.frontend.trace.sizes import NamedSizes, named_sizes, varied_dims
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
@@ -96,6 +100,12 @@ class Signature:
     traced: Traced
     trace_seconds: float
     reason: str | None              # why it was not one of the earlier signatures
+    family: Family | None = None    # where it is for many sizes: `entry` and `compiled` are of those that were new last
+
+    @property
+    def calls(self) -> int:
+        """How often it was called, with any sizes; those of entries that were forgotten don't count."""
+        return self.entry.bound.calls if self.family is None else sum(e.bound.calls for e in self.family.entries.values())
 
     @property
     def parts(self) -> list[Compiled]:
@@ -109,15 +119,16 @@ class CompiledFunction(CompiledMarker):
     Works as a method too. Inside another compiled function it is traced as part of it."""
 
     def __init__(self, function: Callable[..., Any], *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
-                 backend: str | Backend | None = None, passes: Sequence[Pass] | None = None):
+                 backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
+                 dynamic: bool | None = None):
         functools.update_wrapper(self, function)
-        self.function, self.recompile_limit = function, recompile_limit
+        self.function, self.recompile_limit, self.dynamic = function, recompile_limit, dynamic
         self.how: dict[str, Any] = {"verify": verify, "backend": backend}       # given to compile_graph
         if passes is not None:
             self.how["passes"] = tuple(passes)
         self.name = getattr(function, "__name__", type(function).__name__)
         self.signatures: list[Signature] = []
-        self._entries: list[Entry] = []
+        self._entries: list[Entry | Family] = []
         self._lock = ForkSafeLock()
         self._compiling = self._has_set_up = False
         self._fast: Callable[[tuple[Any, ...]], Any] | None = None      # of the signature used last
@@ -144,11 +155,12 @@ class CompiledFunction(CompiledMarker):
     def _known(self, leaves: list[Any], structure: Structure | None) -> Entry | None:
         """The entry of this signature, which becomes the first to be tried. Entries are replaced as a whole: another
         thread may be going through them."""
-        for position, entry in enumerate(self._entries):
-            if entry.matches(structure, leaves):
+        for position, found in enumerate(self._entries):
+            entry = found.find(structure, leaves)
+            if entry is not None:
                 if position:
                     with self._lock:
-                        self._entries = [entry, *(e for e in self._entries if e is not entry)]
+                        self._entries = [found, *(e for e in self._entries if e is not found)]
                 self._fast = entry.fast_call
                 return entry
         return None
@@ -174,23 +186,31 @@ class CompiledFunction(CompiledMarker):
             known = self._known(leaves, structure)          # another thread may have compiled it meanwhile
             if known is not None:
                 return known
-            reason = self._entries[0].why_not(structure, leaves) if self._entries else None
+            for family in [e for e in self._entries if isinstance(e, Family)]:
+                grown = family.grow(structure, leaves)
+                if grown is not None:
+                    signature = next(s for s in self.signatures if s.family is family)
+                    signature.entry, signature.compiled = grown, family.newest_compiled
+                    self._fast = grown.fast_call
+                    return grown
+            before = [e.newest if isinstance(e, Family) else e for e in self._entries]
+            reason = self._entries[0].why_not(structure, leaves) or before[0].why_not(structure, leaves) if before else None
             if reason is not None:
                 _log("recompiles", f"{self.name}: recompiles because {reason}")
             if len(self._entries) >= self.recompile_limit:
                 raise UnsupportedError(
                     f"{self.name} was compiled for {len(self._entries)} signatures, which is its limit; the last time "
-                    f"because {reason}", hint=f"{self._entries[0].remedy(structure, leaves)}, or raise recompile_limit")
+                    f"because {reason}", hint=f"{before[0].remedy(structure, leaves)}, or raise recompile_limit")
             where = describe(user_location())
             given = [(leaf_name(path), leaf._type.device) for path, leaf in zip(paths, leaves, strict=True)
                      if isinstance(leaf, Tensor)]
             if len({device for _, device in given}) > 1:
                 _compiler().device_of(given, lambda number: where)
             started = time.perf_counter()
-            moved = self._entries[0].moved_tensors() if self._entries else ()
+            moved = before[0].moved_tensors() if before else ()
             hooks = RemovableHandle.registered
             try:
-                traced = trace_call(self.function, self.name, leaves, paths, structure, moved)
+                traced = self._traced(leaves, paths, structure, moved)
             except CaptureError as error:
                 if RemovableHandle.registered == hooks or self._has_set_up:
                     raise
@@ -200,22 +220,81 @@ class CompiledFunction(CompiledMarker):
             trace_seconds = time.perf_counter() - started
             # of captured tensors, too
             device = "cpu" if is_on_cpu(traced.graph) else _compiler().input_device(traced.graph, where)
-            how = functools.partial(_compiled, how=self.how, device=device, where=where)
-            compiled = how(traced.graph)
-            settings = [getattr(compiled.target, name, None) for name in ("tf32", "deterministic")]
-            entry = Entry(traced.plan, compiled.executable, how, device, *settings)
-            self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
-            self._entries = [entry, *self._entries]
+            make = functools.partial(self._made, device=device, where=where)
+            if traced.named is None:
+                entry, compiled = make(traced)
+                self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
+                self._entries = [entry, *self._entries]
+            else:
+                family = Family(traced, make, functools.partial(self._fused, device=device))
+                entry = family.at(traced.named.facts.sizes)
+                compiled = family.newest_compiled
+                self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason, family))
+                self._entries = [family, *self._entries]
             self._fast = entry.fast_call
             _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches"
                            f"{'' if isinstance(compiled, Kept) else f' of {len(compiled.kernels)} kernels'}")
             return entry
 
+    def _traced(self, leaves: list[Any], paths: list[str], structure: Structure | None, slots: tuple[Slot, ...]) -> Traced:
+        """With names for the sizes that vary, unless the function does not work with such."""
+        varied = self._varied(leaves, structure)
+        parameters = {number for number, leaf in enumerate(leaves) if isinstance(leaf, Parameter)}
+
+        def named() -> NamedSizes | None:
+            return named_sizes(leaves, self.dynamic, varied, parameters, lambda: describe(user_location()))
+
+        trace = functools.partial(trace_call, self.function, self.name, leaves, paths, structure, slots)
+        names = named()
+        if names is None:
+            return trace()
+        try:
+            traced = trace(named=named)
+            return traced if set(names.facts.sizes) - {*traced.named.facts.values} else trace()     # type: ignore[union-attr]
+        except Exception as error:
+            if names.required:
+                raise
+            try:
+                traced = trace()
+            except Exception as plain:      # what stops it where sizes are numbers is what stops it
+                raise plain from None
+            _log("recompiles", f"{self.name}: every size is compiled for itself, for the function does not work with sizes "
+                               f"that have names ({type(error).__name__}: {error})")
+            return traced
+
+    def _varied(self, leaves: list[Any], structure: Structure | None) -> dict[int, set[int]]:
+        """Dims whose sizes differ from those of calls that are like this one otherwise, by leaf."""
+        found: dict[int, set[int]] = {}
+        for known in self._entries:
+            plan = known.traced.plan if isinstance(known, Family) else known.plan
+            if structure != plan.structure or len(leaves) > len(plan.leaves):
+                continue
+            dims = [varied_dims(leaf.expected, given) if leaf.kind == "tensor" else set()
+                    for leaf, given in zip(plan.leaves, leaves, strict=False)]
+            if None not in dims:
+                for number, those in enumerate(dims):
+                    found.setdefault(number, set()).update(those or ())
+        return found
+
+    def _made(self, traced: Traced, fused: Callable[[], Any] | None = None, *, device: str, where: str | None
+              ) -> tuple[Entry, Compiled]:
+        """The entry of a trace whose sizes are numbers. fused: gives its fused graph, or None."""
+        compile = functools.partial(_compiled, how=self.how, device=device, where=where)
+        compiled = compile(traced.graph, fused=fused)
+        entry = Entry(traced.plan, compiled.executable, compile, device, getattr(compiled.target, "tf32", None))
+        entry.deterministic = getattr(compiled.target, "deterministic", None)
+        return entry, compiled
+
+    def _fused(self, graph: Graph, device: str) -> Any:
+        """The graph passes, on sizes with names."""
+        how = {name: value for name, value in self.how.items() if name != "verify"}
+        return _compiler().fuse_graph(graph, device=device, rules=self.how["verify"], **how)
+
     # -- copies -----------------------------------------------------------------------------------------------------
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {"recompile_limit": self.recompile_limit, **self.how}
+        return {"recompile_limit": self.recompile_limit, "dynamic": self.dynamic, **self.how}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
         """Compiled anew: a bound method's object is copied."""
@@ -285,7 +364,7 @@ class CompiledFunction(CompiledMarker):
             arena_bytes=sum(p.memory.arena_bytes for p in parts),
             unshared_bytes=sum(p.memory.unshared_bytes for p in parts),
             state_bytes=sum(state.type.nbytes for state in newest.traced.plan.states),
-            in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.entry.bound.calls,
+            in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.calls,
             from_disk=all(isinstance(p, Kept) for p in parts))
 
     def __repr__(self) -> str:
@@ -328,15 +407,19 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     which has to be the same for all. passes: what runs over the graph, in place of the backend's own;
     `passes=(Pass("mine", function), *CPU_PASSES)` adds one to those of the CPU.
 
+    dynamic: which sizes of arguments have names, so that one trace serves others too. None: those of a dim of which a
+    second size came (from 2 on); True: all of them from the first call on; False: none. `mark_dynamic` names more.
+
     The others are torch.compile's. fullgraph is always so, disable gives the function back as it is, and what means
-    nothing here (mode, dynamic=True, options, PyTorch's backends) warns.
+    nothing here (mode, options, PyTorch's backends) warns.
 
     A Module comes back as a Module that shares everything with the original."""
     function = model if function is None else function
-    backend = _without_torchs_options(backend, mode, dynamic, options)
+    backend = _without_torchs_options(backend, mode, options)
     if disable:
         return function if function is not None else lambda function: function
-    how: dict[str, Any] = {"verify": verify, "recompile_limit": recompile_limit, "backend": backend, "passes": passes}
+    how: dict[str, Any] = {"verify": verify, "recompile_limit": recompile_limit, "backend": backend, "passes": passes,
+                           "dynamic": dynamic}
     if function is None:
         return functools.partial(compile, **how)
     if isinstance(function, CompiledFunction):      # other options: compiled anew beside the original
@@ -351,14 +434,12 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
 _TORCHS_BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
 
 
-def _without_torchs_options(backend: str | Backend | None, mode: str | None, dynamic: bool | None,
+def _without_torchs_options(backend: str | Backend | None, mode: str | None,
                             options: Mapping[str, Any] | None) -> str | Backend | None:
     """The backend to use. Warns of what torch.compile's users may pass and means nothing here."""
     idle = []
     if mode not in (None, "default"):
         idle.append(f"mode={mode!r}")
-    if dynamic:
-        idle.append("dynamic=True (every shape is compiled for itself)")
     if options:
         idle.append(f"options={dict(options)!r}")
     if isinstance(backend, str) and backend in _TORCHS_BACKENDS:
@@ -373,7 +454,8 @@ def _recompiled(function: Any, options: dict[str, Any]) -> Any:
     return compile(function, **options)
 
 
-_DEFAULTS: dict[str, Any] = {"verify": False, "recompile_limit": RECOMPILE_LIMIT, "backend": None, "passes": None}
+_DEFAULTS: dict[str, Any] = {"verify": False, "recompile_limit": RECOMPILE_LIMIT, "backend": None, "passes": None,
+                             "dynamic": None}
 
 
 def _compile_module(module: Module, options: dict[str, Any]) -> Module:
@@ -405,12 +487,15 @@ def _compile_module(module: Module, options: dict[str, Any]) -> Module:
     return compiled
 
 
-def _compiled(graph: Graph, how: Mapping[str, Any], device: str, where: str | None) -> Compiled:
-    """What compiling a traced graph gives: found on disk, or made by the compiler, which is loaded for it."""
+def _compiled(graph: Graph, how: Mapping[str, Any], device: str, where: str | None,
+              fused: Callable[[], Any] | None = None) -> Compiled:
+    """What compiling a traced graph gives: found on disk, or made by the compiler, which is loaded for it. fused: gives the
+    graph after the passes, or None."""
     def compile_now() -> Compiled:
         compiler = _compiler()
         backend = how["backend"] or compiler.backend_on(device, where)
-        made: Compiled = compiler.compile_graph(graph, device=device, **{**how, "backend": backend})
+        made: Compiled = compiler.compile_graph(graph, device=device, fused=None if fused is None else fused(),
+                                                 **{**how, "backend": backend})
         return made
 
     key = key_of(graph, how)

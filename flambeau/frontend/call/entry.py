@@ -85,15 +85,23 @@ class Entry:
             return leaves
         return [*leaves, *[leaf for read in self.plan.slots for leaf in read.leaves() or ()]]
 
+    def find(self, structure: Structure | None, leaves: Sequence[Any]) -> Entry | None:
+        """Itself, if it is for a call."""
+        return self if self.matches(structure, leaves) else None
+
     def matches(self, structure: Structure | None, leaves: Sequence[Any]) -> bool:
         leaves = self.all_leaves(leaves)
-        if structure != self.plan.structure or len(leaves) != len(self.leaf_guards):
+        return self.would_match(structure, leaves, self.leaf_guards) and all(
+            self._difference(a, leaves[a.leaf]) is None for a in self._particular)
+
+    def would_match(self, structure: Structure | None, leaves: Sequence[Any], guards: Sequence[LeafGuard]) -> bool:
+        """Whether a call is for an entry that differs from this one in what the leaves, slots included, must be."""
+        if structure != self.plan.structure or len(leaves) != len(guards):
             return False
-        for guard, leaf in zip(self.leaf_guards, leaves, strict=True):
+        for guard, leaf in zip(guards, leaves, strict=True):
             if not guard.holds(leaf):
                 return False
-        return self.repeats_hold(leaves) and all(self._difference(a, leaves[a.leaf]) is None for a in self._particular) \
-            and self.environment_holds()
+        return self.repeats_hold(leaves) and self.environment_holds()
 
     def _difference(self, argument: Argument, leaf: Tensor) -> str | None:
         """What differs of an argument beside its type, in words."""

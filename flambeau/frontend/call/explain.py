@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from flambeau.ir.facts import LARGEST
 from flambeau.passes.memory.order import Chosen, Order, Repeated
 
 
@@ -23,6 +24,7 @@ def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
         f"{_size(stats.state_bytes)} of captured state, {stats.in_place_writes} tensors updated in place",
     ]
     lines += _inputs(newest)
+    lines += _sizes(newest.family)
     lines += [line for part in newest.parts for line in _calls(part)]
     lines += _recompiles(signatures)
     return "\n".join(lines)
@@ -35,6 +37,25 @@ def _inputs(signature: Any) -> list[str]:
     numbers = f", runtime numbers {', '.join(dict.fromkeys(scalars))}" if scalars else ""
     return [f"  inputs     {kinds['arg']} arguments, {kinds['state']} captured tensors{numbers}; "
             f"{len(traced.plan.heap.nodes)} objects watched"]
+
+
+def _sizes(family: Any) -> list[str]:
+    """The sizes that have names, what the trace depends on, and the numbers that came."""
+    if family is None:
+        return []
+    facts, lines = family.named.facts, ["  one trace for many sizes:"]
+    for name, (number, dim) in family.named.places.items():
+        if name not in facts.values:
+            low, high = facts.ranges[name]
+            lines.append(f"    {name} is dim {dim} of {family.traced.plan.leaves[number].name}, from {low}"
+                         f"{'' if high >= LARGEST else f' to {high}'}")
+    lines += [f"    it is for {condition}{'' if condition.where is None else f', which {condition.where} asks'}"
+              for condition in facts.conditions]
+    came = ", ".join("x".join(map(str, key)) for key in list(family.entries)[-8:])
+    lines.append(f"    prepared for {len(family.entries)}: {'..., ' if len(family.entries) > 8 else ''}{came}")
+    if family.why_separate is not None:
+        lines.append(f"    the passes run for each size by itself: {family.why_separate}")
+    return lines
 
 
 def _calls(compiled: Any) -> list[str]:

@@ -61,7 +61,7 @@ class LeafGuard:
     def remedy(self, leaf: Any) -> str:
         """What the user can do about a leaf that keeps changing."""
         if self.kind == "tensor" and isinstance(leaf, Tensor):
-            return "pad the tensors to a few shapes: every shape and dtype is compiled for itself"
+            return "let sizes vary (dynamic=None or True, fb.mark_dynamic), or pad the tensors to a few shapes"
         if is_runtime_number(leaf):
             return f"the function looks at the number {self.name} (if, range(), int(), an index): compute with it instead"
         return f"pass the same {type(leaf).__name__} as {self.name} again, or tensors in its place"

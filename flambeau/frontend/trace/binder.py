@@ -21,23 +21,27 @@ from flambeau.frontend.trace.guards.effects import Effect, Slot, made_entries, r
 from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.planner import Planner, leaf_name
 from flambeau.frontend.trace.regions import NestingTrace
+from flambeau.frontend.trace.sizes import NamedSizes
+from flambeau.ir.dims import assuming
 from flambeau.ir.dtypes import DType
 
 
 def trace_call(function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
-               structure: Structure | None, slots: tuple[Slot, ...] = ()) -> Traced:
+               structure: Structure | None, slots: tuple[Slot, ...] = (),
+               named: Callable[[], NamedSizes | None] = lambda: None) -> Traced:
     """Trace `function` on arguments that were flattened to `leaves`, again as long as more of what it finds in Python's
-    objects than `slots` must come in as arguments."""
+    objects than `slots` must come in as arguments. named: names for sizes of theirs, anew for each time."""
     while True:
-        binder, traced = _traced(function, name, leaves, paths, structure, slots)
+        binder, traced = _traced(function, name, leaves, paths, structure, slots, named)
         if traced is not None:
             return traced
         slots += binder.new_slots
 
 
 def _traced(function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
-            structure: Structure | None, slots: Sequence[Slot]) -> tuple[Binder, Traced | None]:
-    binder = Binder(function, name, leaves, paths, structure, slots)
+            structure: Structure | None, slots: Sequence[Slot], named: Callable[[], NamedSizes | None]
+            ) -> tuple[Binder, Traced | None]:
+    binder = Binder(function, name, leaves, paths, structure, slots, named=named())
     try:
         traced = binder.run()
     except FlambeauError:
@@ -45,7 +49,7 @@ def _traced(function: Callable[..., Any], name: str, leaves: Sequence[Any], path
     except Exception as error:              # perhaps of code that takes nothing but real numbers: json, decimal
         if not binder.trace.numbers():
             raise
-        binder = Binder(function, name, leaves, paths, structure, slots, numbers_are_fixed=True)
+        binder = Binder(function, name, leaves, paths, structure, slots, numbers_are_fixed=True, named=named())
         try:
             traced = binder.run()
         except FlambeauError as refused:    # what stops it where numbers are real is what stops it
@@ -54,7 +58,7 @@ def _traced(function: Callable[..., Any], name: str, leaves: Sequence[Any], path
             raise error from None
     captured = binder.arguments_that_are_captured()
     if captured and traced is not None:
-        binder = Binder(function, name, leaves, paths, structure, slots, binder.numbers_are_fixed, captured)
+        binder = Binder(function, name, leaves, paths, structure, slots, binder.numbers_are_fixed, captured, named())
         traced = binder.run()
     return binder, traced
 
@@ -64,8 +68,8 @@ class Binder:
 
     def __init__(self, function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
                  structure: Structure | None, slots: Sequence[Slot] = (), numbers_are_fixed: bool = False,
-                 captured: frozenset[int] = frozenset()):
-        self.function, self.structure = function, structure
+                 captured: frozenset[int] = frozenset(), named: NamedSizes | None = None):
+        self.function, self.structure, self.named = function, structure, named
         self.n_arguments = len(leaves)      # of the leaves; those of slots come after them
         self.slots = [Filled(slot) for slot in slots]
         self.leaves = [*leaves, *[leaf for filled in self.slots for leaf in filled.leaves]]
@@ -76,10 +80,18 @@ class Binder:
         self.watch = Watch()
         self.objects: list[tuple[Any, str]] = []            # arguments that are no tensors, with their labels
         self.trace = NestingTrace(name, self.watch, numbers_are_fixed)
+        if named is not None:
+            self.trace.facts = named.facts
+            named.facts.number = self.trace.size_number
         self.shell_of: dict[int, Tensor] = {}               # the stand-ins of tensor arguments, by leaf
 
     def run(self) -> Traced | None:
         """None: new_slots must be slots, too."""
+        with assuming(self.trace.facts):
+            traced = self._run()
+        return traced if traced is None or self.named is None else traced.of_sizes(self.named)
+
+    def _run(self) -> Traced | None:
         bound = [self._bind(number, leaf) for number, leaf in enumerate(self.leaves)]
         args, kwargs = unflatten(self.structure, bound[:self.n_arguments])
         containers = Containers((args, kwargs))
@@ -112,7 +124,7 @@ class Binder:
                 self._check_tapes()
                 planner = Planner(self.trace, self.watch, self.leaves, self.structure, self.paths, self.captured,
                                   self.shell_of, effects, [SlotRead(f.slot, f.structure) for f in self.slots], changes,
-                                  containers.is_one)
+                                  containers.is_one, {} if self.named is None else self.named.types)
                 listening.tell = self.trace.fail            # backward functions and hooks of the user's run once more
                 try:
                     planner.finish(result)
@@ -180,7 +192,8 @@ class Binder:
             for earlier, like in enumerate(self.leaves[:number]):
                 if like is leaf:
                     return self.shell_of[earlier]
-            shell = self.shell_of[number] = self.trace.argument(leaf, label)
+            with_names = None if self.named is None else self.named.types.get(number)
+            shell = self.shell_of[number] = self.trace.argument(leaf, label, with_names)
             return shell
         if is_runtime_number(leaf):
             return self.trace.argument_number(plain(leaf), number, label, type(settled(leaf)))

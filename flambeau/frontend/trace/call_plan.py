@@ -6,9 +6,10 @@ one record for each leaf of the arguments, input, result and effect, in the orde
 """
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from flambeau.frontend.pytree import Structure, flatten
 from flambeau.frontend.tape.casting import mode_in_words
@@ -20,10 +21,15 @@ from flambeau.frontend.trace.guards.effects import Handed, Slot
 from flambeau.frontend.trace.guards.heap import Heap
 from flambeau.frontend.trace.outside import Outside
 from flambeau.frontend.trace.segments import Segment
+from flambeau.frontend.trace.sizes import NamedSizes
+from flambeau.ir.dims import Size
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph
+from flambeau.ir.graph.sizes import record_with_sizes, type_with_sizes, with_sizes
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
+
+R = TypeVar("R")
 
 # -- what goes in -------------------------------------------------------------------------------------------------------
 
@@ -348,6 +354,16 @@ class CallPlan:
         """True when a call changes arguments or captured tensors."""
         return any(a.is_written for a in self.arguments) or any(s.is_written for s in self.states)
 
+    def at(self, sizes: Mapping[str, Size]) -> CallPlan:
+        """The same with other sizes for the named ones."""
+        def records(some: tuple[R, ...]) -> tuple[R, ...]:
+            return tuple([record_with_sizes(record, sizes) for record in some])
+
+        return replace(self, leaves=records(self.leaves), arguments=records(self.arguments), results=records(self.results),
+                       states=records(self.states), reads=records(self.reads),
+                       outputs=tuple([type_with_sizes(type, sizes) for type in self.outputs]),
+                       segments=tuple([segment.at(sizes) for segment in self.segments]))
+
     def __str__(self) -> str:
         """One record a line."""
         lines = [f"call of {self.name}, {mode_in_words(self.mode)}:"]
@@ -363,8 +379,19 @@ class CallPlan:
 @dataclass(frozen=True, eq=False)
 class Traced:
     """What tracing gives: the graph for the compiler, the plan for the calls, and the graph up to and with the
-    derivatives, to be looked at."""
+    derivatives, to be looked at. named: where sizes of arguments have names."""
 
     graph: Graph
     plan: CallPlan
     autodiff: Graph | None = None
+    named: NamedSizes | None = None
+
+    def of_sizes(self, named: NamedSizes) -> Traced:
+        """The same, knowing its named sizes: those that turned out to be others, or numbers, have no names any more."""
+        named.check()
+        return replace(self.at(named.facts.values) if named.facts.values else self, named=named)
+
+    def at(self, sizes: Mapping[str, Size]) -> Traced:
+        """The same with other sizes for the named ones."""
+        return Traced(with_sizes(self.graph, sizes), self.plan.at(sizes),
+                      None if self.autodiff is None else with_sizes(self.autodiff, sizes))

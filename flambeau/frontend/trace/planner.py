@@ -55,21 +55,24 @@ from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.outside import Outside
 from flambeau.frontend.trace.regions import NestingTrace
 from flambeau.frontend.trace.segments import Differentiable, Segment, differentiate
+from flambeau.ir.dims import Dim
 from flambeau.ir.graph import Graph, Node, Value, inline
+from flambeau.ir.ops.views import row_major
+from flambeau.ir.types import TensorType
 
 
 class Planner:
     """Of one trace. leaves: of the arguments, `shells` their stand-ins by number, `captured` those that had none. effects:
     what it left in Python's objects; slots: what was there before, whose leaves are the last of `leaves`; changes: what it
-    left in containers among the arguments, which `is_argument` knows."""
+    left in containers among the arguments, which `is_argument` knows. types: of leaves whose sizes have names."""
 
     def __init__(self, trace: NestingTrace, watch: Watch, leaves: Sequence[Any], structure: Structure | None,
                  paths: Sequence[str], captured: frozenset[int], shells: Mapping[int, Tensor],
                  effects: Sequence[Effect], slots: Sequence[SlotRead], changes: Sequence[tuple[HandedArgument, Any]],
-                 is_argument: Callable[[Any], bool]):
+                 is_argument: Callable[[Any], bool], types: Mapping[int, TensorType]):
         self.effects, self.slots, self.changes, self.is_argument = effects, slots, changes, is_argument
         self.trace, self.watch, self.leaves, self.structure = trace, watch, leaves, structure
-        self.paths, self.captured, self.shells = paths, captured, shells
+        self.paths, self.captured, self.shells, self.types = paths, captured, shells, types
         self.leaf_of_shell = {id(shell): number for number, shell in shells.items()}
         self.read_of = {id(grad): Found(n) for n, (_, grad) in enumerate(trace.reads_grads()) if grad is not None}
         self.homes: dict[int, Home] = {}            # by the id of what stands for their memory
@@ -151,8 +154,10 @@ class Planner:
                 if first != number:
                     repeats = first
                 else:
-                    alike.setdefault((leaf._type, leaf._requires_grad), []).append(number)
-            made.append(_leaf(leaf, leaf_name(self.paths[number]), number in by_value, number in self.captured, repeats))
+                    kind = (leaf.dtype, leaf.ndim) if self.types else leaf._type
+                    alike.setdefault((kind, leaf._requires_grad), []).append(number)
+            found = _leaf(leaf, leaf_name(self.paths[number]), number in by_value, number in self.captured, repeats)
+            made.append(found if number not in self.types else dataclasses.replace(found, expected=self.types[number]))
         return tuple(made), tuple([tuple(group) for group in alike.values() if len(group) > 1])
 
     def _arguments(self, outside: Sequence[Outside]) -> tuple[Argument, ...]:
@@ -164,8 +169,11 @@ class Planner:
         for number, shell in self.shells.items():
             leaf = self.leaves[number]
             is_written = trace.input_of(shell) in self.written
+            strides = None
+            if is_written or trace.depends_on_layout(shell):
+                strides = row_major(shell._type.static_shape) if number in self.types else strides_of(leaf)
             made.append(Argument(
-                number, is_written, strides_of(leaf) if is_written or trace.depends_on_layout(shell) else None,
+                number, is_written, strides,
                 hooks_of(leaf) if number in has_hooks else None, number in no_grad,
                 place_on_tape(leaf, known) if has_tape and leaf._requires_grad else None, self.left.get(number)))
         return tuple(made)
@@ -292,7 +300,7 @@ class Planner:
         if hasattr(kind, "__next__"):
             raise TraceError(f"{name} returned an iterator ({kind.__name__}), which a compiled function could give only "
                              "once", hint="return a list or a tuple")
-        if is_value(part) or part is MISSING or isinstance(part, (type, types.ModuleType)) or self.watch.knows(part) \
+        if is_value(part) or part is MISSING or isinstance(part, (Dim, type, types.ModuleType)) or self.watch.knows(part) \
                 or any(part is given for given in self.leaves) or isinstance(part, slice) and _holds_values(
                     (part.start, part.stop, part.step)):
             return Fixed(part)

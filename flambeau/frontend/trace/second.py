@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import FlambeauError, UnsupportedError, listening
@@ -20,7 +21,10 @@ from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.effects import difference
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, Size, assuming
+from flambeau.ir.facts import Facts
 from flambeau.ir.graph import Graph, Node, Value, clone, inline
+from flambeau.ir.graph.sizes import with_sizes
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
@@ -49,6 +53,15 @@ class GradientFunction:
     n_gradients: int
     segments: tuple[Segment, ...]
     kept: Mapping[tuple[str, int], int]
+    facts: Facts | None = None              # what is known of named sizes
+
+    def at(self, sizes: Mapping[str, Size]) -> GradientFunction:
+        """The same with other sizes for the named ones. Raises UnsupportedError for numbers that it is not for."""
+        numbers = {name: size for name, size in sizes.items() if not isinstance(size, Dim)}
+        if self.facts is not None and numbers.keys() >= self.facts.sizes.keys() and (why := self.facts.broken(numbers)):
+            raise UnsupportedError(f"second derivatives of {self.graph.name} for these sizes: {why}",
+                                   hint="compile with dynamic=False, or take both derivatives inside the compiled function")
+        return replace(self, graph=with_sizes(self.graph, sizes), segments=tuple([s.at(sizes) for s in self.segments]))
 
 
 class Reopened:
@@ -67,7 +80,7 @@ class Reopened:
     def opened(self) -> Iterator[NestingTrace]:
         """Ops inside are recorded by the trace. A refusal stays one, also if the user's code caught it."""
         trace = self.trace
-        with self._lock, traced_by(trace), set_grad_enabled(grad_mode.enabled):
+        with self._lock, traced_by(trace), assuming(trace.facts), set_grad_enabled(grad_mode.enabled):
             if self.sources is None:
                 self._copy()
             trace.closed = False
@@ -142,7 +155,7 @@ def gradient_function(again: Reopened, records: Sequence[Record], entries: Mappi
                                        f"{again.overwritten[source]} held before the call, which overwrote it",
                                        hint="take both derivatives inside the compiled function")
         return GradientFunction(made, sources, tuple([number for number, _ in cotangents.values()]),
-                                len(gradients), segments, again.kept)
+                                len(gradients), segments, again.kept, trace.facts)
 
 
 def _extracted(graph: Graph, again: Reopened, name: str) -> tuple[Graph, tuple[tuple[str, int], ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from flambeau.errors import FlambeauError, UnsupportedError
@@ -22,7 +22,9 @@ from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.second import SNAPSHOT_BYTES, GradientFunction, Reopened, gradient_function
 from flambeau.ir import ops
+from flambeau.ir.dims import Size
 from flambeau.ir.graph import Graph, Node, Value, inline
+from flambeau.ir.graph.sizes import type_with_sizes, with_sizes
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
@@ -84,6 +86,14 @@ class Segment:
     reads_saved: bool = False
     again: Callable[[], GradientFunction] | None = None     # the gradients as a function that has segments itself
     snapshots: tuple[int, ...] = ()                         # the outputs that this may read
+
+    def at(self, sizes: Mapping[str, Size]) -> Segment:
+        """The same with other sizes for the named ones."""
+        results = [replace(r, type=type_with_sizes(r.type, sizes), hook=None if r.hook is None else r.hook.at(sizes))
+                   for r in self.results]
+        again = self.again
+        return replace(self, results=tuple(results), graph=None if self.graph is None else with_sizes(self.graph, sizes),
+                       again=None if again is None else lambda: again().at(sizes))
 
     def __str__(self) -> str:
         to = ", ".join(map(str, self.operands)) or "nothing"

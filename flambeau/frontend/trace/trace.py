@@ -19,7 +19,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.scalars import Scalar, is_runtime_number, plain
 from flambeau.frontend.tape.autograd import Record, origin_of
 from flambeau.frontend.tape.custom import Function, apply_recorded
-from flambeau.frontend.tape.dispatch import is_watched
+from flambeau.frontend.tape.dispatch import dispatch, is_watched
 from flambeau.frontend.tape.mixing import check_mixing
 from flambeau.frontend.tape.writes import through_views
 from flambeau.frontend.tensor.storage import Storage
@@ -32,9 +32,12 @@ from flambeau.frontend.trace.outside import Captured, Outside, ScalarInput, hook
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
+from flambeau.ir.dims import Dim
+from flambeau.ir.facts import LARGEST, Facts
 from flambeau.ir.graph import Graph, Input, Location, Node, Value
 from flambeau.ir.op import Op
-from flambeau.ir.ops import Place, View
+from flambeau.ir.ops import Cast, Place, View
+from flambeau.ir.ops.sources import Count
 from flambeau.ir.types import TensorType
 
 SCALAR_TYPE = TensorType((), dt.f64)
@@ -48,6 +51,7 @@ class Trace:
 
     def __init__(self, name: str, watch: Watch, numbers_are_fixed: bool = False):
         self.numbers_are_fixed = numbers_are_fixed      # guarded by value, every one
+        self.facts: Facts | None = None                 # what is known of named sizes
         self.graph = Graph(name=name)
         self.watch = watch
         self.closed = False
@@ -309,9 +313,9 @@ class Trace:
         self._current[memory._storage] = value
         return memory
 
-    def argument(self, like: Tensor, label: str) -> Tensor:
-        """A traced stand-in for a tensor argument."""
-        value = self.graph.add_input(like._type, label, "arg")
+    def argument(self, like: Tensor, label: str, type: TensorType | None = None) -> Tensor:
+        """A traced stand-in for a tensor argument. type: with names for sizes that vary."""
+        value = self.graph.add_input(like._type if type is None else type, label, "arg")
         shell = self._shell(value, None, like.__class__)
         self.storage_of[value] = shell._storage
         self._input_of[shell._storage] = value
@@ -474,9 +478,22 @@ class Trace:
             self._scalar_of[source] = known
         return known.force() if self.numbers_are_fixed else known
 
+    def size_number(self, size: Dim) -> Scalar:
+        """The number that a named size is at each call, for arithmetic that makes no size."""
+        assert self.facts is not None, f"nothing is known of {size}"
+        if not -LARGEST <= size <= LARGEST:
+            raise UnsupportedError(f"the number of elements {self.facts.hint(size)}", where=describe(user_location()),
+                                   hint=f"arithmetic with sizes goes up to {LARGEST}")
+        tensor = dispatch(Cast(dt.f64), dispatch(Count(size)))
+        return Scalar(tensor, self.facts.hint(size), True, frozenset([("size", size)]), self._force, LARGEST)
+
     def _force(self, sources: frozenset[Any]) -> None:
         for source in sources:
-            self._scalars[source].guarded = True
+            if source[0] == "size":
+                assert self.facts is not None, "a size has a name"
+                self.facts.fixed(source[1])
+            else:
+                self._scalars[source].guarded = True
 
     # -- errors -----------------------------------------------------------------------------------------------------
 

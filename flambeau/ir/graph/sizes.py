@@ -3,14 +3,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from flambeau.ir.attributes import attribute_names
 from flambeau.ir.dims import Dim, Size, substituted
 from flambeau.ir.graph.structure import Graph, clone
 from flambeau.ir.types import TensorType
 
-__all__ = ["op_with_sizes", "sizes_of", "type_with_sizes", "with_sizes"]
+__all__ = ["record_with_sizes", "sizes_of", "type_with_sizes", "with_sizes"]
 
 
 def with_sizes(graph: Graph, sizes: Mapping[str, Size]) -> Graph:
@@ -21,7 +21,7 @@ def with_sizes(graph: Graph, sizes: Mapping[str, Size]) -> Graph:
         current = pending.pop()
         for node in current._node:
             pending += node.regions
-            node.op = op_with_sizes(node.op, sizes)
+            node.op = record_with_sizes(node.op, sizes)
             for value in node.results:
                 value.type = type_with_sizes(value.type, sizes)
     return copy
@@ -32,15 +32,18 @@ def type_with_sizes(type: TensorType, sizes: Mapping[str, Size]) -> TensorType:
     return type if type.is_static else type.with_shape(tuple([substituted(size, sizes) for size in type.shape]))
 
 
-def op_with_sizes(op: Any, sizes: Mapping[str, Size]) -> Any:
-    """The op with named sizes replaced in its attributes; the same object if it has none."""
+R = TypeVar("R")
+
+
+def record_with_sizes(record: R, sizes: Mapping[str, Size]) -> R:
+    """An op, or any other frozen dataclass, with named sizes replaced in its attributes; the same object if it has none."""
     changed = {}
-    for name in attribute_names(type(op)):
-        old = getattr(op, name)
+    for name in attribute_names(type(record)):
+        old = getattr(record, name)
         new = _replaced(old, sizes)
         if new is not old:
             changed[name] = new
-    return dataclasses.replace(op, **changed) if changed else op
+    return dataclasses.replace(record, **changed) if changed else record            # type: ignore[type-var]
 
 
 def _replaced(value: Any, sizes: Mapping[str, Size]) -> Any:

@@ -1,0 +1,120 @@
+"""One trace for many sizes: a function whose sizes have names, and an entry for each set of numbers that came.
+
+The graph is traced and goes through the passes once, with names. The numbers of a call are put in the fused graph and
+in the plan of calls; lowering, memory and linking follow, without tracing, passes, or machine code that is there already.
+So each entry is as one of a fixed signature, and as fast to call.
+"""
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from flambeau.frontend.call.entry import Entry
+from flambeau.frontend.call.leaf_guard import LeafGuard
+from flambeau.frontend.pytree import Structure
+from flambeau.frontend.trace.call_plan import Traced
+from flambeau.ir.dims import assuming
+from flambeau.ir.facts import Facts
+from flambeau.ir.graph import Graph
+from flambeau.ir.graph.sizes import with_sizes
+
+if TYPE_CHECKING:
+    from flambeau.compiler import Compiled
+    from flambeau.passes.pipeline import PassReport
+
+__all__ = ["Family"]
+
+KEPT: Final = 256                       # entries that are kept, of the sizes used last
+KEPT_BYTES: Final = 1 << 30             # of scratch memory that they hold, unless one alone holds more
+
+Fuse = Callable[[Graph], "tuple[Graph, PassReport]"]
+
+
+class Family:
+    """The entries of one trace. make: an entry, and what it is compiled to, of a trace with numbers, given its fused graph
+    (None: the passes run on it). fuse: the passes. Requires: the lock of the compiled function, but for `find`."""
+
+    def __init__(self, traced: Traced, make: Callable[[Traced, Any], tuple[Entry, Compiled]], fuse: Fuse):
+        assert traced.named is not None, "a family has names"
+        self.traced, self.named = traced, traced.named
+        self._make, self._fuse = make, fuse
+        self._fused: tuple[Graph, PassReport] | None = None
+        self._fused_for: Facts | None = None            # what the passes depend on besides
+        self.why_separate: str | None = None            # what kept them from working with names
+        self.entries: OrderedDict[tuple[int, ...], Entry] = OrderedDict()
+        self.compiled: dict[tuple[int, ...], Compiled] = {}
+
+    @property
+    def newest(self) -> Entry:
+        """The entry that was used last."""
+        return next(reversed(self.entries.values()))
+
+    @property
+    def newest_compiled(self) -> Compiled:
+        """What the newest entry was compiled to."""
+        return self.compiled[next(reversed(self.entries))]
+
+    def find(self, structure: Structure | None, leaves: Sequence[Any]) -> Entry | None:
+        """The entry of a call, if there is one."""
+        if structure != self.traced.plan.structure or len(leaves) < len(self.named.types):
+            return None
+        sizes = self.named.sizes(leaves)
+        key = None if sizes is None else tuple(sizes.values())
+        entry = None if key is None else self.entries.get(key)
+        if key is None or entry is None or not entry.matches(structure, leaves):
+            return None
+        with suppress(KeyError):            # another thread may just have forgotten it
+            self.entries.move_to_end(key)
+        return entry
+
+    def grow(self, structure: Structure | None, leaves: Sequence[Any]) -> Entry | None:
+        """A new entry for the sizes of a call; None where the call differs in more than those, or the trace is not for
+        them."""
+        newest = self.newest
+        if self.why_not(structure, leaves) is not None:
+            return None
+        sizes = self.named.sizes(leaves)
+        assert sizes is not None, "why_not looked"
+        guards = [LeafGuard(leaf) for leaf in self.traced.plan.at(sizes).leaves]
+        if not newest.would_match(structure, newest.all_leaves(leaves), guards):
+            return None
+        entry = self.at(sizes)
+        return entry if entry.matches(structure, leaves) else None
+
+    def why_not(self, structure: Structure | None, leaves: Sequence[Any]) -> str | None:
+        """Why the trace is not for the sizes of a call, in words; None where it is."""
+        if structure != self.traced.plan.structure:
+            return "the arguments nest differently"
+        sizes = self.named.sizes(leaves)
+        return "sizes without a name differ" if sizes is None else self.named.facts.broken(sizes)
+
+    def at(self, sizes: Mapping[str, int]) -> Entry:
+        """A new entry for numbers that the trace is for."""
+        key = tuple(sizes.values())
+        entry, compiled = self._make(self.traced.at(sizes), lambda: self._fused_at(sizes))
+        self.entries[key], self.compiled[key] = entry, compiled
+        self._forget()
+        return entry
+
+    def _fused_at(self, sizes: Mapping[str, int]) -> tuple[Graph, PassReport] | None:
+        """The fused graph with numbers; None where the passes depended on something that those don't meet."""
+        if self._fused is None and self.why_separate is None:
+            facts = self.named.facts.copy()
+            try:
+                with assuming(facts):
+                    self._fused, self._fused_for = self._fuse(self.traced.graph), facts
+            except Exception as error:      # the passes on numbers are right in any case
+                self.why_separate = f"{type(error).__name__}: {error}"
+        if self._fused is None or self._fused_for is None or self._fused_for.broken(sizes) is not None:
+            return None
+        graph, report = self._fused
+        return with_sizes(graph, sizes), report
+
+    def _forget(self) -> None:
+        """Entries that were not used for longest go, once they are many or hold much memory."""
+        held = sum(compiled.program.arena_bytes for compiled in self.compiled.values())
+        while len(self.entries) > KEPT or held > KEPT_BYTES and len(self.entries) > 1:
+            key, _ = self.entries.popitem(last=False)
+            held -= self.compiled.pop(key).program.arena_bytes

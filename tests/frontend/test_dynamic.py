@@ -1,0 +1,181 @@
+"""One trace for many sizes: what gets names, what a trace depends on, and that each size computes what eager does."""
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flambeau as fb
+import flambeau.nn.functional as F
+from flambeau import nn, optim
+from flambeau.errors import UnsupportedError
+from flambeau.frontend.trace import sizes
+
+
+def signatures(f: Any) -> int:
+    return len(f.signatures)
+
+
+def test_second_size_of_a_dim_gives_it_a_name_and_the_third_compiles_nothing() -> None:
+    f = fb.compile(lambda x: (x * 2 + 1).sum(1))
+    for n in (4, 7, 5, 100):
+        x = fb.randn(n, 3)
+        np.testing.assert_allclose(f(x).numpy(), (x * 2 + 1).sum(1).numpy(), rtol=1e-6)
+    assert signatures(f) == 2
+    assert "f32[s0,3]" in str(f.graph())
+
+
+def test_dynamic_true_names_all_sizes_from_the_first_call_on() -> None:
+    f = fb.compile(lambda x: x.exp().mean(), dynamic=True)
+    for shape in ((4, 3), (2, 9), (5, 5), (16, 2)):
+        x = fb.randn(shape)
+        np.testing.assert_allclose(f(x).item(), x.exp().mean().item(), rtol=1e-5)
+    assert signatures(f) == 1
+    assert "f32[s0,s1]" in str(f.graph())
+
+
+def test_dynamic_false_compiles_each_size() -> None:
+    f = fb.compile(lambda x: x + 1, dynamic=False)
+    for n in (4, 7, 5):
+        f(fb.zeros(n))
+    assert signatures(f) == 3
+
+
+def test_sizes_are_numbers_of_the_program() -> None:
+    @fb.compile(dynamic=True)
+    def f(x: fb.Tensor) -> Any:
+        n, m = x.shape
+        return x.sum(0) / n, x.reshape(m, -1), fb.arange(n), n * 2 + 1, (n - 1) / 2, x.numel()
+
+    for n, m in ((4, 6), (3, 8), (9, 2)):
+        x = fb.randn(n, m)
+        mean, turned, places, odd, half, count = f(x)
+        np.testing.assert_allclose(mean.numpy(), x.numpy().sum(0) / n, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(turned.numpy(), x.numpy().reshape(m, n))
+        assert places.tolist() == list(range(n))
+        assert (odd, half, count) == (2 * n + 1, (n - 1) / 2, n * m)
+        assert type(odd) is int and type(count) is int
+
+
+def test_a_question_about_a_size_makes_a_trace_for_each_answer() -> None:
+    @fb.compile(dynamic=True)
+    def f(x: fb.Tensor) -> fb.Tensor:
+        return x * 2 if x.shape[0] > 5 else x * 3
+
+    for n, factor in ((8, 2), (20, 2), (3, 3), (5, 3), (6, 2)):
+        assert f(fb.ones(n)).tolist() == [factor] * n
+    assert signatures(f) == 2
+    assert "s0 >= 6" in f.explain() or "s0 <= 5" in f.explain()
+
+
+def test_a_loop_over_a_size_is_for_that_size() -> None:
+    @fb.compile
+    def f(x: fb.Tensor) -> fb.Tensor:
+        total = fb.zeros(())
+        for i in range(x.shape[0]):
+            total = total + i
+        return total + x.sum() * 0
+
+    for n in (4, 5, 6, 5):
+        assert f(fb.ones(n)).item() == n * (n - 1) / 2
+    assert signatures(f) == 3
+
+
+def test_mark_dynamic_has_a_range_and_refuses_what_fixes_the_size() -> None:
+    x = fb.ones(6)
+    fb.mark_dynamic(x, 0, min=2, max=8)
+    f = fb.compile(lambda x: x * 2)
+    f(x)
+    f(fb.ones(3))
+    assert signatures(f) == 1
+    f(fb.ones(9))
+    assert signatures(f) == 2
+    with pytest.raises(UnsupportedError, match="dim 0 of argument 0 is marked dynamic, and the function is for one size"):
+        fb.compile(lambda x: x * len(x))(x)
+    with pytest.raises(ValueError, match="the size 6 of dim 0 does not lie from 7 to 8"):
+        fb.mark_dynamic(x, 0, min=7, max=8)
+    with pytest.raises(IndexError, match="mark_dynamic"):
+        fb.mark_dynamic(x, 1)
+
+
+def test_mark_static_keeps_a_size_a_number() -> None:
+    f = fb.compile(lambda x: x * 2, dynamic=True)
+    for n in (4, 5, 6):
+        x = fb.ones(n, 3)
+        fb.mark_static(x, 0)
+        f(x)
+    assert signatures(f) == 3
+
+
+def test_marks_go_with_their_tensor() -> None:
+    x = fb.ones(3)
+    fb.mark_dynamic(x, 0)
+    key = id(x)
+    assert key in sizes._marks
+    del x
+    gc.collect()
+    assert key not in sizes._marks
+
+
+def make_step() -> tuple[Callable[..., Any], nn.Module]:
+    fb.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16, bias=False), nn.BatchNorm1d(16), nn.GELU(), nn.Dropout(0.25), nn.Linear(16, 4))
+    adam = optim.AdamW(model.parameters(), lr=1e-2)
+
+    def step(x: fb.Tensor, y: fb.Tensor) -> fb.Tensor:
+        adam.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        adam.step()
+        return loss
+
+    return step, model
+
+
+def test_training_with_a_batch_size_that_changes_every_step_equals_eager() -> None:
+    r = np.random.default_rng(0)
+    counts = [int(n) for n in r.integers(2, 40, 24)]
+    batches = [(fb.tensor(r.normal(size=(n, 6)).astype(np.float32)), fb.tensor(r.integers(0, 4, n))) for n in counts]
+
+    def losses(compiled: bool) -> tuple[list[float], list[np.ndarray]]:
+        step, model = make_step()
+        run = fb.compile(step, dynamic=True) if compiled else step
+        fb.manual_seed(1)
+        found = [run(x, y).item() for x, y in batches]
+        return found, [p.detach().numpy().copy() for p in model.parameters()]
+
+    eager, expected = losses(False)
+    found, parameters = losses(True)
+    np.testing.assert_allclose(found, eager, rtol=2e-4)
+    for a, b in zip(parameters, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-4)
+
+
+def test_gradients_outside_are_of_each_size() -> None:
+    w = fb.randn(3, 2, requires_grad=True)
+    f = fb.compile(lambda x: (x @ w).tanh(), dynamic=True)
+    for n in (4, 9, 2):
+        x = fb.randn(n, 3, requires_grad=True)
+        f(x).square().sum().backward()
+        got = x.grad, w.grad
+        x2, w.grad = x.detach().requires_grad_(), None
+        (x2 @ w).tanh().square().sum().backward()
+        np.testing.assert_allclose(got[0].numpy(), x2.grad.numpy(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(got[1].numpy(), w.grad.numpy(), rtol=1e-4, atol=1e-6)
+        w.grad = None
+    assert signatures(f) == 1
+
+
+def test_what_does_not_work_with_names_is_compiled_for_each_size() -> None:
+    @fb.compile
+    def f(x: fb.Tensor) -> fb.Tensor:
+        if not isinstance(x.shape[0], int):
+            raise RuntimeError("sizes are ints here")
+        return x + x.shape[0]
+
+    for n in (2, 3, 4):
+        assert f(fb.zeros(n)).tolist() == [n] * n
+    assert signatures(f) == 3
