@@ -24,7 +24,7 @@ from flambeau.ir.dims import Dim, Size, assuming
 from flambeau.ir.facts import LARGEST, Facts
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.interpreter import interpret
-from flambeau.ir.graph.sizes import op_with_sizes, type_with_sizes, with_sizes
+from flambeau.ir.graph.sizes import record_with_sizes, type_with_sizes, with_sizes
 from flambeau.ir.graph.verifier import verify
 from flambeau.ir.op import OPS, Op, Sample
 from flambeau.ir.types import TensorType
@@ -175,7 +175,7 @@ def fixed_by(name: str, build: Callable[[Op, Sequence[TensorType]], Graph | None
             for sizes in [call, *others]:
                 if facts.broken(sizes) is None:
                     there = [type_with_sizes(t, sizes) for t in types]
-                    expected = build(op_with_sizes(op, sizes), there)
+                    expected = build(record_with_sizes(op, sizes), there)
                     assert expected is not None
                     check_at(sizes, graph, expected, sample, build is batched)
     return fixed
