@@ -77,6 +77,7 @@ class Facts:
         """What is known now, for questions whose conditions are nobody else's."""
         copy = Facts(self.sizes, self.ranges, self.number, self.where)
         copy.conditions, copy._asked, copy._values = [*self.conditions], {*self._asked}, {**self._values}
+        copy._other, copy._not_negative = {*self._other}, [*self._not_negative]
         return copy
 
     # -- what programs ask ----------------------------------------------------------------------------------------------
@@ -295,10 +296,9 @@ class Facts:
 class Proofs:
     """What is known, where only proofs count: a question without one raises Undecided."""
 
-    number = None
-
     def __init__(self, facts: Facts):
         self.facts = facts
+        self.number: Callable[[Dim], Any] | None = None
         self.hint, self.lies_below, self.zero = facts.hint, facts.lies_below, facts.zero
 
     def proofs(self) -> Proofs:
