@@ -31,16 +31,18 @@ class Implementation:
     `emit(kernel, name)` gives a `codegen.cuda.text.KernelText`. schedule: the kernel with its schedule chosen, for a target
     of the backend. divide: a call, not finished yet, to several where that is faster. weight: those that take longest to
     compile have the greatest, and go first. general: a scheduled kernel as code is made of it, which may have names for
-    some numbers, and the runtime numbers that it is called with (`passes.cpu.generalize`). host: the address of a function
-    of the host, for the name that a phase calls it by (the kind, a dot, and what the kind makes of it); see
-    `runtime.host_functions`."""
+    some numbers, and the runtime numbers that it is called with (`passes.cpu.generalize`). phases: (phases, bytes of each
+    scratch buffer) for `phases(kernel, general, symbol, target)`, where not all kernels have those of `emit`. host: the
+    address of a function of the host, for the name that a phase calls it by (the kind, a dot, and what the kind makes of
+    it); see `runtime.host_functions`."""
 
     emit: Callable[..., Any]
     schedule: Callable[[Any, Any], Kernel] | None = None
     divide: Callable[[Any, Any], Sequence[Any]] | None = None
     weight: int = 0
     host: Callable[[str], int] | None = None
-    general: Callable[[Any], tuple[Any, tuple[int, ...]]] | None = None
+    general: Callable[[Any, Any], tuple[Any, tuple[int, ...]]] | None = None
+    phases: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from flambeau.codegen.cpu.contraction.functions import emit
 from flambeau.ir.graph import Node
 from flambeau.ir.kernel import ContractionKernel
 from flambeau.ir.kinds import Implementation, Kind
-from flambeau.passes.cpu.generalize import generalized
+from flambeau.passes.cpu.generalize import general_contraction
 from flambeau.passes.cpu.schedule_contraction import schedule_contraction
 from flambeau.passes.lowering.contractions import ContractionLowering
 from flambeau.passes.lowering.lower import Call, call_of, finish_code
@@ -19,4 +19,4 @@ def _lower(node: Node, name: str) -> Sequence[Call]:
 
 
 KIND = Kind("contraction", ContractionKernel, _lower, reads="strided", has_epilogue=True, finish=finish_code,
-            implementations={"cpu": Implementation(emit, schedule_contraction, weight=1, general=generalized)})
+            implementations={"cpu": Implementation(emit, schedule_contraction, weight=1, general=general_contraction)})

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+from flambeau.codegen.artifact import Phase
 from flambeau.codegen.cpu.loops.functions import emit
+from flambeau.codegen.cpu.loops.tasks import phase_of
 from flambeau.ir.graph import Node
 from flambeau.ir.kernel import LoopKernel
 from flambeau.ir.kinds import Implementation, Kind
 from flambeau.ir.target import Target
-from flambeau.passes.cpu.generalize import generalized
+from flambeau.passes.cpu.generalize import general_loops
 from flambeau.passes.cpu.schedule_loops import schedule_loops
 from flambeau.passes.cpu.split_reductions import split_reductions
 from flambeau.passes.lowering.dims import collapse
@@ -32,5 +34,9 @@ def _schedule(kernel: LoopKernel, target: Target) -> LoopKernel:
     return replace(kernel, schedule=schedule_loops(kernel, target))
 
 
+def _phases(kernel: LoopKernel, general: LoopKernel, symbol: str, target: Target) -> tuple[list[Phase], tuple[int, ...]]:
+    return [phase_of(kernel, general, symbol, target)], ()
+
+
 KIND = Kind("loop", LoopKernel, _lower, reads="computed", has_epilogue=True, finish=finish_loops,
-            implementations={"cpu": Implementation(emit, _schedule, _divide, general=generalized)})
+            implementations={"cpu": Implementation(emit, _schedule, _divide, general=general_loops, phases=_phases)})

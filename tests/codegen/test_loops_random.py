@@ -30,6 +30,8 @@ class RandomKernel:
         self.script = Script()
         self.n_parallel, self.n_inner = self.rng.randint(0, 2), self.rng.randint(0, 2)
         self.extents = [self.rng.choice(_EXTENTS) for _ in range(self.n_parallel + self.n_inner)]
+        if self.n_parallel and self.rng.random() < 0.4:             # as long as what may be a runtime number
+            self.extents[self.rng.randrange(self.n_parallel)] = self.rng.choice([64, 80, 96, 128, 130])
         self.dtype = self.rng.choice([f32, f32, *(d for d in DTYPES.values() if d is not bool_)])
         self.visible: list[int] = []
         self.buffers: list[np.ndarray] = []

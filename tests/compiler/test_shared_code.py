@@ -12,6 +12,7 @@ import flambeau as fb
 from flambeau.backends.cpu import CpuBackend
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.kernel import Kernel
+from flambeau.ir.target import Target
 
 SECONDS = 1.0
 
@@ -19,7 +20,7 @@ SECONDS = 1.0
 class OwnCode(CpuBackend):
     """Compiles every kernel with its own numbers."""
 
-    def general(self, kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
+    def general(self, kernel: Kernel, target: Target) -> tuple[Kernel, tuple[int, ...]]:
         return kernel, ()
 
 
@@ -113,12 +114,62 @@ def program(seed: int) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
     return run, (x, weight)
 
 
+def sizes(seed: int) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+    """The same ops on tensors of several sizes, so that extents, strides and blocks differ."""
+    rng = random.Random(seed)
+    data = np.random.default_rng(seed)
+    unit, rank = rng.choice([1, 7, 8, 16, 32, 64]), rng.choice([2, 2, 3])
+    ops = [rng.choice(["scale", "rows", "columns", "turn", "narrow", "bias", "norm", "all", "flip", "ints", "gather",
+                       "joined"]) for _ in range(rng.randint(1, 4))]
+
+    def drawn() -> Tensor:
+        shape = [rng.choice([1, 2, 3, 5, 9, 33]) for _ in range(rank)]
+        for at in rng.sample(range(rank), rng.randint(1, 2)):
+            shape[at] = unit * rng.randint(1, 6)
+        return fb.tensor(data.standard_normal(shape).astype(np.float32))
+
+    def run(*tensors):
+        out = []
+        for number, x in enumerate(tensors):
+            for op in ops:
+                match op:
+                    case "scale":
+                        x = x * (0.7 + number) + 0.1
+                    case "rows":
+                        x = x - x.sum(-1, keepdim=True) * 0.01
+                    case "columns":
+                        x = x * 0.5 + x.mean(0, keepdim=True)
+                    case "turn":
+                        x = x.transpose(-1, -2) + 0.25
+                    case "narrow":
+                        x = x[..., x.shape[-1] // 3 :]
+                    case "bias":
+                        x = fb.tanh(x) + x[0]
+                    case "norm":
+                        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 0.5)
+                    case "all":
+                        x = x / (1 + x.abs().max())
+                    case "flip":
+                        x = x.flip(0) - x * 0.3
+                    case "ints":
+                        x = fb.where((x * 8).to(fb.int64) > 3, x, x + 0.125)
+                    case "gather":
+                        x = x[fb.arange(x.shape[0]).flip(0)]
+                    case "joined":
+                        x = fb.cat([x, x * 0.5], -1)[..., 1:]
+            out.append(x.reshape(-1))
+        return fb.cat(out)
+
+    return run, tuple(drawn() for _ in range(rng.randint(2, 5)))
+
+
 @pytest.mark.parametrize("shard", range(2))
-def test_random_programs_of_unrolled_steps(shard):
-    """More with `program(seed)` and other seeds."""
+@pytest.mark.parametrize("draw", [program, sizes])
+def test_random_programs(shard, draw):
+    """More with other seeds."""
     end = time.monotonic() + SECONDS
     for seed in range(10_000 * shard, 10_000 * shard + 10_000):
-        run, args = program(seed)
+        run, args = draw(seed)
         same(run, *args)
         if time.monotonic() > end:
             break

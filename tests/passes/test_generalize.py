@@ -1,10 +1,13 @@
 """What of a kernel becomes a runtime number, and that nothing is lost by it."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kernel.numbers import bound
 from flambeau.ir.kernel.text import parse_kernel, print_kernel
-from flambeau.passes.cpu.generalize import generalized
+from flambeau.ir.target import generic_x86_64
+from flambeau.passes.cpu.generalize import general_loops
 
 
 def kernel(*, offset=128, factor="7.5", op="mul", last="%i0", dtype="f32"):
@@ -23,35 +26,50 @@ loop @k {{
 }}""")
 
 
+TARGET = replace(generic_x86_64(), vector_bytes=64)
+
+
+def generalized(made):
+    return general_loops(made, TARGET)
+
+
 def key(made):
     return kernel_key(generalized(made)[0])
 
 
+def dependent(text):
+    return key(parse_kernel(text))
+
+
+def numbers_of(made):
+    general, numbers = generalized(made)
+    return dict(zip(general.sizes, numbers, strict=True))
+
+
 def test_kernels_that_differ_by_where_they_read_and_by_a_constant_are_one():
-    general, numbers = generalized(kernel())
-    assert numbers == (128, 0x40F00000)
-    assert '%1 = const "r1" : f32' in print_kernel(general) and "f32[4096] from r0" in print_kernel(general)
+    text = print_kernel(generalized(kernel())[0])
+    assert '%1 = const "r4" : f32' in text and "in x: f32[r2] from r0" in text
+    assert list(numbers_of(kernel()).values()) == [64, 128, 4096, 64, 0x40F00000]
     assert key(kernel()) == key(kernel(offset=3, factor="-0.125"))
 
 
 def test_bound_again_it_is_the_kernel_that_it_was():
     made = kernel()
     general, numbers = generalized(made)
-    assert bound(general, dict(zip(general.sizes, numbers, strict=True))) == made
+    back = bound(general, dict(zip(general.sizes, numbers, strict=True)))
+    assert back == replace(made, schedule=replace(made.schedule, parallel=True))
 
 
 def test_a_start_at_zero_and_plain_constants_stay():
-    for made in (kernel(offset=0, factor="0.0"), kernel(offset=0, factor="-1.0"), kernel(offset=0, factor="inf")):
-        assert generalized(made) == (made, ())
+    assert key(kernel(offset=0, factor="-1.0")) != key(kernel(offset=0, factor="7.5"))
+    for factor in ("0.0", "-1.0", "inf"):
+        assert list(numbers_of(kernel(offset=0, factor=factor)).values()) == [64, 4096, 64]
 
 
 def test_distances_within_a_buffer_stay():
     text = print_kernel(kernel()).replace("%1 = const 7.5 : f32", "%1 = load x[%i0 + AT] : f32")
-    near, far = (parse_kernel(text.replace("AT", at)) for at in ("129", "130"))
-    assert key(near) != key(far)
-    assert generalized(near)[1] == (128,)
-    moved = parse_kernel(text.replace("+ 128", "+ 200").replace("AT", "201"))
-    assert key(near) == key(moved)
+    assert dependent(text.replace("AT", "129")) != dependent(text.replace("AT", "130"))
+    assert dependent(text.replace("AT", "129")) == dependent(text.replace("+ 128", "+ 200").replace("AT", "201"))
 
 
 def test_an_integer_that_code_is_made_for_stays():
@@ -62,5 +80,48 @@ def test_an_integer_that_code_is_made_for_stays():
 
 def test_equal_numbers_are_one():
     text = print_kernel(kernel()).replace("store %2 to", "%3 = const AT : f32\n    %4 = add %2, %3 : f32\n    store %4 to")
-    same, other = (generalized(parse_kernel(text.replace("AT", value))) for value in ("7.5", "3.5"))
-    assert len(same[1]) == 2 and len(other[1]) == 3
+    same, other = (numbers_of(parse_kernel(text.replace("AT", value))) for value in ("7.5", "3.5"))
+    assert len(other) == len(same) + 1
+
+
+SUMS = """
+loop @sums {{
+  in x: f32[{elements}]
+  out y: f32[{points}]
+  parallel %i0 = {rows}, %i1 = {columns}
+  inner %i2 = {inner}
+  stage (%i2) {{
+    %0 = load x[%i0*{outer} + %i1 + %i2*{columns}] : f32
+    %1 = reduce sum %0 : f32
+  }}
+  stage () {{
+    store %1 to y[%i0*{columns} + %i1]
+  }}
+  schedule vector_dim=1, unroll={unroll}, block={block}, grain={grain}, parallel=true
+}}"""
+
+
+def sums(*, rows=3, columns=96, inner=20, unroll=2, block=None, grain=1):
+    return parse_kernel(SUMS.format(rows=rows, columns=columns, inner=inner, outer=inner * columns, unroll=unroll,
+                                    grain=grain, elements=rows * inner * columns, points=rows * columns,
+                                    block=block or columns))
+
+
+def test_parallel_extents_strides_and_blocks_are_numbers():
+    assert key(sums()) == key(sums(rows=7, columns=160, grain=5)) == key(sums(columns=224))
+    assert key(sums(block=32)) == key(sums(columns=512, block=128)) != key(sums())
+    text = print_kernel(generalized(sums())[0])
+    assert "parallel %i0 = r0, %i1 = r1" in text and "x[%i0*r4 + %i1 + %i2*r5]" in text
+    assert "multiples r1 of 32" in text and 'block="r1"' in text
+
+
+def test_what_sums_are_flushed_by_and_what_vectors_leave_over_stays():
+    assert key(sums()) != key(sums(inner=21))
+    assert key(sums(columns=90)) != key(sums(columns=91))
+    assert key(sums(columns=64, unroll=4)) != key(sums(columns=96, unroll=4))
+
+
+def test_the_text_of_a_general_kernel_reads_back():
+    for made in (kernel(), sums(), sums(block=32)):
+        general, _ = generalized(made)
+        assert parse_kernel(print_kernel(general)) == general

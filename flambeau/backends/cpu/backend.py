@@ -57,16 +57,17 @@ class CpuBackend(Backend):
         if (here.is_x86, here.is_aarch64) != (target.is_x86, target.is_aarch64):
             raise UnsupportedError(f"code for {target.triple} can't run here, on {here.triple}",
                                    hint="leave FLAMBEAU_TARGET unset")
-        general = [self.general(kernel) for kernel in kernels]
+        general = [self.general(kernel, target) for kernel in kernels]
         symbols = [symbol_of(kernel_key(kernel), target) for kernel, _ in general]
         missing = {symbol: kernel for symbol, (kernel, _) in zip(symbols, general, strict=True) if symbol not in self._code}
         self._code |= self._made(missing, target)
-        return [_with_numbers(self._code[symbol], numbers) for symbol, (_, numbers) in zip(symbols, general, strict=True)]
+        return [_launched(self._code[symbol], kernel, its, symbol, target)
+                for symbol, kernel, its in zip(symbols, kernels, general, strict=True)]
 
-    def general(self, kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
+    def general(self, kernel: Kernel, target: Target) -> tuple[Kernel, tuple[int, ...]]:
         """The kernel that code is made of, and its runtime numbers."""
         general = kind_of(kernel).implementation("cpu").general
-        return (kernel, ()) if general is None else general(kernel)
+        return (kernel, ()) if general is None else general(kernel, target)
 
     def _made(self, kernels: Mapping[str, Kernel], target: Target) -> dict[str, Artifact]:
         """The artifacts of general kernels, by symbol: what another process kept, or else compiled now."""
@@ -92,9 +93,9 @@ class CpuBackend(Backend):
     def text(self, kernel: Kernel, target: Target, level: str) -> str:
         match level:
             case "llvm":
-                return llvm_ir(self.general(kernel)[0], target)
+                return llvm_ir(self.general(kernel, target)[0], target)
             case "asm":
-                return assembly(self.general(kernel)[0], target)
+                return assembly(self.general(kernel, target)[0], target)
             case _:
                 return super().text(kernel, target, level)
 
@@ -102,9 +103,16 @@ class CpuBackend(Backend):
         return executable_of(program, [b.artifact for b in built])
 
 
-def _with_numbers(code: Artifact, numbers: tuple[int, ...]) -> Artifact:
-    """What runs `code` with these runtime numbers."""
-    return replace(code, phases=tuple([replace(phase, sizes=numbers) for phase in code.phases])) if numbers else code
+def _launched(code: Artifact, kernel: Kernel, general: tuple[Kernel, tuple[int, ...]], symbol: str,
+              target: Target) -> Artifact:
+    """The artifact of `kernel`: the code of the general kernel, with these runtime numbers."""
+    its, numbers = general
+    if its is kernel:
+        return code
+    phases, scratch_bytes = code.phases, code.scratch_bytes
+    if (made := kind_of(kernel).implementation("cpu").phases) is not None:
+        phases, scratch_bytes = made(kernel, its, symbol, target)
+    return replace(code, phases=tuple([replace(phase, sizes=numbers) for phase in phases]), scratch_bytes=scratch_bytes)
 
 
 def _kept(key: str) -> Artifact | None:

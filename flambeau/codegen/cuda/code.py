@@ -165,7 +165,7 @@ class Code:
 
     def place_of(self, address: Address) -> str:
         """The number of an element."""
-        terms = [_times(f"i{dim}", stride) for dim, stride in address.strides if self.kernel.extents[dim] != 1]
+        terms = [_times(f"i{dim}", stride) for dim, stride in address.known_strides if self.kernel.extents[dim] != 1]
         if address.offset or not (terms or address.dynamic):
             terms.append(str(address.offset))
         static = " + ".join(terms)

@@ -40,13 +40,16 @@ class Kernel:
     params: tuple[Param, ...]
     extents: tuple[Extent, ...]                         # of the dims it walks
     schedule: Any = field(default=None, kw_only=True)
+    multiples: tuple[tuple[str, int], ...] = field(default=(), kw_only=True)    # (runtime number, what divides it)
     locations: tuple[str, ...] = field(default=(), compare=False, kw_only=True)     # the user lines it computes
 
     @property
     def sizes(self) -> tuple[str, ...]:
         """Names of the runtime numbers, in the order of the ABI's `sizes`: extents, then those that `numbers` tells of."""
-        found: list[object] = [*self.extents, *[param.first for param in self.params]]
+        found: list[object] = [*self.extents, *[number for p in self.params for number in (p.first, p.elements)]]
+        found += [stride for address in self.addresses() for _, stride in address.strides]
         found += [instr.attr for instr in self.instrs() if instr.op == "const"]
+        found.append(getattr(self.schedule, "block", None))
         return tuple(dict.fromkeys(name for name in found if isinstance(name, str)))
 
     def renamed(self, name: str) -> Self:

@@ -45,7 +45,7 @@ def span_outside(address: Address, extents: Mapping[int, Extent], elements: Exte
     if 0 in extents.values():
         return ""
     least, greatest = _Linear(address.offset), _Linear(address.offset)
-    for dim, stride in address.strides:
+    for dim, stride in address.known_strides:
         end = least if stride < 0 else greatest
         end.add(extents[dim], stride)
         end.constant -= stride

@@ -27,12 +27,24 @@ class Address:
 
     buffer: int
     offset: int = 0
-    strides: tuple[tuple[int, int], ...] = ()
+    strides: tuple[tuple[int, Extent], ...] = ()
     dynamic: tuple[tuple[int, int], ...] = ()
     guard: int | None = None
 
     def stride_of(self, dim: int) -> int:
+        """The stride along `dim`, which must be known."""
+        stride = self.step_of(dim)
+        assert isinstance(stride, int), f"the stride along %i{dim} is a runtime number, {stride}"
+        return stride
+
+    def step_of(self, dim: int) -> Extent:
+        """The stride along `dim`, in general kernels perhaps the name of a runtime number."""
         return dict(self.strides).get(dim, 0)
+
+    @property
+    def known_strides(self) -> tuple[tuple[int, int], ...]:
+        """`strides`, all of which must be known."""
+        return tuple([(dim, self.stride_of(dim)) for dim, _ in self.strides])
 
 
 Attr = float | int | bool | str | Address | None        # a str: the name of a runtime number, of a const

@@ -11,7 +11,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from flambeau.ir.kernel.base import Kernel
-from flambeau.ir.kernel.grammar import Stage
+from flambeau.ir.kernel.grammar import Extent, Stage
 from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ __all__ = ["LoopKernel", "LoopSchedule"]
 class LoopSchedule:
     """vector_dim: the dim walked in vectors (an inner dim of the stages, or a parallel dim: then every value is a
     vector over it), None for scalar code. unroll: vectors per step. block: elements of a parallel vector_dim that
-    one task takes. grain: tasks per chunk handed to a thread. parallel: worth more than one thread.
+    one task takes, in general kernels perhaps a runtime number. grain: tasks per chunk handed to a thread. parallel:
+    worth more than one thread.
     row_dim, rows: a dim whose points go `rows` at a time beside the vectors of a parallel vector_dim. The innermost
     dim of reductions: each row has accumulators of its own, merged at the end. Another parallel dim: square tiles (at
     most a vector wide), whose accesses run along row_dim where memory does and are transposed in registers.
@@ -38,7 +39,7 @@ class LoopSchedule:
 
     vector_dim: int | None = None
     unroll: int = 1
-    block: int = 1
+    block: Extent = 1
     grain: int = 1
     parallel: bool = True
     row_dim: int | None = None
@@ -160,7 +161,7 @@ class LoopKernel(Kernel):
         vector_dim, walked = schedule.vector_dim, {d for stage in self.stages for d in stage.dims}
         if vector_dim is not None and vector_dim not in walked and not 0 <= vector_dim < self.n_parallel:
             checker.fail(f"vector_dim %i{vector_dim} is neither parallel nor walked by a stage")
-        if schedule.block > 1 and (vector_dim is None or vector_dim >= self.n_parallel):
+        if schedule.block != 1 and (vector_dim is None or vector_dim >= self.n_parallel):
             checker.fail(f"block={schedule.block} needs a parallel vector_dim")
         if (row_dim := schedule.row_dim) is None:
             return

@@ -1,11 +1,12 @@
 """Runtime numbers: kernels that differ by a number are one kernel, and its number an argument of each call.
 
     %1 = const 7.0 : f32                            %1 = const "r0" : f32
-    %2 = load x[%i0 + 128] : f32        ->          in x: f32[4096] from r1;  %2 = load x[%i0] : f32
+    %2 = load x[%i0*64 + 128] : f32     ->          in x: f32[4096] from r1;  %2 = load x[%i0*r2] : f32
 
-The element that addresses of a param count from, and a const, may be the name of a runtime number, as an extent may be that
-of a size. All come as 64-bit words in the order of `Kernel.sizes`; a const is the bits of its compute type. Such a kernel
-means what it means with its numbers bound, and everything that is proved of kernels is proved of those.
+The element that addresses of a param count from, strides along dims, extents, elements of params, the points that a task
+takes and consts may be names of runtime numbers; `Kernel.multiples` tells what divides such a number. All come as words of
+64 bits in the order of `Kernel.sizes`, a const as the bits of its compute type. Such a kernel means what it means with its
+numbers bound, and everything that is proved of kernels is proved of those.
 """
 from __future__ import annotations
 
@@ -54,9 +55,14 @@ def bound(kernel: K, numbers: Mapping[str, int]) -> K:
     first = [known(param.first) for param in kernel.params]
 
     def address(old: Address) -> Address:
-        return replace(old, offset=old.offset + first[old.buffer]) if old.buffer >= 0 and first[old.buffer] else old
+        strides = tuple([(dim, known(stride)) for dim, stride in old.strides])
+        return replace(old, offset=old.offset + (first[old.buffer] if old.buffer >= 0 else 0), strides=strides)
 
     kernel = kernel.map(address=address)
     kernel = kernel.with_code([replace(stage, body=tuple([instr(i) for i in stage.body])) for stage in kernel.code])
     params = tuple([replace(param, elements=known(param.elements), first=0) for param in kernel.params])
-    return replace(kernel, params=params, extents=tuple([known(extent) for extent in kernel.extents]))
+    schedule = kernel.schedule
+    if isinstance(block := getattr(schedule, "block", None), str):
+        schedule = replace(schedule, block=known(block))
+    extents = tuple([known(extent) for extent in kernel.extents])
+    return replace(kernel, params=params, extents=extents, schedule=schedule, multiples=())

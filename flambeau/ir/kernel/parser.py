@@ -68,9 +68,15 @@ class Parser:
         while cursor.token.text in _ROLES:
             self.params.append(self.param())
         kernel = kind.read(self, name)
+        multiples = self.cursor.optional("multiples", lambda: self.cursor.listed(self.multiple))
         found = kind.schedules.get(self.cursor.token.text)
         schedule = None if found is None else self.schedule(found)
-        return replace(kernel, schedule=schedule, locations=self.end())
+        return replace(kernel, multiples=multiples, schedule=schedule, locations=self.end())
+
+    def multiple(self) -> tuple[str, int]:
+        name = self.cursor.name("a runtime number")
+        self.cursor.require("of")
+        return name, self.cursor.integer()
 
     def param(self) -> Param:
         role: Any = self.cursor.expect("word", "a role")
@@ -167,14 +173,15 @@ class Parser:
         cursor = self.cursor
         buffer = self.buffer()
         cursor.require("[")
-        strides: list[tuple[int, int]] = []
+        strides: list[tuple[int, Extent]] = []
         dynamic: list[tuple[int, int]] = []
         offset = 0
         negative = cursor.accept("-")
         while True:
             sign = -1 if negative else 1
             if cursor.token.kind == "dim":
-                strides.append((cursor.dim(), sign * self.factor()))
+                dim = cursor.dim()
+                strides.append((dim, self.stride(sign)))
             elif cursor.token.kind == "value":
                 dynamic.append((cursor.value(), sign * self.factor()))
             else:
@@ -186,6 +193,13 @@ class Parser:
                 cursor.require("+")
         guard = cursor.value() if cursor.accept("if") else None
         return Address(buffer, offset, tuple(strides), tuple(dynamic), guard)
+
+    def stride(self, sign: int) -> Extent:
+        """What is after a dim: its stride, which may be the name of a runtime number."""
+        if sign == 1 and self.cursor.is_next("*") and self.cursor.tokens[self.cursor.at + 1].kind != "number":
+            self.cursor.require("*")
+            return self.cursor.name("a stride")
+        return sign * self.factor()
 
     def factor(self) -> int:
         return self.cursor.integer() if self.cursor.accept("*") else 1

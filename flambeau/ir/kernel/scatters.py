@@ -57,7 +57,7 @@ def flattened(kernel: LoopKernel, stage: Stage) -> LoopKernel:
     dims = [*kernel.parallel, *stage.dims]
     loads = [i.attr for i in stage.body if i.op == "load" and isinstance(i.attr, Address)]
     addresses = sorted([*loads, *[store.address for store in stage.stores]], key=lambda a: -len(a.strides))
-    strides = [dict(address.strides) for address in addresses]
+    strides = [dict(address.known_strides) for address in addresses]
     dims.sort(key=lambda d: [-abs(s.get(d, 0)) for s in strides[:1]])
     number = {dim: n for n, dim in enumerate(dims)}
     alone = replace(kernel, stages=(replace(stage, dims=()),), schedule=None)

@@ -69,6 +69,8 @@ def print_kernel(kernel: Kernel) -> str:
     """The text of `kernel`, ending in a newline. An invalid kernel prints too, so that errors can show it."""
     lines = [f"{kernel.keyword} @{_name(kernel.name)} {{", *(_param(p) for p in kernel.params)]
     lines += kernel.lines(Printer(kernel.params))
+    if kernel.multiples:
+        lines.append("  multiples " + ", ".join(f"{_name(name)} of {number}" for name, number in kernel.multiples))
     if kernel.schedule is not None:
         lines.append(_schedule(kernel))
     lines += [f"  loc {json.dumps(location)}" for location in kernel.locations]
@@ -118,15 +120,16 @@ class Printer:
         return f"{verb} %{store.value} to {self.address(store.address)}"
 
     def address(self, address: Address) -> str:
-        terms = [(f"%i{dim}", stride) for dim, stride in address.strides]
+        terms: list[tuple[str, Extent]] = [(f"%i{dim}", stride) for dim, stride in address.strides]
         terms += [(f"%{value}", stride) for value, stride in address.dynamic]
         guard = "" if address.guard is None else f" if %{address.guard}"
         return f"{self.param(address.buffer)}[{_linear(terms, address.offset)}]{guard}"
 
 
-def _linear(terms: list[tuple[str, int]], offset: int) -> str:
+def _linear(terms: list[tuple[str, Extent]], offset: int) -> str:
     """`%i0*128 - %i1 + %7*4 + 3`: unit strides and a zero offset are left out."""
-    scaled = [(stride < 0, name if abs(stride) == 1 else f"{name}*{abs(stride)}") for name, stride in terms]
+    scaled = [(False, f"{name}*{_name(stride)}") if isinstance(stride, str) else
+              (stride < 0, name if abs(stride) == 1 else f"{name}*{abs(stride)}") for name, stride in terms]
     if offset or not terms:
         scaled.append((offset < 0, str(abs(offset))))
     (first_negative, first), rest = scaled[0], scaled[1:]

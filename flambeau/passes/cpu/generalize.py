@@ -2,10 +2,10 @@
 speed as an argument is one. Decided number by number, never by what other kernels there are, so that programs and
 processes share code.
 
-    %0 = load x[%i0 + 128] : f32           in x: f32[4096] from r0
-    %1 = const 7.0 : f32             ->    %0 = load x[%i0] : f32                      r0 = 128, r1 = bits of 7.0
-    %2 = add %0, %1 : f32                  %1 = const "r1" : f32
-                                           %2 = add %0, %1 : f32
+    in x: f32[4096]                          in x: f32[r3] from r1
+    parallel %i0 = 64, %i1 = 32              parallel %i0 = r0, %i1 = 32
+    %0 = load x[%i0*48 + %i1 + 128]    ->    %0 = load x[%i0*r5 + %i1]
+    %1 = const 7.0 : f32                     %1 = const "r6" : f32
 
 What is asked about a kernel (its rules, its memory, its meaning) is asked of the kernel as it was; see `ir.kernel.numbers`.
 """
@@ -13,38 +13,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
+from math import gcd, prod
 from typing import Final, TypeVar
 
-from flambeau.ir.kernel import Address, Instr, Kernel
+from flambeau.ir.kernel import Address, ContractionKernel, Instr, Kernel, LoopKernel, LoopSchedule
 from flambeau.ir.kernel.numbers import word_of
+from flambeau.ir.target import Target
+from flambeau.passes.cpu.loop_cost import Cost
 
-__all__ = ["generalized"]
+__all__ = ["general_contraction", "general_loops"]
 
 K = TypeVar("K", bound=Kernel)
 
 _PLAIN: Final = frozenset({-1, 0, 1, 2, 0.5})           # LLVM has shorter code for these, and everyone uses them
-_ANY_INTEGER: Final = frozenset({"add", "sub", "min", "max", "eq", "ne", "lt", "le", "gt", "ge", "select"})
+_ANY_INTEGER: Final = frozenset({"add", "sub", "min", "max", "select"})     # comparisons with indices are often folded
+_SHORT: Final = range(5, 16)                            # points of inner loops that are not written out
 _LARGEST: Final = (1 << 63) - 1                         # of words; -1 - _LARGEST is none
 
 
-def generalized(kernel: K) -> tuple[K, tuple[int, ...]]:
+def general_loops(kernel: LoopKernel, target: Target) -> tuple[LoopKernel, tuple[int, ...]]:
     """(the kernel with names for what may be any number, the numbers in the order of its `sizes`, after its own sizes)."""
-    names = _Names()
-    made = _with_consts(_with_origins(kernel, names), names)
-    own = {extent for extent in kernel.extents if isinstance(extent, str)}
-    return made, tuple([names.numbers[name] for name in made.sizes if name not in own])
+    names = _Names(kernel)
+    made = _with_origins(kernel, names)
+    if not kernel.sizes and 0 not in kernel.extents and isinstance(kernel.schedule, LoopSchedule):
+        made = _with_strides(_with_extents(made, kernel.schedule, names, target), kernel.schedule, names)
+    return _numbered(kernel, _with_consts(made, names), names)
+
+
+def general_contraction(kernel: ContractionKernel, target: Target) -> tuple[ContractionKernel, tuple[int, ...]]:
+    """As `general_loops`."""
+    names = _Names(kernel)
+    return _numbered(kernel, _with_consts(_with_origins(kernel, names), names), names)
+
+
+def _numbered(kernel: K, made: K, names: _Names) -> tuple[K, tuple[int, ...]]:
+    if not names.numbers:
+        return kernel, ()
+    return made, tuple([names.numbers[name] for name in made.sizes if name in names.numbers])
 
 
 class _Names:
     """Names of runtime numbers. Equal numbers of one role have one, so that code computes with them once."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self.numbers: dict[str, int] = {}
+        self._taken = set(kernel.sizes)
         self._name_of: dict[tuple[object, int], str] = {}
 
     def of(self, role: object, number: int) -> str:
-        name = self._name_of.setdefault((role, number), f"r{len(self._name_of)}")
-        self.numbers[name] = number
+        name = self._name_of.get((role, number))
+        if name is None:
+            name = next(n for at in count(len(self._name_of)) if (n := f"r{at}") not in self._taken)
+            self._name_of[role, number] = name
+            self._taken.add(name)
+            self.numbers[name] = number
         return name
 
 
@@ -63,6 +86,49 @@ def _with_origins(kernel: K, names: _Names) -> K:
     params = [replace(param, first=names.of(("first", number), first[number])) if number in first else param
               for number, param in enumerate(kernel.params)]
     return replace(kernel.map(address=moved), params=tuple(params))
+
+
+def _with_extents(kernel: LoopKernel, schedule: LoopSchedule, names: _Names, target: Target) -> LoopKernel:
+    """Of parallel dims: %i0 = 96 -> %i0 = r0, with what divides it where vectors or tiles run; inner dims decide how sums
+    are flushed and what is unrolled. The points of a task and the elements of params go with them."""
+    multiples: dict[str, int] = {}
+    extents = list(kernel.extents)
+    lanes = Cost(kernel, target).lanes(schedule.vector_dim)
+
+    def named(role: object, number: int, in_vectors: bool) -> str:
+        name = names.of(role, number)
+        if in_vectors:
+            multiples[name] = gcd(number, max(lanes * schedule.unroll, schedule.rows))
+        return name
+
+    for dim in range(kernel.n_parallel):
+        extent, in_vectors = kernel.extents[dim], dim in (schedule.vector_dim, schedule.row_dim)
+        assert isinstance(extent, int), "a kernel with sizes of its own keeps its extents"
+        if extent % lanes == 0 and extent >= target.vector_bytes if in_vectors else extent > 1:     # whole vectors
+            extents[dim] = named(("extent", dim), extent, in_vectors)
+    block = schedule.block
+    if schedule.vector_dim is not None and isinstance(extent := extents[schedule.vector_dim], str):
+        assert isinstance(block, int), "its schedule is no general one"
+        whole = block >= names.numbers[extent]
+        block = extent if whole else named("block", block, True)
+    params = tuple([replace(param, elements=names.of(("elements", number), param.elements))
+                    if isinstance(param.elements, int) else param for number, param in enumerate(kernel.params)])
+    return replace(kernel, params=params, extents=tuple(extents), multiples=tuple(multiples.items()),
+                   schedule=replace(schedule, block=block, grain=1, parallel=True))
+
+
+def _with_strides(kernel: LoopKernel, schedule: LoopSchedule, names: _Names) -> LoopKernel:
+    """%i0*96 -> %i0*r0, but along the dim of vectors, where memory is contiguous, and along inner dims of a few points,
+    which take no time beside what is worked out for them."""
+    points = prod([extent for extent in kernel.extents[kernel.n_parallel:] if isinstance(extent, int)])
+    kept = {schedule.vector_dim, *(range(kernel.n_parallel, len(kernel.extents)) if points in _SHORT else ())}
+
+    def stepped(address: Address) -> Address:
+        strides = [(dim, stride if dim in kept or stride in (-1, 1) else names.of("stride", stride))
+                   for dim, stride in address.known_strides]
+        return replace(address, strides=tuple(strides))
+
+    return kernel.map(address=stepped)
 
 
 def _with_consts(kernel: K, names: _Names) -> K:

@@ -66,7 +66,7 @@ def _tile_dim(kernel: LoopKernel) -> int | None:
             s.address.stride_of(last) == 1 for s in stage.stores):
         return None
     for address in addresses(stage):
-        found = [dim for dim, stride in address.strides if abs(stride) == 1 and dim != last]
+        found = [dim for dim, stride in address.known_strides if abs(stride) == 1 and dim != last]
         if found and not address.dynamic and address.guard is None and abs(address.stride_of(last)) > 1 and min(
                 int(kernel.extents[d]) for d in (*found, last)) >= TILED:
             return found[0]

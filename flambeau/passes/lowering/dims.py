@@ -77,7 +77,7 @@ def _expand(instr: Instr, body: list[Instr], next_id: int) -> int:
         body.append(Instr(next_id - 1, op, dt.i64, operands, attr))
         return next_id - 1
 
-    terms = [(emit("index", attr=dim), stride) for dim, stride in address.strides] + list(address.dynamic)
+    terms = [(emit("index", attr=dim), stride) for dim, stride in address.known_strides] + list(address.dynamic)
     parts = [term if stride == 1 else emit("mul", term, emit("const", attr=stride)) for term, stride in terms]
     if address.offset or len(parts) < 2:
         parts.append(emit("const", attr=address.offset))

@@ -194,7 +194,7 @@ class _Splitter:
     def mapped(self, stage: Stage) -> None:
         """A stage that only stores, every dim parallel: those it stores furthest apart outermost."""
         rows = self.kernel.n_parallel
-        stride_of = dict(stage.stores[0].address.strides) if stage.stores else {}
+        stride_of = dict(stage.stores[0].address.known_strides) if stage.stores else {}
         dims = sorted([*range(rows), *stage.dims], key=lambda d: -abs(stride_of.get(d, 0)))
         writer = _Writer(self, {dim: number for number, dim in enumerate(dims)})
         body = writer.body(stage)
@@ -312,7 +312,7 @@ class _Writer:
     def address(self, address: Address) -> Address:
         """The address with this kernel's params, dims and values; the dim that is cut has a part and a chunk."""
         strides: dict[int, int] = {}
-        for dim, stride in address.strides:
+        for dim, stride in address.known_strides:
             strides[self.number[dim]] = stride
             if self.cut is not None and dim == self.cut[0]:
                 strides[0] = stride * self.cut[1]

@@ -81,8 +81,8 @@ class _Undivider:
 
 def _plus(address: Address, more: Address, factor: int) -> Address:
     """The address moved on by `factor` times another's offset and terms."""
-    strides, dynamic = dict(address.strides), dict(address.dynamic)
-    for terms, added in ((strides, more.strides), (dynamic, more.dynamic)):
+    strides, dynamic = dict(address.known_strides), dict(address.dynamic)
+    for terms, added in ((strides, more.known_strides), (dynamic, more.dynamic)):
         for key, stride in added:
             terms[key] = terms.get(key, 0) + factor * stride
     return replace(address, offset=address.offset + factor * more.offset,

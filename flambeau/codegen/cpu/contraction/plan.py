@@ -258,7 +258,7 @@ class Plan:
     def operand(self, address: Address) -> Operand:
         """The operand as the kernel has it."""
         dtype = self.kernel.params[address.buffer].dtype.name
-        return Operand(address.buffer, dtype, address.offset, address.strides)
+        return Operand(address.buffer, dtype, address.offset, address.known_strides)
 
     @cached_property
     def partial_buffer(self) -> int | None:

@@ -103,7 +103,8 @@ def new_kernel(module: ll.Module, name: str, target: Target, kernel: Kernel | No
         argument.name = label
     for pointer in function.args[:3]:
         pointer.add_attribute("noalias")
-    return Emitter(function.append_basic_block("entry"), target, None if kernel is None else RuntimeNumbers.of(kernel))
+    numbers = RuntimeNumbers({}, {}) if kernel is None else RuntimeNumbers.of(kernel)
+    return Emitter(function.append_basic_block("entry"), target, numbers)
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,7 @@ class Emitter(TextBuilder):
         return self.size(self.numbers.place[name])
 
     def runtime_constant(self, name: str, dtype: str, lanes: int) -> ll.Value:
-        """The const that is the runtime number `name`, in every lane. Loaded in each block that reads it, as LLVM does with
-        the constants it keeps in memory: it hoists them while there are registers."""
+        """The const that is the runtime number `name`, in every lane. Asked again in the same block, the same value."""
         key = self.block.name, "const", name, dtype, lanes
         if key not in self.memo:
             kind = compute_type(dtype)

@@ -38,12 +38,12 @@ from flambeau.codegen.cpu.loops.plan import FUNCTION, INNERMOST, LoopPlan, kerne
 from flambeau.codegen.cpu.loops.scope import Scope
 from flambeau.codegen.cpu.loops.values import emit_add
 from flambeau.ir.dtypes import DType
-from flambeau.ir.kernel import Address, Stage, Store
+from flambeau.ir.kernel import Address, Extent, Stage, Store
 from flambeau.ir.records import dataclass
 
 _SLOT_BYTES = 512                       # a vector of 64 lanes of 8 bytes
 
-_Term = tuple[str, int, int]            # ("dim", dim number, stride) or ("value", value id, stride)
+_Term = tuple[str, int, Extent]         # ("dim", dim number, stride) or ("value", value id, stride)
 
 
 @dataclass
@@ -153,10 +153,13 @@ class Memory:
         emitter, offset = self.emitter, None
         for kind, number, stride in terms:
             factor = self.scope.index[number] if kind == "dim" else self.scope.read(number, None)
-            product = factor if stride == 1 else emitter.mul(factor, constant(I64, stride))
+            product = factor if stride == 1 else emitter.mul(factor, self._number(stride))
             offset = product if offset is None else emitter.add(offset, product)
         assert offset is not None, "a prefix is extended by at least one term"
         return emitter.element(pointer, offset, dtype.name)
+
+    def _number(self, extent: Extent) -> ll.Value:
+        return constant(I64, extent) if isinstance(extent, int) else self.emitter.number(extent)
 
     def _locate(self, stage: Stage, address: Address, copy: int | None) -> _Where:
         """Pointer of lane 0, and how the lanes after it move."""
@@ -168,7 +171,12 @@ class Memory:
             offset += stride * self.plan.lanes * (copy % self.scope.vectors)
             if copy >= self.scope.vectors:
                 assert self.plan.row_dim is not None, "copies beyond the vectors are rows"
-                offset += address.stride_of(self.plan.row_dim) * (copy // self.scope.vectors)
+                row, step = copy // self.scope.vectors, address.step_of(self.plan.row_dim)
+                if isinstance(step, int):
+                    offset += step * row
+                else:
+                    to_row = self.emitter.mul(self._number(step), constant(I64, row))
+                    pointer = self.emitter.element(pointer, to_row, dtype.name)
         if offset:
             pointer = self.emitter.element(pointer, offset, dtype.name)
         if copy is None:
@@ -201,7 +209,7 @@ class Memory:
             return False                    # an access that must see what another one of the same tile stored
         plain = not address.dynamic and address.guard is None
         plain = plain and all(dim < self.plan.kernel.n_parallel for dim, _ in address.strides)
-        return plain and address.stride_of(row_dim) == 1 and address.stride_of(vector_dim) not in (-1, 0, 1)
+        return plain and address.step_of(row_dim) == 1 and address.stride_of(vector_dim) not in (-1, 0, 1)
 
     def load_tile(self, stage: Stage, address: Address) -> None:
         """Row r of the tile to slot r, from a place that has its rows in the lanes."""

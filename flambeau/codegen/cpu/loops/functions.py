@@ -35,6 +35,7 @@ from flambeau.ir.dtypes import f32, f64
 from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Stage
 from flambeau.ir.target import Target
 
+_NUMBERS = 4                            # consts that are runtime numbers stay in a quarter of the registers, or in memory
 _UNROLLED_POINTS = 4                    # sequential loops this short are written out,
 _UNROLLED_INSTRS = 64                   # unless that is more code than this
 
@@ -62,6 +63,8 @@ class _LoopEmitter:
         self.scope, self.plan, self.kernel = scope, scope.plan, scope.plan.kernel
         self.emitter = scope.emitter
         self.memory = Memory(scope)
+        numbers = {i.attr for i in self.kernel.instrs() if i.op == "const" and isinstance(i.attr, str)}
+        self.keeps_numbers = len(numbers) <= self.emitter.target.n_vector_registers // _NUMBERS
 
     def emit(self) -> None:
         """The whole function."""
@@ -93,8 +96,7 @@ class _LoopEmitter:
         """The task's points of the row dim: whole tiles along the strip, and row by row what is left beside them."""
         scope, emitter, dim, rows = self.scope, self.emitter, self.plan.row_dim, self.plan.rows
         assert dim is not None, "a tile has rows"
-        first, extent = scope.index[dim], self.kernel.extents[dim]
-        assert isinstance(extent, int), "rows are points of a dim whose size is known"
+        first, extent = scope.index[dim], self.plan.divisor(self.kernel.extents[dim])
         start, stop, lanes = emitter.index(strip.start), emitter.index(strip.stop), constant(I64, self.plan.lanes)
         is_even = extent % rows == 0 and strip.divides(self.plan.lanes)
         tiled = stop
@@ -248,7 +250,11 @@ class _LoopEmitter:
                 self.check(instr, copy)
                 return
             case "const" if isinstance(instr.attr, str):
-                self.scope.define_number(instr)
+                if self.keeps_numbers:
+                    number = self.emitter.runtime_constant(instr.attr, instr.dtype.name, 1)
+                    self.scope.define(instr.id, copy, number)
+                else:
+                    self.scope.define_number(instr)
                 return
             case _:
                 value = emit_scalar(self.scope, instr, copy)

@@ -48,6 +48,10 @@ class LoopPlan:
         """Buffers that the kernel stores to."""
         return {store.address.buffer for stage in self.kernel.stages for store in stage.stores}
 
+    def divisor(self, extent: Extent) -> int:
+        """A number that divides it."""
+        return extent if isinstance(extent, int) else dict(self.kernel.multiples).get(extent, 1)
+
     def varies(self, value: int) -> bool:
         """Whether the value differs from lane to lane, or from row to row: then there is a vector of it a copy."""
         return (self.vector_dim is not None and self.vector_dim in self.dims_of[value]) or value in self.by_row
@@ -69,7 +73,8 @@ class LoopPlan:
         """Vectors per step of a loop around `stages`."""
         if self.vector_dim is None or self.is_tiled:
             return 1
-        return _step_vectors(self.kernel, stages, self.schedule.unroll, self.vector_dim, self.lanes)
+        extent = self.kernel.extents[self.vector_dim]
+        return _step_vectors(extent, self.divisor(extent), stages, self.schedule.unroll, self.lanes)
 
     def dim_level(self, stage: Stage, dim: int) -> int:
         """Where the index of `dim` is known."""
@@ -82,7 +87,7 @@ class LoopPlan:
         """Whether the lanes or rows read different places, or are guarded one by one."""
         if self.vector_dim is None:
             return False
-        if self.row_dim is not None and self.rows_of(stage) > 1 and address.stride_of(self.row_dim):
+        if self.row_dim is not None and self.rows_of(stage) > 1 and address.step_of(self.row_dim):
             return True
         read = [value for value, _ in address.dynamic] + ([] if address.guard is None else [address.guard])
         return bool(address.stride_of(self.vector_dim)) or any(self.varies(value) for value in read)
@@ -116,11 +121,10 @@ def plan_loops(kernel: LoopKernel, schedule: LoopSchedule, target: Target) -> Lo
 def _with_rows(plan: LoopPlan, row_dim: int, rows: int) -> LoopPlan:
     """The plan with rows; tiles are square, as wide as the narrower of a vector and `rows`."""
     extent = plan.kernel.extents[row_dim]
-    assert isinstance(extent, int), "rows are points of a dim whose size is known"
     lanes = plan.lanes
     if row_dim < plan.kernel.n_parallel:
         lanes = rows = min(lanes, 1 << (rows.bit_length() - 1))
-    if lanes == 1 or rows > extent:
+    if lanes == 1 or (isinstance(extent, int) and rows > extent):        # a runtime number has more
         return plan
     plan = replace(plan, lanes=lanes, row_dim=row_dim, rows=rows)
     for stage in plan.kernel.stages:
@@ -130,16 +134,16 @@ def _with_rows(plan: LoopPlan, row_dim: int, rows: int) -> LoopPlan:
     return plan
 
 
-def _step_vectors(kernel: LoopKernel, stages: Sequence[Stage], wanted: int, vector_dim: int, lanes: int) -> int:
-    """Vectors a step: at most `wanted` and what the dim has, fewer where the body alone keeps the machine busy, and
+def _step_vectors(extent: Extent, divisor: int, stages: Sequence[Stage], wanted: int, lanes: int) -> int:
+    """Vectors a step along a dim: at most `wanted` and what it has, fewer where the body alone keeps the machine busy, and
     if that costs at most half of them, a number that leaves no single vectors behind: a loop less to compile."""
     weight = sum(SCALAR_OPS[instr.op].weight for stage in stages for instr in stage.body)
     most = max(1, min(wanted, _STEP_WEIGHT // max(1, weight)))
-    extent = kernel.extents[vector_dim]
-    if isinstance(extent, str):
+    whole = divisor // lanes
+    if isinstance(extent, int):
+        most = max(1, min(most, whole))
+    elif divisor % lanes:
         return most
-    whole = extent // lanes
-    most = max(1, min(most, whole))
     return next((n for n in range(most, (most - 1) // 2, -1) if whole % n == 0), most)
 
 

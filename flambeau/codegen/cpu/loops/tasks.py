@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import llvmlite.ir as ll
 
 from flambeau.codegen.artifact import Phase, TaskDim, status_message
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, constant
-from flambeau.codegen.cpu.loops.plan import LoopPlan, kernel_addresses
+from flambeau.codegen.cpu.loops.plan import LoopPlan, kernel_addresses, plan_loops
 from flambeau.codegen.cpu.loops.scope import Scope
 from flambeau.codegen.cpu.loops.strips import Strip
-from flambeau.ir.kernel import Extent, LoopKernel
+from flambeau.ir.kernel import Extent, LoopKernel, LoopSchedule
 from flambeau.ir.records import dataclass
+from flambeau.ir.target import Target
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class TaskSpace:
         return self.plan.block_dim is not None and not self.outer
 
     @property
-    def block(self) -> int:
+    def block(self) -> Extent:
         """Points of the blocked dim a task takes."""
-        return max(1, self.plan.schedule.block)
+        block = self.plan.schedule.block
+        return block if isinstance(block, str) else max(1, block)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -57,7 +60,7 @@ class TaskSpace:
         for address in kernel_addresses(self.plan.kernel):
             if vector_dim is not None and address.stride_of(vector_dim) not in (-1, 0, 1):
                 for dim in self.outer:
-                    if address.stride_of(dim) in (-1, 1):
+                    if address.step_of(dim) in (-1, 1):
                         return dim
         return None
 
@@ -66,7 +69,10 @@ class TaskSpace:
         kernel = self.plan.kernel
         dims = [_task_dim(kernel, kernel.extents[dim], self._step(dim)) for dim in self.outer]
         if self.plan.block_dim is not None:
-            dims.append(_task_dim(kernel, kernel.extents[self.plan.block_dim], self.block))
+            block = self.block
+            if isinstance(block, str):
+                block = 1                                   # `phase_of` counts with the kernel's own numbers
+            dims.append(_task_dim(kernel, kernel.extents[self.plan.block_dim], block))
         return tuple(dims)
 
     def _step(self, dim: int) -> int:
@@ -94,23 +100,22 @@ class TaskSpace:
             body(self._flat_strip(scope))
             return
 
-        def one(task: ll.Value) -> None:
-            body(self._decode(scope, task))
+        emitter = scope.emitter
+        order = [dim for dim in self.order if not (self._is_one_block and dim == self.plan.block_dim)]
+        counts = self._counts(scope, order)
 
-        scope.emitter.loop(kernel.begin, kernel.end, 1, one, name="task")
+        def one(_: ll.Value, *numbers: ll.Value) -> list[ll.Value]:
+            body(self._at(scope, order, numbers))
+            return _next(emitter, numbers, counts)
 
-    def _decode(self, scope: Scope, task: ll.Value) -> Strip | None:
+        emitter.loop(kernel.begin, kernel.end, 1, one, _numbers(emitter, kernel.begin, counts), name="task")
+
+    def _at(self, scope: Scope, order: Sequence[int], numbers: Sequence[ll.Value]) -> Strip | None:
         """Sets the index of each unblocked parallel dim; returns the range of the blocked one."""
         emitter, strip = scope.emitter, None
-        one_block = self._blocks_known() == 1
-        order = [dim for dim in self.order if not (one_block and dim == self.plan.block_dim)]
-        if one_block:
-            strip = Strip(0, self._known_extent())
-        for place, dim in reversed(list(enumerate(order))):
-            number = task
-            if place:
-                count = self._blocks(scope) if dim == self.plan.block_dim else self._steps(scope, dim)
-                number, task = emitter.urem(task, count), emitter.udiv(task, count)
+        if self._is_one_block:
+            strip = self._whole(scope)
+        for dim, number in zip(order, numbers, strict=True):
             if dim == self.plan.block_dim:
                 strip = self._strip(scope, number, emitter.add(number, constant(I64, 1)))
             elif self._step(dim) == 1:
@@ -119,14 +124,19 @@ class TaskSpace:
                 scope.index[dim] = emitter.mul(number, constant(I64, self._step(dim)))
         return strip
 
+    def _counts(self, scope: Scope, order: Sequence[int]) -> list[ll.Value]:
+        """Tasks along each of the dims."""
+        return [self._blocks(scope) if dim == self.plan.block_dim else self._steps(scope, dim) for dim in order]
+
     def _steps(self, scope: Scope, dim: int) -> ll.Value:
         """Tasks along an unblocked dim."""
-        extent, step = self.plan.kernel.extents[dim], self._step(dim)
-        return scope.extents[dim] if step == 1 or isinstance(extent, str) else constant(I64, -(-extent // step))
+        emitter, step = scope.emitter, self._step(dim)
+        rounded = emitter.add(scope.extents[dim], constant(I64, step - 1))
+        return emitter.udiv(rounded, constant(I64, step))
 
     def _flat_strip(self, scope: Scope) -> Strip:
-        if self._blocks_known() == 1:
-            return Strip(0, self._known_extent())
+        if self._is_one_block:
+            return self._whole(scope)
         kernel = scope.emitter.kernel
         return self._strip(scope, kernel.begin, kernel.end)
 
@@ -134,39 +144,73 @@ class TaskSpace:
         """Blocks [first, last) of the blocked dim, cut at its end."""
         emitter, dim = scope.emitter, self.plan.block_dim
         assert dim is not None, "only a blocked dim has blocks"
-        extent = self.plan.kernel.extents[dim]
-        size = constant(I64, self.block)
+        extent, block = self.plan.kernel.extents[dim], self.block
+        size = self._block_size(scope)
         start, stop = emitter.mul(first, size), emitter.mul(last, size)
-        if isinstance(extent, int) and extent % self.block == 0:
-            return Strip(start, stop, self.block)
+        if isinstance(extent, int) and isinstance(block, int) and extent % block == 0:
+            return Strip(start, stop, block)
         stop = emitter.select(emitter.icmp_signed("<", stop, scope.extents[dim]), stop, scope.extents[dim])
-        return Strip(start, stop, _common_power_of_two(self.block, extent))
+        return Strip(start, stop, _common_power_of_two(self.plan.divisor(block), self.plan.divisor(extent)))
+
+    def _block_size(self, scope: Scope) -> ll.Value:
+        return constant(I64, self.block) if isinstance(self.block, int) else scope.emitter.number(self.block)
+
+    def _whole(self, scope: Scope) -> Strip:
+        """The blocked dim, which one block holds."""
+        assert self.plan.block_dim is not None, "only a blocked dim has blocks"
+        extent = self.plan.kernel.extents[self.plan.block_dim]
+        if isinstance(extent, int):
+            return Strip(0, extent)
+        return Strip(0, scope.extents[self.plan.block_dim], self.plan.divisor(extent))
 
     def _blocks(self, scope: Scope) -> ll.Value:
-        emitter, known = scope.emitter, self._blocks_known()
-        if known is not None:
-            return constant(I64, known)
+        emitter, size = scope.emitter, self._block_size(scope)
         assert self.plan.block_dim is not None, "only a blocked dim has blocks"
-        rounded = emitter.add(scope.extents[self.plan.block_dim], constant(I64, self.block - 1))
-        return emitter.udiv(rounded, constant(I64, self.block))
+        rounded = emitter.add(scope.extents[self.plan.block_dim], emitter.sub(size, constant(I64, 1)))
+        return emitter.udiv(rounded, size)
 
-    def _blocks_known(self) -> int | None:
-        dim = self.plan.block_dim
+    @property
+    def _is_one_block(self) -> bool:
+        """Whether one block is known to hold the blocked dim."""
+        dim, block = self.plan.block_dim, self.block
         extent = self.plan.kernel.extents[dim] if dim is not None else None
-        return -(-extent // self.block) if isinstance(extent, int) else None
-
-    def _known_extent(self) -> int:
-        dim = self.plan.block_dim
-        extent = self.plan.kernel.extents[dim] if dim is not None else None
-        assert isinstance(extent, int), "one block is known to hold the dim only if its extent is"
-        return extent
+        if isinstance(extent, int) and isinstance(block, int):
+            return -(-extent // block) == 1
+        return extent is not None and extent == block           # a block that is all of a runtime number
 
 
-def _common_power_of_two(block: int, extent: Extent) -> int:
+def _numbers(emitter: Emitter, task: ll.Value, counts: Sequence[ll.Value]) -> list[ll.Value]:
+    """The number of a task along each dim, row-major."""
+    numbers: list[ll.Value] = []
+    for count in counts[:0:-1]:
+        numbers.insert(0, emitter.urem(task, count))
+        task = emitter.udiv(task, count)
+    return [task, *numbers] if counts else []
+
+
+def _next(emitter: Emitter, numbers: Sequence[ll.Value], counts: Sequence[ll.Value]) -> list[ll.Value]:
+    """The numbers of the task that follows, counted on: dividing takes longer than a small task."""
+    made: list[ll.Value] = []
+    carry: ll.Value = constant(I64, 1)
+    for place in range(len(numbers) - 1, -1, -1):
+        number = emitter.add(numbers[place], carry)
+        if place:
+            is_full = emitter.icmp_signed("==", number, counts[place])
+            number, carry = emitter.select(is_full, constant(I64, 0), number), emitter.zext(is_full, I64)
+        made.insert(0, number)
+    return made
+
+
+def _common_power_of_two(block: int, extent: int) -> int:
     """The largest power of two that divides the length of every block, the last one included."""
-    if isinstance(extent, str):
-        return 1
     return (block & -block) if extent == 0 else min(block & -block, extent & -extent)
+
+
+def phase_of(kernel: LoopKernel, general: LoopKernel, symbol: str, target: Target) -> Phase:
+    """How to launch for `kernel` the code of `general`, which is the same but for runtime numbers."""
+    assert isinstance(kernel.schedule, LoopSchedule) and isinstance(general.schedule, LoopSchedule), "both are scheduled"
+    plan = plan_loops(general, general.schedule, target)
+    return TaskSpace(replace(plan, kernel=kernel, schedule=kernel.schedule)).phase(symbol)
 
 
 def _task_dim(kernel: LoopKernel, extent: Extent, block: int) -> TaskDim:
