@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import flambeau as fb
 from flambeau.frontend.active import traced_by
-from flambeau.frontend.functions.coerce import cast
 from flambeau.frontend.pytree import flatten
 from flambeau.frontend.scalars import Scalar
-from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.regions import NestingTrace
-from flambeau.ir import dtypes as dt
-from flambeau.ir import ops
 from flambeau.ir.dims import Dim, Size, assuming, evaluated, names_of
 from flambeau.ir.facts import Facts
 from flambeau.ir.graph.interpreter import interpret
@@ -38,7 +35,7 @@ class Program:
     results: list[Any]                          # tensors, numbers, sizes
     arguments: list[Tensor]
     shapes: list[tuple[Size, ...]]
-    needed: dict[str, Size] = field(default_factory=dict)
+    compared: int = 0                           # sizes at which it was held against eager code
 
     @property
     def fixed(self) -> dict[str, int]:
@@ -73,21 +70,22 @@ class Program:
 
 
 def traced(function: Callable[..., Any], arguments: Sequence[Tensor], shapes: Sequence[tuple[Size, ...]],
-           ranges: Mapping[str, tuple[int, int]] | None = None) -> Program:
-    """The function as a program for arguments of shapes with names."""
+           ranges: Mapping[str, tuple[int, int]] | None = None, watched: bool = False) -> Program:
+    """The function as a program for arguments of shapes with names. watched: as a compiled function's code is, which loops
+    within it need."""
     trace = NestingTrace("sizes", Watch())
     sizes: dict[str, int] = {}
     for t, shape in zip(arguments, shapes, strict=True):
         for size, number in zip(shape, t.shape, strict=True):
             if isinstance(size, Dim):
                 sizes.setdefault(str(size), number)
-    facts = Facts(sizes, ranges, _number_of(sizes))
+    trace.facts = facts = Facts(sizes, ranges, trace.size_number)
     stand_ins = []
     for place, (t, shape) in enumerate(zip(arguments, shapes, strict=True)):
         stand_in = trace.input_tensor(t._type.with_shape(shape), f"x{place}")
         stand_in._requires_grad = t._requires_grad
         stand_ins.append(stand_in)
-    with assuming(facts), traced_by(trace):
+    with assuming(facts), traced_by(trace), trace.watch if watched else contextlib.nullcontext():
         results = flatten(function(*stand_ins))[0]
         results = [r.tensor if isinstance(r, Scalar) else r for r in results]
         tensors = [r for r in results if isinstance(r, Tensor)]
@@ -95,17 +93,6 @@ def traced(function: Callable[..., Any], arguments: Sequence[Tensor], shapes: Se
         verify(trace.graph)
     trace.close()
     return Program(trace, facts, results, list(arguments), list(shapes))
-
-
-def _number_of(sizes: Mapping[str, int]) -> Callable[[Dim], Scalar]:
-    def number(size: Dim) -> Scalar:
-        def fix(sources: frozenset[Any]) -> None:
-            for source in sources:
-                int(source)
-
-        return Scalar(cast(dispatch(ops.Count(size)), dt.f64), size.evaluate(sizes), True, frozenset([size]), fix)
-
-    return number
 
 
 def named(arguments: Sequence[Tensor], dims: Callable[[int], bool] = lambda d: True, least: int = 2
@@ -161,10 +148,10 @@ def difference(found: Sequence[Any], wanted: Sequence[Any], tolerance: float = 1
 
 
 def check(function: Callable[..., Any], arguments: Sequence[Tensor], shapes: Sequence[tuple[Size, ...]] | None = None,
-          count: int = 2, is_loose: bool = False) -> Program:
+          count: int = 2, is_loose: bool = False, watched: bool = False) -> Program:
     """Trace, and compare at the traced sizes and at others. Raises AssertionError where results differ."""
     fb.manual_seed(0)
-    program = traced(function, arguments, named(arguments) if shapes is None else shapes)
+    program = traced(function, arguments, named(arguments) if shapes is None else shapes, watched=watched)
     for sizes in [program.facts.sizes, *other_sizes(program, count)]:
         arrays = program.arrays_for(sizes)
         try:
@@ -180,6 +167,7 @@ def check(function: Callable[..., Any], arguments: Sequence[Tensor], shapes: Seq
         else:
             wrong = difference(found, wanted)
             assert wrong is None, f"at {sizes}: {wrong}"
+        program.compared += 1
     return program
 
 

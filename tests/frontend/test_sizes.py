@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,11 +57,11 @@ CASES: dict[str, tuple[Callable[..., Any], list[fb.Tensor]]] = {
     "joined": (lambda x, y: (fb.cat([x, y], 1), fb.stack([x, x]), x.repeat(2, 1, 3), x.repeat_interleave(2, 1)),
                [x, fb.randn(4, 3, 8)]),
     "padded": (lambda x: (F.pad(x, (1, 2)), F.pad(x, (0, 0, x.shape[1], 0), value=1.0)), [x]),
-    "looked up": (lambda at, w: (F.embedding(at, w), w[at]), [rows, fb.randn(8, 5)]),
+    "looked up": (lambda at, w: (F.embedding(at, w), w[at], w.index_select(0, at[0])), [rows, fb.randn(8, 5)]),
     "one_hot": (lambda at: F.one_hot(at, 8), [rows]),
     "gathered": (lambda x, at: (x.gather(2, at), x.scatter_add(2, at, x), x.take_along_dim(at, 2)),
                  [x, fb.randint(0, 6, (4, 6, 8))]),
-    "ordered": (lambda x: (x.sort(1), x.argsort(-1), x.topk(2, 1), x.cumsum(1)), [x]),
+    "ordered": (lambda x: (x.sort(1), x.argsort(-1), x.topk(2, 1), x.cumsum(1), x.kthvalue(2, 0)), [x]),
     "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), [x]),
     "causal attention": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), [x]),
 }
@@ -86,9 +87,14 @@ def test_sizes_print_as_their_names() -> None:
 
 def test_a_dim_of_one_place_is_broadcast_whatever_the_other_is() -> None:
     program = symbolic.check(lambda x, y: x + y, [fb.randn(1, 4), fb.randn(3, 4)], [(1, 4), (Dim("B"), 4)])
-    assert program.fixed == {}
+    assert program.facts.conditions == []
 
 
 def test_bits_are_conditions_on_the_range_of_a_size_alone() -> None:
     program = symbolic.traced(lambda x: fb.randperm(x.shape[0]), [fb.zeros(6)], [(Dim("B"),)])
     assert [n for n in range(1, 20) if program.sizes_like({"B": n})] == [5, 6, 7, 8]
+
+
+def test_a_loop_over_a_size_fixes_it() -> None:
+    program = symbolic.check(lambda x: sum(x[i] for i in range(math.prod(x.shape))), [fb.randn(5)])
+    assert program.fixed == {"s0_0": 5}

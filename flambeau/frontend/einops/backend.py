@@ -8,6 +8,13 @@ from typing import Any
 from flambeau.frontend.functions import creation, joining, products, reductions, views
 from flambeau.frontend.nn.parameter import Parameter
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.ir.dims import Dim, known
+
+
+class _Sizes(tuple[Any, ...]):
+    """Sizes with names: no key of einops' caches, which would keep what it asked of them for other programs."""
+
+    __hash__ = None         # type: ignore[assignment]
 
 
 def register(backends: ModuleType) -> None:
@@ -30,6 +37,9 @@ def register(backends: ModuleType) -> None:
 
         def arange(self, start: int, stop: int) -> Tensor:
             return creation.arange(start, stop)
+
+        def shape(self, x: Tensor) -> Any:
+            return _Sizes(x.shape) if known() is not None and any(isinstance(size, Dim) for size in x.shape) else x.shape
 
         def transpose(self, x: Tensor, axes: Any) -> Tensor:
             return views.permute(x, tuple(axes))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from flambeau.frontend.functions.coerce import (
 )
 from flambeau.frontend.functions.creation import holding
 from flambeau.frontend.functions.distributions import uniform
+from flambeau.frontend.functions.elementwise import div
 from flambeau.frontend.functions.pooling import (
     Sizes,
     Windows,
@@ -32,7 +34,7 @@ from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.dims import as_size
+from flambeau.ir.dims import Dim, as_size, same
 
 # -- adaptive ---------------------------------------------------------------------------------------------------------
 
@@ -47,7 +49,7 @@ def _output_size(name: str, output_size: Any, size: Sequence[int]) -> Sizes:
     if len(found) != count:
         raise RuntimeError(f"{name}: output_size must be an int or {count} ints, got {output_size!r}")
     wanted = tuple([s if w is None else as_size(w) for w, s in zip(found, size, strict=True)])
-    if min(wanted) < 0:
+    if any(w < 0 for w in wanted):
         raise RuntimeError(f"{name}: elements of output_size must be at least 0, got {output_size!r}")
     return wanted
 
@@ -74,6 +76,8 @@ def _adaptive_avg(name: str, dims: int, input: Tensor, output_size: Any) -> Tens
     size = x._type.static_shape[2:]
     if 0 in wanted:
         return as_given(_empty(x, wanted, x._type.dtype), dims, single)
+    if any(isinstance(n, Dim) for n in (*size, *wanted)):
+        return as_given(averaged(x, wanted), dims, single)
     if not any(old % new for old, new in zip(size, wanted, strict=True)):
         pool = avg_pool2d if len(size) == 2 else avg_pool3d
         return as_given(pool(x, tuple([old // new for old, new in zip(size, wanted, strict=True)])), dims, single)
@@ -86,13 +90,28 @@ def averaged(x: Tensor, wanted: Sequence[int]) -> Tensor:
     y = cast(x, dt.f32) if dtype.is_floating_point and dtype.itemsize == 2 else x
     for dim, new in enumerate(wanted, 2):
         old = y._type.static_shape[dim]
-        if old != new:
+        if isinstance(old, Dim) or isinstance(new, Dim):
+            y = _evenly_averaged(y, dim, old, new)
+        elif old != new:
             windows = [[(place, 1 / (stop - start)) for place in range(start, stop)]
                        for start, stop in covering(old, new)]
             y = dispatch(ops.weighted_sums(dim, old, windows), y)
     if dtype.is_floating_point:
         y = dispatch(ops.add, y, spread(tensor_of(0, y._type.dtype), y._type.static_shape, ()))       # sums start at +0
     return cast(y, dtype)
+
+
+def _evenly_averaged(x: Tensor, dim: int, old: int, new: int) -> Tensor:
+    """Averages along a dim whose size has a name, of windows side by side. Windows that overlap are for one size only."""
+    if same(old, new):
+        return x
+    if old % new:
+        old, new = operator.index(old), operator.index(new)
+        return dispatch(ops.weighted_sums(dim, old, [[(place, 1 / (stop - start)) for place in range(start, stop)]
+                                                     for start, stop in covering(old, new)]), x)
+    shape = x._type.static_shape
+    windows = reshaped(x, (*shape[:dim], new, old // new, *shape[dim + 1:]))
+    return div(dispatch(ops.Sum((dim + 1,)), windows), old // new)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
@@ -125,6 +144,10 @@ def _greatest(x: Tensor, wanted: Sizes) -> tuple[Tensor, Tensor]:
     """Windows that differ in length are made equal first: the last element of a shorter one stands there again, which
     changes neither what is greatest nor which is the first of those."""
     size = x._type.static_shape[2:]
+    if any(isinstance(n, Dim) for n in (*size, *wanted)):
+        if all(same(w, 1) for w in wanted):
+            return _greatest_of_all(x, wanted)
+        size, wanted = tuple(map(operator.index, size)), tuple(map(operator.index, wanted))
     places: list[np.ndarray | None] = []
     kernel = []
     for dim, (old, new) in enumerate(zip(size, wanted, strict=True), 2):
@@ -143,6 +166,14 @@ def _greatest(x: Tensor, wanted: Sizes) -> tuple[Tensor, Tensor]:
             places.append(None)
     values, at = max_of_windows(x, Windows(tuple(kernel), tuple(kernel), (0,) * len(kernel), (1,) * len(kernel), False))
     return values, _in_image(at, x._type.static_shape[2:], size, places)
+
+
+def _greatest_of_all(x: Tensor, wanted: Sizes) -> tuple[Tensor, Tensor]:
+    """One window, of whatever size."""
+    n, c, *size = x._type.static_shape
+    flat = reshaped(x, (n, c, math.prod(size)))
+    at = reshaped(dispatch(ops.ArgMax(2), flat), (n, c, 1))
+    return reshaped(dispatch(ops.TakeAlong(2), flat, at), (n, c, *wanted)), reshaped(at, (n, c, *wanted))
 
 
 def _in_image(at: Tensor, grown: Sizes, size: Sizes, places: list[np.ndarray | None]) -> Tensor:

@@ -182,7 +182,7 @@ def _promoted_pair(name: str, x: Any, y: Any) -> list[Tensor] | None:
     if isinstance(x, Tensor):
         dtype = x._type.dtype
         if isinstance(y, Tensor):
-            same = y._type.dtype is dtype and y._type.shape == x._type.shape
+            same = y._type.dtype is dtype and same_shape(y._type.shape, x._type.shape)
             return [x, y] if same else None
         return [x, tensor_of(y, dtype, name)] if type(y) in _JOINS[dtype.kind] else None
     if isinstance(y, Tensor) and type(x) in _JOINS[y._type.dtype.kind]:

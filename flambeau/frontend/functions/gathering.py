@@ -39,7 +39,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.dims import as_size
+from flambeau.ir.dims import as_size, same_shape
 from flambeau.ir.op import Op
 
 
@@ -275,7 +275,7 @@ def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumula
     """input with input[indices] replaced by the values, or increased by them."""
     if values.numel() == 1 and not accumulate:
         masked = one_mask(one_tensor("index_put", input), tuple(indices))
-        if masked is not None and masked[0]._type.shape == input._type.shape:
+        if masked is not None and same_shape(masked[0]._type.shape, input._type.shape):
             return choose(masked[1], value_for(values, masked[0], ()), input)
     view, found = basic_part(one_tensor("index_put", input), tuple(indices))
     if not found:

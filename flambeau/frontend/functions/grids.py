@@ -14,8 +14,9 @@ from flambeau.errors import ShapeError, TypeInferenceError
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import cast, one_tensor, reshaped, spread, tensor_of, user_line
-from flambeau.frontend.functions.creation import holding
-from flambeau.frontend.functions.elementwise import choose
+from flambeau.frontend.functions.creation import holding, linspace, meshgrid
+from flambeau.frontend.functions.elementwise import choose, div, mul
+from flambeau.frontend.functions.joining import stack
 from flambeau.frontend.functions.pointwise import isfinite
 from flambeau.frontend.functions.products import matmul
 from flambeau.frontend.functions.resampling import cubic_weights
@@ -24,6 +25,7 @@ from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, as_size
 from flambeau.ir.records import dataclass
 
 # -- affine_grid ------------------------------------------------------------------------------------------------------
@@ -36,7 +38,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     align_corners: -1 and 1 are the centres of the outermost elements, not their edges."""
     if not one_tensor("affine_grid", theta)._type.dtype.is_floating_point:
         raise ValueError(f"affine_grid: expected theta to have floating point type, but got {theta._type}")
-    sizes = tuple([int(s) for s in size])
+    sizes = tuple(map(as_size, size))
     dims = len(sizes) - 2
     if dims not in (2, 3):
         raise NotImplementedError(f"affine_grid: takes 4 or 5 sizes, got {sizes}")
@@ -45,20 +47,29 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
                          f"{theta._type}")
     if theta._type.shape[0] != sizes[0]:
         raise ShapeError(f"affine_grid: expected {sizes[0]} maps for size {sizes}, got {theta._type}", where=user_line())
-    if min(sizes) <= 0:
+    if any(s <= 0 for s in sizes):
         raise ValueError(f"affine_grid: expected non-zero, positive output size, got {sizes}")
     return affine_grid_generator(theta, sizes, bool(align_corners))
 
 
 def affine_grid_generator(theta: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """affine_grid()."""
-    n, _, *sizes = [int(s) for s in size]
-    lines = [_line(count, align_corners) for count in sizes]
-    places = np.stack([*reversed(np.meshgrid(*lines, indexing="ij")), np.ones(sizes)], -1)
+    n, _, *sizes = map(as_size, size)
     dtype, dims = theta._type.dtype, len(sizes)
-    base = cast(holding(places.reshape(-1, dims + 1), dt.f64), dtype)
+    base = cast(_places(sizes, align_corners), dtype)
     grid = matmul(spread(base, (n, *base._type.static_shape), (1, 2)), matrix_transposed(theta))
     return reshaped(grid, (n, *sizes, dims))
+
+
+def _places(sizes: Sequence[int], align_corners: bool) -> Tensor:
+    """f64[elements, dims + 1]: where each element stands, the last dim first, and 1."""
+    if any(isinstance(count, Dim) for count in sizes):
+        found = [*reversed(meshgrid(*[_computed_line(count, align_corners) for count in sizes])),
+                 spread(tensor_of(1, dt.f64), tuple(sizes), ())]
+        return reshaped(stack(found, -1), (math.prod(sizes), len(sizes) + 1))
+    lines = [_line(count, align_corners) for count in sizes]
+    places = np.stack([*reversed(np.meshgrid(*lines, indexing="ij")), np.ones(sizes)], -1)
+    return holding(places.reshape(-1, len(sizes) + 1), dt.f64)
 
 
 def _line(count: int, align_corners: bool) -> np.ndarray:
@@ -67,6 +78,14 @@ def _line(count: int, align_corners: bool) -> np.ndarray:
         return np.zeros(1)
     line = np.linspace(-1.0, 1.0, count)
     return line if align_corners else line * (count - 1) / count
+
+
+def _computed_line(count: int, align_corners: bool) -> Tensor:
+    """The same, for a size that the program finds as it runs."""
+    if count == 1:
+        return spread(tensor_of(0, dt.f64), (1,), ())
+    line = linspace(-1.0, 1.0, count, dtype=dt.f64)
+    return line if align_corners else div(mul(line, count - 1), count)
 
 
 # -- grid_sample ------------------------------------------------------------------------------------------------------
@@ -154,14 +173,14 @@ def _kept(x: Tensor, size: int, padding: str, aligned: bool) -> Tensor:
     if padding == "zeros":
         return x
     if padding == "reflection":
-        low, span = (0.0, size - 1.0) if aligned else (-0.5, float(size))
+        low, span = (0.0, size - 1) if aligned else (-0.5, size)
         x = _reflected(x, low, span) if span else dispatch(ops.mul, x, tensor_of(0, x._type.dtype))
     zero, last = tensor_of(0, x._type.dtype), tensor_of(size - 1, x._type.dtype)
     x = choose(dispatch(ops.gt, x, zero), x, zero)          # at the edges nothing flows back
     return choose(dispatch(ops.lt, x, last), x, last)
 
 
-def _reflected(x: Tensor, low: float, span: float) -> Tensor:
+def _reflected(x: Tensor, low: float, span: int) -> Tensor:
     """Thrown back at low and low + span, as often as it takes."""
     dtype = x._type.dtype
     start = dispatch(ops.sub, x, tensor_of(low, dtype))

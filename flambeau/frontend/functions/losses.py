@@ -347,10 +347,10 @@ def _variance(var: Tensor | float, input: Tensor) -> Tensor:
             raise ValueError("gaussian_nll_loss: var has negative entries")
         return tensor_of(var, input.dtype)
     shape, given = input._type.static_shape, var._type.static_shape
-    if given != shape:
-        if given == shape[:-1]:
+    if len(given) != len(shape) or given != shape:
+        if len(given) == len(shape) - 1 and given == shape[:-1]:
             var = reshaped(var, (*given, 1))
-        elif given != (*shape[:-1], 1):
+        elif len(given) != len(shape) or given != (*shape[:-1], 1):
             raise ValueError(f"gaussian_nll_loss: var {var._type} does not fit input {input._type}")
     if active.tracer is None and (var._data() < 0).any():
         raise ValueError("gaussian_nll_loss: var has negative entries")

@@ -136,7 +136,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     a = matrices(name, A)
     b = beside(name, a, B)
     *batch, rows, columns = a._type.static_shape
-    is_vector = b._type.static_shape == (*batch, rows)
+    is_vector = b.ndim == len(batch) + 1 and b._type.static_shape == (*batch, rows)
     b = reshaped(b, (*batch, rows, 1)) if is_vector else b
     if b.ndim < 2 or b._type.static_shape[-2] != rows:
         raise ShapeError(f"{name}: shapes don't fit A @ x = B: A {a._type}, B {b._type}", where=user_line())

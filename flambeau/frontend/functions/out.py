@@ -98,7 +98,7 @@ def _written(name: str, result: Tensor, out: Tensor) -> Tensor:
     if out._type.device != result._type.device and name not in _PLACED_BY_OUT:
         raise RuntimeError(f"Expected out tensor to have device {result._type.device}, but got {out._type.device} instead")
     value = cast(result, out.dtype)
-    if out._type.shape == value._type.shape:
+    if out.ndim == value.ndim and out._type.shape == value._type.shape:
         return assign_(out, value)
     if active.tracer is not None:
         raise ShapeError(f"{name}: out has shape {tuple(out.shape)}, the result {tuple(value.shape)}: a compiled function "

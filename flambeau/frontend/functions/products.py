@@ -31,6 +31,7 @@ from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, same
 
 
 def _same_dtype(name: str, *tensors: Tensor) -> None:
@@ -214,19 +215,20 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """The products summed over pairs of dims: the last of a with the first of b (an int), or two lists of dims."""
     _same_dtype("tensordot", a, b)
-    if isinstance(dims, int):
+    if isinstance(dims, (int, Dim)):
+        dims = int(dims)
         lhs, rhs = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
         lhs, rhs = ([wrap_dim(d, t.ndim, "tensordot") for d in (given if isinstance(given, (list, tuple)) else [given])]
                     for t, given in zip((a, b), dims, strict=True))
     sizes = [[t._type.static_shape[d] for d in each] for t, each in ((a, lhs), (b, rhs))]
-    if any(m != n and 1 not in (m, n) for m, n in zip(*sizes, strict=True)):
+    if any(not same(m, n) and m != n and 1 not in (m, n) for m, n in zip(*sizes, strict=True)):
         raise ShapeError(f"tensordot: contracted dims differ: {sizes[0]} of {a._type}, {sizes[1]} of {b._type}",
                          where=user_line())
     a, b = (_summed_where_other_is_1(t, own, other) for t, own, other in ((a, lhs, [b._type.static_shape[d] for d in rhs]),
                                                                           (b, rhs, [a._type.static_shape[d] for d in lhs])))
     free_a, free_b = ([d for d in range(t.ndim) if d not in each] for t, each in ((a, lhs), (b, rhs)))
-    k = math.prod([min(pair) for pair in zip(*sizes, strict=True)])
+    k = math.prod([m if same(m, n) else min(m, n) for m, n in zip(*sizes, strict=True)])
     shape_a, shape_b = ([t._type.static_shape[d] for d in each] for t, each in ((a, free_a), (b, free_b)))
     x = reshaped(permuted(a, (*free_a, *lhs)), (math.prod(shape_a), k))
     y = reshaped(permuted(b, (*rhs, *free_b)), (k, math.prod(shape_b)))
@@ -235,7 +237,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
 
 def _summed_where_other_is_1(x: Tensor, dims: Sequence[int], other: Sequence[int]) -> Tensor:
     """x with those dims summed, and kept, that meet a size of 1: as PyTorch broadcasts them."""
-    gone = tuple(sorted(d for d, size in zip(dims, other, strict=True) if size == 1 and x._type.static_shape[d] != 1))
+    gone = tuple(sorted(d for d, size in zip(dims, other, strict=True)
+                        if not same(size, x._type.static_shape[d]) and size == 1 and x._type.static_shape[d] != 1))
     return sum_(x, gone, True) if gone else x
 
 
@@ -335,7 +338,9 @@ def _single(x: Tensor, labels: str, sizes: dict[str, int], equation: str) -> _Te
         x = diagonal(x, 0, first, second)
         labels = labels[:first] + labels[first + 1:second] + labels[second + 1:] + label
     for label, size in zip(labels, x._type.static_shape, strict=True):
-        known = sizes.get(label, 1)
+        known = sizes.setdefault(label, size)
+        if same(size, known):
+            continue
         if size != known and 1 not in (size, known):
             raise ShapeError(f"einsum: label {label!r} in {equation!r} stands for sizes {known} and {size}",
                              where=user_line())
@@ -366,8 +371,8 @@ def _pair(lhs: _Term, rhs: _Term, needed: set[str], sizes: dict[str, int]) -> _T
         found = [spread(permuted(t, [labels.index(c) for c in order if c in labels]), shape,
                         [d for d, c in enumerate(order) if c in labels]) for t, labels in ((x, a), (y, b))]
         return dispatch(ops.mul, *promoted("einsum", *found)), "".join(order)
-    if all(sizes[c] == 1 for c in k):           # dtypes are promoted where one product is the sum
-        dtype = result_type(x, y)
+    if x._type.dtype is not y._type.dtype and all(sizes[c] == 1 for c in k):
+        dtype = result_type(x, y)           # promoted where one product is the sum
         x, y = cast(x, dtype), cast(y, dtype)
     _same_dtype("einsum", x, y)
     return _contracted(x, a, y, b, (batch, m, k, n))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -21,13 +22,13 @@ from flambeau.frontend.functions.coerce import (
     user_line,
 )
 from flambeau.frontend.functions.creation import holding
-from flambeau.frontend.functions.elementwise import clamp
+from flambeau.frontend.functions.elementwise import add, clamp, div, mul, sub
 from flambeau.frontend.scalars import plain
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.dims import as_size
+from flambeau.ir.dims import Dim, as_size, same
 
 Terms = list[list[tuple[int, float]]]       # for each new place the old ones it is made of, with their weights
 
@@ -47,14 +48,18 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
     _check_mode(x, mode, align_corners, antialias)
     old = x._type.static_shape[2:]
     new, factors = _target(x, size, scale_factor, bool(recompute_scale_factor) or mode == "area")
-    if min(*old, *new, *x._type.static_shape[1:2]) < 1:
+    if any(size < 1 for size in (*old, *new, *x._type.static_shape[1:2])):
         raise ShapeError(f"interpolate: sizes must be positive, got {old} to {new}", where=user_line())
     if mode == "area":
         return averaged(x, new)
     if mode in _RANKS:
         return _summed(x, new, factors, mode, bool(align_corners), antialias)
     for dim, (o, n, factor) in enumerate(zip(old, new, factors, strict=True), 2):
-        x = _nearest(x, dim, _nearest_places(o, n, factor, mode == "nearest-exact", x._type.dtype))
+        exact = mode == "nearest-exact"
+        if isinstance(o, Dim) or isinstance(n, Dim):
+            x = _nearest_computed(x, dim, n, factor, exact)
+        else:
+            x = _nearest(x, dim, _nearest_places(o, n, factor, exact, x._type.dtype))
     return x
 
 
@@ -88,9 +93,19 @@ def _target(x: Tensor, size: Any, scale_factor: Any,
         raise ValueError(f"interpolate: scale_factor must be a positive number or {len(old)} of them, got "
                          f"{scale_factor!r}")
     factors = tuple([float(plain(f)) for f in factors])
-    new = tuple([math.floor(o * f) for o, f in zip(old, factors, strict=True)])
+    new = tuple([_scaled(o, f) for o, f in zip(old, factors, strict=True)])
     return new, (None,) * len(old) if recompute else factors
 
+
+def _scaled(size: int, factor: float) -> int:
+    """floor(size * factor). A factor of few digits leaves a size with a name as one: the product is exact."""
+    numerator, denominator = factor.as_integer_ratio()
+    if isinstance(size, Dim) and denominator <= _FEW:
+        return size * numerator // denominator
+    return math.floor(int(size) * factor)
+
+
+_FEW: Final = 1024
 
 # -- nearest ----------------------------------------------------------------------------------------------------------
 
@@ -107,17 +122,37 @@ def _nearest(x: Tensor, dim: int, places: np.ndarray) -> Tensor:
     """x at `places` along dim. What repeats or skips evenly needs no table."""
     shape, old, new = x._type.static_shape, x._type.static_shape[dim], len(places)
     if new % old == 0 and np.array_equal(places, np.repeat(np.arange(old), new // old)):
-        if new == old:
-            return dispatch(ops.Reshape(shape), x)
-        wide = (*shape[:dim + 1], new // old, *shape[dim + 1:])
-        repeated = spread(x, wide, tuple([d for d in range(len(wide)) if d != dim + 1]))
-        return reshaped(repeated, (*shape[:dim], new, *shape[dim + 1:]))
+        return _repeated(x, dim, new // old)
     step = int(places[1] - places[0]) if new > 1 else 1
     if step > 0 and np.array_equal(places, places[0] + step * np.arange(new)):
         starts, limits, steps = [0] * x.ndim, list(shape), [1] * x.ndim
         starts[dim], limits[dim], steps[dim] = int(places[0]), int(places[-1]) + 1, step
         return dispatch(ops.Slice(tuple(starts), tuple(limits), tuple(steps)), x)
     return dispatch(ops.Take(dim), x, holding(places, dt.i64))
+
+
+def _repeated(x: Tensor, dim: int, count: int) -> Tensor:
+    """Each element so often along dim."""
+    shape = x._type.static_shape
+    if count == 1:
+        return dispatch(ops.Reshape(shape), x)
+    wide = (*shape[:dim + 1], count, *shape[dim + 1:])
+    repeated = spread(x, wide, tuple([d for d in range(len(wide)) if d != dim + 1]))
+    return reshaped(repeated, (*shape[:dim], shape[dim] * count, *shape[dim + 1:]))
+
+
+def _nearest_computed(x: Tensor, dim: int, new: int, factor: float | None, exact: bool) -> Tensor:
+    """The same for sizes that the program finds as it runs."""
+    old = x._type.static_shape[dim]
+    count = new // old if new % old == 0 else 0
+    if type(count) is int and count and count & count - 1 == 0 and factor in (None, count):         # 1 / count is exact
+        return _repeated(x, dim, count)
+    kind = dt.f64 if x._type.dtype is dt.f64 else dt.f32
+    step = tensor_of(1 / factor, kind) if factor is not None else dispatch(
+        ops.div, tensor_of(old, kind), tensor_of(new, kind))
+    at = dispatch(ops.add, cast(dispatch(ops.Iota(new, dt.i64)), kind), tensor_of(0.5 if exact else 0, kind))
+    place = cast(dispatch(ops.floor, cast(dispatch(ops.mul, at, step), dt.f32)), dt.i64)
+    return dispatch(ops.Take(dim), x, dispatch(ops.minimum, place, tensor_of(old - 1, dt.i64)))
 
 
 # -- weighted sums ----------------------------------------------------------------------------------------------------
@@ -133,6 +168,12 @@ def _summed(x: Tensor, new: Sequence[int], factors: Sequence[float | None], mode
     y = cast(x, dt.f64) if is_bytes else cast(x, dt.f32) if dtype.itemsize == 2 else x
     for dim in reversed(range(len(old))):
         o, n, factor = old[dim], new[dim], factors[dim]
+        if isinstance(o, Dim) or isinstance(n, Dim):
+            if not (is_bytes or antialias):
+                if not (same(o, n) and factor in (None, 1)):
+                    y = _summed_computed(y, dim + 2, n, factor, mode, align_corners)
+                continue
+            o, n = operator.index(o), operator.index(n)
         if align_corners:
             step = (o - 1) / (n - 1) if n > 1 else 0.0
         else:
@@ -142,6 +183,28 @@ def _summed(x: Tensor, new: Sequence[int], factors: Sequence[float | None], mode
         terms = terms_of(o, n, step, align_corners)
         y = _of_bytes(y, dim + 2, o, terms) if is_bytes else dispatch(ops.weighted_sums(dim + 2, o, terms), y)
     return cast(dispatch(ops.Reshape(y._type.shape), y) if y is x else y, dtype)
+
+
+def _summed_computed(y: Tensor, dim: int, new: int, factor: float | None, mode: str, align_corners: bool) -> Tensor:
+    """The weighted sums along dim for sizes that the program finds as it runs."""
+    old, one = y._type.static_shape[dim], tensor_of(1, dt.f64)
+    at = dispatch(ops.Iota(new, dt.f64))
+    if align_corners:
+        at = mul(at, div(tensor_of(old - 1, dt.f64), new - 1) if new > 1 else 0.0)
+    else:
+        at = sub(mul(add(at, 0.5), div(tensor_of(old, dt.f64), new) if factor is None else 1 / factor), 0.5)
+    at = at if mode == "bicubic" else clamp(at, min=0)
+    low = dispatch(ops.floor, at)
+    rest = sub(at, low)
+    weights = cubic_weights(rest, one) if mode == "bicubic" else (sub(one, rest), rest)
+    total: Tensor | None = None
+    for step, weight in enumerate(weights, -1 if mode == "bicubic" else 0):
+        place = cast(clamp(add(low, step), 0, old - 1), dt.i64)
+        found = dispatch(ops.Take(dim), y, place)
+        term = mul(found, spread(cast(weight, y._type.dtype), found._type.static_shape, (dim,)))
+        total = term if total is None else add(total, term)
+    assert total is not None, "an element is made of some"
+    return total
 
 
 def _of_bytes(y: Tensor, dim: int, size: int, terms: Terms) -> Tensor:

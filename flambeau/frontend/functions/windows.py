@@ -57,7 +57,7 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     x, shape, steps = one_tensor("as_strided", input), sizes_of((size,), "as_strided"), sizes_of((stride,), "as_strided")
     if len(shape) != len(steps):
         raise RuntimeError(f"as_strided: mismatch in length of strides {steps} and shape {shape}")
-    if min((*shape, *steps), default=0) < 0:
+    if any(n < 0 for n in (*shape, *steps)):
         raise RuntimeError(f"as_strided: sizes {shape} and strides {steps} must be at least 0")
     own = 0 if x._base is None else x.storage_offset()
     offset = (own if storage_offset is None else as_size(storage_offset)) - own
@@ -153,7 +153,7 @@ def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, p
         raise ShapeError(f"fold: takes [N, C * kernel elements, blocks], got {x._type}", where=user_line())
     kernel, gaps, pads, steps = _geometry("fold", kernel_size, dilation, padding, stride)
     single, out = x.ndim == 2, sizes(output_size, 2, "fold: output_size")
-    if min(out) < 1:
+    if any(o < 1 for o in out):
         raise RuntimeError(f"fold: output_size must be positive, got {out}")
     x = reshaped(x, (1, *x._type.static_shape)) if single else x
     n, channels, blocks = x._type.static_shape

@@ -101,7 +101,7 @@ def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: st
             one = constant(1, root.dtype) if root._type.device == "cpu" else \
                 moved(constant(1, root.dtype), root._type.device)
             ct = dispatch(ops.Reshape(tuple(root.shape)), one) if root.shape else one
-        elif ct._type.shape == root._type.shape and ct._type.dtype.is_floating_point:
+        elif ct.ndim == root.ndim and ct._type.shape == root._type.shape and ct._type.dtype.is_floating_point:
             ct = ct if ct._type.dtype is root._type.dtype else dispatch(ops.Cast(root._type.dtype), ct)
             if ct._type.device != root._type.device and active.tracer is None:
                 if ct._type.shape:

@@ -27,6 +27,15 @@ class Size(tuple[int, ...]):
 
     __slots__ = ()
 
+    def __eq__(self, other: object) -> bool:
+        """By ranks first: sizes with names are asked about (`ir.dims`) only where the others don't tell."""
+        return isinstance(other, tuple) and len(self) == len(other) and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
     def numel(self) -> int:
         count = 1
         for size in self:

@@ -73,7 +73,7 @@ class Slice(View):
         return tuple([s * step for s, step in zip(strides, self.strides, strict=True)])
 
     def shape_after(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return tuple([-(-(int(stop) - int(start)) // step)
+        return tuple([(stop - start + step - 1) // step
                       for start, stop, step in zip(self.starts, self.limits, self.strides, strict=True)])
 
     def replaced(self, b: Builder, around: Any, value: Any) -> Any:
