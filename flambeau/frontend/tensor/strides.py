@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flambeau.ir.dims import known, same_shape
 from flambeau.ir.ops import View
 from flambeau.ir.ops.views import row_major
 from flambeau.ir.types import TensorType
@@ -45,6 +46,8 @@ def strides_of(t: Tensor) -> Strides:
 
 def is_row_major(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """True when the elements follow each other in row-major order without gaps."""
+    if known() is not None and same_shape(strides, row_major(shape)):
+        return True
     if 0 in shape:
         return True
     step = 1

@@ -26,6 +26,7 @@ from flambeau.ir.dims import Size
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.sizes import record_with_sizes, type_with_sizes, with_sizes
+from flambeau.ir.ops.views import row_major
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
@@ -359,7 +360,11 @@ class CallPlan:
         def records(some: tuple[R, ...]) -> tuple[R, ...]:
             return tuple([record_with_sizes(record, sizes) for record in some])
 
-        return replace(self, leaves=records(self.leaves), arguments=records(self.arguments), results=records(self.results),
+        arguments = [record_with_sizes(argument, sizes) for argument in self.arguments]
+        leaves = records(self.leaves)
+        arguments = [a if a.strides is None or self.leaves[a.leaf].expected.is_static else
+                     replace(a, strides=row_major(leaves[a.leaf].expected.shape)) for a in arguments]
+        return replace(self, leaves=leaves, arguments=tuple(arguments), results=records(self.results),
                        states=records(self.states), reads=records(self.reads),
                        outputs=tuple([type_with_sizes(type, sizes) for type in self.outputs]),
                        segments=tuple([segment.at(sizes) for segment in self.segments]))

@@ -4,13 +4,14 @@ Reshape, permute and flip are their own kind's transpose; broadcast's is a sum. 
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flambeau.ir import dtypes
-from flambeau.ir.dims import Size, same
+from flambeau.ir.dims import Dim, Size, hint, known, same, same_shape
 from flambeau.ir.index_maps import Index, delinearize, linearize
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import View, check_arity, check_dims, check_sizes
@@ -201,27 +202,34 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     strides, step = [], 1
     for size in reversed(shape):
         strides.append(step)
-        step *= max(size, 1)
+        step *= size if isinstance(size, Dim) else max(size, 1)
     return tuple(reversed(strides))
 
 
 def regrouped(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
     """tuple[int, ...] that give the same elements in row-major order under the shape `new`, or None if there are none.
 
-    Dims merge into runs that are evenly spaced; each run must be cut by whole new dims."""
-    if 0 in shape or 0 in new:
+    Dims merge into runs that are evenly spaced; each run must be cut by whole new dims. Sizes with names are taken as they
+    are in the traced call to find the cuts, and those must then be right for all."""
+    equal: Callable[[Any, Any], bool] = operator.eq
+    number: Callable[[Any], int] = operator.pos
+    if known() is not None:
+        if same_shape(strides, row_major(shape)):
+            return row_major(new)
+        equal, number = same, hint
+    if any(equal(size, 0) for size in (*shape, *new)):
         return row_major(new)
     found: list[int] = []
     position = len(new) - 1
-    kept = [d for d in range(len(shape)) if shape[d] != 1]
+    kept = [d for d in range(len(shape)) if not equal(shape[d], 1)]
     while kept:
         d = kept.pop()
         step, run = strides[d], shape[d]
-        while kept and strides[kept[-1]] == strides[d] * shape[d]:
+        while kept and equal(strides[kept[-1]], strides[d] * shape[d]):
             d = kept.pop()
             run *= shape[d]
         filled = 1
-        while position >= 0 and (filled < run or new[position] == 1):
+        while position >= 0 and (number(filled) < number(run) or equal(new[position], 1)):
             found.append(step * filled)
             filled *= new[position]
             position -= 1
