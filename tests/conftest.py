@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def _seed_range(text: str) -> range:
 
 
 SHARDS = 4                              # of the seeds of one test, for as many workers
-SECONDS = 1.0                           # of random programs in each shard, when nothing else is asked for
+SECONDS = 0.5                           # of random programs in each shard, when nothing else is asked for
 
 
 @pytest.fixture(params=range(SHARDS), ids=[f"shard{n}" for n in range(SHARDS)])
@@ -70,6 +71,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _OWN_CACHE:
         shutil.rmtree(os.environ["FLAMBEAU_CACHE_DIR"], ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """As many workers as cores: threads of PyTorch's own would wait for each other."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

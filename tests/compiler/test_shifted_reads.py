@@ -13,7 +13,7 @@ import flambeau as fb
 import flambeau.nn.functional as F
 
 Step = Callable[[fb.Tensor], fb.Tensor]
-FEW, MANY = 5, 10                   # steps of a short and of a long chain
+FEW, MANY = 4, 8                   # steps of a short and of a long chain
 GROWTH = 2.6                        # of work when the steps double, at most
 SIZE = 24
 

@@ -201,9 +201,31 @@ def test_processes_killed_in_the_middle_leave_nothing_wrong(tmp_path: Path, righ
     assert run("train", tmp_path) == {"bits": right["train"], "loaded": [], "launches": None}
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
-def test_processes_at_once_share_one_folder(tmp_path: Path, right: dict[str, str], count: int) -> None:
-    names = [list(PROGRAMS)[number % len(PROGRAMS)] if count == 12 else "add" for number in range(count)]
-    with ThreadPoolExecutor(count) as pool:
+def test_processes_at_once_share_one_folder(tmp_path: Path, right: dict[str, str]) -> None:
+    names = [list(PROGRAMS)[number % len(PROGRAMS)] for number in range(12)]
+    with ThreadPoolExecutor(len(names)) as pool:
         found = list(pool.map(lambda name: run(name, tmp_path, FLAMBEAU_CACHE_SIZE="300K"), names))
     assert [made["bits"] for made in found] == [right[name] for name in names]
+
+
+CHILDREN = """
+import os
+import flambeau as fb, flambeau.compiler, flambeau.nn.functional as F, llvmlite.binding
+for _ in range({count}):
+    if os.fork() == 0:
+        try:
+            exec({text!r}, {{"print": lambda text: os.write(1, (text + "\\n").encode())}})     # in one piece
+        finally:
+            os._exit(0)         # whoever failed has printed nothing
+for _ in range({count}):
+    os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_200_processes_at_once_share_one_folder(tmp_path: Path, right: dict[str, str]) -> None:
+    """Children of one process, which has imported the compiler and compiled nothing."""
+    text = CHILDREN.format(count=200, text=FRAME.format(program=PROGRAMS["add"], stats=False))
+    done = subprocess.run([sys.executable, "-c", text], env=environment(tmp_path, FLAMBEAU_CACHE_SIZE="300K"),
+                          capture_output=True, text=True, timeout=900, check=True)
+    assert [json.loads(line)["bits"] for line in done.stdout.splitlines()] == [right["add"]] * 200, done.stderr[-2000:]
