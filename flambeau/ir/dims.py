@@ -18,8 +18,14 @@ import numpy as np
 
 from flambeau.errors import TypeInferenceError
 
-__all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "Undecided", "as_size", "assuming", "evaluated",
-           "hint", "known", "names_of", "parse_size", "proving", "quotient", "same", "same_shape", "substituted"]
+__all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "Undecided", "as_size", "assuming", "distinct",
+           "evaluated", "greatest", "hint", "known", "least", "names_of", "parse_size", "proving", "quotient", "reaches",
+           "same", "same_shape",
+           "substituted"]
+
+
+class Undecided(TypeInferenceError):
+    """A question whose answer depends on what the names of sizes are, where only proofs count or nothing is known."""
 
 
 class Quotient:
@@ -303,7 +309,7 @@ def hint(size: Size) -> int:
         return size
     facts = known()
     if facts is None:
-        raise TypeError(f"the size {size} has no number")
+        raise Undecided(f"the size {size} has no number", hint="mark this dim as static")
     return facts.hint(size)
 
 
@@ -322,8 +328,22 @@ def same_shape(a: Sequence[Size], b: Sequence[Size]) -> bool:
     return len(a) == len(b) and all(map(same, a, b))
 
 
-class Undecided(Exception):
-    """A question whose answer depends on what the names of sizes are, where only proofs count."""
+def reaches(a: Size, b: Size) -> bool:
+    """Whether a is at least b whatever their names are, as far as that can be proved. No condition comes of it."""
+    if not isinstance(a, Dim) and not isinstance(b, Dim):
+        return a >= b
+    facts = known()
+    return _is_same(a, b) or (facts is not None and facts.at_least_zero(a - b) is True)
+
+
+def least(a: Size, b: Size) -> Size:
+    """min(a, b), which asks only if it can't be proved."""
+    return a if reaches(b, a) else b if reaches(a, b) else min(a, b)
+
+
+def greatest(a: Size, b: Size) -> Size:
+    """max(a, b), likewise."""
+    return a if reaches(a, b) else b if reaches(b, a) else max(a, b)
 
 
 class Answers(Protocol):
@@ -333,7 +353,11 @@ class Answers(Protocol):
 
     def zero(self, size: Size) -> bool | None: ...
 
+    def at_least_zero(self, size: Size) -> bool | None: ...
+
     def proofs(self) -> Answers: ...
+
+    def distinct(self) -> Answers: ...
 
     def is_zero(self, size: Size) -> bool: ...
 
@@ -380,6 +404,18 @@ def proving() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def distinct() -> Iterator[None]:
+    """Sizes that are not known to be equal count as different inside: for what is right of different sizes where they are
+    equal too. No condition comes of that."""
+    facts = known()
+    if facts is None:
+        yield
+        return
+    with assuming(facts.distinct()):
+        yield
+
+
 # -- the rules ----------------------------------------------------------------------------------------------------------
 
 
@@ -417,7 +453,7 @@ def _is_at_least(a: Size, b: Size) -> bool:
             return True
         if max(c for _, c in difference.terms) < 0 and () in dict(difference.terms):
             return False
-    raise TypeInferenceError(f"whether the size {a} is at least {b} is not known", hint="mark this dim as static")
+    raise Undecided(f"whether the size {a} is at least {b} is not known", hint="mark this dim as static")
 
 
 def quotient(numerator: Size, denominator: Size) -> Size:

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from flambeau.ir.dims import Dim, Quotient, Size, Undecided, evaluated, names_of, substituted
 from flambeau.ir.records import dataclass
 
-__all__ = ["LARGEST", "Condition", "Facts", "Proofs"]
+__all__ = ["LARGEST", "Condition", "Distinct", "Facts", "Proofs"]
 
 LARGEST: Final = 1 << 40                # of one size; no memory holds more elements, and products of a few are exact
 
@@ -70,7 +70,8 @@ class Facts:
         self.conditions: list[Condition] = []
         self._asked: set[tuple[Dim, Relation]] = set()
         self._values: dict[str, Size] = {}          # names that are other sizes
-        self._other: set[Size] = set()              # sizes that are not 0, by conditions,
+        self._nothing: set[Size] = set()            # sizes that are 0, by conditions,
+        self._other: set[Size] = set()              # that are not 0,
         self._not_negative: list[Size] = []         # and that are at least 0
 
     def copy(self) -> Facts:
@@ -127,7 +128,7 @@ class Facts:
         low, high = self.bounds(size)
         if low > 0 or high < 0:
             return False
-        if low == high == 0:
+        if low == high == 0 or size in self._nothing or -size in self._nothing:
             return True
         if size in self._other or -size in self._other or self._follows(size - 1) or self._follows(-size - 1):
             return False
@@ -146,6 +147,10 @@ class Facts:
     def proofs(self) -> Proofs:
         """The same, where only proofs count."""
         return Proofs(self)
+
+    def distinct(self) -> Distinct:
+        """The same, where sizes that are not known to be equal are different."""
+        return Distinct(self)
 
     def _follows(self, size: Size) -> bool:
         """Whether a size is at least 0 because some size is that is known to be."""
@@ -257,6 +262,7 @@ class Facts:
         self.conditions.append(Condition(size, relation, None if self.where is None else self.where()))
         if relation == "==":
             self._solve(size)
+            self._nothing = {self.settled(other) for other in (*self._nothing, size)}
             self._other = {self.settled(other) for other in self._other}
             self._not_negative = [self.settled(other) for other in self._not_negative]
             return
@@ -300,8 +306,12 @@ class Proofs:
         self.facts = facts
         self.number: Callable[[Dim], Any] | None = None
         self.hint, self.lies_below, self.zero = facts.hint, facts.lies_below, facts.zero
+        self.at_least_zero = facts.at_least_zero
 
     def proofs(self) -> Proofs:
+        return self
+
+    def distinct(self) -> Proofs:
         return self
 
     def is_zero(self, size: Size) -> bool:
@@ -315,6 +325,21 @@ class Proofs:
         if isinstance(found, Dim):
             raise Undecided(f"what {size} is")
         return found
+
+
+class Distinct:
+    """What is known, where sizes that are not known to be equal count as different."""
+
+    def __init__(self, facts: Facts):
+        self.number, self.hint, self.lies_below, self.zero = facts.number, facts.hint, facts.lies_below, facts.zero
+        self.fixed, self.is_at_least_zero, self.proofs = facts.fixed, facts.is_at_least_zero, facts.proofs
+        self.at_least_zero = facts.at_least_zero
+
+    def distinct(self) -> Distinct:
+        return self
+
+    def is_zero(self, size: Size) -> bool:
+        return self.zero(size) is True
 
 
 def _decided(answer: bool | None, size: Size) -> bool:

@@ -6,7 +6,9 @@ compose into plain addresses; only a division that does not come out exactly bec
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from flambeau.ir.dims import greatest, least, reaches
 from flambeau.ir.records import dataclass
 
 # ("dim", number) or ("value", SSA id); the second field of a term is its coefficient
@@ -23,24 +25,24 @@ class Index:
     @staticmethod
     def dim(number: int, extent: int) -> Index:
         """The value of a loop dim. A dim of one point is the constant 0."""
-        return Index() if extent == 1 else Index(0, ((("dim", number), 1, extent),))
+        return Index() if type(extent) is int and extent == 1 else Index(0, ((("dim", number), 1, extent),))
 
     @staticmethod
     def value(value_id: int, extent: int) -> Index:
         return Index(0, ((("value", value_id), 1, extent),))
 
     @property
-    def low(self) -> int:
+    def low(self) -> Any:
         """Least value it can take."""
-        return self.offset + sum(min(0, c * (extent - 1)) for _, c, extent in self.terms)
+        return self.offset + sum([least(0, c * (extent - 1)) for _, c, extent in self.terms])
 
     @property
-    def high(self) -> int:
+    def high(self) -> Any:
         """Greatest value it can take."""
-        return self.offset + sum(max(0, c * (extent - 1)) for _, c, extent in self.terms)
+        return self.offset + sum([greatest(0, c * (extent - 1)) for _, c, extent in self.terms])
 
     def __add__(self, other: Index | int) -> Index:
-        if isinstance(other, int):
+        if not isinstance(other, Index):
             return Index(self.offset + other, self.terms)
         merged = {symbol: (c, extent) for symbol, c, extent in self.terms}
         for symbol, c, extent in other.terms:
@@ -75,7 +77,7 @@ class Index:
                 quotient = quotient + Index(0, ((symbol, c // divisor, extent),))
             else:
                 remainder = remainder + part
-        if remainder.low >= 0 and remainder.high < divisor:
+        if reaches(remainder.low, 0) and reaches(divisor, remainder.high + 1):
             return quotient, remainder
         return None
 

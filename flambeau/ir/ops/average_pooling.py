@@ -86,9 +86,9 @@ class _AveragePooling(Pooling, Linear):
             return ctx.emit("div", dtype, total, ctx.const(float(self.divisor_override), dtype))
         constant, counts = 1.0, []
         for axis, o in ((rows, oh), (columns, ow)):
-            covered = axis.covered(with_padding=self.count_include_pad)
-            if (covered == covered[0]).all():
-                constant *= float(covered[0])
+            cover = axis.cover(with_padding=self.count_include_pad)
+            if cover is not None:
+                constant *= float(cover)
             else:
                 counts.append(ctx.emit("cast", dtype, self._count(ctx, axis, o)))
         divisor = ctx.const(constant, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from flambeau.ir.dims import Size
 from flambeau.ir.op import Evaluation, RegionOp, Sample, listed, register, types_of
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from flambeau.ir.literal import Literal
 
 
-IndexAttribute = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+IndexAttribute = tuple[tuple[Size, tuple[tuple[int, Size], ...]], ...]
 
 
 class _Whole(RegionOp):
@@ -45,7 +46,7 @@ class Fusion(_Whole):
     ...)). `rows`: for each reduction of the region in order, the indices of its result and of its operand."""
 
     kind: str
-    extents: tuple[int, ...] = ()
+    extents: tuple[Size, ...] = ()
     reduced: tuple[int, ...] = ()
     stores: tuple[IndexAttribute, ...] = ()
     rows: tuple[tuple[IndexAttribute, IndexAttribute], ...] = ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.ir import dtypes
-from flambeau.ir.dims import Dim, Size, hint, known, same, same_shape
+from flambeau.ir.dims import Dim, Size, hint, known, least, reaches, same, same_shape
 from flambeau.ir.index_maps import Index, delinearize, linearize
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import View, check_arity, check_dims, check_sizes
@@ -38,7 +38,7 @@ def divmod_index(ctx: ScalarContext, position: Index, divisor: int) -> tuple[Ind
                   tuple(t for t in position.terms if t[1] % divisor == 0))
     rest = position - whole
     quotient = Index(whole.offset // divisor, tuple((s, c // divisor, e) for s, c, e in whole.terms))
-    if 0 <= rest.low and rest.high < divisor:
+    if reaches(rest.low, 0) and reaches(divisor, rest.high + 1):
         return quotient, rest
     value, by = ctx.value_of(rest), ctx.const(divisor, dtypes.i64)
     low, high = rest.low // divisor, rest.high // divisor
@@ -184,8 +184,8 @@ def reshape_groups(source: tuple[int, ...], target: tuple[int, ...]) -> Iterator
     i = j = 0
     while i < len(source) or j < len(target):
         first_i, first_j, left, right = i, j, 1, 1
-        while left != right or (i, j) == (first_i, first_j):
-            if j < len(target) and (right < left or i == len(source) or (left == right and target[j] == 1)):
+        while (i, j) == (first_i, first_j) or (left != right and (i < len(source) or j < len(target))):
+            if j < len(target) and (i == len(source) or (target[j] == 1 if left == right else least(left, right) is right)):
                 right, j = right * target[j], j + 1
             elif left == right and j < len(target) and source[i] != 1:
                 left, i, right, j = left * source[i], i + 1, right * target[j], j + 1

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.ir.dims import Size
+from flambeau.ir.dims import Dim, Size
 from flambeau.ir.op import Op
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
@@ -79,6 +79,13 @@ class Axis:
         """bool[count]: whether the tap of each window stands on a real element."""
         position = np.arange(self.count) * self.stride + self.first(tap)
         return (position >= 0) & (position < self.size)
+
+    def cover(self, *, with_padding: bool) -> int | None:
+        """How many elements each window has, as `covered`; None where not all have as many."""
+        if not self.low and not self.overhang:
+            return self.span
+        covered = np.zeros(0) if isinstance(self.size, Dim) else self.covered(with_padding=with_padding)
+        return int(covered[0]) if len(covered) and (covered == covered[0]).all() else None
 
     def covered(self, *, with_padding: bool) -> np.ndarray:
         """i64[count]: real elements (or, with padding, elements before the end of the padding) of each window."""

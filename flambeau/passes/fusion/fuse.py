@@ -18,6 +18,7 @@ from math import prod
 from typing import Any
 
 from flambeau.ir import ops
+from flambeau.ir.dims import distinct, hint
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, Symbol
 from flambeau.passes.fusion.groups import LOOP, Group, Place, Readers, is_free, is_leaf, kind_of
@@ -33,9 +34,10 @@ _MODERATE = Limits()
 
 def fuse(graph: Graph, limits: Limits = _MODERATE) -> Graph:
     """The pass: group, merge, and outline every group into a region."""
-    planner = _Planner(graph, limits)
-    planner.merge_along_uses()
-    planner.merge_siblings()
+    with distinct():                        # a dim that may have one point is walked
+        planner = _Planner(graph, limits)
+        planner.merge_along_uses()
+        planner.merge_siblings()
     return outline(graph, planner.group_of, planner.earlier_of, lambda region: fuse(region, limits))
 
 
@@ -157,7 +159,7 @@ class _Planner:
         self.readers.pin(kept, crossing)
 
     def _inline(self, producer: Group, consumer: Group) -> None:
-        larger = max(1, prod(producer.extents) // max(1, prod(consumer.extents)))
+        larger = max(1, hint(prod(producer.extents)) // max(1, hint(prod(consumer.extents))))
         limit = (producer.emitted + self.limits.stored) * larger
         places = self._spread(producer, consumer, lambda node: frozenset(), limit)
         if places is not None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from flambeau.ir import ops
+from flambeau.ir.dims import hint
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.index_maps import Index, Symbol, linearize
 from flambeau.ir.records import dataclass
@@ -192,7 +193,7 @@ def may_inline(producer: Group, consumer: Group, limits: Limits) -> bool:
         return False
     if any(node not in consumer.members and node not in producer.members for node in producer.readers):
         return False
-    points, original = prod(consumer.extents), prod(producer.extents)
+    points, original = hint(prod(consumer.extents)), hint(prod(producer.extents))
     return not (producer.cost > limits.cheap and points > limits.repeats * original and original > 1)
 
 

@@ -20,7 +20,7 @@ Fits = Callable[[ops.Attention | ops.AttentionBackward, Sequence[Value]], bool]
 
 
 def tile_attention(graph: Graph, fits: Fits) -> Graph:
-    """Tile what `fits` (an op and its operands, all of known sizes), also where it was written by hand. What came tiled and
+    """Tile what `fits` (an op and its operands), also where it was written by hand. What came tiled and
     does not fit is tiled no more."""
     recognise_attention(graph)
     for current in graphs_within(graph):
@@ -30,7 +30,7 @@ def tile_attention(graph: Graph, fits: Fits) -> Graph:
             continue
         rewriter = Rewriter(current)
         for node, op in found:
-            suits = all(v.type.is_static for v in node.operands) and fits(op, node.operands)
+            suits = fits(op, node.operands)
             if op.tiled and not suits:
                 rewriter.stand_for(node)
                 rewriter.replace(node, rewriter.emit(replace(op, tiled=False), *node.operands))

@@ -16,6 +16,7 @@ import numpy as np
 
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes, ops
+from flambeau.ir.dims import Undecided, hint, proving
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.graph.interpreter import evaluate_node
 from flambeau.ir.ops.attention import is_worthwhile
@@ -76,8 +77,9 @@ class _Match:
 
     def result(self) -> _Attention | None:
         try:
-            return self._matched()
-        except _Mismatch:
+            with proving():
+                return self._matched()
+        except (_Mismatch, Undecided):
             return None
 
     def readers(self, value: Value) -> list[tuple[Node, int]]:
@@ -91,7 +93,7 @@ class _Match:
 
     def _matched(self) -> _Attention:
         shape = self.weights.type.shape
-        self.need(self.weights.type.is_static and self.weights.dtype in (dtypes.f32, dtypes.f64))
+        self.need(self.weights.dtype in (dtypes.f32, dtypes.f64))
         self.need(isinstance(self.softmax.op, ops.Softmax) and self.softmax.op.dim == len(shape) - 1)
         readers = self.readers(self.weights)
         products = [node for node, position in readers if node.op is ops.matmul and position == 0]
@@ -101,9 +103,9 @@ class _Match:
         q, k_transposed = product.operands
         rest = [reader for reader in readers if reader[0] is not products[0]]
         backward = self._backward(rest, out, v, masks, scaling, q, k_transposed) if rest else None
-        rows, columns = self.weights.type.static_shape[-2:]
+        rows, columns = map(hint, shape[-2:])
         causal = [mask for mask in masks if self._is_causal(*mask)]
-        self.need(is_worthwhile(rows, columns, q.type.static_shape[-1], v.type.static_shape[-1], bool(causal),
+        self.need(is_worthwhile(rows, columns, hint(q.shape[-1]), hint(v.shape[-1]), bool(causal),
                                 backward is not None))
         masks = [mask for mask in masks if mask not in causal]
         self.need(len(masks) <= 1)

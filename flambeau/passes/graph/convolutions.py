@@ -18,6 +18,7 @@ from typing import Any, Final
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
+from flambeau.ir.dims import Size, same, same_shape
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.op import Op
 from flambeau.ir.ops.windows import CHANNELS_LAST
@@ -207,21 +208,21 @@ class PlainConvolutions:
         self.graph.replace_uses(node.results[0], self.b.permute(made, to_oihw(len(made.shape)))
                                 if op.layout in CHANNELS_LAST else made)
 
-    def _fit_dims(self, x: Value, ends: Sequence[tuple[int, int]]) -> Value:
+    def _fit_dims(self, x: Value, ends: Sequence[tuple[Size, Size]]) -> Value:
         """x with zeros before and after its first dims."""
-        if not any(map(any, ends)):
+        if all(same(end, 0) for pair in ends for end in pair):
             return x
         low, high = zip(*ends, *[(0, 0)] * (len(x.shape) - len(ends)), strict=True)
         padded: Value = self.b.emit(ops.Pad(low, high, (0,) * len(low)), x)
         return padded
 
-    def _fit(self, image: Value, low: Sequence[int], high: Sequence[int], interior: Sequence[int] = ()) -> Value:
+    def _fit(self, image: Value, low: Sequence[Size], high: Sequence[Size], interior: Sequence[int] = ()) -> Value:
         """Zeros around (and between) the pixels of an image; a negative amount crops."""
         before, after = [max(a, 0) for a in low], [max(b, 0) for b in high]
-        if any(before) or any(after) or any(interior):
+        if not same_shape((*before, *after, *interior), (0,) * (2 * len(before) + len(interior))):
             between = interior or (0,) * len(before)
             image = self.b.emit(ops.Pad((0, *before, 0), (0, *after, 0), (0, *between, 0)), image)
-        if min(*low, *high) < 0:
+        if any(end < 0 for end in (*low, *high)):
             starts = (0, *[max(-a, 0) for a in low], 0)
             limits = [size - max(-b, 0) for size, b in zip(image.shape, (0, *high, 0), strict=True)]
             image = self.b.emit(ops.Slice(starts, tuple(limits), (1,) * len(starts)), image)
@@ -232,8 +233,7 @@ def _is_depthwise(op: Any, x: Value, w: Value) -> bool:
     """One input and one output channel in each group, enough of them to fill vectors, and few enough taps to write out."""
     groups, taps = op.groups, w.shape[2:] if op.channels_first else w.shape[:-2]
     channels, outputs = x.shape[op.channel_dim], w.shape[0 if op.channels_first else -1]
-    return (groups == channels == outputs >= _FEWEST_CHANNELS and prod(taps) <= _MOST_TAPS and x.type.is_static
-            and x.type.numel > 0)
+    return groups == channels == outputs >= _FEWEST_CHANNELS and prod(taps) <= _MOST_TAPS and x.type.numel > 0
 
 
 def _stride_1(op: Any, dilation: tuple[int, ...]) -> Op:

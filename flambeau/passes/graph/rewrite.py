@@ -7,6 +7,7 @@ from typing import Any
 
 from flambeau.errors import VerificationError
 from flambeau.ir.builder import Builder
+from flambeau.ir.dims import Undecided, proving
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.graph.origin import Rewrite, union
 from flambeau.ir.op import Op
@@ -129,7 +130,10 @@ class Rewriter(Builder):
         A set of rules that does not come to an end is an error."""
         for node in nodes:
             self.push(node)
-        limit = _MOST_REWRITES_PER_NODE * (len(self._queue) + 16)
+        with proving():                     # of sizes with names, a rule needs to know for all of them, or is left
+            return self._applied(rules_of, _MOST_REWRITES_PER_NODE * (len(self._queue) + 16))
+
+    def _applied(self, rules_of: Mapping[str, Sequence[Rule]], limit: int) -> Counter[str]:
         times: Counter[str] = Counter()
         for _ in range(limit):
             if not self._queue:
@@ -159,8 +163,13 @@ class Rewriter(Builder):
         for rule in rules:
             self.stand_for(node)
             self.made.clear()
-            value = rule.apply(self, node)
+            try:
+                value = rule.apply(self, node)
+                is_new = value is not None and (value.node is node or value.type == node.results[0].type)
+            except Undecided:
+                continue
             if value is not None:
+                assert is_new, f"{node!r}: {rule.rewrite} gives {value.type} for {node.results[0].type}"
                 times[rule.rewrite] += 1
                 self.graph.rewrites.append(Rewrite(rule.rewrite, node.origin, node.loc))
                 if value.node is not node:

@@ -111,7 +111,7 @@ class _ContractionSpace:
         self.contraction = contraction
         self.inner: tuple[int, ...] = ()
 
-    def index(self, attribute: Sequence[tuple[int, tuple[tuple[int, int], ...]]]) -> IndexTuple:
+    def index(self, attribute: Sequence[Any]) -> IndexTuple:
         made = []
         for offset, terms in attribute:
             index = Index(offset)

@@ -12,6 +12,7 @@ from typing import Any
 from flambeau.errors import GraphError
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, reaches
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, linearize
@@ -30,12 +31,12 @@ class Space:
     def __init__(self, op: ops.Fusion):
         kept = [d for d in range(len(op.extents)) if d not in op.reduced and op.extents[d] != 1]
         inner = [d for d in op.reduced if op.extents[d] != 1]
-        self.extents = tuple(op.extents[d] for d in (*kept, *inner))
+        self.extents = tuple([int(op.extents[d]) for d in (*kept, *inner)])
         self.n_parallel = len(kept)
         self.inner = tuple(range(len(kept), len(kept) + len(inner)))
         self._number = {d: number for number, d in enumerate((*kept, *inner))}
 
-    def index(self, attribute: Sequence[tuple[int, tuple[tuple[int, int], ...]]]) -> IndexTuple:
+    def index(self, attribute: Sequence[Any]) -> IndexTuple:
         """An index attribute of the fusion in kernel dims."""
         made = []
         for offset, terms in attribute:
@@ -148,7 +149,7 @@ class Body:
             value = float(value)
         elif dtype is dt.bool_:
             value = bool(value)
-        else:
+        elif not isinstance(value, Dim):
             value = int(value)
         id = self.emit("const", dtype, attr=value)
         self.const_of[id] = value
@@ -168,9 +169,9 @@ class Body:
 
     def within(self, index: Index, low: int, high: int) -> int | None:
         guard = None
-        if index.low < low:
+        if not reaches(index.low, low):
             guard = self.emit("ge", dt.bool_, self.value_of(index), self.const(low, dt.i64))
-        if index.high >= high:
+        if not reaches(high, index.high + 1):
             below = self.emit("lt", dt.bool_, self.value_of(index), self.const(high, dt.i64))
             guard = self.both(guard, below)
         return guard

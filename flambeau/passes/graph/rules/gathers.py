@@ -4,7 +4,9 @@ from __future__ import annotations
 from typing import Final
 
 from flambeau.ir import ops
+from flambeau.ir.dims import hint
 from flambeau.ir.graph import Node, Value
+from flambeau.ir.ops.views import product
 from flambeau.passes.graph.rewrite import Rewriter, Rule
 
 __all__ = ["RULES"]
@@ -19,9 +21,11 @@ def _pick_before_computing(r: Rewriter, node: Node) -> Value | None:
     gather is left, to check the indices."""
     (x, indices), result = node.operands, node.results[0].type
     made, dim = x.node, node.op.dim  # type: ignore[attr-defined]
-    if not isinstance(made.op, ops.Elementwise) or not (x.type.is_static and result.is_static):
+    if not isinstance(made.op, ops.Elementwise):
         return None
-    if x.type.numel < _FEWER * result.numel or made.op.name in _MAY_FAIL and not x.dtype.is_floating_point:
+    if made.op.name in _MAY_FAIL and not x.dtype.is_floating_point:
+        return None
+    if hint(product(x.shape)) < _FEWER * hint(product(result.shape)):
         return None
     is_same = [_is_same_along(operand, dim) for operand in made.operands]
     if all(is_same):

@@ -7,7 +7,9 @@ from typing import Final
 
 import numpy as np
 
+from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, Size, same
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.literal import literal
@@ -77,23 +79,23 @@ def _all_of_reshaped(r: Rewriter, node: Node) -> Value | None:
 def _of_broadcast(r: Rewriter, node: Node) -> Value | None:
     """fold(broadcast(x)) -> broadcast(fold(x) * how often each element stands there). Extrema need no factor."""
     spread = node.operands[0].node
-    if type(spread.op) is not ops.Broadcast or not node.operands[0].type.is_static:
+    if type(spread.op) is not ops.Broadcast:
         return None
-    x, shape, reduced = spread.operands[0], node.operands[0].type.static_shape, set(_reduced(node))
+    x, shape, reduced = spread.operands[0], node.operands[0].shape, set(_reduced(node))
     repeated = reduced & set(spread.op.expanded(x.type))
     count = math.prod([shape[d] for d in repeated])
     inner = tuple([i for i, d in enumerate(spread.op.dims) if d in reduced])
-    if not repeated or not count or (node.op.name == "sum" and not _may_count(x, inner, count)):
+    if not repeated or count == 0 or (node.op.name == "sum" and not _may_count(x, inner, count)):
         return None
     folded = _fold(r, node, x, inner)
-    if node.op.name == "sum" and count != 1:
+    if node.op.name == "sum" and not same(count, 1):
         folded = r.mul(folded, _count(r, count, x.dtype))
     place_of = {d: place for place, d in enumerate(d for d in range(len(shape)) if d not in reduced)}
     dims = tuple([place_of[d] for d in spread.op.dims if d not in reduced])
     return r.broadcast(folded, node.results[0].type.shape, dims)
 
 
-def _may_count(x: Value, inner: tuple[int, ...], count: int) -> bool:
+def _may_count(x: Value, inner: tuple[int, ...], count: Size) -> bool:
     """A product in place of a sum of equal numbers: the count is a number of the dtype, and nothing that was added
     up in a wider type is rounded in between."""
     if not x.dtype.is_floating_point:
@@ -102,13 +104,18 @@ def _may_count(x: Value, inner: tuple[int, ...], count: int) -> bool:
     return _holds(x.dtype, count) and (x.dtype.itemsize > 2 or not adds)
 
 
-def _count(r: Rewriter, count: int, dtype: DType) -> Value:
-    """The number as a constant; ints wrap as their sums do."""
+def _count(r: Rewriter, count: Size, dtype: DType) -> Value:
+    """The number, a constant where it is known; ints wrap as their sums do."""
+    if isinstance(count, Dim):
+        return r.number(count, dtype)
     stored = np.asarray(count).astype(dtype.storage) if dtype.is_integer else count
     return r.constant(stored, dtype)
 
 
-def _holds(dtype: DType, count: int) -> bool:
+def _holds(dtype: DType, count: Size) -> bool:
+    """Whether it is a number of the dtype; where it has names, all that it may be."""
+    if isinstance(count, Dim):
+        return count <= {dt.bf16: 1 << 8, dt.f16: 1 << 11, dt.f32: 1 << 24, dt.f64: 1 << 53}[dtype]
     return literal(count, dtype).item() == count
 
 

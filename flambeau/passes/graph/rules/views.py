@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from flambeau.ir import ops
-from flambeau.ir.dims import Size
+from flambeau.ir.dims import Size, hint, known, same_shape
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.op import OPS
+from flambeau.ir.ops.views import product
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.rewrite import Rewriter, Rule
 
@@ -113,7 +114,7 @@ def _flip_of_flip(r: Rewriter, node: Node) -> Value | None:
 
 def _slice_of_slice(r: Rewriter, node: Node) -> Value | None:
     found = _under(node, ops.Slice)
-    if found is None or not found[1].type.is_static:
+    if found is None:
         return None
     (inner, x), outer = found, node.op
     starts = tuple([a + b * s for a, b, s in zip(inner.starts, outer.starts, inner.strides,  # type: ignore[attr-defined]
@@ -125,9 +126,9 @@ def _slice_of_slice(r: Rewriter, node: Node) -> Value | None:
 def _sliced(r: Rewriter, x: Value, starts: Sequence[int], strides: Sequence[int], result: TensorType) -> Value:
     """As many elements of x as `result` has, from `starts` by `strides`."""
     limits = tuple([start + (size - 1) * stride + 1 if size else start
-                    for start, stride, size in zip(starts, strides, result.static_shape, strict=True)])
-    starts = tuple([min(start, size) for start, size in zip(starts, x.type.static_shape, strict=True)])
-    limits = tuple([min(limit, size) for limit, size in zip(limits, x.type.static_shape, strict=True)])
+                    for start, stride, size in zip(starts, strides, result.shape, strict=True)])
+    starts = tuple([min(start, size) for start, size in zip(starts, x.shape, strict=True)])
+    limits = tuple([min(limit, size) for limit, size in zip(limits, x.shape, strict=True)])
     return r.emit(ops.Slice(starts, limits, tuple(strides)), x)
 
 
@@ -144,11 +145,11 @@ def _pad_of_pad(r: Rewriter, node: Node) -> Value | None:
 def _slice_of_pad(r: Rewriter, node: Node) -> Value | None:
     """Where it takes none of the zeros."""
     found = _under(node, ops.Pad)
-    if found is None or not found[1].type.is_static or 0 in node.results[0].type.static_shape:
+    if found is None or 0 in node.results[0].shape:
         return None
     (pad, x), cut = found, node.op
     starts, strides = [], []
-    for d, (taken, size) in enumerate(zip(node.results[0].type.static_shape, x.type.static_shape, strict=True)):
+    for d, (taken, size) in enumerate(zip(node.results[0].shape, x.shape, strict=True)):
         step = pad.interior[d] + 1  # type: ignore[attr-defined]
         stride = cut.strides[d] if taken > 1 else step  # type: ignore[attr-defined]
         start, between = divmod(cut.starts[d] - pad.low[d], step)  # type: ignore[attr-defined]
@@ -162,13 +163,13 @@ def _slice_of_pad(r: Rewriter, node: Node) -> Value | None:
 def _slice_of_concat(r: Rewriter, node: Node) -> Value | None:
     """Where it takes elements of one operand only."""
     concat, cut, result = node.operands[0].node, node.op, node.results[0].type
-    if type(concat.op) is not ops.Concat or not node.operands[0].type.is_static or 0 in result.static_shape:
+    if type(concat.op) is not ops.Concat or 0 in result.shape:
         return None
     dim, before = concat.op.dim, 0
     first = cut.starts[dim]  # type: ignore[attr-defined]
-    last = first + (result.static_shape[dim] - 1) * cut.strides[dim]  # type: ignore[attr-defined]
+    last = first + (result.shape[dim] - 1) * cut.strides[dim]  # type: ignore[attr-defined]
     for x in concat.operands:
-        size = x.type.static_shape[dim]
+        size = x.shape[dim]
         if before <= first and last < before + size:
             starts = list(cut.starts)  # type: ignore[attr-defined]
             starts[dim] = first - before
@@ -203,17 +204,17 @@ def _permute_of_broadcast(r: Rewriter, node: Node) -> Value | None:
 def _slice_of_broadcast(r: Rewriter, node: Node) -> Value | None:
     """slice(broadcast(x)) -> broadcast(slice(x)), with slices only along dims that x really has."""
     found = _under(node, ops.Broadcast)
-    if found is None or not node.operands[0].type.is_static:
+    if found is None:
         return None
     broadcast, x = found
-    result, cut = node.results[0].type.static_shape, node.op
+    result, cut = node.results[0].shape, node.op
     starts, strides, shape = [], [], []
-    for size, d in zip(x.type.static_shape, broadcast.dims, strict=True):  # type: ignore[attr-defined]
-        is_cut = size == node.operands[0].type.static_shape[d]
+    for size, d in zip(x.shape, broadcast.dims, strict=True):  # type: ignore[attr-defined]
+        is_cut = size == node.operands[0].shape[d]
         starts.append(cut.starts[d] if is_cut else 0)  # type: ignore[attr-defined]
         strides.append(cut.strides[d] if is_cut else 1)  # type: ignore[attr-defined]
         shape.append(result[d] if is_cut else size)
-    small = x if tuple(shape) == x.shape else _sliced(r, x, starts, strides, x.type.with_shape(tuple(shape)))
+    small = x if same_shape(shape, x.shape) else _sliced(r, x, starts, strides, x.type.with_shape(tuple(shape)))
     return r.broadcast(small, result, broadcast.dims)  # type: ignore[attr-defined]
 
 
@@ -248,9 +249,9 @@ def _spread_later(r: Rewriter, node: Node) -> Value | None:
 
 
 def _is_smaller(small: TensorType, large: TensorType) -> bool:
-    if small.is_static and large.is_static:
-        return small.numel < large.numel
-    return all(size in large.shape for size in small.shape) and small.rank < large.rank
+    if known() is None and not (small.is_static and large.is_static):
+        return small.rank < large.rank and all(size in large.shape for size in small.shape)
+    return hint(product(small.shape)) < hint(product(large.shape))
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
