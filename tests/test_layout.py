@@ -39,8 +39,8 @@ FACE = "flambeau"
 ROOMS: dict[str, list[str]] = {
     "ir": [
         "outside records",
-        "collector dims dtypes gpu index_maps location philox quantiles quiet sealed target tokens",
-        "facts types",
+        "collector dims dtypes gpu location philox quantiles quiet sealed target tokens",
+        "facts index_maps types",
         "literal",
         "op",
         "devices",
