@@ -78,7 +78,7 @@ class Facts:
         """What is known now, for questions whose conditions are nobody else's."""
         copy = Facts(self.sizes, self.ranges, self.number, self.where)
         copy.conditions, copy._asked, copy._values = [*self.conditions], {*self._asked}, {**self._values}
-        copy._other, copy._not_negative = {*self._other}, [*self._not_negative]
+        copy._nothing, copy._other, copy._not_negative = {*self._nothing}, {*self._other}, [*self._not_negative]
         return copy
 
     # -- what programs ask ----------------------------------------------------------------------------------------------
