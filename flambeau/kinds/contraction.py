@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flambeau.codegen.cpu.contraction.functions import emit
+from flambeau.codegen.cpu.contraction.functions import emit, phases_of
 from flambeau.ir.graph import Node
 from flambeau.ir.kernel import ContractionKernel
 from flambeau.ir.kinds import Implementation, Kind
@@ -19,4 +19,5 @@ def _lower(node: Node, name: str) -> Sequence[Call]:
 
 
 KIND = Kind("contraction", ContractionKernel, _lower, reads="strided", has_epilogue=True, finish=finish_code,
-            implementations={"cpu": Implementation(emit, schedule_contraction, weight=1, general=general_contraction)})
+            implementations={"cpu": Implementation(emit, schedule_contraction, weight=1, general=general_contraction,
+                                                   phases=phases_of)})

@@ -25,6 +25,7 @@ from codegen.contraction_kernels import (
 
 from flambeau.ir import dtypes
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Instr, Param, Stage, Store
+from flambeau.ir.kernel.interpreter import interpret
 
 targets = pytest.mark.parametrize("target", RUNNABLE, ids=lambda target: target.cpu)
 LAYOUTS = [(False, False), (False, True), (True, False), (True, True)]
@@ -442,3 +443,38 @@ def test_a_bf16_sum_is_kept_in_f32():
         array[:] = dtypes.f32_to_bf16(np.ones(1, "f4"))[0]
     assert Compiled(kernel, HOST)(*arrays) == 0
     assert (dtypes.bf16_to_f32(arrays[2]) == 4096).all()
+
+
+# -- runtime numbers --------------------------------------------------------------------------------------------------
+
+
+def products(kernel: ContractionKernel, rng: np.random.Generator) -> str:
+    """Checks the kernel on small whole numbers; the name of its code."""
+    compiled = Compiled(kernel)
+    a, b = (rng.integers(-4, 5, p.elements).astype("f4") for p in kernel.params[:2])
+    out = kernel.params[2].elements
+    arrays, wanted = [a, b, np.full(out, np.nan, "f4")], [a, b, np.zeros(out, "f4")]
+    assert compiled(*arrays) == 0
+    interpret(kernel, wanted)
+    np.testing.assert_array_equal(arrays[2], wanted[2])
+    return compiled.phases[-1].symbol
+
+
+@pytest.mark.parametrize("schedule", [
+    ContractionSchedule((4,), 2, m_block=2), ContractionSchedule((4,), 1, pack_rhs=True, m_block=3, n_block=2),
+    ContractionSchedule((2,), 1, vectors="k"), ContractionSchedule((4,), 1, pack_lhs=True, pack_rhs=True),
+])  # fmt: skip
+def test_products_of_any_number_of_rows_share_code(schedule):
+    rng = np.random.default_rng(0)
+    for left in (0, 3):
+        made = [scheduled(gemm(m + left, 24, 40, rhs_transposed=schedule.vectors == "k"), replace(schedule, m_block=block))
+                for m, block in ((4, 1), (8, 2), (20, 1), (64, 5))]
+        symbols = {products(kernel, rng) for kernel in made}
+        assert len(symbols) == (4 if schedule.pack_lhs else 1)
+
+
+def test_products_of_any_number_of_batches_share_code():
+    rng = np.random.default_rng(0)
+    schedule = ContractionSchedule((4,), 1, pack_rhs=True)
+    made = [scheduled(attention_scores(batch, 3, time, 8), schedule) for batch, time in ((2, 9), (5, 9), (7, 9))]
+    assert len({products(kernel, rng) for kernel in made}) == 1

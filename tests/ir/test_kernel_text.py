@@ -191,8 +191,8 @@ def test_locations_survive():
 def test_printing_knows_every_field():
     """A field that the text form does not show would be lost: whoever adds one extends the text."""
     known = {
-        LoopKernel: "name params extents schedule multiples locations n_parallel stages",
-        ContractionKernel: "name params extents schedule multiples locations batch m n k lhs rhs acc_dtype epilogue",
+        LoopKernel: "name params extents schedule residues locations n_parallel stages",
+        ContractionKernel: "name params extents schedule residues locations batch m n k lhs rhs acc_dtype epilogue",
         Param: "name dtype elements role first", Stage: "dims body reductions stores",
         Instr: "id op dtype operands attr", Reduction: "id combiner value dtype",
         Store: "address value combine", Address: "buffer offset strides dynamic guard",

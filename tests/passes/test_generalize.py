@@ -112,7 +112,7 @@ def test_parallel_extents_strides_and_blocks_are_numbers():
     assert key(sums(block=32)) == key(sums(columns=512, block=128)) != key(sums())
     text = print_kernel(generalized(sums())[0])
     assert "parallel %i0 = r0, %i1 = r1" in text and "x[%i0*r4 + %i1 + %i2*r5]" in text
-    assert "multiples r1 of 32" in text and 'block="r1"' in text
+    assert "residues r1 = 0 mod 32" in text and 'block="r1"' in text
 
 
 def test_what_sums_are_flushed_by_and_what_vectors_leave_over_stays():

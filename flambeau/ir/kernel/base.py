@@ -40,7 +40,7 @@ class Kernel:
     params: tuple[Param, ...]
     extents: tuple[Extent, ...]                         # of the dims it walks
     schedule: Any = field(default=None, kw_only=True)
-    multiples: tuple[tuple[str, int], ...] = field(default=(), kw_only=True)    # (runtime number, what divides it)
+    residues: tuple[tuple[str, int, int], ...] = field(default=(), kw_only=True)    # (runtime number, modulus, residue)
     locations: tuple[str, ...] = field(default=(), compare=False, kw_only=True)     # the user lines it computes
 
     @property
@@ -49,7 +49,7 @@ class Kernel:
         found: list[object] = [*self.extents, *[number for p in self.params for number in (p.first, p.elements)]]
         found += [stride for address in self.addresses() for _, stride in address.strides]
         found += [instr.attr for instr in self.instrs() if instr.op == "const"]
-        found.append(getattr(self.schedule, "block", None))
+        found += [getattr(self.schedule, "block", None), getattr(self.schedule, "m_block", None)]
         return tuple(dict.fromkeys(name for name in found if isinstance(name, str)))
 
     def renamed(self, name: str) -> Self:

@@ -17,7 +17,7 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import scalar
 from flambeau.ir.kernel.base import Kernel, map_address
-from flambeau.ir.kernel.grammar import Address, Stage
+from flambeau.ir.kernel.grammar import Address, Extent, Stage
 from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class ContractionSchedule:
     """m_tile: how many points of each m dim (outer to inner) one register tile takes; n_vectors: vectors of the
     innermost n dim in a tile; pack_rhs / pack_lhs: copy the operand into tile order in scratch first; k_block:
     points of the flattened k dims per pass (0: all at once); split_k: partial sums over so many slices of k, added in order
-    by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes;
+    by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes, of m in
+    general kernels perhaps a runtime number;
     vectors: the role whose innermost dim is walked in vectors. With "k" (dot products; both operands contiguous
     along the innermost k dim) n_vectors counts columns of the tile; prefetch: ask for rhs that many points of k
     ahead (0: do not); grain, parallel as in LoopSchedule."""
@@ -45,7 +46,7 @@ class ContractionSchedule:
     pack_lhs: bool = False
     k_block: int = 0
     split_k: int = 1
-    m_block: int = 1
+    m_block: Extent = 1
     n_block: int = 1
     vectors: Literal["n", "k"] = "n"
     prefetch: int = 0

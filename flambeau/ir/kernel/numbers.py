@@ -3,8 +3,8 @@
     %1 = const 7.0 : f32                            %1 = const "r0" : f32
     %2 = load x[%i0*64 + 128] : f32     ->          in x: f32[4096] from r1;  %2 = load x[%i0*r2] : f32
 
-The element that addresses of a param count from, strides along dims, extents, elements of params, the points that a task
-takes and consts may be names of runtime numbers; `Kernel.multiples` tells what divides such a number. All come as words of
+The element that addresses of a param count from, strides along dims, extents, elements of params, the points or tiles that
+a task takes and consts may be names of runtime numbers; `Kernel.residues` tells what they leave over. All come as words of
 64 bits in the order of `Kernel.sizes`, a const as the bits of its compute type. Such a kernel means what it means with its
 numbers bound, and everything that is proved of kernels is proved of those.
 """
@@ -62,7 +62,8 @@ def bound(kernel: K, numbers: Mapping[str, int]) -> K:
     kernel = kernel.with_code([replace(stage, body=tuple([instr(i) for i in stage.body])) for stage in kernel.code])
     params = tuple([replace(param, elements=known(param.elements), first=0) for param in kernel.params])
     schedule = kernel.schedule
-    if isinstance(block := getattr(schedule, "block", None), str):
-        schedule = replace(schedule, block=known(block))
+    for block in ("block", "m_block"):
+        if isinstance(name := getattr(schedule, block, None), str):
+            schedule = replace(schedule, **{block: known(name)})
     extents = tuple([known(extent) for extent in kernel.extents])
-    return replace(kernel, params=params, extents=extents, schedule=schedule, multiples=())
+    return replace(kernel, params=params, extents=extents, schedule=schedule, residues=())

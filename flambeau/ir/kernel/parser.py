@@ -68,15 +68,17 @@ class Parser:
         while cursor.token.text in _ROLES:
             self.params.append(self.param())
         kernel = kind.read(self, name)
-        multiples = self.cursor.optional("multiples", lambda: self.cursor.listed(self.multiple))
+        residues = self.cursor.optional("residues", lambda: self.cursor.listed(self.residue))
         found = kind.schedules.get(self.cursor.token.text)
         schedule = None if found is None else self.schedule(found)
-        return replace(kernel, multiples=multiples, schedule=schedule, locations=self.end())
+        return replace(kernel, residues=residues, schedule=schedule, locations=self.end())
 
-    def multiple(self) -> tuple[str, int]:
+    def residue(self) -> tuple[str, int, int]:
         name = self.cursor.name("a runtime number")
-        self.cursor.require("of")
-        return name, self.cursor.integer()
+        self.cursor.require("=")
+        residue = self.cursor.integer()
+        self.cursor.require("mod")
+        return name, self.cursor.integer(), residue
 
     def param(self) -> Param:
         role: Any = self.cursor.expect("word", "a role")

@@ -69,8 +69,8 @@ def print_kernel(kernel: Kernel) -> str:
     """The text of `kernel`, ending in a newline. An invalid kernel prints too, so that errors can show it."""
     lines = [f"{kernel.keyword} @{_name(kernel.name)} {{", *(_param(p) for p in kernel.params)]
     lines += kernel.lines(Printer(kernel.params))
-    if kernel.multiples:
-        lines.append("  multiples " + ", ".join(f"{_name(name)} of {number}" for name, number in kernel.multiples))
+    if kernel.residues:
+        lines.append("  residues " + ", ".join(f"{_name(name)} = {rest} mod {of}" for name, of, rest in kernel.residues))
     if kernel.schedule is not None:
         lines.append(_schedule(kernel))
     lines += [f"  loc {json.dumps(location)}" for location in kernel.locations]

@@ -15,9 +15,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from math import gcd, prod
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
-from flambeau.ir.kernel import Address, ContractionKernel, Instr, Kernel, LoopKernel, LoopSchedule
+from flambeau.ir.kernel import (
+    Address,
+    ContractionKernel,
+    ContractionSchedule,
+    Extent,
+    Instr,
+    Kernel,
+    LoopKernel,
+    LoopSchedule,
+)
 from flambeau.ir.kernel.numbers import word_of
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.loop_cost import Cost
@@ -44,7 +53,10 @@ def general_loops(kernel: LoopKernel, target: Target) -> tuple[LoopKernel, tuple
 def general_contraction(kernel: ContractionKernel, target: Target) -> tuple[ContractionKernel, tuple[int, ...]]:
     """As `general_loops`."""
     names = _Names(kernel)
-    return _numbered(kernel, _with_consts(_with_origins(kernel, names), names), names)
+    made = _with_origins(kernel, names)
+    if 0 not in kernel.extents and isinstance(kernel.schedule, ContractionSchedule) and kernel.schedule.split_k == 1:
+        made = _with_rows(made, kernel.schedule, names)
+    return _numbered(kernel, _with_consts(made, names), names)
 
 
 def _numbered(kernel: K, made: K, names: _Names) -> tuple[K, tuple[int, ...]]:
@@ -91,14 +103,14 @@ def _with_origins(kernel: K, names: _Names) -> K:
 def _with_extents(kernel: LoopKernel, schedule: LoopSchedule, names: _Names, target: Target) -> LoopKernel:
     """Of parallel dims: %i0 = 96 -> %i0 = r0, with what divides it where vectors or tiles run; inner dims decide how sums
     are flushed and what is unrolled. The points of a task and the elements of params go with them."""
-    multiples: dict[str, int] = {}
+    residues: list[tuple[str, int, int]] = []
     extents = list(kernel.extents)
     lanes = Cost(kernel, target).lanes(schedule.vector_dim)
 
     def named(role: object, number: int, in_vectors: bool) -> str:
         name = names.of(role, number)
         if in_vectors:
-            multiples[name] = gcd(number, max(lanes * schedule.unroll, schedule.rows))
+            residues.append((name, gcd(number, max(lanes * schedule.unroll, schedule.rows)), 0))
         return name
 
     for dim in range(kernel.n_parallel):
@@ -113,8 +125,30 @@ def _with_extents(kernel: LoopKernel, schedule: LoopSchedule, names: _Names, tar
         block = extent if whole else named("block", block, True)
     params = tuple([replace(param, elements=names.of(("elements", number), param.elements))
                     if isinstance(param.elements, int) else param for number, param in enumerate(kernel.params)])
-    return replace(kernel, params=params, extents=tuple(extents), multiples=tuple(multiples.items()),
+    return replace(kernel, params=params, extents=tuple(extents), residues=tuple(residues),
                    schedule=replace(schedule, block=block, grain=1, parallel=True))
+
+
+def _with_rows(kernel: ContractionKernel, schedule: ContractionSchedule, names: _Names) -> ContractionKernel:
+    """The outermost batch dim and the outermost m dim, but for what its tiles leave over, are of any size: nothing inside a
+    tile, and no other dim, is worked out from them. So are the tiles of m that a task takes."""
+    extents: list[Extent] = list(kernel.extents)
+    residues: tuple[tuple[str, int, int], ...] = ()
+    m_block: Extent = schedule.m_block
+    if kernel.batch and kernel.extents[kernel.batch[0]] > 1:
+        extents[kernel.batch[0]] = names.of("batch", kernel.extents[kernel.batch[0]])
+    if kernel.m and not schedule.pack_lhs and not schedule.k_block:
+        extent, tile = kernel.extents[kernel.m[0]], schedule.m_tile[0]
+        if extent > 1 and extent >= tile:
+            name = extents[kernel.m[0]] = names.of("m", extent)
+            residues = ((name, tile, extent % tile),)
+            assert isinstance(schedule.m_block, int), "its schedule is no general one"
+            m_block = names.of("m_block", schedule.m_block)
+    params = tuple([replace(param, elements=names.of(("elements", number), param.elements))
+                    if isinstance(param.elements, int) else param for number, param in enumerate(kernel.params)])
+    known = cast(tuple[int, ...], tuple(extents))               # but for those, which code asks for by name
+    return replace(kernel, params=params, extents=known, residues=residues,
+                   schedule=replace(schedule, m_block=m_block, grain=1, parallel=True))
 
 
 def _with_strides(kernel: LoopKernel, schedule: LoopSchedule, names: _Names) -> LoopKernel:

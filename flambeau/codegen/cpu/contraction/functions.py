@@ -11,7 +11,7 @@ import llvmlite.ir as ll
 from flambeau.codegen.artifact import Phase, status_message
 from flambeau.codegen.cpu.contraction.epilogue import fits_registers
 from flambeau.codegen.cpu.contraction.microkernel import epilogue_addresses, microkernel
-from flambeau.codegen.cpu.contraction.packing import emit_packing, offset_of, unflatten
+from flambeau.codegen.cpu.contraction.packing import emit_packing, offset_of, packing_tasks, unflatten
 from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.contraction.tile_epilogue import call_tile_epilogue, tile_epilogue
 from flambeau.codegen.cpu.contraction.tile_sums import Tile
@@ -30,7 +30,7 @@ from flambeau.ir.kernel import ContractionKernel
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
-__all__ = ["emit"]
+__all__ = ["emit", "phases_of"]
 
 _STACK_BYTES = 256 << 10  # what the kernel ABI allows
 
@@ -43,23 +43,38 @@ def emit(
 
     The kernel must be scheduled: see passes/cpu/schedule_contraction.py."""
     plan = Plan(kernel, target)
-    if plan.tasks == 0:
+    if 0 in plan.extents((*kernel.batch, *kernel.m, *kernel.n)):
         return [], ()
-    phases: list[Phase] = []
     for side, panels in (("rhs", plan.rhs_panels), ("lhs", plan.lhs_panels)):
         if panels is not None:
-            name = f"{symbol_prefix}_{side}"
-            phases.append(_phase(plan, name, emit_packing(module, name, plan, panels)))
+            emit_packing(module, f"{symbol_prefix}_{side}", plan, panels)
     result = _result(plan)
     epilogue = None if result == "registers" else tile_epilogue(module, f"{symbol_prefix}_epilogue", plan)
     name = f"{symbol_prefix}_sum"
     _Sums(plan, module, name, result, epilogue).emit()
-    phases.append(_phase(plan, name, plan.tasks * plan.splits))
     if plan.partial_buffer is not None:
         assert epilogue is not None, "split sums go through memory"
-        name = f"{symbol_prefix}_merge"
-        _emit_merge(plan, module, name, epilogue)
-        phases.append(_phase(plan, name, plan.tasks))
+        _emit_merge(plan, module, f"{symbol_prefix}_merge", epilogue)
+    if kernel.sizes:
+        return [], ()                   # what has runtime numbers is launched with those of another kernel
+    return phases_of(kernel, kernel, symbol_prefix, target)
+
+
+def phases_of(
+    kernel: ContractionKernel, general: ContractionKernel, symbol_prefix: str, target: Target
+) -> tuple[list[Phase], tuple[int, ...]]:
+    """Phases and scratch of `kernel`, whose code is that of `general`, the same but for runtime numbers."""
+    plan = Plan(kernel, target)
+    if plan.tasks == 0:
+        return [], ()
+    phases = [
+        _phase(plan, f"{symbol_prefix}_{side}", packing_tasks(plan, panels))
+        for side, panels in (("rhs", plan.rhs_panels), ("lhs", plan.lhs_panels))
+        if panels is not None
+    ]
+    phases.append(_phase(plan, f"{symbol_prefix}_sum", plan.tasks * plan.splits))
+    if plan.splits > 1:
+        phases.append(_phase(plan, f"{symbol_prefix}_merge", plan.tasks))
     return phases, plan.scratch_bytes
 
 
@@ -77,7 +92,7 @@ def _phase(plan: Plan, symbol: str, tasks: int) -> Phase:
     return Phase(
         symbol=symbol,
         tasks=tasks,
-        params=tuple(range(len(plan.kernel.params) + len(plan.scratch_bytes))),
+        params=tuple(range(len(plan.kernel.params) + plan.n_scratch)),
         grain=plan.schedule.grain,
         parallel=plan.schedule.parallel and tasks > 1,
         errors=tuple((status, status_message(status)) for status in statuses),
@@ -105,7 +120,10 @@ class _Sums:
         ]
         self.b = b = new_kernel(self.module, self.name, plan.target, plan.kernel)
         # Splits keep their sums in scratch; else a task has a place on the stack for the tile, or all its tiles.
-        tiles = plan.schedule.m_block * plan.schedule.n_block if plan.is_blocked else 1
+        tiles = 1
+        if plan.is_blocked:
+            assert isinstance(plan.schedule.m_block, int), "a task keeps so many tiles on the stack"
+            tiles = plan.schedule.m_block * plan.schedule.n_block
         on_stack = self.result != "registers" and plan.partial_buffer is None
         fits = tiles * plan.tile_elements * storage_bytes(plan.acc) <= _STACK_BYTES
         assert fits or not on_stack, "the sums that a task keeps between blocks of k fit the stack"
@@ -114,7 +132,9 @@ class _Sums:
         b.succeed()
 
     def task(self, number: ll.Value) -> None:
-        split, rest = unflatten(self.b, self.b.opaque(number), [self.plan.splits, self.plan.tasks])
+        split, rest = self.b.index(0), self.b.opaque(number)
+        if self.plan.splits > 1:
+            split, rest = unflatten(self.b, rest, [self.plan.splits, self.plan.tasks])
         if self.plan.is_blocked:
             self.sum_in_blocks(rest, split)
         else:
@@ -124,7 +144,7 @@ class _Sums:
         """Visit all tiles of the task for one block of k after another, then run the epilogue on each."""
         b, plan = self.b, self.plan
         first = b.mul(split, b.index(plan.blocks_per_split))
-        last = b.add(first, clipped(b, first, plan.blocks_per_split, b.index(plan.k_blocks)))
+        last = b.add(first, clipped(b, first, b.index(plan.blocks_per_split), b.index(plan.k_blocks)))
 
         def block(number: ll.Value) -> None:
             again = b.icmp_signed(">", number, first)
@@ -171,7 +191,7 @@ class _Sums:
         first = b.mul(along, b.index(plan.k_step))
         lhs = offset_of(b, [*outer, first], [*(loop[1] for loop in plan.outer_loops), lhs_stride])
         rhs = offset_of(b, [*outer, first], [*(loop[2] for loop in plan.outer_loops), rhs_stride])
-        return lhs, rhs, clipped(b, first, plan.k_step, b.index(extent))
+        return lhs, rhs, clipped(b, first, b.index(plan.k_step), b.index(extent))
 
     def call_microkernel(self, shape: ll.Value, arguments: list[ll.Value]) -> None:
         """Call the microkernel of the tile's shape."""

@@ -25,7 +25,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
 )
 from flambeau.codegen.cpu.llvm.lltypes import lane_order
 
-__all__ = ["emit_packing", "offset_of", "panel_offset", "unflatten"]
+__all__ = ["emit_packing", "offset_of", "packing_tasks", "panel_offset", "unflatten"]
 
 _ELEMENTS_PER_TASK = 16 << 10
 # A transposed block is this wide: its shuffles stay inside 128-bit parts of the vectors, which is what every
@@ -33,8 +33,8 @@ _ELEMENTS_PER_TASK = 16 << 10
 _GROUP_BYTES = 16
 
 
-def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[int]) -> list[ll.Value]:
-    """Row-major coordinates of position `flat` (not negative) in a box."""
+def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[int | ll.Value | None]) -> list[ll.Value]:
+    """Row-major coordinates of position `flat` (not negative) in a box, whose outermost extent need not be known."""
     coordinates: list[ll.Value] = []
     for position, extent in reversed(list(enumerate(extents))):
         if extent == 1:
@@ -42,6 +42,7 @@ def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[int]) -> list[ll.Val
         elif all(outer == 1 for outer in extents[:position]):
             coordinates.append(flat)
         else:
+            assert isinstance(extent, int | ll.Value), "only the outermost extent is not known"
             coordinates.append(b.urem(flat, b.index(extent)))
             flat = b.udiv(flat, b.index(extent))
     return coordinates[::-1]
@@ -61,21 +62,25 @@ def panel_offset(b: Emitter, panels: Panels, outer: Sequence[ll.Value], first: l
     return offset_of(b, [*outer, b.udiv(first, b.index(panels.width))], panels.strides)
 
 
-def emit_packing(module: ll.Module, name: str, plan: Plan, panels: Panels) -> int:
-    """Emit the phase `name`; returns its number of tasks."""
+def emit_packing(module: ll.Module, name: str, plan: Plan, panels: Panels) -> None:
+    """Emit the phase `name`."""
     b = new_kernel(module, name, plan.target, plan.kernel)
-    packing = _Packing(b, plan, panels)
-    b.loop(b.kernel.begin, b.kernel.end, 1, packing.task, name="task")
+    b.loop(b.kernel.begin, b.kernel.end, 1, _Packing(b, plan, panels).task, name="task")
     b.succeed()
-    return packing.tasks
 
 
-class _Packing:
+def packing_tasks(plan: Plan, panels: Panels) -> int:
+    """Tasks of the phase that packs."""
+    chunks = _Chunks(plan, panels)
+    return panels.count // chunks.tiles_at_once * chunks.chunks
+
+
+class _Chunks:
     """A task copies a chunk of the outermost k dim: of one panel by transposing it, or else of all panels of an outer
     point, row by row, so that rows are read from end to end."""
 
-    def __init__(self, b: Emitter, plan: Plan, panels: Panels) -> None:
-        self.b, self.plan, self.panels, self.source = b, plan, panels, panels.source
+    def __init__(self, plan: Plan, panels: Panels) -> None:
+        self.plan, self.panels, self.source = plan, panels, panels.source
         self.itemsize = storage_bytes(plan.acc)
         # Elements of the source from one element of a panel's row to the next.
         self.stride = 0 if panels.inner is None else self.source.stride_of(panels.inner)
@@ -94,9 +99,11 @@ class _Packing:
         self.chunks = -(-outermost // self.chunk)
         self.tiles_at_once = panels.tiles if self.run is None else 1
 
-    @property
-    def tasks(self) -> int:
-        return self.panels.count // self.tiles_at_once * self.chunks
+
+class _Packing(_Chunks):
+    def __init__(self, b: Emitter, plan: Plan, panels: Panels) -> None:
+        super().__init__(plan, panels)
+        self.b = b
 
     def task(self, number: ll.Value) -> None:
         b, panels = self.b, self.panels

@@ -59,10 +59,9 @@ class Panels:
     @property
     def strides(self) -> tuple[int, ...]:
         """Elements from panel to panel along (outer dims..., tiles)."""
-        steps, step = [], self.panel_elements
-        for extent in reversed((*self.outer_extents, self.tiles)):
-            steps.append(step)
-            step *= extent
+        steps = [self.panel_elements]
+        for extent in reversed((*self.outer_extents, self.tiles)[1:]):      # the outermost may be a runtime number
+            steps.append(steps[-1] * extent)
         return tuple(reversed(steps))
 
 

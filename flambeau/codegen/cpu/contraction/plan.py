@@ -12,7 +12,7 @@ from functools import cached_property
 
 from flambeau.codegen.cpu.contraction.panels import Operand, Panels, row_major
 from flambeau.codegen.cpu.llvm.emitter import storage_bytes
-from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
+from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Extent
 from flambeau.ir.kernel.contraction_dims import merge_strides
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
@@ -35,6 +35,12 @@ class Plan:
 
     def extents(self, dims: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.kernel.extents[d] for d in dims)
+
+    def left_over(self, extent: Extent, tile: int) -> int:
+        """Rows of the last tile along an m dim, 0 if it is whole."""
+        if isinstance(extent, int):
+            return extent % tile
+        return next(residue for name, modulus, residue in self.kernel.residues if (name, modulus) == (extent, tile))
 
     # -- element types ------------------------------------------------------------------------------------------
 
@@ -93,6 +99,19 @@ class Plan:
         return tuple(-(-extent // tile) for extent, tile in sizes)
 
     @cached_property
+    def has_runtime_rows(self) -> bool:
+        """Whether the extent of the outermost m dim is a runtime number."""
+        return any(isinstance(extent, str) for extent in self.extents(self.kernel.m[:1]))
+
+    @cached_property
+    def m_tile_counts(self) -> list[int | None]:
+        """Tiles along each m dim, None for those of a runtime number."""
+        if not self.has_runtime_rows:
+            return list(self.tiles_along_m)
+        sizes = zip(self.extents(self.kernel.m[1:]), self.schedule.m_tile[1:], strict=True)
+        return [None, *[-(-extent // tile) for extent, tile in sizes]]
+
+    @cached_property
     def m_tiles(self) -> int:
         return math.prod(self.tiles_along_m)
 
@@ -118,11 +137,18 @@ class Plan:
     # -- tasks --------------------------------------------------------------------------------------------------
 
     @cached_property
+    def batch_count(self) -> int | None:
+        """Points of the batch dims, None if they are a runtime number."""
+        extents = self.extents(self.kernel.batch)
+        return None if any(isinstance(extent, str) for extent in extents) else math.prod(extents)
+
+    @cached_property
     def batch_points(self) -> int:
         return math.prod(self.extents(self.kernel.batch))
 
     @cached_property
     def m_blocks(self) -> int:
+        assert isinstance(self.schedule.m_block, int), "a runtime number of tiles makes a runtime number of blocks"
         return -(-self.m_tiles // self.schedule.m_block)
 
     @cached_property
@@ -268,6 +294,11 @@ class Plan:
             if self.splits > 1
             else None
         )
+
+    @cached_property
+    def n_scratch(self) -> int:
+        """How many scratch buffers there are."""
+        return self.schedule.pack_lhs + self.schedule.pack_rhs + (self.splits > 1)
 
     @cached_property
     def scratch_bytes(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import llvmlite.ir as ll
@@ -11,7 +12,7 @@ from flambeau.codegen.cpu.contraction.packing import offset_of, panel_offset, un
 from flambeau.codegen.cpu.contraction.panels import Operand, Panels
 from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter
-from flambeau.ir.kernel import Address
+from flambeau.ir.kernel import Address, Extent
 from flambeau.ir.records import dataclass
 
 __all__ = [
@@ -46,8 +47,8 @@ def row_shapes(plan: Plan) -> list[tuple[int, ...]]:
     """Rows along each m dim, for every kind of tile: whole ones, and short ones where a tile does not divide."""
     choices = []
     for extent, tile in zip(plan.extents(plan.kernel.m), plan.schedule.m_tile, strict=True):
-        whole, rest = [tile] if extent >= tile else [], [extent % tile] if extent % tile else []
-        choices.append(whole + rest)
+        left = plan.left_over(extent, tile)
+        choices.append(([tile] if isinstance(extent, str) or extent >= tile else []) + ([left] if left else []))
     return list(itertools.product(*choices))
 
 
@@ -61,15 +62,17 @@ def column_shapes(plan: Plan) -> list[int]:
 def walk_tiles(b: Emitter, plan: Plan, task: ll.Value, visit: Callable[[Position], None]) -> None:
     """Call visit for each tile of a task (of one split): its m tiles, and inside them its n tiles."""
     schedule = plan.schedule
-    batch, n_block, m_block = unflatten(b, task, [plan.batch_points, plan.n_blocks, plan.m_blocks])
+    m_tiles, m_blocks, block = m_tiles_and_blocks(b, plan)
+    counts = [plan.batch_count, plan.n_blocks, m_blocks if plan.has_runtime_rows else plan.m_blocks]
+    batch, n_block, m_block = unflatten(b, task, counts)
     batch_point = unflatten(b, batch, plan.extents(plan.kernel.batch))
-    m_first, n_first = b.mul(m_block, b.index(schedule.m_block)), b.mul(n_block, b.index(schedule.n_block))
-    m_last = b.add(m_first, clipped(b, m_first, schedule.m_block, b.index(plan.m_tiles)))
-    n_last = b.add(n_first, clipped(b, n_first, schedule.n_block, b.index(plan.n_tiles)))
+    m_first, n_first = b.mul(m_block, block), b.mul(n_block, b.index(schedule.n_block))
+    m_last = b.add(m_first, clipped(b, m_first, block, m_tiles))
+    n_last = b.add(n_first, clipped(b, n_first, b.index(schedule.n_block), b.index(plan.n_tiles)))
 
     def m_tile(m_number: ll.Value) -> None:
         m, m_sizes, row_shape = _rows_at(b, plan, m_number)
-        base = b.mul(b.add(b.mul(batch, b.index(plan.m_tiles)), m_number), b.index(plan.n_tiles))
+        base = b.mul(b.add(b.mul(batch, m_tiles), m_number), b.index(plan.n_tiles))
         first_slot = b.mul(b.sub(m_number, m_first), b.index(schedule.n_block))
 
         def n_tile(n_number: ll.Value) -> None:
@@ -100,18 +103,37 @@ def address_pointer(b: Emitter, plan: Plan, address: Address, where: Position) -
     return b.element(b.buffer(address.buffer), b.add(at, b.index(address.offset)), dtype)
 
 
-def clipped(b: Emitter, first: ll.Value, size: int, end: ll.Value) -> ll.Value:
+def m_tiles_and_blocks(b: Emitter, plan: Plan) -> tuple[ll.Value, ll.Value, ll.Value]:
+    """Tiles of m, blocks of them, and tiles in a block."""
+    block = b.index(plan.schedule.m_block) if isinstance(plan.schedule.m_block, int) else b.number(plan.schedule.m_block)
+    if not plan.has_runtime_rows:
+        return b.index(plan.m_tiles), b.index(plan.m_blocks), block
+    along = along_first_m(b, plan)
+    with b.goto_entry_block():
+        tiles = b.mul(along, b.index(math.prod([count for count in plan.m_tile_counts if count is not None])))
+        blocks = b.udiv(b.add(tiles, b.sub(block, b.index(1))), block)
+    return tiles, blocks, block
+
+
+def along_first_m(b: Emitter, plan: Plan) -> ll.Value:
+    """Tiles along the outermost m dim, a runtime number."""
+    tile, extent = plan.schedule.m_tile[0], b.number(str(plan.kernel.extents[plan.kernel.m[0]]))
+    with b.goto_entry_block():
+        return b.udiv(b.add(extent, b.index(tile - 1)), b.index(tile))
+
+
+def clipped(b: Emitter, first: ll.Value, size: ll.Value, end: ll.Value) -> ll.Value:
     """min(size, end - first), and no less than 0."""
     rest = b.sub(end, first)
-    if isinstance(rest, ll.Constant):
-        return b.index(max(0, min(size, rest.constant)))
+    if isinstance(rest, ll.Constant) and isinstance(size, ll.Constant):
+        return b.index(max(0, min(size.constant, rest.constant)))
     zero = b.index(0)
     rest = b.select(b.icmp_signed(">", rest, zero), rest, zero)
-    return b.select(b.icmp_signed("<", rest, b.index(size)), rest, b.index(size))
+    return b.select(b.icmp_signed("<", rest, size), rest, size)
 
 
 def _range(
-    b: Emitter, first: ll.Value, last: ll.Value, at_most: int, body: Callable[[ll.Value], None], name: str
+    b: Emitter, first: ll.Value, last: ll.Value, at_most: Extent, body: Callable[[ll.Value], None], name: str
 ) -> None:
     if at_most == 1:
         body(first)
@@ -125,14 +147,16 @@ def _rows_at(b: Emitter, plan: Plan, number: ll.Value) -> tuple[list[ll.Value], 
     starts, sizes, shape = [], [], b.index(0)
     extents, tiles = plan.extents(plan.kernel.m), plan.schedule.m_tile
     for coordinate, extent, tile in zip(
-        unflatten(b, number, plan.tiles_along_m), extents, tiles, strict=True
+        unflatten(b, number, plan.m_tile_counts), extents, tiles, strict=True
     ):
         starts.append(b.mul(coordinate, b.index(tile)))
-        if extent % tile == 0 or extent < tile:
-            sizes.append(b.index(min(tile, extent)))
+        left = plan.left_over(extent, tile)
+        if left == 0 or (isinstance(extent, int) and extent < tile):
+            sizes.append(b.index(tile if left == 0 else left))
             continue
-        is_short = b.icmp_signed("==", coordinate, b.index(extent // tile))
-        sizes.append(b.select(is_short, b.index(extent % tile), b.index(tile)))
+        last = b.sub(along_first_m(b, plan), b.index(1)) if isinstance(extent, str) else b.index(extent // tile)
+        is_short = b.icmp_signed("==", coordinate, last)
+        sizes.append(b.select(is_short, b.index(left), b.index(tile)))
         shape = b.add(b.mul(shape, b.index(2)), b.zext(is_short, I64))
     return starts, sizes, shape
 

@@ -50,7 +50,9 @@ class LoopPlan:
 
     def divisor(self, extent: Extent) -> int:
         """A number that divides it."""
-        return extent if isinstance(extent, int) else dict(self.kernel.multiples).get(extent, 1)
+        if isinstance(extent, int):
+            return extent
+        return next((modulus for name, modulus, residue in self.kernel.residues if name == extent and residue == 0), 1)
 
     def varies(self, value: int) -> bool:
         """Whether the value differs from lane to lane, or from row to row: then there is a vector of it a copy."""
