@@ -21,6 +21,7 @@ _WRAPPERS = frozenset("_here _timed_copy _timed_evaluate applied call called dis
 _NAMES = {"tensor_backward": "backward", "getitem": "index", "reversed_dims": "T", "step": "optimizer step"}
 _location_of: dict[tuple[object, int, str, str], Location] = {}
 _file_of: dict[Location, str] = {}                # in full, to read the line from
+_short_of: dict[str, str] = {}
 
 
 def is_internal(filename: str) -> bool:
@@ -48,9 +49,13 @@ def user_location(module: str = "", kind: str = "") -> Location | None:
     ours it calls there. module, kind: whose call it is in, and of which class."""
     frame: FrameType | None = sys._getframe(1)
     called = ""
-    while frame is not None and is_internal(frame.f_code.co_filename):
-        if frame.f_code.co_name not in _WRAPPERS:
-            called = frame.f_code.co_name
+    while frame is not None:
+        code = frame.f_code
+        known = _is_internal.get(code.co_filename)
+        if not (is_internal(code.co_filename) if known is None else known):
+            break
+        if code.co_name not in _WRAPPERS:
+            called = code.co_name
         frame = frame.f_back
     if frame is None:
         return None
@@ -60,9 +65,13 @@ def user_location(module: str = "", kind: str = "") -> Location | None:
         if len(_location_of) > 50_000:
             _location_of.clear()
             _file_of.clear()
-        found = _location_of[key] = Location(_short(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name, module,
+            _short_of.clear()
+        file = frame.f_code.co_filename
+        if file not in _short_of:
+            _short_of[file] = _short(file)
+        found = _location_of[key] = Location(_short_of[file], frame.f_lineno, frame.f_code.co_name, module,
                                              kind if called == "__call__" else _NAMES.get(called, called.strip("_")))
-        _file_of[found] = frame.f_code.co_filename
+        _file_of[found] = file
     return found
 
 

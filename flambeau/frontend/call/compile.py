@@ -334,7 +334,7 @@ class CompiledFunction(CompiledMarker):
             case "graph":
                 return newest.traced.graph
             case "autodiff":
-                return newest.traced.autodiff or newest.traced.graph
+                return newest.traced.autodiff
             case "fused":
                 return newest.compiled.fused
             case _:

@@ -24,7 +24,7 @@ from flambeau.frontend.trace.segments import Segment
 from flambeau.frontend.trace.sizes import NamedSizes
 from flambeau.ir.dims import Size
 from flambeau.ir.dtypes import DType
-from flambeau.ir.graph import Graph
+from flambeau.ir.graph import Graph, Node, inline
 from flambeau.ir.graph.sizes import record_with_sizes, type_with_sizes, with_sizes
 from flambeau.ir.ops.views import row_major
 from flambeau.ir.records import dataclass
@@ -383,13 +383,20 @@ class CallPlan:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """What tracing gives: the graph for the compiler, the plan for the calls, and the graph up to and with the
-    derivatives, to be looked at. named: where sizes of arguments have names."""
+    """What tracing gives: the graph for the compiler, and the plan for the calls. joint: the graph with the derivatives of
+    its results, if they are taken outside. mark: how many nodes there were when the last backward had been traced. named:
+    where sizes of arguments have names."""
 
     graph: Graph
     plan: CallPlan
-    autodiff: Graph | None = None
+    joint: Graph | None = None
+    mark: int = 0
     named: NamedSizes | None = None
+
+    @property
+    def autodiff(self) -> Graph:
+        """The graph up to and with the derivatives, to be looked at."""
+        return self.joint or (_prefix(self.graph, self.mark) if self.mark else self.graph)
 
     def of_sizes(self, named: NamedSizes) -> Traced:
         """The same, knowing its named sizes: those that turned out to be others, or numbers, have no names any more."""
@@ -398,5 +405,19 @@ class Traced:
 
     def at(self, sizes: Mapping[str, Size]) -> Traced:
         """The same with other sizes for the named ones."""
+        has_derivatives = self.joint is not None or self.mark > 0
         return Traced(with_sizes(self.graph, sizes), self.plan.at(sizes),
-                      None if self.autodiff is None else with_sizes(self.autodiff, sizes))
+                      with_sizes(self.autodiff, sizes) if has_derivatives else None)
+
+
+def _prefix(graph: Graph, mark: int) -> Graph:
+    """The graph as it was when the last backward had been traced: its nodes, and as outputs what was read later."""
+    early = [node for node in graph.toposort() if node.seq < mark or node.op.name == "input"]
+    inside: set[Node] = set(early)
+    prefix = Graph(name=graph.name)
+    new_of = inline(graph, prefix, {}, nodes=early)
+    prefix.inputs = [new_of[v] for v in graph.inputs]
+    read_later = {v: None for node in graph.toposort() if node not in inside for v in node.operands if v.node in inside}
+    read_later.update({v: None for v in graph.roots() if v.node in inside})
+    prefix.outputs = [new_of[v] for v in read_later if v.node.op.name != "input"]
+    return prefix

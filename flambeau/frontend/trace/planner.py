@@ -56,7 +56,7 @@ from flambeau.frontend.trace.outside import Outside
 from flambeau.frontend.trace.regions import NestingTrace
 from flambeau.frontend.trace.segments import Differentiable, Segment, differentiate
 from flambeau.ir.dims import Dim
-from flambeau.ir.graph import Graph, Node, Value, inline
+from flambeau.ir.graph import Graph, Value
 from flambeau.ir.ops.views import row_major
 from flambeau.ir.types import TensorType
 
@@ -79,6 +79,7 @@ class Planner:
         self.values: list[Value] = []               # the outputs
         self.left: dict[int, LeftGradient] = {}     # gradients of arguments, by leaf
         self.segments: tuple[Segment, ...] = ()
+        self.joint: Graph | None = None
 
     def finish(self, result: Any) -> None:
         """Give the graph its outputs and writes. Raises TraceError and UnsupportedError for results and gradients that
@@ -94,12 +95,11 @@ class Planner:
         self.results = self._with_gradients(parts, results)
         graph.outputs = self.values
         self.written = trace.write_inputs()
-        self.autodiff = _prefix(graph, trace.autodiff_mark) if trace.autodiff_mark else None
         differentiable = self._differentiable(parts)
         if differentiable is not None:
             self.segments = differentiable.segments
             if any(segment.graph is not None for segment in self.segments):
-                self.autodiff = differentiable.joint
+                self.joint = differentiable.joint
 
     def traced(self) -> Traced:
         """Requires: finish()."""
@@ -119,7 +119,7 @@ class Planner:
             slots=tuple(self.slots),
             handed=(*[Handed(effect.node.bare(), effect.part, effect.how) for effect in self.effects],
                     *[handed for handed, _ in self.changes], *[HandedMemory(t) for t, _ in trace.moved.values()]))
-        return Traced(trace.graph, plan, self.autodiff)
+        return Traced(trace.graph, plan, self.joint, trace.autodiff_mark)
 
     def _with_effects(self, parts: list[Any], structure: Structure | None) -> tuple[list[Any], Structure]:
         """The result, and after it what is left in Python's objects."""
@@ -333,19 +333,6 @@ def leaf_name(path: str) -> str:
 
 def _holds_values(items: Iterable[Any]) -> bool:
     return all(is_value(item) and not isinstance(item, Scalar) for item in items)
-
-
-def _prefix(graph: Graph, mark: int) -> Graph:
-    """The graph as it was when the last backward had been traced: its nodes, and as outputs what was read later."""
-    early = [node for node in graph.toposort() if node.seq < mark or node.op.name == "input"]
-    inside: set[Node] = set(early)
-    prefix = Graph(name=graph.name)
-    new_of = inline(graph, prefix, {}, nodes=early)
-    prefix.inputs = [new_of[v] for v in graph.inputs]
-    read_later = {v: None for node in graph.toposort() if node not in inside for v in node.operands if v.node in inside}
-    read_later.update({v: None for v in graph.roots() if v.node in inside})
-    prefix.outputs = [new_of[v] for v in read_later if v.node.op.name != "input"]
-    return prefix
 
 
 __all__ = ["Planner", "leaf_name"]

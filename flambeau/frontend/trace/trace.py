@@ -119,19 +119,24 @@ class Trace:
         return self.around is None or not found & {value.node for value in self.graph.inputs}
 
     def record_view(self, op: View, x: Tensor) -> Tensor:
+        if self.watch.hook is not None:
+            sys.setprofile(None)            # no user code runs in here
         loc = self._here()
         try:
             (type,) = op.infer(x._type)
+            base = x if x._base is None else x._base
+            view = Tensor._make(x._storage, type, None, base, (*x._chain, op))
+            view._history = base._history
+            self._base_value(x)
+            if x._storage.trace is not self:
+                self.made[id(view)] = view
+            self.value_of(view)             # appended here, at the user's line
+            return view
         except Exception as error:
             raise self._located(error, loc) from None
-        base = x if x._base is None else x._base
-        view = Tensor._make(x._storage, type, None, base, (*x._chain, op))
-        view._history = base._history
-        self._base_value(x)
-        if x._storage.trace is not self:
-            self.made[id(view)] = view
-        self.value_of(view)                 # appended here, at the user's line
-        return view
+        finally:
+            if self.watch.hook is not None:
+                sys.setprofile(self.watch.hook)
 
     def recorded(self, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """The operands that a record of this trace's tape has."""

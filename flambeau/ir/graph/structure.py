@@ -71,7 +71,8 @@ class Node:
                  phase: str, regions: tuple[Graph, ...], seq: int, origin: Origin | None):
         self.op, self.operands, self.loc, self.phase, self.regions, self.seq = op, operands, loc, phase, regions, seq
         self.origin = origin
-        self.results = tuple(Value(self, i, t) for i, t in enumerate(types))
+        self.results = (Value(self, 0, types[0]),) if len(types) == 1 else tuple(
+            [Value(self, i, t) for i, t in enumerate(types)])
 
     @property
     def result(self) -> Value:
@@ -123,16 +124,27 @@ class Graph(nx.MultiDiGraph):
             types = infer(op, [v.type for v in operands]) if not regions else _inferred(op, operands, regions)
         node = Node(op, tuple(operands), types, loc, phase, regions, self._next_seq if at is None else at.seq, origin)
         self._next_seq += 1
-        self.add_node(node)
-        for position, value in enumerate(node.operands):
-            if value.node not in self._node:
-                raise VerificationError(f"{op.name}: operand {position} ({value!r}) is not in this graph")
-            self.add_edge(value.node, node, position, result=value.index)
+        self._insert(node)
         if at is not None:
             self._sorted = None
         elif self._sorted is not None:
             self._sorted.append(node)
         return node
+
+    def _insert(self, node: Node) -> None:
+        """A node and the edges that lead to it, as networkx's `add_node` and `add_edge` write them: most of what making a
+        large graph takes, if those are called."""
+        makers: dict[Node, dict[int, dict[str, int]]] = {}
+        for position, value in enumerate(node.operands):
+            users = self._succ.get(value.node)
+            if users is None:
+                raise VerificationError(f"{node.op.name}: operand {position} ({value!r}) is not in this graph")
+            edges = users.get(node)
+            if edges is None:
+                edges = users[node] = makers[value.node] = {}
+            edges[position] = {"result": value.index}
+        self._node[node], self._succ[node], self._pred[node] = {}, {}, makers
+        nx._clear_cache(self)
 
     def add_input(self, type: TensorType, label: str = "", kind: InputKind = "arg",
                   loc: Location | None = None) -> Value:
@@ -273,9 +285,9 @@ def inline(source: Graph, target: Graph, binding: Mapping[Value, Value],
     that have none; phase: of all, in place of their own; at: see Graph.append."""
     new_of = dict(binding)
     for node in source.toposort() if nodes is None else nodes:
-        if node.results and all(v in new_of for v in node.results):
+        if binding and node.results and all(v in new_of for v in node.results):
             continue
-        regions = tuple(clone(region)[0] for region in node.regions)
+        regions = tuple([clone(region)[0] for region in node.regions]) if node.regions else ()
         made = target.append(node.op, [new_of[v] for v in node.operands], loc=node.loc or loc,
                              phase=phase or node.phase, origin=node.origin or origin, regions=regions,
                              types=[v.type for v in node.results], at=at)
