@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from flambeau.ir import ops
+from flambeau.ir.dims import known
 from flambeau.ir.graph import Node
 from flambeau.ir.index_maps import Index, Symbol, delinearize, linearize
 from flambeau.ir.ops.views import reshape_groups
@@ -28,9 +29,13 @@ def is_view(node: Node) -> bool:
     return isinstance(node.op, ops.View) and node.op.is_index_map
 
 
-@lru_cache(maxsize=4096)
 def identity(shape: tuple[int, ...], first: int = 0) -> IndexTuple:
     """The index whose part d is dim `first + d`."""
+    return (_identity if known() is None else _identity.__wrapped__)(shape, first)      # what is known of sizes differs
+
+
+@lru_cache(maxsize=4096)
+def _identity(shape: tuple[int, ...], first: int) -> IndexTuple:
     return tuple([Index.dim(first + d, size) for d, size in enumerate(shape)])
 
 
