@@ -6,8 +6,11 @@ import random
 import networkx as nx
 import pytest
 
+from flambeau.errors import VerificationError
+from flambeau.ir.graph.parser import parse
 from flambeau.ir.kinds import kind_named
 from flambeau.passes.fusion.groups import Group
+from flambeau.passes.fusion.outline import outline
 from flambeau.passes.fusion.precedence import Precedence
 
 
@@ -72,3 +75,13 @@ def test_room_between_neighbours_is_made_when_it_runs_out() -> None:
         order._put([new := group()], first, first.next)
         assert first.at < new.at < new.next.at                              # type: ignore[union-attr]
     assert len({one.at for one in line_of(order)}) == 202
+
+
+def test_groups_in_a_circle_are_an_error_and_no_endless_walk() -> None:
+    graph = parse("graph @g {\n  %0 = input arg \"x\" : f32[3]\n  %1 = sin(%0) : f32[3]\n  %2 = cos(%1) : f32[3]\n"
+                  "  %3 = tan(%2) : f32[3]\n  return %3\n}")
+    outer, inner = group(), group()
+    first, second, third = (node for node in graph.toposort() if node.op.name != "input")
+    outer.members, inner.members = {first, third}, {second}
+    with pytest.raises(VerificationError, match="groups read each other in a circle"):
+        outline(graph, {first: outer, second: inner, third: outer}, {}, lambda region: region)

@@ -51,6 +51,7 @@ def _keep(fused: Graph, group: Group, new_of: dict[Value, Value], fuse: Callable
 
 def _ordered(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[Node, Node]) -> list[Group]:
     """Groups, each after the groups whose values it reads, and after earlier effects."""
+    entered: set[int] = set()
     done: set[int] = set()
     order: list[Group] = []
     for start in graph.toposort():
@@ -65,6 +66,9 @@ def _ordered(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[N
                 done.add(id(group))
                 order.append(group)
                 continue
+            if id(group) in entered:            # and not done: we are among what it reads
+                raise VerificationError(f"groups read each other in a circle, through {group!r}")
+            entered.add(id(group))
             stack.append((group, True))
             for node in sorted(group.members, key=lambda n: n.seq):
                 if node in earlier_of:
