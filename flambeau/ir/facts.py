@@ -65,6 +65,7 @@ class Facts:
                  number: Callable[[Dim], Any] | None = None, where: Callable[[], str | None] | None = None):
         self.sizes = dict(sizes)
         self.ranges = {name: (ranges or {}).get(name, (0, LARGEST)) for name in sizes}
+        self.given = dict(self.ranges)      # the ranges without what conditions tell
         self.number = number                # what stands for a size in arithmetic that makes no size
         self.where = where                  # the user's line
         self.conditions: list[Condition] = []
@@ -77,6 +78,7 @@ class Facts:
     def copy(self) -> Facts:
         """What is known now, for questions whose conditions are nobody else's."""
         copy = Facts(self.sizes, self.ranges, self.number, self.where)
+        copy.given = dict(self.given)
         copy.conditions, copy._asked, copy._values = [*self.conditions], {*self._asked}, {**self._values}
         copy._nothing, copy._other, copy._not_negative = {*self._nothing}, {*self._other}, [*self._not_negative]
         return copy
@@ -156,6 +158,12 @@ class Facts:
         """Whether a size is at least 0 because some size is that is known to be."""
         return any(self.bounds(size - known * times)[0] >= 0
                    for known in self._not_negative if (times := _times_in(known, size)) > 0)
+
+    def require(self, condition: Condition) -> None:
+        """Add a condition, as text tells one. Raises ValueError where the traced call does not meet it."""
+        if not condition.size.names <= self.sizes.keys() or not condition.holds(self.sizes):
+            raise ValueError(f"the sizes {self.sizes} don't meet {condition}")
+        self._depend(condition.size, condition.relation, condition.where)
 
     # -- what calls ask -------------------------------------------------------------------------------------------------
 
@@ -255,11 +263,13 @@ class Facts:
 
     # -- what it depends on ---------------------------------------------------------------------------------------------
 
-    def _depend(self, size: Dim, relation: Relation) -> None:
+    def _depend(self, size: Dim, relation: Relation, where: str | None = None) -> None:
         if (size, relation) in self._asked:
             return
         self._asked.add((size, relation))
-        self.conditions.append(Condition(size, relation, None if self.where is None else self.where()))
+        if where is None and self.where is not None:
+            where = self.where()
+        self.conditions.append(Condition(size, relation, where))
         if relation == "==":
             self._solve(size)
             self._nothing = {self.settled(other) for other in (*self._nothing, size)}
@@ -314,6 +324,9 @@ class Proofs:
     def distinct(self) -> Proofs:
         return self
 
+    def copy(self) -> Proofs:
+        return self
+
     def is_zero(self, size: Size) -> bool:
         return _decided(self.facts.zero(size), size)
 
@@ -331,12 +344,16 @@ class Distinct:
     """What is known, where sizes that are not known to be equal count as different."""
 
     def __init__(self, facts: Facts):
+        self.facts = facts
         self.number, self.hint, self.lies_below, self.zero = facts.number, facts.hint, facts.lies_below, facts.zero
         self.fixed, self.is_at_least_zero, self.proofs = facts.fixed, facts.is_at_least_zero, facts.proofs
         self.at_least_zero = facts.at_least_zero
 
     def distinct(self) -> Distinct:
         return self
+
+    def copy(self) -> Distinct:
+        return Distinct(self.facts.copy())
 
     def is_zero(self, size: Size) -> bool:
         return self.zero(size) is True

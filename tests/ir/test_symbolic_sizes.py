@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from op_harness import WITHOUT_SAMPLES, emitted, new_graph
 
-from flambeau.errors import FlambeauError
+from flambeau.errors import FlambeauError, VerificationError
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.attributes import attribute_names, type_of_attribute
@@ -203,3 +203,30 @@ def test_a_cut_of_a_named_size_is_a_condition_unless_it_is_proved() -> None:
         assert not facts.conditions
         assert ops.Slice((0,), (5,), (1,)).infer(x)[0].shape == (5,)
     assert [str(condition) for condition in facts.conditions] == ["B >= 5"]
+
+
+def test_a_graph_means_what_it_means_at_the_sizes_of_its_inputs() -> None:
+    facts = Facts({"B": 4}, {"B": (1, LARGEST)})
+    with assuming(facts):
+        b, (x,) = new_graph([TensorType((Dim("B"), 2), dt.f32)])
+        b.graph.outputs = [b.div(b.sum(x, (0,)), b.number(x.shape[0], dt.f32)), b.iota(x.shape[0] * 2, dt.i64)]
+        assert x.shape[0] > 2
+    b.graph.facts = facts
+    verify(b.graph)
+    for size in (3, 5):
+        mean, counted = interpret(b.graph, [np.full((size, 2), 7, np.float32)])[0]
+        assert mean.tolist() == [7, 7] and counted.tolist() == list(range(2 * size))
+    with pytest.raises(VerificationError, match="it is for B from 3"):
+        interpret(b.graph, [np.zeros((2, 2), np.float32)])
+    with pytest.raises(VerificationError, match=r"takes f32\[B,2\], got arrays of \[3, 3\]"):
+        interpret(b.graph, [np.zeros((3, 3), np.float32)])
+
+
+def test_checking_a_graph_makes_no_conditions() -> None:
+    facts = Facts({"B": 4}, {"B": (1, LARGEST)})
+    with assuming(None):
+        b, (x, y) = new_graph([TensorType((Dim("B"),), dt.f32), TensorType((4,), dt.f32)])
+    b.graph.facts = facts
+    b.graph.outputs = [b.graph.append(ops.add, (x, y), types=[x.type]).result]
+    verify(b.graph)
+    assert not facts.conditions and facts.copy().sizes == {"B": 4}

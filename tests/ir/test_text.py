@@ -15,9 +15,10 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.attributes import op_key
 from flambeau.ir.builder import Builder
-from flambeau.ir.dims import Dim
-from flambeau.ir.graph import Graph, Location
-from flambeau.ir.graph.hash import structural_hash
+from flambeau.ir.dims import Dim, assuming
+from flambeau.ir.facts import LARGEST, Facts
+from flambeau.ir.graph import Graph, Location, clone
+from flambeau.ir.graph.hash import structural_hash, text_key
 from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.graph.parser import parse
 from flambeau.ir.graph.text import print_graph, print_node
@@ -239,3 +240,36 @@ def test_no_prefix_of_a_text_crashes_the_parser() -> None:
     for end in range(0, len(text) - 1, 7):
         with pytest.raises(ParseError):
             parse(text[:end])
+
+
+def test_what_is_known_of_sizes_stands_at_the_head_and_comes_back() -> None:
+    batch, length = Dim("B"), Dim("T")
+    facts = Facts({"B": 32, "T": 10}, {"B": (1, 512), "T": (1, LARGEST)}, where=lambda: "train.py:14")
+    graph = Graph()
+    with assuming(facts):
+        x = graph.add_input(TensorType((batch, length), dt.f32), "x")
+        assert batch > 16 and length != 3 and batch * length // 3 > 70 and not batch == length
+        graph.outputs = [Builder(graph).exp(x)]
+    graph.facts = facts
+    text = print_graph(graph)
+    assert text.splitlines()[1:6] == [
+        "  sizes B = 32 from 1 to 512, T = 10 from 1",
+        '  given B+-17 >= 0 "train.py:14"',
+        '  given T+-3 != 0 "train.py:14"',
+        '  given ((B*T)/3)+-71 >= 0 "train.py:14"',
+        '  given -1*T+B != 0 "train.py:14"']
+    again = parse(text)
+    assert print_graph(again) == text and text_key(again) == text_key(graph)
+    assert again.facts is not None and again.facts.ranges == facts.ranges
+    assert again.facts.broken({"B": 20, "T": 20}) == facts.broken({"B": 20, "T": 20}) is not None
+    assert print_graph(clone(again)[0]) == text
+
+
+@pytest.mark.parametrize("line", [
+    "sizes", "sizes B = 4", "sizes B = 4 from 5", "sizes B = 4 from 1 to 3", "sizes B = 4 from 1, B = 4 from 1",
+    "sizes B = 4 from 1 given 3 >= 0", "sizes B = 4 from 1 given B+-5 >= 0", "sizes B = 4 from 1 given T >= 0",
+    "sizes B = 4 from 1 given B >= 1", "sizes B = 4 from 1 given B = 0", "given B >= 0",
+    "sizes B = 4 from 1 to 99999999999999999999"])
+def test_what_is_no_knowledge_of_sizes_is_a_parse_error(line: str) -> None:
+    with pytest.raises(ParseError):
+        parse(f"graph @main {{ {line} return }}")

@@ -24,6 +24,7 @@ _TOKEN: Final = re.compile(
       | (?P<number>0x[0-9a-fA-F]+ | \d+(?:\.\d*)?(?:e[+-]?\d+)?)
       | (?P<alias>\#c?\d+)
       | (?P<string>"(?:[^"\\\n]|\\.)*")
+      | (?P<relation>[=!>]=)
       | (?P<punctuation>[][{}()=,:*+/\-@])
       | (?P<unknown>.)""",
     re.VERBOSE,

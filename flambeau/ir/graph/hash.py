@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from flambeau.ir.attributes import attribute_key, op_key
+from flambeau.ir.graph.text import sizes_lines
 
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph, Node, Value
@@ -43,8 +44,9 @@ def _text_form(graph: Graph) -> tuple[object, ...]:
                                                         node.loc.called),
               [_text_form(region) for region in node.regions])
              for node in number_of]
-    return (_VERSION, graph.name, [ref(value) for value in graph.inputs], nodes, [ref(value) for value in graph.outputs],
-            [(ref(state), ref(value)) for state, value in graph.writes.items()])
+    known = [] if graph.facts is None else [_VERSION, *sizes_lines(graph.facts)]
+    return (_VERSION, *known, graph.name, [ref(value) for value in graph.inputs], nodes,
+            [ref(value) for value in graph.outputs], [(ref(state), ref(value)) for state, value in graph.writes.items()])
 
 
 def node_key(node: Node) -> Hashable:

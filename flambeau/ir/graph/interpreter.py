@@ -8,6 +8,7 @@ import numpy as np
 
 from flambeau.errors import VerificationError
 from flambeau.ir.evaluation import apply
+from flambeau.ir.graph.sizes import sizes_of, with_sizes
 from flambeau.ir.op import RegionOp
 
 if TYPE_CHECKING:
@@ -31,11 +32,24 @@ def evaluate_node(node: Node, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray,
     return apply(node.op, arrays, [v.type for v in node.operands], [v.type for v in node.results])
 
 
+def _at_sizes(graph: Graph, inputs: Sequence[np.ndarray]) -> Graph:
+    sizes = sizes_of([v.type for v in graph.inputs], [array.shape for array in inputs])
+    if sizes is None:
+        raise VerificationError(f"{graph.name} takes {', '.join([str(v.type) for v in graph.inputs])}, got arrays of "
+                                f"{', '.join([str(list(array.shape)) for array in inputs])}")
+    broken = None if graph.facts is None else graph.facts.broken(sizes)
+    if broken is not None:
+        raise VerificationError(f"{graph.name}: {broken}")
+    return with_sizes(graph, sizes)
+
+
 def interpret(graph: Graph, inputs: Sequence[np.ndarray]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """(outputs, written states in the order of `graph.writes`), as storage arrays. `inputs` are storage arrays in
-    the order of `graph.inputs`; none is changed."""
+    the order of `graph.inputs`; none is changed. Names of sizes are what the shapes of the inputs say."""
     if len(inputs) != len(graph.inputs):
         raise VerificationError(f"{graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
+    if not all(v.type.is_static for v in graph.inputs):
+        return interpret(_at_sizes(graph, inputs), inputs)
     array_of = dict(zip(graph.inputs, inputs, strict=True))
     for node in graph.toposort():
         if node.op.name != "input":

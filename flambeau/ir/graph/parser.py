@@ -2,6 +2,7 @@
 
     statement  ::= [values "="] (call | "input" kind string) [":" types] ["backward"] ["loc" "(" alias ")"] [regions]
     call       ::= op "(" values "," name "=" attribute "," ... ")"
+    sizes      ::= "sizes" name "=" int "from" int ["to" int] "," ... ("given" dim ("==" | "!=" | ">=") 0 [string])...
     attribute  ::= none | true | false | number | string | dtype | type | dim | type array | "(" attributes ")"
 
 Aliases of locations and long constants stand at the end of the text. `//` starts a comment.
@@ -15,7 +16,9 @@ from typing import Any, Final, get_args
 from flambeau.errors import FlambeauError
 from flambeau.ir import ops  # noqa: F401  fills the registry
 from flambeau.ir.attributes import attribute_names, has_type, required_attributes, type_of_attribute
+from flambeau.ir.dims import Dim, assuming
 from flambeau.ir.dtypes import f32
+from flambeau.ir.facts import LARGEST, Condition, Facts
 from flambeau.ir.graph import Graph, Input, Location, Value
 from flambeau.ir.graph.attribute_parser import AttributeReader, GraphCursor
 from flambeau.ir.graph.verifier import verify as verify_graph
@@ -32,7 +35,8 @@ _PHASES: Final = ("forward", "backward")
 def parse(text: str, *, verify: bool = True) -> Graph:
     """The graph that `text` says. Raises ParseError, with line and column, where it is no such text, and (unless
     `verify` is False) GraphError where it says a graph that breaks a rule of the IR."""
-    graph = _Parser(text).parse()
+    with assuming(None):                    # sizes as they are spelt
+        graph = _Parser(text).parse()
     if verify:
         verify_graph(graph)
     return graph
@@ -46,7 +50,7 @@ class _Parser(AttributeReader):
     def parse(self) -> Graph:
         c = self.cursor
         end = self._tables()
-        graph = self._graph()
+        graph = self._graph(is_whole=True)
         if c.at != end:
             c.fail("the end of the graph" if end == len(c.tokens) - 1 else "the tables of locations and constants")
         return graph
@@ -87,12 +91,14 @@ class _Parser(AttributeReader):
 
     # -- graphs -----------------------------------------------------------------------------------------------------
 
-    def _graph(self) -> Graph:
+    def _graph(self, is_whole: bool = False) -> Graph:
         c = self.cursor
         c.require("graph", "@")
         graph = Graph(name=c.name("the name of the graph"))
         order = self._header() if c.accept("(") else None
         c.require("{")
+        if is_whole and c.accept("sizes"):
+            graph.facts = self._facts()
         value_of: dict[str, Value] = {}
         while c.token.text not in ("return", "write", "}"):
             self._statement(graph, value_of)
@@ -107,6 +113,35 @@ class _Parser(AttributeReader):
             graph.inputs = [self._known(value_of, token) for token in order]
         c.require("}")
         return graph
+
+    def _facts(self) -> Facts:
+        """What is known of the names of sizes."""
+        c, sizes, ranges = self.cursor, dict[str, int](), dict[str, tuple[int, int]]()
+        while not sizes or c.accept(","):
+            token = c.token
+            name = c.expect("word", "the name of a size")
+            if not name.isidentifier() or name in sizes:
+                c.error(f"{name} is no name of another size", token)
+            c.require("=")
+            sizes[name] = c.integer()
+            c.require("from")
+            ranges[name] = c.integer(), c.integer() if c.accept("to") else LARGEST
+            if not 0 <= ranges[name][0] <= sizes[name] <= ranges[name][1] <= LARGEST:
+                c.error(f"{name} does not lie in its range", token)
+        facts = Facts(sizes, ranges)
+        while c.accept("given"):
+            token, size = c.token, self.attribute()
+            relation = c.expect("relation", "==, != or >=")
+            if c.integer() != 0:
+                c.error("a condition compares with 0", c.tokens[c.at - 1])
+            where = c.string("the line that asks") if c.token.kind == "string" else None
+            if not isinstance(size, Dim):
+                c.error(f"{size!r} is no size with a name", token)
+            try:
+                facts.require(Condition(size, relation, where))         # type: ignore[arg-type]
+            except ValueError as error:
+                c.error(str(error), token)
+        return facts
 
     def _header(self) -> list[Token]:
         """The tokens of the inputs, where their order is given."""

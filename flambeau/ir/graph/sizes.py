@@ -14,8 +14,11 @@ __all__ = ["record_with_sizes", "sizes_of", "type_with_sizes", "with_sizes"]
 
 
 def with_sizes(graph: Graph, sizes: Mapping[str, Size]) -> Graph:
-    """A copy of `graph`, node for node, with the named sizes replaced in types and attributes, in regions too."""
+    """A copy of `graph`, node for node, with the named sizes replaced in types and attributes, in regions too. Where every
+    name is a number nothing need be known of them."""
     copy, _ = clone(graph)
+    if copy.facts is not None and not any(isinstance(sizes.get(name, Dim(name)), Dim) for name in copy.facts.sizes):
+        copy.facts = None
     pending = [copy]
     while pending:
         current = pending.pop()

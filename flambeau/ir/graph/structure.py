@@ -7,7 +7,7 @@ drawing) work on the same object.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import networkx as nx
 
@@ -19,6 +19,9 @@ from flambeau.ir.location import Location
 from flambeau.ir.op import Effect, Op, RegionOp, register
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from flambeau.ir.facts import Facts
 
 InputKind = Literal["arg", "state", "scalar"]
 
@@ -105,6 +108,7 @@ class Graph(nx.MultiDiGraph):
         self.outputs: list[Value] = []
         self.writes: dict[Value, Value] = {}
         self.rewrites: list[Rewrite] = []   # which rules were applied to it; `passes.pipeline.run` takes them from here
+        self.facts: Facts | None = None     # what is known of the names of its sizes, if it has any
         self._next_seq = 0
         self._sorted: list[Node] | None = []
         self._has_holes = False             # _sorted still lists nodes that were erased
@@ -270,6 +274,7 @@ def _stable_toposort(graph: Graph) -> list[Node]:
 def clone(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
     """A copy of `graph` (regions included) and the map from old values to new ones."""
     copy = Graph(name=graph.name)
+    copy.facts = graph.facts
     new_of = inline(graph, copy, {})
     copy.inputs = [new_of[v] for v in graph.inputs]
     copy.outputs = [new_of[v] for v in graph.outputs]

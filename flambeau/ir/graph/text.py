@@ -20,6 +20,15 @@
     #0 = loc "train.py":12 "forward" in "net.fc" calls "Linear"
     #1 = loc "train.py":13 "forward" in "net" calls "sum"
 
+A graph that knows something of the names of its sizes says so at its head: what each is in the traced call and may be at
+all, then the conditions, each with the user's line that asked.
+
+    graph @main {
+      sizes B = 32 from 1 to 512, T = 10 from 1
+      given B+-17 >= 0 "train.py:14"
+      %0 = input arg "x" : f32[B,T]
+      ...
+
 Values are numbered in the order of the nodes, anew in each region. An array of more than 16 elements, or whose bits
 no number shows, stands at the end as `#c0 = f32[100] "base64 of its bytes"`. Inputs are those of the graph in the
 order of their lines; where the graph has another order it follows the name: `graph @main(%3, %0) {`.
@@ -41,13 +50,15 @@ import numpy as np
 from flambeau.ir.attributes import spelt_attributes
 from flambeau.ir.dims import Dim
 from flambeau.ir.dtypes import DTYPES, DType, to_compute
+from flambeau.ir.facts import LARGEST
 from flambeau.ir.literal import Literal, literal
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
+    from flambeau.ir.facts import Facts
     from flambeau.ir.graph import Graph, Location, Node, Value
 
-__all__ = ["RESERVED", "format_attribute", "print_graph", "print_node"]
+__all__ = ["RESERVED", "format_attribute", "print_graph", "print_node", "sizes_lines"]
 
 RESERVED: Final = frozenset({"true", "false", "none", "nan", "inf", *DTYPES})
 """Words that are no Dim where an attribute starts; after a `*` or a `+` they are."""
@@ -116,12 +127,25 @@ def _graph_lines(graph: Graph, indent: str, tables: _Tables) -> Iterator[str]:
     by_line = [node.results[0] for node in nodes if node.op.name == "input"]
     order = "" if by_line == graph.inputs else f"({_listed(graph.inputs, number_of)})"
     yield f"{indent}graph @{_name(graph.name)}{order} {{"
+    if graph.facts is not None and not indent:
+        yield from [f"  {line}" for line in sizes_lines(graph.facts)]
     for node in nodes:
         yield from _node_lines(node, number_of, indent + "  ", tables)
     for state, value in graph.writes.items():
         yield f"{indent}  write {_ref(value, number_of)} to {_ref(state, number_of)}"
     yield f"{indent}  return {_listed(graph.outputs, number_of)}".rstrip()
     yield indent + "}"
+
+
+def sizes_lines(facts: Facts) -> Iterator[str]:
+    """What is known of the names of sizes."""
+    parts = [f"{name} = {size} from {low}" + ("" if high >= LARGEST else f" to {high}")
+             for (name, size), (low, high) in zip(facts.sizes.items(), facts.given.values(), strict=True)]
+    if parts:
+        yield f"sizes {', '.join(parts)}"
+    for condition in facts.conditions:
+        where = "" if condition.where is None else f" {json.dumps(condition.where)}"
+        yield f"given {format_attribute(condition.size)} {condition.relation} 0{where}"
 
 
 def _node_lines(node: Node, number_of: dict[Value, int], indent: str, tables: _Tables) -> Iterator[str]:

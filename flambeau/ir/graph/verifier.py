@@ -12,6 +12,7 @@ from typing import NoReturn
 from flambeau.errors import FlambeauError, GraphError
 from flambeau.ir.attributes import attributes_of, op_key
 from flambeau.ir.devices import infer, infer_regions
+from flambeau.ir.dims import assuming, known
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.graph.text import print_node
 from flambeau.ir.op import RegionOp, listed
@@ -23,12 +24,15 @@ _PHASES = ("forward", "backward")
 
 
 def verify(graph: Graph) -> None:
-    """Raise GraphError at the first rule that `graph`, or a region in it, breaks."""
-    pending = [(graph, "")]
-    while pending:
-        current, inside = pending.pop()
-        _Checker(current, inside).check()
-        pending += [(region, f"in region @{region.name}: ") for node in current.toposort() for region in node.regions]
+    """Raise GraphError at the first rule that `graph`, or a region in it, breaks. Of names of sizes it takes what the graph
+    knows, or else what is known here (`dims.assuming`); no condition comes of it."""
+    facts = graph.facts or known()
+    with assuming(None if facts is None else facts.copy()):
+        pending = [(graph, "")]
+        while pending:
+            current, inside = pending.pop()
+            _Checker(current, inside).check()
+            pending += [(region, f"in region @{region.name}: ") for node in current.toposort() for region in node.regions]
 
 
 class _Checker:

@@ -16,6 +16,7 @@ def outline(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[No
     """A graph in which every group is one `fusion` node, but for nodes with regions, whose regions are fused; `graph` is
     left as it was. earlier_of: of a node with effects the one before it."""
     fused = Graph(name=graph.name)
+    fused.facts = graph.facts
     new_of: dict[Value, Value] = {}
     for value in graph.inputs:
         new_of[value] = fused.append(value.node.op, loc=value.node.loc, origin=value.node.origin).result

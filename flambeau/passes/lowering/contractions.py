@@ -138,7 +138,7 @@ class ContractionLowering(RegionLowering):
     def known(self, body: Body, value: Value, index: IndexTuple) -> int | None:
         if value.node is not self.center:
             return None
-        if index != self.contraction.result:
+        if index != self.contraction.result and value.type.numel:       # what has no elements is never read
             raise GraphError(f"{value!r} is summed at {self.contraction.result}, read at {index}")
         acc = body.emit("acc", self.acc_dtype)
         return acc if value.dtype is self.acc_dtype else body.emit("cast", value.dtype, acc)

@@ -244,7 +244,7 @@ class RegionLowering:
                 raise GraphError(f"{value!r} is read before it is reduced")
             return None
         at, id, dtype = found
-        if at != index:
+        if at != index and value.type.numel:            # what has no elements is never read
             raise GraphError(f"{value!r} was reduced at {at}, read at {index}")
         return id if dtype is value.dtype else body.emit("cast", value.dtype, id)
 
