@@ -139,6 +139,8 @@ class Dim:
 
     def __pow__(self, other: Any) -> Any:
         if type(other) is not int or not 0 <= other <= 8:
+            if isinstance(other, (int, float)) and other < 0 and self == 0:
+                raise ZeroDivisionError(f"{0 if isinstance(other, int) else 0.0} cannot be raised to a negative power")
             return self._real(operator.pow, other)
         product: Size = 1
         for _ in range(other):
@@ -149,9 +151,13 @@ class Dim:
         return self._real(lambda a, b: b ** a, other)
 
     def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, Dim) and other == 0:
+            raise ZeroDivisionError("division by zero")
         return self._real(operator.truediv, other)
 
     def __rtruediv__(self, other: Any) -> Any:
+        if isinstance(other, (int, float)) and self == 0:
+            raise ZeroDivisionError("division by zero")
         return self._real(lambda a, b: b / a, other)
 
     def __abs__(self) -> Size:

@@ -18,7 +18,7 @@ import flambeau.nn.functional as F
 from flambeau.ir.dims import Dim, Size
 
 Rng = random.Random
-REFUSALS = (RuntimeError, IndexError, ValueError)          # of PyTorch's kinds: what does not fit
+REFUSALS = (RuntimeError, IndexError, ValueError, ZeroDivisionError)      # what does not fit
 
 
 def place(rng: Rng, size: Any) -> Any:
@@ -149,6 +149,8 @@ def counted(rng: Rng, x: fb.Tensor, other: fb.Tensor) -> Any:
 def looked_up(rng: Rng, x: fb.Tensor, other: fb.Tensor) -> Any:
     d = rng.randrange(x.ndim)
     size, lead = x.shape[d], (slice(None),) * d
+    if 0 in x.shape:                        # no index is in range, which programs find as they run
+        return x
     return rng.choice([
         lambda: x[(*lead, fb.arange(size - 1, -1, -1))], lambda: x.index_select(d, fb.arange(size) // 2),
         lambda: x.gather(d, x.argsort(d)), lambda: x.take_along_dim(x.argmax(d, keepdim=True), d),
