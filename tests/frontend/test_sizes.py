@@ -98,3 +98,13 @@ def test_bits_are_conditions_on_the_range_of_a_size_alone() -> None:
 def test_a_loop_over_a_size_fixes_it() -> None:
     program = symbolic.check(lambda x: sum(x[i] for i in range(math.prod(x.shape))), [fb.randn(5)])
     assert program.fixed == {"s0_0": 5}
+
+
+def test_a_size_that_turned_out_to_be_1_is_walked_as_such() -> None:
+    def f(x: fb.Tensor) -> Any:
+        y = x * 2
+        return (y, y.reshape(x.shape[0] // 2, 2)) if 2 <= x.shape[0] <= 2 else (y,)
+
+    compiled = fb.compile(f, dynamic=True)
+    for given in (fb.tensor([1.0, 2.0]), fb.tensor([3.0, 4.0, 5.0])):
+        assert [t.tolist() for t in compiled(given)] == [t.tolist() for t in f(given)]

@@ -100,6 +100,7 @@ def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
     found = solve(target, pushed)
     if found is None or not _covers(consumer, found):
         return None
+    found |= _single_points(consumer, found)
     binding = _without_free(producer, found)
     if binding is None or not _is_bijective(producer, consumer, binding):
         return None
@@ -117,6 +118,13 @@ def _is_identity(producer: Group, consumer: Group, binding: Binding) -> bool:
 def _covers(group: Group, binding: Binding) -> bool:
     """Every dim of the group that is longer than 1 must be known."""
     return all(("dim", d) in binding for d, size in enumerate(group.extents) if size != 1)
+
+
+def _single_points(group: Group, binding: Binding) -> dict[Symbol, Index]:
+    """What dims of one point are that a binding leaves out: a size with a name may have turned out to be 1 after indices
+    were made of it."""
+    return {("dim", d): Index() for d, size in enumerate(group.extents)
+            if type(size) is not int and ("dim", d) not in binding}
 
 
 def _without_free(producer: Group, binding: dict[Symbol, Index]) -> Binding | None:
@@ -211,4 +219,5 @@ def row(producer: Group, consumer: Group, use: Use) -> Binding | None:
     walked = [(single(binding[("dim", d)]), size) for d, size in enumerate(producer.extents) if size != 1]
     if {symbol for symbol, _ in walked} != rows or len(walked) != len(rows):
         return None
+    binding |= _single_points(producer, binding)
     return binding if all(symbol and consumer.extents[symbol[1]] == size for symbol, size in walked) else None
