@@ -12,7 +12,7 @@ import itertools
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,6 +33,7 @@ from flambeau.ir import ops
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph, clone
 from flambeau.ir.graph.erasure import erased
+from flambeau.ir.graph.sizes import with_sizes
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.kernel.hash import kernel_key
@@ -71,6 +72,7 @@ class Compiled:
     passes: tuple[Pass, ...]                # what was run
     backend: Backend
     target: Any                             # what it compiled for
+    sizes: Mapping[str, int] | None = None  # the numbers of the source's named sizes
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -114,7 +116,8 @@ class Compiled:
             levels = ["graph", "autodiff", "fused", "kernels", *self.code_levels, *dict.fromkeys(names)]
             raise ValueError(f"there is no IR level or pass called {name!r}; choose from {', '.join(levels)}")
         last = len(names) - 1 - names[::-1].index(name)
-        graph, _ = run(erased(self.source), self.passes[:last + 1])
+        source = self.source if self.sizes is None else with_sizes(self.source, self.sizes)
+        graph, _ = run(erased(source), self.passes[:last + 1])
         return print_graph(graph)
 
 
@@ -122,14 +125,15 @@ class Compiled:
 @paused_collector()
 def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rules: bool = False,
                   backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
-                  device: str | None = None, fused: tuple[Graph, PassReport] | None = None) -> Compiled:
+                  device: str | None = None, sizes: Mapping[str, int] | None = None,
+                  fused: tuple[Graph, PassReport] | None = None) -> Compiled:
     """Compile `graph`, which is left as it was.
 
     rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
     executable that checks all results at every call (see `verified`; hundreds of times slower). backend: a registered
     name or a `Backend`, else the one of the inputs' device. target: what it compiles for, else the machine we run on.
     device: where it computes, else the one of its inputs. passes: what runs instead of the backend's; the rules are always
-    checked after others. fused: what `fuse_graph` gave for the same graph with names for its sizes, with numbers for them.
+    checked after others. sizes: the numbers of the graph's named sizes; fused: what `fuse_graph` gave for it, with those.
     Raises GraphError when a pass breaks a rule or changes the graph's signature, or a kernel does,
     for example by not storing its results whole, and UnsupportedError for inputs on several devices."""
     device = input_device(graph) if device is None else device
@@ -144,7 +148,8 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     dump_dir = _new_dump_dir(graph)
     laps = _Laps()
 
-    plain = graph if device == "cpu" else erased(graph)
+    plain = graph if sizes is None or fused and not rules else with_sizes(graph, sizes)
+    plain = plain if device == "cpu" else erased(plain)
     fused_graph, report = fused or run(clone(plain)[0], chosen, verify=rules, dump_dir=dump_dir)
     if rules:
         _check_signature(plain, fused_graph)
@@ -168,7 +173,7 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     laps.end("load")
 
     compiled = Compiled(graph, fused_graph, memory, built, program, executable, report, CompileTimes(**laps.seconds),
-                        new_kernels, launch_calls, chosen, backend, target)
+                        new_kernels, launch_calls, chosen, backend, target, sizes)
     if dump_dir is not None:
         _dump_kernels(compiled, dump_dir, len(report.records) + 1)
     return compiled

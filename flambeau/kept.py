@@ -63,8 +63,9 @@ class Kept:
         return getattr(self._compiled, name)
 
 
-def key_of(graph: Graph, how: Mapping[str, Any]) -> str | None:
-    """What the program of `graph` is kept under; None where it is not. how: what `compile_graph` would be told."""
+def key_of(graph: Graph, how: Mapping[str, Any], sizes: Mapping[str, int] | None = None) -> str | None:
+    """What the program of `graph` is kept under; None where it is not. how: what `compile_graph` would be told. sizes: the
+    numbers of named sizes."""
     if how.get("verify") or how.get("passes") is not None or how.get("backend") not in (None, "cpu"):
         return None
     if not disk_cache().is_there or config.dump_dir is not None or not is_on_cpu(graph):
@@ -73,7 +74,8 @@ def key_of(graph: Graph, how: Mapping[str, Any]) -> str | None:
                              or not outside.declared.isdisjoint(_op_names(graph))):
         return None
     compiler = compiler_digest()
-    return None if compiler is None else f"program {compiler} {host_target()!r} {text_key(graph)}"
+    numbers = "" if sizes is None else f" {dict(sizes)}"
+    return None if compiler is None else f"program {compiler} {host_target()!r} {text_key(graph)}{numbers}"
 
 
 def find(key: str, graph: Graph, again: Callable[[], Any]) -> Kept | None:

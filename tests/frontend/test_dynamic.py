@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
 from flambeau.errors import UnsupportedError
+from flambeau.frontend.call import family
 from flambeau.frontend.trace import sizes
 
 
@@ -179,3 +181,63 @@ def test_what_does_not_work_with_names_is_compiled_for_each_size() -> None:
     for n in (2, 3, 4):
         assert f(fb.zeros(n)).tolist() == [n] * n
     assert signatures(f) == 3
+
+
+def test_every_level_of_a_family_can_be_looked_at() -> None:
+    f = fb.compile(lambda x: (x * 2).sum(1).exp(), dynamic=True)
+    for n in (4, 6):
+        f(fb.ones(n, 3))
+    assert "f32[s0,s1]" in f.ir("graph") and "f32[s0]" in f.ir("graph")
+    assert "f32[6,3]" in f.ir("fused") and "f32[6,3]" in f.ir("dce")
+    for level in ("autodiff", "kernels", "llvm", "call"):
+        assert f.ir(level)
+    assert f.provenance() is not None and f.stats().n_launches == 1
+
+
+@pytest.mark.parametrize("backend", ["cpu", "interpret"])
+def test_families_verify_themselves_and_run_on_other_backends(backend: str) -> None:
+    f = fb.compile(lambda x: (x * 2).softmax(1), dynamic=True, verify=True, backend=backend)
+    for n in (4, 6, 3):
+        x = fb.randn(n, 5)
+        np.testing.assert_allclose(f(x).numpy(), (x * 2).softmax(1).numpy(), rtol=1e-5)
+    assert signatures(f) == 1
+
+
+def test_programs_of_many_sizes_are_found_on_disk(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fb.config.set(cache=True, cache_dir=tmp_path):
+        for turn in range(2):
+            f = fb.compile(_doubled, dynamic=True)
+            for n in (4, 6):
+                assert f(fb.ones(n, 2)).tolist() == [[2.0, 2.0]] * n
+                assert f.stats().from_disk is (turn == 1)
+
+
+def _doubled(x: fb.Tensor) -> fb.Tensor:
+    return x * 2
+
+
+def test_threads_may_call_with_different_sizes_at_once() -> None:
+    f = fb.compile(lambda x: (x * 3).sum(0), dynamic=True)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        r = np.random.default_rng(seed)
+        for n in r.integers(1, 30, 60):
+            if f(fb.ones(int(n), 4)).tolist() != [3.0 * n] * 4:
+                wrong.append(int(n))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_entries_that_were_not_used_for_longest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(family, "KEPT", 3)
+    f = fb.compile(lambda x: x + 1, dynamic=True)
+    for n in (2, 3, 4, 2, 5, 6):
+        f(fb.zeros(n))
+    assert [key[0] for key in f.signatures[0].family.entries] == [2, 5, 6]
+    assert f(fb.zeros(3)).tolist() == [1.0] * 3 and signatures(f) == 1

@@ -31,7 +31,7 @@ from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.dispatch import up_to_date
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.binder import trace_call
-from flambeau.frontend.trace.call_plan import Traced
+from flambeau.frontend.trace.call_plan import CallPlan, Traced
 from flambeau.frontend.trace.guards.effects import Slot
 from flambeau.frontend.trace.guards.markers import CompiledMarker
 from flambeau.frontend.trace.planner import leaf_name
@@ -222,7 +222,7 @@ class CompiledFunction(CompiledMarker):
             device = "cpu" if is_on_cpu(traced.graph) else _compiler().input_device(traced.graph, where)
             make = functools.partial(self._made, device=device, where=where)
             if traced.named is None:
-                entry, compiled = make(traced)
+                entry, compiled = make(traced.plan, traced.graph)
                 self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
                 self._entries = [entry, *self._entries]
             else:
@@ -276,12 +276,13 @@ class CompiledFunction(CompiledMarker):
                     found.setdefault(number, set()).update(those or ())
         return found
 
-    def _made(self, traced: Traced, fused: Callable[[], Any] | None = None, *, device: str, where: str | None
-              ) -> tuple[Entry, Compiled]:
-        """The entry of a trace whose sizes are numbers. fused: gives its fused graph, or None."""
+    def _made(self, plan: CallPlan, graph: Graph, sizes: Mapping[str, int] | None = None,
+              fused: Callable[[], Any] = lambda: None, *, device: str, where: str | None) -> tuple[Entry, Compiled]:
+        """The entry of a plan. sizes: the numbers of the graph's named sizes; fused: gives its fused graph with those, or
+        None."""
         compile = functools.partial(_compiled, how=self.how, device=device, where=where)
-        compiled = compile(traced.graph, fused=fused)
-        entry = Entry(traced.plan, compiled.executable, compile, device, getattr(compiled.target, "tf32", None))
+        compiled = compile(graph, sizes=sizes, fused=fused)
+        entry = Entry(plan, compiled.executable, compile, device, getattr(compiled.target, "tf32", None))
         entry.deterministic = getattr(compiled.target, "deterministic", None)
         return entry, compiled
 
@@ -487,18 +488,18 @@ def _compile_module(module: Module, options: dict[str, Any]) -> Module:
     return compiled
 
 
-def _compiled(graph: Graph, how: Mapping[str, Any], device: str, where: str | None,
-              fused: Callable[[], Any] | None = None) -> Compiled:
-    """What compiling a traced graph gives: found on disk, or made by the compiler, which is loaded for it. fused: gives the
-    graph after the passes, or None."""
+def _compiled(graph: Graph, how: Mapping[str, Any], device: str, where: str | None, sizes: Mapping[str, int] | None = None,
+              fused: Callable[[], Any] = lambda: None) -> Compiled:
+    """What compiling a traced graph gives: found on disk, or made by the compiler, which is loaded for it. sizes: the
+    numbers of named sizes; fused: gives the graph after the passes with those, or None."""
     def compile_now() -> Compiled:
         compiler = _compiler()
         backend = how["backend"] or compiler.backend_on(device, where)
-        made: Compiled = compiler.compile_graph(graph, device=device, fused=None if fused is None else fused(),
-                                                 **{**how, "backend": backend})
+        made: Compiled = compiler.compile_graph(graph, device=device, sizes=sizes, fused=fused(),
+                                                **{**how, "backend": backend})
         return made
 
-    key = key_of(graph, how)
+    key = key_of(graph, how, sizes)
     if key is None:
         return compile_now()
     found = find(key, graph, compile_now)

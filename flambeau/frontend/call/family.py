@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flambeau.frontend.call.entry import Entry
 from flambeau.frontend.call.leaf_guard import LeafGuard
 from flambeau.frontend.pytree import Structure
-from flambeau.frontend.trace.call_plan import Traced
+from flambeau.frontend.trace.call_plan import CallPlan, Traced
 from flambeau.ir.dims import assuming
 from flambeau.ir.facts import Facts
 from flambeau.ir.graph import Graph
@@ -30,13 +30,15 @@ KEPT: Final = 256                       # entries that are kept, of the sizes us
 KEPT_BYTES: Final = 1 << 30             # of scratch memory that they hold, unless one alone holds more
 
 Fuse = Callable[[Graph], "tuple[Graph, PassReport]"]
+Make = Callable[[CallPlan, Graph, Mapping[str, int], Callable[[], Any]], "tuple[Entry, Compiled]"]
 
 
 class Family:
-    """The entries of one trace. make: an entry, and what it is compiled to, of a trace with numbers, given its fused graph
-    (None: the passes run on it). fuse: the passes. Requires: the lock of the compiled function, but for `find`."""
+    """The entries of one trace. make: an entry, and what it is compiled to, of a plan with numbers, a graph with names,
+    those numbers, and what gives the fused graph with numbers (None: the passes run on the graph with numbers). fuse: the
+    passes. Requires: the lock of the compiled function, but for `find`."""
 
-    def __init__(self, traced: Traced, make: Callable[[Traced, Any], tuple[Entry, Compiled]], fuse: Fuse):
+    def __init__(self, traced: Traced, make: Make, fuse: Fuse):
         assert traced.named is not None, "a family has names"
         self.traced, self.named = traced, traced.named
         self._make, self._fuse = make, fuse
@@ -77,10 +79,11 @@ class Family:
             return None
         sizes = self.named.sizes(leaves)
         assert sizes is not None, "why_not looked"
-        guards = [LeafGuard(leaf) for leaf in self.traced.plan.at(sizes).leaves]
+        plan = self.traced.plan.at(sizes)
+        guards = [LeafGuard(leaf) for leaf in plan.leaves]
         if not newest.would_match(structure, newest.all_leaves(leaves), guards):
             return None
-        entry = self.at(sizes)
+        entry = self.at(sizes, plan)
         return entry if entry.matches(structure, leaves) else None
 
     def why_not(self, structure: Structure | None, leaves: Sequence[Any]) -> str | None:
@@ -90,10 +93,11 @@ class Family:
         sizes = self.named.sizes(leaves)
         return "sizes without a name differ" if sizes is None else self.named.facts.broken(sizes)
 
-    def at(self, sizes: Mapping[str, int]) -> Entry:
-        """A new entry for numbers that the trace is for."""
+    def at(self, sizes: Mapping[str, int], plan: CallPlan | None = None) -> Entry:
+        """A new entry for numbers that the trace is for. plan: with those numbers, if it is there."""
         key = tuple(sizes.values())
-        entry, compiled = self._make(self.traced.at(sizes), lambda: self._fused_at(sizes))
+        plan = self.traced.plan.at(sizes) if plan is None else plan
+        entry, compiled = self._make(plan, self.traced.graph, sizes, lambda: self._fused_at(sizes))
         self.entries[key], self.compiled[key] = entry, compiled
         self._forget()
         return entry
