@@ -155,10 +155,13 @@ class Emitter(TextBuilder):
         start = self._table_entry(self.kernel.buffers, number, PTR)
         if number not in self.numbers.first:
             return start
-        name, dtype = self.numbers.first[number]
-        offset = self.number(name)
-        with self.goto_entry_block():
-            return self.element(start, offset, dtype)
+        key = "buffer", number
+        if key not in self.memo:
+            name, dtype = self.numbers.first[number]
+            offset = self.number(name)
+            with self.goto_entry_block():
+                self.memo[key] = self.element(start, offset, dtype)
+        return self.memo[key]
 
     def size(self, number: int) -> ll.Value:
         """Entry `number` of the table of sizes, an i64."""
@@ -179,11 +182,14 @@ class Emitter(TextBuilder):
         return self.memo[key]
 
     def _table_entry(self, table: ll.Value, number: int, element: ll.Type) -> ll.Value:
-        with self.goto_entry_block():
-            value = self.load(self.element(table, number, element), typ=element, align=8)
-        # The tables do not change while a kernel runs, whatever the kernel stores elsewhere.
-        value.set_metadata("invariant.load", self.module.add_metadata([]))
-        return value
+        key = "entry", table.name, number
+        if key not in self.memo:
+            with self.goto_entry_block():
+                value = self.load(self.element(table, number, element), typ=element, align=8)
+            # The tables do not change while a kernel runs, whatever the kernel stores elsewhere.
+            value.set_metadata("invariant.load", self.module.add_metadata([]))
+            self.memo[key] = value
+        return self.memo[key]
 
     def succeed(self) -> None:
         """Return status 0."""
