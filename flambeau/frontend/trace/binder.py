@@ -81,7 +81,7 @@ class Binder:
         self.objects: list[tuple[Any, str]] = []            # arguments that are no tensors, with their labels
         self.trace = NestingTrace(name, self.watch, numbers_are_fixed)
         if named is not None:
-            self.trace.facts = named.facts
+            self.trace.facts = self.trace.graph.facts = named.facts
             named.facts.number = self.trace.size_number
         self.shell_of: dict[int, Tensor] = {}               # the stand-ins of tensor arguments, by leaf
 

@@ -17,7 +17,8 @@ def with_sizes(graph: Graph, sizes: Mapping[str, Size]) -> Graph:
     """A copy of `graph`, node for node, with the named sizes replaced in types and attributes, in regions too. Where every
     name is a number nothing need be known of them."""
     copy, _ = clone(graph)
-    if copy.facts is not None and not any(isinstance(sizes.get(name, Dim(name)), Dim) for name in copy.facts.sizes):
+    facts = copy.facts
+    if facts is not None and all(name in facts.values or isinstance(sizes.get(name), int) for name in facts.sizes):
         copy.facts = None
     pending = [copy]
     while pending:
