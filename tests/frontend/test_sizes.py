@@ -108,3 +108,10 @@ def test_a_size_that_turned_out_to_be_1_is_walked_as_such() -> None:
     compiled = fb.compile(f, dynamic=True)
     for given in (fb.tensor([1.0, 2.0]), fb.tensor([3.0, 4.0, 5.0])):
         assert [t.tolist() for t in compiled(given)] == [t.tolist() for t in f(given)]
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: fb.hann_window(x.shape[0]), lambda x: fb.kaiser_window(x.shape[0]), lambda x: fb.tril_indices(x.shape[0], 3),
+    lambda x: x.unbind(), lambda x: [row * 2 for row in x], lambda x: fb.combinations(x)])
+def test_what_is_made_in_python_fixes_sizes(function: Callable[..., Any]) -> None:
+    assert symbolic.check(function, [fb.randn(6)]).fixed == {"s0_0": 6}

@@ -24,6 +24,7 @@ from flambeau.frontend.functions.pointwise import exp, lgamma
 from flambeau.frontend.tape.autograd import set_grad_enabled
 from flambeau.frontend.tensor.tensor import Size, Tensor
 from flambeau.ir import dtypes as dt
+from flambeau.ir.dims import Dim
 
 
 class ByWeights(Distribution):
@@ -115,7 +116,7 @@ class Categorical(ByWeights):
 
 
 def _shape(sample_shape: Any) -> tuple[int, ...]:
-    return (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
+    return (sample_shape,) if isinstance(sample_shape, (int, Dim)) else tuple(sample_shape)     # type: ignore[return-value]
 
 
 class OneHotCategorical(ByWeights):

@@ -8,6 +8,7 @@ from flambeau.frontend.distributions.parameters import values_are_known
 from flambeau.frontend.functions.coerce import broadcast_shapes
 from flambeau.frontend.tape.autograd import set_grad_enabled
 from flambeau.frontend.tensor.tensor import Size, Tensor
+from flambeau.ir.dims import Dim
 
 
 class Distribution:
@@ -167,7 +168,7 @@ class Distribution:
 
 
 def _sizes(shape: Any) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    return (shape,) if isinstance(shape, (int, Dim)) else tuple(shape)          # type: ignore[return-value]
 
 
 def expanded(value: Tensor, batch_shape: Any, event_dim: int) -> Tensor:

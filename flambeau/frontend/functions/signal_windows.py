@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,14 +13,13 @@ from flambeau.frontend.functions.window_functions import cosines, kaiser_shape, 
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
-from flambeau.ir.dims import as_size
 from flambeau.ir.dtypes import DType
 
 
 def _made(name: str, M: int, shape: Callable[[int], np.ndarray], dtype: DType | None, device: Any, requires_grad: bool,
           periodic: bool) -> Tensor:
     """A window of M float32 or float64 numbers. Raises ValueError for others."""
-    if as_size(M) < 0 or (dtype or get_default_dtype()) not in (dt.f32, dt.f64):
+    if operator.index(M) < 0 or (dtype or get_default_dtype()) not in (dt.f32, dt.f64):
         raise ValueError(f"{name}: takes M >= 0 and float32 or float64, got {M} and {dtype!r}")
     return made(name, M, shape, dtype, device, requires_grad, periodic)
 
@@ -39,7 +39,7 @@ def blackman(M: int, *, sym: bool = True, dtype: DType | None = None, layout: An
 def cosine(M: int, *, sym: bool = True, dtype: DType | None = None, layout: Any = None, device: Any = None,
            requires_grad: bool = False) -> Tensor:
     """Half a turn of the sine, between its zeros."""
-    count = as_size(M)
+    count = operator.index(M)
     total = count if sym or count < 2 else count + 1
     return _made("cosine", M, lambda n: np.sin(math.pi * (np.arange(n) + 0.5) / max(total, 1)), dtype, device,
                  requires_grad, not sym)

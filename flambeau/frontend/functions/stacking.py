@@ -4,6 +4,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.dims import as_size
+from flambeau.ir.dims import Dim, as_size
 from flambeau.ir.dtypes import DType
 
 # -- at least so many dims --------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ def _split_along(name: str, input: Tensor, parts: Any, dim: int, least: int) -> 
     x = one_tensor(name, input)
     if x.ndim < least:
         raise RuntimeError(f"{name}: takes {least} dim{'s' * (least > 1)} or more, got {x._type}")
-    if isinstance(parts, int) and (parts < 1 or x._type.static_shape[dim] % parts):
+    if isinstance(parts, (int, Dim)) and (parts < 1 or x._type.static_shape[dim] % parts):
         raise RuntimeError(f"{name}: dim {dim} of {x._type} can't be split into {parts} equal parts")
     return tensor_split(x, parts, dim)
 
@@ -159,13 +160,13 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = N
 def _triangle_indices(name: str, holds: Any, row: int, col: int, offset: int, dtype: DType | None,
                       device: Any) -> Tensor:
     place = place_of(device)
-    row, col = as_size(row), as_size(col)
+    row, col = operator.index(row), operator.index(col)
     if row < 0 or col < 0:
         raise RuntimeError(f"{name}: row and col must not be negative, got {row} and {col}")
     dtype = dtype or dt.i64
     if dtype not in (dt.i32, dt.i64):
         raise RuntimeError(f"{name}: indices are int32 or int64, not {dtype!r}")
-    made = holding(np.array(np.nonzero(holds(row, col, as_size(offset))), dtype.storage), dtype)
+    made = holding(np.array(np.nonzero(holds(row, col, operator.index(offset))), dtype.storage), dtype)
     return finished(made, False, place)
 
 

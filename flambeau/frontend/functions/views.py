@@ -398,7 +398,8 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int], dim: i
             raise ShapeError(f"tensor_split: takes a number of sections or a vector of indices, got "
                              f"{indices_or_sections._type}")
         indices_or_sections = indices_or_sections.tolist()
-    if isinstance(indices_or_sections, int):
+    if isinstance(indices_or_sections, (int, Dim)):
+        indices_or_sections = operator.index(indices_or_sections)
         if indices_or_sections < 1:
             raise ShapeError(f"tensor_split: the number of sections must be positive, got {indices_or_sections}")
         least, longer = divmod(size, indices_or_sections)

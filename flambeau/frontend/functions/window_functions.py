@@ -3,6 +3,7 @@ a compiled function holds them as constants."""
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,7 +16,6 @@ from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
-from flambeau.ir.dims import as_size
 from flambeau.ir.dtypes import DType
 
 
@@ -23,7 +23,7 @@ def made(name: str, count: int, shape: Callable[[int], np.ndarray], dtype: DType
          requires_grad: bool, periodic: bool) -> Tensor:
     """shape(n): the symmetric window of n numbers. A periodic one leaves out the last of n + 1."""
     place = place_of(device)
-    n, dtype = as_size(count), dtype or get_default_dtype()
+    n, dtype = operator.index(count), dtype or get_default_dtype()
     if n < 0 or not dtype.is_floating_point:
         raise RuntimeError(f"{name}: takes a length >= 0 and a floating-point dtype, got {n} and {dtype!r}")
     values = np.ones(n) if n < 2 else shape(n + 1)[:-1] if periodic else shape(n)
