@@ -16,6 +16,10 @@ COMMANDS = {
         "train a compiled network on handwritten digits and tell what the compiler did",
         "flambeau.demo",
     ),
+    "explain": (
+        "run a script, tell what its compiled functions became, and write it as one HTML file",
+        "flambeau.explain",
+    ),
     "doctor": ("say what this machine offers and whether Flambeau works on it", "flambeau.doctor"),
 }
 

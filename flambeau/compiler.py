@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -42,6 +43,8 @@ from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.records import dataclass
 from flambeau.kept import CompileTimes
 from flambeau.linking import link, separate_steps
+from flambeau.passes.fusion.limits import Limits
+from flambeau.passes.fusion.reasons import reasons
 from flambeau.passes.lowering.lower import Call, lower
 from flambeau.passes.memory.plan import MemoryPlan, arrange, plan
 from flambeau.passes.pipeline import Pass, PassReport, run
@@ -92,33 +95,53 @@ class Compiled:
                 texts = [self.backend.text(kernel, self.target, level) for kernel in self.kernels]
                 return "\n".join(dict.fromkeys(texts))         # kernels may share code
             case _:
-                return self.after(level)
+                return print_graph(self.after(level))
 
     @property
     def n_code(self) -> int:
         """How many different pieces of machine code there are: kernels may share one."""
         return len({built.artifact.symbols for built in self.built})
 
-    @property
+    @cached_property
     def provenance(self) -> Provenance:
         """Which traced ops each kernel computes, and what became of each."""
         return Provenance(self.source, self.memory.calls, self.report)
+
+    @property
+    def numbered(self) -> Graph:
+        """The source, with numbers for sizes that have names."""
+        return self.source if self.sizes is None else with_sizes(self.source, self.sizes)
+
+    @cached_property
+    def unfused(self) -> list[tuple[int, int, str]]:
+        """(kernel call, kernel call that reads what it makes, why the two are not one kernel)."""
+        before, fuse = self.passes[:-1], self.passes[-1].function
+        limits = fuse.keywords.get("limits", Limits()) if isinstance(fuse, partial) else Limits()
+        fusions = [node for node in self.fused.toposort() if isinstance(node.op, ops.Fusion)]
+        kinds = [node.op.kind for node in fusions]                                          # type: ignore[attr-defined]
+        found = reasons(run(erased(self.numbered), before)[0], limits, kinds)
+        places = {node: number for number, node in enumerate(fusions)}
+        calls: dict[int, list[int]] = {}
+        for number in range(len(self.memory.calls)):
+            fusion = self.provenance.fusion_of(number)
+            if fusion in places:
+                calls.setdefault(places[fusion], []).append(number)
+        return [(calls[pair.producer][-1], calls[pair.consumer][0], pair.why) for pair in found
+                if pair.producer in calls and pair.consumer in calls]
 
     @property
     def code_levels(self) -> list[str]:
         """What the backend can show below "kernels": "llvm" and "asm" on the CPU."""
         return list(self.backend.levels) if self.built else []
 
-    def after(self, name: str) -> str:
+    def after(self, name: str) -> Graph:
         """The graph after the pass called `name`, the passes run again on a copy. Raises ValueError if there is none."""
         names = [p.name for p in self.passes]
         if name not in names:
             levels = ["graph", "autodiff", "fused", "kernels", *self.code_levels, *dict.fromkeys(names)]
             raise ValueError(f"there is no IR level or pass called {name!r}; choose from {', '.join(levels)}")
         last = len(names) - 1 - names[::-1].index(name)
-        source = self.source if self.sizes is None else with_sizes(self.source, self.sizes)
-        graph, _ = run(erased(source), self.passes[:last + 1])
-        return print_graph(graph)
+        return run(erased(self.numbered), self.passes[:last + 1])[0]
 
 
 @no_forks

@@ -20,6 +20,7 @@ makes no sense is left out with a warning at import: a typing error in a shell m
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
@@ -29,7 +30,15 @@ from types import TracebackType
 
 __all__ = ["CUDA_DRIVERS", "LOG_CHANNELS", "MOST_THREADS", "Settings", "current", "from_environment", "set", "watch"]
 
-LOG_CHANNELS = ("all", "fusion", "recompiles")
+LOG_CHANNELS = {
+    "all": "every channel",
+    "help": "this list, once",
+    "cache": "what was found on disk, and what is kept there",
+    "fusion": "how many kernels a function became, and which of those that read one another stayed apart, with the reason",
+    "memory": "the scratch memory of a function, and what makes its peak",
+    "passes": "how long each pass took, how many nodes it left, and how often it applied which rule",
+    "recompiles": "why a function is compiled again, or runs as Python",
+}
 CUDA_DRIVERS = ("", "emulator")     # whose devices "cuda:0" and so on are: NVIDIA's, or one that NumPy plays
 MOST_THREADS = 1024                 # more than any machine we know has cores; beyond it a number is a slip
 
@@ -177,6 +186,10 @@ def _parse_logs(name: str, value: object) -> frozenset[str]:
         return frozenset()
     channels = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
     found = frozenset(channel.strip() for channel in channels if channel.strip())
+    if "help" in found:
+        width = max(map(len, LOG_CHANNELS))
+        lines = [f"  {channel:<{width}}  {what}" for channel, what in LOG_CHANNELS.items()]
+        print("FLAMBEAU_LOGS and config.set(logs=...) take, with commas between:", *lines, sep="\n", file=sys.stderr)
     if unknown := sorted(found - {*LOG_CHANNELS}):
         raise ValueError(f"{name} names no channel called {', '.join(unknown)}; there are {', '.join(LOG_CHANNELS)}")
     return found

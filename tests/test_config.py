@@ -84,7 +84,7 @@ def test_bad_switch_names_the_variable():
     ("FLAMBEAU_NUM_THREADS", "9" * 5000, "FLAMBEAU_NUM_THREADS is a number of threads"),
     ("FLAMBEAU_CACHE_DIR", "~nobody-of-that-name/x", "FLAMBEAU_CACHE_DIR is '~nobody.*no user has that home folder"),
     ("FLAMBEAU_DUMP", "~nobody-of-that-name/x", "FLAMBEAU_DUMP is '~nobody"),
-    ("FLAMBEAU_LOGS", "fusion,fussion", "FLAMBEAU_LOGS names no channel called fussion; there are all, fusion"),
+    ("FLAMBEAU_LOGS", "fusion,fussion", "FLAMBEAU_LOGS names no channel called fussion; there are all, help, cache"),
     ("FLAMBEAU_POISON", "arsenic", "FLAMBEAU_POISON is a switch, 0 or 1, but is 'arsenic'"),
 ])
 def test_senseless_variables_name_themselves_and_are_ignored_at_import(variable, value, message):

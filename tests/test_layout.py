@@ -63,7 +63,7 @@ ROOMS: dict[str, list[str]] = {
         "data functions trace",
         "facts process typed",
         "methods nn",
-        "func",
+        "func report",
         "call distributions einops optim",
         "amp exchange profile",
     ],

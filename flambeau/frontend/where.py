@@ -75,9 +75,14 @@ def user_location(module: str = "", kind: str = "") -> Location | None:
     return found
 
 
+def source_file(location: Location) -> str:
+    """The path of its file, in full where it is known."""
+    return _file_of.get(location, location.file)
+
+
 def source_line(location: Location) -> str:
     """The text of that line, stripped; empty when the source can't be read."""
-    return linecache.getline(_file_of.get(location, location.file), location.line).strip()
+    return linecache.getline(source_file(location), location.line).strip()
 
 
 def describe(location: Location | None) -> str | None:

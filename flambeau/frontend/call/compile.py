@@ -4,14 +4,16 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import os
 import sys
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flambeau import config
@@ -19,9 +21,9 @@ from flambeau.errors import CaptureError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.call import asked  # noqa: F401  what fb.compiler has under PyTorch's names
 from flambeau.frontend.call.entry import Entry
-from flambeau.frontend.call.explain import explain
 from flambeau.frontend.call.family import Family
 from flambeau.frontend.call.fastpath import MISS
+from flambeau.frontend.call.replay import function_of
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.nn.hooks import RemovableHandle
 from flambeau.frontend.nn.module import Module
@@ -39,6 +41,7 @@ from flambeau.frontend.trace.sizes import NamedSizes, named_sizes, varied_dims
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
+from flambeau.ir.graph.difference import difference
 from flambeau.ir.records import dataclass
 from flambeau.kept import Kept, find, is_on_cpu, keep, key_of
 from flambeau.runtime.forking import ForkSafeLock, no_forks
@@ -101,6 +104,8 @@ class Signature:
     trace_seconds: float
     reason: str | None              # why it was not one of the earlier signatures
     family: Family | None = None    # where it is for many sizes: `entry` and `compiled` are of those that were new last
+    measured: dict[int, dict[int, float]] = field(default_factory=dict)     # by part and kernel call: seconds of a run, as
+                                                                            # the newest profile found them
 
     @property
     def calls(self) -> int:
@@ -232,6 +237,7 @@ class CompiledFunction(CompiledMarker):
                 self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason, family))
                 self._entries = [family, *self._entries]
             self._fast = entry.fast_call
+            self._tell(compiled)
             _log("fusion", f"{self.name}: {len(traced.graph)} ops became {len(compiled.program.launches)} launches"
                            f"{'' if isinstance(compiled, Kept) else f' of {len(compiled.kernels)} kernels'}")
             return entry
@@ -291,6 +297,15 @@ class CompiledFunction(CompiledMarker):
         how = {name: value for name, value in self.how.items() if name != "verify"}
         return _compiler().fuse_graph(graph, device=device, rules=self.how["verify"], **how)
 
+    def _tell(self, compiled: Compiled) -> None:
+        """What the channels of FLAMBEAU_LOGS ask for that takes work to find out."""
+        is_kept = isinstance(compiled, Kept)
+        _log("cache", f"{self.name}: {'found on disk' if is_kept else f'{compiled.new_kernels} kernels compiled anew'}")
+        for channel in ("passes", "memory", "fusion"):
+            if channel in config.logs or "all" in config.logs:
+                for line in import_module("flambeau.frontend.call.explain").told(channel, compiled):
+                    _log(channel, f"{self.name}: {line}")
+
     # -- copies -----------------------------------------------------------------------------------------------------
 
     @property
@@ -329,7 +344,8 @@ class CompiledFunction(CompiledMarker):
         return "\n".join(part.text(level) for part in parts)
 
     def graph(self, level: str = "graph") -> Graph:
-        """The newest signature's graph: "graph", "autodiff" or "fused"."""
+        """The newest signature's graph: "graph", "autodiff", "fused", or after a pass, by its name. Raises ValueError for
+        anything else."""
         newest = self._newest()
         match level:
             case "graph":
@@ -339,11 +355,25 @@ class CompiledFunction(CompiledMarker):
             case "fused":
                 return newest.compiled.fused
             case _:
-                raise ValueError(f"there is no graph called {level!r}; choose from graph, autodiff, fused")
+                return newest.compiled.after(level)
+
+    def diff(self, before: str, after: str, context: int = 3) -> str:
+        """What changed between two levels of `graph`, as lines that went and lines that came; empty where nothing did."""
+        return difference(self.graph(before), self.graph(after), (before, after), context)
 
     def explain(self) -> str:
-        """In words: what was traced and fused, what memory it takes, and why it was compiled again."""
-        return explain(self.name, self.signatures, self.stats()) if self.signatures else f"{self.name}: not called yet"
+        """In words: what was traced and fused, what each kernel does and why it is one, what memory it takes, and why it
+        was compiled again. Kernels that a profile timed are told with their share of what this machine can do."""
+        if not self.signatures:
+            return f"{self.name}: not called yet"
+        words: str = import_module("flambeau.frontend.call.explain").explain(self.name, self.signatures, self.stats())
+        return words
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write the explorer, one HTML file for a browser: the graph after each pass, each kernel down to its assembly,
+        memory, where time went, and, for what a profile timed, a roofline. Needs no server and no network."""
+        self._newest()
+        write_report(path, self.name, [self])
 
     def provenance(self) -> Provenance:
         """Of the newest signature: which traced ops and lines each kernel computes, and what became of each op."""
@@ -372,6 +402,14 @@ class CompiledFunction(CompiledMarker):
         return f"<compiled {self.name}, {len(self.signatures)} signatures>"
 
 
+def write_report(path: str | os.PathLike[str], title: str, functions: Sequence[CompiledFunction]) -> None:
+    """The explorer of some functions that were called, as one file."""
+    is_timed = any(signature.measured for function in functions for signature in function.signatures)
+    peaks = import_module("flambeau.backends.cpu.peaks").peaks() if is_timed else None
+    text = import_module("flambeau.frontend.report").page(title, functions, peaks)
+    Path(path).write_text(text, encoding="utf-8")
+
+
 compiled_functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()       # all there are
 
 
@@ -394,7 +432,8 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
             backend: str | Backend | None = None, passes: Sequence[Pass] | None = None, model: Any = None,
             fullgraph: bool = False, dynamic: bool | None = None, mode: str | None = None,
             options: Mapping[str, Any] | None = None, disable: bool = False) -> Any:
-    """Compile a function, a method or a Module: `@fb.compile`, `@fb.compile(...)`, `fb.compile(module)`.
+    """Compile a function, a method, a Module or a graph: `@fb.compile`, `@fb.compile(...)`, `fb.compile(module)`,
+    `fb.compile(fb.ir.parse(text))`.
 
     The function is traced at its first call with each signature (argument types, and the Python state it reads) and
     from then on runs as one piece of machine code. Tensors that it changes in place, parameters, optimizer state,
@@ -425,6 +464,8 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
         return functools.partial(compile, **how)
     if isinstance(function, CompiledFunction):      # other options: compiled anew beside the original
         return function if how == _DEFAULTS else CompiledFunction(function.function, **how)
+    if isinstance(function, Graph):
+        return CompiledFunction(function_of(function), **how)
     if isinstance(function, Module):
         return _compile_module(function, how)
     if not callable(function):
@@ -479,7 +520,8 @@ def _compile_module(module: Module, options: dict[str, Any]) -> Module:
 
     namespace = {"__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "_compiled": compiled_call,
                  "ir": compiled_call.ir, "explain": compiled_call.explain, "stats": compiled_call.stats,
-                 "provenance": compiled_call.provenance,
+                 "provenance": compiled_call.provenance, "diff": compiled_call.diff,
+                 "report": compiled_call.report,
                  "__deepcopy__": deepcopied, "__copy__": lambda self: _compile_module(copy.copy(plain()), options),
                  "__reduce_ex__": lambda self, protocol: (_recompiled, (plain(), options))}
     subclass = type(kind.__name__, (kind,), namespace)

@@ -3,10 +3,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
+from flambeau.frontend.words import amount, size
 from flambeau.ir.facts import LARGEST
+from flambeau.ir.kernel.work import Work, work_of
 from flambeau.passes.memory.order import Chosen, Order, Repeated
+from flambeau.passes.memory.timeline import lives, occupied
+
+_PASSES = 4                         # that are told, of those that took longest
+_TENSORS = 3                        # that are told, of those that make the peak
+_PAIRS = 6                          # of kernels that are told for one reason
+_BARS = " ▁▂▃▄▅▆▇█"
+_WIDTH = 60                         # of the timeline
 
 
 def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
@@ -20,14 +30,29 @@ def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
         f"  passes     {_ms(stats.passes_seconds)}, lowering {_ms(stats.lower_seconds)}, machine code "
         f"{_ms(stats.codegen_seconds)}, planning and loading {_ms(stats.load_seconds)}",
         f"  kernels    {stats.n_launches} launches of {stats.n_kernels} kernels, {stats.n_new_kernels} of them new",
-        f"  memory     {_size(stats.arena_bytes)} of scratch ({_size(stats.unshared_bytes)} without sharing), "
-        f"{_size(stats.state_bytes)} of captured state, {stats.in_place_writes} tensors updated in place",
+        f"  memory     {size(stats.arena_bytes)} of scratch ({size(stats.unshared_bytes)} without sharing), "
+        f"{size(stats.state_bytes)} of captured state, {stats.in_place_writes} tensors updated in place",
     ]
     lines += _inputs(newest)
     lines += _sizes(newest.family)
-    lines += [line for part in newest.parts for line in _calls(part)]
+    for number, part in enumerate(newest.parts):
+        lines += _calls(part, newest.measured.get(number, {}))
     lines += _recompiles(signatures)
     return "\n".join(lines)
+
+
+def told(channel: str, compiled: Any) -> list[str]:
+    """What a channel of FLAMBEAU_LOGS says of a compiled graph: "passes", "memory" or "fusion"."""
+    match channel:
+        case "passes":
+            return [f"{record.name} {_ms(record.seconds)}, {record.nodes_before} -> {record.nodes_after} nodes"
+                    + "".join(f"; {rule} ({n} times)"
+                              for rule, n in Counter(r.rule for r in record.rewrites).most_common(3))
+                    for record in compiled.report.records]
+        case "memory":
+            return [line.strip() for line in _timeline(compiled)]
+        case _:
+            return [line.strip() for line in _fusion(compiled)]
 
 
 def _inputs(signature: Any) -> list[str]:
@@ -58,10 +83,53 @@ def _sizes(family: Any) -> list[str]:
     return lines
 
 
-def _calls(compiled: Any) -> list[str]:
+def _calls(compiled: Any, measured: dict[int, float]) -> list[str]:
+    """measured: seconds of a run of each kernel call, as the newest profile found them."""
     memory = compiled.memory
     order = tuple(range(len(memory.calls))) if memory.order is None else memory.order
-    return ["  steps, in order:", *_steps(memory.calls, order, "    "), *_notes(compiled)]
+    return ["  steps, in order:", *_Steps(compiled, measured).lines(order, "    "), *_notes(compiled), *_timeline(compiled),
+            *_fusion(compiled), *_passes(compiled)]
+
+
+class _Steps:
+    """A line for each step: what it does, how much, and where that is written."""
+
+    def __init__(self, compiled: Any, measured: dict[int, float]):
+        self.calls, self.provenance, self.measured = compiled.memory.calls, compiled.provenance, measured
+        self.peaks = import_module("flambeau.backends.cpu.peaks").peaks() if measured else None
+
+    def lines(self, order: Order, indent: str) -> Iterator[str]:
+        """Those of loops and branches further in."""
+        for item in order:
+            match item:
+                case Repeated(_, body):
+                    yield f"{indent}    as long as the condition holds:"
+                    yield from self.lines(body, indent + "  ")
+                case Chosen(_, then, otherwise):
+                    for words, body in (("if the predicate holds:", then), ("else:", otherwise)):
+                        yield f"{indent}    {words}"
+                        yield from self.lines(body, indent + "  ")
+                case number:
+                    yield f"{indent}{self.line(number)}"
+
+    def line(self, number: int) -> str:
+        call = self.calls[number]
+        locations = call.kernel.locations
+        where = ", ".join(locations[:2]) + (", ..." if len(locations) > 2 else "")
+        space = " x ".join(str(e) for e in (call.sizes if call.sizes else call.kernel.extents)) or "1"
+        work = work_of(call.kernel, dict(zip(call.kernel.sizes, call.sizes, strict=False)))
+        told = [self.provenance.words(number), self.work(number, work), where]
+        return f"{number:3d} {call.phase:8s} {call.kernel.keyword:11s} over {space:24s} {'; '.join(filter(None, told))}"
+
+    def work(self, number: int, work: Work) -> str:
+        """`12 MFLOP, 1.5 MiB, 8.0 FLOP/B`, and what a profile found."""
+        told = [f"{amount(work.flops)}FLOP"] * bool(work.flops) + [size(work.bytes)] * bool(work.bytes)
+        if work.flops and work.bytes:
+            told.append(f"{work.intensity:.2f} FLOP/B")
+        if self.peaks is not None and number in self.measured:
+            seconds = self.measured[number]
+            told.append(f"{1e6 * seconds:.1f} us, {self.peaks.share(work.flops, work.bytes, seconds):.0%} of peak")
+        return ", ".join(told)
 
 
 def _notes(compiled: Any) -> list[str]:
@@ -74,22 +142,44 @@ def _notes(compiled: Any) -> list[str]:
     return ["  on the device:", *lines] if lines else []
 
 
-def _steps(calls: Sequence[Any], order: Order, indent: str) -> Iterator[str]:
-    """A line for each step; those of loops and branches further in."""
-    for item in order:
-        match item:
-            case Repeated(_, body):
-                yield f"{indent}    as long as the condition holds:"
-                yield from _steps(calls, body, indent + "  ")
-            case Chosen(_, then, otherwise):
-                for words, body in (("if the predicate holds:", then), ("else:", otherwise)):
-                    yield f"{indent}    {words}"
-                    yield from _steps(calls, body, indent + "  ")
-            case number:
-                call = calls[number]
-                where = ", ".join(call.kernel.locations[:2]) + (", ..." if len(call.kernel.locations) > 2 else "")
-                space = " x ".join(str(e) for e in (call.sizes if call.sizes else call.kernel.extents)) or "1"
-                yield f"{indent}{number:3d} {call.phase:8s} {call.kernel.keyword:11s} over {space:24s} {where}"
+def _timeline(compiled: Any) -> list[str]:
+    """Scratch memory over the steps, and what makes its peak."""
+    memory, provenance = compiled.memory, compiled.provenance
+    found = lives(memory)
+    if not found:
+        return []
+    used = occupied(found, len(memory.calls))
+    peak = used.index(max(used))
+    groups = [used[n * len(used) // _WIDTH:max((n + 1) * len(used) // _WIDTH, n * len(used) // _WIDTH + 1)]
+              for n in range(_WIDTH)] if len(used) > _WIDTH else [[nbytes] for nbytes in used]
+    bars = "".join(_BARS[-(-8 * max(group) // used[peak])] for group in groups)
+    lines = [f"  scratch    |{bars}|", f"    at its most, {size(used[peak])}, in step {peak}:"]
+    alive = sorted((life for life in found if life.first <= peak <= life.last), key=lambda life: -life.nbytes)
+    for life in alive[:_TENSORS]:
+        what = f"{life.values[-1].type} of {provenance.words(life.first, 1)}" if life.values else "a kernel's own memory"
+        lines.append(f"    {size(life.nbytes):>10s} {what}, steps {life.first} to {life.last}")
+    if len(alive) > _TENSORS:
+        rest = sum(life.nbytes for life in alive[_TENSORS:])
+        lines.append(f"    {size(rest):>10s} in {len(alive) - _TENSORS} others")
+    return lines
+
+
+def _fusion(compiled: Any) -> list[str]:
+    """Which kernels that read one another are two, by the reasons."""
+    pairs: dict[str, list[str]] = {}
+    for producer, consumer, why in compiled.unfused:
+        pairs.setdefault(why, []).append(f"{producer} into {consumer}")
+    lines = [f"    {', '.join(those[:_PAIRS])}{f' and {len(those) - _PAIRS} more' if len(those) > _PAIRS else ''}: {why}"
+             for why, those in sorted(pairs.items(), key=lambda item: -len(item[1]))]
+    return ["  not fused, and why:", *lines] if lines else []
+
+
+def _passes(compiled: Any) -> list[str]:
+    """Where the time of the passes went."""
+    seconds: Counter[str] = Counter()
+    for record in compiled.report.records:
+        seconds[record.name] += record.seconds
+    return [f"  of the passes, {', '.join(f'{name} {_ms(s)}' for name, s in seconds.most_common(_PASSES))}"]
 
 
 def _recompiles(signatures: Sequence[Any]) -> list[str]:
@@ -99,11 +189,3 @@ def _recompiles(signatures: Sequence[Any]) -> list[str]:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.1f} ms"
-
-
-def _size(nbytes: int) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if nbytes < 1024:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1024          # type: ignore[assignment]
-    return f"{nbytes:.1f} GiB"

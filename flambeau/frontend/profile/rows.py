@@ -79,15 +79,26 @@ class Source:
 
 
 def sources_of(recorders: Iterable[Recorder]) -> list[Source]:
-    """The compiled functions that the programs are of, as far as they live."""
-    parts = {id(part.program): (f"{function.name}{' backward' if number else ''}", part)
+    """The compiled functions that the programs are of, as far as they live; what was found is left with them, for
+    `explain`."""
+    parts = {id(part.program): (f"{function.name}{' backward' if number > 0 else ''}", part, signature, number)
              for function in list(compiled_functions) for signature in function.signatures
-             for number, part in enumerate(signature.parts)}
+             for number, part in _numbered(signature)}
     found = []
     for recorder in recorders:
-        name, part = parts.get(id(recorder.program), ("", None))
-        found.append(_plain_source(recorder) if part is None else _source(name, part, recorder))
+        if id(recorder.program) not in parts:
+            found.append(_plain_source(recorder))
+            continue
+        name, part, signature, number = parts[id(recorder.program)]
+        found.append(_source(name, part, recorder))
+        signature.measured[number] = {row.number: row.seconds / row.count for row in program_rows(found[-1])}
     return found
+
+
+def _numbered(signature: Any) -> list[tuple[int, Any]]:
+    """What was compiled for a signature, by its number; that for sizes other than the newest as -1."""
+    others = signature.family.compiled.values() if signature.family is not None else ()
+    return [*[(-1, part) for part in others], *enumerate(signature.parts)]
 
 
 def _source(name: str, part: Any, recorder: Recorder) -> Source:

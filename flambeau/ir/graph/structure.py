@@ -7,9 +7,11 @@ drawing) work on the same object.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 import networkx as nx
+import numpy as np
 
 from flambeau.errors import VerificationError
 from flambeau.ir.devices import infer, infer_regions
@@ -116,6 +118,24 @@ class Graph(nx.MultiDiGraph):
     def __str__(self) -> str:
         """The text form; `flambeau.ir.graph.parser` gives the graph back."""
         return print_graph(self)
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        """What the graph means, by the NumPy interpreter. arrays: for each input in order, in the storage layout of its
+        dtype; gives the output, or a tuple of them. What the graph writes is written to the arrays of those inputs.
+        Raises VerificationError for arrays that are not as the inputs say."""
+        if len(arrays) != len(self.inputs):
+            raise VerificationError(f"{self.name} takes {len(self.inputs)} inputs, got {len(arrays)}")
+        given = [np.asarray(array) for array in arrays]
+        for value, array in zip(self.inputs, given, strict=True):
+            if value.type.is_static and (array.shape, array.dtype) != (value.type.static_shape, value.dtype.storage):
+                label = value.node.op.label                         # type: ignore[attr-defined]
+                raise VerificationError(f"{self.name}: input {label!r} is {value.type}, got an array of {array.dtype}"
+                                        f"{list(array.shape)}")
+        interpret = import_module("flambeau.ir.graph.interpreter").interpret        # which is about graphs
+        outputs, written = interpret(self, given)
+        for state, array in zip(self.writes, written, strict=True):
+            np.copyto(given[self.inputs.index(state)], array)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     # -- building ---------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from flambeau.ir import dtypes
@@ -117,6 +118,13 @@ class AttentionKernel(Kernel):
 
     def results(self) -> tuple[str, ...]:
         return ("dq", "dk", "dv") if self.is_backward else ("out", "lse")
+
+    @property
+    def product_flops(self) -> int:
+        rows, columns, size, value = self.sizes_of_rows
+        weights = prod(self.batch) * (rows * (rows + 1) // 2 if self.causal and rows == columns else rows * columns)
+        products = 3 * size + 2 * value if self.is_backward else size + value       # scores again, dq, dk; dv, dp
+        return weights * (2 * products + 4)                                         # and scale, shift, exp, sum
 
     def addresses(self) -> Iterator[Address]:
         yield from (address for _, address in self.places())

@@ -108,6 +108,11 @@ class Kernel:
         for stage in self.code:
             yield from stage.body
 
+    @property
+    def product_flops(self) -> int:
+        """Floating-point operations besides those of its scalar code: of the sums of products that it is made for."""
+        return 0
+
     def addresses(self) -> Iterator[Address]:
         """Every address it loads from or stores to, in order."""
         for stage in self.code:

@@ -104,6 +104,10 @@ class ContractionKernel(Kernel):
     def walked(self, stage: Stage) -> tuple[int, ...]:
         return (*self.batch, *self.m, *self.n)
 
+    @property
+    def product_flops(self) -> int:
+        return 2 * prod(self.extents) if self.acc_dtype.is_floating_point else 0
+
     def addresses(self) -> Iterator[Address]:
         yield from (self.lhs, self.rhs)
         yield from super().addresses()

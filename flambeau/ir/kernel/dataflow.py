@@ -3,15 +3,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flambeau.ir.kernel import Address, Instr, LoopKernel
+from flambeau.ir.kernel import Address, Instr, Kernel
 
 
-def dims_of_values(kernel: LoopKernel) -> dict[int, frozenset[int]]:
+def dims_of_values(kernel: Kernel) -> dict[int, frozenset[int]]:
     """The dims each value depends on; a reduced one no longer on those it was reduced over."""
     dims_of: dict[int, frozenset[int]] = {}
-    for stage in kernel.stages:
+    for stage in kernel.code:
         for instr in stage.body:
-            own = set(own_dims(instr))
+            own = set(kernel.walked(stage) if instr.op == "acc" else own_dims(instr))
             dims_of[instr.id] = frozenset(own.union(*[dims_of[value] for value in values_read(instr)]))
         for reduction in stage.reductions:
             dims_of[reduction.id] = dims_of[reduction.value] - frozenset(stage.dims)

@@ -23,7 +23,16 @@ from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, Symbol
 from flambeau.passes.fusion.groups import LOOP, Group, Place, Readers, is_free, is_leaf, kind_of
 from flambeau.passes.fusion.limits import Limits
-from flambeau.passes.fusion.merges import Binding, SameSpace, Use, may_inline, operand_index, row, same_space
+from flambeau.passes.fusion.merges import (
+    Apart,
+    Binding,
+    SameSpace,
+    Use,
+    may_inline,
+    operand_index,
+    row,
+    same_space,
+)
 from flambeau.passes.fusion.outline import outline
 from flambeau.passes.fusion.precedence import Precedence
 from flambeau.passes.fusion.repeats import Places, Reads, moved, places_of, places_read, spread
@@ -35,13 +44,15 @@ _MODERATE = Limits()
 def fuse(graph: Graph, limits: Limits = _MODERATE) -> Graph:
     """The pass: group, merge, and outline every group into a region."""
     with distinct():                        # a dim that may have one point is walked
-        planner = _Planner(graph, limits)
+        planner = Planner(graph, limits)
         planner.merge_along_uses()
         planner.merge_siblings()
     return outline(graph, planner.group_of, planner.earlier_of, lambda region: fuse(region, limits))
 
 
-class _Planner:
+class Planner:
+    """Groups of a graph's nodes, as they are merged."""
+
     def __init__(self, graph: Graph, limits: Limits):
         self.graph, self.limits = graph, limits
         self.nodes = graph.toposort()
@@ -110,22 +121,28 @@ class _Planner:
                     found.append(Use(operand, tuple(reversed(path)), node, position))
         return found
 
-    def _try_merge(self, producer: Group, consumer: Group, use: Use) -> None:
-        if not producer.kind.has_epilogue or producer.emitted + consumer.emitted > self.limits.ops:
-            return
+    def _try_merge(self, producer: Group, consumer: Group, use: Use) -> Apart | None:
+        """Merge the two if that is right; why it is not."""
+        if not producer.kind.has_epilogue:
+            return Apart.NO_EPILOGUE
+        if producer.emitted + consumer.emitted > self.limits.ops:
+            return Apart.TOO_LARGE
         if producer.has_effects or consumer.has_effects:
-            return
+            return Apart.EFFECT
         crossing = self._crossing(producer, consumer)
         found = same_space(producer, consumer, use, self.fresh, crossing)
         if found is not None:
-            if not self.order.makes_cycle(producer, consumer):
-                self._join_space(producer, consumer, found)
-        elif may_inline(producer, consumer, self.limits):
-            self._inline(producer, consumer)
-        else:
-            binding = row(producer, consumer, use)
-            if binding is not None and not self.order.makes_cycle(producer, consumer):
-                self._join_row(producer, consumer, binding)
+            if self.order.makes_cycle(producer, consumer):
+                return Apart.CYCLE
+            return None if self._join_space(producer, consumer, found) else Apart.REPEATS
+        if may_inline(producer, consumer, self.limits):
+            return None if self._inline(producer, consumer) else Apart.REPEATS
+        binding = row(producer, consumer, use)
+        if binding is None:
+            return Apart.SPACES
+        if self.order.makes_cycle(producer, consumer):
+            return Apart.CYCLE
+        return None if self._join_row(producer, consumer, binding) else Apart.REPEATS
 
     def _crossing(self, producer: Group, consumer: Group) -> list[Use]:
         """Every use by the consumer of a value that is pinned once the two are one: the producer's pinned values, and
@@ -137,10 +154,10 @@ class _Planner:
         return [use for node in in_order((readers | more) & consumer.members) for use in self._uses(node)
                 if use.value.node in producer.pinned or use.value.node in found]
 
-    def _join_space(self, producer: Group, consumer: Group, found: SameSpace) -> None:
+    def _join_space(self, producer: Group, consumer: Group, found: SameSpace) -> bool:
         places = self._spread(producer, consumer, lambda node: places_of(producer, node), self.limits.stored, found.binding)
         if places is None:
-            return
+            return False
         crossing = producer.pinned_readers & consumer.members
         consumer.places = moved(consumer.places, found.binding)
         _add_places(producer, places)
@@ -157,8 +174,9 @@ class _Planner:
         kept.inlined |= gone.inlined
         self._absorb(kept, gone)
         self.readers.pin(kept, crossing)
+        return True
 
-    def _inline(self, producer: Group, consumer: Group) -> None:
+    def _inline(self, producer: Group, consumer: Group) -> bool:
         larger = max(1, hint(prod(producer.extents)) // max(1, hint(prod(consumer.extents))))
         limit = (producer.emitted + self.limits.stored) * larger
         places = self._spread(producer, consumer, lambda node: frozenset(), limit)
@@ -166,8 +184,9 @@ class _Planner:
             producer.places = places
             consumer.inlined |= producer.members
             self._absorb(consumer, producer)
+        return places is not None
 
-    def _join_row(self, producer: Group, consumer: Group, binding: Binding) -> None:
+    def _join_row(self, producer: Group, consumer: Group, binding: Binding) -> bool:
         own = moved({node: places_of(producer, node) for node in producer.members}, binding)
         places = self._spread(producer, consumer, own.__getitem__, self.limits.stored)
         if places is not None:
@@ -175,6 +194,7 @@ class _Planner:
             _add_places(producer, places)
             _anchor(consumer, producer, binding)
             self._absorb(consumer, producer)
+        return places is not None
 
     def _spread(self, producer: Group, consumer: Group, own: Callable[[Node], frozenset[Place]], limit: int,
                 binding: Binding | None = None) -> Places | None:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from math import prod
 
 from flambeau.ir import ops
@@ -31,6 +32,17 @@ from flambeau.passes.lowering.spaces import (
 )
 
 Binding = Mapping[Symbol, Index]
+
+
+class Apart(Enum):
+    """Why a group is not merged with one that reads it."""
+
+    NO_EPILOGUE = "kernels of its kind end with their result"
+    TOO_LARGE = "the two together would be too large a kernel"
+    EFFECT = "it has an effect, or what reads it has"
+    CYCLE = "a third kernel would have to run between its parts"
+    REPEATS = "it would be computed again at too many places"
+    SPACES = "the two walk different points"
 
 
 @dataclass(frozen=True)

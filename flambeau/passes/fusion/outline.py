@@ -22,7 +22,7 @@ def outline(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[No
         new_of[value] = fused.append(value.node.op, loc=value.node.loc, origin=value.node.origin).result
     fused.inputs = [new_of[value] for value in graph.inputs]
     roots = set(graph.roots())
-    for group in _ordered(graph, group_of, earlier_of):
+    for group in ordered(graph, group_of, earlier_of):
         if group.kind is NESTED:
             _keep(fused, group, new_of, fuse)
         else:
@@ -50,7 +50,7 @@ def _keep(fused: Graph, group: Group, new_of: dict[Value, Value], fuse: Callable
     new_of.update(zip(node.results, made.results, strict=True))
 
 
-def _ordered(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[Node, Node]) -> list[Group]:
+def ordered(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[Node, Node]) -> list[Group]:
     """Groups, each after the groups whose values it reads, and after earlier effects."""
     entered: set[int] = set()
     done: set[int] = set()
