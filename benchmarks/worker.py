@@ -7,6 +7,7 @@ values     n -> what the first n steps since setup returned, each as one number 
 run        n -> seconds of n steps, the last one waited for
 stats      -> what the peer knows of its compiled step: kernels, compile seconds
 rss        -> peak resident MiB of this process
+cpu        -> seconds of CPU that this process and the children it waited for have taken
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from benchmarks.peers import PEERS
-from benchmarks.workloads import BY_NAME
+from benchmarks.workloads import find
 
 
 class Worker:
@@ -51,7 +52,7 @@ class Worker:
         }
         start = time.perf_counter()
         self.batches = [self.peer.batch(batch) for batch in _batches(loaded)]
-        self.step = self.peer.build(BY_NAME[workload], weights, dropout)
+        self.step = self.peer.build(find(workload), weights, dropout)
         self.first_values = []
         return time.perf_counter() - start
 
@@ -79,6 +80,10 @@ class Worker:
 
     def do_stats(self) -> dict[str, Any]:
         return self.peer.stats()
+
+    def do_cpu(self) -> float:
+        times = os.times()
+        return times.user + times.system + times.children_user + times.children_system
 
     def do_rss(self) -> float:
         """VmHWM, not ru_maxrss: the latter starts at the peak of the process that forked us."""

@@ -10,6 +10,7 @@ from jax import lax
 
 Params = dict[str, jax.Array]
 relu = jax.nn.relu
+sigmoid, tanh = jax.nn.sigmoid, jnp.tanh
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -34,10 +35,26 @@ def conv(x: jax.Array, p: Params, name: str, padding: int) -> jax.Array:
     return y + p[name + ".bias"]
 
 
+def parts(x: jax.Array, n: int) -> list[jax.Array]:
+    """n equal parts of the last axis."""
+    return jnp.split(x, n, axis=-1)
+
+
+def joined(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Channels of both, one after the other."""
+    return jnp.concatenate([x, y], axis=-1)
+
+
 def max_pool(x: jax.Array) -> jax.Array:
     """2x2, stride 2, as a maximum over two axes: the derivative of lax.reduce_window is 1.5x slower on CPU."""
     n, h, w, c = x.shape
     return x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+
+
+def avg_pool(x: jax.Array) -> jax.Array:
+    """2x2, stride 2."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
 def batch_norm(x: jax.Array, p: Params, name: str) -> tuple[jax.Array, Params]:
