@@ -44,6 +44,8 @@ class Index:
     def __add__(self, other: Index | int) -> Index:
         if not isinstance(other, Index):
             return Index(self.offset + other, self.terms)
+        if not self.terms or not other.terms:
+            return Index(self.offset + other.offset, self.terms or other.terms)
         merged = {symbol: (c, extent) for symbol, c, extent in self.terms}
         for symbol, c, extent in other.terms:
             merged[symbol] = (merged.get(symbol, (0, extent))[0] + c, extent)
@@ -53,6 +55,8 @@ class Index:
     def __mul__(self, factor: int) -> Index:
         if factor == 0:
             return Index()
+        if type(factor) is int and factor == 1:             # a size with a name is not asked
+            return self
         return Index(self.offset * factor, tuple((s, c * factor, e) for s, c, e in self.terms))
 
     __radd__ = __add__

@@ -89,7 +89,7 @@ class Group:
     @property
     def emitted(self) -> int:
         """How many values a point computes, each at every place where it is read."""
-        return len(self.anchor) + sum(map(len, self.places.values()))
+        return len(self.anchor) + (sum(map(len, self.places.values())) if self.places else 0)
 
     @property
     def has_reduction(self) -> bool:

@@ -145,10 +145,11 @@ def _members(group: Group, group_of: Mapping[Node, Group]) -> list[Node]:
 def _is_read_outside(graph: Graph, value: Value, group: Group, group_of: Mapping[Node, Group]) -> bool:
     stack = [value]
     while stack:
-        for user, _ in graph.uses(stack.pop()):
+        current = stack.pop()
+        for user, edges in graph._succ[current.node].items():
             owner = group_of.get(user)
-            if owner is None:
+            if owner is not group and any(edge["result"] == current.index for edge in edges.values()):
+                if owner is not None:
+                    return True
                 stack.extend(user.results)
-            elif owner is not group:
-                return True
     return False

@@ -80,13 +80,17 @@ def places_read(reads: Reads, group: Group, uses: Iterable[Use], binding: Bindin
     for use in uses:
         if use.user in group.reads:
             operands: list[Place] = [(group.reads[use.user], None)]
+        elif isinstance(use.user.op, ops.Elementwise):
+            has_dims = bool(use.user.operands[use.position].type.shape)
+            operands = [place if has_dims else ((), place[1]) for place in places_of(group, use.user)]
         else:
             operands = [read for place in places_of(group, use.user)
                         for position, read in reads.of(use.user, place) if position == use.position]
         for operand in operands:
-            index, guard = reads.through(use.path, operand)
-            index = index if binding is None else substitute(index, binding)
-            found.setdefault(use.value.node, set()).add((index, guard))
+            place = reads.through(use.path, operand) if use.path else operand
+            if binding is not None:
+                place = substitute(place[0], binding), place[1]
+            found.setdefault(use.value.node, set()).add(place)
     return found
 
 

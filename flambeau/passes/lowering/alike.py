@@ -46,7 +46,7 @@ def form_of(node: Node) -> Hashable:
         return None
     number_of = {inner: number for number, inner in enumerate(nodes)}
     code = tuple([(op_key(inner.op), tuple([(number_of[v.node], v.index) for v in inner.operands]),
-                   tuple([v.type for v in inner.results])) for inner in nodes])
+                   tuple([str(v.type) for v in inner.results])) for inner in nodes])
     ends = tuple([(number_of[v.node], v.index) for v in (*region.inputs, *region.outputs)])
     place = {value: number for number, value in enumerate(node.operands)}
     return (op_key(node.op), node.phase, tuple([place[v] for v in node.operands]), code, ends, locations(region))

@@ -112,6 +112,10 @@ def substitute(index: IndexTuple, binding: Mapping[Symbol, Index]) -> IndexTuple
     """`index` with each symbol in `binding` replaced by its expression."""
     made = []
     for part in index:
+        if len(part.terms) < 2:             # nearly all are a dim or a constant
+            replacement = binding.get(part.terms[0][0]) if part.terms else None
+            made.append(part if replacement is None else replacement * part.terms[0][1] + part.offset)
+            continue
         total = Index(part.offset)
         for symbol, coefficient, extent in part.terms:
             replacement = binding.get(symbol)
