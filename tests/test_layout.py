@@ -39,7 +39,7 @@ FACE = "flambeau"
 ROOMS: dict[str, list[str]] = {
     "ir": [
         "outside records",
-        "collector dims dtypes gpu location philox quantiles quiet sealed target tokens",
+        "collector dims dtypes gpu location markup philox quantiles quiet sealed target tokens",
         "facts index_maps types",
         "literal",
         "op",

@@ -20,6 +20,7 @@ from flambeau.frontend.call.replay import function_of
 from flambeau.ir.graph import Graph, clone
 from flambeau.ir.graph.difference import difference
 from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.markup import folded
 from flambeau.ir.ops import Fusion
 from flambeau.passes.cpu.pipeline import CPU_LIMITS, CPU_PASSES
 from flambeau.passes.fusion.reasons import reasons
@@ -280,3 +281,20 @@ def test_logs_say_what_there_is_and_what_was_decided(capsys):
     told = capsys.readouterr().err
     assert "[flambeau passes]" in told and "decompose" in told and "[flambeau memory]" in told
     assert "[flambeau fusion]" in told and "[flambeau cache]" in told
+
+
+# -- notebooks --------------------------------------------------------------------------------------------------------
+
+
+def test_notebooks_show_graphs_functions_and_tensors():
+    f = fb.compile(lambda x: x * 2 + 1)
+    x = fb.ones(2, 3)
+    assert "not called yet" in f._repr_html_()
+    f(x)
+    shown = f._repr_html_()
+    assert "<summary>compiled &lt;lambda&gt;, 1 signatures</summary>" in shown and "steps, in order" in shown
+    shown = f.graph("graph")._repr_html_()
+    assert "1 inputs" in shown and "%0 = input arg" in shown and "<lambda>" not in shown
+    assert "<summary>tensor f32[2,3]</summary>" in x._repr_html_() and "1." in x._repr_html_()
+    assert "requires grad" in fb.ones(2, requires_grad=True)._repr_html_()
+    assert "lines more" in folded("long", "line\n" * 1000)

@@ -42,6 +42,7 @@ from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.difference import difference
+from flambeau.ir.markup import folded
 from flambeau.ir.records import dataclass
 from flambeau.kept import Kept, find, is_on_cpu, keep, key_of
 from flambeau.runtime.forking import ForkSafeLock, no_forks
@@ -397,6 +398,9 @@ class CompiledFunction(CompiledMarker):
             state_bytes=sum(state.type.nbytes for state in newest.traced.plan.states),
             in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.calls,
             from_disk=all(isinstance(p, Kept) for p in parts))
+
+    def _repr_html_(self) -> str:
+        return folded(repr(self)[1:-1], self.explain())
 
     def __repr__(self) -> str:
         return f"<compiled {self.name}, {len(self.signatures)} signatures>"

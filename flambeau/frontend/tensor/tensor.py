@@ -12,6 +12,7 @@ from flambeau.frontend.tensor.storage import DeviceStorage, Storage
 from flambeau.frontend.tensor.strides import is_row_major, place_in, plain_place, strides_of
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
+from flambeau.ir.markup import folded
 from flambeau.ir.ops import View
 from flambeau.ir.types import TensorType
 
@@ -343,6 +344,10 @@ class Tensor(TensorMethods):
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if not self._type.shape and self._storage.trace is None else str(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: type and numbers."""
+        return folded(f"tensor {self._type}{', requires grad' * self._requires_grad}", repr(self))
 
     def __repr__(self) -> str:
         if self._storage.trace is not None:

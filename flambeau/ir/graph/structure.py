@@ -18,6 +18,7 @@ from flambeau.ir.devices import infer, infer_regions
 from flambeau.ir.graph.origin import Origin, Rewrite
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.location import Location
+from flambeau.ir.markup import folded
 from flambeau.ir.op import Effect, Op, RegionOp, register
 from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
@@ -118,6 +119,9 @@ class Graph(nx.MultiDiGraph):
     def __str__(self) -> str:
         """The text form; `flambeau.ir.graph.parser` gives the graph back."""
         return print_graph(self)
+
+    def _repr_html_(self) -> str:
+        return folded(f"graph {self.name}: {len(self.inputs)} inputs, {len(self) - len(self.inputs)} ops", str(self))
 
     def __call__(self, *arrays: np.ndarray) -> Any:
         """What the graph means, by the NumPy interpreter. arrays: for each input in order, in the storage layout of its
