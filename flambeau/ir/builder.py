@@ -88,12 +88,12 @@ class Builder:
 
     def broadcast(self, x: Value, shape: Sequence[Any], dims: Sequence[int]) -> Value:
         """dims[i] is the dim of the result that dim i of x becomes; a size-1 dim of x may expand."""
-        if tuple(dims) == tuple(range(len(shape))) and same_shape(shape, x.shape):
+        if tuple(dims) == tuple(range(len(shape))) and same_shape(tuple(shape), x.shape):
             return x
         return self.emit(ops.Broadcast(tuple(shape), tuple(dims)), x)
 
     def reshape(self, x: Value, shape: Sequence[Any]) -> Value:
-        return x if same_shape(shape, x.shape) else self.emit(ops.Reshape(tuple(shape)), x)
+        return x if same_shape(tuple(shape), x.shape) else self.emit(ops.Reshape(tuple(shape)), x)
 
     def permute(self, x: Value, dims: Sequence[int]) -> Value:
         return x if tuple(dims) == tuple(range(len(dims))) else self.emit(ops.Permute(tuple(dims)), x)

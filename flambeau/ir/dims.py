@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, Union
 
@@ -327,10 +327,10 @@ def same(a: Size, b: Size) -> bool:
     return _is_same(a, b) or (facts is not None and facts.zero(a - b) is True)
 
 
-def same_shape(a: Sequence[Size], b: Sequence[Size]) -> bool:
+def same_shape(a: tuple[Size, ...], b: tuple[Size, ...]) -> bool:
     """Whether two shapes are equal whatever the names in them are, as `same`."""
-    if known() is None:                                 # by structure, or static
-        return tuple(a) == tuple(b)
+    if _known.facts is None:                            # by structure, or static
+        return a == b
     return len(a) == len(b) and all(map(same, a, b))
 
 

@@ -278,7 +278,7 @@ def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> 
             raise TypeError(f"{name}: shapes are tuples of ints, got {type(shape).__name__}")
     rank = max((len(shape) for shape in shapes), default=0)
     longest = next((tuple(shape) for shape in shapes if len(shape) == rank), ())
-    if all(same_shape(shape, longest[rank - len(shape):]) for shape in shapes):
+    if all(same_shape(tuple(shape), longest[rank - len(shape):]) for shape in shapes):
         return longest
     found: list[Any] = [1] * rank
     for shape in shapes:

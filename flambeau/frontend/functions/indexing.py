@@ -29,7 +29,7 @@ from flambeau.frontend.tape.writes import assign_, update_
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.dims import Dim, as_size, same_shape
+from flambeau.ir.dims import Dim, as_size, known, same_shape
 from flambeau.ir.records import dataclass
 
 # -- x[index] ---------------------------------------------------------------------------------------------------------
@@ -183,7 +183,9 @@ def _walked(x: Tensor, items: Sequence[Any], skipped: int) -> tuple[Tensor, list
             starts[d] = _in_range(item, d, shape[d])
             limits[d] = starts[d] + 1
             d += 1
-    if not same_shape((*starts, *limits, *steps), (*[0] * len(shape), *shape, *[1] * len(shape))):
+    is_whole = list(shape) == limits and not any(starts) if known() is None else same_shape(
+        (*starts, *limits), (*[0] * len(shape), *shape))
+    if not is_whole or any(step != 1 for step in steps):
         x = dispatch_view(ops.Slice(tuple(starts), tuple(limits), tuple(steps)), x)
     elif result == list(range(len(shape))):
         return (x if found else dispatch_view(ops.Reshape(shape), x)), found
@@ -196,8 +198,11 @@ def _slice_bounds(item: slice, size: int) -> tuple[int, int, int]:
     step = 1 if item.step is None else as_size(item.step)
     if step <= 0:
         raise ValueError(f"slice step must be positive, got {step}; use flip() to reverse")
-    start = 0 if item.start is None else bound(item.start, size)
-    stop = size if item.stop is None else bound(item.stop, size)
+    if known() is None:
+        start, stop, _ = slice(item.start, item.stop, step).indices(size)
+    else:
+        start = 0 if item.start is None else bound(item.start, size)
+        stop = size if item.stop is None else bound(item.stop, size)
     return start, max(start, stop), step
 
 

@@ -33,7 +33,7 @@ from flambeau.frontend.tensor.storage import DeviceStorage
 from flambeau.frontend.tensor.strides import plain_place
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
-from flambeau.ir.dims import Dim, as_size, same_shape
+from flambeau.ir.dims import Dim, as_size, known, same_shape
 from flambeau.ir.dtypes import DType
 from flambeau.ir.types import TensorType
 
@@ -55,13 +55,18 @@ def another(x: Tensor, result: Tensor) -> Tensor:
 
 def inferred(x: Tensor, shape: Shape, name: str) -> Shape:
     """The shape with its -1 worked out. Raises ShapeError if x's elements don't fill it."""
-    open_dims = [d for d, size in enumerate(shape) if is_open(size)]
-    if len(open_dims) > 1 or builtins.any(size < -1 for size in shape):
+    if known() is None:
+        n_open, least = shape.count(-1), builtins.min(shape, default=0)
+    else:
+        n_open, least = builtins.sum(map(is_open, shape)), -2 if builtins.any(size < -1 for size in shape) else 0
+    if n_open > 1 or least < -1:
         raise ShapeError(f"{name}: invalid shape {shape}: sizes are positive, and at most one is -1", where=user_line())
-    total, known = x.numel(), math.prod([size for d, size in enumerate(shape) if d not in open_dims])
-    if open_dims and known and total % known == 0:
-        return (*shape[:open_dims[0]], total // known, *shape[open_dims[0] + 1:])
-    if open_dims or known != total:
+    total, rest = x.numel(), math.prod(shape)
+    if n_open:
+        rest = -rest
+        if rest and total % rest == 0:
+            return tuple([total // rest if is_open(size) else size for size in shape])
+    if n_open or rest != total:
         raise ShapeError(f"{name}: shape {shape} is invalid for {x._type}, which has {total} elements",
                          where=user_line())
     return shape

@@ -46,7 +46,7 @@ def strides_of(t: Tensor) -> Strides:
 
 def is_row_major(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """True when the elements follow each other in row-major order without gaps."""
-    if known() is not None and same_shape(strides, row_major(shape)):
+    if known() is not None and same_shape(tuple(strides), row_major(shape)):
         return True
     if 0 in shape:
         return True

@@ -213,12 +213,13 @@ def regrouped(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) 
     are in the traced call to find the cuts, and those must then be right for all."""
     equal: Callable[[Any, Any], bool] = operator.eq
     number: Callable[[Any], int] = operator.pos
-    if known() is not None:
-        if same_shape(strides, row_major(shape)):
+    if known() is None:
+        if 0 in shape or 0 in new:
+            return row_major(new)
+    else:
+        if same_shape(tuple(strides), row_major(shape)) or any(same(size, 0) for size in (*shape, *new)):
             return row_major(new)
         equal, number = same, hint
-    if any(equal(size, 0) for size in (*shape, *new)):
-        return row_major(new)
     found: list[int] = []
     position = len(new) - 1
     kept = [d for d in range(len(shape)) if not equal(shape[d], 1)]

@@ -214,7 +214,7 @@ def _slice_of_broadcast(r: Rewriter, node: Node) -> Value | None:
         starts.append(cut.starts[d] if is_cut else 0)  # type: ignore[attr-defined]
         strides.append(cut.strides[d] if is_cut else 1)  # type: ignore[attr-defined]
         shape.append(result[d] if is_cut else size)
-    small = x if same_shape(shape, x.shape) else _sliced(r, x, starts, strides, x.type.with_shape(tuple(shape)))
+    small = x if same_shape(tuple(shape), x.shape) else _sliced(r, x, starts, strides, x.type.with_shape(tuple(shape)))
     return r.broadcast(small, result, broadcast.dims)  # type: ignore[attr-defined]
 
 
