@@ -15,6 +15,11 @@ from flambeau.ir.records import dataclass
 Symbol = tuple[str, int]
 
 
+def is_one_point(extent: int) -> bool:
+    """Whether a dim is no dim to walk. One whose size has a name always is, whatever is known of that."""
+    return type(extent) is int and extent == 1
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """offset + sum(coefficient * symbol), where symbol s ranges over [0, extent_s)."""
@@ -25,7 +30,7 @@ class Index:
     @staticmethod
     def dim(number: int, extent: int) -> Index:
         """The value of a loop dim. A dim of one point is the constant 0."""
-        return Index() if type(extent) is int and extent == 1 else Index(0, ((("dim", number), 1, extent),))
+        return Index() if is_one_point(extent) else Index(0, ((("dim", number), 1, extent),))
 
     @staticmethod
     def value(value_id: int, extent: int) -> Index:

@@ -14,7 +14,7 @@ from math import prod
 from flambeau.ir import ops
 from flambeau.ir.dims import hint
 from flambeau.ir.graph import Node, Value
-from flambeau.ir.index_maps import Index, Symbol, linearize
+from flambeau.ir.index_maps import Index, Symbol, is_one_point, linearize
 from flambeau.ir.records import dataclass
 from flambeau.passes.fusion.groups import LOOP, Group
 from flambeau.passes.fusion.limits import Limits
@@ -112,7 +112,6 @@ def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
     found = solve(target, pushed)
     if found is None or not _covers(consumer, found):
         return None
-    found |= _single_points(consumer, found)
     binding = _without_free(producer, found)
     if binding is None or not _is_bijective(producer, consumer, binding):
         return None
@@ -124,19 +123,12 @@ def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
 
 def _is_identity(producer: Group, consumer: Group, binding: Binding) -> bool:
     return producer.extents == consumer.extents and all(
-        size == 1 or binding[("dim", d)] == Index.dim(d, size) for d, size in enumerate(consumer.extents))
+        is_one_point(size) or binding[("dim", d)] == Index.dim(d, size) for d, size in enumerate(consumer.extents))
 
 
 def _covers(group: Group, binding: Binding) -> bool:
     """Every dim of the group that is longer than 1 must be known."""
-    return all(("dim", d) in binding for d, size in enumerate(group.extents) if size != 1)
-
-
-def _single_points(group: Group, binding: Binding) -> dict[Symbol, Index]:
-    """What dims of one point are that a binding leaves out: a size with a name may have turned out to be 1 after indices
-    were made of it."""
-    return {("dim", d): Index() for d, size in enumerate(group.extents)
-            if type(size) is not int and ("dim", d) not in binding}
+    return all(("dim", d) in binding for d, size in enumerate(group.extents) if not is_one_point(size))
 
 
 def _without_free(producer: Group, binding: dict[Symbol, Index]) -> Binding | None:
@@ -145,7 +137,7 @@ def _without_free(producer: Group, binding: dict[Symbol, Index]) -> Binding | No
     if not extent_of:
         return binding
     free = sorted(extent_of)
-    reduced = [d for d in sorted(producer.reduced) if producer.extents[d] != 1]
+    reduced = [d for d in sorted(producer.reduced) if not is_one_point(producer.extents[d])]
     if [extent_of[s] for s in free] != [producer.extents[d] for d in reduced]:
         return None
     bound = {s: Index.dim(d, producer.extents[d]) for s, d in zip(free, reduced, strict=True)}
@@ -157,23 +149,24 @@ def _is_bijective(producer: Group, consumer: Group, binding: Binding) -> bool:
     reduced values only) once, and all of it. Sizes are compared dim by dim: a product with a 0 in it tells nothing."""
     seen: set[Symbol] = set()
     for d, size in enumerate(consumer.extents):
-        if size == 1:
+        if is_one_point(size):
             continue
         found = symbols((binding[("dim", d)],))
         if found & seen or size != prod(producer.extents[d] for _, d in found):
             return False
         seen |= found
-    return {d for d, size in enumerate(producer.extents) if size != 1} - {d for _, d in seen} <= producer.reduced
+    walked = {d for d, size in enumerate(producer.extents) if not is_one_point(size)}
+    return walked - {d for _, d in seen} <= producer.reduced
 
 
 def _merged_reduced(producer: Group, consumer: Group, binding: Binding) -> frozenset[int] | None:
     """The dims the merged group reduces over; None when the two don't fit."""
     if not consumer.has_reduction:
         return producer.reduced
-    dims = [d for d in sorted(consumer.reduced) if consumer.extents[d] != 1]
+    dims = [d for d in sorted(consumer.reduced) if not is_one_point(consumer.extents[d])]
     mapped = frozenset(symbol[1] for d in dims for symbol in symbols((binding[("dim", d)],)))
     if producer.has_reduction:
-        if mapped != {d for d in producer.reduced if producer.extents[d] != 1}:
+        if mapped != {d for d in producer.reduced if not is_one_point(producer.extents[d])}:
             return None
     elif any(single(binding[("dim", d)]) is None for d in dims):
         return None
@@ -225,11 +218,12 @@ def row(producer: Group, consumer: Group, use: Use) -> Binding | None:
     index = read_index(consumer, use)
     found = producer.anchor.get(use.value.node)
     binding = solve(found, index) if index is not None and found is not None else None
-    rows = {("dim", d) for d, size in enumerate(consumer.extents) if size != 1 and d not in consumer.reduced}
+    rows = {("dim", d) for d, size in enumerate(consumer.extents)
+            if not is_one_point(size) and d not in consumer.reduced}
     if binding is None or not _covers(producer, binding):
         return None
-    walked = [(single(binding[("dim", d)]), size) for d, size in enumerate(producer.extents) if size != 1]
+    walked = [(single(binding[("dim", d)]), size) for d, size in enumerate(producer.extents)
+              if not is_one_point(size)]
     if {symbol for symbol, _ in walked} != rows or len(walked) != len(rows):
         return None
-    binding |= _single_points(producer, binding)
     return binding if all(symbol and consumer.extents[symbol[1]] == size for symbol, size in walked) else None

@@ -13,7 +13,7 @@ from typing import Any
 from flambeau.ir import ops
 from flambeau.ir.dims import known
 from flambeau.ir.graph import Node
-from flambeau.ir.index_maps import Index, Symbol, delinearize, linearize
+from flambeau.ir.index_maps import Index, Symbol, delinearize, is_one_point, linearize
 from flambeau.ir.ops.views import reshape_groups
 
 IndexTuple = tuple[Index, ...]
@@ -81,7 +81,7 @@ def push(view: Node, index: IndexTuple, fresh: list[int]) -> IndexTuple | None:
             for d, size in enumerate(y.static_shape):
                 if d in kept:
                     made.append(index[kept[d]])
-                elif size == 1:
+                elif is_one_point(size):
                     made.append(Index())
                 else:
                     made.append(Index(0, (((FREE, fresh[0]), 1, size),)))
