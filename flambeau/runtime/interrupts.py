@@ -28,10 +28,10 @@ def not_swallowed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former, main = sys.unraisablehook, threading.get_ident()
+    former, main, is_over = sys.unraisablehook, threading.get_ident(), False
 
     def hook(told: Any) -> None:
-        if issubclass(told.exc_type, KeyboardInterrupt):
+        if issubclass(told.exc_type, KeyboardInterrupt) and not is_over:
             _thread.start_new_thread(_interrupt_soon, (main,))      # one call of C: nothing here can be interrupted in turn
         else:
             former(told)
@@ -40,7 +40,8 @@ def not_swallowed() -> Iterator[None]:
     try:
         yield
     finally:
-        if sys.unraisablehook is hook:      # or else it belongs to who set it inside
+        is_over = True                      # who set another one inside may set this one again
+        if sys.unraisablehook is hook:
             sys.unraisablehook = former
 
 

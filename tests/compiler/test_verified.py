@@ -165,8 +165,8 @@ def lowered_by(change: Callable[[Kernel], Kernel], monkeypatch: pytest.MonkeyPat
     """From now on every kernel is changed after it was lowered."""
     right = flambeau.compiler.lower
 
-    def wrong(graph: Graph) -> list[Call]:
-        return [replace(call, kernel=change(call.kernel)) for call in right(graph)]
+    def wrong(graph: Graph, prepare: Callable[[list[Call]], list[Call]]) -> Any:
+        return right(graph, lambda calls: prepare([replace(call, kernel=change(call.kernel)) for call in calls]))
 
     monkeypatch.setattr(flambeau.compiler, "lower", wrong)
 

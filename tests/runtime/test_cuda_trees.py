@@ -9,7 +9,8 @@ import ctypes
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flambeau.runtime.cuda.copying import CopyingExecutable
 from flambeau.runtime.cuda.device import Device, here
 from flambeau.runtime.cuda.executable import CudaExecutable, Loaded
 from flambeau.runtime.cuda.simulated import SimulatedDriver
+from flambeau.runtime.steps import Branch, Loop, Step
 
 
 class Meaning:
@@ -73,7 +75,21 @@ def on_device(tree: Tree, device: Device, rng: random.Random) -> Bound:
         on_host = rng.random() < 0.1
         loaded.append(Loaded(built.kernel, None if on_host else Meaning(built.kernel), 32,
                              not on_host and built.kernel.params[-1].role == "in"))
-    return Bound(CopyingExecutable(CudaExecutable(tree.program, loaded, device)))
+    kernels = iter([one.kernel for one in loaded])
+    program = replace(tree.program, steps=tuple([own_sizes(step, kernels) for step in tree.program.steps]))
+    return Bound(CopyingExecutable(CudaExecutable(program, loaded, device)))
+
+
+def own_sizes(step: Step, kernels: Iterator[Kernel]) -> Step:
+    """Without the runtime numbers that the CPU's code takes beside the sizes of the kernel."""
+    match step:
+        case Loop():
+            return replace(step, body=tuple([own_sizes(inner, kernels) for inner in step.body]))
+        case Branch():
+            then = tuple([own_sizes(inner, kernels) for inner in step.then])
+            return replace(step, then=then, otherwise=tuple([own_sizes(inner, kernels) for inner in step.otherwise]))
+        case _:
+            return replace(step, sizes=step.sizes[:len(next(kernels).sizes)])
 
 
 def check(seed: int) -> SimulatedDriver:

@@ -129,9 +129,16 @@ def test_hook_is_as_before_unless_the_block_has_set_it(monkeypatch: pytest.Monke
     with not_swallowed(), not_swallowed():
         assert sys.unraisablehook is not former
     assert sys.unraisablehook is former
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
     with not_swallowed():
-        monkeypatch.setattr(sys, "unraisablehook", print)
+        own = sys.unraisablehook
+        sys.unraisablehook = print
     assert sys.unraisablehook is print
+    sys.unraisablehook = own                    # as who put its own in its place may do later
+    in_a_finalizer()
+    time.sleep(0.1)
+    assert [one.exc_type for one in told] == [KeyboardInterrupt]
 
 
 def test_other_threads_change_nothing() -> None:

@@ -29,6 +29,8 @@ def function_of(graph: Graph) -> Callable[..., Any]:
             raise TypeError(f"{graph.name}() takes {len(graph.inputs)} arguments, {len(arguments)} were given")
         given = [_checked(value, argument, graph.name) for value, argument in zip(graph.inputs, arguments, strict=True)]
         outputs, written = _replayed(graph, given)
+        if graph.writes:                        # views of what is written show what was there before
+            outputs, written = [value.clone() for value in outputs], [value.clone() for value in written]
         for (state, _), value in zip(graph.writes.items(), written, strict=True):
             write(given[graph.inputs.index(state)], value)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

@@ -4,6 +4,7 @@ Those that a user marked, all of them (`dynamic=True`), or those that differed f
 """
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Final
@@ -35,7 +36,10 @@ def mark_dynamic(t: Tensor, index: int | Sequence[int], *, min: int | None = Non
     """The size of dim `index` (or of several) of `t` will vary: a function compiled for `t` serves all sizes from `min`
     (0) to `max`. Compiling raises UnsupportedError where the function depends on that size's number, naming the line.
     Raises IndexError for a dim that `t` has not, and ValueError where its size lies outside of the range."""
-    low, high = 0 if min is None else int(min), LARGEST if max is None else int(max)
+    for name, limit in (("min", min), ("max", max)):
+        if limit is not None and not hasattr(type(limit), "__index__"):
+            raise TypeError(f"mark_dynamic: {name} must be an int, got {limit!r}")
+    low, high = 0 if min is None else operator.index(min), LARGEST if max is None else operator.index(max)
     mark = _mark_of(t)
     for dim in _dims(t, index, "mark_dynamic"):
         size = t._type.static_shape[dim]

@@ -31,9 +31,9 @@ def verify_kernel(kernel: Kernel) -> None:
     """Raises GraphError, for example
     `kernel softmax, stage 1, %3 = sub: operand %1 is f64, not f32`."""
     checker = Checker(kernel)
+    checker.check_params()
     if names := kernel.sizes[len({e for e in kernel.extents if isinstance(e, str)}):]:
         checker.fail(f"{', '.join(names)} may be any number: verify it with its runtime numbers bound")
-    checker.check_params()
     checker.check_extents()
     kernel.check(checker)
     checker.check_results()
@@ -63,7 +63,7 @@ class Checker:
             if times > 1:
                 self.fail(f"{times} params are called {name!r}")
         for param in self.kernel.params:
-            known = isinstance(param.elements, str) and param.elements in self.kernel.sizes
+            known = isinstance(param.elements, str) and param.elements in self.kernel.extents
             if not known and not self.is_count(param.elements):
                 self.fail(f"its elements are {param.elements!r}, neither a number nor the size of a dim",
                           f"param {param.name}")
