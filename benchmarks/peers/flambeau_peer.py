@@ -28,20 +28,8 @@ class Peer:
             self._function = fb.compile(workload.make(fb, nn, F, optim))
             return self._function
         assert isinstance(workload, Train), workload
-        model = workload.module(nn, F, fb, workload.dropout if dropout else 0.0)
-        model.load_state_dict({name: fb.tensor(array) for name, array in weights.items()})
-        optimizer = getattr(optim, workload.optimizer)(model.parameters(), **workload.hyper)
-
-        @fb.compile
-        def train_step(x: fb.Tensor, y: fb.Tensor) -> fb.Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        self._function = train_step
-        return train_step
+        self._function = step_of(workload, weights, workload.dropout if dropout else 0.0)
+        return self._function
 
     def wait(self, result: fb.Tensor) -> None:
         """A step is one native call: its result is ready when it returns."""
@@ -52,3 +40,20 @@ class Peer:
     def stats(self) -> dict[str, Any]:
         stats = dict(self._function.stats())
         return {"kernels": stats.get("n_kernels")} | stats
+
+
+def step_of(workload: Train, weights: Arrays, dropout: float = 0.0, dynamic: bool | None = None) -> Any:
+    """The compiled train step of a workload. dynamic: as `fb.compile` has it."""
+    model = workload.module(nn, F, fb, dropout)
+    model.load_state_dict({name: fb.tensor(array) for name, array in weights.items()})
+    optimizer = getattr(optim, workload.optimizer)(model.parameters(), **workload.hyper)
+
+    @fb.compile(dynamic=dynamic)
+    def train_step(x: fb.Tensor, y: fb.Tensor) -> fb.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return train_step

@@ -57,11 +57,11 @@ def module(nn: Any, F: Any, lib: Any, depth: int) -> Any:
         def forward(self, x: Any) -> Any:
             qkv = (
                 self.qkv(self.norm1(x))
-                .reshape(BATCH, CONTEXT, 3, HEADS, WIDTH // HEADS)
+                .reshape(-1, CONTEXT, 3, HEADS, WIDTH // HEADS)
                 .permute(2, 0, 3, 1, 4)
             )
             mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], is_causal=True)
-            x = x + self.proj(mixed.transpose(1, 2).reshape(BATCH, CONTEXT, WIDTH))
+            x = x + self.proj(mixed.transpose(1, 2).reshape(-1, CONTEXT, WIDTH))
             return x + self.down(F.gelu(self.up(self.norm2(x))))
 
     class GPT(nn.Module):
@@ -77,7 +77,7 @@ def module(nn: Any, F: Any, lib: Any, depth: int) -> Any:
             x = self.token_embedding(tokens) + self.position_embedding.weight
             for block in self.blocks:
                 x = block(x)
-            return self.head(self.norm(x)).reshape(BATCH * CONTEXT, VOCAB)
+            return self.head(self.norm(x)).reshape(-1, VOCAB)
 
     return GPT()
 
@@ -87,8 +87,8 @@ def jax_forward(layers: Any, p: Any, tokens: Any, depth: int) -> Any:
     for i in range(depth):
         b = f"blocks.{i}."
         qkv = layers.linear(layers.layer_norm(x, p, b + "norm1"), p, b + "qkv")
-        mixed = layers.causal_attention(qkv.reshape(BATCH, CONTEXT, 3, HEADS, WIDTH // HEADS))
-        x = x + layers.linear(mixed.reshape(BATCH, CONTEXT, WIDTH), p, b + "proj")
+        mixed = layers.causal_attention(qkv.reshape(-1, CONTEXT, 3, HEADS, WIDTH // HEADS))
+        x = x + layers.linear(mixed.reshape(-1, CONTEXT, WIDTH), p, b + "proj")
         hidden = layers.gelu(layers.linear(layers.layer_norm(x, p, b + "norm2"), p, b + "up"))
         x = x + layers.linear(hidden, p, b + "down")
     logits = layers.linear(layers.layer_norm(x, p, "norm"), p, "head")

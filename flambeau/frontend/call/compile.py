@@ -395,7 +395,7 @@ class CompiledFunction(CompiledMarker):
             compile_seconds=newest.trace_seconds + sum(p.times.total for p in parts),
             arena_bytes=sum(p.memory.arena_bytes for p in parts),
             unshared_bytes=sum(p.memory.unshared_bytes for p in parts),
-            state_bytes=sum(state.type.nbytes for state in newest.traced.plan.states),
+            state_bytes=sum(state.type.nbytes for state in newest.entry.plan.states),
             in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.calls,
             from_disk=all(isinstance(p, Kept) for p in parts))
 
