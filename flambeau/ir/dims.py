@@ -8,10 +8,13 @@ is known, sizes compare by structure.
 from __future__ import annotations
 
 import operator
+import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Protocol, Union
 
 import numpy as np
@@ -190,12 +193,17 @@ class Dim:
         if isinstance(other, Dim) and self.terms == other.terms:
             return True
         facts = known()
-        if facts is None or not _is_size(other):
+        if facts is None:
             return False
-        return facts.is_zero(self - other)
+        if _is_size(other):
+            return facts.is_zero(self - other)
+        if issubclass(type(other), (float, np.floating)):
+            return float(other).is_integer() and facts.is_zero(self - int(other))           # type: ignore[arg-type, call-overload]
+        return isinstance(other, (int, float)) and facts.fixed(self) == other               # as runtime numbers say to be
 
     def __hash__(self) -> int:
-        return self._hash
+        """Structural for the compiler; a user's dict or set needs the number, on which the program depends from now on."""
+        return hash(int(self)) if _is_asked_by_user() else self._hash
 
     def __ge__(self, other: Any) -> bool:
         return _is_at_least(self, other) if _is_size(other) else self._real(operator.ge, other)
@@ -277,7 +285,10 @@ class Dim:
         return total
 
     def __str__(self) -> str:
-        """Spelling in IR text: terms joined by `+`, factors by `*`, no spaces: `2*B*T+((T+1)/2)+1`."""
+        """Spelling in IR text: terms joined by `+`, factors by `*`, no spaces: `2*B*T+((T+1)/2)+1`. In a user's text it is
+        the number, on which the program depends from now on."""
+        if _is_asked_by_user():
+            return str(int(self))
         return "+".join("*".join(([str(c)] if c != 1 or not m else []) + [str(f) for f in m])
                         for m, c in reversed(self.terms))
 
@@ -422,6 +433,20 @@ def distinct() -> Iterator[None]:
         return
     with assuming(facts.distinct()):
         yield
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _is_asked_by_user() -> bool:
+    """Whether it is code outside of this package, which is being traced, that hashes or prints a size."""
+    facts = known()
+    if facts is None or facts.number is None:
+        return False
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith("<"):       # generated code
+        frame = frame.f_back
+    return frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 # -- the rules ----------------------------------------------------------------------------------------------------------

@@ -241,3 +241,64 @@ def test_entries_that_were_not_used_for_longest_are_forgotten(monkeypatch: pytes
         f(fb.zeros(n))
     assert [key[0] for key in f.signatures[0].family.entries] == [2, 5, 6]
     assert f(fb.zeros(3)).tolist() == [1.0] * 3 and signatures(f) == 1
+
+
+TABLE = {8: 10.0, 16: 20.0}
+
+QUESTIONS: dict[str, Callable[..., Any]] = {
+    "a number that is given": lambda x, k: x * 2 if x.shape[0] == k else x,
+    "no number that is given": lambda x, k: x * 2 if x.shape[0] != k else x,
+    "a float": lambda x, k: x * 2 if x.shape[0] % 2 == 1.0 else x,
+    "a half": lambda x, k: x * 2 if x.shape[0] / 2 == x.shape[0] // 2 else x,
+    "a shape": lambda x, k: x * 2 if x.shape == (k, 3) else x,
+    "a table": lambda x, k: x * TABLE.get(x.shape[0], 1.0),
+    "a set": lambda x, k: x * (2 if x.shape[0] in {5, 8} else 1),
+    "a table of shapes": lambda x, k: x * {(5, 3): 2.0}.get(tuple(x.shape), 1.0),
+    "sizes as keys": lambda x, k: x * len({x.shape[0], x.shape[1]}),
+    "text": lambda x, k: (x * {"4": 1.0, "5": 2.0}.get(str(x.shape[0]), 7.0), f"{x.shape[0]}", repr(x.shape[0]),
+                          f"{x.shape}", f"n={x.shape[0]}"),
+    "a key of the result": lambda x, k: {x.shape[0]: x.sum()},
+}
+
+
+@pytest.mark.parametrize("dynamic", [True, None])
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_python_gets_the_same_answers_about_sizes(name: str, dynamic: bool | None) -> None:
+    function = QUESTIONS[name]
+    f = fb.compile(function, dynamic=dynamic)
+    for n, k in ((3, 1), (4, 2), (5, 5), (8, 3), (16, 16), (3, 3), (5, 4)):
+        found, wanted = f(fb.ones(n, 3), k), function(fb.ones(n, 3), k)
+        assert str(found) == str(wanted), (n, k)
+
+
+def test_a_size_that_becomes_a_key_of_the_users_is_its_number() -> None:
+    cache: dict[int, fb.Tensor] = {}
+
+    @fb.compile(dynamic=True)
+    def f(x: fb.Tensor) -> fb.Tensor:
+        n = x.shape[0]
+        if n not in cache:
+            cache[n] = fb.arange(n) + n
+        return x * cache[n]
+
+    for n in (4, 5, 6, 4):
+        assert f(fb.ones(n)).tolist() == [float(i + n) for i in range(n)]
+    assert list(cache) == [4, 5, 6] and all(type(key) is int for key in cache)
+
+
+def test_looking_in_while_other_threads_call() -> None:
+    f = fb.compile(lambda x: x.sum(0) * x.shape[0], dynamic=True)
+    f(fb.ones(2, 3))
+    callers = [threading.Thread(target=lambda: [f(fb.ones(n % 20 + 2, 3)) for n in range(300)]) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    while any(caller.is_alive() for caller in callers):
+        assert f.stats().calls > 0 and f.explain()
+    for caller in callers:
+        caller.join()
+
+
+def test_parts_of_a_given_length() -> None:
+    f = fb.compile(lambda x, k: (*x.split(k), *x.split([k, x.shape[0] - k]), x.narrow(0, 0, k)))
+    for n in (4, 6, 5):
+        assert [p.shape for p in f(fb.ones(n, 3), 2)] == [p.shape for p in f.function(fb.ones(n, 3), 2)]

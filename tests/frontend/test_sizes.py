@@ -75,14 +75,14 @@ def test_one_trace_is_for_all_sizes(name: str) -> None:
     assert symbolic.other_sizes(program, 1), program.facts.conditions
 
 
-def test_sizes_print_as_their_names() -> None:
+def test_sizes_are_numbers_in_users_texts_and_names_in_messages() -> None:
     def told(x: fb.Tensor) -> str:
         with pytest.raises(fb.errors.ShapeError) as caught:
             x + fb.zeros(3)
         return f"{x.shape} {caught.value.message}"
 
     program = symbolic.traced(told, [fb.zeros(2, 5)], [(Dim("B"), 5)])
-    assert program.results == ["flambeau.Size([B, 5]) add: shapes (B, 5), (3,) do not broadcast: sizes 5 and 3 at dim 1"]
+    assert program.results == ["flambeau.Size([2, 5]) add: shapes (B, 5), (3,) do not broadcast: sizes 5 and 3 at dim 1"]
 
 
 def test_a_dim_of_one_place_is_broadcast_whatever_the_other_is() -> None:

@@ -111,7 +111,8 @@ class Signature:
     @property
     def calls(self) -> int:
         """How often it was called, with any sizes; those of entries that were forgotten don't count."""
-        return self.entry.bound.calls if self.family is None else sum(e.bound.calls for e in self.family.entries.values())
+        entries = [self.entry] if self.family is None else list(self.family.entries.values())
+        return sum(entry.bound.calls for entry in entries)
 
     @property
     def parts(self) -> list[Compiled]:

@@ -6,9 +6,8 @@ So each entry is as one of a fixed signature, and as fast to call.
 """
 from __future__ import annotations
 
-from collections import OrderedDict
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from flambeau.frontend.call.entry import Entry
@@ -45,18 +44,23 @@ class Family:
         self._fused: tuple[Graph, PassReport] | None = None
         self._fused_for: Facts | None = None            # what the passes depend on besides
         self.why_separate: str | None = None            # what kept them from working with names
-        self.entries: OrderedDict[tuple[int, ...], Entry] = OrderedDict()
+        self.entries: dict[tuple[int, ...], Entry] = {}
+        self._used: dict[tuple[int, ...], int] = {}     # when, by a count
+        self._count = itertools.count()
         self.compiled: dict[tuple[int, ...], Compiled] = {}
 
     @property
     def newest(self) -> Entry:
         """The entry that was used last."""
-        return next(reversed(self.entries.values()))
+        return self.entries[self._newest_key()]
 
     @property
     def newest_compiled(self) -> Compiled:
         """What the newest entry was compiled to."""
-        return self.compiled[next(reversed(self.entries))]
+        return self.compiled[self._newest_key()]
+
+    def _newest_key(self) -> tuple[int, ...]:
+        return max(list(self.entries), key=lambda key: self._used.get(key, -1))
 
     def find(self, structure: Structure | None, leaves: Sequence[Any]) -> Entry | None:
         """The entry of a call, if there is one."""
@@ -67,8 +71,7 @@ class Family:
         entry = None if key is None else self.entries.get(key)
         if key is None or entry is None or not entry.matches(structure, leaves):
             return None
-        with suppress(KeyError):            # another thread may just have forgotten it
-            self.entries.move_to_end(key)
+        self._used[key] = next(self._count)
         return entry
 
     def grow(self, structure: Structure | None, leaves: Sequence[Any]) -> Entry | None:
@@ -98,7 +101,7 @@ class Family:
         key = tuple(sizes.values())
         plan = self.traced.plan.at(sizes) if plan is None else plan
         entry, compiled = self._make(plan, self.traced.graph, sizes, lambda: self._fused_at(sizes))
-        self.entries[key], self.compiled[key] = entry, compiled
+        self.entries[key], self.compiled[key], self._used[key] = entry, compiled, next(self._count)
         self._forget()
         return entry
 
@@ -120,5 +123,7 @@ class Family:
         """Entries that were not used for longest go, once they are many or hold much memory."""
         held = sum(compiled.program.arena_bytes for compiled in self.compiled.values())
         while len(self.entries) > KEPT or held > KEPT_BYTES and len(self.entries) > 1:
-            key, _ = self.entries.popitem(last=False)
+            key = min(self.entries, key=lambda key: self._used.get(key, -1))
+            del self.entries[key]
+            self._used.pop(key, None)
             held -= self.compiled.pop(key).program.arena_bytes

@@ -326,7 +326,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     x = one_tensor("narrow", input)
     dim = own_dim(x, dim, "narrow")
     size = x._type.static_shape[dim]
-    start = as_size(start)
+    start, length = as_size(start), as_size(length)
     if not -size <= start <= size:
         raise IndexOutOfRangeError(f"narrow: start {start} is out of range for size {size}", where=user_line())
     start += size if start < 0 else 0
@@ -369,13 +369,13 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
     dim = own_dim(x, dim, "split")
     size = x._type.static_shape[dim]
     if isinstance(split_size_or_sections, (int, Dim)):
-        step = split_size_or_sections
+        step = as_size(split_size_or_sections)
         if step < 0 or (step == 0 and size):
             raise RuntimeError(f"split: split_size must be positive, got {step}")
         whole = operator.index(-(-size // step)) - 1 if size else 0
         sizes = [step] * whole + [size - whole * step]
     else:
-        sizes = list(split_size_or_sections)
+        sizes = [as_size(length) for length in split_size_or_sections]
         if builtins.sum(sizes) != size or builtins.min(sizes, default=0) < 0:
             raise RuntimeError(f"split: sizes {sizes} don't add up to {size}, dim {dim} of {x._type}")
     parts, start = [], 0

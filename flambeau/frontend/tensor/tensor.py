@@ -11,6 +11,7 @@ from flambeau.frontend.tensor.device import CPU, Device, device_named
 from flambeau.frontend.tensor.storage import DeviceStorage, Storage
 from flambeau.frontend.tensor.strides import is_row_major, place_in, plain_place, strides_of
 from flambeau.ir import dtypes as dt
+from flambeau.ir.dims import known
 from flambeau.ir.dtypes import DType
 from flambeau.ir.markup import folded
 from flambeau.ir.ops import View
@@ -44,7 +45,7 @@ class Size(tuple[int, ...]):
         return count
 
     def __repr__(self) -> str:
-        return f"flambeau.Size([{', '.join(map(str, self))}])"
+        return f"flambeau.Size({[int(size) for size in self] if known() is not None else list(self)})"
 
 
 class Tensor(TensorMethods):

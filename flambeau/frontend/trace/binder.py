@@ -22,7 +22,7 @@ from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.planner import Planner, leaf_name
 from flambeau.frontend.trace.regions import NestingTrace
 from flambeau.frontend.trace.sizes import NamedSizes
-from flambeau.ir.dims import assuming
+from flambeau.ir.dims import Dim, assuming
 from flambeau.ir.dtypes import DType
 
 
@@ -157,6 +157,8 @@ class Binder:
         """What calls leave there. What they find there, and no slot is, becomes new_slots. Raises CaptureError for
         numbers that depend on those that were there: a counter."""
         effects = self.watch.effects()
+        if any(isinstance(effect.part, Dim) for effect in effects):
+            raise TraceError(f"a size with a name became a key in {self.trace.graph.name}")
         known = {filled.slot.place: filled for filled in self.slots}
         inside = {id(container) for filled in self.slots for container in filled.containers}
         for effect in effects:

@@ -88,7 +88,7 @@ class Planner:
         parts, _, structure = flatten(result)
         if self.effects or self.changes or trace.moved:
             parts, structure = self._with_effects(parts, structure)
-        self.result_structure = with_keys(structure, forced)
+        self.result_structure = with_keys(structure, lambda key: int(key) if type(key) is Dim else forced(key))
         self.gradients = self._gradients()
         results = self._results(parts)
         self._leave_gradients()

@@ -206,7 +206,7 @@ def test_it_works_in_a_browser(reported, tmp_path, size):
     seen = json.loads(html.unescape(found[1]))
     assert seen["problems"] == [] and seen["levels"] >= 3 and seen["drawn"] > 5
     assert seen["after"].startswith("after ") and seen["hit"]
-    assert "Linear" in seen["side"] and "kernel" in seen["side"] and "test_report.py" in seen["side"]
+    assert "Linear" in seen["side"] and "kernel" in seen["side"] and "test_explorer.py" in seen["side"]
     assert ".text" in seen["code"] and seen["matches"] > 3
     assert seen["closed"] <= 6 and seen["rows"] == len(step.signatures[0].compiled.memory.calls)
     assert all(seen["areas"]) and "nodes after fuse" in seen["line"] and not seen["back"].startswith("after fuse")
