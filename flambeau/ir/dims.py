@@ -23,8 +23,7 @@ from flambeau.errors import TypeInferenceError
 
 __all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "Undecided", "as_size", "assuming", "distinct",
            "evaluated", "greatest", "hint", "known", "least", "names_of", "parse_size", "proving", "quotient", "reaches",
-           "same", "same_shape",
-           "substituted"]
+           "same", "same_shape", "substituted"]
 
 
 class Undecided(TypeInferenceError):
@@ -435,7 +434,7 @@ def distinct() -> Iterator[None]:
         yield
 
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")       # with the separator
 
 
 def _is_asked_by_user() -> bool:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -302,3 +303,18 @@ def test_parts_of_a_given_length() -> None:
     f = fb.compile(lambda x, k: (*x.split(k), *x.split([k, x.shape[0] - k]), x.narrow(0, 0, k)))
     for n in (4, 6, 5):
         assert [p.shape for p in f(fb.ones(n, 3), 2)] == [p.shape for p in f.function(fb.ones(n, 3), 2)]
+
+
+def test_users_code_may_lie_beside_the_package() -> None:
+    beside = os.path.dirname(os.path.abspath(fb.__file__)) + "_experiments/train.py"
+    names: dict[str, Any] = {}
+    exec(compile("def f(x): return x * {5: 2.0}.get(x.shape[0], 1.0)", beside, "exec"), names)
+    f = fb.compile(names["f"], dynamic=True)
+    assert [f(fb.ones(n))[0].item() for n in (4, 5, 6)] == [1.0, 2.0, 1.0]
+
+
+def test_a_function_for_one_set_of_numbers_is_compiled_as_one_without_names() -> None:
+    f = fb.compile(lambda x: x + len(x), dynamic=True)
+    for n in (4, 5):
+        assert f(fb.ones(n)).tolist() == [n + 1.0] * n
+    assert all(signature.family is None for signature in f.signatures) and "f32[5]" in f.ir("graph")

@@ -257,18 +257,15 @@ class CompiledFunction(CompiledMarker):
         if names is None:
             return trace()
         try:
-            traced = trace(named=named)
-            return traced if set(names.facts.sizes) - {*traced.named.facts.values} else trace()     # type: ignore[union-attr]
+            return trace(named=named)
         except Exception as error:
             if names.required:
                 raise
-            try:
-                traced = trace()
-            except Exception as plain:      # what stops it where sizes are numbers is what stops it
-                raise plain from None
-            _log("recompiles", f"{self.name}: every size is compiled for itself, for the function does not work with sizes "
-                               f"that have names ({type(error).__name__}: {error})")
-            return traced
+            why = f"{type(error).__name__}: {error}"
+        traced = trace()                    # what stops it where sizes are numbers is what stops it
+        _log("recompiles", f"{self.name}: every size is compiled for itself, for the function does not work with sizes "
+                           f"that have names ({why})")
+        return traced
 
     def _varied(self, leaves: list[Any], structure: Structure | None) -> dict[int, set[int]]:
         """Dims whose sizes differ from those of calls that are like this one otherwise, by leaf."""

@@ -22,7 +22,7 @@ from flambeau.frontend.trace.guards.heap import Heap
 from flambeau.frontend.trace.outside import Outside
 from flambeau.frontend.trace.segments import Segment
 from flambeau.frontend.trace.sizes import NamedSizes
-from flambeau.ir.dims import Size
+from flambeau.ir.dims import Dim, Size
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Node, inline
 from flambeau.ir.graph.sizes import record_with_sizes, type_with_sizes, with_sizes
@@ -399,9 +399,13 @@ class Traced:
         return self.joint or (_prefix(self.graph, self.mark) if self.mark else self.graph)
 
     def of_sizes(self, named: NamedSizes) -> Traced:
-        """The same, knowing its named sizes: those that turned out to be others, or numbers, have no names any more."""
+        """The same, knowing its named sizes: those that turned out to be others, or numbers, have no names any more. If all
+        are numbers, it is a trace like any other."""
         named.check()
-        return replace(self.at(named.facts.values) if named.facts.values else self, named=named)
+        facts = named.facts
+        settled = self.at(facts.values) if facts.values else self
+        is_named = any(isinstance(facts.settled(Dim(name)), Dim) for name in facts.sizes)
+        return replace(settled, named=named) if is_named else settled
 
     def at(self, sizes: Mapping[str, Size]) -> Traced:
         """The same with other sizes for the named ones."""
