@@ -389,6 +389,14 @@ def test_strangers_in_rooms_of_another_device_are_found(tmp_path: Path) -> None:
                                                       "flambeau/passes/fusion/fuse.py:2: flambeau.passes.gpu"]
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """pytest imports a file by its name alone: of two with the same name in different folders one is never run."""
+    folders: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        folders.setdefault(path.name, []).append(str(path.relative_to(ROOT)))
+    assert not (wrong := [paths for paths in folders.values() if len(paths) > 1]), wrong
+
+
 def test_llvm_is_known_to_code_generation_kinds_and_the_loader_only() -> None:
     wrong = []
     for path in sorted(PACKAGE.rglob("*.py")):
