@@ -12,6 +12,7 @@ from flambeau.runtime.interrupts import not_swallowed
 # optional packages, and `doctor` must work where something else does not.
 COMMANDS = {
     "cache": ("say what compiled programs take on disk, list them, check them, remove them", "flambeau.cache"),
+    "course": ("a course: build a tensor library and its compiler; exercises that are checked", "flambeau.course"),
     "demo": (
         "train a compiled network on handwritten digits and tell what the compiler did",
         "flambeau.demo",

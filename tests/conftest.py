@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help="random programs for each test that makes them, instead of a few seconds' worth")
     parser.addoption("--cuda-all", action="store_true",
                      help="compile every kernel for GPUs that samples, benchmarks and model programs emit (half an hour)")
+    parser.addoption("--course", action="store_true", help="run the pages of all chapters of the course (minutes)")
     parser.addoption("--verify-calls", action="store_true",
                      help="hold every compiled call against the interpreter, as fb.compile(verify=True) does (slow)")
 

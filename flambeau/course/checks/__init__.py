@@ -1,0 +1,1 @@
+"""What must hold for each exercise: a file for each chapter."""

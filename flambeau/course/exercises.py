@@ -1,0 +1,91 @@
+"""The chapters and their exercises. An exercise is a file of ember: its solution is in ember/, with marks around what the
+learner writes, and the starting file is the same without that:
+
+    # <solution>                          # <solution: result = ...>
+    return x * y                          result = x * y
+    # </solution>                         # </solution>
+
+leaves `raise NotImplementedError(...)`, or the line that the mark gives."""
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SOLUTIONS = HERE / "ember"
+MARKED = re.compile(r"^( *)# <solution(?:: (.*))?>\n(.*?)^ *# </solution>\n", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    chapter: int
+    place: int              # in its chapter, from 1
+    module: str             # of ember
+    title: str
+
+    @property
+    def number(self) -> str:
+        return f"{self.chapter}.{self.place}"
+
+    @property
+    def file(self) -> str:
+        """In the learner's folder."""
+        return f"ember/{self.module}.py"
+
+    def marked_text(self) -> str:
+        return (SOLUTIONS / f"{self.module}.py").read_text(encoding="utf-8")
+
+    def solution_text(self) -> str:
+        return re.sub(r"^ *# </?solution.*>\n", "", self.marked_text(), flags=re.MULTILINE)
+
+    def starting_text(self) -> str:
+        def left_out(found: re.Match[str]) -> str:
+            indent, instead, _ = found.groups()
+            return f"{indent}{instead or 'raise NotImplementedError  # your code'}\n"
+        return MARKED.sub(left_out, self.marked_text())
+
+
+@dataclass(frozen=True)
+class Chapter:
+    number: int
+    name: str               # of its page
+    title: str
+    exercises: tuple[Exercise, ...]
+
+
+def _chapter(number: int, name: str, title: str, **exercises: str) -> Chapter:
+    return Chapter(number, name, title, tuple(
+        Exercise(number, place, module, what) for place, (module, what) in enumerate(exercises.items(), 1)))
+
+
+CHAPTERS = (
+    _chapter(0, "fundamentals", "Fundamentals: functions of numbers, and a tree of modules",
+             operators="functions of numbers, and what their derivatives are",
+             higher_order="map, zip and reduce, and what they make",
+             module="a tree of modules with parameters at its leaves"),
+    _chapter(1, "autodiff", "Autodiff: a program writes down what it did, and walks back",
+             differences="derivatives by trying: central differences",
+             scalar="numbers that remember where they come from",
+             topological="an order in which every value comes before what made it",
+             backward="the chain rule, walked back",
+             sgd="steps against the derivative"),
+    _chapter(2, "tensors", "Tensors: one row of numbers, and a rule where each one lies",
+             layout="strides, positions and indices",
+             broadcast="shapes that fit each other",
+             storage="views: the same numbers in another order",
+             loops="map, zip and reduce over any strides",
+             tensor="tensors that differentiate themselves"),
+)
+EXERCISES = tuple(exercise for chapter in CHAPTERS for exercise in chapter.exercises)
+
+
+def exercise_of(number: str) -> Exercise:
+    """The exercise called "3.2". Raises LookupError, with those that are near."""
+    by_number = {exercise.number: exercise for exercise in EXERCISES}
+    if number not in by_number:
+        near = difflib.get_close_matches(number, by_number, 3, 0.3)
+        raise LookupError(f"there is no exercise {number!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+                          + " (python -m flambeau course list)")
+    return by_number[number]
