@@ -146,7 +146,7 @@ _NAMES = {                                  # module -> what it gives at first u
     "frontend.functions.convolution": "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d "
                                       "convolution",
     "frontend.functions.distances": "cdist cosine_similarity pairwise_distance pdist",
-    "frontend.functions.loops": "associative_scan debug_print fori_loop map scan switch while_loop",
+    "frontend.functions.loops": "associative_scan debug_callback debug_print fori_loop map scan switch while_loop",
     "frontend.functions.native": "alpha_dropout alpha_dropout_ binary_cross_entropy_with_logits cosine_embedding_loss "
                                  "ctc_loss dropout dropout_ embedding embedding_bag embedding_renorm_ "
                                  "feature_alpha_dropout feature_alpha_dropout_ feature_dropout feature_dropout_ "

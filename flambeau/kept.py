@@ -70,8 +70,11 @@ def key_of(graph: Graph, how: Mapping[str, Any], sizes: Mapping[str, int] | None
         return None
     if not disk_cache().is_there or config.dump_dir is not None or not is_on_cpu(graph):
         return None
+    names = _op_names(graph)
+    if "callback" in names:                     # of a function of this process
+        return None
     if outside.declared and (any(name.startswith(("kind ", "backend ")) for name in outside.declared)
-                             or not outside.declared.isdisjoint(_op_names(graph))):
+                             or not outside.declared.isdisjoint(names)):
         return None
     compiler = compiler_digest()
     numbers = "" if sizes is None else f" {dict(sizes)}"

@@ -141,7 +141,7 @@ class _Run:
                 raise VerificationError(f"{self.executable.fused.name}: a kernel found bad data after "
                                         f"{changed!r} was written: the memory plan is wrong") from None
             raise
-        except VerificationError:
+        except BaseException:
             self.restore()
             raise
 
@@ -292,7 +292,7 @@ def _check_passes(executable: VerifiedExecutable, inputs: Sequence[np.ndarray]) 
 def _first_difference(source: Graph, graph: Graph, inputs: Sequence[np.ndarray],
                       meant: Sequence[Bounded]) -> tuple[int, str] | None:
     """(number of the root, what differs) of the first result of `graph` that is not the source's."""
-    outputs, writes = interpret(graph, inputs)
+    outputs, writes = interpret(graph, inputs, effects=False)
     order = {value: number for number, value in enumerate(source.inputs)}
     written = dict(zip([graph.inputs.index(state) for state in graph.writes], writes, strict=True))
     arrays = [*outputs, *[written[order[state]] for state in source.writes]]

@@ -194,7 +194,7 @@ def bisect(graph: Graph, inputs: Sequence[np.ndarray], passes: Sequence[Pass] = 
 
 def _results(graph: Graph, inputs: Sequence[np.ndarray]) -> list[tuple[str, DType, np.ndarray]]:
     """(name, dtype, storage array) of every output and write."""
-    outputs, writes = interpret(graph, inputs)
+    outputs, writes = interpret(graph, inputs, effects=False)
     names = [f"output {i}" for i in range(len(outputs))] + [f"write {i}" for i in range(len(writes))]
     return [(name, value.dtype, array)
             for name, value, array in zip(names, graph.roots(), (*outputs, *writes), strict=True)]

@@ -10,18 +10,20 @@ error, with 64-bit integers at ctx + 8 and ctx + 16 as its details. Machine code
 
 A Python function is called by ctypes, which returns whatever lies on the stack where Python raises before the first line,
 as it does for a Ctrl-C that waits for the GIL to come back. So what counts is the status that it leaves in the context.
+What it raises is kept, for the thread that called the program, until whoever called that asks (`raise_kept`).
 """
 from __future__ import annotations
 
 import ctypes
-import sys
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 from flambeau.errors import VerificationError
 from flambeau.runtime.native.layout import ContextRecord
 
-__all__ = ["RAISED", "HostFunction", "host_address", "is_python", "register_host_function", "register_host_functions"]
+__all__ = ["RAISED", "HostFunction", "host_address", "is_python", "raise_kept", "register_host_function",
+           "register_host_functions"]
 
 HostFunction: Final = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
 RAISED: Final = -1                  # the status of a Python function that raised, which it should not
@@ -64,6 +66,25 @@ def is_python(name: str) -> bool:
     return name in _python
 
 
+def raise_kept(status: int, is_python: bool) -> None:
+    """What a Python function raised in this thread that ended with `status`, if it is one and did. Where nothing is kept,
+    it was interrupted before its first line: a KeyboardInterrupt in the main thread, where signals are handled."""
+    if not is_python or status != RAISED:
+        return
+    error, _raised.error = _raised.error, None
+    if error is not None:
+        raise error
+    if threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
+
+
+class _Raised(threading.local):
+    error: BaseException | None = None
+
+
+_raised = _Raised()
+
+
 def _guarded(function: Callable[[int, int, int, int, int], int]) -> Callable[[int, int, int, int, int], int]:
     """What ctypes is to call: it raises nothing, once it has begun."""
 
@@ -72,8 +93,8 @@ def _guarded(function: Callable[[int, int, int, int, int], int]) -> Callable[[in
             status = function(context, buffers, sizes, begin, end)
             ContextRecord.from_address(context).answer = status
             return status
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:
+            _raised.error = error
             return RAISED
 
     return call

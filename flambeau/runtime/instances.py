@@ -10,6 +10,7 @@ from typing import Any, Never
 from flambeau.errors import UnsupportedError, kernel_error
 from flambeau.runtime.buffer import Buffer, allocate, poison
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
+from flambeau.runtime.host_functions import is_python, raise_kept
 from flambeau.runtime.image import ProgramImage
 from flambeau.runtime.native.layout import ExecutableRecord, InstanceRecord
 from flambeau.runtime.native.support import support
@@ -207,6 +208,7 @@ class CallMemory:
             raise UnsupportedError("a signal handler called the compiled function that it interrupted, which updates "
                                    "captured state and has done so in part")
         program = self._image.program
+        raise_kept(status, is_python(program.launches[failed].symbol))
         raise kernel_error(program.message(program.launches[failed], status, details), status, details)
 
     def _signature(self) -> str:

@@ -18,7 +18,7 @@ from flambeau.ir.kernel.interpreter import Watched, interpret
 from flambeau.ir.records import dataclass
 from flambeau.runtime.buffer import Buffer, allocate, as_ndarray, poison
 from flambeau.runtime.forking import ForkSafeLock
-from flambeau.runtime.host_functions import RAISED, HostFunction, host_address, is_python
+from flambeau.runtime.host_functions import RAISED, HostFunction, host_address, is_python, raise_kept
 from flambeau.runtime.native.layout import ContextRecord
 from flambeau.runtime.program import Branch, HostCall, Launch, Loop, Program, Slot, Step
 
@@ -192,6 +192,7 @@ class _Call:
             (ctypes.c_int64 * len(sizes))(*sizes), 0, 1)
         if is_python(launch.symbol):
             status = context.answer
+            raise_kept(status, True)
         if status:
             details = (context.detail0, context.detail1)
             raise kernel_error(self.program.message(launch, status, details), status, details)

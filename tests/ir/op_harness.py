@@ -17,7 +17,7 @@ from flambeau.ir.types import TensorType
 
 assert ops, "importing ops fills the registry"
 WITH_REGIONS = ("fusion", "custom", "cond", "while_loop")
-WITHOUT_SAMPLES = ("input", "print", *WITH_REGIONS)
+WITHOUT_SAMPLES = ("input", "print", "callback", *WITH_REGIONS)
 NOT_DIFFERENTIATED = ("stop_gradient",)     # its derivative is declared to be zero, which it is not
 
 

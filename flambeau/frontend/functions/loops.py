@@ -22,7 +22,7 @@ from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
-from flambeau.ir.dtypes import i64
+from flambeau.ir.dtypes import i64, to_storage
 from flambeau.ir.ops.printing import printed
 
 _UNROLLED = 4               # rounds that a trace writes down one after another
@@ -170,9 +170,7 @@ def debug_print(fmt: str, *args: Any, **kwargs: Any) -> None:
             if field not in places:
                 raise KeyError(field)
             at = places[field]
-        value = plain(given[at])
-        if type(value) is Scalar:
-            value = dispatch(ops.Cast(i64), value.tensor) if value.is_whole else value.tensor
+        value = _as_tensor(given[at])
         if isinstance(value, Tensor):
             text += f"{{{len(tensors)}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
             tensors.append(value.detach())
@@ -181,6 +179,38 @@ def debug_print(fmt: str, *args: Any, **kwargs: Any) -> None:
             text += shown.replace("{", "{{").replace("}", "}}")
     printed(text, [np.zeros(t._type.static_shape, t.dtype.storage) for t in tensors])      # or an error, here
     dispatch(ops.Print(text), *tensors)
+
+
+def debug_callback(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Calls `fn(*args, **kwargs)`, in a compiled function at every call, in order with other effects. JAX's.
+
+    Tensors among the arguments arrive as tensors of their own, off the tape, with what they hold at that point; numbers
+    that a compiled function is given as numbers; everything else as it was when the function was traced. What `fn` gives
+    is left out. What it raises ends the call, and what was written until then stays. Raises TypeError if `fn` can't be
+    called."""
+    if not callable(fn):
+        raise TypeError(f"debug_callback: argument 'fn' must be a function, got {kind_of(fn)}")
+    values = [_as_tensor(value) for value in (*args, *kwargs.values())]
+    tensors = [value.detach() for value in values if isinstance(value, Tensor)]
+    dtypes = [t.dtype for t in tensors]
+    is_number = [not isinstance(value, Tensor) for value in (*args, *kwargs.values())]
+
+    def call(*arrays: np.ndarray) -> None:
+        made = iter([Tensor._from_array(to_storage(array, dtype), dtype)
+                     for array, dtype in zip(arrays, dtypes, strict=True)])
+        given = [(next(made).item() if number else next(made)) if isinstance(value, Tensor) else value
+                 for value, number in zip(values, is_number, strict=True)]
+        fn(*given[:len(args)], **dict(zip(kwargs, given[len(args):], strict=True)))
+
+    dispatch(ops.callback(call), *tensors)
+
+
+def _as_tensor(value: Any) -> Any:
+    """A number that comes with each call as a tensor, everything else as it is."""
+    value = plain(value)
+    if type(value) is Scalar:
+        return dispatch(ops.Cast(i64), value.tensor) if value.is_whole else value.tensor
+    return value
 
 
 def _interleaved(even: Tensor, odd: Tensor) -> Tensor:
@@ -208,5 +238,5 @@ def _rows(xs: Any, length: int | None, dim: int, who: str) -> tuple[Leaves, int]
     return rows, counts.pop()
 
 
-__all__ = ["associative_scan", "debug_print", "fori_loop", "map", "scan", "switch", "while_loop"]
+__all__ = ["associative_scan", "debug_callback", "debug_print", "fori_loop", "map", "scan", "switch", "while_loop"]
 public(globals(), __all__)

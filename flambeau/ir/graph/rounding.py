@@ -96,11 +96,13 @@ class _Evaluation:
 
 
 def evaluated(node: Node, operands: Sequence[Bounded]) -> list[Bounded]:
-    """The results of one node with their errors."""
+    """The results of one node with their errors. Effects are left out."""
     if isinstance(node.op, RegionOp):
         evaluation = _Evaluation()
         found = node.op.evaluate_regions(evaluation, node.regions, operands)
         return list(found) if evaluation.is_sure else [Bounded(x.array, np.full(x.array.shape, np.inf)) for x in found]
+    if not node.results:                    # it prints, or calls back
+        return []
     types, results = [v.type for v in node.operands], [v.type for v in node.results]
     arrays = apply(node.op, [x.array for x in operands], types, results)
     errors = _errors(node.op, types, results, operands, arrays)

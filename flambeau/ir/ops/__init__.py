@@ -28,7 +28,7 @@ from flambeau.ir.ops.max_pooling import MaxPool2d, MaxPool2dGrad, MaxPool2dTake
 from flambeau.ir.ops.modified_bessel_functions import *  # noqa: F403
 from flambeau.ir.ops.normal_functions import *  # noqa: F403
 from flambeau.ir.ops.normalization import LogSoftmax, Normalize, SafeSoftmax, Softmax
-from flambeau.ir.ops.printing import Print
+from flambeau.ir.ops.printing import Callback, Print, callback
 from flambeau.ir.ops.reductions import All, AMax, AMin, Any, ArgMax, ArgMin, Prod, Reduction, Sum
 from flambeau.ir.ops.resampling import Resample, weighted_sums
 from flambeau.ir.ops.scans import Cumsum
