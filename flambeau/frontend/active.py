@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,6 +52,10 @@ class Tracer(Protocol):
     def probe(self, run: Any, function: Any, who: str) -> tuple[list[Tensor], dict[Storage, Any], bool]: ...
 
     def write(self, target: Tensor, value: Tensor) -> None: ...
+
+    def put_off(self, question: Callable[[], None], tensors: Sequence[Tensor]) -> None: ...
+
+    def settle(self, t: Tensor) -> None: ...
 
     def version_of(self, t: Tensor) -> int: ...
 

@@ -1,5 +1,6 @@
-"""Random programs of shape code: views, slices, joins, reductions, broadcasts, products, masks, writes in place, and
-numbers made of sizes. What they do is decided by a seed, and by what they ask of sizes.
+"""Random programs of shape code: views, slices, joins, reductions, broadcasts, products, masks, windows, look-ups, writes
+in place (through what may or may not share memory, too), and numbers made of sizes; with first and second derivatives.
+What they do is decided by a seed, and by what they ask of sizes.
 
     python tests/frontend/size_programs.py [FIRST:LAST]
 """
@@ -179,8 +180,89 @@ def written(rng: Rng, x: fb.Tensor, other: fb.Tensor) -> Any:
     return made
 
 
+def shared(rng: Rng, x: fb.Tensor, other: fb.Tensor) -> Any:
+    """A write to what is a view or a copy, by the sizes."""
+    made = x * 1.0
+    d = rng.randrange(x.ndim)
+    at = made[(*(slice(None),) * d, rng.choice([part(rng, x, d), slice(other.shape[0])]))]
+    turned = made.transpose(dim(rng, x), dim(rng, x))
+    view = rng.choice([
+        lambda: turned.contiguous(), lambda: turned.reshape(-1), lambda: at.reshape(-1), lambda: at.contiguous(),
+        lambda: turned.flatten(0, -1), lambda: at.transpose(0, -1).contiguous().mT.contiguous(),
+        lambda: turned.reshape(x.shape[0], -1), lambda: at.ravel(), lambda: at[..., 0].reshape(-1, 1)])()
+    if rng.random() < 0.5:
+        view.add_(1.0)
+        return made
+    made.mul_(2.0)
+    return view
+
+
+def windowed(rng: Rng, x: fb.Tensor, other: fb.Tensor) -> Any:
+    """Convolutions, pooling and images."""
+    lines = x.reshape(1, -1, x.shape[-1])                       # [1, C, L]
+    image = x.reshape(-1, 1, *x.shape[-2:]) if x.ndim > 1 else x.reshape(1, 1, 1, -1)
+    size, step, pad = rng.choice([1, 2, 3]), rng.choice([1, 2, 3]), rng.choice([0, 1])
+    ceil = rng.random() < 0.5
+    made = rng.choice([
+        lambda: F.conv1d(lines, lines[:, :, :size].transpose(0, 1) * 0.5 if rng.random() < 0.3 else fb.ones(
+            2, 1, size, dtype=x.dtype).expand(2, lines.shape[1], size), stride=step, padding=pad),
+        lambda: F.conv2d(image, fb.ones(2, 1, size, size, dtype=x.dtype), stride=step, padding=pad),
+        lambda: F.conv_transpose1d(lines, fb.ones(1, 1, size, dtype=x.dtype).expand(lines.shape[1], 2, size), stride=step),
+        lambda: F.conv2d(image, fb.ones(1, 1, 2, 2, dtype=x.dtype), dilation=step, padding="same"),
+        lambda: F.max_pool1d(lines, size, step, pad if size > 1 else 0, ceil_mode=ceil),
+        lambda: F.avg_pool2d(image, size, step, pad if size > 1 else 0, ceil, rng.random() < 0.5),
+        lambda: F.max_pool2d(image, size, step, ceil_mode=ceil), lambda: F.adaptive_avg_pool2d(image, 1),
+        lambda: F.interpolate(image, scale_factor=2, mode=rng.choice(["nearest", "bilinear"])),
+        lambda: F.pixel_unshuffle(image, 2), lambda: F.unfold(image, size, stride=step, padding=pad),
+        lambda: F.group_norm(lines, 1), lambda: F.instance_norm(image)])()
+    return made.squeeze(0) if made.ndim > 3 else made
+
+
+def attended(rng: Rng, x: fb.Tensor, other: fb.Tensor) -> Any:
+    """Attention and its masks, losses, and products by einsum."""
+    rows = x.reshape(-1, x.shape[-1])
+    n, m = rows.shape
+    classes = fb.arange(n) % m if m else fb.arange(n)
+    return rng.choice([
+        lambda: (rows @ rows.T).masked_fill(fb.ones(n, n).tril() == 0, float("-inf")).softmax(-1) @ rows,
+        lambda: (rows @ rows.T).masked_fill(fb.arange(n)[None] > fb.arange(n)[:, None] + 1, -1e9).softmax(-1),
+        lambda: F.scaled_dot_product_attention(rows[None], rows[None], rows[None], fb.arange(n) < (n + 1) // 2),
+        lambda: F.cross_entropy(rows, classes), lambda: F.nll_loss(rows.log_softmax(-1), classes, reduction="none"),
+        lambda: fb.einsum("ij,kj->ik", rows, rows), lambda: fb.einsum("ij,jk->ki", rows, rows.T * 0.5),
+        lambda: F.batch_norm(rows, None, None, training=True), lambda: F.smooth_l1_loss(rows, rows.flip(0)),
+        lambda: fb.cdist(rows, rows[:1] + 1.0), lambda: F.cosine_similarity(rows, rows.roll(1, 0)),
+        lambda: fb.nn.functional.gelu(rows).view(-1, m, 1), lambda: fb.kron(rows, fb.eye(2, dtype=x.dtype)),
+        lambda: fb.bmm(rows[None], rows.T[None])[0], lambda: rows.chunk(2, -1)[0] * rows.chunk(2, -1)[-1].sigmoid(),
+        lambda: fb.stack(rows.split(rng.choice([1, 2]), -1), 0)])()
+
+
+def scattered(rng: Rng, x: fb.Tensor, other: fb.Tensor) -> Any:
+    """Indices made of sizes, several at once, and what is written by them."""
+    if 0 in x.shape:
+        return x
+    d = rng.randrange(x.ndim)
+    size, places = x.shape[d], fb.arange(x.shape[d])
+    rows = fb.arange(x.shape[0])
+    made = x * 1.0
+    if rng.random() < 0.3:
+        made[rows // 2] = 0.25 if rng.random() < 0.5 else made[:1] * 2.0
+        return made
+    return rng.choice([
+        lambda: x[rows, ..., rows % x.shape[-1]], lambda: x[(rows + 1) % x.shape[0]], lambda: x[rows[:, None], None],
+        lambda: made.index_add(d, places // 2, x), lambda: made.index_copy(d, places, x.flip(d)),
+        lambda: made.index_fill(d, places[: size // 2], 3.0),
+        lambda: fb.where(places.reshape(-1, *(1,) * (x.ndim - 1 - d)) % 2 == 0, x, 0.0),
+        lambda: made.scatter(d, x.argsort(d), 1.5), lambda: x.gather(d, x.argsort(d, descending=True)),
+        lambda: made.index_put((rows,), made[0] * 0.5, accumulate=True), lambda: x.take(fb.arange(x.numel()) // 2),
+        lambda: fb.bincount(places, minlength=3).double(), lambda: x.searchsorted(x) if x.ndim == 1 else x,
+        lambda: x.cumsum(d).logcumsumexp(d), lambda: x.unfold(d, 1, 2),
+        lambda: fb.meshgrid(rows, places, indexing="ij")[0].double(),
+        lambda: x.tensor_split(3, d)[1], lambda: x.rot90() if x.ndim > 1 else x])()
+
+
 STEPS: tuple[Callable[..., Any], ...] = (
-    reshaped, reshaped, ordered, cut, cut, cut, joined, folded, paired, paired, counted, looked_up, written)
+    reshaped, reshaped, ordered, cut, cut, cut, joined, folded, paired, paired, counted, looked_up, written, shared,
+    windowed, attended, scattered)
 
 
 def program(seed: int, length: int, with_gradients: bool) -> Callable[..., Any]:
@@ -202,8 +284,13 @@ def program(seed: int, length: int, with_gradients: bool) -> Callable[..., Any]:
         results = [*made, *[size for x in made for size in x.shape]]
         floats = [x for x in made if x.requires_grad]
         if with_gradients and floats:
+            twice = rng.random() < 0.3
             total = sum(x.sin().sum() for x in floats)
-            results += [g for g in fb.autograd.grad(total, list(given), allow_unused=True) if g is not None]
+            found = fb.autograd.grad(total, list(given), allow_unused=True, create_graph=twice)
+            results += (found := [g for g in found if g is not None])
+            again = [g.square().sum() for g in found if g.requires_grad]
+            if twice and again:
+                results += [g for g in fb.autograd.grad(sum(again), list(given), allow_unused=True) if g is not None]
         return results
 
     return run

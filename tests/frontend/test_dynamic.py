@@ -157,6 +157,34 @@ def test_training_with_a_batch_size_that_changes_every_step_equals_eager() -> No
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-4)
 
 
+def _part_written(x: fb.Tensor, m: fb.Tensor) -> fb.Tensor:
+    part = x[:, :m.shape[0]].reshape(-1)
+    part += 1
+    return x * 1
+
+
+def _source_written(x: fb.Tensor, m: fb.Tensor) -> fb.Tensor:
+    turned = x.T.contiguous()
+    x[:, 0] = 7.0
+    return turned * 1
+
+
+def _gradient_of_either(x: fb.Tensor, m: fb.Tensor) -> fb.Tensor:
+    turned = (x * 1).requires_grad_().T
+    rows = turned.contiguous()
+    return fb.autograd.grad((rows * 2 + turned * 3).sum(), [rows])[0]
+
+
+@pytest.mark.parametrize("function", [_part_written, _source_written, _gradient_of_either])
+def test_what_shares_memory_at_some_sizes_alone_is_asked_where_it_can_be_told(function: Callable[..., fb.Tensor]) -> None:
+    f = fb.compile(function, dynamic=True)
+    for n, m, k in ((4, 6, 3), (5, 3, 2), (4, 6, 6), (1, 4, 2), (3, 1, 1), (0, 4, 2)):
+        x = fb.arange(float(n * m)).reshape(n, m)
+        found, wanted = f(x.clone(), fb.zeros(k)), function(x.clone(), fb.zeros(k))
+        np.testing.assert_array_equal(found.numpy(), wanted.numpy(), err_msg=str((n, m, k)))
+    assert 2 <= signatures(f) < 6
+
+
 def test_gradients_outside_are_of_each_size() -> None:
     w = fb.randn(3, 2, requires_grad=True)
     f = fb.compile(lambda x: (x @ w).tanh(), dynamic=True)

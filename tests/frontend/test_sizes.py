@@ -11,6 +11,7 @@ import symbolic
 
 import flambeau as fb
 import flambeau.nn.functional as F
+from flambeau import nn
 from flambeau.ir.dims import Dim
 
 x = fb.randn(4, 6, 8)
@@ -73,6 +74,47 @@ def test_one_trace_is_for_all_sizes(name: str) -> None:
     program = symbolic.check(function, arguments, count=3)
     assert program.fixed == {}
     assert symbolic.other_sizes(program, 1), program.facts.conditions
+
+
+encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+lstm, linear, table = nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 8), nn.Embedding(8, 8)
+images = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.GroupNorm(2, 4), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1))
+
+
+def attended(x: fb.Tensor) -> fb.Tensor:
+    heads = x.reshape(*x.shape[:2], 2, 4).transpose(1, 2)
+    weights = (heads @ heads.mT).masked_fill(fb.ones(x.shape[1], x.shape[1]).tril() == 0, -math.inf).softmax(-1)
+    return (weights @ heads).transpose(1, 2).contiguous().view(*x.shape[:2], 8)
+
+
+def picked(x: fb.Tensor) -> fb.Tensor:
+    return linear(x).log_softmax(-1).gather(-1, fb.ones_like(x[..., :1], dtype=fb.int64)).squeeze(-1)
+
+
+# Functions, an argument, and the dim that has a name, from 0 on
+ONE_ROW: list[tuple[Callable[[fb.Tensor], fb.Tensor], fb.Tensor, int]] = [
+    (attended, x, 0), (attended, x, 1), (encoder, x, 0), (encoder, x, 1), (lambda x: lstm(x)[0], x, 0), (table, rows, 0),
+    (picked, x, 0), (images, fb.randn(3, 3, 8, 9), 0), (F.normalize, x, 0), (lambda x: linear(x.mT.mT.flatten(0, 1)), x, 1),
+    (lambda x: fb.cat([linear.bias.expand(x.shape[0], 1, -1), x], 1).mean(1), x, 0)]
+
+
+@pytest.mark.parametrize(("function", "argument", "dim"), ONE_ROW)
+def test_one_trace_is_for_one_row_and_for_none(function: Callable[..., Any], argument: fb.Tensor, dim: int) -> None:
+    """What is contiguous, broadcast, squeezed or joined is so for one row too, and for none. Gradients are results."""
+    def with_gradients(x: fb.Tensor) -> list[fb.Tensor]:
+        result, given = function(x), [*dict.fromkeys([*encoder.parameters(), *lstm.parameters(), *linear.parameters(),
+                                                      *table.parameters(), *images.parameters()])]
+        found = fb.autograd.grad(result.sin().sum(), given, allow_unused=True) if result.requires_grad else ()
+        return [result, *[g for g in found if g is not None]]
+
+    shape: list[Any] = list(argument.shape)
+    shape[dim] = Dim("n")
+    program = symbolic.traced(with_gradients, [argument], [tuple(shape)])
+    for n in (1, 0):
+        assert program.sizes_like({"n": n}) is not None, program.facts.conditions
+        arrays = program.arrays_for({"n": n})
+        wanted = symbolic.eagerly(with_gradients, program, arrays)
+        assert symbolic.difference(program.run({"n": n}, arrays), wanted) is None, n
 
 
 def test_sizes_are_numbers_in_users_texts_and_names_in_messages() -> None:

@@ -210,6 +210,13 @@ class Level(CompiledMarker):
         """`Function.apply` of the user's Functions."""
         raise NotImplementedError
 
+    def put_off(self, question: Callable[[], None], tensors: Sequence[Tensor]) -> None:
+        question()                              # what is written here is other memory
+
+    def settle(self, t: Tensor) -> None:
+        if self.around is not None:
+            self.around.settle(self.held(t)[0])
+
     def version_of(self, t: Tensor) -> int:
         if t._storage.trace is self or self.around is None:
             return t._storage.version

@@ -17,20 +17,19 @@ from flambeau.frontend.active import active
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.dispatch import dispatch, dispatch_number, dispatch_view
 from flambeau.frontend.tape.moves import moved
+from flambeau.frontend.tape.sharing import apart, shares_memory
 from flambeau.frontend.tensor.promotion import (
     category,
     get_default_dtype,
     number_dtype,
     result_type_of,
 )
-from flambeau.frontend.tensor.strides import strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dims import Dim, as_size, known, same_shape
 from flambeau.ir.dtypes import DType
-from flambeau.ir.ops.views import row_major
 
 Number = int | float | bool | Scalar | Dim
 TensorLike = Tensor | int | float | bool | Scalar | Dim
@@ -316,15 +315,7 @@ def reshaped(x: Tensor, shape: Shape) -> Tensor:
     if same_shape(x._type.shape, shape):
         return x
     op = ops.Reshape(shape)
-    return dispatch_view(op, x) if shares_memory(op, x) else dispatch(op, x)
-
-
-def shares_memory(op: ops.Reshape, x: Tensor) -> bool:
-    """True when the reshape can be a view."""
-    if x._base is None and x._storage.trace is None and active.tracer is None and x._data().flags.c_contiguous:
-        return True
-    shape, strides = x._type.static_shape, strides_of(x)
-    return same_shape(strides, row_major(shape)) or op.strides_through(shape, strides) is not None
+    return dispatch_view(op, x) if shares_memory(op, x) else apart(x, dispatch(op, x), op)
 
 
 def permuted(x: Tensor, dims: Sequence[int]) -> Tensor:
@@ -402,5 +393,5 @@ __all__ = [
     "Dims", "Number", "Shape", "TensorLike", "as_bool", "broadcast_shapes", "cast", "category", "check_operands",
     "dispatch", "dispatch_view", "dtype_of", "expanded", "floating", "floating_one", "full_of",
     "is_number", "keeps_digits", "matched", "one_tensor", "own_dim", "permuted", "promoted", "reshaped", "result_type",
-    "root_of", "shares_memory", "sizes_of", "spread", "stored", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
+    "root_of", "sizes_of", "spread", "stored", "tensor_of", "user_line", "wrap_dim", "wrap_dims",
 ]

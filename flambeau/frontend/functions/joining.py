@@ -32,7 +32,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise RuntimeError("cat: expected a non-empty list of tensors")
     dtype = result_type(*parts)
     rank = builtins.max(x.ndim for x in parts)
-    parts = [x for x in parts if x._type.shape != (0,) or rank == 1] or parts     # PyTorch skips old-style empties
+    # PyTorch skips old-style empties
+    parts = [x for x in parts if x.ndim != 1 or rank == 1 or x._type.shape != (0,)] or parts
     dim = wrap_dim(dim, parts[0].ndim, "cat")
     for position, x in enumerate(parts):
         if not x._type.shape:

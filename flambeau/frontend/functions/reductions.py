@@ -33,6 +33,7 @@ from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.dims import same
 from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Op
 
@@ -318,7 +319,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
     wide = _wide(x)
     if p == 2:
         squares = dispatch(ops.Sum(dims), dispatch(ops.mul, wide, wide))
-        found = dispatch(ops.root, squares) if x.numel() else squares       # whose derivatives are of nothing
+        found = squares if same(x.numel(), 0) else dispatch(ops.root, squares)       # whose derivatives are of nothing
     else:
         powers = dispatch(ops.Sum(dims), _power_from_0(abs_(wide), float(p)))
         found = _power_from_0(powers, 1 / p)

@@ -18,7 +18,6 @@ from flambeau.frontend.functions.coerce import (
     one_tensor,
     own_dim,
     reshaped,
-    shares_memory,
     sizes_of,
     spread,
     tensor_of,
@@ -28,12 +27,13 @@ from flambeau.frontend.functions.coerce import (
 from flambeau.frontend.functions.creation import positions
 from flambeau.frontend.functions.elementwise import choose
 from flambeau.frontend.tape.dispatch import copied, dispatch, dispatch_view
+from flambeau.frontend.tape.sharing import apart, is_in_rows, shares_memory
 from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.storage import DeviceStorage
 from flambeau.frontend.tensor.strides import plain_place
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
-from flambeau.ir.dims import Dim, as_size, known, same_shape
+from flambeau.ir.dims import Dim, as_size, known, same, same_shape
 from flambeau.ir.dtypes import DType
 from flambeau.ir.types import TensorType
 
@@ -162,7 +162,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     shape = x._type.static_shape
     named = range(len(shape)) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
     dims = {wrap_dim(d, x.ndim, "squeeze") for d in named} if shape else set()
-    return dispatch_view(ops.Reshape(tuple([s for d, s in enumerate(shape) if s != 1 or d not in dims])), x)
+    return dispatch_view(ops.Reshape(tuple([s for d, s in enumerate(shape) if d not in dims or s != 1])), x)
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
@@ -255,7 +255,7 @@ def expand(self: Tensor, *size: Any) -> Tensor:
         raise ShapeError(f"expand: -1 is not allowed for a new dim in {sizes}", where=user_line())
     found = (*sizes[:lead], *[o if is_open(s) else s for s, o in zip(sizes[lead:], own, strict=True)])
     for d, (s, o) in enumerate(zip(found[lead:], own, strict=True)):
-        if o not in (s, 1):
+        if not same(o, 1) and o not in (s, 1):
             raise ShapeError(f"expand: dim {d} of {self._type} has size {o}, not 1, and can't become {s}",
                              where=user_line())
     if same_shape(found, own):                   # nothing shares an element: it may be written through
@@ -296,7 +296,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 
 def contiguous(self: Tensor) -> Tensor:
     """Itself when its elements lie in row-major order, else a copy where they do."""
-    return self if self.is_contiguous() else clone(self)
+    return self if is_in_rows(self) else apart(self, clone(self))
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from flambeau.frontend.tape.gradient_hooks import (
     with_hooks,
 )
 from flambeau.frontend.tape.moves import moved
+from flambeau.frontend.tape.sharing import apart, is_in_rows
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
@@ -80,13 +81,10 @@ class TensorBuilder(Builder):
 
     def emit(self, op: Op, *operands: Any, regions: tuple[Graph, ...] = ()) -> Any:
         assert not regions, f"{op.name}: regions are for graphs"
-        if isinstance(op, ops.View) and op.shares_memory and _is_viewable(op, operands[0]):
-            return dispatch_view(op, operands[0])
-        return dispatch(op, *operands)
-
-
-def _is_viewable(op: Op, x: Tensor) -> bool:
-    return not isinstance(op, ops.Reshape) or x.is_contiguous()
+        if not isinstance(op, ops.View) or not op.shares_memory:
+            return dispatch(op, *operands)
+        (x,) = operands
+        return dispatch_view(op, x) if not isinstance(op, ops.Reshape) or is_in_rows(x) else apart(x, dispatch(op, x))
 
 
 def _seeds(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], who: str) -> dict[Any, Tensor]:
@@ -127,6 +125,7 @@ def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_gr
         for t in wanted:
             if tracer is not None:
                 tracer.meet(t)
+                tracer.settle(t)
     with set_grad_enabled(create_graph), (tracer.backward_phase() if tracer is not None else nullcontext()):
         b = TensorBuilder()
         operations = with_hooks(roots, order, wanted, runs_leaf_hooks)
@@ -338,6 +337,7 @@ def retain_grad(tensor: Tensor) -> None:
         raise RuntimeError("can't retain_grad on a tensor that does not require grad")
     if active.tracer is not None:
         active.tracer.check_leaf(tensor, "retain_grad()")
+        active.tracer.settle(tensor)
     if tensor._record is not None:
         tensor._record.retain(tensor._index, tensor)
         tensor._retains_grad = True

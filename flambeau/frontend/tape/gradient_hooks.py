@@ -47,6 +47,7 @@ def register_hook(tensor: Tensor, hook: Hook) -> HookHandle:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     if active.tracer is not None:
         active.tracer.meet(tensor)                  # as it was before
+        active.tracer.settle(tensor)
     tensor = origin_of(tensor)
     if tensor._record is None:
         if tensor._hooks is None:

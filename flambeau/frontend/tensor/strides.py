@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flambeau.ir.dims import known, same_shape
+from flambeau.ir.dims import hint, known, same_shape
 from flambeau.ir.ops import View
 from flambeau.ir.ops.views import row_major
 from flambeau.ir.types import TensorType
@@ -34,7 +34,8 @@ def strides_of(t: Tensor) -> Strides:
     else:
         itemsize = base._type.dtype.itemsize
         array = base._array if base._array is not None else storage.array
-        strides = tuple([s // itemsize for s in array.strides])
+        # what NumPy says of no elements follows how they were made
+        strides = tuple([s // itemsize for s in array.strides]) if array.size else row_major(array.shape)
     shape = base._type.static_shape
     for op in t._chain:
         found = op.strides_through(shape, strides)
@@ -42,6 +43,11 @@ def strides_of(t: Tensor) -> Strides:
         strides = found
         shape = op.shape_after(shape)
     return strides
+
+
+def as_traced(sizes: Sequence[int]) -> tuple[int, ...]:
+    """What sizes, or strides, are in the traced call. No condition comes of it."""
+    return tuple([hint(size) for size in sizes])
 
 
 def is_row_major(shape: Sequence[int], strides: Sequence[int]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,7 @@ class Trace:
         self._known: dict[Value, np.ndarray] = {}
         self._given: dict[Storage, list[weakref.ref[np.ndarray]]] = {}      # arrays that Python was given of known memory
         self._versions: dict[Storage, int] = {}
+        self._put_off: dict[Storage, list[Callable[[], None]]] = {}         # questions about sizes
         self.outside: dict[int, Outside] = {}           # tensors from outside that ops were applied to, by id
         self.argument_of: dict[int, Tensor] = {}        # the caller's tensor, by id of what it is on the tape
         self.stand_ins: dict[int, Tensor] = {}          # of arguments, by id
@@ -147,6 +148,7 @@ class Trace:
 
     def write(self, target: Tensor, value: Tensor) -> None:
         storage = target._storage
+        self.settle(target)
         self.check_given(storage)
         new = self.value_of(value)
         base_value = self._base_value(target)
@@ -155,6 +157,19 @@ class Trace:
             new = b.emit(Place(base_value.type.device), new)        # what was made of numbers alone goes along
         self._current[storage] = through_views(b, base_value, target._chain, new, b.emit)
         self._versions[storage] = self._versions.get(storage, 0) + is_watched(target)
+
+    def put_off(self, question: Callable[[], None], tensors: Sequence[Tensor]) -> None:
+        """Ask about sizes once somebody can tell the answer: when the memory of one of the tensors is written, or one's
+        gradient is asked for."""
+        for t in tensors:
+            self._put_off.setdefault(t._storage, []).append(question)
+
+    def settle(self, t: Tensor) -> None:
+        """Ask what was put off about a tensor's memory."""
+        for question in self._put_off.pop(t._storage, ()):
+            question()
+        if self.around is not None:
+            self.around.settle(t)
 
     def version_of(self, t: Tensor) -> int:
         return self._versions.get(t._storage, 0)

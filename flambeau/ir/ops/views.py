@@ -206,14 +206,16 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def regrouped(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
+def regrouped(shape: Sequence[int], strides: Sequence[int], new: Sequence[int],
+              asks: bool = False) -> tuple[int, ...] | None:
     """tuple[int, ...] that give the same elements in row-major order under the shape `new`, or None if there are none.
 
     Dims merge into runs that are evenly spaced; each run must be cut by whole new dims. Sizes with names are taken as they
-    are in the traced call to find the cuts, and those must then be right for all."""
+    are in the traced call to find the cuts, and those must then be right for all. asks: the answer is for the sizes that
+    have the same one; without, None may be of some alone."""
     equal: Callable[[Any, Any], bool] = operator.eq
     number: Callable[[Any], int] = operator.pos
-    if known() is None:
+    if known() is None or asks:
         if 0 in shape or 0 in new:
             return row_major(new)
     else:
