@@ -1,23 +1,24 @@
-"""Packages that learn of our tensors when they are loaded. `watch()` looks on as modules are imported; nothing of a package
-is loaded before the user's program loads it."""
+"""Packages that learn of our tensors or graphs when they are loaded. `watch()` looks on as modules are imported; nothing
+of a package is loaded before the user's program loads it."""
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 _TOLD = {                                   # a module -> where the function is that is called with it once it has run
     "einops._backends": ("flambeau.frontend.einops.backend", "register"),
     "einops.layers.torch": ("flambeau.frontend.einops.layers", "adopt"),
+    "networkx": ("flambeau.ir.graph.structure", "join_networkx"),
 }
 _MADE = {                                   # a module -> where the function is that says how we make it, or leaves it
     "einops.layers.flambeau": ("flambeau.frontend.einops.layers", "spec_of"),
     "einops.layers.torch": ("flambeau.frontend.einops.layers", "spec_of"),
 }
-_LAST = ("_backends", "layers.flambeau", "layers.torch")
+_LAST = ("_backends", "layers.flambeau", "layers.torch", "networkx")
 
 
 def watch() -> None:
@@ -52,7 +53,8 @@ class _Finder:
         made: ModuleSpec | None = make and make(name)
         if made is not None:
             return made
-        spec = PathFinder.find_spec(name, path, target)
+        others = [other.find_spec for other in sys.meta_path if other is not self and hasattr(other, "find_spec")]
+        spec = next(filter(None, (find_spec(name, path, target) for find_spec in others)), None)
         if spec is not None and spec.loader is not None and _asked(_TOLD, name):
             loader: Any = spec.loader
             run = loader.exec_module

@@ -5,7 +5,7 @@
     outputs, states = fb.ir.interpret(graph, arrays)
     print(graph)
 
-The names below load on first use, since most of them load networkx.
+The names below load on first use: eager programs need few of them.
 """
 from __future__ import annotations
 

@@ -2,15 +2,16 @@
 
 The operand tuple on a node is the truth; edges (producer -> consumer, key = operand position, data = result index)
 follow it through this file's mutation API, so networkx's own algorithms (ancestors, condensation, cycle checks,
-drawing) work on the same object.
+drawing) work on the same object. The compiler needs none of them, and networkx takes longer to load than NumPy: `Graph`
+keeps its nodes and edges as networkx does, and gets its class as a base when something loads it (`join_networkx`).
 """
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-import networkx as nx
 import numpy as np
 
 from flambeau.errors import VerificationError
@@ -24,7 +25,22 @@ from flambeau.ir.records import dataclass
 from flambeau.ir.types import TensorType
 
 if TYPE_CHECKING:
+    from networkx import MultiDiGraph
+
     from flambeau.ir.facts import Facts
+else:
+    class MultiDiGraph:
+        """The base of `Graph` until networkx is there, which whoever asks for a method of its graphs loads."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):        # protocols of Python's and of notebooks
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            join_networkx(import_module("networkx"))
+            return getattr(self, name)
+
+        def __getitem__(self, node: Node) -> Any:
+            return self.adj[node]
+
 
 InputKind = Literal["arg", "state", "scalar"]
 
@@ -98,7 +114,7 @@ class Node:
         return f"<node {self.op.name}#{self.seq}>"
 
 
-class Graph(nx.MultiDiGraph):
+class Graph(MultiDiGraph):
     """A function in SSA form: `inputs`, nodes, `outputs`, and `writes` (state input -> the value it holds after).
 
     Mutate only through append / set_operand / replace_uses / erase. Nodes are kept acyclic by construction:
@@ -106,7 +122,13 @@ class Graph(nx.MultiDiGraph):
     they were appended in, whatever data says; what takes the place of one is appended `at` it."""
 
     def __init__(self, incoming_graph_data: None = None, name: str = "main", **attributes: object):
-        super().__init__(incoming_graph_data, name=name, **attributes)
+        assert incoming_graph_data is None, "a Graph is made of ops, by append"
+        self.graph: dict[str, object] = {"name": name, **attributes}            # these five are networkx's
+        self._node: dict[Node, dict[str, object]] = {}
+        self._adj: dict[Node, dict[Node, dict[int, dict[str, int]]]] = {}
+        self._pred: dict[Node, dict[Node, dict[int, dict[str, int]]]] = {}
+        self.__networkx_cache__: dict[str, object] = {}
+        self._succ = self._adj
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.writes: dict[Value, Value] = {}
@@ -172,7 +194,33 @@ class Graph(nx.MultiDiGraph):
                 edges = users[node] = makers[value.node] = {}
             edges[position] = {"result": value.index}
         self._node[node], self._succ[node], self._pred[node] = {}, {}, makers
-        nx._clear_cache(self)
+        self.__networkx_cache__.clear()
+
+    def _delete(self, node: Node) -> None:
+        """A node and all its edges, as networkx's `remove_node`."""
+        for user in self._succ.pop(node):
+            del self._pred[user][node]
+        for maker in self._pred.pop(node):
+            del self._succ[maker][node]
+        del self._node[node]
+        self.__networkx_cache__.clear()
+
+    def __len__(self) -> int:
+        return len(self._node)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._node)
+
+    def __contains__(self, node: object) -> bool:
+        return isinstance(node, Node) and node in self._node        # networkx asks of lists, too
+
+    @property
+    def name(self) -> str:
+        return str(self.graph["name"])
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.graph["name"] = name
 
     def add_input(self, type: TensorType, label: str = "", kind: InputKind = "arg",
                   loc: Location | None = None) -> Value:
@@ -191,9 +239,15 @@ class Graph(nx.MultiDiGraph):
         old = node.operands[position]
         if old is value:
             return
-        self.remove_edge(old.node, node, position)
+        edges = self._succ[old.node][node]
+        del edges[position]
+        if not edges:
+            del self._succ[old.node][node], self._pred[node][old.node]
         node.operands = (*node.operands[:position], value, *node.operands[position + 1:])
-        self.add_edge(value.node, node, position, result=value.index)
+        edges = self._succ[value.node].setdefault(node, {})
+        edges[position] = {"result": value.index}
+        self._pred[node][value.node] = edges
+        self.__networkx_cache__.clear()
         if value.node.seq > node.seq:
             self._sorted = None
 
@@ -212,12 +266,13 @@ class Graph(nx.MultiDiGraph):
         """Remove a node that nothing uses."""
         if self._succ[node]:
             raise VerificationError(f"{node!r} is still used by {next(iter(self._succ[node]))!r}")
-        self.remove_node(node)
+        self._delete(node)
         self._has_holes = True
 
     def erase_all(self, nodes: Iterable[Node]) -> None:
         """Remove nodes whose results are only used among themselves."""
-        self.remove_nodes_from(list(nodes))
+        for node in list(nodes):
+            self._delete(node)
         self._has_holes = True
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -252,6 +307,12 @@ class Graph(nx.MultiDiGraph):
     def copy(self, as_view: bool = False) -> Graph:
         """An independent graph with the same nodes in the same order (ops, types and locations are shared)."""
         return clone(self)[0]
+
+
+def join_networkx(networkx: ModuleType) -> None:
+    """Graphs, those that there are too, are networkx's from now on."""
+    if networkx.__name__ == "networkx" and networkx.MultiDiGraph not in Graph.__mro__:
+        Graph.__bases__ = (networkx.MultiDiGraph,)
 
 
 def _inferred(op: Op, operands: Sequence[Value], regions: Sequence[Graph]) -> tuple[TensorType, ...]:
