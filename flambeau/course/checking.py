@@ -146,14 +146,20 @@ def followed_by(exercise: Exercise) -> str:
 
 def findings_of(exercise: Exercise, path: Path, folders: tuple[Path, ...] = ()) -> list[Finding]:
     """Run all checks of the exercise on the file at `path`; other modules of ember come from `folders` or the solutions."""
+    return list(each_finding(exercise, path, folders))
+
+
+def each_finding(exercise: Exercise, path: Path, folders: tuple[Path, ...] = ()) -> Iterator[Finding]:
     importlib.import_module(f"flambeau.course.checks.chapter_{exercise.chapter}")
     with ember(folders):
         try:
             with limited(SECONDS):
                 module = run_file(exercise, path)
         except (Exception, TooLong) as error:
-            return [told("the file runs", error, path)]
-        return [finding(claim, run, module, path) for claim, run in CHECKS[exercise.number]]
+            yield told("the file runs", error, path)
+            return
+        for claim, run in CHECKS[exercise.number]:
+            yield finding(claim, run, module, path)
 
 
 def finding(claim: str, run: Check, module: ModuleType, path: Path) -> Finding:

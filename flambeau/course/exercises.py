@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOLUTIONS = HERE / "ember"
-MARKED = re.compile(r"^( *)# <solution(?:: (.*))?>\n(.*?)^ *# </solution>\n", re.MULTILINE | re.DOTALL)
+MARKED = re.compile(r"^( *)# <solution(?:: ([^\n]*))?>\n(.*?)^ *# </solution>\n", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,18 @@ CHAPTERS = (
              storage="views: the same numbers in another order",
              loops="map, zip and reduce over any strides",
              tensor="tensors that differentiate themselves"),
+    _chapter(3, "efficiency", "Efficiency: the same loops, as machines like them",
+             kernels="map, zip, reduce and gather, compiled",
+             threads="shares for threads",
+             products="the product of matrices, in an order that memory likes",
+             fast="a tensor library on these kernels",
+             gpu="kernels for a GPU: thousands of threads, barriers, shared memory"),
+    _chapter(4, "networks", "Networks: what recognizes digits and reads sentences",
+             convolution="windows over images, and what goes back through them",
+             pooling="the mean and the maximum of each tile",
+             softmax="scores become probabilities, and an error",
+             dropout="numbers left out by chance",
+             embedding="rows of a table for words"),
 )
 EXERCISES = tuple(exercise for chapter in CHAPTERS for exercise in chapter.exercises)
 

@@ -50,4 +50,37 @@ MISTAKES = [
     ("2.5", "d.permute(*(order.index(dim) for dim in range(len(order))))", "d.permute(*order)", "gradient by operand"),
     ("2.5", "summed_to(d * constant(y), x.shape), summed_to(d * constant(x), y.shape)", "d * constant(y), d * constant(x)",
      "what was repeated is summed"),
+    ("3.1", "first = i // inner * n * inner + i % inner", "first = i * n", "at i % inner in it"),
+    ("3.1", "for i in range(begin, end):\n            out[i] = f(x[i])", "for i in range(len(out)):\n            out[i] = f(x[i])",
+     "other threads do the other places"),
+    ("3.2", "cuts = [n * worker // workers for worker in range(workers + 1)] if workers else []",
+     "cuts = [n // workers * worker for worker in range(workers + 1)] if workers else []", "does the last share go to the end"),
+    ("3.2", "    for one in waiting:\n        one.result()\n", "    POOL.submit(int).result()\n", "until somebody asks for the result"),
+    ("3.2", "waiting = [POOL.submit(kernel, *arguments, begin, end) for begin, end in shares(n, workers)]",
+     "waiting = []\n    for begin, end in shares(n, workers):\n        POOL.submit(kernel, *arguments, begin, end).result()",
+     "submit all shares first"),
+    ("3.3", """        for p in range(k):
+            scale = x[i * k + p]
+            for j in range(n):
+                out[i * n + j] += scale * y[p * n + j]
+""", """        for j in range(n):
+            for p in range(k):
+                out[i * n + j] += x[i * k + p] * y[p * n + j]
+""", "j must run innermost"),
+    ("3.3", "for j in range(n):\n            out[i * n + j] = 0.0\n        ", "", "set its rows to 0"),
+    ("3.5", "    if i < len(out):\n        out[i] =", "    out[i] =", "threads beyond the end"),
+    ("3.5", "            shared[t] += shared[t + half]\n        cuda.syncthreads()\n",
+     "            shared[t] += shared[t + half]\n            cuda.syncthreads()\n", "no barrier inside an if"),
+    ("3.5", "            total += lhs[row, p] * rhs[p, column]\n        cuda.syncthreads()\n",
+     "            total += lhs[row, p] * rhs[p, column]\n", "Who stores over what others read"),
+    ("4.1", "(*x.strides, *x.strides[2:])", "(*x.strides, x.strides[3], x.strides[3])", "the same strides twice"),
+    ("4.1", "out[:, :, a:a + rows, b:b + columns] += d", "out[:, :, a:a + rows, b:b + columns] = d", "all four windows"),
+    ("4.2", "chosen / chosen.sum(dim, keepdims=True) * d", "chosen * d", "together they get what came in"),
+    ("4.2", ".permute(0, 1, 2, 4, 3, 5)", "", "bring the inner two to the end"),
+    ("4.3", "powers = (x - largest(x, dim)).exp()", "powers = x.exp()", "subtract the largest score"),
+    ("4.3", "moved = x - largest(x, dim)\n    return moved - moved.exp().sum(dim).log()", "return softmax(x, dim).log()",
+     "x - log(sum(e**x))"),
+    ("4.4", "constant(kept / (1.0 - rate))", "constant(kept)", "divided by 1 - rate"),
+    ("4.5", "np.add.at(out, numbers, d.to_numpy())", "out[numbers] += d.to_numpy()", "adds once for each place"),
+    ("4.5", "(numbers < 0) | (numbers >= table.shape[0])", "numbers >= table.shape[0]", "should raise IndexError"),
 ]

@@ -37,6 +37,10 @@ def reduce_view(f, start, x, dim):
     # </solution>
 
 
+def contiguous(x):
+    return x.contiguous()
+
+
 def matmul_views(x, y):
     """(m, k) times (k, n): (m, n). Raises ShapeError, which names both shapes, if there are two k."""
     # <solution>
