@@ -2,8 +2,8 @@
 # Extra arguments: make test ARGS="-k softmax"    Another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
 
-.PHONY: help setup demo test test-cuda lint types check bench doctor clean
+.PHONY: help setup demo test test-cuda lint types check bench doctor docs clean
 .DEFAULT_GOAL := help
 
-help setup demo test test-cuda lint types check bench doctor clean:
+help setup demo test test-cuda lint types check bench doctor docs clean:
 	@$(PYTHON) dev.py $@ $(ARGS)

@@ -26,20 +26,22 @@ STAMP = VENV / "flambeau-setup.json"
 INSTALL_LOG = VENV / "flambeau-setup.log"
 OLDEST_PYTHON = (3, 11)
 
-# command -> (what it does, the extra it needs, the module it runs with these arguments)
+# command -> (what it does, the extra it needs, the arguments with which Python runs it)
 COMMANDS = {
-    "demo": ("train a compiled network on handwritten digits", "demo", ["flambeau", "demo"]),
-    "test": ("run the tests, one process per core", "dev", ["pytest"]),
-    "test-cuda": ("compile the kernels for GPUs, and run all tests of GPUs (large download)", "test-cuda", ["pytest"]),
-    "lint": ("check style with ruff", "dev", ["ruff", "check", "."]),
-    "types": ("check types with mypy", "dev", ["mypy"]),
-    "bench": ("time Flambeau beside PyTorch and JAX (large download)", "bench", ["benchmarks"]),
-    "doctor": ("say what this machine offers and whether Flambeau works on it", "", ["flambeau", "doctor"]),
+    "demo": ("train a compiled network on handwritten digits", "demo", ["-m", "flambeau", "demo"]),
+    "test": ("run the tests, one process per core", "dev", ["-m", "pytest"]),
+    "test-cuda": ("compile kernels for GPUs, and run all tests of GPUs (large download)", "test-cuda", ["-m", "pytest"]),
+    "lint": ("check style with ruff", "dev", ["-m", "ruff", "check", "."]),
+    "types": ("check types with mypy", "dev", ["-m", "mypy"]),
+    "bench": ("time Flambeau beside PyTorch and JAX (large download)", "bench", ["-m", "benchmarks"]),
+    "doctor": ("say what this machine offers and whether Flambeau works on it", "", ["-m", "flambeau", "doctor"]),
+    "docs": ("build the documents as a site, in build/docs/html", "docs", ["docs/site"]),
     "setup": ("only make .venv ready for development", "dev", []),
     "check": ("test, lint and types, one after the other", "dev", []),
     "clean": ("remove .venv, caches and what the demo wrote", "", []),
 }
-INCLUDED = {"dev": {"demo"}, "test-cuda": {"cuda", "test"}}  # extras that an extra brings with it, as pyproject.toml says
+# extras that an extra brings with it, as pyproject.toml says
+INCLUDED = {"dev": {"demo"}, "docs": {"demo"}, "test-cuda": {"cuda", "test"}}
 CHECKS = ("test", "lint", "types")
 GENERATED = (
     ".venv",
@@ -220,8 +222,8 @@ def clean() -> int:
 
 
 def run_tool(command: str, arguments: list[str]) -> int:
-    """Run the command's module in .venv from the project's root; Ctrl-C is the child's to answer."""
-    call = [str(venv_python()), "-m", *COMMANDS[command][2]]
+    """Run the command in .venv from the project's root; Ctrl-C is the child's to answer."""
+    call = [str(venv_python()), *COMMANDS[command][2]]
     one_process = ("-n", "--numprocesses", "--pdb")
     if command == "test-cuda":
         call += cuda_tests()

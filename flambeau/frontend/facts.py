@@ -40,11 +40,29 @@ _ANSWERS: Final[dict[str, Any]] = dict.fromkeys(
 
 
 def _property(value: Any) -> property:
-    return property(lambda self: value)
+    return property(lambda self: value, doc=_always(value))
 
 
 def _answer(value: Any) -> Any:
-    return lambda self: value
+    def answer(self: Tensor) -> Any:
+        return value
+
+    answer.__doc__ = _always(value)
+    return answer
+
+
+def _always(value: Any) -> str:
+    return f"{value!r}, whatever the tensor: for programs that ask."
+
+
+def untyped_storage(self: Tensor) -> UntypedStorage:
+    """The memory that the tensor shares with its views, counted in bytes."""
+    return UntypedStorage(self)
+
+
+def storage(self: Tensor) -> TypedStorage:
+    """The memory that the tensor shares with its views, counted in elements."""
+    return TypedStorage(self)
 
 
 def get_device(input: Tensor) -> int:
@@ -146,10 +164,10 @@ METHODS: Final[dict[str, Any]] = {
     **{name: _property(value) for name, value in _PROPERTIES.items()},
     **{name: _answer(value) for name, value in _ANSWERS.items()},
     "get_device": get_device, "is_nonzero": is_nonzero, "is_same_size": is_same_size, "is_set_to": is_set_to,
-    "is_signed": is_signed, "is_cpu": property(lambda self: self.device.type == "cpu"), "is_pinned": is_pinned,
+    "is_signed": is_signed, "is_pinned": is_pinned,
+    "is_cpu": property(lambda self: self.device.type == "cpu", doc="Whether it lies in main memory."),
     "pin_memory": pin_memory, "share_memory_": itself, "coalesce": itself, "to_dense": itself,
-    "dense_dim": Tensor.dim, "sparse_dim": _answer(0), "untyped_storage": lambda self: UntypedStorage(self),
-    "storage": lambda self: TypedStorage(self),
+    "dense_dim": Tensor.dim, "sparse_dim": _answer(0), "untyped_storage": untyped_storage, "storage": storage,
     "record_stream": record_stream, "const_data_ptr": Tensor.data_ptr,
 }
 

@@ -441,6 +441,11 @@ def split(self: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[
     return views.split(self, split_size, dim)
 
 
+def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """Its own elements where `condition`, those of `other` elsewhere: `fb.where(condition, x, other)`."""
+    return elementwise.where(condition, self, other)
+
+
 split.__doc__ = views.split.__doc__
 OTHERS: Final[dict[str, Any]] = {
     "__rtruediv__": _divided_by, "__rdiv__": _divided_by, "__matmul__": _matmul, "__rmatmul__": _rmatmul,
@@ -452,18 +457,19 @@ OTHERS: Final[dict[str, Any]] = {
     "backward": tensor_backward, "detach": detach, "detach_": detach_, "retain_grad": retain_grad,
     "_up_to_date": up_to_date,
     "register_hook": register_hook, "register_post_accumulate_grad_hook": register_post_accumulate_grad_hook,
-    "ndimension": Tensor.dim, "where": lambda self, condition, other:
-        elementwise.where(condition, self, other),
+    "ndimension": Tensor.dim, "where": where,
     "type": property(TypeOf), "T": property(views.reversed_dims), "mT": property(views.matrix_transposed),
-    "data": property(_get_data, _set_data), "is_cuda": property(lambda self: self.device.type == "cuda"),
+    "data": property(_get_data, _set_data),
+    "is_cuda": property(lambda self: self.device.type == "cuda", doc="Whether it lies on a GPU."),
     "_is_view": _is_view,
     "real": property(_real), "imag": property(_imag), "conj": _itself("conj"), "resolve_conj": _itself("resolve_conj"),
     "resolve_neg": _itself("resolve_neg"), "H": property(views.reversed_dims), "mH": property(views.matrix_transposed),
-    "adjoint": views.matrix_transposed, "is_conj": lambda self: False, "is_neg": lambda self: False,
+    "adjoint": views.matrix_transposed,
     "conj_physical": views.clone, "conj_physical_": facts.itself, "cfloat": _to_complex("complex64"),
     "cdouble": _to_complex("complex128"),
     "stft": _spectrogram("stft"), "istft": _spectrogram("istft"),
-    "retains_grad": property(lambda self: self._retains_grad), "itemsize": property(Tensor.element_size),
+    "retains_grad": property(lambda self: self._retains_grad, doc="Whether `retain_grad()` was asked for."),
+    "itemsize": property(Tensor.element_size),
 }
 
 

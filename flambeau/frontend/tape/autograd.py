@@ -264,6 +264,7 @@ def inference_mode(mode: bool | Callable[..., Any] = True) -> Any:
 
 
 def is_grad_enabled() -> bool:
+    """Whether what is computed now is recorded, so that `backward()` can follow it."""
     return grad_mode.enabled
 
 

@@ -104,23 +104,28 @@ class Tensor(TensorMethods):
 
     @property
     def shape(self) -> Size:
+        """The sizes of the dims: a tuple that counts too (`x.shape.numel()`)."""
         return Size(self._type.shape)  # type: ignore[arg-type]
 
     @property
     def type(self) -> TensorType:
+        """The dtype and the shape, as the compiler sees them."""
         return self._type
 
     @property
     def dtype(self) -> DType:
+        """The type of the elements: `fb.float32`, ..."""
         return self._type.dtype
 
     @property
     def device(self) -> Device:
+        """Where the elements lie: `cpu`, `cuda:0`, ..."""
         name = self._type.device
         return CPU if name == "cpu" else device_named(name)
 
     @property
     def ndim(self) -> int:
+        """Number of dims."""
         return len(self._type.shape)
 
     def dim(self) -> int:
@@ -155,12 +160,15 @@ class Tensor(TensorMethods):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all elements, one that `expand` repeats counted each time."""
         return self._type.nbytes
 
     def is_floating_point(self) -> bool:
+        """Whether the elements are float16, bfloat16, float32 or float64."""
         return self._type.dtype.is_floating_point
 
     def is_complex(self) -> bool:
+        """Whether the elements are complex numbers."""
         return False
 
     # -- its data ---------------------------------------------------------------------------------------------------
