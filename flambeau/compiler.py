@@ -72,6 +72,7 @@ class Compiled:
     times: CompileTimes
     new_kernels: int                        # pieces of code made now; the others were known from before
     launch_calls: list[int]                 # which call each launch belongs to
+    once_calls: list[int]                   # the same, of what runs once for each version of the states
     passes: tuple[Pass, ...]                # what was run
     backend: Backend
     target: Any                             # what it compiled for
@@ -81,6 +82,11 @@ class Compiled:
     def kernels(self) -> list[Kernel]:
         """Every kernel that differs from the others, in order of first use."""
         return list({kernel_key(call.kernel): call.kernel for call in self.memory.calls}.values())
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        """The code of each launch, of those that run once last."""
+        return [self.built[number].artifact for number in (*self.launch_calls, *self.once_calls)]
 
     def text(self, level: str) -> str:
         """The program at one level: "graph", "fused", "kernels", "llvm", "asm", or after a pass, by its name."""
@@ -149,7 +155,7 @@ class Compiled:
 def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rules: bool = False,
                   backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
                   device: str | None = None, sizes: Mapping[str, int] | None = None,
-                  fused: tuple[Graph, PassReport] | None = None) -> Compiled:
+                  fused: tuple[Graph, PassReport] | None = None, keep: bool = False) -> Compiled:
     """Compile `graph`, which is left as it was.
 
     rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
@@ -157,6 +163,8 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     name or a `Backend`, else the one of the inputs' device. target: what it compiles for, else the machine we run on.
     device: where it computes, else the one of its inputs. passes: what runs instead of the backend's; the rules are always
     checked after others. sizes: the numbers of the graph's named sizes; fused: what `fuse_graph` gave for it, with those.
+    keep: what depends on states alone runs once, when they are bound, as far as the backend can (decision 051); the graph
+    then writes no state, and whoever calls binds them again when what lies in them changed.
     Raises GraphError when a pass breaks a rule or changes the graph's signature, or a kernel does,
     for example by not storing its results whole, and UnsupportedError for inputs on several devices."""
     device = input_device(graph) if device is None else device
@@ -166,8 +174,10 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
         raise UnsupportedError(f"{backend!r} computes with memory of the host, and the tensors lie on {device!r}",
                                hint="leave backend= out: it follows from where tensors lie")
     target = backend.host() if target is None else target
-    chosen = backend.passes if passes is None else tuple(passes)
-    rules = rules or verify or chosen != backend.passes
+    keep = keep and not verify and passes is None and bool(backend.keeping_passes) and not graph.writes
+    usual = backend.keeping_passes if keep else backend.passes
+    chosen = usual if passes is None else tuple(passes)
+    rules = rules or verify or chosen != usual
     dump_dir = _new_dump_dir(graph)
     laps = _Laps()
 
@@ -184,7 +194,8 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     laps.end("lower")
     built, new_kernels = _build(arranged.calls, backend, target)
     laps.end("codegen")
-    memory = plan(arranged, [kernel.scratch_bytes for kernel in built])
+    packings = [{n: phase.packs for n, phase in enumerate(kernel.phases) if phase.packs} for kernel in built]
+    memory = plan(arranged, [kernel.scratch_bytes for kernel in built], packings if keep else None, config.kept_bytes)
     lies = "cpu" if verify else place           # checks look at every value
     program, launch_calls = link(fused_graph, memory, built, lies)
     executable = backend.executable(program, [built[number] for number in launch_calls])
@@ -195,19 +206,22 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
             executable = ThroughHost(executable, program, place)
     laps.end("load")
 
+    first = len(program.launches)
     compiled = Compiled(graph, fused_graph, memory, built, program, executable, report, CompileTimes(**laps.seconds),
-                        new_kernels, launch_calls, chosen, backend, target, sizes)
+                        new_kernels, launch_calls[:first], launch_calls[first:], chosen, backend, target, sizes)
     if dump_dir is not None:
         _dump_kernels(compiled, dump_dir, len(report.records) + 1)
     return compiled
 
 
 def fuse_graph(graph: Graph, *, backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
-               device: str | None = None, rules: bool = False) -> tuple[Graph, PassReport]:
+               device: str | None = None, rules: bool = False, keep: bool = False) -> tuple[Graph, PassReport]:
     """The passes' part of compiling a graph, which is left as it was: for graphs whose sizes have names, within
     `dims.assuming` what is known of them. The arguments are those of `compile_graph`."""
     device = input_device(graph) if device is None else device
-    chosen = (backend_on(device) if backend is None else backend_of(backend)).passes if passes is None else tuple(passes)
+    chosen_backend = backend_on(device) if backend is None else backend_of(backend)
+    usual = chosen_backend.keeping_passes if keep and not graph.writes else ()
+    chosen = usual or chosen_backend.passes if passes is None else tuple(passes)
     plain = graph if device == "cpu" else erased(graph)
     return run(clone(plain)[0], chosen, verify=rules)
 

@@ -6,6 +6,7 @@
     FLAMBEAU_CACHE_DIR=DIR             config.cache_dir     set(cache_dir="DIR")
     FLAMBEAU_CACHE=0                   config.cache         set(cache=False)
     FLAMBEAU_CACHE_SIZE=500M           config.cache_bytes   set(cache_size="500M")
+    FLAMBEAU_KEPT_SIZE=2G              config.kept_bytes    set(kept_size="2G")
     FLAMBEAU_NUM_THREADS=4             config.num_threads   set(num_threads=4)
     FLAMBEAU_POISON=1                  config.poison        set(poison=True)
     FLAMBEAU_CUDA=emulator             config.cuda          set(cuda="emulator")
@@ -57,6 +58,7 @@ class Settings:
     cache_dir: Path | None = None
     cache: bool = True
     cache_bytes: int = 1 << 30
+    kept_bytes: int = 4 << 30
     num_threads: int | None = None
     poison: bool = False
     cuda: str = ""
@@ -71,6 +73,7 @@ disable_jit: bool
 cache_dir: Path | None
 cache: bool
 cache_bytes: int
+kept_bytes: int
 num_threads: int | None
 poison: bool
 cuda: str
@@ -138,6 +141,7 @@ def set(
     cache_dir: object = _UNSET,
     cache: object = _UNSET,
     cache_size: object = _UNSET,
+    kept_size: object = _UNSET,
     num_threads: object = _UNSET,
     poison: object = _UNSET,
     cuda: object = _UNSET,
@@ -147,16 +151,18 @@ def set(
     """Change the named settings now; use the result in a `with` to have the former values back afterwards.
 
     logs: channels as "a,b" or in any iterable; dump, cache_dir: a path or None; cache: whether what was compiled is
-    kept on disk; cache_size: bytes, or "500M", "2G"; num_threads: an int of at least 1, or None; poison: whether fresh
-    memory is filled with NaN, for what is compiled from now on; cuda: "" for NVIDIA's driver, "emulator" for devices that
-    are not there; tf32: whether GPUs may round the operands of products of float32 to 10 bits of mantissa, as
-    `fb.backends.cuda.matmul.allow_tf32` says too; deterministic: as use_deterministic_algorithms() says.
-    Raises ValueError or TypeError, and changes nothing, if a value makes no sense.
+    kept on disk; cache_size: bytes, or "500M", "2G"; kept_size: the same, of what each compiled function may keep of
+    computing with captured tensors (packed weights, for one), for what is compiled from now on, 0 for nothing;
+    num_threads: an int of at least 1, or None; poison: whether fresh memory is filled with NaN, for what is compiled from
+    now on; cuda: "" for NVIDIA's driver, "emulator" for devices that are not there; tf32: whether GPUs may round the
+    operands of products of float32 to 10 bits of mantissa, as `fb.backends.cuda.matmul.allow_tf32` says too;
+    deterministic: as use_deterministic_algorithms() says. Raises ValueError or TypeError, and changes nothing, if a value
+    makes no sense.
     """
     given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir, "cache": cache,
-             "cache_bytes": cache_size, "num_threads": num_threads, "poison": poison, "cuda": cuda, "tf32": tf32,
-             "deterministic": deterministic}
-    names = {"dump_dir": "dump", "cache_bytes": "cache_size"}
+             "cache_bytes": cache_size, "kept_bytes": kept_size, "num_threads": num_threads, "poison": poison, "cuda": cuda,
+             "tf32": tf32, "deterministic": deterministic}
+    names = {"dump_dir": "dump", "cache_bytes": "cache_size", "kept_bytes": "kept_size"}
     changed = {field: _VARIABLES[field][1](names.get(field, field), value)
                for field, value in given.items() if value is not _UNSET}
     return _Change(changed)
@@ -252,6 +258,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "cache_dir": ("FLAMBEAU_CACHE_DIR", _parse_path),
     "cache": ("FLAMBEAU_CACHE", _parse_bool),
     "cache_bytes": ("FLAMBEAU_CACHE_SIZE", _parse_bytes),
+    "kept_bytes": ("FLAMBEAU_KEPT_SIZE", _parse_bytes),
     "num_threads": ("FLAMBEAU_NUM_THREADS", _parse_threads),
     "poison": ("FLAMBEAU_POISON", _parse_bool),
     "cuda": ("FLAMBEAU_CUDA", _parse_cuda),

@@ -78,7 +78,8 @@ def key_of(graph: Graph, how: Mapping[str, Any], sizes: Mapping[str, int] | None
         return None
     compiler = compiler_digest()
     numbers = "" if sizes is None else f" {dict(sizes)}"
-    return None if compiler is None else f"program {compiler} {host_target()!r} {text_key(graph)}{numbers}"
+    keeps = f" keep {config.kept_bytes}" if how.get("keep") else ""
+    return None if compiler is None else f"program {compiler} {host_target()!r} {text_key(graph)}{numbers}{keeps}"
 
 
 def find(key: str, graph: Graph, again: Callable[[], Any]) -> Kept | None:

@@ -2,7 +2,8 @@
 plan's order a tree of steps (`passes.memory.order`, `runtime.program`)."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from flambeau.backends import Backend, BuiltKernel
 from flambeau.codegen.artifact import Phase, TaskDim
@@ -34,14 +35,32 @@ _MOST_CHUNKS = 1 << 31              # of one launch: the thread pool counts them
 
 def link(graph: Graph, memory: MemoryPlan, built: Sequence[BuiltKernel],
          device: str = "cpu") -> tuple[Program, list[int]]:
-    """The plan as data for the runtime, and the call behind each launch. built: the kernel of each call. device: where all
-    memory lies."""
-    linked = _Linked(memory, built)
+    """The plan as data for the runtime, and the call behind each launch, those of `Program.once` last. built: the kernel
+    of each call. device: where all memory lies."""
+    linked, signature = _Linked(memory, built), _signature(graph, device)
     steps = linked.steps(tuple(range(len(memory.calls))) if memory.order is None else memory.order)
-    return Program(
-        tuple([Slot(kind, index, nbytes, device) for kind, index, nbytes in linked.slots]),      # type: ignore[arg-type]
-        steps, _signature(graph, device), memory.arena_bytes, tuple([_bytes(v) for v in memory.constants]),
-        writes_state=bool(graph.writes), locations=tuple(linked.locations)), linked.launch_calls
+    constants = tuple([_bytes(v) for v in memory.constants])
+    once, launch_calls = None, linked.launch_calls
+    if memory.once is not None:
+        first = _Once(memory, built)
+        first_steps = first.steps(tuple(range(len(memory.calls))))
+        kept = _kept(memory)
+        once = Program(first.as_slots(device, {}), first_steps, Signature(states=signature.states, outs=kept),
+                       memory.once_arena_bytes, constants, locations=tuple(first.locations))
+        signature = replace(signature, states=(*signature.states, *kept))
+        launch_calls = launch_calls + first.launch_calls
+    slots = linked.as_slots(device, {"kept": len(signature.states) - (0 if once is None else once.n_outs)})
+    return Program(slots, steps, signature, memory.arena_bytes, constants, writes_state=bool(graph.writes),
+                   locations=tuple(linked.locations), once=once), launch_calls
+
+
+def _kept(memory: MemoryPlan) -> tuple[TensorSpec, ...]:
+    """What runs once leaves: values, then panels."""
+    once = memory.once
+    assert once is not None, "nothing runs once"
+    return (*[TensorSpec(f"kept[{n}]", value.type) for n, value in enumerate(once.values)],
+            *[TensorSpec(f"kept[{n}]", _bytes_type(memory.scratch[number][place].nbytes))
+              for n, (number, place) in enumerate(once.panels, len(once.values))])
 
 
 class _Linked:
@@ -69,13 +88,53 @@ class _Linked:
     def launches(self, number: int) -> list[Launch | HostCall]:
         call, kernel = self.memory.calls[number], self.built[number]
         homes = [*[self.memory.home_of[v] for v in call.buffers], *self.memory.scratch[number]]
+        phases = self.phases(number, kernel.phases, homes)
         where = _where(call.kernel)
-        location = self.locations.setdefault(where, len(self.locations)) if where else None
-        self.launch_calls += [number] * len(kernel.phases)
-        return launches_of(kernel.phases, [self.slot(home) for home in homes], call.sizes, location)
+        location = self.locations.setdefault(where, len(self.locations)) if where and phases else None
+        self.launch_calls += [number] * len(phases)
+        return [launch for phase, those in phases
+                for launch in launches_of([phase], [self.slot(home) for home in those], call.sizes, location)]
+
+    def phases(self, number: int, phases: Sequence[Phase], homes: list[Home]) -> list[tuple[Phase, list[Home]]]:
+        """Those of a call that run here, each with the homes of its buffers."""
+        once = self.memory.once
+        if once is None:
+            return [(phase, homes) for phase in phases]
+        if number in once.calls:
+            return []
+        idle = {param for call, param in once.idle if call == number}
+        if idle:                            # what the rest of the kernel does not look at may be anything
+            other = next(home for param, home in enumerate(homes) if param not in idle)
+            homes = [other if param in idle else home for param, home in enumerate(homes)]
+        return [(phase, homes) for place, phase in enumerate(phases) if (number, place) not in once.packs]
 
     def slot(self, home: Home) -> int:
         return self.slots.setdefault((home.kind, home.index, home.nbytes), len(self.slots))
+
+    def as_slots(self, device: str, first: Mapping[str, int]) -> tuple[Slot, ...]:
+        """The slots of a program. first: the number of the first state among those that are kept."""
+        made = []
+        for kind, index, nbytes in self.slots:
+            if kind == "kept":
+                kind, index = ("state", first["kept"] + index) if first else ("out", index)
+            made.append(Slot("arena" if kind == "once" else kind, index, nbytes, device))           # type: ignore[arg-type]
+        return tuple(made)
+
+
+class _Once(_Linked):
+    """The steps that run once."""
+
+    def phases(self, number: int, phases: Sequence[Phase], homes: list[Home]) -> list[tuple[Phase, list[Home]]]:
+        once = self.memory.once
+        assert once is not None, "nothing runs once"
+        if number in once.calls:
+            return [(phase, homes) for phase in phases]
+        made = []
+        for place, phase in enumerate(phases):
+            if (number, place) in once.packs and phase.packs is not None:
+                source, panel = phase.packs
+                made.append((phase, [homes[panel] if n == panel else homes[source] for n in range(len(homes))]))
+        return made
 
 
 def launches_of(phases: Sequence[Phase], slots: Sequence[int], sizes: Sequence[Extent] = (),

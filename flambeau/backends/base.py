@@ -56,12 +56,14 @@ class Runnable(Protocol):
 class Backend(ABC):
     """A device, as the compiler sees it. A subclass says `build` and `executable`; the rest is what suits any device.
 
-    passes: from the traced graph to the fused one, `fuse` last. target: what is compiled for, plain data of the
+    passes: from the traced graph to the fused one, `fuse` last; keeping_passes: in their place where what depends on
+    states alone runs once, if the backend's executables run `Program.once`. target: what is compiled for, plain data of the
     backend's own kind that hashes, compares and prints all that decisions depend on. levels: of texts that `ir(level)`
     may be asked for, such as "llvm". memory: the kind of device whose memory programs take pointers into, where tensors lie
     there; all else they find in the host's."""
 
     passes: tuple[Pass, ...] = GRAPH_PASSES
+    keeping_passes: tuple[Pass, ...] = ()
     levels: tuple[str, ...] = ()
     memory: str = "cpu"
 

@@ -18,6 +18,7 @@ class InterpretBackend(CpuBackend):
     """Decides as the CPU does and interprets the kernels in NumPy, so that it tells whether machine code is to blame."""
 
     levels = ()
+    keeping_passes = ()
 
     def build(self, kernels: Sequence[Kernel], target: Target) -> list[Artifact]:
         return [whole_kernel(kernel) for kernel in kernels]

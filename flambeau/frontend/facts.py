@@ -125,6 +125,7 @@ class UntypedStorage:
 
     def data_ptr(self) -> int:
         """Address of the first byte."""
+        self._of._storage.share(address=True)
         return self._of._storage.buffer.ptr
 
     def nbytes(self) -> int:

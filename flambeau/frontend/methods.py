@@ -59,12 +59,10 @@ from flambeau.frontend.tape.dispatch import copied, up_to_date
 from flambeau.frontend.tape.moves import moved, place_like, placed
 from flambeau.frontend.tensor.device import Device, place_named
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
-from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DTYPES, DType
-from flambeau.ir.types import TensorType
 
 # -- functions whose first argument is the tensor ---------------------------------------------------------------------
 
@@ -386,7 +384,7 @@ def _reduce(self: Tensor, protocol: int = 2) -> tuple[Any, ...]:
 
 def _rebuilt(cls: type[Tensor], array: np.ndarray, dtype: str, requires_grad: bool, attributes: Any,
              device: str = "cpu") -> Tensor:
-    made = Tensor._make(Storage(array), TensorType(array.shape, DTYPES[dtype]), array, cls=cls)
+    made = Tensor._from_array(array, DTYPES[dtype], cls)
     if device != "cpu":
         there = moved(made, place_named(device) or "cpu")
         made = Tensor._make(there._storage, there._type, there._array, cls=cls)

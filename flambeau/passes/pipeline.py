@@ -45,9 +45,10 @@ class Pass:
 _UNTILED: Final = Pass("attention", lambda graph: graph)
 
 
-def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED) -> tuple[Pass, ...]:
+def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED, keep: tuple[Pass, ...] = ()) -> tuple[Pass, ...]:
     """The whole order. layout: leaves convolutions as `plain_convolutions` does; fuse: groups ops into kernels; attention:
-    says which attention is tiled, in kernels of its own."""
+    says which attention is tiled, in kernels of its own; keep: what is computed once for each version of captured
+    tensors."""
     return (
         Pass("simplify", simplify),
         Pass("fold", fold),
@@ -59,6 +60,7 @@ def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED) -> tuple[
         Pass("simplify", simplify),         # what layouts and decompositions left
         Pass("cse", cse),
         Pass("dce", dce),
+        *keep,
         fuse,
     )
 

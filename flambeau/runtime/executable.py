@@ -9,6 +9,7 @@ from typing import Never
 
 from flambeau import config
 from flambeau.errors import VerificationError
+from flambeau.runtime.buffer import Buffer, allocate
 from flambeau.runtime.image import ProgramImage, filled
 from flambeau.runtime.instances import CallMemory
 from flambeau.runtime.native.builtin import builtins_possible, make_builtin
@@ -47,6 +48,7 @@ class Executable:
         """release_gil: let other Python threads run during a call; None lets the program's size decide, and programs
         that loop or call the host always do. With `config.poison` the arena is filled before each call."""
         image = ProgramImage(program, addresses, keep)
+        self._once = None if program.once is None else Executable(program.once, addresses, keep=keep)
         self._poisons = config.poison and bool(program.arena_bytes)
         self._setup(image, (), image.waits or (image.is_long if release_gil is None else release_gil))
 
@@ -79,19 +81,26 @@ class Executable:
         return self.arena_bytes * len(self._memory.instances)
 
     def bind_states(self, pointers: Sequence[int]) -> Executable:
-        """The same code over these states, one pointer each; the caller keeps their memory alive."""
-        expected = self.program.n_states
+        """The same code over these states, one pointer each; the caller keeps their memory alive. What the program makes of
+        them once is made here, and is as old as this call."""
+        expected = self.program.n_states - self.program.n_kept
         if len(pointers) != expected:
             raise VerificationError(f"the program has {expected} states, not {len(pointers)}")
         bound = Executable.__new__(Executable)
-        bound._poisons = self._poisons
-        bound._setup(self._image, tuple(pointers), self._release_gil)
+        bound._poisons, bound._once = self._poisons, self._once
+        kept: list[Buffer] = []
+        if self._once is not None:
+            once = self._once.bind_states(pointers)
+            kept = [allocate(nbytes) for nbytes in once.program.out_bytes]
+            once.fast_call(*[buffer.ptr for buffer in kept])
+        bound._setup(self._image, (*pointers, *[buffer.ptr for buffer in kept]), self._release_gil)
+        bound._memory.kept = kept
         return bound
 
     def bind_initial(self) -> Executable:
         """The same code over states of its own, which begin with the values that the program brings. Raises
         VerificationError if it lacks one."""
-        specs = self.program.signature.states
+        specs = self.program.signature.states[:self.program.n_states - self.program.n_kept]
         lacking = [spec.name for spec in specs if spec.initial is None]
         if lacking:
             raise VerificationError(f"the program brings no initial value of {', '.join(lacking)}")

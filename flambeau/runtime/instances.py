@@ -36,6 +36,7 @@ class CallMemory:
         self._image = image
         self._states = states
         self.states_owner: object = None        # what keeps their memory alive, if not the caller
+        self.kept: list[Buffer] = []            # the memory of those that the program made of the others
         self._lock = ForkSafeLock()
         self._recorder: Recorder | None = None
         self._is_recorded = False

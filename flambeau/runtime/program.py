@@ -64,7 +64,8 @@ class Program:
     """A tree of steps over slots.
 
     consts: the bytes of each constant. writes_state: calls must not overlap. locations: lines of the user's code, for
-    messages; programs that differ in them alone are equal.
+    messages; programs that differ in them alone are equal. once: the program that makes the last states of this one, its
+    outputs, of the others. It runs when those are bound, and again when what lies in them changed.
     """
 
     slots: tuple[Slot, ...]
@@ -74,6 +75,7 @@ class Program:
     consts: tuple[bytes, ...] = field(default=(), repr=False)
     writes_state: bool = False
     locations: tuple[str, ...] = field(default=(), compare=False)
+    once: Program | None = None
 
     @property
     def n_args(self) -> int:
@@ -82,6 +84,11 @@ class Program:
     @property
     def n_states(self) -> int:
         return len(self.signature.states)
+
+    @property
+    def n_kept(self) -> int:
+        """How many of the states `once` makes."""
+        return 0 if self.once is None else self.once.n_outs
 
     @property
     def n_scalars(self) -> int:
@@ -144,4 +151,4 @@ class Program:
     def from_bytes(cls, data: bytes) -> Program:
         """Raises ParseError for bytes that are no program of this version, whole and unchanged. Whether it can run,
         `check` says."""
-        return cls(**decode(data))
+        return cls(**decode(data, cls))

@@ -7,7 +7,7 @@ A number that waits for a call is [number of the size, factor]; constants and in
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from flambeau.errors import ParseError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["decode", "encode"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _LONGEST_TYPE: Final = 1000         # characters: products of long sizes would take for ever to multiply out
 
 
@@ -47,8 +47,9 @@ def encode(program: Program) -> bytes:
         "sizes": [[size.name, size.most] for size in signature.sizes],
         "arena_bytes": program.arena_bytes, "consts": len(program.consts), "writes_state": program.writes_state,
         "locations": program.locations,
+        "once": None if program.once is None else len(blobs),
     }
-    return seal("program", _VERSION, content, blobs)
+    return seal("program", _VERSION, content, blobs if program.once is None else [*blobs, encode(program.once)])
 
 
 def _steps(steps: Sequence[Step]) -> list[Any]:
@@ -75,12 +76,13 @@ def _extent(extent: Extent) -> Any:
     return extent if isinstance(extent, int) else [extent.number, extent.times]
 
 
-def decode(data: bytes) -> dict[str, Any]:
-    """The fields of the program. Raises ParseError."""
+def decode(data: bytes, make: Callable[..., Program], is_whole: bool = True) -> dict[str, Any]:
+    """The fields of the program. make: a program of such; is_whole: it is no other's `once`. Raises ParseError."""
     content, blobs = unseal(data, "program", _VERSION)
     match content:
         case {"slots": slots, "steps": steps, "args": args, "states": states, "scalars": scalars, "outs": outs,
-              "sizes": sizes, "arena_bytes": arena, "consts": consts, "writes_state": writes, "locations": lines}:
+              "sizes": sizes, "arena_bytes": arena, "consts": consts, "writes_state": writes, "locations": lines,
+              "once": once}:
             pass
         case _:
             raise ParseError("the content of a program lacks a field")
@@ -95,13 +97,16 @@ def decode(data: bytes) -> dict[str, Any]:
 
     signature = Signature(items(args, _tensor), items(states, state), items(scalars, _tensor), items(outs, _tensor),
                           items(sizes, lambda value: SizeSpec(*parts(value, text, integer))))
+    if (number := optional(integer)(once)) is not None and not consts <= number < len(blobs) * is_whole:
+        raise ParseError(f"what runs once is blob {number} of {len(blobs)}")
     try:
         tree = items(steps, _step)
     except RecursionError:
         raise ParseError("the bodies of a program nest too deep to be read") from None
     return {"slots": items(slots, lambda value: Slot(*parts(value, text, integer, integer, text))),
             "steps": tree, "signature": signature, "arena_bytes": integer(arena),
-            "consts": tuple(blobs[:consts]), "writes_state": boolean(writes), "locations": items(lines, text)}
+            "consts": tuple(blobs[:consts]), "writes_state": boolean(writes), "locations": items(lines, text),
+            "once": None if number is None else make(**decode(blobs[number], make, is_whole=False))}
 
 
 def _tensor(value: Any) -> TensorSpec:

@@ -29,6 +29,19 @@ def check_program(program: Program, devices: Collection[str] = ("cpu",), asked: 
     for number, slot in enumerate(program.slots):
         _check_slot(program, number, slot, known, devices)
     _check_steps(program, program.steps, 0, asked)
+    if program.once is not None:
+        _check_once(program, program.once, devices, asked)
+
+
+def _check_once(program: Program, once: Program, devices: Collection[str], asked: Collection[str]) -> None:
+    signature = once.signature
+    if signature.args or signature.scalars or signature.sizes or once.once is not None or once.writes_state:
+        raise VerificationError("what runs once takes states, writes none, and gives outputs")
+    first = program.n_states - once.n_outs
+    if first < 0 or [s.type for s in program.signature.states[:first]] != [s.type for s in signature.states] or \
+            [s.type for s in program.signature.states[first:]] != [s.type for s in signature.outs]:
+        raise VerificationError("what runs once gives other states than the program takes")
+    check_program(once, devices, asked)
 
 
 def _check_signature(signature: Signature) -> None:

@@ -51,6 +51,15 @@ EVERYTHING = Program(
               (TensorSpec("lr", parse_type("f64[]")),), (TensorSpec("y", parse_type("f32[2*n,3]")),), (SizeSpec("n", 10),)),
     128, (b"abc", b""), True, ("a.py:1: x = 1", "b.py:2: é"))
 
+WITH_ONCE = Program(
+    (Slot("arg", 0, 8), Slot("state", 0, 8), Slot("state", 1, 12)), (Launch("use", 1, 1, False, (0, 1, 2)),),
+    Signature((TensorSpec("x", parse_type("f32[2]")),),
+              (TensorSpec("w", parse_type("f32[2]")), TensorSpec("kept[0]", parse_type("f32[3]")))),
+    once=Program((Slot("state", 0, 8), Slot("out", 0, 12), Slot("const", 0, 3)), (Launch("make", 1, 1, False, (0, 1, 2)),),
+                 Signature(states=(TensorSpec("w", parse_type("f32[2]")),),
+                           outs=(TensorSpec("kept[0]", parse_type("f32[3]")),)),
+                 consts=(b"abc",), locations=("c.py:3",)))
+
 
 def same(found: Program, wanted: Program) -> bool:
     """Locations too, which == leaves out."""
@@ -65,9 +74,22 @@ def copies(program: Program) -> Iterator[Program]:
 
 
 def test_every_field_of_a_program_comes_back() -> None:
-    EVERYTHING.check()
-    for copy in copies(EVERYTHING):
-        assert same(copy, EVERYTHING)
+    for program in (EVERYTHING, WITH_ONCE):
+        program.check()
+        for copy in copies(program):
+            assert same(copy, program)
+
+
+@pytest.mark.parametrize("wrong", [
+    replace(WITH_ONCE, once=replace(WITH_ONCE.once, writes_state=True)),
+    replace(WITH_ONCE, once=replace(WITH_ONCE.once, once=WITH_ONCE.once)),
+    replace(WITH_ONCE, once=replace(WITH_ONCE.once, signature=Signature(outs=WITH_ONCE.once.signature.outs * 2))),
+    replace(WITH_ONCE, once=replace(WITH_ONCE.once, signature=Signature(outs=WITH_ONCE.once.signature.outs * 9))),
+    replace(WITH_ONCE, once=replace(WITH_ONCE.once, slots=(Slot("out", 1, 12),))),
+])
+def test_what_runs_once_must_fit(wrong: Program) -> None:
+    with pytest.raises(VerificationError, match="runs once|names a missing out"):
+        wrong.check()
 
 
 def test_random_programs_come_back_and_run_as_before(seeds: Iterator[int]) -> None:
@@ -156,7 +178,7 @@ def test_states_begin_with_what_the_program_brings() -> None:
 # -- hostile bytes ----------------------------------------------------------------------------------------------------
 
 ARTIFACT = Artifact((Phase("f", None, (0, 1), 4, True, (TaskDim("n", 64, 0), TaskDim(3)), ((1, "index {0}"),)),
-                     Phase("g", 8, (2,), host=True, sizes=(3, 1))), (128,), b"code")
+                     Phase("g", 8, (2,), host=True, sizes=(3, 1)), Phase("h", 1, (0, 2), packs=(0, 2))), (128,), b"code")
 HOSTILE = (None, True, -1, 0, 1, 2**63, 2**64, 2**200, 1.5, "", "f32[", "f32[-1]", "cpu", "x" * 2000, [], [0], [[]], {},
            [0, 0], [0, -1], ["loop", 0, []], ["launch"])
 
@@ -186,9 +208,9 @@ def test_changed_programs_are_refused_or_other_programs(seeds: Iterator[int]) ->
     """Sealed anew, so that the checksum is right: whatever is wrong is found by reading or by the check."""
     for seed in seeds:
         draw = random.Random(seed)
-        program = EVERYTHING if seed % 2 else random_tree(seed).program
-        content, blobs = unseal(program.to_bytes(), "program", 1)
-        data = seal("program", 1, mutated(content, draw), blobs)
+        program = (EVERYTHING, random_tree(seed).program, WITH_ONCE)[seed % 3]
+        content, blobs = unseal(program.to_bytes(), "program", 2)
+        data = seal("program", 2, mutated(content, draw), blobs)
         try:
             found = Program.from_bytes(data)
             found.check()
@@ -199,8 +221,8 @@ def test_changed_programs_are_refused_or_other_programs(seeds: Iterator[int]) ->
 
 def test_changed_artifacts_are_refused_or_other_artifacts(seeds: Iterator[int]) -> None:
     for seed in itertools.islice(seeds, 2000):
-        content, blobs = unseal(ARTIFACT.to_bytes(), "artifact", 1)
-        data = seal("artifact", 1, mutated(content, random.Random(seed)), blobs)
+        content, blobs = unseal(ARTIFACT.to_bytes(), "artifact", 2)
+        data = seal("artifact", 2, mutated(content, random.Random(seed)), blobs)
         try:
             found = Artifact.from_bytes(data)
         except ParseError:
@@ -218,14 +240,14 @@ def test_changed_artifacts_are_refused_or_other_artifacts(seeds: Iterator[int]) 
     (["launch", 5, 1, 1, False, [], [], [], None], "expected a string, found 5"),
 ])
 def test_what_is_no_step_is_named(step: Any, message: str) -> None:
-    content, blobs = unseal(EVERYTHING.to_bytes(), "program", 1)
+    content, blobs = unseal(EVERYTHING.to_bytes(), "program", 2)
     with pytest.raises(ParseError, match=message):
-        Program.from_bytes(seal("program", 1, content | {"steps": [step]}, blobs))
+        Program.from_bytes(seal("program", 2, content | {"steps": [step]}, blobs))
 
 
 @pytest.mark.parametrize("depth", [300, 100_000])
 def test_bodies_that_nest_without_end_are_refused(depth: int) -> None:
-    content, blobs = unseal(EVERYTHING.to_bytes(), "program", 1)
+    content, blobs = unseal(EVERYTHING.to_bytes(), "program", 2)
     body = '["loop",0,[' * depth + "]]" * depth
     header = json.dumps({"kind": "program", "version": 1, "blobs": [len(b) for b in blobs],
                          "content": content | {"steps": "HERE"}}).replace('"HERE"', f"[{body}]").encode()
@@ -236,7 +258,7 @@ def test_bodies_that_nest_without_end_are_refused(depth: int) -> None:
 def resealed(header: bytes, blobs: list[bytes]) -> bytes:
     """Bytes with this header, which json.dumps could not write, and a right checksum."""
     rest = b"".join([len(header).to_bytes(8, "little"), header, *blobs])
-    return seal("program", 1, 0)[:8] + hashlib.sha256(rest).digest() + rest
+    return seal("program", 2, 0)[:8] + hashlib.sha256(rest).digest() + rest
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -249,9 +271,9 @@ def resealed(header: bytes, blobs: list[bytes]) -> bytes:
     ({"slots": [["arg", 0, 1]]}, "expected a list of 4 items"),
 ])
 def test_what_is_wrong_with_a_program_is_named(changes: dict[str, Any], message: str) -> None:
-    content, blobs = unseal(EVERYTHING.to_bytes(), "program", 1)
+    content, blobs = unseal(EVERYTHING.to_bytes(), "program", 2)
     with pytest.raises(ParseError, match=message):
-        Program.from_bytes(seal("program", 1, content | changes, blobs))
+        Program.from_bytes(seal("program", 2, content | changes, blobs))
 
 
 def test_a_program_is_no_artifact() -> None:

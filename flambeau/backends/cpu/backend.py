@@ -15,10 +15,11 @@ from flambeau.ir.kinds import kind_of
 from flambeau.ir.target import Target
 from flambeau.kept import executable_of
 from flambeau.kinds import contraction, loop  # noqa: F401  nearly every program has them: loaded with the backend
-from flambeau.passes.cpu.pipeline import CPU_PASSES
+from flambeau.passes.cpu.pipeline import CPU_PASSES, KEEPING_PASSES
 from flambeau.passes.cpu.prepare import prepare
 from flambeau.passes.cpu.schedule import schedule
 from flambeau.passes.lowering.lower import Call
+from flambeau.passes.pipeline import Pass
 from flambeau.runtime.cache import Cache
 from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.host import host_target
@@ -33,6 +34,7 @@ class CpuBackend(Backend):
     """Channels-last graphs, kernels cut up and scheduled for the cores and caches of the target, native code."""
 
     passes = CPU_PASSES
+    keeping_passes: tuple[Pass, ...] = KEEPING_PASSES
     levels: tuple[str, ...] = ("llvm", "asm")
 
     def __init__(self) -> None:

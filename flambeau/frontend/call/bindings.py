@@ -1,36 +1,47 @@
 """The memory that one signature's machine code works on from call to call: captured tensors, and gradients of leaves."""
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flambeau.errors import UnsupportedError
 from flambeau.frontend.call.memory import check_writable
 from flambeau.frontend.epoch import grad_epoch
-from flambeau.frontend.tensor.storage import Storage
+from flambeau.frontend.tensor.storage import Storage, Watcher
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.call_plan import CallPlan, Found, Given
 from flambeau.frontend.trace.gradients import Home
+from flambeau.runtime.forking import ForkSafeLock
 
 if TYPE_CHECKING:
     from flambeau.backends import Runnable
 
 
+_TRIES: Final = 8                       # how often in a short while something is computed once, before it no longer is
+
+
 class Bindings:
     """What changes between the calls of a plan. run: the native call, bound to where the states lie now (`pointers`, and
-    the ids of `storages`). epoch, reads_at, homes_at: when all but the arguments, the gradients that are read, and those
+    the ids of `storages`). What the program computes once of the captured tensors is as old as `versions`, those of
+    `read_once`; `prepare` computes it anew. plain: gives a program that computes all at every call, for tensors that
+    change at every call. epoch, reads_at, homes_at: when all but the arguments, the gradients that are read, and those
     that are left were looked at last. calls: how often it ran. The generated call reads and writes these."""
 
-    __slots__ = ("_captured", "_homes", "_unbound", "_where", "calls", "epoch", "executable", "homes_at", "plan",
-                 "pointers", "reads_at", "run", "storages")
+    __slots__ = ("_captured", "_homes", "_lock", "_plain", "_prepared_at", "_unbound", "_unseen", "_where", "calls",
+                 "epoch", "executable", "homes_at", "plan", "pointers", "read_once", "reads_at", "run", "storages",
+                 "versions")
 
     run: Callable[..., None]
     executable: Runnable
     pointers: list[int]
     storages: set[int]
+    read_once: list[Storage | Watcher]
+    versions: list[int] | None
 
-    def __init__(self, plan: CallPlan, executable: Runnable):
-        self.plan, self._unbound = plan, executable
+    def __init__(self, plan: CallPlan, executable: Runnable, plain: Callable[[], Runnable] | None = None):
+        self.plan, self._unbound, self._plain = plan, executable, plain
+        self._lock, self._unseen, self._prepared_at = ForkSafeLock(), Watcher(), deque[int](maxlen=_TRIES)
         self._where = [outside.storage for outside in plan.outside]
         self._homes = [(n, state.memory, state.type, [w.leaf for w in plan.gradients if w.value is state.memory])
                        for n, state in enumerate(plan.states) if isinstance(state.memory, Home)]
@@ -38,8 +49,29 @@ class Bindings:
         self.calls = 0
         self.bind()
 
+    @property
+    def prepares(self) -> bool:
+        """Whether the program computes something once of the captured tensors."""
+        return self._plain is not None
+
+    def prepare(self) -> None:
+        """Compute anew what is computed once, unless another thread just did. Where that was so at most of the last calls,
+        the program that computes it at every call takes its place."""
+        with self._lock:
+            if self.versions == [watched.version for watched in self.read_once]:
+                return
+            recent = self._prepared_at
+            recent.append(self.calls)
+            if self._plain is not None and len(recent) == _TRIES and self.calls - recent[0] < 2 * _TRIES:
+                self._unbound, self._plain = self._plain(), None
+            self.bind()
+
     def bind(self) -> None:
         """Point the executable at the memory of the captured tensors."""
+        with self._lock:
+            self._bind()
+
+    def _bind(self) -> None:
         pointers = []
         for state in self.plan.states:
             memory = state.memory
@@ -55,8 +87,15 @@ class Bindings:
         self._captured = [s.memory._storage for s in self.plan.states if isinstance(s.memory, Tensor)]     # kept alive
         self.storages = {id(state.memory._storage) for state in self.plan.states}
         self.pointers = pointers
+        self.versions = None
+        self.read_once = [*self._captured, self._unseen] if self._plain is not None else []
+        versions = [watched.version for watched in self.read_once]          # before they are read: changes come after
+        for storage in self._captured if self.read_once else ():
+            storage.watch(self._unseen)
         self.executable = self._unbound.bind_states(pointers) if pointers else self._unbound
         self.run = self.executable.fast_call
+        if not any(s.memory._storage.may_change_unseen(s.memory) for s in self.plan.states if self.read_once):
+            self.versions = versions        # else they may be others at the next call
 
     # -- captured tensors -------------------------------------------------------------------------------------------
 
@@ -74,7 +113,8 @@ class Bindings:
         captured = [s.memory for s in self.plan.states if isinstance(s.memory, Tensor)]
         owner_of = {was_in.get(id(t), t._storage): t for t in captured}
         for storage, now in moved.items():
-            if now != {storage} and (len(now) > 1 or not _is_plain(owner_of.get(storage))):
+            owner = owner_of.get(storage)
+            if now != {storage} and (len(now) > 1 or not _is_plain(owner) or owner is None or owner._storage not in now):
                 return False
         self._where = [outside.tensor._storage for outside in self.plan.outside]
         self.bind()

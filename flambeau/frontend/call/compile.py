@@ -49,7 +49,7 @@ from flambeau.runtime.forking import ForkSafeLock, no_forks
 from flambeau.runtime.interrupts import not_swallowed
 
 if TYPE_CHECKING:
-    from flambeau.backends import Backend
+    from flambeau.backends import Backend, Runnable
     from flambeau.compiler import Compiled
     from flambeau.passes.pipeline import Pass
     from flambeau.provenance import Provenance
@@ -83,6 +83,7 @@ class Stats:
     arena_bytes: int                # scratch memory of one call
     unshared_bytes: int             # what it would be without reuse
     state_bytes: int                # captured tensors
+    kept_bytes: int                 # what is computed once of them, and kept
     in_place_writes: int
     calls: int
     from_disk: bool                 # an earlier process compiled all of it
@@ -127,10 +128,10 @@ class CompiledFunction(CompiledMarker):
 
     def __init__(self, function: Callable[..., Any], *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
                  backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
-                 dynamic: bool | None = None):
+                 dynamic: bool | None = None, keep: bool = True):
         functools.update_wrapper(self, function)
         self.function, self.recompile_limit, self.dynamic = function, recompile_limit, dynamic
-        self.how: dict[str, Any] = {"verify": verify, "backend": backend}       # given to compile_graph
+        self.how: dict[str, Any] = {"verify": verify, "backend": backend, "keep": keep}    # given to compile_graph
         if passes is not None:
             self.how["passes"] = tuple(passes)
         self.name = getattr(function, "__name__", type(function).__name__)
@@ -233,7 +234,7 @@ class CompiledFunction(CompiledMarker):
                 self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason))
                 self._entries = [entry, *self._entries]
             else:
-                family = Family(traced, make, functools.partial(self._fused, device=device))
+                family = Family(traced, make, functools.partial(self._fused, plan=traced.plan, device=device))
                 entry = family.at(traced.named.facts.sizes)
                 compiled = family.newest_compiled
                 self.signatures.append(Signature(entry, compiled, traced, trace_seconds, reason, family))
@@ -285,15 +286,24 @@ class CompiledFunction(CompiledMarker):
               fused: Callable[[], Any] = lambda: None, *, device: str, where: str | None) -> tuple[Entry, Compiled]:
         """The entry of a plan. sizes: the numbers of the graph's named sizes; fused: gives its fused graph with those, or
         None."""
-        compile = functools.partial(_compiled, how=self.how, device=device, where=where)
-        compiled = compile(graph, sizes=sizes, fused=fused)
-        entry = Entry(plan, compiled.executable, compile, device, getattr(compiled.target, "tf32", None))
+        compile = functools.partial(_compiled, how={**self.how, "keep": False}, device=device, where=where)
+        keeps = self.how["keep"] and may_keep(plan, graph) and device == "cpu"
+        compiled = compile(graph, sizes=sizes, fused=fused, how={**self.how, "keep": keeps})
+        plain = None
+        if compiled.program.once is not None:
+            def plain() -> Runnable:
+                _log("recompiles", f"{self.name}: captured tensors change at nearly every call: nothing is kept of them")
+                executable: Runnable = compile(graph, sizes=sizes).executable
+                return executable
+
+        entry = Entry(plan, compiled.executable, compile, device, getattr(compiled.target, "tf32", None), plain=plain)
         entry.deterministic = getattr(compiled.target, "deterministic", None)
         return entry, compiled
 
-    def _fused(self, graph: Graph, device: str) -> Any:
+    def _fused(self, graph: Graph, plan: CallPlan, device: str) -> Any:
         """The graph passes, on sizes with names."""
         how = {name: value for name, value in self.how.items() if name != "verify"}
+        how["keep"] = self.how["keep"] and not self.how["verify"] and may_keep(plan, graph) and device == "cpu"
         return _compiler().fuse_graph(graph, device=device, rules=self.how["verify"], **how)
 
     def _tell(self, compiled: Compiled) -> None:
@@ -394,6 +404,7 @@ class CompiledFunction(CompiledMarker):
             arena_bytes=sum(p.memory.arena_bytes for p in parts),
             unshared_bytes=sum(p.memory.unshared_bytes for p in parts),
             state_bytes=sum(state.type.nbytes for state in newest.entry.plan.states),
+            kept_bytes=sum(sum(p.program.once.out_bytes) for p in parts if p.program.once is not None),
             in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.calls,
             from_disk=all(isinstance(p, Kept) for p in parts))
 
@@ -433,7 +444,7 @@ class BoundFunction(CompiledMarker):
 def compile(function: Any = None, *, verify: bool = False, recompile_limit: int = RECOMPILE_LIMIT,
             backend: str | Backend | None = None, passes: Sequence[Pass] | None = None, model: Any = None,
             fullgraph: bool = False, dynamic: bool | None = None, mode: str | None = None,
-            options: Mapping[str, Any] | None = None, disable: bool = False) -> Any:
+            options: Mapping[str, Any] | None = None, disable: bool = False, keep: bool = True) -> Any:
     """Compile a function, a method, a Module or a graph: `@fb.compile`, `@fb.compile(...)`, `fb.compile(module)`,
     `fb.compile(fb.ir.parse(text))`.
 
@@ -452,6 +463,10 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     dynamic: which sizes of arguments have names, so that one trace serves others too. None: those of a dim of which a
     second size came (from 2 on); True: all of them from the first call on; False: none. `mark_dynamic` names more.
 
+    keep: in a function that neither takes gradients nor changes a captured tensor, what depends on captured tensors alone
+    is computed when one of them changed, not at every call: weights are packed, and statistics folded, once. The memory
+    that this takes is at most `config.kept_bytes` for each signature. False: everything is computed at every call.
+
     The others are torch.compile's. fullgraph is always so, disable gives the function back as it is, and what means
     nothing here (mode, options, PyTorch's backends) warns.
 
@@ -461,7 +476,7 @@ def compile(function: Any = None, *, verify: bool = False, recompile_limit: int 
     if disable:
         return function if function is not None else lambda function: function
     how: dict[str, Any] = {"verify": verify, "recompile_limit": recompile_limit, "backend": backend, "passes": passes,
-                           "dynamic": dynamic}
+                           "dynamic": dynamic, "keep": keep}
     if function is None:
         return functools.partial(compile, **how)
     if isinstance(function, CompiledFunction):      # other options: compiled anew beside the original
@@ -499,7 +514,7 @@ def _recompiled(function: Any, options: dict[str, Any]) -> Any:
 
 
 _DEFAULTS: dict[str, Any] = {"verify": False, "recompile_limit": RECOMPILE_LIMIT, "backend": None, "passes": None,
-                             "dynamic": None}
+                             "dynamic": None, "keep": True}
 
 
 def _compile_module(module: Module, options: dict[str, Any]) -> Module:
@@ -550,8 +565,16 @@ def _compiled(graph: Graph, how: Mapping[str, Any], device: str, where: str | No
     if found is not None:
         return cast("Compiled", found)
     made = compile_now()
-    keep(key, graph, made.program, [made.built[number].artifact for number in made.launch_calls])
+    keep(key, graph, made.program, made.artifacts)
     return made
+
+
+def may_keep(plan: CallPlan, graph: Graph) -> bool:
+    """Whether calls neither take gradients, nor lead to any, nor change a captured tensor: what those hold is then the
+    same from call to call until somebody else changes it."""
+    if not plan.states or not config.kept_bytes or plan.segments or plan.gradients or plan.reads or graph.writes:
+        return False
+    return all(isinstance(state.memory, Tensor) and not state.is_written for state in plan.states)
 
 
 def _compiler() -> Any:

@@ -33,13 +33,15 @@ if TYPE_CHECKING:
 
 class Entry:
     """A compiled signature of a function, ready to run. tf32, deterministic: what the settings were,
-    if the code depends on them."""
+    if the code depends on them. plain: gives the same code as `executable`, but that computes nothing once; None where it
+    computes nothing once itself."""
 
     def __init__(self, plan: CallPlan, executable: Runnable, compile_backward: Callable[[Graph], Compiled],
-                 device: str = "cpu", tf32: bool | None = None, deterministic: bool | None = None):
+                 device: str = "cpu", tf32: bool | None = None, deterministic: bool | None = None,
+                 plain: Callable[[], Runnable] | None = None):
         self.plan, self.device, self.tf32, self.deterministic = plan, device, tf32, deterministic
         self.memory = memory_at(device)
-        self.bound = Bindings(plan, executable)
+        self.bound = Bindings(plan, executable, plain)
         self.guards = GuardSet(plan.heap)
         self._generation = self._known_generation = -1
         self._known: Set[int] = frozenset()
@@ -215,6 +217,8 @@ class Entry:
         are_settled = not plan.gradients or bound.homes_at == grad_epoch.value and not self._gives_grads
         if not are_settled:
             bound.ready_gradients()
+        if bound.prepares and bound.versions != [watched.version for watched in bound.read_once]:
+            bound.prepare()
         address_of, allocate = self.memory.address_of, self.memory.allocate
         held = [address_of(leaves[argument.leaf]) for argument in plan.arguments]
         if plan.writes_in_place:

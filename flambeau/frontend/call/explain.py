@@ -31,7 +31,8 @@ def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
         f"{_ms(stats.codegen_seconds)}, planning and loading {_ms(stats.load_seconds)}",
         f"  kernels    {stats.n_launches} launches of {stats.n_kernels} kernels, {stats.n_new_kernels} of them new",
         f"  memory     {size(stats.arena_bytes)} of scratch ({size(stats.unshared_bytes)} without sharing), "
-        f"{size(stats.state_bytes)} of captured state, {stats.in_place_writes} tensors updated in place",
+        f"{size(stats.state_bytes)} of captured state, {stats.in_place_writes} tensors updated in place"
+        f"{f', {size(stats.kept_bytes)} kept of computing with it' if stats.kept_bytes else ''}",
     ]
     lines += _inputs(newest)
     lines += _sizes(newest.family)
@@ -86,9 +87,22 @@ def _sizes(family: Any) -> list[str]:
 def _calls(compiled: Any, measured: dict[int, float]) -> list[str]:
     """measured: seconds of a run of each kernel call, as the newest profile found them."""
     memory = compiled.memory
-    order = tuple(range(len(memory.calls))) if memory.order is None else memory.order
-    return ["  steps, in order:", *_Steps(compiled, measured).lines(order, "    "), *_notes(compiled), *_timeline(compiled),
+    first = frozenset[int]() if memory.once is None else memory.once.calls
+    order = tuple(n for n in range(len(memory.calls)) if n not in first) if memory.order is None else memory.order
+    told = _Steps(compiled, measured)
+    return [*_once(memory, told), "  steps, in order:", *told.lines(order, "    "), *_notes(compiled), *_timeline(compiled),
             *_fusion(compiled), *_passes(compiled)]
+
+
+def _once(memory: Any, told: _Steps) -> list[str]:
+    """What runs once for each version of captured tensors."""
+    once = memory.once
+    if once is None:
+        return []
+    packed = ", ".join(map(str, sorted({number for number, _ in once.packs})))
+    return [f"  once, and again when a captured tensor changed, {size(once.nbytes)} kept:",
+            *told.lines(tuple(sorted(once.calls)), "    "),
+            *([f"    an operand of {packed} is packed"] if packed else [])]
 
 
 class _Steps:

@@ -73,10 +73,12 @@ class FastCallWriter:
                  known: Set[int], spent: Mapping[int, SpentRecord], environment_holds: Callable[[], bool],
                  device: str = "cpu"):
         self.plan, self.leaf_guards, self.guards, self.known, self.spent = plan, leaf_guards, guards, known, spent
+        self.bound = bound
         self.names: dict[str, Any] = {
             "MISS": MISS, "Tensor": Tensor, "Storage": Storage, "active": active, "grad_mode": grad_mode, "epoch": epoch,
             "grad_epoch": grad_epoch, "allocate": allocator(), "memory_of": memory_of, "is_stale": is_stale, "bound": bound,
-            "environment_holds": environment_holds, "guards": guards, "MISSING": MISSING, "is_": operator.is_}
+            "environment_holds": environment_holds, "guards": guards, "MISSING": MISSING, "is_": operator.is_,
+            "version_of": operator.attrgetter("version")}
         self.is_elsewhere = device.startswith("cuda:")
         if self.is_elsewhere:
             memory = memory_at(device)
@@ -114,6 +116,8 @@ class FastCallWriter:
         if plan.gradients:
             self.put("is_settled = bound.homes_at == grad_epoch.value")
             self.put("if not is_settled: bound.ready_gradients()")
+        if self.bound.prepares:
+            self.put("if list(map(version_of, bound.read_once)) != bound.versions: bound.prepare()")
         self.put("run = bound.run")
         self.put(f"run({', '.join(pointers + numbers + outs)})")
         self.effects()

@@ -75,4 +75,6 @@ def _from_numpy(array: np.ndarray) -> Tensor:
 
 def tensor_from(array: np.ndarray, dtype: dt.DType) -> Tensor:
     """A tensor over the array, or over a copy where its memory is not contiguous."""
-    return Tensor._from_array(np.ascontiguousarray(array).reshape(array.shape), dtype)
+    made = Tensor._from_array(np.ascontiguousarray(array).reshape(array.shape), dtype)
+    made._storage.share()
+    return made

@@ -51,7 +51,7 @@ def save(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
             raise TypeError(f"safetensors: names must be str other than {_METADATA!r}, got {name!r}")
         if not isinstance(tensor, Tensor):
             raise TypeError(f"safetensors: {name!r} must be a Tensor, got {type(tensor).__name__}")
-        place = (tensor.data_ptr(), tensor.numel())
+        place = (tensor._address(), tensor.numel())
         if tensor.numel() and place in seen:
             raise ValueError(f"safetensors: {seen[place]!r} and {name!r} share memory, which the format can't say: "
                              "leave one of them out, or clone() it")

@@ -199,7 +199,11 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     Raises TypeError for anything but an ndarray of a dtype tensors have."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"from_numpy: expected an ndarray, got {type(ndarray).__name__}")
-    return holding(ndarray, _dtype_from(ndarray.dtype)) if ndarray.dtype.isnative else tensor(ndarray)
+    if not ndarray.dtype.isnative:
+        return tensor(ndarray)
+    made = holding(ndarray, _dtype_from(ndarray.dtype))
+    made._storage.share()
+    return made
 
 
 # -- filled -----------------------------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     if self.dtype is dt.bf16:
         return dt.bf16_to_f32(data)
     trace = self._storage.trace
+    if trace is None:
+        self._storage.share()
     return data if trace is None or trace.is_level else trace.given_out(self, data)
 
 
@@ -109,6 +111,7 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
         raise ValueError("both buffer length (0) and count (-1) must not be 0")
     array = np.frombuffer(buffer, dtype.storage, count, offset)
     made = Tensor._from_array(array if array.flags.writeable else array.copy(), dtype)
+    made._storage.share()
     return made.requires_grad_() if requires_grad else made
 
 

@@ -102,7 +102,10 @@ def _reinterpreted(x: Tensor, dtype: DType | None) -> Tensor:
     data, mine, theirs = x._data(), x._type.dtype.itemsize, dtype.itemsize
     if mine != theirs and (not data.ndim or data.shape[-1] * mine % theirs or data.strides[-1] != mine):
         raise ShapeError(f"view: the bytes of {x._type} don't divide into elements of {dtype} along the last dim")
-    return Tensor._from_array(data.view(dtype.storage), dtype)
+    made = Tensor._from_array(data.view(dtype.storage), dtype)
+    for storage in (x._storage, made._storage):         # two over one memory
+        storage.share(address=True)
+    return made
 
 
 def _reinterpreted_elsewhere(x: Tensor, dtype: DType) -> Tensor:

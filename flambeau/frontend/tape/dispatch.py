@@ -96,8 +96,7 @@ def write(target: Tensor, value: Tensor) -> None:
     if array is None:
         if target._storage.is_elsewhere:
             _elsewhere().write(target, value)
-            if is_watched(target):
-                target._storage.version += 1
+            _changed(target)
             return
         array = target._data()
     if not array.flags.writeable:
@@ -107,8 +106,15 @@ def write(target: Tensor, value: Tensor) -> None:
     if value._storage is target._storage:
         source = source.copy()          # NumPy copies in one pass where both have one dim, whatever their strides
     _copyto(array, source)
+    _changed(target)
+
+
+def _changed(target: Tensor) -> None:
+    """Its memory was written to."""
     if is_watched(target):
         target._storage.version += 1
+    else:
+        target._storage.changed_unseen()
 
 
 def is_watched(target: Tensor) -> bool:

@@ -1,6 +1,8 @@
 """The memory under tensors. Several tensors may view one Storage; `version` counts its in-place changes."""
 from __future__ import annotations
 
+import weakref
+from sys import getrefcount
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,11 +16,14 @@ class Storage:
     """One allocation, held by NumPy (eager results) or by a runtime Buffer (compiled results), each made from the
     other when asked for. Under trace it may hold nothing: `trace` then knows its value.
 
-    array is the base layout: views of it are made by whoever owns the view."""
+    array is the base layout: views of it are made by whoever owns the view. Changes in place count up `version`. Those
+    that it does not count are told to whoever watches (`watch`): writes that autograd is not to know of, and that others
+    got hold of the memory (`share`), who may change it at any time from then on."""
 
     is_elsewhere: ClassVar[bool] = False
 
-    __slots__ = ("__weakref__", "_array", "_buffer", "_layout", "origin", "pointer", "trace", "version")
+    __slots__ = ("__weakref__", "_array", "_buffer", "_layout", "_shared", "_watchers", "origin", "pointer", "trace",
+                 "version")
 
     def __init__(self, array: np.ndarray | None = None, buffer: Buffer | None = None,
                  layout: tuple[np.dtype, tuple[int, ...]] | None = None, trace: Any = None, origin: str = ""):
@@ -42,6 +47,52 @@ class Storage:
             if self.array.flags.c_contiguous:
                 self.pointer = self._buffer.ptr
         return self._buffer
+
+
+    def layout_of(self, view: TensorType) -> TensorType:
+        """The type of the base, of which `view` is that of a view."""
+        return TensorType(self.array.shape, view.dtype)
+
+    # _shared and _watchers are set on the few storages that have them: making a storage is on the way of every eager op
+
+    def share(self, address: bool = False) -> None:
+        """Others have the memory from now on: NumPy, another library, another storage, or whoever was told its address."""
+        self._shared = getattr(self, "_shared", False) or address
+        self.changed_unseen()
+
+    def may_change_unseen(self, holder: Any) -> bool:
+        """Whether others may change the memory without a word: they got it, and still hold it as far as can be told.
+        holder: a tensor that may hold the array too."""
+        by_address = getattr(self, "_shared", None)
+        if by_address is None:
+            return False
+        array, is_own = self._array, self._layout is not None
+        also = (self._buffer is not None and not is_own) + (holder._array is array)
+        if by_address or array is not None and _is_held(array, also, is_own):
+            return True
+        del self._shared                    # nobody is left
+        return False
+
+    def watch(self, watcher: Watcher) -> None:
+        """Count `watcher.version` up at changes that `version` does not count, as long as the watcher lives."""
+        others = [ref for ref in getattr(self, "_watchers", ()) if ref() not in (None, watcher)]
+        self._watchers = [*others, weakref.ref(watcher)]
+
+    def changed_unseen(self) -> None:
+        """What lies in the memory changed, or may have, and `version` does not tell."""
+        for ref in getattr(self, "_watchers", ()):
+            watcher = ref()
+            if watcher is not None:
+                watcher.version += 1
+
+
+class Watcher:
+    """Counts what storages tell it."""
+
+    __slots__ = ("__weakref__", "version")
+
+    def __init__(self) -> None:
+        self.version = 0
 
 
 def over(buffer: Buffer, type: TensorType) -> Storage:
@@ -68,6 +119,9 @@ class DeviceStorage(Storage):
     def array(self) -> np.ndarray:
         return self.fetched(0, self.base)
 
+    def layout_of(self, view: TensorType) -> TensorType:
+        return self.base
+
     def fetched(self, offset: int, type: TensorType) -> np.ndarray:
         """A copy on the host of what lies row-major from element `offset` on. Waits for it to be computed."""
         assert self._buffer is not None, "memory of a device is there from the start"
@@ -75,3 +129,29 @@ class DeviceStorage(Storage):
         array: np.ndarray = data.view(type.dtype.storage).reshape(type.static_shape)
         array.flags.writeable = False
         return array
+
+
+def _is_held(array: np.ndarray, also: int, is_own: bool) -> bool:
+    """Whether anything but one object, and `also` others, holds the memory of an array. is_own: it lies over a buffer that
+    is nobody else's."""
+    found = getrefcount(array) - also != _HELD
+    while not found and not array.flags.owndata:
+        if not isinstance(array.base, np.ndarray):
+            return found or not is_own      # memory of another kind
+        array = array.base
+        found = getrefcount(array) != _HELD
+    return found
+
+
+def _references() -> int:
+    """How often `_is_held` finds an array that one object holds."""
+    storage = Storage(np.zeros(1))
+
+    def count(array: np.ndarray | None) -> int:
+        return getrefcount(array)
+
+    array = storage._array
+    return count(array)
+
+
+_HELD = _references()

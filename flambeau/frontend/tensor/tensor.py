@@ -93,7 +93,10 @@ class Tensor(TensorMethods):
     @staticmethod
     def _from_array(array: np.ndarray, dtype: DType, cls: type[Tensor] | None = None) -> Tensor:
         """A tensor over `array` (storage layout of dtype), not copied."""
-        return Tensor._make(Storage(array), TensorType(array.shape, dtype), array, cls=cls)
+        storage = Storage(array)
+        if array.base is not None:
+            storage.share()
+        return Tensor._make(storage, TensorType(array.shape, dtype), array, cls=cls)
 
     def _bare_base(self) -> Tensor | None:
         """What a view of this memory that is no part of this tensor's history has as its base."""
@@ -207,6 +210,11 @@ class Tensor(TensorMethods):
 
     def data_ptr(self) -> int:
         """Address of the first element."""
+        if self._storage.trace is None:
+            self._storage.share(address=True)
+        return self._address()
+
+    def _address(self) -> int:
         if self._storage.is_elsewhere:
             return self._storage.buffer.ptr + self.storage_offset() * self._type.dtype.itemsize
         array = self._data()
@@ -228,7 +236,7 @@ class Tensor(TensorMethods):
         """Elements between the start of the storage and the first element."""
         if self._storage.is_elsewhere:
             return 0 if self._base is None else place_in(self._storage.base, self._chain)[0]    # type: ignore[attr-defined]
-        return (self.data_ptr() - self._storage.buffer.ptr) // self._type.dtype.itemsize
+        return (self._address() - self._storage.buffer.ptr) // self._type.dtype.itemsize
 
     @property
     def _version(self) -> int:

@@ -182,9 +182,12 @@ class Planner:
         """What each state is: gradients by the leaf they belong to, everything else as it is."""
         current = {id(grad): Current(t) for t, grad in self.trace.reads_grads() if grad is not None}
         made = []
-        for captured in self.trace.captured.values():
+        met = {id(outside.tensor) for outside in self.trace.outside.values()}
+        for storage, captured in self.trace.captured.items():
             tensor = captured.tensor
             memory = self.homes.get(id(tensor)) or current.get(id(tensor)) or tensor
+            if memory is tensor and id(tensor) not in met:      # a view was read, which stays where it is if this one moves
+                memory = Tensor._make(storage, captured.input.type)
             made.append(State(memory, captured.input.type, captured.input in self.written))
         return tuple(made)
 

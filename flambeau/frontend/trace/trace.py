@@ -277,7 +277,10 @@ class Trace:
             if storage.trace is not None:
                 raise self.no_data_error(t) if storage.trace is self else storage.trace.no_data_error(t)
             owner = origin_of(t)
-            value = self._capture(owner if owner._base is None else owner._base)
+            base = owner if owner._base is None else owner._base
+            if base._storage is not storage:            # it got other memory since the view was made
+                base = Tensor._make(storage, storage.layout_of(t._type))
+            value = self._capture(base)
         if t._saved_version >= 0:
             self.saved_in.setdefault(value, set()).add(storage)
         elif id(t) in self.outside or id(t) in self.stand_ins:

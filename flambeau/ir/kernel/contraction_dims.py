@@ -18,7 +18,8 @@ __all__ = ["canonicalize", "merge_strides", "neighbours", "swap_roles"]
 def swap_roles(kernel: ContractionKernel) -> ContractionKernel:
     """lhs[b,m,k] * rhs[b,k,n] -> rhs as the left operand and lhs as the right one; m and n change places.
     The products are the same numbers, so only the vector dim differs. Drops the schedule."""
-    return replace(kernel, m=kernel.n, n=kernel.m, lhs=kernel.rhs, rhs=kernel.lhs, schedule=None)
+    return replace(kernel, m=kernel.n, n=kernel.m, lhs=kernel.rhs, rhs=kernel.lhs, schedule=None,
+                   keeps_lhs=kernel.keeps_rhs, keeps_rhs=kernel.keeps_lhs)
 
 
 def canonicalize(kernel: ContractionKernel) -> ContractionKernel:

@@ -77,7 +77,8 @@ class ContractionKernel(Kernel):
     """acc = sum over k of lhs * rhs in `acc_dtype`, then `epilogue` (a Stage with dims ()) at every (batch, m, n).
 
     Address strides are keyed by dim number: lhs over batch+m+k, rhs over batch+k+n, epilogue over batch+m+n. Lists of
-    dims run outer to inner. The innermost n dim is the vector dim."""
+    dims run outer to inner. The innermost n dim is the vector dim. keeps_lhs, keeps_rhs: the operand is the same from call
+    to call, so that what packs it runs once (`ops.Kept`)."""
 
     keyword: ClassVar[str] = "contraction"
     schedules: ClassVar[Mapping[str, type]] = {"schedule": ContractionSchedule, "tiles": TileSchedule}
@@ -91,6 +92,8 @@ class ContractionKernel(Kernel):
     rhs: Address
     acc_dtype: DType
     epilogue: Stage
+    keeps_lhs: bool = field(default=False, kw_only=True)
+    keeps_rhs: bool = field(default=False, kw_only=True)
     schedule: ContractionSchedule | TileSchedule | None = field(default=None, kw_only=True)
 
     @property
@@ -133,7 +136,9 @@ class ContractionKernel(Kernel):
         for keyword, dims in (("batch", self.batch), ("m", self.m), ("n", self.n), ("k", self.k)):
             if dims:
                 yield f"  {keyword} {printer.dims(dims)}"
-        yield f"  sum {printer.address(self.lhs)} * {printer.address(self.rhs)} : {self.acc_dtype}"
+        lhs, rhs = (f"{'kept ' * is_kept}{printer.address(address)}"
+                    for address, is_kept in ((self.lhs, self.keeps_lhs), (self.rhs, self.keeps_rhs)))
+        yield f"  sum {lhs} * {rhs} : {self.acc_dtype}"
         yield from printer.stage("epilogue", self.epilogue)
 
     @classmethod
@@ -142,12 +147,13 @@ class ContractionKernel(Kernel):
         extents: Any = cursor.optional("dims", lambda: parser.extents(0, static=True))
         batch, m, n, k = (cursor.optional(role, lambda: cursor.listed(cursor.dim)) for role in ("batch", "m", "n", "k"))
         cursor.require("sum")
-        lhs = parser.address()
+        keeps_lhs, lhs = cursor.accept("kept"), parser.address()
         cursor.require("*")
-        rhs = parser.address()
+        keeps_rhs, rhs = cursor.accept("kept"), parser.address()
         acc_dtype = parser.result_dtype()
         epilogue = parser.stage("epilogue")
-        return cls(name, tuple(parser.params), extents, batch, m, n, k, lhs, rhs, acc_dtype, epilogue)
+        return cls(name, tuple(parser.params), extents, batch, m, n, k, lhs, rhs, acc_dtype, epilogue, keeps_lhs=keeps_lhs,
+                   keeps_rhs=keeps_rhs)
 
     # Rules
 

@@ -19,7 +19,7 @@ from flambeau.ir.kernel.grammar import Address, Instr, Reduction, Stage, Store
 
 __all__ = ["kernel_key"]
 
-_VERSION: Final = "flambeau kernel 3"      # changes whenever the encoding, or the meaning of a kernel, does
+_VERSION: Final = "flambeau kernel 4"      # changes whenever the encoding, or the meaning of a kernel, does
 _UNCOUNTED: Final = frozenset({"name", "locations"})
 _SCALAR_CODE: Final = frozenset({Instr, Reduction, Store, Address})
 _VALUE_FIELDS: Final = frozenset({"id", "operands", "guard", "value"})      # of those: hold value ids

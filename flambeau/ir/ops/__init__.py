@@ -40,4 +40,4 @@ from flambeau.ir.ops.spectra import Eig, Eigh, Eigvalsh, Svd, Svdvals
 from flambeau.ir.ops.structural import Custom, Fusion
 from flambeau.ir.ops.transforms import Fft, Irfft, Rfft
 from flambeau.ir.ops.unfolding import Windows, WindowsSum
-from flambeau.ir.ops.views import Broadcast, Diagonal, Flip, Permute, Reshape
+from flambeau.ir.ops.views import Broadcast, Diagonal, Flip, Kept, Permute, Reshape

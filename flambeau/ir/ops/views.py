@@ -331,6 +331,38 @@ class Flip(View):
         yield drawn(cls((0,)), "i64[1,3]")
 
 
+@register("kept")
+@dataclass(frozen=True)
+class Kept(View):
+    """The operand, which is made of captured tensors alone that the program does not write: what computes it may run once
+    for each version of those, and calls read what it left."""
+
+    shares_memory = False
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        check_arity(self, operands, 1)
+        return operands
+
+    def evaluate(self, *operands: np.ndarray) -> np.ndarray:
+        return operands[0]
+
+    def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
+        return (cotangent,)
+
+    def on_batch(self, size: int) -> Kept:
+        return self
+
+    def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
+               result: TensorType) -> int:
+        return ctx.operand(0, index)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield drawn(cls(), "f32[3,4]")
+        yield drawn(cls(), "i64[2]")
+        yield drawn(cls(), "bf16[]")
+
+
 @register("diagonal")
 @dataclass(frozen=True)
 class Diagonal(View):

@@ -40,6 +40,7 @@ _DOT_SUM_CYCLES: Final = 4.0  # add the lanes of one vector
 _COPY_CYCLES: Final = 0.7  # per element: copy a row
 _TRANSPOSE_CYCLES: Final = 1.0  # per element: transpose blocks
 _GATHER_CYCLES: Final = 3.0  # per element: pack one by one
+_KEEP_CYCLES: Final = 0.02  # per element: memory that panels take which are packed once
 _STRIDED_CYCLES: Final = 4.0  # per element: load or store one lane of an epilogue
 _CONVERT_CYCLES: Final = 1.0  # per load of a type that has to be widened
 _MASK_BY_ELEMENT_CYCLES: Final = 1.0  # per element of a masked load where there is no instruction for it
@@ -155,9 +156,11 @@ def row_choice(
         cycles += visits * shape.k_points * shape.lanes * _MASK_BY_ELEMENT_CYCLES
     cycles *= _in_place_factor(shape, m_tile, pack_lhs, pack_rhs)
     if pack_lhs:
-        cycles += shape.m_points * shape.k_points * _pack_cycles(shape, shape.kernel.lhs, shape.kernel.m)
+        packing = _pack_cycles(shape, shape.kernel.lhs, shape.kernel.m, shape.kernel.keeps_lhs)
+        cycles += shape.m_points * shape.k_points * packing
     if pack_rhs:
-        cycles += shape.n_points * shape.k_points * _pack_cycles(shape, shape.kernel.rhs, shape.kernel.n)
+        packing = _pack_cycles(shape, shape.kernel.rhs, shape.kernel.n, shape.kernel.keeps_rhs)
+        cycles += shape.n_points * shape.k_points * packing
     spread = _SPREAD_PENALTY * (math.prod(m_tile[:-1]) > 1)
     cycles *= shape.batch_points * (1 + _SHAPE_PENALTY * shapes + spread)
     prefetch = 0 if shape.rhs_stays_in_l1 else _PREFETCH_POINTS
@@ -241,8 +244,10 @@ def _epilogue_cycles(shape: Shape, lanes: int) -> float:
     return cycles
 
 
-def _pack_cycles(shape: Shape, address: Address, dims: Sequence[int]) -> float:
+def _pack_cycles(shape: Shape, address: Address, dims: Sequence[int], is_kept: bool) -> float:
     """Per element of the operand at `address`, packed along the innermost of `dims`."""
+    if is_kept:
+        return _KEEP_CYCLES
     if not dims or address.stride_of(dims[-1]) in (0, 1):
         return _COPY_CYCLES
     runs = (d for d in shape.kernel.k if address.stride_of(d) == 1)

@@ -75,13 +75,15 @@ def _candidates(shape: Shape) -> Iterator[Choice]:
 def _rhs_packings(shape: Shape, m_tile: tuple[int, ...]) -> list[bool]:
     in_place = shape.n_extent == 1 or shape.n_stride(shape.kernel.rhs) == 1
     is_reread = shape.m_points > math.prod(m_tile)
-    return [False] * in_place + [True] * (not in_place or is_reread or not shape.masks_are_cheap)
+    is_worth_it = is_reread or not shape.masks_are_cheap or shape.kernel.keeps_rhs
+    return [False] * in_place + [True] * (not in_place or is_worth_it)
 
 
 def _lhs_packings(shape: Shape, m_tile: tuple[int, ...]) -> list[bool]:
     """Panels of lhs hold rows of its innermost m dim only."""
     can_pack = bool(m_tile) and all(tile == 1 for tile in m_tile[:-1])
-    return [False, True] if can_pack and (lhs_is_far(shape) or shape.converts(shape.kernel.lhs)) else [False]
+    is_worth_it = lhs_is_far(shape) or shape.converts(shape.kernel.lhs) or shape.kernel.keeps_lhs
+    return [False, True] if can_pack and is_worth_it else [False]
 
 
 def _vector_counts(shape: Shape) -> list[int]:

@@ -13,7 +13,7 @@ Requires: decomposed ops. Ensures: every node is an input, an array constant, a 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -61,6 +61,7 @@ class Planner:
         effects = [node for node in self.nodes if not node.is_pure]
         self.earlier_of = dict(zip(effects[1:], effects, strict=False))
         self.order, self.readers = Precedence(), Readers(graph, self.floats)
+        self.kept = _leading_to_kept(self.nodes)
         self.roots = {value.node for value in graph.roots()}
         self.group_of = {node: self._seed(node) for node in self.nodes if node not in self.floats}
         self.fresh = [0]
@@ -82,7 +83,7 @@ class Planner:
         else:
             group = Group(kind, shape, frozenset(), {node: identity(shape)}, readers, {node})
         group.cost = getattr(node.op, "cost", 1)
-        group.is_root, group.has_effects = node in self.roots, not node.is_pure
+        group.is_root, group.has_effects, group.is_kept = node in self.roots, not node.is_pure, node in self.kept
         if kind.reads != "computed" or node.op.reads_memory:
             group.of_memory = {node}
         if kind.reads != "computed" or group.has_reduction:
@@ -129,6 +130,8 @@ class Planner:
             return Apart.TOO_LARGE
         if producer.has_effects or consumer.has_effects:
             return Apart.EFFECT
+        if producer.is_kept is not consumer.is_kept:
+            return Apart.KEPT
         crossing = self._crossing(producer, consumer)
         found = same_space(producer, consumer, use, self.fresh, crossing)
         if found is not None:
@@ -257,12 +260,22 @@ class Planner:
         return group is not None and group.kind.name == LOOP and group.has_reduction
 
     def _try_merge_siblings(self, a: Group, b: Group) -> None:
-        if a is b or a.emitted + b.emitted > self.limits.ops or self.order.are_connected(a, b):
+        if a is b or a.is_kept is not b.is_kept or a.emitted + b.emitted > self.limits.ops or \
+                self.order.are_connected(a, b):
             return
         a.anchor.update(b.anchor)
         a.reads.update(b.reads)
         a.inlined |= b.inlined
         self._absorb(a, b)
+
+
+def _leading_to_kept(nodes: Sequence[Node]) -> set[Node]:
+    """What the operands of `ops.Kept` are computed from."""
+    found: set[Node] = set()
+    for node in reversed(nodes):
+        if isinstance(node.op, ops.Kept) or node in found:
+            found.update([value.node for value in node.operands])
+    return found
 
 
 def in_order(nodes: Iterable[Node]) -> list[Node]:

@@ -71,6 +71,7 @@ class Group:
     of_memory: set[Node] = field(default_factory=set)                       # members whose operands must lie in memory
     is_root: bool = False                                                   # a result of the graph is among its values
     has_effects: bool = False
+    is_kept: bool = False                                                   # something of it leads to an `ops.Kept`
     cost: int = 0
     places: dict[Node, frozenset[Place]] = field(default_factory=dict)      # where members are computed besides
     at: int = 0                                                             # what `Precedence` keeps:

@@ -42,6 +42,7 @@ class Apart(Enum):
     EFFECT = "it has an effect, or what reads it has"
     CYCLE = "a third kernel would have to run between its parts"
     REPEATS = "it would be computed again at too many places"
+    KEPT = "it is computed once for each version of what is captured, and what reads it at every call"
     SPACES = "the two walk different points"
 
 

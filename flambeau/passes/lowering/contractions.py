@@ -151,7 +151,8 @@ class ContractionLowering(RegionLowering):
         stores = [(v, self.space.index(at)) for v, at in zip(self.region.outputs, op.stores, strict=True)]
         epilogue = self._store_stage((), stores)
         return ContractionKernel(self.name, params_of(self.region), c.extents, c.batch, c.m, c.n, c.k, lhs, rhs,
-                                 self.acc_dtype, epilogue, locations=locations(self.region))
+                                 self.acc_dtype, epilogue, locations=locations(self.region),
+                                 keeps_lhs=_is_kept(self.center.operands[0]), keeps_rhs=_is_kept(self.center.operands[1]))
 
     def _operand(self, value: Value, index: IndexTuple) -> Address:
         """Strides of an operand, through the views that lead to it."""
@@ -163,3 +164,12 @@ class ContractionLowering(RegionLowering):
         if value not in self.param_of:
             raise VerificationError(f"{value!r} does not lie in memory")
         return Body(self).address(self.param_of[value], value, index)
+
+
+def _is_kept(value: Value) -> bool:
+    """Whether an operand is the same from call to call."""
+    while is_view(value.node):
+        if isinstance(value.node.op, ops.Kept):
+            return True
+        value = value.node.operands[0]
+    return False

@@ -10,9 +10,10 @@ from flambeau.ir import ops
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.lower import Call, Step, copy_call
-from flambeau.passes.memory.arena import ALIGNMENT, lay_out
+from flambeau.passes.memory.arena import ALIGNMENT, Arena, lay_out
 from flambeau.passes.memory.early import computes_again
-from flambeau.passes.memory.nested import Expansion, Whole, another, copies_to_states
+from flambeau.passes.memory.nested import Expansion, Look, Whole, another, copies_to_states
+from flambeau.passes.memory.once import Once, Packs, once_of
 from flambeau.passes.memory.order import Chosen, Order, Repeated
 from flambeau.passes.memory.state_writes import early_checks_of, in_place_writes
 
@@ -21,9 +22,10 @@ __all__ = ["ALIGNMENT", "Arrangement", "Home", "MemoryPlan", "Whole", "arrange",
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """kind and number of a buffer; in the arena `index` is a byte offset."""
+    """kind and number of a buffer; in an arena `index` is a byte offset. "kept": what runs once leaves it; "once": the
+    arena of what does."""
 
-    kind: Literal["arg", "state", "out", "scalar", "const", "arena"]
+    kind: Literal["arg", "state", "out", "scalar", "const", "arena", "kept", "once"]
     index: int
     nbytes: int
 
@@ -62,6 +64,8 @@ class MemoryPlan:
     unshared_bytes: int                     # what the arena would take without sharing
     order: Order | None = None              # None: one call after another
     wholes: tuple[Whole, ...] = ()          # the parts of the order that are nodes with regions
+    once: Once | None = None                # what runs once for each version of the states
+    once_arena_bytes: int = 0
 
 
 def arrange(graph: Graph, steps: Sequence[Step], prepare: Callable[[list[Call]], list[Call]]) -> Arrangement:
@@ -84,9 +88,17 @@ def arrange(graph: Graph, steps: Sequence[Step], prepare: Callable[[list[Call]],
                        wholes)
 
 
-def plan(arranged: Arrangement, scratch_bytes: Sequence[Sequence[int]]) -> MemoryPlan:
-    """scratch_bytes[i]: the extra buffers that call i, as it was built, asks for."""
+def plan(arranged: Arrangement, scratch_bytes: Sequence[Sequence[int]], packings: Sequence[Packs] | None = None,
+         most_kept: int = 0) -> MemoryPlan:
+    """scratch_bytes[i]: the extra buffers that call i, as it was built, asks for. packings: of each call, where what
+    depends on states alone runs once, as long as that keeps `most_kept` bytes or fewer; the program then writes no
+    state."""
     nested = arranged.nested
+    if packings is not None and nested is None and any(home.kind == "state" for home in arranged.home_of.values()):
+        elsewhere = {value: home.kind for value, home in arranged.home_of.items()}
+        once = once_of(arranged.calls, elsewhere, packings, scratch_bytes, most_kept)
+        if once is not None:
+            return _plan_apart(arranged, scratch_bytes, once)
     if nested is None:
         arena = lay_out(arranged.calls, scratch_bytes, arranged.home_of)
     else:
@@ -101,6 +113,38 @@ def plan(arranged: Arrangement, scratch_bytes: Sequence[Sequence[int]]) -> Memor
     return MemoryPlan(arranged.calls, home_of, scratch, arena.nbytes, arranged.constants, arena.reused_bytes,
                       arranged.in_place_writes, arranged.copied_writes, arranged.copies, arena.unshared_bytes, order,
                       wholes)
+
+
+def _plan_apart(arranged: Arrangement, scratch_bytes: Sequence[Sequence[int]], once: Once) -> MemoryPlan:
+    """What runs once and what runs at every call have arenas of their own."""
+    home_of = dict(arranged.home_of)
+    for number, value in enumerate(once.values):
+        home_of[value] = Home("kept", number, value.type.nbytes)
+    panel_of = {panel: Home("kept", number, scratch_bytes[panel[0]][panel[1]])
+                for number, panel in enumerate(once.panels, len(once.values))}
+    scratch: list[tuple[Home, ...]] = [()] * len(arranged.calls)
+    packed = {number: [source for source in range(len(arranged.calls[number].buffers)) if (number, source) in once.idle]
+              for number, _ in once.packs}
+
+    def laid_out(kind: Literal["arena", "once"], numbers: Sequence[int], timeline: Sequence[Call | Look]) -> Arena:
+        asked = [[nbytes for place, nbytes in enumerate(scratch_bytes[n]) if (n, place) not in panel_of] for n in numbers]
+        arena = lay_out(timeline, asked, home_of)
+        home_of.update({v: Home(kind, b.offset, v.type.nbytes) for v, b in arena.block_of.items()})
+        for n, blocks in zip(numbers, arena.scratch, strict=True):
+            own = iter([Home(kind, block.offset, block.nbytes) for block in blocks])
+            scratch[n] = tuple([panel_of.get((n, place)) or next(own) for place in range(len(scratch_bytes[n]))])
+        return arena
+
+    calls = arranged.calls
+    early: list[Call | Look] = []
+    for number, call in enumerate(calls):
+        early += [call] if number in once.calls else [Look(call.buffers[source]) for source in packed.get(number, ())]
+    first = laid_out("once", sorted(once.calls), early)
+    late = [number for number in range(len(calls)) if number not in once.calls]
+    each = laid_out("arena", late, [calls[number] for number in late])
+    return MemoryPlan(calls, home_of, scratch, each.nbytes, arranged.constants, first.reused_bytes + each.reused_bytes,
+                      arranged.in_place_writes, arranged.copied_writes, arranged.copies,
+                      first.unshared_bytes + each.unshared_bytes, once=once, once_arena_bytes=first.nbytes)
 
 
 def _without(order: Order, wholes: Sequence[Whole], idle: Collection[int]) -> tuple[Order, tuple[Whole, ...]]:

@@ -42,7 +42,7 @@ def lives(memory: MemoryPlan) -> list[Life]:
             at[home] = Life((value,), home.index, home.nbytes, those[0], those[-1])
         found.append(at[home])
     found += [Life((), home.index, home.nbytes, number, number)
-              for number, homes in enumerate(memory.scratch) for home in homes]
+              for number, homes in enumerate(memory.scratch) for home in homes if home.kind == "arena"]
     return sorted(found, key=lambda life: (life.first, life.offset))
 
 

@@ -6,6 +6,8 @@ with static strides. The schedule says what to tile, pack, block and split; noth
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import llvmlite.ir as ll
 
 from flambeau.codegen.artifact import Phase, status_message
@@ -68,7 +70,10 @@ def phases_of(
     if plan.tasks == 0:
         return [], ()
     phases = [
-        _phase(plan, f"{symbol_prefix}_{side}", packing_tasks(plan, panels))
+        replace(
+            _phase(plan, f"{symbol_prefix}_{side}", packing_tasks(plan, panels)),
+            packs=(panels.source.buffer, panels.buffer),
+        )
         for side, panels in (("rhs", plan.rhs_panels), ("lhs", plan.lhs_panels))
         if panels is not None
     ]

@@ -273,7 +273,7 @@ class TensorFacts(Parts):
 
     __slots__ = ()
     stable = True
-    _FIELDS = ("_type", "_requires_grad", "_storage", "_base", "_chain", "_array")
+    _FIELDS = ("_type", "_requires_grad", "_storage", "_base", "_chain")
     _COMPARED = ("_type", "_requires_grad", "_hooks")
 
     def read(self, key: str) -> Any:
@@ -281,6 +281,8 @@ class TensorFacts(Parts):
 
     def write(self, key: str, value: Any) -> None:
         setattr(self.object, key, value)
+        if key == "_storage":
+            self.object._array = None       # looked up again: to hold it is to share it
         epoch.bump()
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
