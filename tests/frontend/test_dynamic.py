@@ -185,6 +185,71 @@ def test_what_shares_memory_at_some_sizes_alone_is_asked_where_it_can_be_told(fu
     assert 2 <= signatures(f) < 6
 
 
+def _rows(*shape: int) -> fb.Tensor:
+    return fb.arange(float(np.prod(shape))).reshape(shape)
+
+
+# A function, and its arguments of two sizes, which do not lie in row-major order
+LAYOUTS: dict[str, tuple[Callable[..., fb.Tensor], Callable[[int, int], list[fb.Tensor]]]] = {
+    "transposed": (lambda x: x.reshape(-1) * 2, lambda n, m: [_rows(n, m).T]),
+    "written": (lambda x: x.add_(1).reshape(-1) * 2, lambda n, m: [_rows(n, m).T]),
+    "channels last": (lambda x: x.permute(0, 2, 3, 1).view(-1, 3).sum(0),
+                      lambda n, m: [_rows(n, m, 5, 3).permute(0, 3, 1, 2)]),
+    "shifted": (lambda x, y: x.reshape(-1) - y.flatten(), lambda n, m: [_rows(n, m + 1)[:, :-1], _rows(n, m + 1)[:, 1:]]),
+    "strides": (lambda x: x.sum(0) + x.stride()[0], lambda n, m: [_rows(n, m + 2)[:, :-2]]),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_sizes_of_arguments_that_lie_otherwise_have_names_too(name: str) -> None:
+    function, made = LAYOUTS[name]
+    f = fb.compile(function, dynamic=True)
+    for n, m in ((4, 3), (5, 2), (7, 9), (2, 6), (1, 4)):
+        given, same = made(n, m), made(n, m)
+        np.testing.assert_array_equal(f(*given).numpy(), function(*same).numpy())
+        for x, y in zip(given, same, strict=True):
+            np.testing.assert_array_equal(x.numpy(), y.numpy())
+    assert signatures(f) == 1
+
+
+def test_what_writes_through_a_part_is_for_those_that_step_over_more() -> None:
+    def f(x: fb.Tensor) -> fb.Tensor:
+        return x.reshape(-1).add_(1)
+
+    compiled = fb.compile(f, dynamic=True)
+    for n, m, k in ((4, 5, 4), (3, 6, 2), (4, 5, 5), (3, 3, 3)):
+        x, y = _rows(n, m), _rows(n, m)
+        compiled(x[:, :k]), f(y[:, :k])
+        assert x.tolist() == y.tolist(), (n, m, k)
+    assert signatures(compiled) == 2
+
+
+def test_sizes_of_tensors_that_are_kept_have_names() -> None:
+    """A cache of keys that grows at each call, and a buffer that comes in other sizes."""
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.keys: Any = None
+            self.scale = fb.ones(1, 1)
+
+        def forward(self, x: fb.Tensor) -> fb.Tensor:
+            self.keys = x if self.keys is None else fb.cat([self.keys, x], 1)
+            return (x @ self.keys.mT).softmax(-1) @ self.keys * self.scale
+
+    eager, compiled = Cached(), fb.compile(Cached())
+    for turn in range(7):
+        x = fb.randn(2, 1, 3)
+        np.testing.assert_allclose(compiled(x).numpy(), eager(x).numpy(), rtol=1e-5, atol=1e-6)
+        assert compiled.keys.shape == (2, turn + 1, 3)
+    assert len(compiled._compiled.signatures) == 3          # none, one key, more
+    for turn in range(2, 6):
+        eager.scale = compiled.scale = fb.full((turn, 1, 1), 2.0)
+        eager.keys, compiled.keys = fb.ones(turn, 2, 3), fb.ones(turn, 2, 3)
+        x = fb.randn(turn, 1, 3)
+        np.testing.assert_allclose(compiled(x).numpy(), eager(x).numpy(), rtol=1e-5, atol=1e-6)
+    assert len(compiled._compiled.signatures) <= 6
+
+
 def test_gradients_outside_are_of_each_size() -> None:
     w = fb.randn(3, 2, requires_grad=True)
     f = fb.compile(lambda x: (x @ w).tanh(), dynamic=True)

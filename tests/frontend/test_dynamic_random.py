@@ -28,10 +28,12 @@ def run(seed: int) -> tuple[int, int]:
     f = fb.compile(function, dynamic=dynamic)
     sizes = {str(size): number for t, shape in zip(arguments, shapes, strict=True)
              for size, number in zip(shape, t.shape, strict=True) if names_of(size)}
+    layouts = [rng.choice(["rows", "rows", "turned", "part"]) for _ in arguments]
     count = 0
     for turn in range(4):
-        given = [_resized(t, shape, sizes) for t, shape in zip(arguments, shapes, strict=True)]
-        wanted = _results(function, given)
+        given, same = ([_resized(t, shape, sizes, layout) for t, shape, layout in zip(
+            arguments, shapes, layouts, strict=True)] for _ in range(2))
+        wanted = _results(function, same)
         found = _results(f, given)
         difference = symbolic.difference(found, wanted)
         assert difference is None, f"seed {seed}, turn {turn}, dynamic={dynamic}, sizes {sizes}: {difference}"
@@ -41,9 +43,19 @@ def run(seed: int) -> tuple[int, int]:
     return count, len(f.signatures)
 
 
-def _resized(t: fb.Tensor, shape: Sequence[Size], sizes: dict[str, int]) -> fb.Tensor:
+def _resized(t: fb.Tensor, shape: Sequence[Size], sizes: dict[str, int], layout: str) -> fb.Tensor:
+    """At other sizes, in row-major order, with the order of dims reversed, or as a part of a larger tensor."""
     array = np.resize(t._data(), tuple([evaluated(size, sizes) for size in shape])).copy()
-    return Tensor._from_array(array, t.dtype).requires_grad_(t.requires_grad)
+    if layout == "turned":
+        array = array.T.copy()
+    elif layout == "part":
+        array = np.concatenate([array, array[..., :1]], -1)
+    made = Tensor._from_array(array, t.dtype)
+    if layout == "turned":
+        made = made.permute(*reversed(range(made.ndim)))
+    elif layout == "part":
+        made = made[..., :evaluated(shape[-1], sizes)]
+    return made.requires_grad_(t.requires_grad)
 
 
 def _results(function: Any, given: Sequence[fb.Tensor]) -> list[Any]:

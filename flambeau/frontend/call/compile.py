@@ -248,19 +248,19 @@ class CompiledFunction(CompiledMarker):
     def _traced(self, leaves: list[Any], paths: list[str], structure: Structure | None, slots: tuple[Slot, ...]) -> Traced:
         """With names for the sizes that vary, unless the function does not work with such."""
         varied = self._varied(leaves, structure)
-        parameters = {number for number, leaf in enumerate(leaves) if isinstance(leaf, Parameter)}
+        names: list[NamedSizes] = []
 
-        def named() -> NamedSizes | None:
-            return named_sizes(leaves, self.dynamic, varied, parameters, lambda: describe(user_location()))
+        def named(leaves: Sequence[Any]) -> NamedSizes | None:
+            parameters = {number for number, leaf in enumerate(leaves) if isinstance(leaf, Parameter)}
+            found = named_sizes(leaves, self.dynamic, varied, parameters, lambda: describe(user_location()))
+            names[:] = [] if found is None else [found]
+            return found
 
         trace = functools.partial(trace_call, self.function, self.name, leaves, paths, structure, slots)
-        names = named()
-        if names is None:
-            return trace()
         try:
             return trace(named=named)
         except Exception as error:
-            if names.required:
+            if not names or names[0].required:
                 raise
             why = f"{type(error).__name__}: {error}"
         traced = trace()                    # what stops it where sizes are numbers is what stops it
@@ -273,10 +273,11 @@ class CompiledFunction(CompiledMarker):
         found: dict[int, set[int]] = {}
         for known in self._entries:
             plan = known.traced.plan if isinstance(known, Family) else known.plan
-            if structure != plan.structure or len(leaves) > len(plan.leaves):
+            given = plan.all_leaves(leaves)
+            if structure != plan.structure or len(given) != len(plan.leaves):
                 continue
-            dims = [varied_dims(leaf.expected, given) if leaf.kind == "tensor" else set()
-                    for leaf, given in zip(plan.leaves, leaves, strict=False)]
+            dims = [varied_dims(leaf.expected, now) if leaf.kind == "tensor" else set()
+                    for leaf, now in zip(plan.leaves, given, strict=True)]
             if None not in dims:
                 for number, those in enumerate(dims):
                     found.setdefault(number, set()).update(those or ())

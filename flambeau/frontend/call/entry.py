@@ -83,9 +83,7 @@ class Entry:
     def all_leaves(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """The leaves of the arguments and of the slots; too few, where a slot holds something that nests in another
         way."""
-        if not self.plan.slots:
-            return leaves
-        return [*leaves, *[leaf for read in self.plan.slots for leaf in read.leaves() or ()]]
+        return self.plan.all_leaves(leaves)
 
     def find(self, structure: Structure | None, leaves: Sequence[Any]) -> Entry | None:
         """Itself, if it is for a call."""

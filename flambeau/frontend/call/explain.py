@@ -75,6 +75,8 @@ def _sizes(family: Any) -> list[str]:
             low, high = facts.ranges[name]
             lines.append(f"    {name} is dim {dim} of {family.traced.plan.leaves[number].name}, from {low}"
                          f"{'' if high >= LARGEST else f' to {high}'}")
+    lines += [f"    {name} is the stride of dim {dim} of {family.traced.plan.leaves[number].name}"
+              for name, (number, dim) in family.named.steps.items() if name not in facts.values]
     lines += [f"    it is for {condition}{'' if condition.where is None else f', which {condition.where} asks'}"
               for condition in facts.conditions]
     came = ", ".join("x".join(map(str, key)) for key in list(family.entries)[-8:])

@@ -64,9 +64,9 @@ class Family:
 
     def find(self, structure: Structure | None, leaves: Sequence[Any]) -> Entry | None:
         """The entry of a call, if there is one."""
-        if structure != self.traced.plan.structure or len(leaves) < len(self.named.types):
+        if structure != self.traced.plan.structure:
             return None
-        sizes = self.named.sizes(leaves)
+        sizes = self._sizes(leaves)
         key = None if sizes is None else tuple(sizes.values())
         entry = None if key is None else self.entries.get(key)
         if key is None or entry is None or not entry.matches(structure, leaves):
@@ -80,7 +80,7 @@ class Family:
         newest = self.newest
         if self.why_not(structure, leaves) is not None:
             return None
-        sizes = self.named.sizes(leaves)
+        sizes = self._sizes(leaves)
         assert sizes is not None, "why_not looked"
         plan = self.traced.plan.at(sizes)
         guards = [LeafGuard(leaf) for leaf in plan.leaves]
@@ -93,8 +93,14 @@ class Family:
         """Why the trace is not for the sizes of a call, in words; None where it is."""
         if structure != self.traced.plan.structure:
             return "the arguments nest differently"
-        sizes = self.named.sizes(leaves)
+        sizes = self._sizes(leaves)
         return "sizes without a name differ" if sizes is None else self.named.facts.broken(sizes)
+
+    def _sizes(self, leaves: Sequence[Any]) -> dict[str, int] | None:
+        """What the names are in a call; None where ranks or sizes without a name differ."""
+        plan = self.traced.plan
+        leaves = plan.all_leaves(leaves)
+        return self.named.sizes(leaves) if len(leaves) == len(plan.leaves) else None
 
     def at(self, sizes: Mapping[str, int], plan: CallPlan | None = None) -> Entry:
         """A new entry for numbers that the trace is for. plan: with those numbers, if it is there."""

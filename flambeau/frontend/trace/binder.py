@@ -25,12 +25,15 @@ from flambeau.frontend.trace.sizes import NamedSizes
 from flambeau.ir.dims import Dim, assuming
 from flambeau.ir.dtypes import DType
 
+Names = Callable[[Sequence[Any]], "NamedSizes | None"]         # of leaves
+
 
 def trace_call(function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
                structure: Structure | None, slots: tuple[Slot, ...] = (),
-               named: Callable[[], NamedSizes | None] = lambda: None) -> Traced:
+               named: Names = lambda leaves: None) -> Traced:
     """Trace `function` on arguments that were flattened to `leaves`, again as long as more of what it finds in Python's
-    objects than `slots` must come in as arguments. named: names for sizes of theirs, anew for each time."""
+    objects than `slots` must come in as arguments. named: names for sizes of theirs, and of what is in the slots, anew for
+    each time."""
     while True:
         binder, traced = _traced(function, name, leaves, paths, structure, slots, named)
         if traced is not None:
@@ -39,9 +42,8 @@ def trace_call(function: Callable[..., Any], name: str, leaves: Sequence[Any], p
 
 
 def _traced(function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
-            structure: Structure | None, slots: Sequence[Slot], named: Callable[[], NamedSizes | None]
-            ) -> tuple[Binder, Traced | None]:
-    binder = Binder(function, name, leaves, paths, structure, slots, named=named())
+            structure: Structure | None, slots: Sequence[Slot], named: Names) -> tuple[Binder, Traced | None]:
+    binder = Binder(function, name, leaves, paths, structure, slots, named=named)
     try:
         traced = binder.run()
     except FlambeauError:
@@ -49,7 +51,7 @@ def _traced(function: Callable[..., Any], name: str, leaves: Sequence[Any], path
     except Exception as error:              # perhaps of code that takes nothing but real numbers: json, decimal
         if not binder.trace.numbers():
             raise
-        binder = Binder(function, name, leaves, paths, structure, slots, numbers_are_fixed=True, named=named())
+        binder = Binder(function, name, leaves, paths, structure, slots, numbers_are_fixed=True, named=named)
         try:
             traced = binder.run()
         except FlambeauError as refused:    # what stops it where numbers are real is what stops it
@@ -58,7 +60,7 @@ def _traced(function: Callable[..., Any], name: str, leaves: Sequence[Any], path
             raise error from None
     captured = binder.arguments_that_are_captured()
     if captured and traced is not None:
-        binder = Binder(function, name, leaves, paths, structure, slots, binder.numbers_are_fixed, captured, named())
+        binder = Binder(function, name, leaves, paths, structure, slots, binder.numbers_are_fixed, captured, named)
         traced = binder.run()
     return binder, traced
 
@@ -68,8 +70,8 @@ class Binder:
 
     def __init__(self, function: Callable[..., Any], name: str, leaves: Sequence[Any], paths: Sequence[str],
                  structure: Structure | None, slots: Sequence[Slot] = (), numbers_are_fixed: bool = False,
-                 captured: frozenset[int] = frozenset(), named: NamedSizes | None = None):
-        self.function, self.structure, self.named = function, structure, named
+                 captured: frozenset[int] = frozenset(), named: Names = lambda leaves: None):
+        self.function, self.structure = function, structure
         self.n_arguments = len(leaves)      # of the leaves; those of slots come after them
         self.slots = [Filled(slot) for slot in slots]
         self.leaves = [*leaves, *[leaf for filled in self.slots for leaf in filled.leaves]]
@@ -80,9 +82,10 @@ class Binder:
         self.watch = Watch()
         self.objects: list[tuple[Any, str]] = []            # arguments that are no tensors, with their labels
         self.trace = NestingTrace(name, self.watch, numbers_are_fixed)
-        if named is not None:
-            self.trace.facts = self.trace.graph.facts = named.facts
-            named.facts.number = self.trace.size_number
+        self.named = named([None if number in captured else leaf for number, leaf in enumerate(self.leaves)])
+        if self.named is not None:
+            self.trace.facts = self.trace.graph.facts = self.named.facts
+            self.named.facts.number = self.trace.size_number
         self.shell_of: dict[int, Tensor] = {}               # the stand-ins of tensor arguments, by leaf
 
     def run(self) -> Traced | None:
@@ -124,7 +127,7 @@ class Binder:
                 self._check_tapes()
                 planner = Planner(self.trace, self.watch, self.leaves, self.structure, self.paths, self.captured,
                                   self.shell_of, effects, [SlotRead(f.slot, f.structure) for f in self.slots], changes,
-                                  containers.is_one, {} if self.named is None else self.named.types)
+                                  containers.is_one, self.named)
                 listening.tell = self.trace.fail            # backward functions and hooks of the user's run once more
                 try:
                     planner.finish(result)
@@ -194,8 +197,9 @@ class Binder:
             for earlier, like in enumerate(self.leaves[:number]):
                 if like is leaf:
                     return self.shell_of[earlier]
-            with_names = None if self.named is None else self.named.types.get(number)
-            shell = self.shell_of[number] = self.trace.argument(leaf, label, with_names)
+            names = self.named
+            with_names = () if names is None else (names.types.get(number), names.strides.get(number))
+            shell = self.shell_of[number] = self.trace.argument(leaf, label, *with_names)
             return shell
         if is_runtime_number(leaf):
             return self.trace.argument_number(plain(leaf), number, label, type(settled(leaf)))

@@ -355,6 +355,13 @@ class CallPlan:
         """True when a call changes arguments or captured tensors."""
         return any(a.is_written for a in self.arguments) or any(s.is_written for s in self.states)
 
+    def all_leaves(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        """The leaves of the arguments and of the slots; too few, where a slot holds something that nests in another
+        way."""
+        if not self.slots:
+            return leaves
+        return [*leaves, *[leaf for read in self.slots for leaf in read.leaves() or ()]]
+
     def at(self, sizes: Mapping[str, Size]) -> CallPlan:
         """The same with other sizes for the named ones."""
         def records(some: tuple[R, ...]) -> tuple[R, ...]:
@@ -362,8 +369,9 @@ class CallPlan:
 
         arguments = [record_with_sizes(argument, sizes) for argument in self.arguments]
         leaves = records(self.leaves)
-        arguments = [a if a.strides is None or self.leaves[a.leaf].expected.is_static else
-                     replace(a, strides=row_major(leaves[a.leaf].expected.shape)) for a in arguments]
+        for number, (was, a) in enumerate(zip(self.arguments, arguments, strict=True)):
+            if was.strides is not None and was.strides == row_major(self.leaves[a.leaf].expected.shape):
+                arguments[number] = replace(a, strides=row_major(leaves[a.leaf].expected.shape))
         return replace(self, leaves=leaves, arguments=tuple(arguments), results=records(self.results),
                        states=records(self.states), reads=records(self.reads),
                        outputs=tuple([type_with_sizes(type, sizes) for type in self.outputs]),
@@ -405,7 +413,9 @@ class Traced:
         facts = named.facts
         settled = self.at(facts.values) if facts.values else self
         is_named = any(isinstance(facts.settled(Dim(name)), Dim) for name in facts.sizes)
-        return replace(settled, named=named) if is_named else settled
+        asked = {argument.leaf for argument in self.plan.arguments if argument.strides is not None}
+        steps = {name: (leaf, dim) for name, (leaf, dim) in named.steps.items() if leaf in asked}
+        return replace(settled, named=replace(named, steps=steps)) if is_named else settled
 
     def at(self, sizes: Mapping[str, Size]) -> Traced:
         """The same with other sizes for the named ones."""

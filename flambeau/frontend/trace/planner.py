@@ -55,24 +55,25 @@ from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.outside import Outside
 from flambeau.frontend.trace.regions import NestingTrace
 from flambeau.frontend.trace.segments import Differentiable, Segment, differentiate
+from flambeau.frontend.trace.sizes import NamedSizes
 from flambeau.ir.dims import Dim
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.ops.views import row_major
-from flambeau.ir.types import TensorType
 
 
 class Planner:
     """Of one trace. leaves: of the arguments, `shells` their stand-ins by number, `captured` those that had none. effects:
     what it left in Python's objects; slots: what was there before, whose leaves are the last of `leaves`; changes: what it
-    left in containers among the arguments, which `is_argument` knows. types: of leaves whose sizes have names."""
+    left in containers among the arguments, which `is_argument` knows. named: names of sizes."""
 
     def __init__(self, trace: NestingTrace, watch: Watch, leaves: Sequence[Any], structure: Structure | None,
                  paths: Sequence[str], captured: frozenset[int], shells: Mapping[int, Tensor],
                  effects: Sequence[Effect], slots: Sequence[SlotRead], changes: Sequence[tuple[HandedArgument, Any]],
-                 is_argument: Callable[[Any], bool], types: Mapping[int, TensorType]):
+                 is_argument: Callable[[Any], bool], named: NamedSizes | None):
         self.effects, self.slots, self.changes, self.is_argument = effects, slots, changes, is_argument
         self.trace, self.watch, self.leaves, self.structure = trace, watch, leaves, structure
-        self.paths, self.captured, self.shells, self.types = paths, captured, shells, types
+        self.paths, self.captured, self.shells = paths, captured, shells
+        self.types, self.strides = ({}, {}) if named is None else (named.types, named.strides)
         self.leaf_of_shell = {id(shell): number for number, shell in shells.items()}
         self.read_of = {id(grad): Found(n) for n, (_, grad) in enumerate(trace.reads_grads()) if grad is not None}
         self.homes: dict[int, Home] = {}            # by the id of what stands for their memory
@@ -169,9 +170,10 @@ class Planner:
         for number, shell in self.shells.items():
             leaf = self.leaves[number]
             is_written = trace.input_of(shell) in self.written
-            strides = None
+            strides: Any = None             # by name, where sizes have names
             if is_written or trace.depends_on_layout(shell):
-                strides = row_major(shell._type.static_shape) if number in self.types else strides_of(leaf)
+                strides = self.strides.get(number) or (
+                    row_major(shell._type.static_shape) if number in self.types else strides_of(leaf))
             made.append(Argument(
                 number, is_written, strides,
                 hooks_of(leaf) if number in has_hooks else None, number in no_grad,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Final
 
 from flambeau.errors import UnsupportedError
-from flambeau.frontend.tensor.strides import is_row_major, strides_of
+from flambeau.frontend.tensor.strides import Strides, is_row_major, strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dims import Dim, Size
 from flambeau.ir.facts import LARGEST, Facts
@@ -74,12 +74,15 @@ def _dims(t: Tensor, index: Any, name: str) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class NamedSizes:
-    """types: of the tensor leaves with named sizes, by number. places: where each name is from. required: names that the
-    user asked for."""
+    """types: of the tensor leaves with named sizes, by number; strides: of those that do not lie in row-major order.
+    places: which dim of which leaf each name is the size of; steps: which it is the stride of, as far as the trace depends
+    on that. required: names that the user asked for."""
 
     facts: Facts
     types: Mapping[int, TensorType]
+    strides: Mapping[int, tuple[Size, ...]]
     places: Mapping[str, tuple[int, int]]
+    steps: Mapping[str, tuple[int, int]]
     required: frozenset[str]
 
     def check(self) -> None:
@@ -103,6 +106,10 @@ class NamedSizes:
             for size, now in zip(wanted.shape, leaf._type.static_shape, strict=True):
                 if sizes.setdefault(str(size), now) != now if isinstance(size, Dim) else size != now:
                     return None
+        for name, number in self.facts.sizes.items():
+            if name not in self.places:         # a stride: whatever it is, unless the trace depends on it
+                leaf, dim = self.steps.get(name, (None, 0))
+                sizes[name] = number if leaf is None else strides_of(leaves[leaf])[dim]
         return sizes
 
 
@@ -113,7 +120,9 @@ def named_sizes(leaves: Sequence[Any], dynamic: bool | None, varied: Mapping[int
     numbers: dict[str, int] = {}
     ranges: dict[str, tuple[int, int]] = {}
     types: dict[int, TensorType] = {}
+    strides: dict[int, tuple[Size, ...]] = {}
     places: dict[str, tuple[int, int]] = {}
+    steps: dict[str, tuple[int, int]] = {}
     required: set[str] = set()
     first_of: dict[int, int] = {}
     for number, leaf in enumerate(leaves):
@@ -128,7 +137,7 @@ def named_sizes(leaves: Sequence[Any], dynamic: bool | None, varied: Mapping[int
         marked = {} if mark is None or dynamic is False else mark.ranges
         chosen = {*marked, *(() if number in fixed else _varying(leaf, dynamic, varied.get(number, frozenset())))}
         chosen -= set() if mark is None else mark.fixed
-        if not chosen or not is_row_major(leaf._type.static_shape, strides_of(leaf)):
+        if not chosen:
             continue
         shape: list[Size] = list(leaf._type.shape)
         for dim in sorted(chosen):
@@ -138,9 +147,32 @@ def named_sizes(leaves: Sequence[Any], dynamic: bool | None, varied: Mapping[int
             if dim in marked:
                 required.add(name)
         types[number] = leaf._type.with_shape(tuple(shape))
+        found = strides_of(leaf)
+        if not is_row_major(leaf._type.static_shape, found):
+            strides[number], unknown = _named_strides(leaf._type.static_shape, found, shape, len(numbers))
+            for name, dim in unknown.items():
+                numbers[name], steps[name] = found[dim], (number, dim)
     if not numbers:
         return None
-    return NamedSizes(Facts(numbers, ranges, where=where), types, places, frozenset(required))
+    return NamedSizes(Facts(numbers, ranges, where=where), types, strides, places, steps, frozenset(required))
+
+
+def _named_strides(shape: Strides, strides: Strides, named: Sequence[Size], first: int
+                   ) -> tuple[tuple[Size, ...], dict[str, int]]:
+    """The strides of a tensor that does not lie in row-major order, by its named sizes: those of a tensor whose dims were
+    permuted follow from the sizes, and one that steps over more (a part of a larger one does) has a name of its own, from
+    s`first` on. With the dims of those."""
+    made: list[Size] = list(strides)
+    names: dict[str, int] = {}
+    dense, step = 1, 1          # what the next stride is if nothing is stepped over: now, and by name
+    for d in sorted(range(len(shape)), key=lambda d: (strides[d], shape[d] != 1, -d)):
+        if strides[d] == dense:
+            made[d] = step
+        elif strides[d] > 1 and shape[d] != 1:
+            name = f"s{first + len(names)}"
+            made[d], names[name] = Dim(name), d
+        dense, step = strides[d] * shape[d], made[d] * named[d]
+    return tuple(made), names
 
 
 _FEW: Final = 2                         # sizes below are broadcast, or are nothing: most functions ask for them

@@ -336,8 +336,9 @@ class Trace:
         self._current[memory._storage] = value
         return memory
 
-    def argument(self, like: Tensor, label: str, type: TensorType | None = None) -> Tensor:
-        """A traced stand-in for a tensor argument. type: with names for sizes that vary."""
+    def argument(self, like: Tensor, label: str, type: TensorType | None = None,
+                 named_strides: tuple[Any, ...] | None = None) -> Tensor:
+        """A traced stand-in for a tensor argument. type, named_strides: with names for sizes that vary."""
         value = self.graph.add_input(like._type if type is None else type, label, "arg")
         shell = self._shell(value, None, like.__class__)
         self.storage_of[value] = shell._storage
@@ -351,7 +352,9 @@ class Trace:
         self.argument_of[id(origin_of(shell))] = like
         self.hooks_of_argument[id(like)] = like, hook_keys(like)
         strides = strides_of(like)
-        if not is_row_major(like._type.static_shape, strides):
+        if named_strides is not None:
+            self._strides[shell._storage] = named_strides
+        elif not is_row_major(like._type.static_shape, strides):
             self._strides[shell._storage] = strides
         return shell
 

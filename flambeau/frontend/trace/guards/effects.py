@@ -24,6 +24,7 @@ from flambeau.frontend.trace.guards.node import Node
 from flambeau.frontend.trace.guards.reads import unwatched_names
 from flambeau.frontend.trace.guards.values import BY_VALUE, MISSING, is_same, is_value, spelled
 from flambeau.ir.records import dataclass
+from flambeau.ir.types import TensorType
 
 _OF_NODE = (".__class__", ".__bases__", ".default_factory")         # changes that are no part's
 
@@ -163,15 +164,20 @@ def _replaced(heap: Heap, changed: Set[int], known: Set[tuple[Any, Any]], when: 
 
 
 def moved_tensors(heap: Heap) -> tuple[Slot, ...]:
-    """The parts where another tensor of the same type lies now, neither of which requires grad: calls may find a third."""
+    """The parts where another tensor of the same type, but for sizes, lies now, neither of which requires grad: calls may
+    find a third."""
     found = []
     for node, _, _, _ in heap.changes():
         for part, then, now in node.changed():
-            if type(then) is type(now) and isinstance(now, Tensor) and then._type == now._type \
+            if type(then) is type(now) and isinstance(now, Tensor) and _is_alike(then._type, now._type) \
                     and not then._requires_grad and not now._requires_grad and part is not WHOLE:
                 key = next(key for key, known in heap.nodes.items() if known is node)
                 found.append(Slot(key, node.bare(), part, difference(node, node.label_of(part), then, now)))
     return tuple(found)
+
+
+def _is_alike(then: TensorType, now: TensorType) -> bool:
+    return (then.rank, then.dtype, then.device) == (now.rank, now.dtype, now.device)
 
 
 def refusal(told: str, when: str) -> CaptureError:
