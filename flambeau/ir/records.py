@@ -1,18 +1,19 @@
-"""`dataclass`: the standard library's, made in one piece.
+"""`dataclass`: the standard library's, whose methods are compiled when they are first looked up.
 
 Before Python 3.13 every method of a dataclass is compiled by itself, six of a frozen one, which was half of the work of
-`import flambeau` beside NumPy's: it makes 100 such classes, the compiler 130 more. Here __init__, __eq__ and __hash__ are
-compiled at once, and what can be is shared by all classes: 770 M instructions for the import where it was 954, of which
-NumPy's are 397. Given up: every option but three, `InitVar`, fields outside of __init__ (docs/decisions/036-records.md).
+`import flambeau` beside NumPy's: it makes 100 such classes, `fb.compile` 80 more, the compiler 60, and a program uses a
+third of them. Here __init__, __eq__ and __hash__ are compiled at once, when the first object is made or compared. Given up:
+options but three, `InitVar`, fields outside of __init__, annotations that are not text (docs/decisions/036-records.md).
 """
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import sys
 from collections.abc import Callable
 from reprlib import recursive_repr
-from types import CodeType
+from types import CodeType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["dataclass"]
@@ -34,34 +35,88 @@ class _Factory:
 
 
 _FACTORY = _Factory()
+_FIELD, _CLASS_VARIABLE = dataclasses._FIELD, dataclasses._FIELD_CLASSVAR       # type: ignore[attr-defined]
+
+
+class _Later:
+    """A method of a class that is compiled, with its siblings, when it is first looked up."""
+
+    __slots__ = ("cls", "name", "names")
+
+    def __init__(self, cls: type, name: str, names: tuple[str, ...]):
+        self.cls, self.name, self.names = cls, name, names
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        for name, method in _compiled(self.cls, self.names).items():
+            setattr(self.cls, name, method)
+        return vars(self.cls)[self.name].__get__(instance, owner)
 
 
 def _made(cls: Any, frozen: bool = False, eq: bool = True, slots: bool = False) -> Any:
-    if any(dataclasses.is_dataclass(base) for base in cls.__mro__[1:]):     # whose own methods say how it is inherited
-        return dataclasses.dataclass(frozen=frozen, eq=eq, slots=slots)(cls)
     own = set(vars(cls))
     if cls.__doc__ is None:
         cls.__doc__ = cls.__name__                          # or a signature is worked out and written here
-    made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
-    fields = dataclasses.fields(made)
-    assert all(field.init for field in fields), f"{cls.__qualname__} has a field outside of __init__"
-    methods = _compiled(made, fields, frozen, eq)
-    methods["__repr__"] = _repr
+    fields = _fields(cls, frozen)
+    cls.__dataclass_fields__, cls.__dataclass_params__ = fields, _FROZEN if frozen else _THAWED
+    in_order = tuple([field.name for field in fields.values() if field._field_type is _FIELD and not field.kw_only])
+    cls.__match_args__ = in_order       # type: ignore[misc]
+    if slots:
+        cls = dataclasses._add_slots(cls, False, False)     # type: ignore[attr-defined]
+    if "__eq__" in own and vars(cls)["__hash__"] is None:
+        own.discard("__hash__")                             # Python wrote that
+    compiled = ("__init__", "__eq__", "__hash__") if eq and frozen else ("__init__", "__eq__") if eq else ("__init__",)
+    later = tuple([name for name in compiled if name not in own])
+    methods: dict[str, Any] = {"__repr__": _repr} | {name: _Later(cls, name, later) for name in later}
     if eq and not frozen:
         methods["__hash__"] = None
     if frozen:
-        made.__dataclass_params__.frozen = True             # for classes that derive from it
-        methods |= _refusals(made, frozenset(field.name for field in fields))
+        methods |= _refusals(cls, frozenset([name for name, field in fields.items() if field._field_type is _FIELD]))
         if slots:
             methods |= {"__getstate__": _getstate, "__setstate__": _setstate}
     for name, method in methods.items():
-        if name not in own or (name == "__hash__" and "__eq__" in own and vars(cls)[name] is None):
-            setattr(made, name, method)
-    return made
+        if name not in own:
+            setattr(cls, name, method)
+    return cls
 
 
-def _compiled(cls: type, fields: tuple[dataclasses.Field[Any], ...], frozen: bool, eq: bool) -> dict[str, Any]:
-    """__init__, and where `eq` says so __eq__ and __hash__, of that class."""
+def _fields(cls: type, frozen: bool) -> dict[str, Any]:
+    """By name, those of its bases first, and those that are no fields too, as the standard library keeps them."""
+    fields: dict[str, Any] = {}
+    frozen_bases = set[bool]()
+    for base in cls.__mro__[-1:0:-1]:
+        inherited = getattr(base, "__dataclass_fields__", None)
+        if inherited is not None:
+            fields |= inherited
+            frozen_bases.add(base.__dataclass_params__.frozen)      # type: ignore[attr-defined]
+    if frozen_bases and frozen is not any(frozen_bases):
+        names = ("frozen", "non-frozen") if frozen else ("non-frozen", "frozen")
+        raise TypeError(f"cannot inherit {names[0]} dataclass from a {names[1]} one")
+    for name, type in vars(cls).get("__annotations__", {}).items():
+        assert isinstance(type, str), f"{cls.__qualname__}: import annotations from __future__"
+        default = getattr(cls, name, dataclasses.MISSING)
+        is_described = isinstance(default, dataclasses.Field)
+        field: Any = default if is_described else dataclasses.field(
+            default=dataclasses.MISSING if isinstance(default, MemberDescriptorType) else default)
+        field.name, field.type = name, type
+        field._field_type = _CLASS_VARIABLE if type.startswith("ClassVar") else _FIELD
+        if field._field_type is _FIELD:
+            assert field.init, f"{cls.__qualname__} has a field outside of __init__"
+            assert field.default.__class__.__hash__, f"{cls.__qualname__}.{name}: all objects would have the same"
+            if field.kw_only is dataclasses.MISSING:
+                field.kw_only = False
+        fields[name] = field
+        if is_described:
+            if field.default is dataclasses.MISSING:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, field.default)
+    return fields
+
+
+def _compiled(cls: type, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those of __init__, __eq__ and __hash__."""
+    fields = dataclasses.fields(cls)
+    frozen = cls.__dataclass_params__.frozen    # type: ignore[attr-defined]
     known: dict[str, Any] = {"_set": object.__setattr__, "_FACTORY": _FACTORY}
     parameters, keywords, lines = ["self"], list[str](), list[str]()
     for field in fields:
@@ -81,24 +136,22 @@ def _compiled(cls: type, fields: tuple[dataclasses.Field[Any], ...], frozen: boo
     if keywords:
         parameters += ["*", *keywords]
     text = [f" def __init__({', '.join(parameters)}):", *(f"  {line}" for line in lines or ["pass"])]
-    names = ["__init__"]
-    if eq:
+    made = ["__init__"]
+    if "__eq__" in names or "__hash__" in names:
         mine, theirs = (f"({''.join(f'{one}.{field.name}, ' for field in fields if field.compare)})"
                         for one in ("self", "other"))
         text += [" def __eq__(self, other):",
                  f"  return {mine} == {theirs} if other.__class__ is self.__class__ else NotImplemented"]
-        names.append("__eq__")
-        if frozen:
-            text += [" def __hash__(self):", f"  return hash({mine})"]
-            names.append("__hash__")
+        text += [" def __hash__(self):", f"  return hash({mine})"]
+        made += ["__eq__", "__hash__"]
     scope: dict[str, Any] = {}
-    text = [f"def make({', '.join(known)}):", *text, f" return {', '.join(names)},"]
+    text = [f"def make({', '.join(known)}):", *text, f" return {', '.join(made)},"]
     exec(_code("\n".join(text)), vars(sys.modules[cls.__module__]), scope)
-    methods = dict(zip(names, scope["make"](**known), strict=True))
+    methods = dict(zip(made, scope["make"](**known), strict=True))
+    methods["__init__"].__annotations__ = {field.name: field.type for field in fields} | {"return": None}
     for name, method in methods.items():
         method.__qualname__ = f"{cls.__qualname__}.{name}"
-    methods["__init__"].__annotations__ = {field.name: field.type for field in fields} | {"return": None}
-    return methods
+    return {name: methods[name] for name in names}
 
 
 @functools.cache
@@ -135,3 +188,13 @@ def _getstate(self: Any) -> list[Any]:
 def _setstate(self: Any, state: list[Any]) -> None:
     for field, value in zip(dataclasses.fields(self), state, strict=True):
         object.__setattr__(self, field.name, value)
+
+
+@dataclasses.dataclass(init=False, repr=False, eq=False)
+class _Sample:
+    """Shows what the standard library says of a class."""
+
+
+_THAWED: Any = _Sample.__dataclass_params__         # type: ignore[attr-defined]
+_FROZEN: Any = copy.copy(_THAWED)
+_FROZEN.frozen = True

@@ -157,6 +157,17 @@ def test_what_the_stand_in_does_not_know_is_refused() -> None:
         records.dataclass(order=True)(type("Ordered", (), {}))
 
 
+@pytest.mark.skipif(records.dataclass is dataclasses.dataclass, reason="the standard library's")
+def test_methods_are_compiled_once_when_the_first_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = list[str]()
+    code = records._code
+    monkeypatch.setattr(records, "_code", lambda text: compiled.append(text) or code(text))
+    kind = declare(records.dataclass)["Derived"]
+    assert not compiled
+    assert kind(1) == kind(1) and hash(kind(1)) == hash(kind(1)) and len(compiled) == 1
+    assert inspect.isfunction(vars(kind)["__init__"]) and not inspect.isfunction(vars(kind.__base__)["__init__"])
+
+
 @records.dataclass(frozen=True)
 class Pickled:
     """At the top of a module."""
