@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -22,10 +24,22 @@ from codegen.contraction_kernels import (
     sum_tolerance,
     view,
 )
+from codegen.random_contractions import RandomContraction
 
+from flambeau.backends.cpu import CpuBackend
 from flambeau.ir import dtypes
-from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Instr, Param, Stage, Store
+from flambeau.ir.kernel import (
+    Address,
+    ContractionKernel,
+    ContractionSchedule,
+    Instr,
+    Kernel,
+    Param,
+    Stage,
+    Store,
+)
 from flambeau.ir.kernel.interpreter import interpret
+from flambeau.ir.target import Target
 
 targets = pytest.mark.parametrize("target", RUNNABLE, ids=lambda target: target.cpu)
 LAYOUTS = [(False, False), (False, True), (True, False), (True, True)]
@@ -470,7 +484,7 @@ def test_products_of_any_number_of_rows_share_code(schedule):
         made = [scheduled(gemm(m + left, 24, 40, rhs_transposed=schedule.vectors == "k"), replace(schedule, m_block=block))
                 for m, block in ((4, 1), (8, 2), (20, 1), (64, 5))]
         symbols = {products(kernel, rng) for kernel in made}
-        assert len(symbols) == (4 if schedule.pack_lhs else 1)
+        assert len(symbols) == 1
 
 
 def test_products_of_any_number_of_batches_share_code():
@@ -478,3 +492,53 @@ def test_products_of_any_number_of_batches_share_code():
     schedule = ContractionSchedule((4,), 1, pack_rhs=True)
     made = [scheduled(attention_scores(batch, 3, time, 8), schedule) for batch, time in ((2, 9), (5, 9), (7, 9))]
     assert len({products(kernel, rng) for kernel in made}) == 1
+
+
+@pytest.mark.parametrize("shapes", [
+    ((32, 64, 40), (32, 96, 48), (64, 160, 120), (128, 32, 376)),           # whole tiles
+    ((35, 48, 40), (35, 80, 56), (67, 144, 64)),                            # a vector left over, and rows
+    ((32, 40, 41), (32, 75, 49), (64, 105, 121)),                           # lanes left over, and points of k
+    ((32, 56, 41), (32, 28, 49), (64, 121, 121)),
+])  # fmt: skip
+@pytest.mark.parametrize("transposed", [(False, False), (True, True)])
+@pytest.mark.parametrize("packed", [(False, False), (True, True)])
+def test_products_of_any_size_share_code(shapes, transposed, packed):
+    schedule = ContractionSchedule((4,), 2, *packed, prefetch=8)
+    if HOST.lanes(4) != 16:
+        pytest.skip("what is left over depends on how long vectors are")
+    if not packed[0] and transposed[1]:
+        pytest.skip("such a rhs is packed")
+    rng = np.random.default_rng(0)
+    made = [scheduled(gemm(*shape, *transposed), replace(schedule, n_block=blocks))
+            for blocks, shape in enumerate(shapes, 1)]
+    assert len({products(kernel, rng) for kernel in made}) == 1
+
+
+def test_convolutions_of_any_image_and_channels_share_code():
+    convolutions = Conv(2, 10, 18, 16, 32), Conv(3, 6, 26, 24, 64), Conv(4, 4, 18, 40, 16)
+    forward = ContractionSchedule((1, 2, 4), 1, pack_rhs=True, m_block=2)
+    gradient = ContractionSchedule((1, 1, 8), 1, m_block=3)
+    for made in ([scheduled(conv.forward(), forward) for conv in convolutions],
+                 [scheduled(conv.weight_grad(), gradient) for conv in convolutions]):
+        assert len({check_sums(kernel).phases[-1].symbol for kernel in made}) == 1
+
+
+class OwnCode(CpuBackend):
+    """Compiles every kernel with its own numbers."""
+
+    def general(self, kernel: Kernel, target: Target) -> tuple[Kernel, tuple[int, ...]]:
+        return kernel, ()
+
+
+def test_random_contractions_have_the_bits_of_code_for_their_numbers_alone(monkeypatch):
+    rng = random.Random(7)
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        made = RandomContraction(rng.randrange(1 << 30))
+        found, alone = ([array.copy() for array in made.arrays] for _ in range(2))
+        assert Compiled(made.kernel)(*found) == 0
+        with monkeypatch.context() as patch:
+            patch.setattr("codegen.contraction_kernels.CpuBackend", OwnCode)
+            assert Compiled(made.kernel)(*alone) == 0
+        for mine, its in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(mine.view(np.uint8), its.view(np.uint8), str(made.kernel))

@@ -8,6 +8,7 @@ from native_kernels import HOST, build
 
 from flambeau.codegen.cpu import toolchain
 from flambeau.codegen.cpu.llvm import emitter as em
+from flambeau.codegen.cpu.llvm.numbers import Number, ceil_div, greatest, least
 
 
 def text_of(body):
@@ -117,3 +118,29 @@ def test_a_maker_that_fails_stops_the_compilation():
 
     with pytest.raises(KeyError, match="emission"):
         toolchain.compile_modules(texts(), HOST, 2)
+
+
+def test_arithmetic_on_runtime_numbers_is_that_of_integers():
+    x, y = Number.named("x"), Number.named("y")
+    numbers = [x + y, x - y, 3 * x, x * y, x // y, ceil_div(x, 8), ceil_div(x, y), least(x, y), greatest(x, y), 5 - x]
+
+    def body(b):
+        b.numbers = em.RuntimeNumbers({"x": 0, "y": 1}, {})
+        values = [b.index(number) for number in numbers]
+        for place, value in enumerate([*values, *b.divided(b.index(x), y)]):
+            b.store_vector(value, b.buffer(0), place, "i64")
+        b.succeed()
+
+    kernel, found, most = build(body, HOST), np.zeros(len(numbers) + 2, np.int64), (1 << 32) - 1
+    for p in (0, 1, 6, 7, 8, 41, 1 << 20, most):
+        for q in (1, 2, 3, 7, 64, 1000, most):
+            assert kernel(found, sizes=(p, q)) == 0
+            wanted = [p + q, p - q, 3 * p, p * q, p // q, -(-p // 8), -(-p // q), min(p, q), max(p, q), 5 - p]
+            assert found.view(np.uint64).tolist() == [number % (1 << 64) for number in [*wanted, *divmod(p, q)]]
+
+
+def test_what_is_not_known_cannot_be_asked():
+    with pytest.raises(TypeError, match="not known"):
+        assert Number.named("x")
+    with pytest.raises(TypeError):
+        assert Number.named("x") < 3

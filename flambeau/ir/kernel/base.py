@@ -49,7 +49,7 @@ class Kernel:
         found: list[object] = [*self.extents, *[number for p in self.params for number in (p.first, p.elements)]]
         found += [stride for address in self.addresses() for _, stride in address.strides]
         found += [instr.attr for instr in self.instrs() if instr.op == "const"]
-        found += [getattr(self.schedule, "block", None), getattr(self.schedule, "m_block", None)]
+        found += [getattr(self.schedule, block, None) for block in ("block", "m_block", "n_block")]
         return tuple(dict.fromkeys(name for name in found if isinstance(name, str)))
 
     def renamed(self, name: str) -> Self:

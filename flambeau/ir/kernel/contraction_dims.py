@@ -9,10 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from flambeau.ir.kernel import Address, ContractionKernel
 
-__all__ = ["canonicalize", "merge_strides", "neighbours", "swap_roles"]
+__all__ = ["LONG_SUM", "canonicalize", "merge_strides", "neighbours", "swap_roles"]
+
+
+LONG_SUM: Final = 384       # terms from which on sums in f32 are flushed into totals now and then: a few percent slower
 
 
 def swap_roles(kernel: ContractionKernel) -> ContractionKernel:

@@ -34,11 +34,12 @@ class ContractionSchedule:
     """m_tile: how many points of each m dim (outer to inner) one register tile takes; n_vectors: vectors of the
     innermost n dim in a tile; pack_rhs / pack_lhs: copy the operand into tile order in scratch first; k_block:
     points of the flattened k dims per pass (0: all at once); split_k: partial sums over so many slices of k, added in order
-    by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes, of m in
-    general kernels perhaps a runtime number;
+    by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes, in
+    general kernels perhaps runtime numbers;
     vectors: the role whose innermost dim is walked in vectors. With "k" (dot products; both operands contiguous
     along the innermost k dim) n_vectors counts columns of the tile; prefetch: ask for rhs that many points of k
-    ahead (0: do not); grain, parallel as in LoopSchedule."""
+    ahead (0: do not); grain, parallel as in LoopSchedule. Of general kernels, whose numbers do not tell: k_loops: how many
+    k dims each loop of a register tile walks as one; last_vectors: vectors of the last tile along n."""
 
     m_tile: tuple[int, ...]
     n_vectors: int
@@ -47,11 +48,13 @@ class ContractionSchedule:
     k_block: int = 0
     split_k: int = 1
     m_block: Extent = 1
-    n_block: int = 1
+    n_block: Extent = 1
     vectors: Literal["n", "k"] = "n"
     prefetch: int = 0
     grain: int = 1
     parallel: bool = True
+    k_loops: tuple[int, ...] = ()
+    last_vectors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,10 @@ def bound(kernel: K, numbers: Mapping[str, int]) -> K:
     kernel = kernel.with_code([replace(stage, body=tuple([instr(i) for i in stage.body])) for stage in kernel.code])
     params = tuple([replace(param, elements=known(param.elements), first=0) for param in kernel.params])
     schedule = kernel.schedule
-    for block in ("block", "m_block"):
+    for block in ("block", "m_block", "n_block"):
         if isinstance(name := getattr(schedule, block, None), str):
             schedule = replace(schedule, **{block: known(name)})
+    if getattr(schedule, "k_loops", ()) or getattr(schedule, "last_vectors", 0):
+        schedule = replace(schedule, k_loops=(), last_vectors=0)
     extents = tuple([known(extent) for extent in kernel.extents])
     return replace(kernel, params=params, extents=extents, schedule=schedule, residues=())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 from math import gcd, prod
 from typing import Final, TypeVar, cast
 
@@ -27,6 +27,7 @@ from flambeau.ir.kernel import (
     LoopKernel,
     LoopSchedule,
 )
+from flambeau.ir.kernel.contraction_dims import LONG_SUM
 from flambeau.ir.kernel.numbers import word_of
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.loop_cost import Cost
@@ -38,6 +39,8 @@ K = TypeVar("K", bound=Kernel)
 _PLAIN: Final = frozenset({-1, 0, 1, 2, 0.5})           # LLVM has shorter code for these, and everyone uses them
 _ANY_INTEGER: Final = frozenset({"add", "sub", "min", "max", "select"})     # comparisons with indices are often folded
 _SHORT: Final = range(5, 16)                            # points of inner loops that are not written out
+_WRITTEN_OUT: Final = 112                               # multiply-adds of a tile in an inner loop over k without trips
+_TRIP: Final = 8                                        # points of k in a trip of a loop of any length, at most
 _LARGEST: Final = (1 << 63) - 1                         # of words; -1 - _LARGEST is none
 
 
@@ -54,8 +57,8 @@ def general_contraction(kernel: ContractionKernel, target: Target) -> tuple[Cont
     """As `general_loops`."""
     names = _Names(kernel)
     made = _with_origins(kernel, names)
-    if 0 not in kernel.extents and isinstance(kernel.schedule, ContractionSchedule) and kernel.schedule.split_k == 1:
-        made = _with_rows(made, kernel.schedule, names)
+    if 0 not in kernel.extents and isinstance(kernel.schedule, ContractionSchedule):
+        made = _with_sizes(made, kernel.schedule, names, target)
     return _numbered(kernel, _with_consts(made, names), names)
 
 
@@ -129,26 +132,108 @@ def _with_extents(kernel: LoopKernel, schedule: LoopSchedule, names: _Names, tar
                    schedule=replace(schedule, block=block, grain=1, parallel=True))
 
 
-def _with_rows(kernel: ContractionKernel, schedule: ContractionSchedule, names: _Names) -> ContractionKernel:
-    """The outermost batch dim and the outermost m dim, but for what its tiles leave over, are of any size: nothing inside a
-    tile, and no other dim, is worked out from them. So are the tiles of m that a task takes."""
+def _with_sizes(
+    kernel: ContractionKernel, schedule: ContractionSchedule, names: _Names, target: Target
+) -> ContractionKernel:
+    """All extents and strides, and the tiles that a task takes, but for what tiles of registers are made from: what they
+    leave over along m and in lanes, how vectors lie, short loops over k, sums so long that they are flushed or cut up."""
+    shape = _ContractionSizes(kernel, schedule, names, target)
     extents: list[Extent] = list(kernel.extents)
-    residues: tuple[tuple[str, int, int], ...] = ()
-    m_block: Extent = schedule.m_block
-    if kernel.batch and kernel.extents[kernel.batch[0]] > 1:
-        extents[kernel.batch[0]] = names.of("batch", kernel.extents[kernel.batch[0]])
-    if kernel.m and not schedule.pack_lhs and not schedule.k_block:
-        extent, tile = kernel.extents[kernel.m[0]], schedule.m_tile[0]
-        if extent > 1 and extent >= tile:
-            name = extents[kernel.m[0]] = names.of("m", extent)
-            residues = ((name, tile, extent % tile),)
-            assert isinstance(schedule.m_block, int), "its schedule is no general one"
-            m_block = names.of("m_block", schedule.m_block)
+    k_loops, last_vectors = shape.k_loops(), 0
+    for dim in (*kernel.batch, *kernel.n[:-1]):
+        extents[dim] = shape.named(dim)
+    for dim, tile in zip(kernel.m, schedule.m_tile, strict=True):
+        extents[dim] = shape.named(dim, tile)
+    if kernel.n and shape.has_any_columns():
+        inner = kernel.n[-1]
+        extents[inner], last_vectors = shape.columns(inner)
+    for dim in shape.any_k(k_loops):
+        extents[dim] = shape.named(dim, _TRIP if dim in kernel.k[-k_loops[-1]:] else 1)
+
+    def stepped(address: Address) -> Address:
+        role = "lhs" if address == kernel.lhs else "rhs" if address == kernel.rhs else "epilogue"
+        return replace(address, strides=tuple([(dim, stride if stride in (-1, 1) else names.of((role, dim), stride))
+                                               for dim, stride in address.known_strides]))
+
+    m_block, n_block = schedule.m_block, schedule.n_block
+    if not schedule.k_block and schedule.split_k == 1:
+        assert isinstance(m_block, int) and isinstance(n_block, int), "its schedule is no general one"
+        m_block, n_block = names.of("m_block", m_block), names.of("n_block", n_block)
     params = tuple([replace(param, elements=names.of(("elements", number), param.elements))
                     if isinstance(param.elements, int) else param for number, param in enumerate(kernel.params)])
     known = cast(tuple[int, ...], tuple(extents))               # but for those, which code asks for by name
-    return replace(kernel, params=params, extents=known, residues=residues,
-                   schedule=replace(schedule, m_block=m_block, grain=1, parallel=True))
+    return replace(kernel.map(address=stepped), params=params, extents=known, residues=tuple(shape.residues),
+                   schedule=replace(schedule, m_block=m_block, n_block=n_block, grain=1, parallel=True, k_loops=k_loops,
+                                    last_vectors=last_vectors))
+
+
+class _ContractionSizes:
+    """Which sizes of a contraction may be any number, and what must be told of them."""
+
+    def __init__(self, kernel: ContractionKernel, schedule: ContractionSchedule, names: _Names, target: Target) -> None:
+        self.kernel, self.schedule, self.names, self.target = kernel, schedule, names, target
+        self.residues: list[tuple[str, int, int]] = []
+        acc = kernel.acc_dtype
+        self.lanes = target.lanes(4 if acc.kind == "float" and acc.itemsize == 2 else acc.itemsize)
+
+    def named(self, dim: int, tile: int = 1) -> Extent:
+        """The extent's name, if code for this tile is no other for other extents; what the tile leaves over is told."""
+        extent = self.kernel.extents[dim]
+        if extent == 1 or extent < tile:
+            return extent
+        name = self.names.of(("extent", dim), extent)
+        if tile > 1:
+            self.residues.append((name, tile, extent % tile))
+        return name
+
+    def has_any_columns(self) -> bool:
+        """The last vector has its lanes by a mask that is made at each call. That costs nothing where the processor has
+        registers for masks; a check would have to look at each lane."""
+        extent = self.kernel.extents[self.kernel.n[-1]]
+        if self.schedule.vectors == "k":
+            return True
+        masked = extent % self.lanes != 0
+        return extent >= self.lanes and not (masked and (self.kernel.can_fail or not self.target.has_feature("avx512f")))
+
+    def columns(self, dim: int) -> tuple[Extent, int]:
+        """(the name of the innermost n extent, vectors of its last tile)."""
+        extent, vectors = self.kernel.extents[dim], self.schedule.n_vectors
+        if self.schedule.vectors == "k":
+            return self.named(dim, vectors), 0
+        name = self.named(dim)
+        if isinstance(name, str) and extent % self.lanes == 0:
+            self.residues.append((name, self.lanes, 0))
+        return name, (-(-extent // self.lanes) - 1) % vectors + 1
+
+    def k_loops(self) -> tuple[int, ...]:
+        """How many k dims each loop walks as one: those whose strides compose in both operands as they are read."""
+        kernel, schedule = self.kernel, self.schedule
+        if not kernel.k or 1 in [kernel.extents[dim] for dim in kernel.k]:
+            return ()
+        packed, step = {}, 1
+        for dim in reversed(kernel.k):
+            packed[dim] = step
+            step *= kernel.extents[dim]
+        lhs, rhs = (packed if is_packed else {dim: address.stride_of(dim) for dim in kernel.k} for address, is_packed in
+                    ((kernel.lhs, schedule.pack_lhs), (kernel.rhs, schedule.pack_rhs)))
+        counts = [1]
+        for outer, inner in pairwise(kernel.k):
+            if all(strides[outer] == kernel.extents[inner] * strides[inner] for strides in (lhs, rhs)):
+                counts[-1] += 1
+            else:
+                counts.append(1)
+        return tuple(counts)
+
+    def any_k(self, k_loops: tuple[int, ...]) -> tuple[int, ...]:
+        """The k dims of any extent: all, or none where that decides how terms are added up, or all but those of an inner
+        loop so short that it is written out."""
+        kernel, schedule = self.kernel, self.schedule
+        extents = [kernel.extents[dim] for dim in kernel.k]
+        if not k_loops or schedule.vectors == "k" or schedule.k_block or schedule.split_k > 1 or prod(extents) > LONG_SUM:
+            return ()
+        inner = k_loops[-1]
+        is_short = prod(extents[-inner:]) * prod(schedule.m_tile) * schedule.n_vectors <= _WRITTEN_OUT
+        return kernel.k[:-inner] if is_short else kernel.k
 
 
 def _with_strides(kernel: LoopKernel, schedule: LoopSchedule, names: _Names) -> LoopKernel:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import llvmlite.ir as ll
 
+from flambeau.codegen.cpu.contraction.plan import number_of
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, compute_type, constant, is_float, lanes_of
+from flambeau.codegen.cpu.llvm.numbers import Int
 from flambeau.codegen.cpu.scalar_ops import emit_constant, emit_instr
 from flambeau.ir.kernel import Address, ContractionKernel, Instr, Store
 from flambeau.ir.records import dataclass
@@ -33,7 +35,7 @@ class EpiloguePoint:
 
     acc: ll.Value
     lanes: int
-    active: int
+    active: int | ll.Value
     vector_dim: int | None
     pointer: Callable[[Address], ll.Value]
     index: Callable[[int], ll.Value]
@@ -50,8 +52,8 @@ def fits_registers(kernel: ContractionKernel) -> bool:
         and len(used) <= _REGISTER_ADDRESSES
         and all(i.op in _REGISTER_OPS for i in body)
         and all(a.guard is None and not a.dynamic for a in used)
-        and all(inner is None or a.stride_of(inner) in (0, 1) for a in loads)
-        and all(s.combine == "set" and (inner is None or s.address.stride_of(inner) == 1) for s in stores)
+        and all(inner is None or a.step_of(inner) in (0, 1) for a in loads)
+        and all(s.combine == "set" and (inner is None or s.address.step_of(inner) == 1) for s in stores)
     )
 
 
@@ -89,6 +91,7 @@ def _check(b: Emitter, point: EpiloguePoint, instr: Instr, operands: list[ll.Val
     """Return the status if the condition is false in a lane that exists; detail is the first such lane's."""
     assert isinstance(instr.attr, int), "a check has a status"
     fine, detail = operands
+    assert isinstance(point.active, int), "a general kernel has no checks with runtime columns"
     for lane in range(point.active if lanes_of(fine) > 1 else 1):
         b.fail_if(b.not_(b.lane(fine, lane)), instr.attr, b.lane(detail, min(lane, lanes_of(detail) - 1)))
 
@@ -105,9 +108,9 @@ def _index(b: Emitter, point: EpiloguePoint, dim: int) -> ll.Value:
     return b.add(b.splat(first, point.lanes), b.iota(point.lanes))
 
 
-def _stride(point: EpiloguePoint, address: Address) -> int:
+def _stride(point: EpiloguePoint, address: Address) -> Int:
     """Elements from lane to lane, dynamic terms left out."""
-    return 0 if point.vector_dim is None else address.stride_of(point.vector_dim)
+    return 0 if point.vector_dim is None else number_of(address.step_of(point.vector_dim))
 
 
 def _dynamic_offset(b: Emitter, address: Address, values: dict[int, ll.Value]) -> ll.Value | None:
@@ -122,7 +125,11 @@ def _dynamic_offset(b: Emitter, address: Address, values: dict[int, ll.Value]) -
 
 def _lane_offsets(b: Emitter, point: EpiloguePoint, address: Address, dynamic: ll.Value | None) -> ll.Value:
     """Element offsets of all lanes from lane 0's pointer, an i64 vector."""
-    steps = b.iota(point.lanes, I64, _stride(point, address))
+    stride = _stride(point, address)
+    if isinstance(stride, int):
+        steps: ll.Value = b.iota(point.lanes, I64, stride)
+    else:
+        steps = b.mul(b.iota(point.lanes), b.splat(b.index(stride), point.lanes))
     return (
         steps
         if dynamic is None
@@ -135,7 +142,9 @@ def _mask(b: Emitter, point: EpiloguePoint, guard: ll.Value | None) -> ll.Value 
     if guard is None:
         return point.active
     mask = b.splat(guard, point.lanes) if lanes_of(guard) == 1 else guard
-    return b.and_(mask, b.tail_mask(point.lanes, point.active)) if point.active < point.lanes else mask
+    if isinstance(point.active, int) and point.active >= point.lanes:
+        return mask
+    return b.and_(mask, b.tail_mask(point.lanes, point.active))
 
 
 def _load(
@@ -229,11 +238,15 @@ def _store_lanes(
             number = _sum(b, b.load_scalar(target, 0, dtype), number, dtype)
         b.store_vector(number, target, 0, dtype)
 
-    for lane in range(point.active):
-        if guard is None:
+    for lane in range(point.active if isinstance(point.active, int) else point.lanes):
+        here = None if guard is None else b.lane(guard, lane) if lanes_of(guard) > 1 else guard
+        if not isinstance(point.active, int):
+            is_there = b.icmp_signed("<", b.index(lane), point.active)
+            here = is_there if here is None else b.and_(here, is_there)
+        if here is None:
             store_lane(lane)
             continue
-        with b.if_then(b.lane(guard, lane) if lanes_of(guard) > 1 else guard):
+        with b.if_then(here):
             store_lane(lane)
 
 

@@ -21,13 +21,13 @@ from flambeau.codegen.cpu.contraction.tiles import (
     Position,
     address_pointer,
     clipped,
-    column_shapes,
     lhs_pointer,
     rhs_pointer,
     row_shapes,
     walk_tiles,
 )
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, is_float, new_kernel, storage_bytes
+from flambeau.codegen.cpu.llvm.numbers import Int
 from flambeau.ir.kernel import ContractionKernel
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
@@ -90,7 +90,8 @@ def _result(plan: Plan) -> str:
     return "registers" if plan.splits == 1 and fits_registers(plan.kernel) else "memory"
 
 
-def _phase(plan: Plan, symbol: str, tasks: int) -> Phase:
+def _phase(plan: Plan, symbol: str, tasks: Int) -> Phase:
+    assert isinstance(tasks, int), "what is launched has no names"
     statuses = sorted(
         {int(i.attr) for i in plan.kernel.instrs() if i.op == "check" and isinstance(i.attr, int)}
     )
@@ -117,7 +118,9 @@ class _Sums:
     def emit(self) -> None:
         plan = self.plan
         shapes = [
-            Tile(rows, columns, self.result) for rows in row_shapes(plan) for columns in column_shapes(plan)
+            Tile(rows, columns.count, self.result, columns.masked)
+            for rows in row_shapes(plan)
+            for columns in plan.column_shapes
         ]
         self.functions = [
             microkernel(self.module, f"{self.name}_tile{number}", plan, shape)
@@ -127,8 +130,9 @@ class _Sums:
         # Splits keep their sums in scratch; else a task has a place on the stack for the tile, or all its tiles.
         tiles = 1
         if plan.is_blocked:
-            assert isinstance(plan.schedule.m_block, int), "a task keeps so many tiles on the stack"
-            tiles = plan.schedule.m_block * plan.schedule.n_block
+            m_block, n_block = plan.schedule.m_block, plan.schedule.n_block
+            assert isinstance(m_block, int) and isinstance(n_block, int), "a task keeps so many tiles on the stack"
+            tiles = m_block * n_block
         on_stack = self.result != "registers" and plan.partial_buffer is None
         fits = tiles * plan.tile_elements * storage_bytes(plan.acc) <= _STACK_BYTES
         assert fits or not on_stack, "the sums that a task keeps between blocks of k fit the stack"
@@ -168,7 +172,9 @@ class _Sums:
             arguments += [address_pointer(b, plan, address, where) for address in epilogue_addresses(plan)]
         else:
             arguments.append(self.tile_memory(where, split))
-        self.call_microkernel(where.shape, arguments if again is None else [*arguments, again])
+        if again is not None:
+            arguments.append(again)
+        self.call_microkernel(where, arguments)
         if self.result == "memory" and self.memory is not None:
             self.finish(where)
 
@@ -198,15 +204,17 @@ class _Sums:
         rhs = offset_of(b, [*outer, first], [*(loop[2] for loop in plan.outer_loops), rhs_stride])
         return lhs, rhs, clipped(b, first, b.index(plan.k_step), b.index(extent))
 
-    def call_microkernel(self, shape: ll.Value, arguments: list[ll.Value]) -> None:
+    def call_microkernel(self, where: Position, arguments: list[ll.Value]) -> None:
         """Call the microkernel of the tile's shape."""
-        b, functions = self.b, self.functions
-        arguments = [*arguments, *([b.kernel.sizes] if self.plan.kernel.sizes else [])]
+        b, plan, functions = self.b, self.plan, self.functions
+        if plan.column_shapes[-1].masked:
+            arguments.append(b.sub(where.n_size, b.index(plan.column_shapes[-1].count - plan.lanes)))
+        arguments += [b.kernel.sizes] if plan.kernel.sizes else []
         if len(functions) == 1:
             b.call(functions[0], arguments, cconv="fastcc")
             return
         after, blocks = b.append_basic_block("after"), [b.append_basic_block("shape") for _ in functions]
-        switch = b.switch(shape, blocks[0])
+        switch = b.switch(where.shape, blocks[0])
         for number, (block, function) in enumerate(zip(blocks, functions, strict=True)):
             if number:
                 switch.add_case(ll.Constant(I64, number), block)

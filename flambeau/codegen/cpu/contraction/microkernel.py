@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction.epilogue import EpiloguePoint, evaluate_epilogue
-from flambeau.codegen.cpu.contraction.plan import Plan
+from flambeau.codegen.cpu.contraction.plan import Plan, number_of
 from flambeau.codegen.cpu.contraction.tile_sums import DotSums, RowSums, Tile
 from flambeau.codegen.cpu.llvm.emitter import (
     I1,
@@ -25,6 +25,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
     RuntimeNumbers,
     is_float,
 )
+from flambeau.codegen.cpu.llvm.numbers import Int
 from flambeau.ir.kernel import Address
 
 __all__ = ["InnerEmitter", "epilogue_addresses", "internal_function", "microkernel"]
@@ -62,8 +63,8 @@ def epilogue_addresses(plan: Plan) -> tuple[Address, ...]:
 
 
 def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Function:
-    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k. The table of sizes comes last,
-    where the kernel has any.
+    """`void name(lhs, rhs, count, targets...)`: sums of one tile over one block of k. Lanes of the last vector come after
+    that where tiles are masked, and the table of sizes comes last where the kernel has any.
 
     lhs and rhs point at the tile's first row and column at the block's first k point; count is how many points of
     its outermost loop the block has. targets: a pointer for each epilogue address at the tile's first point
@@ -71,13 +72,15 @@ def microkernel(module: ll.Module, name: str, plan: Plan, tile: Tile) -> ll.Func
     sums there ("update").
     """
     targets = {"registers": [PTR] * len(epilogue_addresses(plan)), "memory": [PTR], "update": [PTR, I1]}
+    lanes = [I64] if plan.column_shapes[-1].masked else []
     sizes = [PTR] if plan.kernel.sizes else []
-    b = internal_function(module, name, ll.VoidType(), [PTR, PTR, I64, *targets[tile.result], *sizes], plan)
+    b = internal_function(module, name, ll.VoidType(), [PTR, PTR, I64, *targets[tile.result], *lanes, *sizes], plan)
     lhs, rhs, count, *rest = b.function.args[: len(b.function.args) - len(sizes)]
-    sums = DotSums(b, plan, tile) if plan.walks_k else RowSums(b, plan, tile)
+    active = rest.pop() if lanes else None
+    sums = DotSums(b, plan, tile) if plan.walks_k else RowSums(b, plan, tile, active if tile.masked else None)
     rows = sums.sum_over_k(lhs, rhs, count)
     if tile.result == "registers":
-        _finish_in_registers(b, plan, tile, rows, dict(zip(epilogue_addresses(plan), rest, strict=True)))
+        _finish_in_registers(b, plan, tile, rows, dict(zip(epilogue_addresses(plan), rest, strict=True)), active)
     else:
         _leave_in_memory(b, plan, tile, rows, rest)
     b.ret_void()
@@ -89,13 +92,26 @@ def _points(plan: Plan, tile: Tile) -> Iterator[tuple[int, ...]]:
 
 
 def _finish_in_registers(
-    b: Emitter, plan: Plan, tile: Tile, rows: list[list[ll.Value]], origin: dict[Address, ll.Value]
-) -> None:
+    b: Emitter, plan: Plan, tile: Tile, rows: list[list[ll.Value]], origin: dict[Address, ll.Value],
+    lanes_of_last: ll.Value | None,
+) -> None:  # fmt: skip
     """The epilogue on every register (in dot tiles on every scalar), addressed from the tile's first point."""
     lanes = 1 if plan.walks_k else plan.lanes
     inner = plan.n_inner
     known: dict[object, ll.Value] = {}
-    pointers: dict[tuple[Address, int], ll.Value] = {}
+    places: dict[tuple[Address, tuple[int, ...]], ll.Value] = {}
+    pointers: dict[tuple[ll.Value, Int, Address], ll.Value] = {}
+
+    def place(address: Address, steps: tuple[int, ...]) -> ll.Value:
+        """So many steps along each m dim from the tile's first point, the next from the one before."""
+        if not any(steps):
+            return origin[address]
+        if (address, steps) not in places:
+            last = max(d for d, step in enumerate(steps) if step)
+            before = place(address, (*steps[:last], steps[last] - 1, *steps[last + 1 :]))
+            stride = number_of(address.step_of(plan.kernel.m[last]))
+            places[address, steps] = b.element(before, stride, plan.kernel.params[address.buffer].dtype.name)
+        return places[address, steps]
 
     for row, point in zip(rows, _points(plan, tile), strict=True):
         for number, value in enumerate(row):
@@ -103,15 +119,18 @@ def _finish_in_registers(
             def pointer(
                 address: Address, point: tuple[int, ...] = point, first: int = number * lanes
             ) -> ll.Value:
-                at = sum(c * address.stride_of(d) for c, d in zip(point, plan.kernel.m, strict=True))
-                at += 0 if inner is None else first * address.stride_of(inner)
-                key = (address, at)
+                strides = [number_of(address.step_of(d)) for d in plan.kernel.m]
+                known_terms = [c * s for c, s in zip(point, strides, strict=True) if isinstance(s, int)]
+                at: Int = sum(known_terms) + (0 if inner is None else first * number_of(address.step_of(inner)))
+                steps = tuple([0 if isinstance(s, int) else c for c, s in zip(point, strides, strict=True)])
+                key = place(address, steps), at, address
                 if key not in pointers:
-                    dtype = plan.kernel.params[address.buffer].dtype.name
-                    pointers[key] = b.element(origin[address], at, dtype)
+                    pointers[key] = b.element(key[0], at, plan.kernel.params[address.buffer].dtype.name)
                 return pointers[key]
 
-            active = min(lanes, tile.columns - number * lanes)
+            active: int | ll.Value = min(lanes, tile.columns - number * lanes)
+            if tile.masked and lanes_of_last is not None and number == len(row) - 1:
+                active = lanes_of_last
             here = EpiloguePoint(value, lanes, active, inner, pointer, _no_index)
             evaluate_epilogue(b, plan.kernel, here, known)
 

@@ -7,12 +7,13 @@ transposed, and anything else goes element by element.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction.microkernel import internal_function
-from flambeau.codegen.cpu.contraction.panels import Panels, row_major
+from flambeau.codegen.cpu.contraction.panels import Columns, Panels, row_major
 from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.contraction.tile_sums import widen
 from flambeau.codegen.cpu.llvm.emitter import (
@@ -24,6 +25,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
     storage_bytes,
 )
 from flambeau.codegen.cpu.llvm.lltypes import lane_order
+from flambeau.codegen.cpu.llvm.numbers import Int, ceil_div, greatest, least
 
 __all__ = ["emit_packing", "offset_of", "packing_tasks", "panel_offset", "unflatten"]
 
@@ -33,8 +35,8 @@ _ELEMENTS_PER_TASK = 16 << 10
 _GROUP_BYTES = 16
 
 
-def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[int | ll.Value | None]) -> list[ll.Value]:
-    """Row-major coordinates of position `flat` (not negative) in a box, whose outermost extent need not be known."""
+def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[Int]) -> list[ll.Value]:
+    """Row-major coordinates of position `flat` (not negative) in a box."""
     coordinates: list[ll.Value] = []
     for position, extent in reversed(list(enumerate(extents))):
         if extent == 1:
@@ -42,17 +44,16 @@ def unflatten(b: Emitter, flat: ll.Value, extents: Sequence[int | ll.Value | Non
         elif all(outer == 1 for outer in extents[:position]):
             coordinates.append(flat)
         else:
-            assert isinstance(extent, int | ll.Value), "only the outermost extent is not known"
-            coordinates.append(b.urem(flat, b.index(extent)))
-            flat = b.udiv(flat, b.index(extent))
+            flat, rest = b.divided(flat, extent)
+            coordinates.append(rest)
     return coordinates[::-1]
 
 
-def offset_of(b: Emitter, coordinates: Sequence[ll.Value], strides: Sequence[int]) -> ll.Value:
+def offset_of(b: Emitter, coordinates: Sequence[ll.Value], strides: Sequence[Int]) -> ll.Value:
     """sum(coordinate * stride) as an i64."""
     total = b.index(0)
     for coordinate, stride in zip(coordinates, strides, strict=True):
-        if stride:
+        if stride != 0:
             total = b.add(total, b.mul(coordinate, b.index(stride), flags=("nsw",)), flags=("nsw",))
     return total
 
@@ -69,10 +70,11 @@ def emit_packing(module: ll.Module, name: str, plan: Plan, panels: Panels) -> No
     b.succeed()
 
 
-def packing_tasks(plan: Plan, panels: Panels) -> int:
+def packing_tasks(plan: Plan, panels: Panels) -> Int:
     """Tasks of the phase that packs."""
     chunks = _Chunks(plan, panels)
-    return panels.count // chunks.tiles_at_once * chunks.chunks
+    tiles = 1 if chunks.run is None else panels.tiles
+    return math.prod(panels.outer_extents) * tiles * chunks.chunks
 
 
 class _Chunks:
@@ -86,18 +88,18 @@ class _Chunks:
         self.stride = 0 if panels.inner is None else self.source.stride_of(panels.inner)
         to_panel = row_major(plan.kernel.k, plan.extents(plan.kernel.k))
         self.k_rows = [
-            (plan.kernel.extents[d], self.source.stride_of(d), to_panel[d] * panels.width)
-            for d in plan.kernel.k
+            (extent, self.source.stride_of(d), to_panel[d] * panels.width)
+            for d, extent in zip(plan.kernel.k, plan.extents(plan.kernel.k), strict=True)
         ] or [(1, 0, panels.width)]
-        run = next((level for level, row in enumerate(self.k_rows) if row[1] == 1 and row[0] > 1), None)
+        run = next((level for level, row in enumerate(self.k_rows) if row[1] == 1 and row[0] != 1), None)
         too_narrow = plan.lanes * self.itemsize < _GROUP_BYTES
         self.run = None if self.stride in (0, 1) or too_narrow else run
         outermost = self.k_rows[0][0]
         width = panels.inner_extent if self.run is None else panels.width
-        per_point = max(1, plan.k_points // max(1, outermost) * width)
-        self.chunk = max(1, min(outermost, _ELEMENTS_PER_TASK // per_point))
-        self.chunks = -(-outermost // self.chunk)
-        self.tiles_at_once = panels.tiles if self.run is None else 1
+        inner_points = math.prod([row[0] for row in self.k_rows[1:]])
+        per_point = greatest(1, inner_points * width)
+        self.chunk = greatest(1, least(outermost, _ELEMENTS_PER_TASK // per_point))
+        self.chunks = ceil_div(outermost, self.chunk)
 
 
 class _Packing(_Chunks):
@@ -107,7 +109,7 @@ class _Packing(_Chunks):
 
     def task(self, number: ll.Value) -> None:
         b, panels = self.b, self.panels
-        tasks = [*panels.outer_extents, panels.tiles // self.tiles_at_once, self.chunks]
+        tasks = [*panels.outer_extents, 1 if self.run is None else panels.tiles, self.chunks]
         *outer, tile, chunk = unflatten(b, b.opaque(number), tasks)
         start = offset_of(b, outer, [self.source.stride_of(d) for d in panels.outer_dims])
         start = b.add(start, b.mul(tile, b.index(panels.width * self.stride)))
@@ -123,11 +125,11 @@ class _Packing(_Chunks):
             self.walk_k(source, target, first, last, None, self.copy_point)
             return
         width = b.index(panels.width)
-        if panels.width_of_last < panels.width:
+        if panels.last != Columns(panels.width):
             is_last = b.icmp_signed("==", tile, b.index(panels.tiles - 1))
             width = b.select(is_last, b.index(panels.width_of_last), width)
 
-        def transpose(source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int) -> None:
+        def transpose(source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: Int) -> None:
             self.transpose_run(source, target, start, stop, step, width)
 
         self.walk_k(source, target, first, last, self.run, transpose)
@@ -169,29 +171,32 @@ class _Packing(_Chunks):
     def copy_point(self, source: ll.Value, target: ll.Value) -> None:
         """One k point of every panel."""
         b, panels = self.b, self.panels
-        whole = panels.tiles if panels.width_of_last == panels.width else panels.tiles - 1
+        is_whole = panels.last == Columns(panels.width)
+        whole = panels.tiles if is_whole else panels.tiles - 1
 
-        def copy_row(tile: ll.Value, width: int) -> None:
+        def copy_row(tile: ll.Value, width: Columns) -> None:
             tile = tile if isinstance(tile, ll.Constant) else b.opaque(tile)
             here = b.element(source, b.mul(tile, b.index(panels.width * self.stride)), self.source.dtype)
             there = b.element(target, b.mul(tile, b.index(panels.panel_elements)), self.plan.acc)
             self.copy_elements(here, there, width)
 
-        b.loop(0, whole, 1, lambda tile: copy_row(tile, panels.width), name="tile")
-        if whole < panels.tiles:
-            copy_row(b.index(whole), panels.width_of_last)
+        b.loop(0, whole, 1, lambda tile: copy_row(tile, Columns(panels.width)), name="tile")
+        if not is_whole:
+            copy_row(b.index(whole), panels.last)
 
-    def copy_elements(self, source: ll.Value, target: ll.Value, width: int) -> None:
+    def copy_elements(self, source: ll.Value, target: ll.Value, width: Columns) -> None:
         b, plan, lanes = self.b, self.plan, self.plan.lanes
-        for at in range(0, width, lanes):
-            active = min(lanes, width - at)
+        for at in range(0, width.count, lanes):
+            active: int | ll.Value = min(lanes, width.count - at)
+            if width.masked and at + lanes == width.count:
+                active = b.index(self.panels.width_of_last - at)
             value = b.load_strided(source, at * self.stride, self.stride, self.source.dtype, lanes, active)
             # A short last tile leaves the rest of its rows as they are: nobody stores what is summed from them.
             fits = min(lanes, self.panels.width - at)
             b.store_vector(widen(b, value, self.source.dtype, plan.acc), target, at, plan.acc, fits)
 
     def transpose_run(
-        self, source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: int, width: ll.Value
+        self, source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: Int, width: ll.Value
     ) -> None:
         """Points [start, stop) of the k loop along which the source is contiguous: blocks of some elements x a
         vector of points."""
@@ -209,9 +214,10 @@ class _Packing(_Chunks):
                 from_here = b.element(here, b.mul(first, b.index(self.stride)), self.source.dtype)
                 # A group beyond the last element of a short tile repeats that one: nobody stores its sums.
                 last = b.sub(b.sub(width, first), b.index(1))
+                sizes = [b.kernel.sizes] if self.plan.kernel.sizes else []
                 b.call(
                     self.block_function(step, count),
-                    [from_here, b.element(there, first, self.plan.acc), points, last],
+                    [from_here, b.element(there, first, self.plan.acc), points, last, *sizes],
                     cconv="fastcc",
                 )
 
@@ -228,15 +234,16 @@ class _Packing(_Chunks):
 
         b.loop(start, stop, lanes, block, name="block")
 
-    def block_function(self, step: int, count: int) -> ll.Function:
-        """`void (source, target, points, last)`: `count` elements x `points` k points (at most a vector of them),
+    def block_function(self, step: Int, count: int) -> ll.Function:
+        """`void (source, target, points, last[, sizes])`: `count` elements x `points` k points (at most a vector of them),
         transposed. Elements after `last` repeat it."""
         name = f"{self.b.function.name}_transpose{count}"
         if name in self.b.module.globals:
             return self.b.module.globals[name]
         plan, dtype = self.plan, self.source.dtype
-        b = internal_function(self.b.module, name, ll.VoidType(), [PTR, PTR, I64, I64], plan)
-        source, target, points, last = b.function.args
+        sizes = [PTR] if plan.kernel.sizes else []
+        b = internal_function(self.b.module, name, ll.VoidType(), [PTR, PTR, I64, I64, *sizes], plan)
+        source, target, points, last = b.function.args[:4]
         columns = [
             b.element(source, b.mul(_minimum(b, b.index(number), last), b.index(self.stride)), dtype)
             for number in range(count)
@@ -253,7 +260,7 @@ class _Packing(_Chunks):
         b.ret_void()
         return b.function
 
-    def store_transposed(self, b: Emitter, columns: list[ll.Value], target: ll.Value, step: int) -> None:
+    def store_transposed(self, b: Emitter, columns: list[ll.Value], target: ll.Value, step: Int) -> None:
         """Lane k of every column to point k of the panel."""
         group, lanes = _GROUP_BYTES // self.itemsize, self.plan.lanes
         padded = [*columns, *[columns[-1]] * (group - len(columns))]
@@ -267,7 +274,7 @@ class _Packing(_Chunks):
                 b.store_vector(b.lane(row, number), target, k * step + number, self.plan.acc)
 
     def copy_points(
-        self, b: Emitter, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: int
+        self, b: Emitter, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: Int
     ) -> None:
         """A block of fewer points, element by element."""
         acc, dtype = self.plan.acc, self.source.dtype

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import math
 
+from flambeau.codegen.cpu.llvm.numbers import Int, ceil_div
 from flambeau.ir.records import dataclass
 
 __all__ = ["Operand", "Panels", "row_major"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Of a tile: how many, in whole vectors where `masked`; then only some lanes of the last vector are there, how many is
+    known when the kernel is called."""
+
+    count: int
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -16,9 +26,9 @@ class Operand:
     buffer: int
     dtype: str
     offset: int
-    strides: tuple[tuple[int, int], ...]
+    strides: tuple[tuple[int, Int], ...]
 
-    def stride_of(self, dim: int) -> int:
+    def stride_of(self, dim: int) -> Int:
         return dict(self.strides).get(dim, 0)
 
 
@@ -26,38 +36,40 @@ class Operand:
 class Panels:
     """A packed operand: dense panels [outer point][tile of the inner dim][k][width] in scratch `buffer`.
 
-    outer_dims: the batch dims, then the role's own but its innermost; source: the operand as the kernel has it.
+    outer_dims: the batch dims, then the role's own but its innermost; source: the operand as the kernel has it; last: the
+    last tile of the inner dim.
     """
 
     buffer: int
     source: Operand
     outer_dims: tuple[int, ...]
-    outer_extents: tuple[int, ...]
+    outer_extents: tuple[Int, ...]
     inner: int | None
-    inner_extent: int
+    inner_extent: Int
     width: int
-    k_points: int
+    last: Columns
+    k_points: Int
 
     @property
-    def tiles(self) -> int:
+    def tiles(self) -> Int:
         """Tiles along the inner dim."""
-        return -(-self.inner_extent // self.width)
+        return ceil_div(self.inner_extent, self.width)
 
     @property
-    def count(self) -> int:
+    def count(self) -> Int:
         return math.prod(self.outer_extents) * self.tiles
 
     @property
-    def panel_elements(self) -> int:
+    def panel_elements(self) -> Int:
         return self.k_points * self.width
 
     @property
-    def width_of_last(self) -> int:
+    def width_of_last(self) -> Int:
         """Elements of the last tile along the inner dim."""
         return self.inner_extent - (self.tiles - 1) * self.width
 
     @property
-    def strides(self) -> tuple[int, ...]:
+    def strides(self) -> tuple[Int, ...]:
         """Elements from panel to panel along (outer dims..., tiles)."""
         steps = [self.panel_elements]
         for extent in reversed((*self.outer_extents, self.tiles)[1:]):      # the outermost may be a runtime number
@@ -65,19 +77,10 @@ class Panels:
         return tuple(reversed(steps))
 
 
-@dataclass(frozen=True)
-class Scratch:
-    """Buffers beyond the kernel's params, by their number in the ABI's table, None where not needed."""
-
-    lhs: int | None
-    rhs: int | None
-    partial: int | None
-    nbytes: tuple[int, ...]
-
-
-def row_major(dims: tuple[int, ...], extents: tuple[int, ...]) -> dict[int, int]:
+def row_major(dims: tuple[int, ...], extents: tuple[Int, ...]) -> dict[int, Int]:
     """dim -> row-major stride."""
-    strides, step = {}, 1
+    strides: dict[int, Int] = {}
+    step: Int = 1
     for dim, extent in zip(reversed(dims), reversed(extents), strict=True):
         strides[dim] = step
         step *= extent

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
-from flambeau.codegen.cpu.contraction.panels import Operand, Panels, row_major
+from flambeau.codegen.cpu.contraction.panels import Columns, Operand, Panels, row_major
 from flambeau.codegen.cpu.llvm.emitter import storage_bytes
+from flambeau.codegen.cpu.llvm.numbers import Int, Number, ceil_div
 from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Extent
 from flambeau.ir.kernel.contraction_dims import merge_strides
 from flambeau.ir.records import dataclass
@@ -19,10 +20,12 @@ from flambeau.ir.target import Target
 
 _ALIGN = 64
 
+KLoop = tuple[Int, Int, Int]
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything static about one contraction. `extent` of a role's dims come from the kernel."""
+    """Everything that code is made from. What a general kernel has a name for is a `Number`."""
 
     kernel: ContractionKernel
     target: Target
@@ -33,14 +36,26 @@ class Plan:
         assert isinstance(schedule, ContractionSchedule), "contractions are scheduled by the passes, before codegen"
         return schedule
 
-    def extents(self, dims: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(self.kernel.extents[d] for d in dims)
+    def extents(self, dims: tuple[int, ...]) -> tuple[Int, ...]:
+        return tuple(number_of(self.kernel.extents[d]) for d in dims)
 
-    def left_over(self, extent: Extent, tile: int) -> int:
+    def residue(self, number: Int, modulus: int) -> int | None:
+        """number % modulus, None where that is not known."""
+        if modulus == 1:
+            return 0
+        if isinstance(number, int):
+            return number % modulus
+        if number.op == "mul":
+            x, y = (self.residue(factor, modulus) for factor in number.operands if not isinstance(factor, str))
+            return None if x is None or y is None else x * y % modulus
+        known = ((rest, of) for name, of, rest in self.kernel.residues if number == Number.named(name))
+        return next((rest % modulus for rest, of in known if of % modulus == 0), None)
+
+    def left_over(self, extent: Int, tile: int) -> int:
         """Rows of the last tile along an m dim, 0 if it is whole."""
-        if isinstance(extent, int):
-            return extent % tile
-        return next(residue for name, modulus, residue in self.kernel.residues if (name, modulus) == (extent, tile))
+        left = self.residue(extent, tile)
+        assert left is not None, "what tiles leave over is told of a runtime number of rows"
+        return left
 
     # -- element types ------------------------------------------------------------------------------------------
 
@@ -72,8 +87,8 @@ class Plan:
         return self.kernel.n[-1] if self.kernel.n else None
 
     @cached_property
-    def n_extent(self) -> int:
-        return 1 if self.n_inner is None else self.kernel.extents[self.n_inner]
+    def n_extent(self) -> Int:
+        return 1 if self.n_inner is None else number_of(self.kernel.extents[self.n_inner])
 
     @cached_property
     def columns(self) -> int:
@@ -81,38 +96,41 @@ class Plan:
         return self.schedule.n_vectors * (1 if self.walks_k else self.lanes)
 
     @cached_property
-    def columns_in_last(self) -> int:
+    def columns_in_last(self) -> Int:
         """Columns of the last tile along the innermost n dim."""
+        if isinstance(self.n_extent, Number) and (left := self.residue(self.n_extent, self.columns)) is not None:
+            return left or self.columns
         return self.n_extent - (self.tiles_along_n - 1) * self.columns
 
     @cached_property
-    def tiles_along_n(self) -> int:
-        return -(-self.n_extent // self.columns)
+    def column_shapes(self) -> tuple[Columns, ...]:
+        """Of a whole tile and of the last one, if that is shorter (or the only one)."""
+        whole = Columns(self.columns)
+        if isinstance(last := self.columns_in_last, int):
+            if last == self.columns:
+                return (whole,)
+            return (Columns(last),) if self.tiles_along_n == 1 else (whole, Columns(last))
+        width = self.schedule.last_vectors * self.lanes
+        in_vectors = self.residue(self.n_extent, self.lanes) == 0
+        if width == self.columns:               # in vectors all tiles are whole, else all are masked
+            return (Columns(width, not in_vectors),)
+        return whole, Columns(width, not in_vectors)
 
     @cached_property
-    def n_tiles(self) -> int:
+    def tiles_along_n(self) -> Int:
+        return ceil_div(self.n_extent, self.columns)
+
+    @cached_property
+    def n_tiles(self) -> Int:
         return math.prod(self.extents(self.n_outer)) * self.tiles_along_n
 
     @cached_property
-    def tiles_along_m(self) -> tuple[int, ...]:
+    def tiles_along_m(self) -> tuple[Int, ...]:
         sizes = zip(self.extents(self.kernel.m), self.schedule.m_tile, strict=True)
-        return tuple(-(-extent // tile) for extent, tile in sizes)
+        return tuple(ceil_div(extent, tile) for extent, tile in sizes)
 
     @cached_property
-    def has_runtime_rows(self) -> bool:
-        """Whether the extent of the outermost m dim is a runtime number."""
-        return any(isinstance(extent, str) for extent in self.extents(self.kernel.m[:1]))
-
-    @cached_property
-    def m_tile_counts(self) -> list[int | None]:
-        """Tiles along each m dim, None for those of a runtime number."""
-        if not self.has_runtime_rows:
-            return list(self.tiles_along_m)
-        sizes = zip(self.extents(self.kernel.m[1:]), self.schedule.m_tile[1:], strict=True)
-        return [None, *[-(-extent // tile) for extent, tile in sizes]]
-
-    @cached_property
-    def m_tiles(self) -> int:
+    def m_tiles(self) -> Int:
         return math.prod(self.tiles_along_m)
 
     @cached_property
@@ -137,43 +155,65 @@ class Plan:
     # -- tasks --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def batch_count(self) -> int | None:
-        """Points of the batch dims, None if they are a runtime number."""
-        extents = self.extents(self.kernel.batch)
-        return None if any(isinstance(extent, str) for extent in extents) else math.prod(extents)
-
-    @cached_property
-    def batch_points(self) -> int:
+    def batch_points(self) -> Int:
         return math.prod(self.extents(self.kernel.batch))
 
     @cached_property
-    def m_blocks(self) -> int:
-        assert isinstance(self.schedule.m_block, int), "a runtime number of tiles makes a runtime number of blocks"
-        return -(-self.m_tiles // self.schedule.m_block)
+    def m_block(self) -> Int:
+        return number_of(self.schedule.m_block)
 
     @cached_property
-    def n_blocks(self) -> int:
-        return -(-self.n_tiles // self.schedule.n_block)
+    def n_block(self) -> Int:
+        return number_of(self.schedule.n_block)
 
     @cached_property
-    def tasks(self) -> int:
+    def m_blocks(self) -> Int:
+        return ceil_div(self.m_tiles, self.m_block)
+
+    @cached_property
+    def n_blocks(self) -> Int:
+        return ceil_div(self.n_tiles, self.n_block)
+
+    @cached_property
+    def tasks(self) -> Int:
         """Tasks of one split of k."""
         return self.batch_points * self.m_blocks * self.n_blocks
 
     # -- k ------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def k_points(self) -> int:
+    def k_points(self) -> Int:
         return math.prod(self.extents(self.kernel.k))
 
     @cached_property
-    def k_loops(self) -> tuple[tuple[int, int, int], ...]:
+    def k_loops(self) -> tuple[KLoop, ...]:
         """(extent, lhs stride, rhs stride) outer to inner, merged where both operands' strides compose."""
+        if self.schedule.k_loops:
+            return self._told_k_loops()
         if self.k_points == 0:
             return ((0, 0, 0),)
         rows = [(self.kernel.extents[d], self.lhs.stride_of(d), self.rhs.stride_of(d)) for d in self.kernel.k]
-        loops = merge_strides(rows) or ((1, 0, 0),)
+        loops = merge_strides(rows) or ((1, 0, 0),)                     # type: ignore[arg-type]
         return tuple((extent, lhs, rhs) for extent, lhs, rhs in loops)
+
+    def _told_k_loops(self) -> tuple[KLoop, ...]:
+        """Of a general kernel, whose schedule says which dims compose: their strides are those of the innermost."""
+        loops: list[KLoop] = []
+        at = 0
+        for count in self.schedule.k_loops:
+            dims = self.kernel.k[at : at + count]
+            loops.append((math.prod(self.extents(dims)), self.lhs.stride_of(dims[-1]), self.rhs.stride_of(dims[-1])))
+            at += count
+        return tuple(loops)
+
+    @cached_property
+    def sums_at_once(self) -> bool:
+        """Whether all of k is one block."""
+        return not self.schedule.k_block and self.schedule.split_k == 1
+
+    @cached_property
+    def has_runtime_k(self) -> bool:
+        return any(not isinstance(extent, int) for extent, _, _ in self.k_loops)
 
     @cached_property
     def block_level(self) -> int:
@@ -189,6 +229,7 @@ class Plan:
     def k_step(self) -> int:
         """Points of loop `block_level` in one block (the last may have fewer): one pass over a tile."""
         extent = self.k_loops[self.block_level][0]
+        assert isinstance(extent, int), "blocks of k are of known numbers"
         if self.schedule.k_block:
             return max(
                 1, min(extent, self.schedule.k_block // max(1, self._points_from(self.block_level + 1)))
@@ -196,26 +237,29 @@ class Plan:
         return max(1, -(-extent // self.schedule.split_k))
 
     def _points_from(self, level: int) -> int:
-        return math.prod(loop[0] for loop in self.k_loops[level:])
+        extents = [loop[0] for loop in self.k_loops[level:]]
+        return math.prod([extent for extent in extents if isinstance(extent, int)])
 
     @cached_property
-    def tile_loops(self) -> tuple[tuple[int, int, int], ...]:
+    def tile_loops(self) -> tuple[KLoop, ...]:
         """The k loops of a microkernel; the outermost runs over one block."""
         return self.k_loops[self.block_level :]
 
     @cached_property
-    def outer_loops(self) -> tuple[tuple[int, int, int], ...]:
+    def outer_loops(self) -> tuple[KLoop, ...]:
         """The k loops outside of a block."""
         return self.k_loops[: self.block_level]
 
     @cached_property
     def blocks_along(self) -> int:
         """Blocks of loop `block_level`."""
-        return max(1, -(-self.k_loops[self.block_level][0] // self.k_step))
+        extent = self.k_loops[self.block_level][0]
+        return 1 if self.sums_at_once or not isinstance(extent, int) else max(1, -(-extent // self.k_step))
 
     @cached_property
     def k_blocks(self) -> int:
-        return max(1, math.prod(loop[0] for loop in self.outer_loops)) * self.blocks_along
+        outer = self._points_from(0) // max(1, self._points_from(self.block_level))
+        return 1 if self.sums_at_once else max(1, outer) * self.blocks_along
 
     @cached_property
     def blocks_per_split(self) -> int:
@@ -232,9 +276,11 @@ class Plan:
         return self.blocks_per_split > 1
 
     @cached_property
-    def block_count(self) -> int | None:
+    def block_count(self) -> Int | None:
         """Points of loop `block_level` in every block, None if the last has fewer."""
         extent = self.k_loops[self.block_level][0]
+        if self.sums_at_once or not isinstance(extent, int):
+            return extent
         return min(extent, self.k_step) if extent % self.k_step == 0 else None
 
     # -- operands and scratch -----------------------------------------------------------------------------------
@@ -264,27 +310,29 @@ class Plan:
             "a packed lhs is tiled along its innermost m dim only"
         )
         width = self.schedule.m_tile[-1] if self.kernel.m else 1
-        return self.panels(len(self.kernel.params), self.kernel.lhs, self.kernel.m, width)
+        rows = self.extents(self.kernel.m[-1:])
+        last = Columns((self.left_over(rows[0], width) or width) if rows else 1)
+        return self.panels(len(self.kernel.params), self.kernel.lhs, self.kernel.m, width, last)
 
     @cached_property
     def rhs_panels(self) -> Panels | None:
         if not self.schedule.pack_rhs:
             return None
         buffer = len(self.kernel.params) + self.schedule.pack_lhs
-        return self.panels(buffer, self.kernel.rhs, self.kernel.n, self.columns)
+        return self.panels(buffer, self.kernel.rhs, self.kernel.n, self.columns, self.column_shapes[-1])
 
-    def panels(self, buffer: int, address: Address, dims: tuple[int, ...], width: int) -> Panels:
+    def panels(self, buffer: int, address: Address, dims: tuple[int, ...], width: int, last: Columns) -> Panels:
         outer = (*self.kernel.batch, *dims[:-1])
         inner = dims[-1] if dims else None
-        extent = 1 if inner is None else self.kernel.extents[inner]
+        extent = 1 if inner is None else number_of(self.kernel.extents[inner])
         return Panels(
-            buffer, self.operand(address), outer, self.extents(outer), inner, extent, width, self.k_points
+            buffer, self.operand(address), outer, self.extents(outer), inner, extent, width, last, self.k_points
         )
 
     def operand(self, address: Address) -> Operand:
         """The operand as the kernel has it."""
         dtype = self.kernel.params[address.buffer].dtype.name
-        return Operand(address.buffer, dtype, address.offset, address.known_strides)
+        return Operand(address.buffer, dtype, address.offset, strides_of(address))
 
     @cached_property
     def partial_buffer(self) -> int | None:
@@ -308,9 +356,18 @@ class Plan:
         ]
         if self.splits > 1:
             elements.append(self.splits * self.partial_elements)
-        return tuple(max(1, -(-count * storage_bytes(self.acc) // _ALIGN)) * _ALIGN for count in elements)
+        known = [count for count in elements if isinstance(count, int)]
+        return tuple(max(1, -(-count * storage_bytes(self.acc) // _ALIGN)) * _ALIGN for count in known)
 
     @cached_property
-    def partial_elements(self) -> int:
+    def partial_elements(self) -> Int:
         """Elements of the partial sums of one split: a slot of `tile_elements` for each tile."""
         return self.batch_points * self.m_tiles * self.n_tiles * self.tile_elements
+
+
+def number_of(extent: Extent) -> Int:
+    return Number.named(extent) if isinstance(extent, str) else extent
+
+
+def strides_of(address: Address) -> tuple[tuple[int, Int], ...]:
+    return tuple([(dim, number_of(stride)) for dim, stride in address.strides])

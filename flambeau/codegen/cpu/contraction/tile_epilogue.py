@@ -7,8 +7,8 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction.epilogue import EpiloguePoint, evaluate_epilogue
 from flambeau.codegen.cpu.contraction.microkernel import epilogue_addresses, internal_function
-from flambeau.codegen.cpu.contraction.plan import Plan
-from flambeau.codegen.cpu.contraction.tiles import Position, address_pointer, column_shapes
+from flambeau.codegen.cpu.contraction.plan import Plan, number_of
+from flambeau.codegen.cpu.contraction.tiles import Position, address_pointer
 from flambeau.codegen.cpu.llvm.emitter import I32, I64, PTR, Emitter
 from flambeau.ir.kernel import Address
 
@@ -66,12 +66,15 @@ class _TileEpilogue:
 
     def columns(self, row: ll.Value, pointers: dict[Address, ll.Value], index: dict[int, ll.Value]) -> None:
         """One row: whole vectors, then the short one that only a last tile can have."""
-        b, lanes, sizes = self.b, self.plan.epilogue_lanes, column_shapes(self.plan)
-        whole = b.and_(self.where.n_size, b.index(-lanes))
+        b, lanes, shapes = self.b, self.plan.epilogue_lanes, self.plan.column_shapes
+        whole, sizes = b.and_(self.where.n_size, b.index(-lanes)), [shape.count for shape in shapes]
         if any(size >= lanes for size in sizes):
             b.loop(0, whole, lanes, lambda at: self.vector(row, b.opaque(at), lanes, pointers, index), name="column")
+        rest = b.and_(self.where.n_size, b.index(lanes - 1))
+        if shapes[-1].masked:
+            with b.if_then(b.icmp_signed("!=", rest, b.index(0))):
+                self.vector(row, whole, rest, pointers, index)
         for tail in sorted({size % lanes for size in sizes} - {0}):
-            rest = b.and_(self.where.n_size, b.index(lanes - 1))
             with b.if_then(b.icmp_signed("==", rest, b.index(tail))):
                 self.vector(row, whole, tail, pointers, index)
 
@@ -79,7 +82,7 @@ class _TileEpilogue:
         self,
         row: ll.Value,
         at: ll.Value,
-        active: int,
+        active: int | ll.Value,
         pointers: dict[Address, ll.Value],
         index: dict[int, ll.Value],
     ) -> None:
@@ -97,7 +100,7 @@ class _TileEpilogue:
         """Every pointer `steps` points further along `dim`."""
         b, result = self.b, {}
         for address, pointer in pointers.items():
-            stride = address.stride_of(dim)
+            stride = number_of(address.step_of(dim))
             dtype = self.plan.kernel.params[address.buffer].dtype.name
-            result[address] = b.element(pointer, b.mul(steps, b.index(stride)), dtype) if stride else pointer
+            result[address] = pointer if stride == 0 else b.element(pointer, b.mul(steps, b.index(stride)), dtype)
         return result

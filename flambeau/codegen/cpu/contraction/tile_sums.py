@@ -28,6 +28,8 @@ from flambeau.codegen.cpu.llvm.emitter import (
     storage_bytes,
     vector_type,
 )
+from flambeau.codegen.cpu.llvm.numbers import Int, Number
+from flambeau.ir.kernel.contraction_dims import LONG_SUM
 from flambeau.ir.records import dataclass
 
 __all__ = ["DotSums", "RowSums", "Tile", "widen"]
@@ -39,26 +41,66 @@ _CHAINS = 8
 # Code grows with each unrolled multiply-add; whole short loops are unrolled up to this many.
 _LONGEST_UNROLL = 112
 _LINE_BYTES = 64
-# Terms of one accumulator between two flushes into a total, and how long a sum must be to have totals at all: flushing
-# costs a few percent.
-_CHAIN, _LONG = 192, 384
+# Terms of one accumulator between two flushes into a total.
+_CHAIN = 192
 
-# Pointers into lhs and rhs, and the sums so far.
-_Carry = tuple[ll.Value, ll.Value, list[ll.Value]]
+# Points of k in a trip of a loop whose length is a runtime number, at most: what general kernels tell the rest of.
+_MOST_OF_ANY_LENGTH = 8
+
+# Pointers into lhs and rhs (as many as `Reach.bases` each), and the sums so far.
+_Carry = tuple[list[ll.Value], list[ll.Value], list[ll.Value]]
 
 
 @dataclass(frozen=True)
 class Tile:
     """One shape of register tile: rows along each m dim, columns of n, and where its sums go: "registers" run the
-    epilogue in the microkernel, "memory" stores them, "update" adds them to what an earlier visit stored."""
+    epilogue in the microkernel, "memory" stores them, "update" adds them to what an earlier visit stored. masked: columns
+    are whole vectors, of the last of which only some lanes are there."""
 
     rows: tuple[int, ...]
     columns: int
     result: str
+    masked: bool = False
 
     @property
     def n_rows(self) -> int:
         return math.prod(self.rows)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How the points of a small box are addressed: from pointers at `bases`, each point (in row-major order) at (number of
+    its pointer, elements from there). One pointer does if strides are known, since each distance is a displacement. Else a
+    distance takes a register, and so does a pointer: as few as there can be of both."""
+
+    bases: tuple[Int, ...]
+    places: tuple[tuple[int, Int], ...]
+
+    @classmethod
+    def over(cls, extents: tuple[int, ...], strides: tuple[Int, ...]) -> Reach:
+        points = list(itertools.product(*map(range, extents)))
+
+        def offset(point: tuple[int, ...]) -> Int:
+            return sum(c * stride for c, stride in zip(point, strides, strict=True))
+
+        if all(isinstance(stride, int) or extent == 1 for extent, stride in zip(extents, strides, strict=True)):
+            return cls((0,), tuple([(0, offset(point)) for point in points]))
+        dim, group = min(
+            ((dim, group) for dim, extent in enumerate(extents) for group in range(1, extent + 1)),
+            key=lambda choice: _registers(extents, *choice),
+        )
+        bases: dict[Int, int] = {}
+        places = []
+        for point in points:
+            first = tuple([c - c % group if d == dim else c for d, c in enumerate(point)])
+            places.append((bases.setdefault(offset(first), len(bases)), point[dim] % group * strides[dim]))
+        return cls(tuple(bases), tuple(places))
+
+
+def _registers(extents: tuple[int, ...], dim: int, group: int) -> tuple[int, int]:
+    """That hold pointers and distances, and pointers alone, if every `group` points along `dim` have one."""
+    pointers = math.prod(extents) // extents[dim] * -(-extents[dim] // group)
+    return pointers + group - 1, pointers
 
 
 class _Sums:
@@ -66,10 +108,8 @@ class _Sums:
 
     def __init__(self, b: Emitter, plan: Plan, tile: Tile) -> None:
         self.b, self.plan, self.tile = b, plan, tile
-        self.row_offsets = [
-            sum(c * plan.lhs.stride_of(d) for c, d in zip(point, plan.kernel.m, strict=True))
-            for point in itertools.product(*map(range, tile.rows))
-        ]
+        self.rows = Reach.over(tile.rows, tuple([plan.lhs.stride_of(d) for d in plan.kernel.m]))
+        self.columns = Reach((0,), ())
 
     def walk(
         self,
@@ -77,7 +117,7 @@ class _Sums:
         rhs: ll.Value,
         count: ll.Value,
         sums: list[ll.Value],
-        inner: Callable[[ll.Value, ll.Value, int | ll.Value, list[ll.Value]], list[ll.Value]],
+        inner: Callable[[list[ll.Value], list[ll.Value], Int | ll.Value, list[ll.Value]], list[ll.Value]],
     ) -> list[ll.Value]:
         """All k loops; `inner` emits the innermost one from its first point. Long sums are flushed to totals in f64
         every CHAIN additions, at the level of loops where that many come together."""
@@ -85,33 +125,40 @@ class _Sums:
         totals = [constant(self.total_type, 0.0, self.plan.lanes)] * len(sums) if flushed is not None else []
         zeros, own = sums, len(sums)
 
-        def nest(level: int, lhs: ll.Value, rhs: ll.Value, carry: list[ll.Value]) -> list[ll.Value]:
-            extent: int | ll.Value = loops[level][0]
+        def nest(level: int, lhs: list[ll.Value], rhs: list[ll.Value], carry: list[ll.Value]) -> list[ll.Value]:
+            extent: Int | ll.Value = loops[level][0]
             if level == 0:
                 extent = count if self.plan.block_count is None else self.plan.block_count
             if level != flushed:
                 return run(level, lhs, rhs, extent, carry)
             points = self.flushed_points(level)
 
-            def block(lhs: ll.Value, rhs: ll.Value, carry: list[ll.Value], extent: int | ll.Value) -> list[ll.Value]:
+            def block(lhs: list[ll.Value], rhs: list[ll.Value], carry: list[ll.Value],
+                      extent: Int | ll.Value) -> list[ll.Value]:
                 return [*zeros, *self.flush(run(level, lhs, rhs, extent, carry[:own]), carry[own:])]
 
+            assert not isinstance(extent, Number), "the points of long sums are known"
             whole, rest = self.divided(extent, points)
             start = (lhs, rhs, carry)
             lhs, rhs, carry = self.trips(level, start, whole, points, lambda l, r, c: block(l, r, c, points))
             return block(lhs, rhs, carry, rest) if rest != 0 else carry
 
-        def run(level: int, lhs: ll.Value, rhs: ll.Value, extent: int | ll.Value,
+        def run(level: int, lhs: list[ll.Value], rhs: list[ll.Value], extent: Int | ll.Value,
                 carry: list[ll.Value]) -> list[ll.Value]:
             if level == len(loops) - 1:
                 return inner(lhs, rhs, extent, carry)
 
-            def body(lhs: ll.Value, rhs: ll.Value, carry: list[ll.Value]) -> list[ll.Value]:
+            def body(lhs: list[ll.Value], rhs: list[ll.Value], carry: list[ll.Value]) -> list[ll.Value]:
                 return nest(level + 1, lhs, rhs, carry)
 
             return self.trips(level, (lhs, rhs, carry), extent, 1, body)[2]
 
-        found = nest(0, lhs, rhs, [*sums, *totals])
+        dtypes = self.plan.lhs.dtype, self.plan.rhs.dtype
+        lhs_starts, rhs_starts = (
+            [self.b.element(start, base, dtype) for base in reach.bases]
+            for start, reach, dtype in zip((lhs, rhs), (self.rows, self.columns), dtypes, strict=True)
+        )
+        found = nest(0, lhs_starts, rhs_starts, [*sums, *totals])
         if flushed is None or self.total_type == F32:
             return found[-own:]
         return [self.b.fptrunc(total, sums[0].type) for total in found[own:]]
@@ -136,12 +183,14 @@ class _Sums:
 
     def additions(self, level: int) -> float:
         """How many terms each accumulator takes in the loops from `level` on."""
-        points = math.prod([loop[0] for loop in self.plan.tile_loops[max(1, level):]])
+        extents = [loop[0] for loop in self.plan.tile_loops[max(1, level):]]
+        points = math.prod([extent for extent in extents if isinstance(extent, int)])
         return points * (self.plan.k_step if level == 0 else 1) / self.points_an_addition
 
     def flushed_level(self) -> int | None:
-        """The loop whose trips are flushed; None for sums that are short or not in f32."""
-        if compute_type(self.plan.acc) != F32 or self.additions(0) <= _LONG:
+        """The loop whose trips are flushed; None for sums that are short (as those of a runtime number of terms are) or not
+        in f32."""
+        if compute_type(self.plan.acc) != F32 or self.plan.has_runtime_k or self.additions(0) <= LONG_SUM:
             return None
         return next(level for level in range(len(self.plan.tile_loops)) if self.additions(level + 1) <= _CHAIN)
 
@@ -152,9 +201,9 @@ class _Sums:
         self,
         level: int,
         start: _Carry,
-        count: int | ll.Value,
+        count: Int | ll.Value,
         points: int,
-        body: Callable[[ll.Value, ll.Value, list[ll.Value]], list[ll.Value]],
+        body: Callable[[list[ll.Value], list[ll.Value], list[ll.Value]], list[ll.Value]],
     ) -> _Carry:
         """`count` times: sums = body(lhs, rhs, sums), then both pointers move `points` points along k loop `level`.
 
@@ -162,26 +211,35 @@ class _Sums:
         a kernel's compile time to find the same code.
         """
 
-        def trip(lhs: ll.Value, rhs: ll.Value, *sums: ll.Value) -> list[ll.Value]:
-            totals = body(lhs, rhs, list(sums))
-            return [*map(self.b.opaque, self.advance(lhs, rhs, points, level)), *totals]
-
         lhs, rhs, sums = start
-        carry = [lhs, rhs, *sums]
-        if not isinstance(count, int):
+        n_lhs, n_pointers = len(lhs), len(lhs) + len(rhs)
+
+        def trip(*carried: ll.Value) -> list[ll.Value]:
+            lhs, rhs = list(carried[:n_lhs]), list(carried[n_lhs:n_pointers])
+            totals = body(lhs, rhs, list(carried[n_pointers:]))
+            lhs, rhs = self.advance(lhs, rhs, points, level)
+            return [*map(self.b.opaque, (*lhs, *rhs)), *totals]
+
+        carry = [*lhs, *rhs, *sums]
+        if isinstance(count, Number):                   # a runtime number of points is not 0
+            carry = self.b.repeat(count, trip, carry, name=f"k{level}")
+        elif not isinstance(count, int):
             carry = self.b.loop(0, count, 1, lambda _, *carried: trip(*carried), carry, name=f"k{level}")
         elif count == 1:
-            carry = [*self.advance(lhs, rhs, points, level), *body(lhs, rhs, sums)]
+            lhs, rhs = self.advance(lhs, rhs, points, level)
+            carry = [*lhs, *rhs, *body(*start)]
         elif count:
             carry = self.b.repeat(count, trip, carry, name=f"k{level}")
-        return carry[0], carry[1], carry[2:]
+        return carry[:n_lhs], carry[n_lhs:n_pointers], carry[n_pointers:]
 
-    def advance(self, lhs: ll.Value, rhs: ll.Value, points: int, level: int) -> tuple[ll.Value, ll.Value]:
-        """Both pointers `points` points further along k loop `level`."""
+    def advance(
+        self, lhs: list[ll.Value], rhs: list[ll.Value], points: int, level: int
+    ) -> tuple[list[ll.Value], list[ll.Value]]:
+        """All pointers `points` points further along k loop `level`."""
         b, (_, lhs_stride, rhs_stride) = self.b, self.plan.tile_loops[level]
         return (
-            b.element(lhs, points * lhs_stride, self.plan.lhs.dtype),
-            b.element(rhs, points * rhs_stride, self.plan.rhs.dtype),
+            [b.element(pointer, points * lhs_stride, self.plan.lhs.dtype) for pointer in lhs],
+            [b.element(pointer, points * rhs_stride, self.plan.rhs.dtype) for pointer in rhs],
         )
 
     def widened(self, value: ll.Value, operand: Operand) -> ll.Value:
@@ -211,7 +269,13 @@ class _Sums:
 
 
 class RowSums(_Sums):
-    """Vectors along n: each lhs element is splat and multiplied with every vector of the rhs row."""
+    """Vectors along n: each lhs element is splat and multiplied with every vector of the rhs row. active: how many lanes of
+    the last vector are there, None for all that the tile's columns tell."""
+
+    def __init__(self, b: Emitter, plan: Plan, tile: Tile, active: ll.Value | None = None) -> None:
+        super().__init__(b, plan, tile)
+        # Packed panels are zero beyond the last column, so they need no mask.
+        self.mask = None if active is None or plan.rhs_panels is not None else b.tail_mask(plan.lanes, active)
 
     def sum_over_k(self, lhs: ll.Value, rhs: ll.Value, count: ll.Value) -> list[list[ll.Value]]:
         """[row][vector] of sums."""
@@ -224,7 +288,7 @@ class RowSums(_Sums):
         return [sums[r * n_vectors : (r + 1) * n_vectors] for r in range(self.tile.n_rows)]
 
     def inner_loop(
-        self, lhs: ll.Value, rhs: ll.Value, extent: int | ll.Value, sums: list[ll.Value]
+        self, lhs: list[ll.Value], rhs: list[ll.Value], extent: Int | ll.Value, sums: list[ll.Value]
     ) -> list[ll.Value]:
         b, level = self.b, len(self.plan.tile_loops) - 1
         step = self.tile.n_rows * self.n_vectors
@@ -232,13 +296,23 @@ class RowSums(_Sums):
             return self.steps(lhs, rhs, extent, sums)
         unroll = max(self.sets, _power_of_two_at_most(max(1, _MULTIPLY_ADDS_PER_TRIP // step)))
 
-        def trip(lhs: ll.Value, rhs: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
+        if isinstance(extent, Number):
+            unroll = min(unroll, _MOST_OF_ANY_LENGTH)
+
+        def trip(lhs: list[ll.Value], rhs: list[ll.Value], sums: list[ll.Value]) -> list[ll.Value]:
             return self.steps(lhs, rhs, unroll, sums)
 
-        def one(lhs: ll.Value, rhs: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
+        def one(lhs: list[ll.Value], rhs: list[ll.Value], sums: list[ll.Value]) -> list[ll.Value]:
             return self.steps(lhs, rhs, 1, sums)
 
         start = (lhs, rhs, sums)
+        if isinstance(extent, Number):
+            if unroll == 1:
+                return self.trips(level, start, extent, 1, one)[2]
+            rest = self.plan.residue(extent, unroll)
+            assert rest is not None, "what trips leave over is told of a runtime number of points"
+            lhs, rhs, sums = self.trips(level, start, b.index(extent // unroll), unroll, trip)
+            return self.steps(lhs, rhs, rest, sums)
         if isinstance(extent, int):
             lhs, rhs, sums = self.trips(level, start, extent // unroll, unroll, trip)
             return self.steps(lhs, rhs, extent % unroll, sums)
@@ -248,25 +322,40 @@ class RowSums(_Sums):
         start = self.trips(level, start, whole_trips, unroll, trip)
         return self.trips(level, start, b.urem(extent, b.index(unroll)), 1, one)[2]
 
-    def steps(self, lhs: ll.Value, rhs: ll.Value, count: int, sums: list[ll.Value]) -> list[ll.Value]:
+    def steps(
+        self, lhs: list[ll.Value], rhs: list[ll.Value], count: int, sums: list[ll.Value]
+    ) -> list[ll.Value]:
         """`count` consecutive points of the innermost k loop."""
-        _, lhs_stride, rhs_stride = self.plan.tile_loops[-1]
+        b, plan = self.b, self.plan
+        _, lhs_stride, rhs_stride = plan.tile_loops[-1]
+        lhs_at = rhs_at = 0
         for i in range(count):
+            # A known distance is a displacement; others would take a register each.
+            if isinstance(lhs_stride, int):
+                lhs_at = i * lhs_stride
+            elif i:
+                lhs = [b.element(pointer, lhs_stride, plan.lhs.dtype) for pointer in lhs]
+            if isinstance(rhs_stride, int):
+                rhs_at = i * rhs_stride
+            elif i:
+                rhs = [b.element(pointer, rhs_stride, plan.rhs.dtype) for pointer in rhs]
             first = i % self.sets * self.tile.n_rows * self.n_vectors
-            sums = self.step(lhs, i * lhs_stride, rhs, i * rhs_stride, sums, first)
+            sums = self.step(lhs, lhs_at, rhs[0], rhs_at, sums, first)
         return sums
 
     def step(
-        self, lhs: ll.Value, lhs_at: int, rhs: ll.Value, rhs_at: int, sums: list[ll.Value], first: int
+        self, lhs: list[ll.Value], lhs_at: int, rhs: ll.Value, rhs_at: int, sums: list[ll.Value], first: int
     ) -> list[ll.Value]:
         """One k point: a row of rhs vectors times a column of lhs elements."""
         b, plan, lanes = self.b, self.plan, self.plan.lanes
         columns = [self.rhs_vector(rhs, rhs_at, v) for v in range(self.n_vectors)]
         if plan.schedule.prefetch:
-            self.prefetch(rhs, rhs_at + plan.schedule.prefetch * plan.tile_loops[-1][2])
+            ahead = b.element(rhs, plan.schedule.prefetch * plan.tile_loops[-1][2], plan.rhs.dtype)
+            self.prefetch(ahead, rhs_at)
         sums = list(sums)
-        for row, offset in enumerate(self.row_offsets):
-            element = self.widened(b.load_scalar(lhs, lhs_at + offset, plan.lhs.dtype), plan.lhs)
+        for row, (number, offset) in enumerate(self.rows.places):
+            pointer = b.element(lhs[number], offset, plan.lhs.dtype)
+            element = self.widened(b.load_scalar(pointer, lhs_at, plan.lhs.dtype), plan.lhs)
             splat = b.splat(element, lanes)
             for v, column in enumerate(columns):
                 at = first + row * self.n_vectors + v
@@ -282,10 +371,11 @@ class RowSums(_Sums):
 
     def rhs_vector(self, rhs: ll.Value, at: int, vector: int) -> ll.Value:
         plan, lanes = self.plan, self.plan.lanes
-        # Packed panels are zero beyond the last column, so they need no mask.
         packed = plan.rhs_panels is not None
-        active = lanes if packed else min(lanes, self.tile.columns - vector * lanes)
-        if active == 1 and lanes > 1:
+        active: int | ll.Value = lanes if packed else min(lanes, self.tile.columns - vector * lanes)
+        if self.mask is not None and vector == self.n_vectors - 1:
+            active = self.mask
+        if isinstance(active, int) and active == 1 and lanes > 1:
             # One column: a splat costs less than a masked load, and the other lanes are never stored.
             return self.b.splat(
                 self.widened(self.b.load_scalar(rhs, at + vector * lanes, plan.rhs.dtype), plan.rhs), lanes
@@ -305,8 +395,7 @@ class DotSums(_Sums):
         self.sets = _power_of_two_at_most(max(1, _CHAINS // tile_size))
         self.points_an_addition = self.sets * self.plan.lanes
         inner = self.plan.n_inner
-        stride = 0 if inner is None else self.plan.rhs.stride_of(inner)
-        self.column_offsets = [c * stride for c in range(columns)]
+        self.columns = Reach.over((columns,), (0 if inner is None else self.plan.rhs.stride_of(inner),))
         sums = self.walk(lhs, rhs, count, self.zeros(tile_size * self.sets), self.inner_loop)
         sums = self.fold_sets(sums, self.sets)
         kind = "fadd" if is_float(self.plan.acc) else "add"
@@ -314,12 +403,14 @@ class DotSums(_Sums):
         return [totals[r * columns : (r + 1) * columns] for r in range(self.tile.n_rows)]
 
     def inner_loop(
-        self, lhs: ll.Value, rhs: ll.Value, extent: int | ll.Value, sums: list[ll.Value]
+        self, lhs: list[ll.Value], rhs: list[ll.Value], extent: Int | ll.Value, sums: list[ll.Value]
     ) -> list[ll.Value]:
         b, lanes, level = self.b, self.plan.lanes, len(self.plan.tile_loops) - 1
         trip_points = lanes * self.sets
 
-        def trip(lhs: ll.Value, rhs: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
+        assert not isinstance(extent, Number), "vectors along k run over a known number of points"
+
+        def trip(lhs: list[ll.Value], rhs: list[ll.Value], sums: list[ll.Value]) -> list[ll.Value]:
             for number in range(self.sets):
                 sums = self.step(lhs, rhs, number * lanes, sums, number, lanes)
             return sums
@@ -335,17 +426,23 @@ class DotSums(_Sums):
         left = b.urem(extent, b.index(trip_points))
 
         def last(at: ll.Value, *carried: ll.Value) -> list[ll.Value]:
-            here = b.element(lhs, at, self.plan.lhs.dtype), b.element(rhs, at, self.plan.rhs.dtype)
-            return self.step(*here, 0, list(carried), 0, b.sub(left, at))
+            lhs_here = [b.element(pointer, at, self.plan.lhs.dtype) for pointer in lhs]
+            rhs_here = [b.element(pointer, at, self.plan.rhs.dtype) for pointer in rhs]
+            return self.step(lhs_here, rhs_here, 0, list(carried), 0, b.sub(left, at))
 
         return b.loop(0, left, lanes, last, sums, name="kt")
 
     def step(
-        self, lhs: ll.Value, rhs: ll.Value, at: int, sums: list[ll.Value], number: int, active: int | ll.Value
-    ) -> list[ll.Value]:
+        self, lhs: list[ll.Value], rhs: list[ll.Value], at: int, sums: list[ll.Value], number: int,
+        active: int | ll.Value,
+    ) -> list[ll.Value]:  # fmt: skip
         """One vector of k points into set `number`; lanes from `active` on count as zero."""
-        rows = [self.vector(lhs, at + offset, self.plan.lhs, active) for offset in self.row_offsets]
-        columns = [self.vector(rhs, at + offset, self.plan.rhs, active) for offset in self.column_offsets]
+        rows, columns = (
+            [self.vector(self.b.element(pointers[place], offset, operand.dtype), at, operand, active)
+             for place, offset in reach.places]
+            for pointers, reach, operand in (
+                (lhs, self.rows, self.plan.lhs), (rhs, self.columns, self.plan.rhs))
+        )
         sums, first = list(sums), number * len(rows) * len(columns)
         for position, (x, y) in enumerate(itertools.product(rows, columns)):
             sums[first + position] = self.multiply_add(x, y, sums[first + position])

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction.packing import offset_of, panel_offset, unflatten
 from flambeau.codegen.cpu.contraction.panels import Operand, Panels
-from flambeau.codegen.cpu.contraction.plan import Plan
+from flambeau.codegen.cpu.contraction.plan import Plan, number_of
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter
-from flambeau.ir.kernel import Address, Extent
+from flambeau.codegen.cpu.llvm.numbers import Int, Number
+from flambeau.ir.kernel import Address
 from flambeau.ir.records import dataclass
 
 __all__ = [
     "Position",
     "address_pointer",
     "clipped",
-    "column_shapes",
     "lhs_pointer",
     "rhs_pointer",
     "row_shapes",
@@ -48,41 +47,32 @@ def row_shapes(plan: Plan) -> list[tuple[int, ...]]:
     choices = []
     for extent, tile in zip(plan.extents(plan.kernel.m), plan.schedule.m_tile, strict=True):
         left = plan.left_over(extent, tile)
-        choices.append(([tile] if isinstance(extent, str) or extent >= tile else []) + ([left] if left else []))
+        choices.append(([tile] if isinstance(extent, Number) or extent >= tile else []) + ([left] if left else []))
     return list(itertools.product(*choices))
-
-
-def column_shapes(plan: Plan) -> list[int]:
-    """Columns of a whole tile and of the last one, if it is shorter (or the only one)."""
-    if plan.columns_in_last == plan.columns:
-        return [plan.columns]
-    return [plan.columns_in_last] if plan.tiles_along_n == 1 else [plan.columns, plan.columns_in_last]
 
 
 def walk_tiles(b: Emitter, plan: Plan, task: ll.Value, visit: Callable[[Position], None]) -> None:
     """Call visit for each tile of a task (of one split): its m tiles, and inside them its n tiles."""
-    schedule = plan.schedule
-    m_tiles, m_blocks, block = m_tiles_and_blocks(b, plan)
-    counts = [plan.batch_count, plan.n_blocks, m_blocks if plan.has_runtime_rows else plan.m_blocks]
-    batch, n_block, m_block = unflatten(b, task, counts)
+    m_size, n_size, m_tiles, n_tiles = map(b.index, (plan.m_block, plan.n_block, plan.m_tiles, plan.n_tiles))
+    batch, n_block, m_block = unflatten(b, task, [plan.batch_points, plan.n_blocks, plan.m_blocks])
     batch_point = unflatten(b, batch, plan.extents(plan.kernel.batch))
-    m_first, n_first = b.mul(m_block, block), b.mul(n_block, b.index(schedule.n_block))
-    m_last = b.add(m_first, clipped(b, m_first, block, m_tiles))
-    n_last = b.add(n_first, clipped(b, n_first, b.index(schedule.n_block), b.index(plan.n_tiles)))
+    m_first, n_first = b.mul(m_block, m_size), b.mul(n_block, n_size)
+    m_last = b.add(m_first, clipped(b, m_first, m_size, m_tiles))
+    n_last = b.add(n_first, clipped(b, n_first, n_size, n_tiles))
 
     def m_tile(m_number: ll.Value) -> None:
         m, m_sizes, row_shape = _rows_at(b, plan, m_number)
-        base = b.mul(b.add(b.mul(batch, m_tiles), m_number), b.index(plan.n_tiles))
-        first_slot = b.mul(b.sub(m_number, m_first), b.index(schedule.n_block))
+        base = b.mul(b.add(b.mul(batch, m_tiles), m_number), n_tiles)
+        first_slot = b.mul(b.sub(m_number, m_first), n_size)
 
         def n_tile(n_number: ll.Value) -> None:
             n_outer, n, n_size, shape = _columns_at(b, plan, n_number, row_shape)
             slot = b.add(first_slot, b.sub(n_number, n_first))
             visit(Position(batch_point, m, n_outer, n, m_sizes, n_size, b.add(base, n_number), slot, shape))
 
-        _range(b, n_first, n_last, schedule.n_block, n_tile, "n")
+        _range(b, n_first, n_last, plan.n_block, n_tile, "n")
 
-    _range(b, m_first, m_last, schedule.m_block, m_tile, "m")
+    _range(b, m_first, m_last, plan.m_block, m_tile, "m")
 
 
 def lhs_pointer(b: Emitter, plan: Plan, where: Position, k_offset: ll.Value) -> ll.Value:
@@ -98,28 +88,9 @@ def rhs_pointer(b: Emitter, plan: Plan, where: Position, k_offset: ll.Value) -> 
 def address_pointer(b: Emitter, plan: Plan, address: Address, where: Position) -> ll.Value:
     """Element of an epilogue address at the tile's first point, dynamic terms left out."""
     value_of = dict(_lhs_coordinates(plan, where)) | dict(_rhs_coordinates(plan, where))
-    at = offset_of(b, list(value_of.values()), [address.stride_of(d) for d in value_of])
+    at = offset_of(b, list(value_of.values()), [number_of(address.step_of(d)) for d in value_of])
     dtype = plan.kernel.params[address.buffer].dtype.name
     return b.element(b.buffer(address.buffer), b.add(at, b.index(address.offset)), dtype)
-
-
-def m_tiles_and_blocks(b: Emitter, plan: Plan) -> tuple[ll.Value, ll.Value, ll.Value]:
-    """Tiles of m, blocks of them, and tiles in a block."""
-    block = b.index(plan.schedule.m_block) if isinstance(plan.schedule.m_block, int) else b.number(plan.schedule.m_block)
-    if not plan.has_runtime_rows:
-        return b.index(plan.m_tiles), b.index(plan.m_blocks), block
-    along = along_first_m(b, plan)
-    with b.goto_entry_block():
-        tiles = b.mul(along, b.index(math.prod([count for count in plan.m_tile_counts if count is not None])))
-        blocks = b.udiv(b.add(tiles, b.sub(block, b.index(1))), block)
-    return tiles, blocks, block
-
-
-def along_first_m(b: Emitter, plan: Plan) -> ll.Value:
-    """Tiles along the outermost m dim, a runtime number."""
-    tile, extent = plan.schedule.m_tile[0], b.number(str(plan.kernel.extents[plan.kernel.m[0]]))
-    with b.goto_entry_block():
-        return b.udiv(b.add(extent, b.index(tile - 1)), b.index(tile))
 
 
 def clipped(b: Emitter, first: ll.Value, size: ll.Value, end: ll.Value) -> ll.Value:
@@ -133,7 +104,7 @@ def clipped(b: Emitter, first: ll.Value, size: ll.Value, end: ll.Value) -> ll.Va
 
 
 def _range(
-    b: Emitter, first: ll.Value, last: ll.Value, at_most: Extent, body: Callable[[ll.Value], None], name: str
+    b: Emitter, first: ll.Value, last: ll.Value, at_most: Int, body: Callable[[ll.Value], None], name: str
 ) -> None:
     if at_most == 1:
         body(first)
@@ -147,15 +118,14 @@ def _rows_at(b: Emitter, plan: Plan, number: ll.Value) -> tuple[list[ll.Value], 
     starts, sizes, shape = [], [], b.index(0)
     extents, tiles = plan.extents(plan.kernel.m), plan.schedule.m_tile
     for coordinate, extent, tile in zip(
-        unflatten(b, number, plan.m_tile_counts), extents, tiles, strict=True
+        unflatten(b, number, plan.tiles_along_m), extents, tiles, strict=True
     ):
         starts.append(b.mul(coordinate, b.index(tile)))
         left = plan.left_over(extent, tile)
         if left == 0 or (isinstance(extent, int) and extent < tile):
             sizes.append(b.index(tile if left == 0 else left))
             continue
-        last = b.sub(along_first_m(b, plan), b.index(1)) if isinstance(extent, str) else b.index(extent // tile)
-        is_short = b.icmp_signed("==", coordinate, last)
+        is_short = b.icmp_signed("==", coordinate, b.index(extent // tile))
         sizes.append(b.select(is_short, b.index(left), b.index(tile)))
         shape = b.add(b.mul(shape, b.index(2)), b.zext(is_short, I64))
     return starts, sizes, shape
@@ -166,11 +136,13 @@ def _columns_at(
 ) -> tuple[list[ll.Value], ll.Value, ll.Value, ll.Value]:
     """Outer n coordinates, first column, columns and shape of n tile `number`."""
     *outer, along = unflatten(b, number, [*plan.extents(plan.n_outer), plan.tiles_along_n])
-    first, sizes = b.mul(along, b.index(plan.columns)), column_shapes(plan)
-    if len(sizes) == 1:
-        return outer, first, b.index(sizes[0]), row_shape
+    first, shapes = b.mul(along, b.index(plan.columns)), plan.column_shapes
+    if len(shapes) == 1 and not shapes[0].masked:
+        return outer, first, b.index(shapes[0].count), row_shape
     is_last = b.icmp_signed("==", along, b.index(plan.tiles_along_n - 1))
     size = b.select(is_last, b.index(plan.columns_in_last), b.index(plan.columns))
+    if len(shapes) == 1:
+        return outer, first, size, row_shape
     return outer, first, size, b.add(b.mul(row_shape, b.index(2)), b.zext(is_last, I64))
 
 

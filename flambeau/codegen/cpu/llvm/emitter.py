@@ -43,6 +43,7 @@ from flambeau.codegen.cpu.llvm.lltypes import (
     zeros,
 )
 from flambeau.codegen.cpu.llvm.narrow_floats import bf16_to_float, float_to_bf16, float_to_half, half_to_float
+from flambeau.codegen.cpu.llvm.numbers import Int, Number
 from flambeau.codegen.cpu.llvm.text_builder import TextBuilder, index_constant
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.records import dataclass
@@ -81,6 +82,7 @@ __all__ = [
     "wrap_integer",
 ]
 
+I128 = ll.IntType(128)
 KERNEL_TYPE = ll.FunctionType(I32, [PTR, PTR, PTR, I64, I64])
 _DETAIL_OFFSETS = (8, 16)
 
@@ -211,9 +213,9 @@ class Emitter(TextBuilder):
 
     def loop(
         self,
-        start: ll.Value | int,
-        stop: ll.Value | int,
-        step: ll.Value | int,
+        start: ll.Value | Int,
+        stop: ll.Value | Int,
+        step: ll.Value | Int,
         body: Callable[..., Sequence[ll.Value] | ll.Value | None],
         carry: Sequence[ll.Value] = (),
         name: str = "i",
@@ -245,18 +247,19 @@ class Emitter(TextBuilder):
 
     def repeat(
         self,
-        count: int,
+        count: Int,
         body: Callable[..., Sequence[ll.Value]],
         carry: Sequence[ll.Value],
         name: str = "i",
     ) -> list[ll.Value]:
         """`count` times (at least once) carry = body(*carry). Returns the last carry."""
-        assert count > 0, "the loop tests its count at its end"
+        assert not isinstance(count, int) or count > 0, "the loop tests its count at its end"
+        times = self.index(count)
         before, inside, after = self.block, self.append_basic_block(name), self.append_basic_block(f"{name}.end")
         self.branch(inside)
         self.position_at_end(inside)
         left = self.phi(I64)
-        left.add_incoming(index_constant(count), before)
+        left.add_incoming(times, before)
         carried = [self.phi(value.type) for value in carry]
         for phi, value in zip(carried, carry, strict=True):
             phi.add_incoming(value, before)
@@ -302,15 +305,54 @@ class Emitter(TextBuilder):
 
     # -- scalars and addresses ----------------------------------------------------------------------------------
 
-    def index(self, value: ll.Value | int) -> ll.Value:
-        """A Python int as an i64 constant; LLVM values pass."""
-        return index_constant(value) if isinstance(value, int) else value
+    def index(self, value: ll.Value | Int) -> ll.Value:
+        """A Python int as an i64 constant, a runtime number as the i64 that it is in this call; LLVM values pass."""
+        if isinstance(value, int):
+            return index_constant(value)
+        return self._worked_out(value) if isinstance(value, Number) else value
+
+    def _worked_out(self, number: Number) -> ll.Value:
+        """A runtime number, worked out once when the function is entered."""
+        key = "worked out", number
+        if key not in self.memo:
+            if number.op == "name":
+                return self.number(str(number.operands[0]))
+            x, y = (self.index(operand) for operand in number.operands if not isinstance(operand, str))
+            with self.goto_entry_block():
+                match number.op:
+                    case "add":
+                        value = self.add(x, y)
+                    case "sub":
+                        value = self.sub(x, y)
+                    case "mul":
+                        value = self.mul(x, y)
+                    case "div":
+                        value = self.udiv(x, y)
+                    case "min" | "max":
+                        value = self.select(self.icmp_signed("<" if number.op == "min" else ">", x, y), x, y)
+            self.memo[key] = value
+        return self.memo[key]
+
+    def divided(self, value: ll.Value, by: ll.Value | Int) -> tuple[ll.Value, ll.Value]:
+        """(value / by, value % by), of numbers that are not negative. By a runtime number below 2**32 a division costs a
+        product with its reciprocal, which is worked out when the function is entered: with R = (2**64 - 1) / by, the upper
+        half of (value + 1) * R is the quotient of every value below 2**32."""
+        if not isinstance(by, Number):
+            divisor = self.index(by)
+            return self.udiv(value, divisor), self.urem(value, divisor)
+        divisor, key = self.index(by), ("reciprocal", by)
+        if key not in self.memo:
+            with self.goto_entry_block():
+                self.memo[key] = self.zext(self.udiv(ll.Constant(I64, -1), divisor), I128)
+        product = self.mul(self.zext(self.add(value, self.index(1)), I128), self.memo[key])
+        quotient = self.trunc(self.lshr(product, ll.Constant(I128, 64)), I64)
+        return quotient, self.sub(value, self.mul(quotient, divisor))
 
     def widen_index(self, value: ll.Value) -> ll.Value:
         """A signed integer scalar as i64."""
         return value if value.type == I64 else self.sext(value, I64)
 
-    def element(self, pointer: ll.Value, offset: ll.Value | int, element: ll.Type | str) -> ll.Value:
+    def element(self, pointer: ll.Value, offset: ll.Value | Int, element: ll.Type | str) -> ll.Value:
         """Address of element number `offset`; element is a dtype name or an LLVM type."""
         place = self.index(offset)
         if isinstance(place, ll.Constant) and place.constant == 0:
@@ -380,7 +422,7 @@ class Emitter(TextBuilder):
         return self.icmp_signed("<", self.iota(lanes, active.type), self.splat(active, lanes))
 
     def load_vector(
-        self, pointer: ll.Value, offset: ll.Value | int, dtype: str, lanes: int, active: ll.Value | int | None = None
+        self, pointer: ll.Value, offset: ll.Value | Int, dtype: str, lanes: int, active: ll.Value | int | None = None
     ) -> ll.Value:
         """`lanes` consecutive elements from element `offset`, in compute form.
 
@@ -399,7 +441,7 @@ class Emitter(TextBuilder):
         self,
         value: ll.Value,
         pointer: ll.Value,
-        offset: ll.Value | int,
+        offset: ll.Value | Int,
         dtype: str,
         active: ll.Value | int | None = None,
         nontemporal: bool = False,
@@ -452,18 +494,18 @@ class Emitter(TextBuilder):
             return self.tail_mask(lanes, active)
         return active
 
-    def load_scalar(self, pointer: ll.Value, offset: ll.Value | int, dtype: str) -> ll.Value:
+    def load_scalar(self, pointer: ll.Value, offset: ll.Value | Int, dtype: str) -> ll.Value:
         """One element in compute form."""
         return self.load_vector(pointer, offset, dtype, 1)
 
     def load_strided(
         self,
         pointer: ll.Value,
-        offset: ll.Value | int,
-        stride: ll.Value | int,
+        offset: ll.Value | Int,
+        stride: ll.Value | Int,
         dtype: str,
         lanes: int,
-        active: int | None = None,
+        active: ll.Value | int | None = None,
     ) -> ll.Value:
         """Elements offset, offset + stride, ... in compute form. Strides 0 and 1 become a splat and a vector load.
 
@@ -474,6 +516,9 @@ class Emitter(TextBuilder):
         if stride == 0:
             return self.splat(self.load_scalar(pointer, offset, dtype), lanes)
         kind, base, step = storage_type(dtype), self.index(offset), self.index(stride)
+        if active is not None and not isinstance(active, int):
+            indices = self.add(self.splat(base, lanes), self.mul(self.splat(step, lanes), self.iota(lanes)))
+            return self.gather(pointer, indices, dtype, active)
         scalars: list[ll.Value] = []
         for number in range(lanes):
             if active is not None and number >= active:
