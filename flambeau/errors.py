@@ -16,6 +16,7 @@ from typing import ClassVar
 
 __all__ = [
     "AcceleratorError",
+    "AnomalyError",
     "CaptureError",
     "FlambeauError",
     "GraphError",
@@ -142,6 +143,28 @@ def kernel_error(message: str, status: int, details: tuple[int, int]) -> KernelE
     """The error for a kernel that ended with this status."""
     kind = LinAlgError if status in LinAlgError.STATUSES else KernelError
     return kind(message, status=status, details=details)
+
+
+class AnomalyError(FlambeauError, RuntimeError):
+    """A compiled function gave NaN or an infinity while anomaly mode was on (`fb.autograd.detect_anomaly()`).
+
+    op, kernel, module: where it began, by name ("" for what there is none of); result, operands: what that op gave and
+    was given, each with its `low` and `high` and how many NaN (`n_nan`) and infinities (`n_inf`) it holds."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        op: str = "",
+        kernel: str = "",
+        module: str = "",
+        result: object = None,
+        operands: tuple[object, ...] = (),
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.op, self.kernel, self.module, self.result, self.operands = op, kernel, module, result, operands
 
 
 class UnsupportedError(_Refusal, NotImplementedError):

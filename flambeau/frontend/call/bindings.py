@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from flambeau.errors import UnsupportedError
+from flambeau.frontend.call.anomalies import is_watching, watched
 from flambeau.frontend.call.memory import check_writable
 from flambeau.frontend.epoch import grad_epoch
 from flambeau.frontend.tensor.storage import Storage, Watcher
@@ -16,6 +17,7 @@ from flambeau.runtime.forking import ForkSafeLock
 
 if TYPE_CHECKING:
     from flambeau.backends import Runnable
+    from flambeau.compiler import Compiled
 
 
 _TRIES: Final = 8                       # how often in a short while something is computed once, before it no longer is
@@ -28,8 +30,8 @@ class Bindings:
     change at every call. epoch, reads_at, homes_at: when all but the arguments, the gradients that are read, and those
     that are left were looked at last. calls: how often it ran. The generated call reads and writes these."""
 
-    __slots__ = ("_captured", "_homes", "_lock", "_plain", "_prepared_at", "_unbound", "_unseen", "_where", "calls",
-                 "epoch", "executable", "homes_at", "plan", "pointers", "read_once", "reads_at", "run", "storages",
+    __slots__ = ("_captured", "_compiled", "_device", "_homes", "_is_watched", "_lock", "_plain", "_prepared_at",
+                 "_unbound", "_unseen", "_where", "calls", "epoch", "executable", "homes_at", "plan", "pointers", "read_once", "reads_at", "run", "storages",
                  "versions")
 
     run: Callable[..., None]
@@ -39,8 +41,9 @@ class Bindings:
     read_once: list[Storage | Watcher]
     versions: list[int] | None
 
-    def __init__(self, plan: CallPlan, executable: Runnable, plain: Callable[[], Runnable] | None = None):
-        self.plan, self._unbound, self._plain = plan, executable, plain
+    def __init__(self, plan: CallPlan, compiled: Compiled, device: str, plain: Callable[[], Runnable] | None = None):
+        self.plan, self._compiled, self._device = plan, compiled, device
+        self._unbound, self._plain = compiled.executable, plain
         self._lock, self._unseen, self._prepared_at = ForkSafeLock(), Watcher(), deque[int](maxlen=_TRIES)
         self._where = [outside.storage for outside in plan.outside]
         self._homes = [(n, state.memory, state.type, [w.leaf for w in plan.gradients if w.value is state.memory])
@@ -58,7 +61,7 @@ class Bindings:
         """Compute anew what is computed once, unless another thread just did. Where that was so at most of the last calls,
         the program that computes it at every call takes its place."""
         with self._lock:
-            if self.versions == [watched.version for watched in self.read_once]:
+            if self.versions == [seen.version for seen in self.read_once]:
                 return
             recent = self._prepared_at
             recent.append(self.calls)
@@ -89,13 +92,21 @@ class Bindings:
         self.pointers = pointers
         self.versions = None
         self.read_once = [*self._captured, self._unseen] if self._plain is not None else []
-        versions = [watched.version for watched in self.read_once]          # before they are read: changes come after
+        versions = [seen.version for seen in self.read_once]          # before they are read: changes come after
         for storage in self._captured if self.read_once else ():
             storage.watch(self._unseen)
         self.executable = self._unbound.bind_states(pointers) if pointers else self._unbound
+        self._is_watched = is_watching()
         self.run = self.executable.fast_call
+        if self._is_watched:
+            self.run = watched(self._compiled, self.run, pointers, self._device)
         if not any(s.memory._storage.may_change_unseen(s.memory) for s in self.plan.states if self.read_once):
             self.versions = versions        # else they may be others at the next call
+
+    def follow_anomaly_mode(self) -> None:
+        """Watch calls from now on, or no longer, if that was turned on or off."""
+        if self._is_watched is not is_watching():
+            self.bind()
 
     # -- captured tensors -------------------------------------------------------------------------------------------
 

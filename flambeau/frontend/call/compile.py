@@ -297,7 +297,7 @@ class CompiledFunction(CompiledMarker):
                 executable: Runnable = compile(graph, sizes=sizes).executable
                 return executable
 
-        entry = Entry(plan, compiled.executable, compile, device, getattr(compiled.target, "tf32", None), plain=plain)
+        entry = Entry(plan, compiled, compile, device, getattr(compiled.target, "tf32", None), plain=plain)
         entry.deterministic = getattr(compiled.target, "deterministic", None)
         return entry, compiled
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import numpy as np
 
 from flambeau.errors import UnsupportedError
+from flambeau.frontend.call.anomalies import is_watching, watched
 from flambeau.frontend.call.memory import CallMemory, wrap
 from flambeau.frontend.epoch import grad_epoch
 from flambeau.frontend.tape.autograd import Record, SpentRecord, grad_mode
@@ -175,11 +176,13 @@ class GradientCall:
 class CompiledSegment:
     """The backward graph of one segment, compiled when it is first needed."""
 
-    def __init__(self, name: str, segment: Segment, compile: Callable[[Graph], Compiled], memory: CallMemory):
-        self.name, self.segment, self.compile, self.memory = name, segment, compile, memory
+    def __init__(self, name: str, segment: Segment, compile: Callable[[Graph], Compiled], memory: CallMemory,
+                 device: str):
+        self.name, self.segment, self.compile, self.memory, self.device = name, segment, compile, memory, device
         self.compiled: Compiled | None = None
         self._lock = ForkSafeLock()
-        self.hooks = {n: CompiledSegment(name, result.hook, compile, memory) for n, result in enumerate(segment.results)
+        self.hooks = {n: CompiledSegment(name, result.hook, compile, memory, device)
+                      for n, result in enumerate(segment.results)
                       if result.hook is not None}
         self._gradients: tuple[GradientFunction, Compiled, list[CompiledSegment]] | None = None
         self.spent: SpentRecord | None = None       # the record of every call, where that is one
@@ -195,6 +198,11 @@ class CompiledSegment:
                     self.compiled = self.compile(self.segment.graph)
         return self.compiled
 
+    def run(self, compiled: Compiled) -> Callable[..., None]:
+        """The call of one of its programs, none of which has states."""
+        run = compiled.executable.fast_call
+        return watched(compiled, run, (), self.device) if is_watching() else run
+
     def gradients(self) -> tuple[GradientFunction, Compiled, list[CompiledSegment]]:
         """The gradients as a function that has segments of its own, compiled now if it wasn't."""
         if self._gradients is None:
@@ -202,9 +210,9 @@ class CompiledSegment:
             with self._lock:
                 if self._gradients is None:
                     function = self.segment.again()
-                    segments = [CompiledSegment(self.name, segment, self.compile, self.memory)
-                                for segment in function.segments]
-                    self._gradients = function, self.compile(function.graph), segments
+                    parts = [CompiledSegment(self.name, segment, self.compile, self.memory, self.device)
+                             for segment in function.segments]
+                    self._gradients = function, self.compile(function.graph), parts
         return self._gradients
 
     def record(self, call: Call | GradientCall, inner: dict[int, Tensor]) -> None:
@@ -305,7 +313,7 @@ class CompiledBackward(Op):
         given = [memory.address_of(ct) for ct in filled]
         buffers = [memory.allocate(v.type.nbytes) for v in graph.outputs]
         pointers = [pointer for pointer, _ in given]
-        compiled.executable.fast_call(*[s[0] for s in saved], *pointers, *[out.ptr for out in buffers])
+        self.segment.run(compiled)(*[s[0] for s in saved], *pointers, *[out.ptr for out in buffers])
         return [wrap(buffer, v.type) for buffer, v in zip(buffers, graph.outputs, strict=True)]
 
     def _on_tape(self, results: Sequence[Any], cotangents: Sequence[Any]) -> Sequence[Any]:
@@ -320,7 +328,7 @@ class CompiledBackward(Op):
         assert self.inputs is not None, "what is freed has no saved tensors either"
         call = GradientCall(function, self.inputs, given, buffers, made)
         inputs = [call.memory(*source) for source in function.sources]
-        compiled.executable.fast_call(*[pointer for pointer, *_ in inputs], *[buffer.ptr for buffer in buffers])
+        self.segment.run(compiled)(*[pointer for pointer, *_ in inputs], *[buffer.ptr for buffer in buffers])
         inner: dict[int, Tensor] = {}
         for segment in segments:
             segment.record(call, inner)

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 class Entry:
     """A compiled signature of a function, ready to run. tf32, deterministic: what the settings were,
-    if the code depends on them. plain: gives the same code as `executable`, but that computes nothing once; None where it
+    if the code depends on them. plain: gives the same code, but that computes nothing once; None where it
     computes nothing once itself."""
 
-    def __init__(self, plan: CallPlan, executable: Runnable, compile_backward: Callable[[Graph], Compiled],
+    def __init__(self, plan: CallPlan, compiled: Compiled, compile_backward: Callable[[Graph], Compiled],
                  device: str = "cpu", tf32: bool | None = None, deterministic: bool | None = None,
                  plain: Callable[[], Runnable] | None = None):
         self.plan, self.device, self.tf32, self.deterministic = plan, device, tf32, deterministic
         self.memory = memory_at(device)
-        self.bound = Bindings(plan, executable, plain)
+        self.bound = Bindings(plan, compiled, device, plain)
         self.guards = GuardSet(plan.heap)
         self._generation = self._known_generation = -1
         self._known: Set[int] = frozenset()
@@ -49,7 +49,8 @@ class Entry:
         self.leaf_guards = [LeafGuard(leaf) for leaf in plan.leaves]
         self._repeated = [(n, leaf.repeats) for n, leaf in enumerate(plan.leaves) if leaf.repeats is not None]
         self.fixed_items = [n for n in plan.numbers if n.owner is not None and n.is_guarded]
-        self.segments = [CompiledSegment(plan.name, segment, compile_backward, self.memory) for segment in plan.segments]
+        self.segments = [CompiledSegment(plan.name, segment, compile_backward, self.memory, device)
+                         for segment in plan.segments]
         if len(self.segments) == 1 and self.segments[0].segment.error is None:
             self.segments[0].ready()
         self.spent = spent_results(self.segments)
@@ -148,6 +149,7 @@ class Entry:
                 return False
             if self.tf32 not in (None, config.tf32) or self.deterministic not in (None, config.deterministic):
                 return False
+            bound.follow_anomaly_mode()
             bound.epoch = epoch.value
             return True
         return self.guards.holds()

@@ -1,4 +1,5 @@
-"""Anomaly mode: the tape remembers the lines it was made at, and eager backward walks look at every gradient."""
+"""Anomaly mode: the tape remembers the lines it was made at, and eager backward walks look at every gradient. What it does
+in compiled functions is in `call/anomalies.py`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.frontend.active import active
+from flambeau.frontend.epoch import epoch
 from flambeau.frontend.tape.autograd import Record, anomaly
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe
@@ -15,18 +17,25 @@ from flambeau.ir import dtypes as dt
 
 
 class set_detect_anomaly:
-    """Turn anomaly mode on or off, at once or for a `with` block: an eager backward that gives a NaN raises RuntimeError
-    with the line of the forward op it belongs to. check_nan=False: lines are remembered only."""
+    """Turn anomaly mode on or off, at once or for a `with` block, in all threads. An eager backward that gives a NaN raises
+    RuntimeError with the line of the forward op it belongs to. A compiled function that gives or writes NaN or an infinity
+    raises AnomalyError, a RuntimeError, which names the op where it began, and leaves everything as it was before the call.
+    check_nan=False: lines are remembered only."""
 
     def __init__(self, mode: bool, check_nan: bool = True):
         self.saved = anomaly.is_on, anomaly.checks
-        anomaly.is_on, anomaly.checks = bool(mode), bool(check_nan)
+        _set(bool(mode), bool(check_nan))
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        anomaly.is_on, anomaly.checks = self.saved
+        _set(*self.saved)
+
+
+def _set(is_on: bool, checks: bool) -> None:
+    anomaly.is_on, anomaly.checks = is_on, checks
+    epoch.bump()                            # compiled functions look whether they are to watch
 
 
 class detect_anomaly:
