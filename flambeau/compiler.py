@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -155,7 +156,7 @@ class Compiled:
 def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rules: bool = False,
                   backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
                   device: str | None = None, sizes: Mapping[str, int] | None = None,
-                  fused: tuple[Graph, PassReport] | None = None, keep: bool = False) -> Compiled:
+                  fused: tuple[Graph, PassReport] | None = None, keep: bool = False, shrinks: bool = True) -> Compiled:
     """Compile `graph`, which is left as it was.
 
     rules: check the rules of the IR after every pass and of every kernel (tests do). verify: those, and make an
@@ -165,6 +166,7 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     checked after others. sizes: the numbers of the graph's named sizes; fused: what `fuse_graph` gave for it, with those.
     keep: what depends on states alone runs once, when they are bound, as far as the backend can (decision 051); the graph
     then writes no state, and whoever calls binds them again when what lies in them changed.
+    shrinks: a check that fails tells the smallest program that shows the fault.
     Raises GraphError when a pass breaks a rule or changes the graph's signature, or a kernel does,
     for example by not storing its results whole, and UnsupportedError for inputs on several devices."""
     device = input_device(graph) if device is None else device
@@ -201,7 +203,8 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     executable = backend.executable(program, [built[number] for number in launch_calls])
     if verify:
         steps = separate_steps(memory, built, backend, lies)
-        executable = VerifiedExecutable(plain, fused_graph, chosen, memory, steps, program, executable)
+        shrink = import_module("flambeau.repro").shrinking(compile_graph, backend, passes, target) if shrinks else None
+        executable = VerifiedExecutable(plain, fused_graph, chosen, memory, steps, program, executable, shrink=shrink)
         if place != lies:
             executable = ThroughHost(executable, program, place)
     laps.end("load")

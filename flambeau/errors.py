@@ -173,4 +173,16 @@ class UnsupportedError(_Refusal, NotImplementedError):
 
 class VerificationError(FlambeauError, AssertionError):
     """The compiler made a mistake, and noticed: a kernel that does not store its results, or numbers that are not
-    what the program means (`fb.compile(verify=True)`)."""
+    what the program means (`fb.compile(verify=True)`).
+
+    blame: which part is wrong ("pass 9, fuse", "lowering", "code generation", "memory plan"; "" where that is not known);
+    repro: a small program that shows it (`flambeau.repro.Repro`), which the message ends with, or None."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None, blame: str = "") -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.blame = blame
+        self.repro: object = None
+
+    def __str__(self) -> str:
+        told = super().__str__()
+        return told if self.repro is None else f"{told}\n\nThe smallest program that was found to show it:\n\n{self.repro}"

@@ -14,7 +14,7 @@ by comes from `ir.rounding`: it follows each number's own history, and is no tol
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Never
 
 import numpy as np
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckedCall", "VerifiedExecutable"]
 
+Shrink = Callable[[Graph, Sequence[np.ndarray], VerificationError], object]
 _SLACK = 16.0               # between two whole graphs: many ops, and rules that compute the same in other ways
 
 
@@ -52,18 +53,19 @@ class CheckedCall:
 
 class VerifiedExecutable:
     """Called as any other Runnable. source: the graph as traced; fused: after `passes`; program: the whole step's; plain:
-    what runs it unchecked."""
+    what runs it unchecked; shrink: gives the small program that an error is told with."""
 
     def __init__(self, source: Graph, fused: Graph, passes: Sequence[Pass], memory: MemoryPlan,
-                 steps: Sequence[CheckedCall], program: Program, plain: Runnable, states: Sequence[int] = ()):
-        self.source, self.fused, self.passes, self.memory = source, fused, tuple(passes), memory
+                 steps: Sequence[CheckedCall], program: Program, plain: Runnable, states: Sequence[int] = (),
+                 shrink: Shrink | None = None):
+        self.source, self.fused, self.passes, self.memory, self.shrink = source, fused, tuple(passes), memory, shrink
         self.steps, self.program, self.plain, self.states = tuple(steps), program, plain, tuple(states)
         self._lock = ForkSafeLock()
 
     def bind_states(self, pointers: Sequence[int]) -> VerifiedExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
         return VerifiedExecutable(self.source, self.fused, self.passes, self.memory, self.steps, self.program,
-                                  self.plain.bind_states(pointers), pointers)
+                                  self.plain.bind_states(pointers), pointers, self.shrink)
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = ()) -> None:
         """Run the program, checked. The outputs' memory is the caller's: program.out_bytes says how much."""
@@ -76,9 +78,16 @@ class VerifiedExecutable:
 
     def fast_call(self, *values: float) -> None:
         """Run the program, checked, on pointers (as ints) and numbers. Raises VerificationError for the first pass or
-        kernel that is wrong, KernelError for bad data; both leave states and arguments as they were."""
+        kernel that is wrong, with a small program that shows it, KernelError for bad data; both leave states and arguments
+        as they were."""
         with self._lock:
-            _Run(self, _Memory(self, values)).run()
+            run = _Run(self, _Memory(self, values))
+            try:
+                run.run()
+            except VerificationError as error:
+                if self.shrink is not None and error.blame:
+                    error.repro = self.shrink(self.source, run.inputs, error)
+                raise
 
 
 class _Memory:
@@ -139,7 +148,8 @@ class _Run:
             self.restore()
             if changed is not None:
                 raise VerificationError(f"{self.executable.fused.name}: a kernel found bad data after "
-                                        f"{changed!r} was written: the memory plan is wrong") from None
+                                        f"{changed!r} was written: the memory plan is wrong",
+                                        blame="memory plan") from None
             raise
         except BaseException:
             self.restore()
@@ -155,14 +165,14 @@ class _Run:
         for value, param in sides:
             if param.role in ("in", "inout") and self.view(value).tobytes() != self.held[value].tobytes():
                 self.fail(call, f"finds its operand {param.name}, {value.type}, changed since it was made: the memory "
-                                "plan is wrong")
+                                "plan is wrong", "memory plan")
         operands = [self.held[v] for v, param in sides if param.role in ("in", "inout")]
         self.play((number,))
         for value, param in sides:
             if param.role in ("out", "inout"):
                 found = self.view(value).copy()
                 if is_copy and found.tobytes() != operands[0].tobytes():
-                    self.fail(call, f"does not copy {value.type}")
+                    self.fail(call, f"does not copy {value.type}", "code generation")
                 self.check(call, value, found)
                 if value not in self.executable.fused.writes:
                     self.held[value] = found
@@ -186,7 +196,7 @@ class _Run:
         for position, value in enumerate(node.operands):
             if self.view(value).tobytes() != self.held[value].tobytes():
                 self.fail_whole(node, f"finds its operand {position}, {value.type}, changed since it was made: the memory "
-                                      "plan is wrong")
+                                      "plan is wrong", "memory plan")
         try:
             meaning = evaluated(node, [Bounded(self.held[v]) for v in node.operands])
         except (FlambeauError, ArithmeticError):
@@ -197,12 +207,12 @@ class _Run:
                 continue
             found = self.view(value).copy()
             if meaning is not None and (words := difference(found, meaning[value.index], value.dtype, _SLACK)):
-                self.fail_whole(node, f"computes its result {value.index}, {value.type}, wrongly: {words}")
+                self.fail_whole(node, f"computes its result {value.index}, {value.type}, wrongly: {words}", "a region")
             self.held[value] = found
 
-    def fail_whole(self, node: Node, message: str) -> Never:
+    def fail_whole(self, node: Node, message: str, blame: str) -> Never:
         raise VerificationError(f"{self.executable.fused.name}: {node.op.name} {message}",
-                                where=str(node.loc) if node.loc is not None else None)
+                                where=str(node.loc) if node.loc is not None else None, blame=blame)
 
     def check(self, call: Call, value: Value, found: np.ndarray) -> None:
         """Hold a stored result of a fusion against what the fusion means. (Other values lie between the kernels that
@@ -216,7 +226,7 @@ class _Run:
         made = node.regions[0].outputs[value.index]
         if words := difference(found, meaning[made], value.dtype):
             blame = "lowering" if self.kernel_is_wrong(call, value, meaning[made]) else "code generation"
-            self.fail(call, f"computes {made.node.op.name} wrongly: {words}; {blame} is to blame", made.node)
+            self.fail(call, f"computes {made.node.op.name} wrongly: {words}; {blame} is to blame", blame, made.node)
 
     def meaning(self, node: Node) -> Mapping[Value, Bounded] | None:
         if node not in self._meanings:
@@ -243,10 +253,10 @@ class _Run:
         found = next(a for a, buffer in zip(arrays, call.buffers, strict=True) if buffer is value)
         return difference(found.reshape(value.type.static_shape), meant, value.dtype) != ""
 
-    def fail(self, call: Call, message: str, node: Node | None = None) -> Never:
+    def fail(self, call: Call, message: str, blame: str, node: Node | None = None) -> Never:
         kernel = call.kernel
         where = str(node.loc) if node is not None and node.loc is not None else next(iter(kernel.locations), None)
-        raise VerificationError(f"{self.executable.fused.name}: kernel {kernel.name} {message}", where=where)
+        raise VerificationError(f"{self.executable.fused.name}: kernel {kernel.name} {message}", where=where, blame=blame)
 
 
 def _parts(memory: MemoryPlan) -> Iterator[int | tuple[Node, Order]]:
@@ -285,7 +295,7 @@ def _check_passes(executable: VerifiedExecutable, inputs: Sequence[np.ndarray]) 
             name = f"output {place}" if place < len(source.outputs) else f"write {place - len(source.outputs)}"
             raise VerificationError(
                 f"{source.name}: pass {number}, {step.name}, changes {name}, {root.node.op.name} : {root.type}: {words}",
-                where=str(root.node.loc) if root.node.loc else None)
+                where=str(root.node.loc) if root.node.loc else None, blame=f"pass {number}, {step.name}")
     raise VerificationError(f"{source.name}: the passes change its results, but not when they are run again")
 
 

@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verified": GROUND | {"ir", "passes", "runtime", "backends"},
     "linking": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "verified"},
     "provenance": GROUND | {"ir", "passes"},
-    "compiler": GROUND | {"ir", "passes", "runtime", "kept", "backends", "verified", "linking", "provenance"},
+    "repro": GROUND | {"ir", "passes"},
+    "compiler": GROUND | {"ir", "passes", "runtime", "kept", "backends", "verified", "linking", "provenance", "repro"},
     "frontend": GROUND | {"ir", "passes", "codegen", "runtime", "backends", "kept", "compiler", "provenance"},
 }
 FACE = "flambeau"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import DType
-from flambeau.ir.graph import Graph, Value, clone, inline
-from flambeau.ir.graph.interpreter import evaluate_node
+from flambeau.ir.graph import Graph, Value
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import vjp
 
@@ -402,76 +401,3 @@ _STEPS: dict[Callable[[Generator], Value | None], float] = {
     update: 0.7, reduce: 4, normalize: 1.5, matmul: 2, take: 1, scatter: 0.6, narrow: 0.5, position: 0.4, noise: 0.3,
     integers: 0.5, pick_along: 0.6, spread_along: 0.5, running_sum: 0.3, image: 1, part_beside: 2, shifted: 1.5,
 }
-
-
-# -- shrinking --------------------------------------------------------------------------------------------------------
-
-
-def shrink(graph: Graph, arrays: Sequence[np.ndarray],
-           fails: Callable[[Graph, Sequence[np.ndarray]], bool]) -> tuple[Graph, list[np.ndarray]]:
-    """A smaller graph that still fails: outputs and writes dropped, nodes replaced by inputs that hold what they
-    computed, as long as that goes on failing."""
-    current = (graph, list(arrays))
-    shrunk = True
-    while shrunk:
-        shrunk = False
-        for candidate in _smaller(*current):
-            if fails(*candidate):
-                current, shrunk = candidate, True
-                break
-    return current
-
-
-def _smaller(graph: Graph, arrays: list[np.ndarray]):       # type: ignore[no-untyped-def]
-    for dropped in range(len(graph.outputs)):
-        yield _pruned(graph, arrays, [v for i, v in enumerate(graph.outputs) if i != dropped], graph.writes)
-    for state in graph.writes:
-        kept = {s: v for s, v in graph.writes.items() if s is not state}
-        yield _pruned(graph, arrays, graph.outputs, kept)
-    array_of = dict(zip(graph.inputs, arrays, strict=True))
-    for node in graph.toposort():
-        if node.op.name != "input":
-            made = evaluate_node(node, [array_of[v] for v in node.operands])
-            array_of.update(zip(node.results, made, strict=True))
-    for node in reversed(graph.toposort()):
-        if node.operands and len(node.results) == 1:
-            yield _cut_off(graph, arrays, node.results[0], array_of[node.results[0]])
-            for operand in node.operands:
-                if operand.type == node.results[0].type:
-                    copy, new_of = clone(graph)
-                    copy.replace_uses(new_of[node.results[0]], new_of[operand])
-                    yield _pruned(copy, arrays, copy.outputs, copy.writes)
-
-
-def _cut_off(graph: Graph, arrays: list[np.ndarray], value: Value,
-             array: np.ndarray) -> tuple[Graph, list[np.ndarray]]:
-    """`value` becomes an input."""
-    copy, new_of = clone(graph)
-    stand_in = copy.add_input(value.type, "cut")
-    copy.replace_uses(new_of[value], stand_in)
-    return _pruned(copy, [*arrays, array], copy.outputs, copy.writes)
-
-
-def _pruned(graph: Graph, arrays: list[np.ndarray], outputs: list[Value],
-            writes: dict[Value, Value]) -> tuple[Graph, list[np.ndarray]]:
-    """Only what these roots need, in operands-first order."""
-    needed, stack = set(), [v.node for v in (*outputs, *writes.values(), *writes)]
-    while stack:
-        node = stack.pop()
-        if node not in needed:
-            needed.add(node)
-            stack += [v.node for v in node.operands]
-    order, made = [], set()
-    pending = [n for n in graph.toposort() if n in needed]
-    while pending:
-        ready = [n for n in pending if all(v.node in made for v in n.operands)]
-        order += ready
-        made.update(ready)
-        pending = [n for n in pending if n not in made]
-    small = Graph(name=graph.name)
-    new_of = inline(graph, small, {}, nodes=order)
-    kept = [(v, a) for v, a in zip(graph.inputs, arrays, strict=True) if v.node in needed]
-    small.inputs = [new_of[v] for v, _ in kept]
-    small.outputs = [new_of[v] for v in outputs]
-    small.writes = {new_of[s]: new_of[v] for s, v in writes.items()}
-    return small, [a for _, a in kept]

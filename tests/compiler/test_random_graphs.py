@@ -10,13 +10,14 @@ from functools import partial
 import numpy as np
 import pytest
 from checked import compiled, run
-from random_graphs import Generator, shrink
+from random_graphs import Generator
 from rounding import bounds
 
 from flambeau.backends import Backend, BuiltKernel, CpuBackend, Runnable, whole_kernel
 from flambeau.ir.dtypes import to_compute
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.interpreter import interpret
+from flambeau.ir.graph.reduce import reduce
 from flambeau.ir.graph.text import print_graph
 from flambeau.ir.kernel import Kernel
 from flambeau.ir.target import Target, generic_x86_64
@@ -93,7 +94,7 @@ def report(seed: int, backend: str | Backend = "cpu") -> str:
     if not message:
         return ""
     kind = message.split(":")[0]
-    graph, arrays = shrink(generator.graph, generator.arrays, lambda g, a: failure(g, a, backend).startswith(kind))
+    graph, arrays = reduce(generator.graph, generator.arrays, lambda g, a: failure(g, a, backend).startswith(kind))
     return f"seed {seed}: {message}\nshrunk: {failure(graph, arrays, backend)}\n{print_graph(graph)}"
 
 

@@ -31,8 +31,8 @@ class Bindings:
     that are left were looked at last. calls: how often it ran. The generated call reads and writes these."""
 
     __slots__ = ("_captured", "_compiled", "_device", "_homes", "_is_watched", "_lock", "_plain", "_prepared_at",
-                 "_unbound", "_unseen", "_where", "calls", "epoch", "executable", "homes_at", "plan", "pointers", "read_once", "reads_at", "run", "storages",
-                 "versions")
+                 "_unbound", "_unseen", "_where", "calls", "epoch", "executable", "homes_at", "plan", "pointers",
+                 "read_once", "reads_at", "run", "storages", "versions")
 
     run: Callable[..., None]
     executable: Runnable
