@@ -57,6 +57,7 @@ from flambeau.frontend.tape.backward import (
 )
 from flambeau.frontend.tape.dispatch import copied, up_to_date
 from flambeau.frontend.tape.moves import moved, place_like, placed
+from flambeau.frontend.tape.unwatched import unwatched_if_plain, watching
 from flambeau.frontend.tensor.device import Device, place_named
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
@@ -117,7 +118,7 @@ def _operator(function: Callable[..., Tensor],
               beside: Callable[[Tensor, np.ndarray], Tensor] | None = None) -> Callable[[Tensor, Any], Any]:
     def method(self: Tensor, other: Any) -> Any:
         if elementwise.number_or_tensor(other, beside is not None):
-            return function(self, other)
+            return unwatched_if_plain(function, self, other) if watching else function(self, other)
         return beside(self, other) if beside is not None and isinstance(other, np.ndarray) else NotImplemented
 
     return method
@@ -129,7 +130,8 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
     def method(self: Tensor, other: Any) -> Any:
         if not elementwise.number_or_tensor(other):
             return NotImplemented
-        return function(self, other) if commutes else function(other, self)
+        operands = (self, other) if commutes else (other, self)
+        return unwatched_if_plain(function, *operands) if watching else function(*operands)
 
     return method
 

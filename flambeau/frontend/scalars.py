@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.frontend.tape.dispatch import dispatch
+from flambeau.frontend.tape.unwatched import PLAIN
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
@@ -254,6 +255,9 @@ class Scalar:
 
     def __reduce__(self) -> Any:
         return self.stands_for, (self.force(),)
+
+
+PLAIN.add(Scalar)
 
 
 def forced(value: Any) -> Any:

@@ -16,8 +16,8 @@ _INTERNAL = tuple(_PACKAGE + part for part in
 _MODULES = tuple(_PACKAGE + "frontend" + os.sep + part + os.sep for part in ("nn", "optim", "distributions", "einops"))
 _is_internal: dict[str, bool] = {}
 # functions of ours around the one that the user called, whose names tell nobody
-_WRAPPERS = frozenset("_here _timed_copy _timed_evaluate applied call called dispatch dispatch_view function hooked "
-                      "inner method promoted record record_view wrapped wrapper".split())
+_WRAPPERS = frozenset("_here _timed_copy _timed_evaluate applied call called dispatch dispatch_view function hooked inner "
+                      "method promoted record record_view unwatched unwatched_if_plain wrapped wrapper".split())
 _NAMES = {"tensor_backward": "backward", "getitem": "index", "reversed_dims": "T", "step": "optimizer step"}
 _location_of: dict[tuple[object, int, str, str], Location] = {}
 _file_of: dict[Location, str] = {}                # in full, to read the line from

@@ -21,6 +21,7 @@ from flambeau.frontend.functions.out import ADDING_UP, OUT, written
 from flambeau.frontend.functions.stumbles import CALLS, COMPLEX, complex_instead, has_complex, in_words
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.casting import POLICIES, cast_arguments
+from flambeau.frontend.tape.unwatched import unwatched_if_plain, watching
 from flambeau.frontend.tensor.promotion import as_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
@@ -86,7 +87,7 @@ def called(function: Callable[..., Any], name: str = "") -> Callable[..., Any]:
                 except TypeError as error:
                     return complex_instead(error, function.__name__, *args, **kwargs)
         try:
-            return function(*args, **kwargs)
+            return unwatched_if_plain(function, *args, **kwargs) if watching else function(*args, **kwargs)
         except Exception as error:
             if hands_over and has_complex((*args, *kwargs.values())):
                 stumble = error

@@ -9,6 +9,7 @@ from flambeau.errors import ShapeError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.functions.coerce import sizes_of
 from flambeau.frontend.tape.moves import placed
+from flambeau.frontend.tape.unwatched import PLAIN
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.device import place_of
 from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
@@ -108,5 +109,7 @@ def empty_parameter(shape: tuple[int, ...], dtype: DType | None, device: object 
         raise ShapeError(f"parameter: {mistake}")
     return Parameter(placed(Tensor._from_array(np.zeros(shape, dtype.storage), dtype), place))
 
+
+PLAIN.update([Buffer, ComplexParameter, Parameter])
 
 __all__ = ["Buffer", "Parameter"]

@@ -21,6 +21,7 @@ from flambeau.frontend.optim.hooks import Hooked, between_hooks
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.autograd import enable_grad, no_grad
 from flambeau.frontend.tape.moves import place_like, placed
+from flambeau.frontend.tape.unwatched import are_plain, unwatched, watching
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.markers import Stated
@@ -28,6 +29,9 @@ from flambeau.frontend.trace.guards.node import Node
 from flambeau.frontend.trace.guards.values import Way
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
+
+_OURS = __name__.rpartition(".")[0] + "."
+_NO_STATE: dict[str, Any] = {}
 
 
 def hyper(group: dict[str, Any], key: str) -> Any:
@@ -163,8 +167,18 @@ class Optimizer(Hooked, Stated):
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            self._update(group)
+            if watching and self._is_plain(group):
+                unwatched(self._update, group)
+            else:
+                self._update(group)
         return loss
+
+    def _is_plain(self, group: dict[str, Any]) -> bool:
+        """True where updating these parameters runs no code of the user's."""
+        if not type(self).__module__.startswith(_OURS) or type(group) not in (Group, dict) or \
+                type(self.state) is not defaultdict or not are_plain(dict.values(group)):
+            return False
+        return all(are_plain((p.grad, *self.state.get(p, _NO_STATE).values())) for p in group["params"])
 
     def _update(self, group: dict[str, Any]) -> None:
         raise NotImplementedError(f"{type(self).__name__}: define _update(group) or step()")

@@ -1,6 +1,7 @@
 """`backward()` and `grad()`: the walk over the tape, eager or under trace."""
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -35,14 +36,16 @@ from flambeau.frontend.tape.gradient_hooks import (
     run_after_accumulation,
     with_hooks,
 )
-from flambeau.frontend.tape.moves import moved
+from flambeau.frontend.tape.moves import Moved, moved
 from flambeau.frontend.tape.sharing import apart, is_in_rows
+from flambeau.frontend.tape.unwatched import unwatched, watching
+from flambeau.frontend.tape.writes import Overwrite
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import DType
-from flambeau.ir.op import Op
+from flambeau.ir.op import Op, RegionOp
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
 
@@ -132,8 +135,22 @@ def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_gr
         parts_of: Callable[[Any], Any] = b.parts_of
         if anomaly.is_on and anomaly.checks:
             operations, parts_of = watched(operations), of_watched(parts_of)
-        found = backpropagate(b, operations, _seeds(roots, cotangents, who), parts_of, lambda key: key is not None)
+        propagate = functools.partial(backpropagate, b, operations, _seeds(roots, cotangents, who), parts_of,
+                                      lambda key: key is not None)
+        found = unwatched(propagate) if watching and unwatched(_are_ours, roots, order) else propagate()
     return found, order
+
+
+def _are_ours(roots: Sequence[Tensor], order: Sequence[Record]) -> bool:
+    """True where the derivatives of these records run no code of the user's, and no hook does."""
+    for record in order:
+        if type(record) is not Record or record.hooks or not type(record.op).__module__.startswith(_OURS) or \
+                isinstance(record.op, RegionOp):
+            return False
+    return not any(origin_of(t)._hooks for tensors in (roots, *[record.operands for record in order]) for t in tensors)
+
+
+_OURS = (ops.__name__, Overwrite.__module__, Moved.__module__)
 
 
 def _leading_to(wanted: Sequence[Tensor], order: Sequence[Record]) -> list[Record]:
@@ -165,17 +182,22 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     if wanted is not None and not wanted:
         raise RuntimeError("backward: inputs can't be empty; leave it out for all leaves")
     found, order = walk(roots, starts, create_graph, "backward", wanted, runs_leaf_hooks=True)
+    run: Callable[..., Any] = unwatched if watching else _run
     if active.tracer is not None:
-        _refuse_outside(roots, wanted)
+        run(_refuse_outside, roots, wanted)
     if wanted is None:
-        wanted = _leaves(roots, order)
+        wanted = run(_leaves, roots, order)
     for t in {id(t): t for t in wanted}.values():
         ct = found.get(final_key(t))
         if ct is not None and (t._record is None or not t._retains_grad):      # _finish() does it otherwise
-            _accumulate(t, ct, create_graph)
+            run(_accumulate, t, ct, create_graph)
             if origin_of(t)._hooks and t._record is None:
                 run_after_accumulation(origin_of(t))
-    _finish(order, found, retain_graph, create_graph, wanted)
+    run(_finish, order, found, retain_graph, create_graph, wanted)
+
+
+def _run(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 def _listed(tensors: Any) -> list[Any]:

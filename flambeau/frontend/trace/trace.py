@@ -106,6 +106,19 @@ class Trace:
             if self.watch.hook is not None:
                 sys.setprofile(self.watch.hook)
 
+    def unwatched(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """`function(...)`, which runs no code of the user's."""
+        hook = self.watch.hook
+        if hook is None:
+            return function(*args, **kwargs)
+        sys.setprofile(None)
+        self.watch.hook = None
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.watch.hook = hook
+            sys.setprofile(hook)
+
     def is_placeless(self, t: Tensor) -> bool:
         """Whether nothing from outside but numbers goes into a tensor, so that it has no place of its own."""
         found = {self.value_of(t).node}

@@ -22,6 +22,7 @@ from typing import Any
 from flambeau.errors import TraceError, UnsupportedError
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.scalars import is_runtime_number
+from flambeau.frontend.tape.unwatched import watching
 from flambeau.frontend.trace.guards.attributes import TensorFacts
 from flambeau.frontend.trace.guards.contents import WHOLE
 from flambeau.frontend.trace.guards.effects import Effect, difference, effects_of, place, refusal
@@ -54,12 +55,14 @@ class Watch:
     def __enter__(self) -> Watch:
         self._previous = sys.getprofile()
         self.hook = self._profile
+        watching.add(threading.get_ident())
         sys.setprofile(self.hook)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.hook = None
         sys.setprofile(None)
+        watching.discard(threading.get_ident())
         if callable(self._previous):
             sys.setprofile(self._previous)
         elif hasattr(self._previous, "enable"):         # cProfile hooks in below Python and can't be handed back
