@@ -23,7 +23,8 @@ from flambeau.errors import TypeInferenceError
 
 __all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "Undecided", "as_size", "assuming", "distinct",
            "evaluated", "greatest", "hint", "known", "least", "names_of", "parse_size", "proving", "quotient", "reaches",
-           "same", "same_shape", "substituted"]
+           "same", "same_shape", "substituted",
+           "terms_of"]
 
 
 class Undecided(TypeInferenceError):
@@ -98,7 +99,7 @@ class Dim:
         if not _is_size(other):
             return self._real(operator.add, other)
         terms = dict(self.terms)
-        for monomial, coefficient in _terms(other):
+        for monomial, coefficient in terms_of(other):
             terms[monomial] = terms.get(monomial, 0) + coefficient
         return Dim._of(terms)
 
@@ -107,7 +108,7 @@ class Dim:
             return self._real(operator.mul, other)
         terms: dict[Monomial, int] = {}
         for left, a in self.terms:
-            for right, b in _terms(other):
+            for right, b in terms_of(other):
                 monomial = tuple(sorted(left + right, key=str))
                 terms[monomial] = terms.get(monomial, 0) + a * b
         return Dim._of(terms)
@@ -456,7 +457,8 @@ def names_of(size: Size) -> frozenset[str]:
     return size.names if isinstance(size, Dim) else frozenset()
 
 
-def _terms(size: Size) -> tuple[tuple[Monomial, int], ...]:
+def terms_of(size: Size) -> tuple[tuple[Monomial, int], ...]:
+    """A size as a sum of terms, the constant among them; of a number, of that alone."""
     return size.terms if isinstance(size, Dim) else (((), int(size)),) if size else ()
 
 
@@ -466,7 +468,7 @@ def _order(term: tuple[Monomial, int]) -> tuple[tuple[str, ...], int]:
 
 def _is_same(a: Size, b: Size) -> bool:
     """Whether two sizes are spelt alike, whatever is known of their names."""
-    return _terms(a) == _terms(b)
+    return terms_of(a) == terms_of(b)
 
 
 def _is_size(value: object) -> bool:
@@ -496,10 +498,10 @@ def quotient(numerator: Size, denominator: Size) -> Size:
         raise ZeroDivisionError("integer division or modulo by zero")
     if _is_negative(numerator) and type(denominator) is int and denominator > 0:
         return -quotient(-numerator + (denominator - 1), denominator)           # n/d rounded up is said in one way
-    divisor = _terms(denominator)
+    divisor = terms_of(denominator)
     whole: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
-    for monomial, coefficient in _terms(numerator):
+    for monomial, coefficient in terms_of(numerator):
         for divided, times, over in _divided(monomial, coefficient, divisor):
             whole[divided] = whole.get(divided, 0) + times
             coefficient = over

@@ -17,6 +17,7 @@ import flambeau.nn.functional as F
 from flambeau import nn, optim
 from flambeau.errors import UnsupportedError, VerificationError
 from flambeau.frontend.call.replay import function_of
+from flambeau.ir.dims import Dim, Size, evaluated, names_of, parse_size
 from flambeau.ir.graph import Graph, clone
 from flambeau.ir.graph.difference import difference
 from flambeau.ir.graph.interpreter import interpret
@@ -24,7 +25,7 @@ from flambeau.ir.markup import folded
 from flambeau.ir.ops import Fusion
 from flambeau.passes.cpu.pipeline import CPU_LIMITS, CPU_PASSES
 from flambeau.passes.fusion.reasons import reasons
-from flambeau.passes.memory.timeline import lives, occupied
+from flambeau.passes.memory.timeline import bound_of, lives, named_types, occupied, peaks
 from flambeau.passes.pipeline import run
 
 
@@ -57,7 +58,7 @@ def test_explain_of_an_inference():
         <lambda>: 2 signatures, 1 calls of the newest
           traced     ... ops (0 of them derivatives) in ... ms
           ...
-          memory     ... of scratch (... without sharing), 2.3 KiB of captured state, 0 tensors updated in place
+          memory     ... of scratch (... without sharing), 2.3 KiB of captured state, 0 tensors updated in place...
           inputs     1 arguments, 4 captured tensors; ... objects watched
           ...
           steps, in order:
@@ -145,6 +146,40 @@ def test_lives_of_the_arena_do_not_overlap_and_fit():
                 below = other.offset + other.nbytes <= life.offset
                 assert apart or below or life.offset + life.nbytes <= other.offset, seed
         assert max(occupied(found, len(memory.calls)), default=0) <= memory.arena_bytes, seed
+
+
+def test_peak_of_a_family_is_a_formula_in_its_sizes():
+    layer = nn.Linear(64, 32)
+
+    def step(x: fb.Tensor, y: fb.Tensor) -> list[fb.Tensor]:
+        return list(fb.autograd.grad(F.mse_loss(layer(x).softmax(-1).relu(), y), [*layer.parameters()]))
+
+    f = fb.compile(step, dynamic=True)
+    for n in (200, 300, 400):
+        f(fb.randn(n, 64), fb.randn(n, 32))
+        family = f.signatures[0].family
+        memory, at = family.newest_compiled.memory, dict(zip(family.named.facts.sizes, (n, 64, n, 32), strict=True))
+        found = peaks(memory, named_types(family.named_graph, family.newest_compiled.fused))
+        most = max(occupied(lives(memory), len(memory.calls)))
+        assert max(evaluated(size, at) for size in found) == most <= evaluated(bound_of(found), at)
+        assert any(names_of(size) for size in found)
+    assert len(f.signatures) == 1
+    assert "peak of scratch memory" in f.explain() and "s0" in f.explain().partition("peak of scratch memory")[2][:80]
+
+
+@pytest.mark.parametrize(("sizes", "wanted"), [
+    ([4 * Dim("n"), 4 * Dim("n") + 8], "4*n+8"), ([4 * Dim("n") - 8, 2 * Dim("n")], "4*n"),
+    ([Dim("n") * Dim("m"), 3 * Dim("n"), 16], "m*n+3*n+16"), ([5, 7], "7")])
+def test_bound_of_sizes(sizes: list[Size], wanted: str):
+    assert bound_of(sizes) == parse_size(wanted)
+    for n in range(5):
+        assert all(evaluated(size, {"n": n, "m": 3}) <= evaluated(bound_of(sizes), {"n": n, "m": 3}) for size in sizes)
+
+
+def test_explain_of_a_program_whose_scratch_memory_is_empty():
+    f = fb.compile(lambda x: (x.sort(0).values * 2).cumsum(0))
+    f(fb.zeros(0, 3))
+    assert "scratch" in f.explain()
 
 
 # -- diff -------------------------------------------------------------------------------------------------------------

@@ -254,7 +254,7 @@ def scattered(rng: Rng, x: fb.Tensor, other: fb.Tensor) -> Any:
         lambda: fb.where(places.reshape(-1, *(1,) * (x.ndim - 1 - d)) % 2 == 0, x, 0.0),
         lambda: made.scatter(d, x.argsort(d), 1.5), lambda: x.gather(d, x.argsort(d, descending=True)),
         lambda: made.index_put((rows,), made[0] * 0.5, accumulate=True), lambda: x.take(fb.arange(x.numel()) // 2),
-        lambda: fb.bincount(places, minlength=3).double(), lambda: x.searchsorted(x) if x.ndim == 1 else x,
+        lambda: fb.bincount(places, minlength=3).double(), lambda: fb.searchsorted(x.sort().values, x),
         lambda: x.cumsum(d).logcumsumexp(d), lambda: x.unfold(d, 1, 2),
         lambda: fb.meshgrid(rows, places, indexing="ij")[0].double(),
         lambda: x.tensor_split(3, d)[1], lambda: x.rot90() if x.ndim > 1 else x])()

@@ -7,15 +7,17 @@ from importlib import import_module
 from typing import Any
 
 from flambeau.frontend.words import amount, size
+from flambeau.ir.dims import evaluated
 from flambeau.ir.facts import LARGEST
 from flambeau.ir.kernel.work import Work, work_of
 from flambeau.passes.memory.order import Chosen, Order, Repeated
-from flambeau.passes.memory.timeline import lives, occupied
+from flambeau.passes.memory.timeline import bound_of, lives, named_types, occupied, peaks
 
 _PASSES = 4                         # that are told, of those that took longest
 _TENSORS = 3                        # that are told, of those that make the peak
 _PAIRS = 6                          # of kernels that are told for one reason
 _BARS = " ▁▂▃▄▅▆▇█"
+_PEAKS = 3                          # formulas, of which the largest is the peak
 _WIDTH = 60                         # of the timeline
 
 
@@ -81,9 +83,29 @@ def _sizes(family: Any) -> list[str]:
               for condition in facts.conditions]
     came = ", ".join("x".join(map(str, key)) for key in list(family.entries)[-8:])
     lines.append(f"    prepared for {len(family.entries)}: {'..., ' if len(family.entries) > 8 else ''}{came}")
+    lines += [f"    {line}" for line in _peak(family)]
     if family.why_separate is not None:
         lines.append(f"    the passes run for each size by itself: {family.why_separate}")
     return lines
+
+
+def _peak(family: Any) -> list[str]:
+    """Scratch memory as a formula in sizes, and how true that is of the sizes that came."""
+    compiled = family.newest_compiled
+    types = None if family.named_graph is None else named_types(family.named_graph, compiled.fused)
+    found = [] if types is None else peaks(compiled.memory, types)
+    if not found or found == [0]:
+        return []
+    formula = str(found[0]) if len(found) == 1 else f"max({', '.join(map(str, found[:_PEAKS]))})"
+    if len(found) > _PEAKS:
+        formula = f"at most {bound_of(found)}"
+    arenas = []
+    for key, known in family.compiled.items():
+        at = dict(zip(family.named.facts.sizes, key, strict=True))
+        if (live := max(evaluated(size, at) for size in found)):
+            arenas.append(known.program.arena_bytes / live)
+    about = "" if not arenas else f"; the arenas of the sizes that came take {min(arenas):.2f} to {max(arenas):.2f} of that"
+    return [f"peak of scratch memory, planned as for the newest: {formula} bytes{about}"]
 
 
 def _calls(compiled: Any, measured: dict[int, float]) -> list[str]:
@@ -168,7 +190,7 @@ def _timeline(compiled: Any) -> list[str]:
     peak = used.index(max(used))
     groups = [used[n * len(used) // _WIDTH:max((n + 1) * len(used) // _WIDTH, n * len(used) // _WIDTH + 1)]
               for n in range(_WIDTH)] if len(used) > _WIDTH else [[nbytes] for nbytes in used]
-    bars = "".join(_BARS[-(-8 * max(group) // used[peak])] for group in groups)
+    bars = "".join(_BARS[-(-8 * max(group) // max(used[peak], 1))] for group in groups)
     lines = [f"  scratch    |{bars}|", f"    at its most, {size(used[peak])}, in step {peak}:"]
     alive = sorted((life for life in found if life.first <= peak <= life.last), key=lambda life: -life.nbytes)
     for life in alive[:_TENSORS]:

@@ -59,6 +59,11 @@ class Family:
         """What the newest entry was compiled to."""
         return self.compiled[self._newest_key()]
 
+    @property
+    def named_graph(self) -> Graph | None:
+        """The graph after the passes, with names; None where they did not run on such, or not yet."""
+        return None if self._fused is None else self._fused[0]
+
     def _newest_key(self) -> tuple[int, ...]:
         return max(list(self.entries), key=lambda key: self._used.get(key, -1))
 

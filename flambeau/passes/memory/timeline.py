@@ -1,13 +1,16 @@
 """MemoryPlan -> what lies in the arena when: for people who ask what takes the memory."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
-from flambeau.ir.graph import Value
+from flambeau.ir.dims import Dim, Size, terms_of
+from flambeau.ir.graph import Graph, Value
 from flambeau.ir.records import dataclass
+from flambeau.ir.types import TensorType
 from flambeau.passes.memory.plan import Home, MemoryPlan
 
-__all__ = ["Life", "lives", "occupied"]
+__all__ = ["Life", "bound_of", "lives", "named_types", "occupied", "peaks"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,50 @@ def occupied(found: Sequence[Life], n_calls: int) -> list[int]:
         for number in range(life.first, life.last + 1):
             total[number] += life.nbytes
     return total
+
+
+def named_types(named: Graph, numbered: Graph) -> dict[Value, TensorType] | None:
+    """What the values of a graph were before its sizes became numbers (`with_sizes`); None where that is not how it was
+    made."""
+    found: dict[Value, TensorType] = {}
+    pairs = [(named, numbered)]
+    while pairs:
+        nodes = [graph.toposort() for graph in pairs.pop()]
+        if len(nodes[0]) != len(nodes[1]):
+            return None
+        for before, after in zip(*nodes, strict=True):
+            if type(before.op) is not type(after.op) or len(before.regions) != len(after.regions):
+                return None
+            found |= {value: old.type for old, value in zip(before.results, after.results, strict=True)}
+            pairs += zip(before.regions, after.regions, strict=True)
+    return found
+
+
+def peaks(memory: MemoryPlan, type_of: Mapping[Value, TensorType]) -> list[Size]:
+    """How many bytes live at once, in the names of sizes: of each step that is not at most as much as another for all
+    sizes. type_of: with names, of values; others, and what kernels need for themselves, count as they are."""
+    total: list[Size] = [0] * len(memory.calls)
+    for life in lives(memory):
+        type = next((type_of[value] for value in life.values if value in type_of), None)
+        nbytes: Size = life.nbytes if type is None else math.prod(type.shape, start=type.dtype.itemsize)
+        for number in range(life.first, life.last + 1):
+            total[number] = total[number] + nbytes
+    kept: list[Size] = []
+    for size in dict.fromkeys(total):
+        if not any(_is_at_most(size, other) for other in kept):
+            kept = [other for other in kept if not _is_at_most(other, size)] + [size]
+    return kept
+
+
+def bound_of(sizes: Sequence[Size]) -> Size:
+    """What is at least as much as each of some sizes, whatever their names are: by terms, which are not negative but for
+    their coefficients."""
+    most: Size = sizes[0]
+    for size in sizes[1:]:
+        for monomial, more in terms_of(size - most):
+            most = most + Dim._of({monomial: max(more, 0)})
+    return most
+
+
+def _is_at_most(a: Size, b: Size) -> bool:
+    return all(coefficient <= 0 for _, coefficient in terms_of(a - b))
