@@ -104,7 +104,12 @@ def has_type(value: Any, wanted: Any) -> bool:
 def op_key(op: Any) -> Hashable:
     """Equal for two ops exactly when they are the same op with the same attributes."""
     names = attribute_names(type(op))
-    return (op.name, *[attribute_key(getattr(op, name)) for name in names]) if names else op.name
+    if not names:
+        return op.name
+    key = op.__dict__.get("_key")           # ops don't change
+    if key is None:
+        key = op.__dict__["_key"] = (op.name, *[attribute_key(getattr(op, name)) for name in names])
+    return key
 
 
 def attribute_key(value: Any) -> Hashable:

@@ -48,7 +48,7 @@ class Index:
 
     def __add__(self, other: Index | int) -> Index:
         if not isinstance(other, Index):
-            return Index(self.offset + other, self.terms)
+            return self if type(other) is int and other == 0 else Index(self.offset + other, self.terms)
         if not self.terms or not other.terms:
             return Index(self.offset + other.offset, self.terms or other.terms)
         merged = {symbol: (c, extent) for symbol, c, extent in self.terms}

@@ -22,7 +22,7 @@ class TensorType:
 
     @property
     def is_static(self) -> bool:
-        return not any(isinstance(size, Dim) for size in self.shape)
+        return True not in [isinstance(size, Dim) for size in self.shape]
 
     @property
     def static_shape(self) -> tuple[int, ...]:

@@ -181,6 +181,18 @@ class Graph(MultiDiGraph):
             self._sorted.append(node)
         return node
 
+    def take(self, node: Node, new_of: dict[Value, Value], regions: tuple[Graph, ...] = ()) -> None:
+        """Append a copy of another graph's node, with these regions. new_of: what values are here; its results come in."""
+        operands = tuple([new_of[v] for v in node.operands])
+        made = Node(node.op, operands, [v.type for v in node.results], node.loc, node.phase, regions, self._next_seq,
+                    node.origin)
+        self._next_seq += 1
+        self._insert(made)
+        if self._sorted is not None:
+            self._sorted.append(made)
+        for value, result in zip(node.results, made.results, strict=True):
+            new_of[value] = result
+
     def _insert(self, node: Node) -> None:
         """A node and the edges that lead to it, as networkx's `add_node` and `add_edge` write them: most of what making a
         large graph takes, if those are called."""
@@ -330,6 +342,10 @@ def _stable_toposort(graph: Graph) -> list[Node]:
     effects = [node for node in created if (node.regions or node.op.effect is not Effect.PURE) and not node.is_pure]
     earlier_of = dict(zip(effects[1:], effects, strict=False))
     for start in created:
+        if start not in earlier_of and start not in done and done.issuperset([value.node for value in start.operands]):
+            done.add(start)                 # as nearly all stand already
+            order.append(start)
+            continue
         stack: list[tuple[Node, int]] = [(start, 0)]
         while stack:
             node, position = stack.pop()
@@ -374,10 +390,14 @@ def inline(source: Graph, target: Graph, binding: Mapping[Value, Value],
     stand for the target values given. Returns the map from source values to target values. loc, origin: of nodes
     that have none; phase: of all, in place of their own; at: see Graph.append."""
     new_of = dict(binding)
+    is_plain = loc is phase is origin is at is None
     for node in source.toposort() if nodes is None else nodes:
         if binding and node.results and all(v in new_of for v in node.results):
             continue
         regions = tuple([clone(region)[0] for region in node.regions]) if node.regions else ()
+        if is_plain:
+            target.take(node, new_of, regions)
+            continue
         made = target.append(node.op, [new_of[v] for v in node.operands], loc=node.loc or loc,
                              phase=phase or node.phase, origin=node.origin or origin, regions=regions,
                              types=[v.type for v in node.results], at=at)

@@ -13,8 +13,9 @@ Requires: decomposed ops. Ensures: every node is an input, an array constant, a 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from math import prod
+from operator import attrgetter
 from typing import Any
 
 from flambeau.ir import ops
@@ -34,7 +35,7 @@ from flambeau.passes.fusion.merges import (
     same_space,
 )
 from flambeau.passes.fusion.outline import outline
-from flambeau.passes.fusion.precedence import Precedence
+from flambeau.passes.fusion.precedence import Between, Precedence
 from flambeau.passes.fusion.repeats import Places, Reads, moved, places_of, places_read, spread
 from flambeau.passes.lowering.spaces import IndexTuple, identity, is_view, pull, substitute
 
@@ -56,8 +57,9 @@ class Planner:
     def __init__(self, graph: Graph, limits: Limits):
         self.graph, self.limits = graph, limits
         self.nodes = graph.toposort()
-        materialized = _views_to_materialize(graph)
-        self.floats = {node for node in self.nodes if is_leaf(node) or (is_free(node) and node not in materialized)}
+        leaves = {node for node in self.nodes if is_leaf(node)}
+        free = {node for node in self.nodes if is_free(node)}
+        self.floats = leaves | (free - _views_to_materialize(graph, free - leaves))
         effects = [node for node in self.nodes if not node.is_pure]
         self.earlier_of = dict(zip(effects[1:], effects, strict=False))
         self.order, self.readers = Precedence(), Readers(graph, self.floats)
@@ -135,29 +137,31 @@ class Planner:
         crossing = self._crossing(producer, consumer)
         found = same_space(producer, consumer, use, self.fresh, crossing)
         if found is not None:
-            if self.order.makes_cycle(producer, consumer):
+            between = self.order.between(producer, consumer)
+            if between is None:
                 return Apart.CYCLE
-            return None if self._join_space(producer, consumer, found) else Apart.REPEATS
+            return None if self._join_space(producer, consumer, found, between) else Apart.REPEATS
         if may_inline(producer, consumer, self.limits):
             return None if self._inline(producer, consumer) else Apart.REPEATS
         binding = row(producer, consumer, use)
         if binding is None:
             return Apart.SPACES
-        if self.order.makes_cycle(producer, consumer):
+        between = self.order.between(producer, consumer)
+        if between is None:
             return Apart.CYCLE
-        return None if self._join_row(producer, consumer, binding) else Apart.REPEATS
+        return None if self._join_row(producer, consumer, binding, between) else Apart.REPEATS
 
     def _crossing(self, producer: Group, consumer: Group) -> list[Use]:
         """Every use by the consumer of a value that is pinned once the two are one: the producer's pinned values, and
         all that they lead to in the consumer."""
-        readers = producer.pinned_readers & consumer.members
-        if not readers:
+        if producer.pinned_readers.isdisjoint(consumer.members):
             return []
+        readers = producer.pinned_readers & consumer.members
         found, more = self.readers.reached(readers, consumer.members)
         return [use for node in in_order((readers | more) & consumer.members) for use in self._uses(node)
                 if use.value.node in producer.pinned or use.value.node in found]
 
-    def _join_space(self, producer: Group, consumer: Group, found: SameSpace) -> bool:
+    def _join_space(self, producer: Group, consumer: Group, found: SameSpace, between: Between) -> bool:
         places = self._spread(producer, consumer, lambda node: places_of(producer, node), self.limits.stored, found.binding)
         if places is None:
             return False
@@ -175,7 +179,7 @@ class Planner:
             kept.reads.update(gone.reads)
         kept.reduced = found.reduced
         kept.inlined |= gone.inlined
-        self._absorb(kept, gone)
+        self._absorb(kept, gone, between)
         self.readers.pin(kept, crossing)
         return True
 
@@ -189,14 +193,14 @@ class Planner:
             self._absorb(consumer, producer)
         return places is not None
 
-    def _join_row(self, producer: Group, consumer: Group, binding: Binding) -> bool:
+    def _join_row(self, producer: Group, consumer: Group, binding: Binding, between: Between) -> bool:
         own = moved({node: places_of(producer, node) for node in producer.members}, binding)
         places = self._spread(producer, consumer, own.__getitem__, self.limits.stored)
         if places is not None:
             producer.places = moved(producer.places, binding)
             _add_places(producer, places)
             _anchor(consumer, producer, binding)
-            self._absorb(consumer, producer)
+            self._absorb(consumer, producer, between)
         return places is not None
 
     def _spread(self, producer: Group, consumer: Group, own: Callable[[Node], frozenset[Place]], limit: int,
@@ -208,10 +212,10 @@ class Planner:
         start = places_read(self.reads, consumer, uses, binding)
         return spread(self.reads, producer.members, start, own, self._uses, min(limit, self.limits.ops - consumer.emitted))
 
-    def _absorb(self, kept: Group, gone: Group) -> None:
+    def _absorb(self, kept: Group, gone: Group, between: Between | None = None) -> None:
         for node in gone.members:
             self.group_of[node] = kept
-        self.order.merge(kept, gone)
+        self.order.merge(kept, gone, between)
 
     # -- siblings ---------------------------------------------------------------------------------------------------
 
@@ -278,9 +282,12 @@ def _leading_to_kept(nodes: Sequence[Node]) -> set[Node]:
     return found
 
 
-def in_order(nodes: Iterable[Node]) -> list[Node]:
+def in_order(nodes: Collection[Node]) -> list[Node]:
     """As they stand in the graph's order."""
-    return sorted(nodes, key=lambda node: node.seq)
+    return sorted(nodes, key=_place) if len(nodes) > 1 else list(nodes)
+
+
+_place = attrgetter("seq")
 
 
 def _add_places(group: Group, places: Places) -> None:
@@ -288,15 +295,15 @@ def _add_places(group: Group, places: Places) -> None:
         group.places[node] = group.places.get(node, frozenset()) | more
 
 
-def _views_to_materialize(graph: Graph) -> set[Node]:
-    """Free nodes whose values must lie in memory: graph results, and operands that a kernel can't address."""
+def _views_to_materialize(graph: Graph, free: Set[Node]) -> set[Node]:
+    """Free nodes whose values must lie in memory: graph results, and operands that a kernel can't address. free: those that
+    are no leaves."""
     chosen = {value.node for value in graph.roots() if is_free(value.node)}
     for node in graph.toposort():
-        if node.op.kernel_kind is None and not node.regions or (reads := kind_of(node).reads) == "computed":
+        operands = [operand for operand in node.operands if operand.node in free]
+        if not operands or node.op.kernel_kind is None and not node.regions or (reads := kind_of(node).reads) == "computed":
             continue
-        for operand in node.operands:
-            if is_free(operand.node) and not (is_leaf(operand.node) or reads == "strided" and _is_addressable(operand)):
-                chosen.add(operand.node)
+        chosen.update([operand.node for operand in operands if not (reads == "strided" and _is_addressable(operand))])
     return chosen
 
 

@@ -5,7 +5,7 @@ anchored: `anchor[node]` is the index of the node's results in the group's dims.
 """
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set
 from dataclasses import field
 from typing import Final
 
@@ -115,10 +115,13 @@ class Group:
 class Readers:
     """Which nodes of groups read a node, directly or through nodes that belong to none."""
 
-    def __init__(self, graph: Graph, floats: Collection[Node]):
+    def __init__(self, graph: Graph, floats: Set[Node]):
         self._graph, self._floats = graph, floats
 
     def of(self, node: Node) -> set[Node]:
+        users = self._graph._succ[node]
+        if self._floats.isdisjoint(users):
+            return set(users)
         found: set[Node] = set()
         pending = [node]
         while pending:

@@ -32,6 +32,7 @@ from flambeau.passes.lowering.spaces import (
 )
 
 Binding = Mapping[Symbol, Index]
+_NOTHING_MOVES: Binding = {}
 
 
 class Apart(Enum):
@@ -103,9 +104,10 @@ def same_space(producer: Group, consumer: Group, use: Use, fresh: list[int],
     pushed = producer.anchor.get(use.value.node)
     if target is None or pushed is None:
         return None
-    if (not use.path and pushed == target == identity(producer.extents) and producer.extents == consumer.extents
-            and not consumer.has_reduction and not crossing):
-        return SameSpace(None, producer.reduced)            # the usual case, without solving for it
+    if (not use.path and producer.extents == consumer.extents and not consumer.has_reduction
+            and pushed == target == identity(producer.extents)):            # the usual case, without solving for it
+        is_anchored = all(_reads_at_anchor(producer, consumer, u, _NOTHING_MOVES) for u in crossing)
+        return SameSpace(None, producer.reduced) if is_anchored else None
     for view in use.path:
         pushed = push(view, pushed, fresh)
         if pushed is None:

@@ -100,9 +100,7 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
                 outer = _materialized(value, fused, new_of)
                 inner_of[value] = region.add_input(value.type, f"in{len(operands)}")
                 operands.append(outer)
-        made = region.append(node.op, [inner_of[v] for v in node.operands], loc=node.loc, phase=node.phase,
-                             origin=node.origin, regions=node.regions, types=[v.type for v in node.results])
-        inner_of.update(zip(node.results, made.results, strict=True))
+        region.take(node, inner_of, node.regions)
     outputs = [v for node in members if node in group.anchor for v in node.results
                if group.kind.is_alone or v in roots or _is_read_outside(graph, v, group, group_of)]
     region.outputs = [inner_of[v] for v in outputs]

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
-from operator import or_
+from operator import attrgetter, or_
 from typing import Final
 
 from flambeau.passes.fusion.groups import Group
 
-__all__ = ["Precedence"]
+__all__ = ["Between", "Precedence"]
 
 _GAP: Final = 1 << 64                           # between neighbours, so that others find room
+_place = attrgetter("at")
+Between = tuple[bool, set[Group]]
 
 
 class Precedence:
@@ -34,23 +36,25 @@ class Precedence:
             producer.later.add(group)
         self._put([group], self._last, None)
 
-    def makes_cycle(self, producer: Group, consumer: Group) -> bool:
-        """Whether a path leads from the producer to the consumer through a third group."""
-        return _between(producer, consumer) is None
+    def between(self, producer: Group, consumer: Group) -> Between | None:
+        """None where a path leads from the producer to the consumer through a third group: the two can't become one;
+        else what `merge` asks for."""
+        return _between(producer, consumer)
 
     def are_connected(self, a: Group, b: Group) -> bool:
         """Whether a path leads from one to the other."""
         first, second = (a, b) if a.at < b.at else (b, a)
         return second in first.later or _between(first, second) is None
 
-    def merge(self, kept: Group, gone: Group) -> None:
+    def merge(self, kept: Group, gone: Group, found: Between | None = None) -> None:
         """`gone` becomes part of `kept`: whatever came before or after either does so of both. No third group may stand
-        on a path between them."""
+        on a path between them. found: what `between` gave, if it was asked."""
         first, second = (kept, gone) if kept.at < gone.at else (gone, kept)
-        found = _between(first, second)
+        if found is None:
+            found = _between(first, second)
         assert found is not None, "two groups that a third must run between can't become one"
         do_follow, groups = found
-        moved = sorted(groups, key=lambda group: group.at)
+        moved = sorted(groups, key=_place) if groups else []
         for group in (*moved, first if do_follow else second):
             self._take_out(group)
         place = second if do_follow else first
@@ -143,9 +147,14 @@ class Connected:
         return found
 
 
-def _between(first: Group, second: Group) -> tuple[bool, set[Group]] | None:
+def _between(first: Group, second: Group) -> Between | None:
     """None where a path leads from one group to one behind it through a third; else of those that stand between them either
     (True, all that must follow the first) or (False, all that must come before the second), whichever are found sooner."""
+    if second in first.later:               # most pairs have an edge, and often that is all that one of them has
+        if len(first.later) == 1:
+            return True, set()
+        if len(second.earlier) == 1:
+            return False, set()
     following, preceding = {first}, {second}
     forward = _walk(first, second, following, lambda group: group.later, lambda group: group.at < second.at)
     backward = _walk(second, first, preceding, lambda group: group.earlier, lambda group: group.at > first.at)

@@ -99,8 +99,8 @@ def spread(reads: Reads, members: Iterable[Node], start: Mapping[Node, set[Place
            limit: int) -> Places | None:
     """Where else the members of a producing group are computed once something reads them at `start`; None for more
     than `limit` values in all. own: where they are computed anyway."""
-    found = {node: places - own(node) for node, places in start.items()}
-    if not any(found.values()):
+    found = {node: elsewhere for node, places in start.items() if (elsewhere := places - own(node))}
+    if not found:
         return {}
     inside = frozenset(members)
     for node in sorted(inside, key=lambda n: n.seq, reverse=True):

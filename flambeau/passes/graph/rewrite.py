@@ -22,11 +22,13 @@ _MOST_REWRITES_PER_NODE = 64                # far above what rules that shrink a
 @dataclass(frozen=True)
 class Rule:
     """One rewrite, for nodes of the named ops. `apply` gives the value to put in the node's place, the node's own
-    result where it changed an operand instead, or None where the rule does not hold."""
+    result where it changed an operand instead, or None where the rule does not hold. reads: it holds only where one of
+    these ops makes an operand, and is not asked elsewhere; () where any may."""
 
     rewrite: str                            # "x * 1 -> x"
     ops: tuple[str, ...]
     apply: Callable[[Rewriter, Node], Value | None]
+    reads: tuple[str, ...] = ()
 
 
 def is_removable(node: Node) -> bool:
@@ -54,8 +56,7 @@ def graphs_within(graph: Graph) -> list[Graph]:
     """`graph` and every region in it, outermost first."""
     found = [graph]
     for current in found:                   # grows while it is walked
-        for node in current.toposort():
-            found.extend(node.regions)
+        found += [region for node in current.toposort() if node.regions for region in node.regions]
     return found
 
 
@@ -66,6 +67,9 @@ class Rewriter(Builder):
     def __init__(self, graph: Graph):
         super().__init__(graph)
         self.roots = set(graph.roots())
+        self._states_of: dict[Value, list[Value]] = {}      # that are written with a value
+        for state, value in graph.writes.items():
+            self._states_of.setdefault(value, []).append(state)
         self.made: list[Node] = []          # by the rule that is being applied
         self._queue: deque[Node] = deque()
         self._queued: set[Node] = set()
@@ -113,7 +117,10 @@ class Rewriter(Builder):
             graph.set_operand(user, position, new)
             self.push(user)
         if old in self.roots:
-            graph.replace_uses(old, new)
+            graph.outputs = [new if v is old else v for v in graph.outputs]
+            states = self._states_of.pop(old, ())
+            graph.writes.update(dict.fromkeys(states, new))
+            self._states_of.setdefault(new, []).extend(states)
             self.roots.discard(old)
             self.roots.add(new)
 
@@ -135,17 +142,18 @@ class Rewriter(Builder):
 
     def _applied(self, rules_of: Mapping[str, Sequence[Rule]], limit: int) -> Counter[str]:
         times: Counter[str] = Counter()
+        nodes, users = self.graph._node, self.graph._succ
         for _ in range(limit):
             if not self._queue:
                 return times
             node = self._queue.popleft()
             self._queued.discard(node)
-            if node not in self.graph._node:
+            if node not in nodes:
                 continue
-            if is_removable(node) and not self.is_read(node):
+            if not users[node] and is_removable(node) and not self.is_read(node):
                 self.erase(node)
-                continue
-            self._apply_first(rules_of.get(node.op.name, ()), node, times)
+            elif (rules := rules_of.get(node.op.name)) is not None:
+                self._apply_first(rules, node, times)
         raise AssertionError(f"rules came to no end after {limit} steps; most often: {times.most_common(3)}")
 
     def _absorb(self, node: Node, value: Value) -> None:
@@ -160,19 +168,23 @@ class Rewriter(Builder):
                 kept.origin = union(kept.origin, node.origin, *[n.origin for n in inner])
 
     def _apply_first(self, rules: Sequence[Rule], node: Node, times: Counter[str]) -> None:
+        self.stand_for(node)
+        read = {value.node.op.name for value in node.operands}
         for rule in rules:
-            self.stand_for(node)
+            if rule.reads and read.isdisjoint(rule.reads):
+                continue
             self.made.clear()
             try:
                 value = rule.apply(self, node)
-                is_new = value is not None and (value.node is node or value.type == node.results[0].type)
+                if value is None:
+                    continue
+                is_new = value.node is node or value.type == node.results[0].type
             except Undecided:
                 continue
-            if value is not None:
-                assert is_new, f"{node!r}: {rule.rewrite} gives {value.type} for {node.results[0].type}"
-                times[rule.rewrite] += 1
-                self.graph.rewrites.append(Rewrite(rule.rewrite, node.origin, node.loc))
-                if value.node is not node:
-                    self._absorb(node, value)
-                    self.replace(node, (value,))
-                return
+            assert is_new, f"{node!r}: {rule.rewrite} gives {value.type} for {node.results[0].type}"
+            times[rule.rewrite] += 1
+            self.graph.rewrites.append(Rewrite(rule.rewrite, node.origin, node.loc))
+            if value.node is not node:
+                self._absorb(node, value)
+                self.replace(node, (value,))
+            return

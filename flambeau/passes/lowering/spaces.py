@@ -14,7 +14,9 @@ from flambeau.ir import ops
 from flambeau.ir.dims import known
 from flambeau.ir.graph import Node
 from flambeau.ir.index_maps import Index, Symbol, delinearize, is_one_point, linearize
+from flambeau.ir.op import Op
 from flambeau.ir.ops.views import reshape_groups
+from flambeau.ir.types import TensorType
 
 IndexTuple = tuple[Index, ...]
 FREE = "free"            # symbols of dims that a Broadcast added and nothing has bound yet
@@ -57,9 +59,15 @@ class _AffinePull:
 
 def pull(view: Node, index: IndexTuple) -> IndexTuple | None:
     """The operand's index at a view result's `index`; None where it is not affine."""
+    find = _pulled if known() is None else _pulled.__wrapped__          # as in `identity`
+    return find(view.op, index, view.operands[0].type, view.results[0].type)
+
+
+@lru_cache(maxsize=4096)
+def _pulled(op: Op, index: IndexTuple, operand: TensorType, result: TensorType) -> IndexTuple | None:
     context = _AffinePull()
     try:
-        view.op.scalar(context, index, (view.operands[0].type,), view.results[0].type)
+        op.scalar(context, index, (operand,), result)
     except NotAffine:
         return None
     return context.found

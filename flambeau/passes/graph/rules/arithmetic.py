@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -13,9 +13,10 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Node, Value
 from flambeau.passes.graph.rewrite import Rewriter, Rule
 
-__all__ = ["RULES", "constant_sides", "inner", "number", "splat"]
+__all__ = ["NUMBERS", "RULES", "constant_sides", "inner", "number", "splat"]
 
 Number = float | int | bool
+NUMBERS: Final = ("constant", "broadcast")              # the ops that make what `number` knows
 _ROUNDING: Final = frozenset({"floor", "ceil", "trunc", "round"})
 
 
@@ -226,31 +227,30 @@ def _remainder_of_one(r: Rewriter, node: Node) -> Value | None:
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
-_TABLE: tuple[tuple[str, tuple[str, ...], Callable[[Rewriter, Node], Value | None]], ...] = (
-    ("x * 1 -> x", ("mul",), _times_one),
-    ("x * -1 -> neg(x)", ("mul",), _times_minus_one),
-    ("x * 0 -> 0 (ints)", ("mul",), _times_zero),
-    ("x / 1 -> x", ("div",), _over_one),
-    ("x / -1 -> neg(x)", ("div",), _over_minus_one),
-    ("x / 2**k -> x * 2**-k", ("div",), _over_power_of_two),
-    ("x + -0.0 -> x, x + 0 -> x (ints)", ("add",), _plus_zero),
-    ("x - 0 -> x", ("sub",), _minus_zero),
-    ("-0.0 - x -> neg(x), 0 - x -> neg(x) (ints)", ("sub",), _zero_minus),
-    ("x - x -> 0 (ints)", ("sub", "bitwise_xor"), _minus_itself),
-    ("x + neg(y) -> x - y", ("add",), _plus_negated),
-    ("x - neg(y) -> x + y", ("sub",), _minus_negated),
-    ("neg(x) * neg(y) -> x * y", ("mul", "div"), _both_negated),
-    ("neg(x) * c -> x * -c (floats)", ("mul",), _negated_times_constant),
-    ("(x op c) op d -> x op (c op d) (ints)", ("add", "mul"), _integers_regrouped),
-    ("pow(x, 0 | 1 | 2 | 3 | -1) -> 1 | x | x*x | x*x*x | 1/x", ("pow",), _power),
-    ("neg(neg(x)) -> x", ("neg", "logical_not", "bitwise_not"), _twice_undone),
-    ("abs(abs(x)) -> abs(x)", ("abs", "relu", "sign"), _twice_is_once),
-    ("floor(round(x)) -> round(x)", tuple(sorted(_ROUNDING)), _rounded_twice),
-    ("abs(neg(x)) -> abs(x)", ("abs", "cos", "cosh"), _even_of_negated),
-    ("maximum(x, x) -> x", ("maximum", "minimum", "logical_and", "logical_or", "bitwise_and", "bitwise_or"),
-     _of_itself),
-    ("x << 0 -> x", ("shift_left", "shift_right"), _shift_by_zero),
-    ("x // 1 -> x (ints)", ("floor_divide", "trunc_divide"), _integer_over_one),
-    ("x % 1 -> 0 (ints)", ("remainder", "fmod"), _remainder_of_one),
+RULES: Final[tuple[Rule, ...]] = (
+    Rule("x * 1 -> x", ("mul",), _times_one, NUMBERS),
+    Rule("x * -1 -> neg(x)", ("mul",), _times_minus_one, NUMBERS),
+    Rule("x * 0 -> 0 (ints)", ("mul",), _times_zero, NUMBERS),
+    Rule("x / 1 -> x", ("div",), _over_one, NUMBERS),
+    Rule("x / -1 -> neg(x)", ("div",), _over_minus_one, NUMBERS),
+    Rule("x / 2**k -> x * 2**-k", ("div",), _over_power_of_two, NUMBERS),
+    Rule("x + -0.0 -> x, x + 0 -> x (ints)", ("add",), _plus_zero, NUMBERS),
+    Rule("x - 0 -> x", ("sub",), _minus_zero, NUMBERS),
+    Rule("-0.0 - x -> neg(x), 0 - x -> neg(x) (ints)", ("sub",), _zero_minus, NUMBERS),
+    Rule("x - x -> 0 (ints)", ("sub", "bitwise_xor"), _minus_itself),
+    Rule("x + neg(y) -> x - y", ("add",), _plus_negated, ("neg",)),
+    Rule("x - neg(y) -> x + y", ("sub",), _minus_negated, ("neg",)),
+    Rule("neg(x) * neg(y) -> x * y", ("mul", "div"), _both_negated, ("neg",)),
+    Rule("neg(x) * c -> x * -c (floats)", ("mul",), _negated_times_constant, ("neg",)),
+    Rule("(x op c) op d -> x op (c op d) (ints)", ("add", "mul"), _integers_regrouped, NUMBERS),
+    Rule("pow(x, 0 | 1 | 2 | 3 | -1) -> 1 | x | x*x | x*x*x | 1/x", ("pow",), _power, NUMBERS),
+    Rule("neg(neg(x)) -> x", ("neg", "logical_not", "bitwise_not"), _twice_undone),
+    Rule("abs(abs(x)) -> abs(x)", ("abs", "relu", "sign"), _twice_is_once),
+    Rule("floor(round(x)) -> round(x)", tuple(sorted(_ROUNDING)), _rounded_twice),
+    Rule("abs(neg(x)) -> abs(x)", ("abs", "cos", "cosh"), _even_of_negated, ("neg",)),
+    Rule("maximum(x, x) -> x", ("maximum", "minimum", "logical_and", "logical_or", "bitwise_and", "bitwise_or"),
+         _of_itself),
+    Rule("x << 0 -> x", ("shift_left", "shift_right"), _shift_by_zero, NUMBERS),
+    Rule("x // 1 -> x (ints)", ("floor_divide", "trunc_divide"), _integer_over_one, NUMBERS),
+    Rule("x % 1 -> 0 (ints)", ("remainder", "fmod"), _remainder_of_one, NUMBERS),
 )
-RULES: Final = tuple(Rule(*row) for row in _TABLE)

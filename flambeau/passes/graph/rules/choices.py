@@ -1,14 +1,13 @@
 """Rules for comparisons, logic, choices and casts, and the removal of stop_gradient."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Node, Value
 from flambeau.passes.graph.rewrite import Rewriter, Rule
-from flambeau.passes.graph.rules.arithmetic import constant_sides, inner, number, splat
+from flambeau.passes.graph.rules.arithmetic import NUMBERS, constant_sides, inner, number, splat
 
 __all__ = ["RULES"]
 
@@ -109,14 +108,13 @@ def _stopped(r: Rewriter, node: Node) -> Value | None:
 _COMPARISONS: Final = ("eq", "ne", "lt", "le", "gt", "ge")
 _LOGIC: Final = ("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "eq", "ne")
 
-_TABLE: tuple[tuple[str, tuple[str, ...], Callable[[Rewriter, Node], Value | None]], ...] = (
-    ("x == x -> true (not floats)", _COMPARISONS, _compared_with_itself),
-    ("x and true -> x", _LOGIC, _logic_with_constant),
-    ("where(c, x, x) -> x, where(true, x, y) -> x", ("where",), _choice_of_one),
-    ("where(not c, x, y) -> where(c, y, x)", ("where",), _choice_of_negated),
-    ("where(c, true, false) -> c", ("where",), _choice_of_truths),
-    ("cast(x) -> x", ("cast",), _cast_to_itself),
-    ("cast(cast(x)) -> cast(x)", ("cast",), _cast_of_cast),
-    ("stop_gradient(x) -> x", ("stop_gradient",), _stopped),
+RULES: Final[tuple[Rule, ...]] = (
+    Rule("x == x -> true (not floats)", _COMPARISONS, _compared_with_itself),
+    Rule("x and true -> x", _LOGIC, _logic_with_constant, NUMBERS),
+    Rule("where(c, x, x) -> x, where(true, x, y) -> x", ("where",), _choice_of_one),
+    Rule("where(not c, x, y) -> where(c, y, x)", ("where",), _choice_of_negated, ("logical_not",)),
+    Rule("where(c, true, false) -> c", ("where",), _choice_of_truths, NUMBERS),
+    Rule("cast(x) -> x", ("cast",), _cast_to_itself),
+    Rule("cast(cast(x)) -> cast(x)", ("cast",), _cast_of_cast, ("cast",)),
+    Rule("stop_gradient(x) -> x", ("stop_gradient",), _stopped),
 )
-RULES: Final = tuple(Rule(*row) for row in _TABLE)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -119,12 +118,12 @@ def _holds(dtype: DType, count: Size) -> bool:
     return literal(count, dtype).item() == count
 
 
-_TABLE: tuple[tuple[str, tuple[str, ...], Callable[[Rewriter, Node], Value | None]], ...] = (
-    ("sum(x, dims of size 1) -> reshape(x)", _FOLDS, _of_single_elements),
-    ("argmax(x, dim of size 1) -> 0", ("argmax", "argmin"), _place_of_single),
-    ("sum(sum(x)) -> sum(x)", _FOLDS, _twice),
-    ("sum(permute(x)) -> permute(sum(x))", _FOLDS, _of_permuted),
-    ("sum(reshape(x), all dims) -> sum(x, all dims)", _FOLDS, _all_of_reshaped),
-    ("sum(broadcast(x)) -> broadcast(sum(x) * count)", ("sum", "amax", "amin", "any", "all"), _of_broadcast),
+RULES: Final[tuple[Rule, ...]] = (
+    Rule("sum(x, dims of size 1) -> reshape(x)", _FOLDS, _of_single_elements),
+    Rule("argmax(x, dim of size 1) -> 0", ("argmax", "argmin"), _place_of_single),
+    Rule("sum(sum(x)) -> sum(x)", _FOLDS, _twice, _FOLDS),
+    Rule("sum(permute(x)) -> permute(sum(x))", _FOLDS, _of_permuted, ("permute",)),
+    Rule("sum(reshape(x), all dims) -> sum(x, all dims)", _FOLDS, _all_of_reshaped, ("reshape",)),
+    Rule("sum(broadcast(x)) -> broadcast(sum(x) * count)", ("sum", "amax", "amin", "any", "all"), _of_broadcast,
+         ("broadcast",)),
 )
-RULES: Final = tuple(Rule(*row) for row in _TABLE)

@@ -1,7 +1,7 @@
 """Rules for views (index maps), and for elementwise ops that work on spread-out operands."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from flambeau.ir import ops
@@ -259,26 +259,25 @@ def _is_smaller(small: TensorType, large: TensorType) -> bool:
 _ELEMENTWISE: Final = tuple(sorted(
     name for name, op in OPS.items() if isinstance(op, ops.Elementwise) or op is ops.Cast))
 
-_TABLE: tuple[tuple[str, tuple[str, ...], Callable[[Rewriter, Node], Value | None]], ...] = (
-    ("reshape(x) -> x, broadcast(x) -> x, slice(x) -> x, pad(x) -> x", ("reshape", "broadcast", "slice", "pad"),
-     _same_type),
-    ("permute(x, in order) -> x", ("permute",), _permute_in_order),
-    ("flip(x, no dims) -> x", ("flip",), _flip_of_nothing),
-    ("concat(x) -> x", ("concat",), _concat_of_one),
-    ("update_slice(x, all) -> all", ("update_slice",), _update_of_all),
-    ("broadcast(broadcast(x)) -> broadcast(x)", ("broadcast",), _broadcast_of_broadcast),
-    ("broadcast(reshape(x)) -> broadcast(x)", ("broadcast",), _broadcast_of_inserted),
-    ("reshape(reshape(x)) -> reshape(x)", ("reshape",), _reshape_of_reshape),
-    ("permute(permute(x)) -> permute(x)", ("permute",), _permute_of_permute),
-    ("flip(flip(x)) -> flip(x)", ("flip",), _flip_of_flip),
-    ("slice(slice(x)) -> slice(x)", ("slice",), _slice_of_slice),
-    ("pad(pad(x)) -> pad(x)", ("pad",), _pad_of_pad),
-    ("slice(pad(x)) -> slice(x)", ("slice",), _slice_of_pad),
-    ("slice(concat(x, y)) -> slice(x)", ("slice",), _slice_of_concat),
-    ("reshape(broadcast(rank 0)) -> broadcast", ("reshape",), _reshape_of_spread),
-    ("permute(broadcast(x)) -> broadcast(permute(x))", ("permute",), _permute_of_broadcast),
-    ("slice(broadcast(x)) -> broadcast(slice(x))", ("slice",), _slice_of_broadcast),
-    ("f(x, broadcast(rank 0)) -> f(x, rank 0)", _ELEMENTWISE, _spread_scalar),
-    ("f(broadcast(x)) -> broadcast(f(x))", _ELEMENTWISE, _spread_later),
+RULES: Final[tuple[Rule, ...]] = (
+    Rule("reshape(x) -> x, broadcast(x) -> x, slice(x) -> x, pad(x) -> x", ("reshape", "broadcast", "slice", "pad"),
+         _same_type),
+    Rule("permute(x, in order) -> x", ("permute",), _permute_in_order),
+    Rule("flip(x, no dims) -> x", ("flip",), _flip_of_nothing),
+    Rule("concat(x) -> x", ("concat",), _concat_of_one),
+    Rule("update_slice(x, all) -> all", ("update_slice",), _update_of_all),
+    Rule("broadcast(broadcast(x)) -> broadcast(x)", ("broadcast",), _broadcast_of_broadcast, ("broadcast",)),
+    Rule("broadcast(reshape(x)) -> broadcast(x)", ("broadcast",), _broadcast_of_inserted, ("reshape",)),
+    Rule("reshape(reshape(x)) -> reshape(x)", ("reshape",), _reshape_of_reshape, ("reshape",)),
+    Rule("permute(permute(x)) -> permute(x)", ("permute",), _permute_of_permute, ("permute",)),
+    Rule("flip(flip(x)) -> flip(x)", ("flip",), _flip_of_flip, ("flip",)),
+    Rule("slice(slice(x)) -> slice(x)", ("slice",), _slice_of_slice, ("slice",)),
+    Rule("pad(pad(x)) -> pad(x)", ("pad",), _pad_of_pad, ("pad",)),
+    Rule("slice(pad(x)) -> slice(x)", ("slice",), _slice_of_pad, ("pad",)),
+    Rule("slice(concat(x, y)) -> slice(x)", ("slice",), _slice_of_concat, ("concat",)),
+    Rule("reshape(broadcast(rank 0)) -> broadcast", ("reshape",), _reshape_of_spread, ("broadcast",)),
+    Rule("permute(broadcast(x)) -> broadcast(permute(x))", ("permute",), _permute_of_broadcast, ("broadcast",)),
+    Rule("slice(broadcast(x)) -> broadcast(slice(x))", ("slice",), _slice_of_broadcast, ("broadcast",)),
+    Rule("f(x, broadcast(rank 0)) -> f(x, rank 0)", _ELEMENTWISE, _spread_scalar, ("broadcast",)),
+    Rule("f(broadcast(x)) -> broadcast(f(x))", _ELEMENTWISE, _spread_later, ("broadcast",)),
 )
-RULES: Final = tuple(Rule(*row) for row in _TABLE)
