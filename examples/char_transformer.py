@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from training import Tell, lines
 
 import flambeau as fb
 import flambeau.nn.functional as F
@@ -161,7 +161,8 @@ def sample(model: CharTransformer, text: Text, prompt: str, length: int, rng: np
     return text.decode(np.array(written))
 
 
-def run(steps: int, seed: int, batch_size: int = 32, config: Config | None = None) -> tuple[float, str]:
+def run(steps: int, seed: int, batch_size: int = 32, config: Config | None = None,
+        tell: Tell | None = None) -> tuple[float, str]:
     """Train for that many steps. Returns the mean loss of the last tenth of them, and a sample of writing."""
     text = Text(standard_library())
     config = config or Config(n_characters=len(text.alphabet))
@@ -182,7 +183,8 @@ def run(steps: int, seed: int, batch_size: int = 32, config: Config | None = Non
         return loss
 
     losses: list[float] = []
-    started = time.perf_counter()
+    tenth = max(1, steps // 10)
+    tell = tell or lines(tenth, "step")
     for step in range(steps):
         # Warm up over 50 steps, then fall along a cosine. Changing the rate never compiles again.
         optimizer.param_groups[0]["lr"] = 3e-3 * min(
@@ -190,11 +192,8 @@ def run(steps: int, seed: int, batch_size: int = 32, config: Config | None = Non
         )
         codes, targets = text.batch(batch_size, config.context, rng)
         losses.append(train_step(fb.from_numpy(codes), fb.from_numpy(targets)).item())
-        if (step + 1) % max(1, steps // 10) == 0:
-            rate = (step + 1) / (time.perf_counter() - started)
-            recent = float(np.mean(losses[-max(1, steps // 10) :]))
-            print(f"step {step + 1:>5}  loss {recent:.3f}  {rate:.1f} steps/s")
-    return float(np.mean(losses[-max(1, steps // 10) :])), sample(model, text, "def ", 400, rng)
+        tell(step + 1, steps, model, loss=float(np.mean(losses[-tenth:])))
+    return float(np.mean(losses[-tenth:])), sample(model, text, "def ", 400, rng)
 
 
 def main() -> None:

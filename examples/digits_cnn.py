@@ -11,21 +11,24 @@ from __future__ import annotations
 import argparse
 import statistics
 
+from training import Tell, lines
+
 from flambeau.demo.digits_cnn import EPOCHS, DigitsCNN, load_digits, make_training, predict, train
 
 __all__ = ["DigitsCNN", "main", "run"]
 
 
-def run(epochs: int, seed: int) -> float:
+def run(epochs: int, seed: int, tell: Tell | None = None) -> float:
     """Train and test; returns the share of held-out digits read correctly."""
     digits = load_digits()
     training = make_training(seed, total_steps=epochs * digits.steps_per_epoch)
     losses: list[float] = []
+    tell = tell or lines()
     for step, progress in enumerate(train(training, digits, epochs, seed), start=1):
         losses.append(progress.loss)
         if step % digits.steps_per_epoch == 0:
             mean = statistics.fmean(losses[-digits.steps_per_epoch :])
-            print(f"epoch {step // digits.steps_per_epoch:>2}  loss {mean:.4f}")
+            tell(step // digits.steps_per_epoch, epochs, training.model, loss=mean)
     return float((predict(training, digits.test_images) == digits.test_labels).mean())
 
 

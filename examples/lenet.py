@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from training import fit
+from training import Tell, fit
 
 import flambeau as fb
 import flambeau.nn.functional as F
@@ -52,12 +52,12 @@ class LeNet(nn.Module):
         return self.linear2(x)
 
 
-def run(epochs: int, seed: int, n_train: int = 4000, batch_size: int = 32) -> float:
+def run(epochs: int, seed: int, n_train: int = 4000, batch_size: int = 32, tell: Tell | None = None) -> float:
     """Train; returns the share of 1000 other images read correctly."""
     fb.manual_seed(seed)
     rng = np.random.default_rng(seed)
     train, test = images(n_train, rng), images(1000, rng)
-    return fit(LeNet(), F.cross_entropy, lambda logits: logits.argmax(dim=1), train, test, epochs, rng, batch_size)
+    return fit(LeNet(), F.cross_entropy, lambda logits: logits.argmax(dim=1), train, test, epochs, rng, batch_size, tell)
 
 
 def main() -> None:

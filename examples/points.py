@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import random
 
+from training import Tell, lines
+
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
@@ -35,7 +37,7 @@ class Classifier(nn.Module):
         return self.layer3(hidden).squeeze(1)
 
 
-def run(dataset: str, epochs: int, seed: int) -> float:
+def run(dataset: str, epochs: int, seed: int, tell: Tell | None = None) -> float:
     """Train on 200 points; returns the share of 200 others told apart (Spiral has no others: of those between)."""
     fb.manual_seed(seed)
     random.seed(seed)
@@ -53,10 +55,9 @@ def run(dataset: str, epochs: int, seed: int) -> float:
         optimizer.step()
         return loss
 
+    tell = tell or lines(50, f"{dataset:<7} epoch")
     for epoch in range(1, epochs + 1):
-        loss = train_step(x, y)
-        if epoch in (1, epochs) or epoch % 50 == 0:
-            print(f"{dataset:<7} epoch {epoch:>3}  loss {loss.item():.4f}")
+        tell(epoch, epochs, model, loss=train_step(x, y).item())
 
     with fb.no_grad():
         return float(((model(new_x) > 0) == (new_y > 0)).float().mean())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from training import fit
+from training import Tell, fit
 
 import flambeau as fb
 import flambeau.nn.functional as F
@@ -73,14 +73,14 @@ class SentenceCNN(nn.Module):
         return self.linear(self.dropout(fb.cat(found, dim=1))).squeeze(1)
 
 
-def run(epochs: int, seed: int, n_train: int = 2000, batch_size: int = 50) -> float:
+def run(epochs: int, seed: int, n_train: int = 2000, batch_size: int = 50, tell: Tell | None = None) -> float:
     """Train; returns the share of 500 other sentences judged correctly."""
     fb.manual_seed(seed)
     rng = np.random.default_rng(seed)
     train, test = sentences(n_train, rng), sentences(500, rng)
     model = SentenceCNN()
     loss_of = F.binary_cross_entropy_with_logits
-    accuracy = fit(model, loss_of, lambda logits: logits > 0, train, test, epochs, rng, batch_size)
+    accuracy = fit(model, loss_of, lambda logits: logits > 0, train, test, epochs, rng, batch_size, tell)
 
     for text in ("the plot was not very dull", "honestly the film was superb but the music felt weak"):
         codes = np.zeros((1, LENGTH), np.int64)

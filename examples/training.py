@@ -1,4 +1,5 @@
-"""The loop that classifiers share: shuffled batches through one compiled step, then what was held back is judged."""
+"""What the examples share: the loop of classifiers (shuffled batches through one compiled step, then what was held back is
+judged), and who is told how it goes."""
 
 from __future__ import annotations
 
@@ -10,10 +11,21 @@ import flambeau as fb
 from flambeau import nn, optim
 
 Arrays = tuple[np.ndarray, np.ndarray]              # inputs and targets, one of each for an example
+Tell = Callable[..., None]                          # told (done, total, model, **numbers), an epoch or some steps at a time
+
+
+def lines(every: int = 1, unit: str = "epoch") -> Tell:
+    """Print a line at the first, at the last and at every so many."""
+    def tell(done: int, total: int, model: nn.Module, **numbers: float) -> None:
+        if done in (1, total) or done % every == 0:
+            shown = (f"{name.replace('_', ' ')} {value:.4f}" for name, value in numbers.items())
+            print(f"{unit} {done:>{len(str(total))}}", *shown, sep="  ")
+
+    return tell
 
 
 def fit(model: nn.Module, loss_of: Callable[..., fb.Tensor], decide: Callable[[fb.Tensor], fb.Tensor], train: Arrays,
-        test: Arrays, epochs: int, rng: np.random.Generator, batch_size: int) -> float:
+        test: Arrays, epochs: int, rng: np.random.Generator, batch_size: int, tell: Tell | None = None) -> float:
     """Train, with `loss_of(outputs, targets)`; returns the share of `test` whose target is what `decide(outputs)` says.
     The batches divide the number of examples."""
     optimizer = optim.AdamW(model.parameters(), lr=3e-3)
@@ -31,7 +43,7 @@ def fit(model: nn.Module, loss_of: Callable[..., fb.Tensor], decide: Callable[[f
         with fb.no_grad():
             return decide(model(inputs))
 
-    accuracy = 0.0
+    accuracy, tell = 0.0, tell or lines()
     for epoch in range(1, epochs + 1):
         model.train()
         losses = []
@@ -40,6 +52,5 @@ def fit(model: nn.Module, loss_of: Callable[..., fb.Tensor], decide: Callable[[f
             losses.append(train_step(inputs, targets).item())
         model.eval()
         accuracy = float((predict(fb.from_numpy(test[0])).numpy() == test[1]).mean())
-        first, last = np.mean(losses[:10]), np.mean(losses[-10:])
-        print(f"epoch {epoch:>2}  first loss {first:.4f}  last loss {last:.4f}  test accuracy {accuracy:.1%}")
+        tell(epoch, epochs, model, loss=float(np.mean(losses[-10:])), test_accuracy=accuracy)
     return accuracy

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 
@@ -46,6 +47,18 @@ def verify(cache: DiskCache) -> int:
     return 1 if damaged else 0
 
 
+def _info(cache: DiskCache) -> object:
+    files, nbytes = cache.size()
+    folder = cache_dir()
+    return {"folder": None if folder is None else str(folder), "files": files, "bytes": nbytes, "most": config.cache_bytes}
+
+
+def _entries(cache: DiskCache) -> object:
+    return [{"path": str(entry.path), "bytes": entry.nbytes, "used": entry.used, "label": entry.label,
+             "damaged": entry.label is None} for entry in cache.entries()]
+
+
+_AS_JSON: dict[str, Callable[[DiskCache], object]] = {"info": _info, "list": _entries}
 _COMMANDS: dict[str, Callable[[DiskCache], int]] = {"info": info, "list": list_entries, "clear": clear, "verify": verify}
 
 
@@ -58,9 +71,14 @@ def main(arguments: Sequence[str]) -> int:
                "it off.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in _COMMANDS.items():
-        commands.add_parser(name, help=command.__doc__)
-    asked: str = parser.parse_args(list(arguments)).command
-    return _COMMANDS[asked](disk_cache())
+        added = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+        if name in _AS_JSON:
+            added.add_argument("--json", action="store_true", help="as JSON")
+    asked = parser.parse_args(list(arguments))
+    if getattr(asked, "json", False):
+        print(json.dumps(_AS_JSON[asked.command](disk_cache()), indent=1))
+        return 0
+    return _COMMANDS[asked.command](disk_cache())
 
 
 def _size(nbytes: int) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.util
+import io
+import json
 import os
 import platform
 import sys
@@ -27,9 +30,22 @@ OPTIONAL = ("scikit-learn", "matplotlib", "scipy", "torch", "jax")
 
 def main(arguments: Sequence[str]) -> int:
     """Print the facts, run the checks; 0 if all of them pass."""
-    parser = argparse.ArgumentParser(prog="flambeau doctor", description=__doc__)
-    parser.parse_args(arguments)
-    for name, fact in (*facts(host_target()), *doctor_cuda.facts()):
+    parser = argparse.ArgumentParser(
+        prog="python -m flambeau doctor", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Say what this machine offers (processor, caches, libraries, GPUs), then compile and run small\n"
+                    "programs and compare their numbers with NumPy's. What it prints belongs into a report of a fault.",
+        epilog="The exit code is 0 where every check passes, else 1.")
+    parser.add_argument("--json", action="store_true", help="facts and checks as JSON")
+    options = parser.parse_args(list(arguments))
+    known = [*facts(host_target()), *doctor_cuda.facts()]
+    if options.json:
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            failed = {name: bool(report(name, check)) for name, check in (*CHECKS, *doctor_cuda.checks())}
+        print(json.dumps({"facts": dict(known), "checks": {name: not bad for name, bad in failed.items()},
+                          "log": told.getvalue()}, indent=1))
+        return int(any(failed.values()))
+    for name, fact in known:
         print(f"  {name:<14} {fact}")
     print()
     return max([report(name, check) for name, check in (*CHECKS, *doctor_cuda.checks())])

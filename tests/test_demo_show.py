@@ -12,10 +12,10 @@ import pytest
 
 from flambeau.demo.account import Comparison, account_of, seconds, size
 from flambeau.demo.layout import place_in_layers, role_of_nodes
-from flambeau.demo.progress import ProgressBar
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.ops import elementwise
 from flambeau.ir.types import parse_type
+from flambeau.progress import ProgressBar
 
 
 class Terminal(io.StringIO):

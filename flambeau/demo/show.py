@@ -15,7 +15,7 @@ import numpy as np
 import flambeau as fb
 from flambeau.demo import digits_cnn, pictures
 from flambeau.demo.account import Comparison, account_of
-from flambeau.demo.progress import ProgressBar
+from flambeau.progress import progress_bar
 
 _EAGER_STEPS = 6
 IR_LEVELS = ("graph", "autodiff", "fused", "kernels")
@@ -79,7 +79,7 @@ def train_with_bar(
 ) -> list[float]:
     """Train under a progress bar; the loss of each step."""
     steps: list[digits_cnn.Progress] = []
-    with ProgressBar(epochs * digits.steps_per_epoch) as bar:
+    with progress_bar(epochs * digits.steps_per_epoch) as bar:
         for step in digits_cnn.train(training, digits, epochs, seed):
             steps.append(step)
             loss, accuracy = map(statistics.fmean, zip(*steps[-digits.steps_per_epoch :], strict=True))

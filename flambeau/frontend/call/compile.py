@@ -141,6 +141,8 @@ class CompiledFunction(CompiledMarker):
         self._compiling = self._has_set_up = False
         self._fast: Callable[[tuple[Any, ...]], Any] | None = None      # of the signature used last
         compiled_functions.add(self)
+        for kept in _kept:
+            kept.append(self)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else BoundFunction(self, instance)
@@ -425,6 +427,18 @@ def write_report(path: str | os.PathLike[str], title: str, functions: Sequence[C
 
 
 compiled_functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()       # all there are
+_kept: list[list[CompiledFunction]] = []
+
+
+@contextmanager
+def keeping() -> Iterator[list[CompiledFunction]]:
+    """The functions that are compiled inside the block, in order: kept, though the program lets go of them."""
+    made: list[CompiledFunction] = []
+    _kept.append(made)
+    try:
+        yield made
+    finally:
+        _kept.remove(made)
 
 
 class BoundFunction(CompiledMarker):

@@ -1,16 +1,61 @@
-"""A progress bar of the standard library: one line rewritten in place, or plain lines where output is not a
-terminal."""
+"""Progress on one line that is rewritten in place: tqdm's, where that is installed (`pip install "flambeau[progress]"`),
+else a bar of our own; plain lines where output is not a terminal."""
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 import time
-from typing import TextIO
+from typing import Any, Protocol, Self, TextIO
+
+__all__ = ["Bar", "ProgressBar", "progress_bar"]
 
 _REDRAW_SECONDS = 0.05
 _PLAIN_LINES = 10
 _BAR_WIDTH = 24
+
+
+class Bar(Protocol):
+    """Counts steps. As a context manager it leaves the cursor on a fresh line."""
+
+    def update(self, done: int, note: str) -> None:
+        """Show that `done` of the steps are done, with `note` beside it. Cheap enough for every step."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_error: object) -> None: ...
+
+
+def progress_bar(total: int, stream: TextIO | None = None) -> Bar:
+    """A bar of `total` steps, drawn to `stream` (stdout)."""
+    stream = stream if stream is not None else sys.stdout
+    if stream.isatty() and importlib.util.find_spec("tqdm") is not None:
+        return _Tqdm(total, stream)
+    return ProgressBar(total, stream)
+
+
+class _Tqdm:
+    """The same by tqdm, which is optional."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        from tqdm import tqdm
+
+        form = "  {bar:24} {n_fmt}/{total_fmt}  {desc}  {rate_fmt} {remaining}"
+        self._bar: Any = tqdm(total=total, file=stream, bar_format=form, unit=" steps", dynamic_ncols=True)
+
+    def update(self, done: int, note: str) -> None:
+        """As ProgressBar's."""
+        self._bar.set_description_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= self._bar.total:
+            self._bar.close()               # what is printed next has a line of its own
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._bar.close()
 
 
 class ProgressBar:
@@ -35,7 +80,9 @@ class ProgressBar:
             self._drawn = now
             line = self._line(done, note, now)
             self.stream.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
-            self._open_line = True
+            self._open_line = done < self.total
+            if not self._open_line:         # what is printed next has a line of its own
+                self.stream.write("\n")
         elif done * _PLAIN_LINES // self.total > (done - 1) * _PLAIN_LINES // self.total:
             self.stream.write(self._line(done, note, now) + "\n")
         self.stream.flush()
@@ -49,7 +96,7 @@ class ProgressBar:
         counted = f"{done:>{len(str(self.total))}}/{self.total}"
         return f"  {full * filled}{empty * (_BAR_WIDTH - filled)} {counted}  {note}  {rate}"
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
