@@ -13,6 +13,7 @@ from flambeau.ir.kernel import LoopKernel
 from flambeau.ir.kinds import Implementation, Kind
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.generalize import general_loops
+from flambeau.passes.cpu.keep_between_stages import keep_between_stages
 from flambeau.passes.cpu.schedule_loops import schedule_loops
 from flambeau.passes.cpu.split_reductions import split_reductions
 from flambeau.passes.lowering.dims import collapse
@@ -26,7 +27,7 @@ def _lower(node: Node, name: str) -> Sequence[Call]:
 
 
 def _divide(call: Call, target: Target) -> Sequence[Call]:
-    return [replace(call, kernel=kernel, buffers=buffers)
+    return [replace(call, kernel=keep_between_stages(kernel, target), buffers=buffers)
             for kernel, buffers in split_reductions(cast(LoopKernel, call.kernel), call.buffers, target)]
 
 

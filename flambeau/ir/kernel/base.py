@@ -136,16 +136,16 @@ class Kernel:
         element where it loaded it, and no later stage loads it again."""
         stored = [(number, store) for number, stage in enumerate(self.code) for store in stage.stores
                   if store.address.buffer == written]
-        if len(stored) != 1 or stored[0][1].combine != "set":
+        if not stored or any(store.combine != "set" or store.address != stored[0][1].address for _, store in stored):
             return False
-        last, place = stored[0][0], stored[0][1].address
+        first, place = stored[0][0], stored[0][1].address
         if place.dynamic or place.guard is not None:
             return False
         for number, stage in enumerate(self.code):
             for instr in stage.body:
                 if isinstance(instr.attr, Address) and instr.attr.buffer == read:
                     same = (instr.attr.offset, instr.attr.strides) == (place.offset, place.strides)
-                    if not same or instr.attr.dynamic or instr.attr.guard is not None or number > last:
+                    if not same or instr.attr.dynamic or instr.attr.guard is not None or number > first:
                         return False
         return True
 

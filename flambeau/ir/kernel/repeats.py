@@ -15,7 +15,7 @@ from flambeau.ir.kernel.grammar import Address, Instr, Stage
 from flambeau.ir.kernel.loop_kernel import LoopKernel
 from flambeau.ir.records import dataclass
 
-__all__ = ["Rest", "rests"]
+__all__ = ["Rest", "equal_values", "rests", "walked_back"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Rest:
 def rests(kernel: LoopKernel) -> tuple[Rest, ...]:
     """Of each stage. Values are kept between stages that walk the same dims, where they hang on something loaded there:
     anything else is as cheap to compute again."""
-    same = _equal_values(kernel)
+    same = equal_values(kernel)
     dims_of = dims_of_values(kernel)
     made: dict[tuple[int, ...], dict[int, int]] = {}            # by dims: the first value of each class, and its stage
     loaded: set[int] = set()
@@ -39,7 +39,7 @@ def rests(kernel: LoopKernel) -> tuple[Rest, ...]:
     for number, stage in enumerate(kernel.stages):
         here = made.setdefault(stage.dims, {})
         at_hand = {i.id for i in stage.body if stage.dims and same[i.id] in here}
-        given, body = _walked_back(stage, at_hand)
+        given, body = walked_back(stage, at_hand)
         found.append(Rest(tuple([(v, same[v]) for v in given]), body))
         for value in given:
             maker = here[same[value]]
@@ -55,7 +55,7 @@ def rests(kernel: LoopKernel) -> tuple[Rest, ...]:
     return tuple(found)
 
 
-def _walked_back(stage: Stage, at_hand: Collection[int]) -> tuple[list[int], tuple[Instr, ...]]:
+def walked_back(stage: Stage, at_hand: Collection[int]) -> tuple[list[int], tuple[Instr, ...]]:
     """(values that are at hand and needed, instructions that are needed beside them)."""
     by_id = {instr.id: instr for instr in stage.body}
     wanted = [i.id for i in stage.body if i.op == "check"] + [r.value for r in stage.reductions]
@@ -73,7 +73,7 @@ def _walked_back(stage: Stage, at_hand: Collection[int]) -> tuple[list[int], tup
             tuple([i for i in stage.body if i.id in seen and i.id not in at_hand]))
 
 
-def _equal_values(kernel: LoopKernel) -> dict[int, int]:
+def equal_values(kernel: LoopKernel) -> dict[int, int]:
     """For each value the first that is computed alike. What is loaded from a buffer that the kernel stores to, or what a
     check has seen, is like nothing else."""
     stored = {store.address.buffer for stage in kernel.stages for store in stage.stores}
