@@ -38,6 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cuda-all", action="store_true",
                      help="compile every kernel for GPUs that samples, benchmarks and model programs emit (half an hour)")
     parser.addoption("--course", action="store_true", help="run the pages of all chapters of the course (minutes)")
+    parser.addoption("--docs-all", action="store_true",
+                     help="run the commands of the documents too, the demo among them (a minute)")
     parser.addoption("--verify-calls", action="store_true",
                      help="hold every compiled call against the interpreter, as fb.compile(verify=True) does (slow)")
 

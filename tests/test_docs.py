@@ -1,77 +1,37 @@
-"""The documents are programs: every ```python block of a page runs, in order, in one namespace of its own.
-
-A ```text block right after a python block is what that block prints; `...` in it stands for anything. Blocks marked
-`python no-run` are read only. Links between the pages, and to files of the repository, lead somewhere.
+"""The documents are programs (docs/site/blocks.py), which run and print what they say. Links between the pages, and to
+files of the repository, lead somewhere; commands and excerpts are those of today.
 """
 from __future__ import annotations
 
-import doctest
-import io
 import os
 import re
+import shlex
 import subprocess
 import sys
-import types
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+import tomllib
 from pathlib import Path
 
+import blocks
 import pytest
 
-from flambeau.ir.kinds import _KINDS
-from flambeau.ir.op import OPS
+import dev
+import flambeau as fb
+from flambeau.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+READ = [ROOT / "README.md", *PAGES, ROOT / "flambeau" / "course" / "README.md"]
 RUNNABLE = [p for p in PAGES if re.search(r"^```python$", p.read_text(encoding="utf-8"), re.MULTILINE)]
-SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its language, text, first line in the page, and the text block it must print, if any."""
-
-    language: str
-    text: str
-    line: int
-    prints: str | None
-
-
-def blocks_of(text: str) -> list[Block]:
-    found = list(FENCE.finditer(text))
-    blocks = []
-    for block, after in zip(found, [*found[1:], None], strict=True):
-        follows = after is not None and after[1] == "text" and not text[block.end():after.start()].strip()
-        blocks.append(Block(block[1].strip(), block[2], text[:block.start()].count("\n") + 2,
-                            after[2] if after is not None and follows else None))
-    return blocks
 
 
 def run_page(path: Path) -> int:
-    """Run the page's python blocks; how many there were. Errors and traced locations name the page's own lines."""
-    page = types.ModuleType(f"page_{path.stem}")
-    sys.modules[page.__name__] = page
-    declared, kinds = dict(OPS), dict(_KINDS)
+    """Run the page's blocks, and hold them to what it says they print; how many there were."""
     count = 0
-    try:
-        for block in blocks_of(path.read_text(encoding="utf-8")):
-            if block.language != "python":
-                continue
-            count += 1
-            printed = io.StringIO()
-            with redirect_stdout(printed):
-                exec(compile("\n" * (block.line - 1) + block.text, str(path), "exec"), page.__dict__)
-            if block.prints is not None:
-                matches = doctest.OutputChecker().check_output(block.prints, printed.getvalue(), SAME)
-                assert matches, f"{path.name}:{block.line} prints\n\n{printed.getvalue()}\nnot\n\n{block.prints}"
-    finally:
-        del sys.modules[page.__name__]
-        for name in set(OPS) - set(declared):       # what a page adds, other tests must not see
-            del OPS[name]
-        for name in set(_KINDS) - set(kinds):
-            del _KINDS[name]
+    for block, printed in blocks.run_page(path):
+        assert blocks.is_as_said(block, printed), (
+            f"{path.name}:{block.line} prints\n\n{printed}\nnot\n\n{block.prints}")
+        count += 1
     return count
 
 
@@ -84,6 +44,77 @@ def test_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_readme_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_page(ROOT / "README.md") > 0
+
+
+def test_readme_begins_with_a_program_that_runs() -> None:
+    """Its first block wants a loader, and is marked no-run for that."""
+    (first, *_) = blocks.blocks_of((ROOT / "README.md").read_text(encoding="utf-8"))[1:]
+    assert first.language == "python no-run"
+    batches = [(fb.randn(8, 784), fb.randint(0, 10, (8,))) for _ in range(2)]
+    found = {"loader": batches, "__name__": "readme", "print": lambda text: None}
+    exec(compile("\n" * (first.line - 1) + first.text, str(ROOT / "README.md"), "exec"), found)
+    assert found["train_step"].stats().calls == 2
+
+
+def test_blocks_that_are_not_run_stand_in_a_source_file() -> None:
+    source = {path: path.read_text(encoding="utf-8") for path in (ROOT / "flambeau" / "ir" / "ops").glob("*.py")}
+    excerpts = [block for path in PAGES for block in blocks.blocks_of(path.read_text(encoding="utf-8"))
+                if block.language == "python no-run"]
+    assert excerpts
+    for block in excerpts:
+        assert any(block.text in text for text in source.values()), block.text
+
+
+def test_no_dump_is_pasted() -> None:
+    """A text block is what the block before it prints; blocks of no language are drawings and grammars."""
+    pasted = []
+    for path in READ:
+        found = blocks.blocks_of(path.read_text(encoding="utf-8"))
+        assert {block.language for block in found} <= {"python", "python no-run", "text", "sh", ""}, path
+        pasted += [f"{path.name}:{block.line}" for before, block in zip([None, *found], found, strict=False)
+                   if block.language == "text" and not (before and before.language == "python" and before.prints)]
+    assert pasted == []
+
+
+def commands() -> list[list[str]]:
+    """The words of each line of all shell blocks."""
+    lines = [line for path in READ for block in blocks.blocks_of(path.read_text(encoding="utf-8"))
+             if block.language == "sh" for line in block.text.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def test_commands_are_there() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for words in commands():
+        words = [word for word in words if not re.match(r"[A-Z_]+=", word)]
+        match words:
+            case ["make", target]:
+                assert target in dev.COMMANDS
+            case ["python", "-m", "flambeau", command, *_]:
+                assert command in COMMANDS
+            case ["python", file, *_]:
+                assert (ROOT / file).exists(), file
+            case ["pip", "install", *_, what]:
+                named = re.search(r"\[(.*)\]", what)
+                assert named is None or named[1] in extras, what
+            case _:
+                raise AssertionError(f"nothing is known of {words}")
+
+
+def test_commands_run(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """With --docs-all, what needs neither a GPU nor an installation is run, in an empty folder."""
+    if not request.config.getoption("--docs-all"):
+        pytest.skip("run with --docs-all")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for words in commands():
+        settings = [word for word in words if re.match(r"[A-Z_]+=", word)]
+        call = words[len(settings):]
+        if call[0] == "python" and "cuda" not in call:
+            call = [str(ROOT / word) if (ROOT / word).is_file() else word for word in call[1:]]
+            done = subprocess.run([sys.executable, *call], cwd=tmp_path, capture_output=True, text=True,
+                                  env=environment | dict(word.split("=", 1) for word in settings))
+            assert done.returncode in (0, 1), f"{words}: {done.stderr}"     # 1: an exercise that has gaps still
+            assert "Traceback" not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda p: str(p.relative_to(ROOT)))

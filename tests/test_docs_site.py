@@ -6,13 +6,13 @@ import importlib.util
 import re
 import subprocess
 import sys
-import types
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import layout_drawing
 import pytest
+import reference
+import staging
 
 import flambeau as fb
 
@@ -24,20 +24,10 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
 @pytest.fixture(scope="module")
-def site():
-    """The modules that make the site."""
-    sys.path.insert(0, str(SITE))
-    import reference
-    import staging
-    yield types.SimpleNamespace(reference=reference, staging=staging)
-    sys.path.remove(str(SITE))
-
-
-@pytest.fixture(scope="module")
-def staged(site: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All pages, as Sphinx reads them."""
     folder = tmp_path_factory.mktemp("staged")
-    assert site.staging.stage(ROOT, folder, run=False) > 80
+    assert staging.stage(ROOT, folder, run=False) > 80
     return folder
 
 
@@ -79,10 +69,10 @@ def test_every_page_is_in_the_list(staged: Path) -> None:
     assert {"decisions/index", "reference/index", "course/index"} <= set(listed)
 
 
-def test_links_out_of_the_documents_get_pages(site: Any, tmp_path: Path) -> None:
-    stage = site.staging.Stage(ROOT, tmp_path, set())
+def test_links_out_of_the_documents_get_pages(tmp_path: Path) -> None:
+    stage = staging.Stage(ROOT, tmp_path, set())
     text = "[a](../dev.py) [ir.md](ir.md#x) `[b](c)` [`b`](../README.md)\n\n```python\n[d](e)\n```\n[it](../docs/decisions)"
-    found = site.staging.with_links(stage, "docs/page.md", text)
+    found = staging.with_links(stage, "docs/page.md", text)
     assert found == ("[a](source/dev.py.md) [](ir.md#x) `[b](c)` [`b`](source/README.md.md)\n\n"
                      "```python\n[d](e)\n```\n[it](decisions/index.md)")
     assert stage.sources == {"dev.py", "README.md"}
@@ -94,18 +84,18 @@ def test_the_index_of_decisions_has_them_all(staged: Path) -> None:
     assert len(files) > 40 and all(f"]({name})" in index for name in files)
 
 
-def test_all_that_is_public_says_what_it_is(site: Any) -> None:
+def test_all_that_is_public_says_what_it_is() -> None:
     silent = []
-    for namespace, _ in site.reference.PAGES.values():
+    for namespace, _ in reference.PAGES.values():
         if namespace == "compile":
             continue
         owner = fb.Tensor if namespace == "Tensor" else importlib.import_module(f"flambeau.{namespace}".rstrip("."))
-        silent += [entry.names[0] for entry in site.reference.entries(owner, namespace)
-                   if not site.reference.doc(entry.value)]
+        silent += [entry.names[0] for entry in reference.entries(owner, namespace)
+                   if not reference.doc(entry.value)]
     assert silent == []
 
 
-def test_reference_has_signatures_and_what_was_measured(site: Any, staged: Path) -> None:
+def test_reference_has_signatures_and_what_was_measured(staged: Path) -> None:
     page = (staged / "reference" / "fb.md").read_text(encoding="utf-8")
     assert ":::{py:function} fb.add(input, other, *, alpha=1)" in page and "fb.relu_(input, inplace=False)" in page
     add = page.split("fb.add(input")[1].split("\n:::\n")[0]
@@ -120,15 +110,15 @@ def test_reference_has_signatures_and_what_was_measured(site: Any, staged: Path)
     ("Words:\n    that go on", "Words:\n    that go on"),
     ("* one", "* one"),
 ])
-def test_docstrings_become_markdown(site: Any, text: str, expected: str) -> None:
-    assert site.reference.markdown(text) == expected
+def test_docstrings_become_markdown(text: str, expected: str) -> None:
+    assert reference.markdown(text) == expected
 
 
-def test_signatures_say_what_is_by_keyword_and_by_position(site: Any) -> None:
+def test_signatures_say_what_is_by_keyword_and_by_position() -> None:
     def f(a, /, b, *, c=1, d=len, **others): ...
     def g(*parts, key=None): ...
     def h(a, /): ...
-    assert [site.reference.signature(each) for each in (f, g, h)] == [
+    assert [reference.signature(each) for each in (f, g, h)] == [
         "(a, /, b, *, c=1, d=len, **others)", "(*parts, key=None)", "(a, /)"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,11 +106,26 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@functools.cache
+def statements_in(path: Path) -> list[ast.AST]:
+    """All statements of a file, which may import, and all else of it where it names a function that does."""
+    if re.search(r"import_module|__import__", path.read_text(encoding="utf-8")):
+        return list(ast.walk(tree_of(path)))
+    found: list[ast.AST] = []
+    left: list[ast.AST] = [tree_of(path)]
+    while left:
+        node = left.pop()
+        found.append(node)
+        left += (inner for field in ("body", "orelse", "finalbody", "handlers", "cases")
+                 for inner in getattr(node, field, []) if not isinstance(node, ast.expr))
+    return found
+
+
 def imports_of(path: Path, package: Path) -> Iterator[tuple[int, str]]:
     """(line, flambeau module) for every import statement of the file, wherever it stands."""
     module = module_of(path, package)
     home = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(tree_of(path)):
+    for node in statements_in(path):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names if is_ours(alias.name))
         elif isinstance(node, ast.ImportFrom):
@@ -163,7 +179,7 @@ def for_types(path: Path) -> set[int]:
     """The lines under `if TYPE_CHECKING:`."""
     blocks = [
         node
-        for node in ast.walk(tree_of(path))
+        for node in statements_in(path)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
     return {line for node in blocks for part in node.body for line in range(part.lineno, part.end_lineno + 1)}
@@ -173,7 +189,7 @@ def modules_imported(path: Path, package: Path) -> Iterator[tuple[int, str]]:
     """Like imports_of, with `from flambeau.ir import dtypes` as flambeau.ir.dtypes: names that are modules."""
     named = {
         (node.lineno, node.module): [alias.name for alias in node.names]
-        for node in ast.walk(tree_of(path))
+        for node in statements_in(path)
         if isinstance(node, ast.ImportFrom)
     }
     for line, module in imports_of(path, package):

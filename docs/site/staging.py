@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import dirname, normpath, relpath
 
+from blocks import with_prints
 from chapters import chapters
 from reference import reference_pages
 
@@ -23,6 +24,7 @@ HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 LANGUAGES = {".py": "python", ".ll": "llvm", ".toml": "toml", ".md": "markdown"}
 PICTURES = (".svg", ".png")
 COURSE = "flambeau/course"
+RUN = ("performance.md",)               # pages whose dumps are those of the machine that builds the site
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,14 @@ class Stage:
 
 
 def stage(root: Path, out: Path, run: bool = True) -> int:
-    """Fill `out` with all pages of the site; how many there are. `run`: the course with what its code prints and draws."""
+    """Fill `out` with all pages of the site; how many there are. `run`: the course and RUN with what they print now."""
     shutil.rmtree(out, ignore_errors=True)
     stage = Stage(root, out, set())
     docs = root / "docs"
     for path in [*sorted(docs.rglob("*.md")), root / COURSE / "README.md"]:
         place = path.relative_to(root).as_posix()
-        text = with_links(stage, place, path.read_text(encoding="utf-8"))
+        ran = run and path.name in RUN
+        text = with_links(stage, place, with_prints(path) if ran else path.read_text(encoding="utf-8"))
         trees = {"docs/README.md": navigation, f"{COURSE}/README.md": contents_of_course}
         stage.write(page_of(place), text + (trees[place](text) if place in trees else ""))
     for path in docs.rglob("*"):
