@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.course.exercises import EXERCISES, Exercise
+from flambeau.course.exercises import EXERCISES, SOLUTIONS, Exercise
 from flambeau.course.library import ember, run_file
 
-SECONDS = 20                        # a check takes milliseconds; what runs longer runs for ever
+SECONDS = 10                        # a check takes milliseconds; what runs longer runs for ever
 Check = Callable[[Any], None]       # of the learner's module
 CHECKS: dict[str, list[tuple[str, Check]]] = {}
 
@@ -184,7 +184,7 @@ def told(claim: str, error: BaseException, path: Path) -> Finding:
         return Finding(claim, error.said, error.hint)
     if isinstance(error, SyntaxError):
         return Finding(claim, f"line {error.lineno}: Python does not read it: {error.msg}", "mend that first")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "ember" in Path(f.filename).parts]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_theirs(Path(f.filename))]
     where, whose = "", ""
     if frames:
         last = frames[-1]
@@ -202,6 +202,11 @@ def told(claim: str, error: BaseException, path: Path) -> Finding:
     return Finding(claim, said, whose or HINTS.get(type(error), ""))
 
 
+def is_theirs(path: Path) -> bool:
+    """Whether it is a file of the learner's. A solution that raises was called with something that it refuses."""
+    return "ember" in path.parts and not path.is_relative_to(SOLUTIONS)
+
+
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raise TooLong after that time, where there are signals for it."""
@@ -213,7 +218,7 @@ def limited(seconds: float) -> Iterator[None]:
         raise TooLong
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds / 10)    # again: Python swallows what strikes in a finalizer
     try:
         yield
     finally:

@@ -45,10 +45,10 @@ def graph(boxes: Mapping[Any, Box], edges: Iterable[tuple[Any, Any]], title: str
         axes.text(low[0] + 0.06, high[1] - 0.05, name, fontsize=7, color="#5c6b2c", va="top", zorder=1)
     for start, end in edges:
         a, b = np.array(place[start]) * step, np.array(place[end]) * step
-        far = layer_of[end] - layer_of[start] > 1
+        far = abs(layer_of[end] - layer_of[start])
         axes.annotate("", b, a, zorder=2, arrowprops={
             "arrowstyle": "-|>", "color": LINE, "lw": 1, "shrinkA": 14, "shrinkB": 16,
-            "connectionstyle": "arc3,rad=0.22" if far else "arc3,rad=0"})
+            "connectionstyle": f"arc3,rad={min(0.22, 0.9 / far) if far > 1 else 0}"})      # not deeper if they are longer
     for key, box in boxes.items():
         x, y = np.array(place[key]) * step
         axes.text(x, y, box.text, ha="center", va="center", fontsize=8 if lines_of[key] < 3 else 7, color=INK, zorder=3,
@@ -123,6 +123,34 @@ def expression(last: Any, names: Mapping[str, Any] | None = None, grads: bool = 
         grad = f"\ngrad {value.grad:.4g}" if grads and isinstance(value.grad, float) else ""
         boxes[id(value)] = Box(f"{head}\n{shown}{grad}".strip(), kind)
     return graph(boxes, edges, title)
+
+
+def program(made: Any, title: str = "", kinds: Mapping[Any, str] | None = None, roots: Mapping[Any, Any] | None = None,
+            across: bool = True) -> Any:
+    """A graph of ember's compiler. Constants are drawn into whoever reads them. kinds: keys of FILLS by node; roots: as
+    groups.root_of gives: kernels of several ops get a frame."""
+    value_of: dict[Any, str] = {}
+    for node in made.nodes:
+        if node.op == "constant":
+            value_of[node] = f"{node.attributes['value']:g}"
+        elif node.op == "broadcast" and node.operands[0] in value_of:
+            value_of[node] = value_of[node.operands[0]]
+    shown = [node for node in made.nodes if node not in value_of or node in made.outputs]
+    boxes, edges = {}, []
+    for node in shown:
+        words = [node.attributes["name"] if node.op == "input" else node.op]
+        words += [value_of[o] for o in node.operands if o in value_of]
+        if node.op in ("sum", "permute"):
+            words.append(str(node.attributes["dims"]).replace(" ", ""))
+        kind = (kinds or {}).get(node) or ("leaf" if node.op == "input" else "output" if node in made.outputs else "op")
+        boxes[node] = Box(" ".join(words) + "\n" + ("x".join(map(str, node.shape)) or "()"), kind)
+        edges += [(o, node) for o in dict.fromkeys(node.operands) if o in boxes]
+    groups: dict[Any, list[Any]] = {}
+    for node, root in (roots or {}).items():
+        if node in boxes:
+            groups.setdefault(root, []).append(node)
+    frames = [(f"kernel {n}", keys) for n, keys in enumerate(reversed(list(groups.values())))]
+    return graph(boxes, edges, title, frames if roots else (), across)
 
 
 def storage(view: Any, title: str = "", names: Sequence[str] = ()) -> Any:

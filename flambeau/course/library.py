@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from flambeau.course.exercises import SOLUTIONS, Exercise
+from flambeau.ir.op import OPS
 
 INIT = '''"""Your library. What you have not written yet is the course's."""
 from flambeau.course.exercises import SOLUTIONS
@@ -33,7 +34,7 @@ def ember(folders: Sequence[Path] = ()) -> Iterator[ModuleType]:
     def forget() -> dict[str, ModuleType]:
         return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "ember"}
 
-    before = forget()
+    before, ops = forget(), set(OPS)
     package = ModuleType("ember")
     package.__path__ = [*map(str, folders), str(SOLUTIONS)]
     sys.modules["ember"] = package
@@ -42,6 +43,8 @@ def ember(folders: Sequence[Path] = ()) -> Iterator[ModuleType]:
     finally:
         forget()
         sys.modules.update(before)
+        for name in set(OPS) - ops:         # what a learner declares is gone with their library
+            del OPS[name]
 
 
 def run_file(exercise: Exercise, path: Path) -> ModuleType:
