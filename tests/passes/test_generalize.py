@@ -115,10 +115,44 @@ def test_parallel_extents_strides_and_blocks_are_numbers():
     assert "residues r1 = 0 mod 32" in text and 'block="r1"' in text
 
 
-def test_what_sums_are_flushed_by_and_what_vectors_leave_over_stays():
+def test_what_sums_are_flushed_by_and_whether_vectors_are_whole_stays():
     assert key(sums()) != key(sums(inner=21))
-    assert key(sums(columns=90)) != key(sums(columns=91))
+    assert key(sums(columns=90)) != key(sums(columns=96))
     assert key(sums(columns=64, unroll=4)) != key(sums(columns=96, unroll=4))
+
+
+def test_what_vectors_leave_over_is_a_number_where_masks_are_registers():
+    masks = replace(TARGET, features=TARGET.features + ",+avx512f")
+    for target, many in ((masks, 1), (TARGET, 2)):
+        assert len({kernel_key(general_loops(sums(columns=columns), target)[0]) for columns in (90, 91)}) == many
+
+
+PARTS = """
+loop @parts {{
+  in x: f32[{elements}]
+  in y: f32[{elements}]
+  out z: f32[{elements}]
+  parallel %i0 = {rows}
+  inner %i1 = 64
+  stage (%i1) {{
+    %0 = index {dim} : i64
+    %1 = const {first} : i64
+    %2 = lt %0, %1 : bool
+    %3 = load x[%i0*64 + %i1] if %2 : f32
+    %4 = load y[%i0 + %i1*{rows}] : f32
+    %5 = select %2, %3, %4 : f32
+    store %5 to z[%i0*64 + %i1]
+  }}
+  schedule vector_dim=1, unroll=1, block=1, grain=1, parallel=true
+}}"""
+
+
+def test_where_parts_begin_and_strides_along_vectors_are_numbers():
+    def parts(rows, first, dim="%i0"):
+        return parse_kernel(PARTS.format(rows=rows, first=first, dim=dim, elements=64 * rows))
+
+    assert key(parts(24, 7)) == key(parts(40, 30))
+    assert key(parts(24, 7, "%i1")) != key(parts(24, 30, "%i1"))
 
 
 def test_the_text_of_a_general_kernel_reads_back():

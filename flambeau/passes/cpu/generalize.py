@@ -28,6 +28,7 @@ from flambeau.ir.kernel import (
     LoopSchedule,
 )
 from flambeau.ir.kernel.contraction_dims import LONG_SUM
+from flambeau.ir.kernel.dataflow import dims_of_values
 from flambeau.ir.kernel.numbers import word_of
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.loop_cost import Cost
@@ -37,20 +38,26 @@ __all__ = ["general_contraction", "general_loops"]
 K = TypeVar("K", bound=Kernel)
 
 _PLAIN: Final = frozenset({-1, 0, 1, 2, 0.5})           # LLVM has shorter code for these, and everyone uses them
-_ANY_INTEGER: Final = frozenset({"add", "sub", "min", "max", "select"})     # comparisons with indices are often folded
+_ANY_INTEGER: Final = frozenset({"add", "sub", "min", "max", "select", "compared outside"})
+_COMPARISONS: Final = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 _SHORT: Final = range(5, 16)                            # points of inner loops that are not written out
 _WRITTEN_OUT: Final = 112                               # multiply-adds of a tile in an inner loop over k without trips
 _TRIP: Final = 8                                        # points of k in a trip of a loop of any length, at most
+_LONGEST_STEP: Final = 1 << 24                          # from lane to lane: distances in a vector fit 32 bits
 _LARGEST: Final = (1 << 63) - 1                         # of words; -1 - _LARGEST is none
 
 
 def general_loops(kernel: LoopKernel, target: Target) -> tuple[LoopKernel, tuple[int, ...]]:
     """(the kernel with names for what may be any number, the numbers in the order of its `sizes`, after its own sizes)."""
     names = _Names(kernel)
-    made = _with_origins(kernel, names)
-    if not kernel.sizes and 0 not in kernel.extents and isinstance(kernel.schedule, LoopSchedule):
-        made = _with_strides(_with_extents(made, kernel.schedule, names, target), kernel.schedule, names)
-    return _numbered(kernel, _with_consts(made, names), names)
+    made, outside = _with_origins(kernel, names), frozenset[int]()
+    if isinstance(schedule := kernel.schedule, LoopSchedule):
+        has_inner = len(kernel.extents) > kernel.n_parallel
+        in_loops = {schedule.row_dim} if has_inner else {schedule.vector_dim, schedule.row_dim}
+        outside = frozenset(range(kernel.n_parallel)) - in_loops
+        if not kernel.sizes and 0 not in kernel.extents:
+            made = _with_strides(_with_extents(made, schedule, names, target), schedule, names)
+    return _numbered(kernel, _with_consts(made, names, outside), names)
 
 
 def general_contraction(kernel: ContractionKernel, target: Target) -> tuple[ContractionKernel, tuple[int, ...]]:
@@ -59,7 +66,7 @@ def general_contraction(kernel: ContractionKernel, target: Target) -> tuple[Cont
     made = _with_origins(kernel, names)
     if 0 not in kernel.extents and isinstance(kernel.schedule, ContractionSchedule):
         made = _with_sizes(made, kernel.schedule, names, target)
-    return _numbered(kernel, _with_consts(made, names), names)
+    return _numbered(kernel, _with_consts(made, names, frozenset()), names)
 
 
 def _numbered(kernel: K, made: K, names: _Names) -> tuple[K, tuple[int, ...]]:
@@ -104,11 +111,14 @@ def _with_origins(kernel: K, names: _Names) -> K:
 
 
 def _with_extents(kernel: LoopKernel, schedule: LoopSchedule, names: _Names, target: Target) -> LoopKernel:
-    """Of parallel dims: %i0 = 96 -> %i0 = r0, with what divides it where vectors or tiles run; inner dims decide how sums
-    are flushed and what is unrolled. The points of a task and the elements of params go with them."""
+    """Of parallel dims: %i0 = 96 -> %i0 = r0, with what divides it where vectors or tiles run, or nothing where the
+    processor has registers for masks; inner dims decide how sums are flushed and what is unrolled. The points of a task and
+    the elements of params go with them."""
     residues: list[tuple[str, int, int]] = []
     extents = list(kernel.extents)
     lanes = Cost(kernel, target).lanes(schedule.vector_dim)
+    is_tiled = schedule.row_dim is not None and schedule.row_dim < kernel.n_parallel
+    has_masks = target.has_feature("avx512f") and not kernel.can_fail and not is_tiled
 
     def named(role: object, number: int, in_vectors: bool) -> str:
         name = names.of(role, number)
@@ -119,13 +129,14 @@ def _with_extents(kernel: LoopKernel, schedule: LoopSchedule, names: _Names, tar
     for dim in range(kernel.n_parallel):
         extent, in_vectors = kernel.extents[dim], dim in (schedule.vector_dim, schedule.row_dim)
         assert isinstance(extent, int), "a kernel with sizes of its own keeps its extents"
-        if extent % lanes == 0 and extent >= target.vector_bytes if in_vectors else extent > 1:     # whole vectors
-            extents[dim] = named(("extent", dim), extent, in_vectors)
+        whole = extent % lanes == 0 and extent >= target.vector_bytes
+        masked = dim == schedule.vector_dim and has_masks and extent % lanes != 0 and extent > lanes
+        if whole or masked if in_vectors else extent > 1:
+            extents[dim] = named(("extent", dim), extent, whole)
     block = schedule.block
     if schedule.vector_dim is not None and isinstance(extent := extents[schedule.vector_dim], str):
         assert isinstance(block, int), "its schedule is no general one"
-        whole = block >= names.numbers[extent]
-        block = extent if whole else named("block", block, True)
+        block = extent if block >= names.numbers[extent] else named("block", block, True)
     params = tuple([replace(param, elements=names.of(("elements", number), param.elements))
                     if isinstance(param.elements, int) else param for number, param in enumerate(kernel.params)])
     return replace(kernel, params=params, extents=tuple(extents), residues=tuple(residues),
@@ -237,22 +248,28 @@ class _ContractionSizes:
 
 
 def _with_strides(kernel: LoopKernel, schedule: LoopSchedule, names: _Names) -> LoopKernel:
-    """%i0*96 -> %i0*r0, but along the dim of vectors, where memory is contiguous, and along inner dims of a few points,
-    which take no time beside what is worked out for them."""
+    """%i0*96 -> %i0*r0, but along inner dims of a few points, which take no time beside what is worked out for them, and
+    along the vectors of tiles, which are displacements of one another."""
     points = prod([extent for extent in kernel.extents[kernel.n_parallel:] if isinstance(extent, int)])
-    kept = {schedule.vector_dim, *(range(kernel.n_parallel, len(kernel.extents)) if points in _SHORT else ())}
+    kept: set[int | None] = set(range(kernel.n_parallel, len(kernel.extents)) if points in _SHORT else ())
+    if schedule.row_dim is not None and schedule.row_dim < kernel.n_parallel:
+        kept.add(schedule.vector_dim)
+
+    def stays(dim: int, stride: int) -> bool:
+        return dim in kept or stride in (-1, 1) or (dim == schedule.vector_dim and abs(stride) > _LONGEST_STEP)
 
     def stepped(address: Address) -> Address:
-        strides = [(dim, stride if dim in kept or stride in (-1, 1) else names.of("stride", stride))
+        strides = [(dim, stride if stays(dim, stride) else names.of("stride", stride))
                    for dim, stride in address.known_strides]
         return replace(address, strides=tuple(strides))
 
     return kernel.map(address=stepped)
 
 
-def _with_consts(kernel: K, names: _Names) -> K:
-    """const 7.0 -> const "r0", where what reads it has the same code for any number."""
-    users = _users(kernel)
+def _with_consts(kernel: K, names: _Names, outside: frozenset[int]) -> K:
+    """const 7.0 -> const "r0", where what reads it has the same code for any number. outside: dims whose indices are known
+    before the innermost loop is entered."""
+    users = _users(kernel, outside)
 
     def named(instr: Instr) -> Instr:
         word = word_of(instr.attr, instr.dtype) if _may_vary(instr, users) else None    # type: ignore[arg-type]
@@ -263,13 +280,16 @@ def _with_consts(kernel: K, names: _Names) -> K:
     return kernel.with_code([replace(stage, body=tuple([named(i) for i in stage.body])) for stage in kernel.code])
 
 
-def _users(kernel: Kernel) -> Mapping[int, set[str]]:
-    """The ops that read each value; "store" and the like for what else does."""
+def _users(kernel: Kernel, outside: frozenset[int]) -> Mapping[int, set[str]]:
+    """The ops that read each value; "store" and the like for what else does. Comparisons are often folded with indices of
+    vectors, but not with those that are known `outside`."""
     found: dict[int, set[str]] = {}
+    dims_of = dims_of_values(kernel) if outside else {}
     for stage in kernel.code:
         for instr in stage.body:
+            is_outside = instr.op in _COMPARISONS and bool(outside) and dims_of[instr.id] <= outside
             for value in instr.operands:
-                found.setdefault(value, set()).add(instr.op)
+                found.setdefault(value, set()).add("compared outside" if is_outside else instr.op)
             if isinstance(instr.attr, Address):
                 for value, _ in instr.attr.dynamic:
                     found.setdefault(value, set()).add("address")

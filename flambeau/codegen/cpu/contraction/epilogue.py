@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import llvmlite.ir as ll
 
-from flambeau.codegen.cpu.contraction.plan import number_of
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, compute_type, constant, is_float, lanes_of
-from flambeau.codegen.cpu.llvm.numbers import Int
+from flambeau.codegen.cpu.llvm.numbers import Int, number_of
 from flambeau.codegen.cpu.scalar_ops import emit_constant, emit_instr
 from flambeau.ir.kernel import Address, ContractionKernel, Instr, Store
 from flambeau.ir.records import dataclass
@@ -125,11 +124,7 @@ def _dynamic_offset(b: Emitter, address: Address, values: dict[int, ll.Value]) -
 
 def _lane_offsets(b: Emitter, point: EpiloguePoint, address: Address, dynamic: ll.Value | None) -> ll.Value:
     """Element offsets of all lanes from lane 0's pointer, an i64 vector."""
-    stride = _stride(point, address)
-    if isinstance(stride, int):
-        steps: ll.Value = b.iota(point.lanes, I64, stride)
-    else:
-        steps = b.mul(b.iota(point.lanes), b.splat(b.index(stride), point.lanes))
+    steps = b.steps(point.lanes, _stride(point, address))
     return (
         steps
         if dynamic is None

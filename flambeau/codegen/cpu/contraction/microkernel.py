@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction.epilogue import EpiloguePoint, evaluate_epilogue
-from flambeau.codegen.cpu.contraction.plan import Plan, number_of
+from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.contraction.tile_sums import DotSums, RowSums, Tile
 from flambeau.codegen.cpu.llvm.emitter import (
     I1,
@@ -25,7 +25,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
     RuntimeNumbers,
     is_float,
 )
-from flambeau.codegen.cpu.llvm.numbers import Int
+from flambeau.codegen.cpu.llvm.numbers import Int, number_of
 from flambeau.ir.kernel import Address
 
 __all__ = ["InnerEmitter", "epilogue_addresses", "internal_function", "microkernel"]

@@ -12,8 +12,8 @@ from functools import cached_property
 
 from flambeau.codegen.cpu.contraction.panels import Columns, Operand, Panels, row_major
 from flambeau.codegen.cpu.llvm.emitter import storage_bytes
-from flambeau.codegen.cpu.llvm.numbers import Int, Number, ceil_div
-from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule, Extent
+from flambeau.codegen.cpu.llvm.numbers import Int, Number, ceil_div, number_of
+from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
 from flambeau.ir.kernel.contraction_dims import merge_strides
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
@@ -363,10 +363,6 @@ class Plan:
     def partial_elements(self) -> Int:
         """Elements of the partial sums of one split: a slot of `tile_elements` for each tile."""
         return self.batch_points * self.m_tiles * self.n_tiles * self.tile_elements
-
-
-def number_of(extent: Extent) -> Int:
-    return Number.named(extent) if isinstance(extent, str) else extent
 
 
 def strides_of(address: Address) -> tuple[tuple[int, Int], ...]:

@@ -7,9 +7,10 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction.epilogue import EpiloguePoint, evaluate_epilogue
 from flambeau.codegen.cpu.contraction.microkernel import epilogue_addresses, internal_function
-from flambeau.codegen.cpu.contraction.plan import Plan, number_of
+from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.contraction.tiles import Position, address_pointer
 from flambeau.codegen.cpu.llvm.emitter import I32, I64, PTR, Emitter
+from flambeau.codegen.cpu.llvm.numbers import number_of
 from flambeau.ir.kernel import Address
 
 __all__ = ["call_tile_epilogue", "tile_epilogue"]

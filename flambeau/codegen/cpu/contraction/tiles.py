@@ -9,9 +9,9 @@ import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.contraction.packing import offset_of, panel_offset, unflatten
 from flambeau.codegen.cpu.contraction.panels import Operand, Panels
-from flambeau.codegen.cpu.contraction.plan import Plan, number_of
+from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter
-from flambeau.codegen.cpu.llvm.numbers import Int, Number
+from flambeau.codegen.cpu.llvm.numbers import Int, Number, number_of
 from flambeau.ir.kernel import Address
 from flambeau.ir.records import dataclass
 

@@ -415,6 +415,19 @@ class Emitter(TextBuilder):
         numbers = [wrap_integer(k * stride, element.width) for k in range(lanes)]
         return ll.Constant(ll.VectorType(element, lanes), numbers)
 
+    def steps(self, lanes: int, stride: Int, element: ll.Type = I64) -> ll.Value:
+        """0, stride, 2*stride, ... as a vector of integers; of a runtime number worked out once. A gather by i32, which
+        they must fit, takes half the time of one by i64."""
+        if isinstance(stride, int) or lanes == 1:
+            return self.iota(lanes, element, stride if isinstance(stride, int) else 1)
+        key = "steps", lanes, stride, element
+        if key not in self.memo:
+            number = self.index(stride)
+            with self.goto_entry_block():
+                step = self.trunc(number, element)
+                self.memo[key] = self.mul(self.iota(lanes, element), self.splat(step, lanes))
+        return self.memo[key]
+
     def tail_mask(self, lanes: int, active: ll.Value | int) -> ll.Value:
         """<lanes x i1> whose first `active` lanes are set; an int gives a constant."""
         if isinstance(active, int):

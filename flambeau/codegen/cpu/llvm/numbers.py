@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from flambeau.ir.kernel import Extent
 from flambeau.ir.records import dataclass
 
-__all__ = ["Int", "Number", "ceil_div", "greatest", "least"]
+__all__ = ["Int", "Number", "ceil_div", "greatest", "least", "number_of"]
 
 _Op = Literal["name", "add", "sub", "mul", "div", "min", "max"]
 
@@ -55,6 +56,10 @@ class Number:
 
 
 Int = int | Number
+
+
+def number_of(extent: Extent) -> Int:
+    return Number.named(extent) if isinstance(extent, str) else extent
 
 
 def ceil_div(number: Int, by: Int) -> Int:

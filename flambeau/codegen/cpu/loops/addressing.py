@@ -34,6 +34,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
     storage_type,
     vector_type,
 )
+from flambeau.codegen.cpu.llvm.numbers import Int, number_of
 from flambeau.codegen.cpu.loops.plan import FUNCTION, INNERMOST, LoopPlan, kernel_addresses
 from flambeau.codegen.cpu.loops.scope import Scope
 from flambeau.codegen.cpu.loops.values import emit_add
@@ -41,6 +42,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Address, Extent, Stage, Store
 from flambeau.ir.records import dataclass
 
+_APART = 4                              # lanes at distances from one pointer, where strides are runtime numbers
 _SLOT_BYTES = 512                       # a vector of 64 lanes of 8 bytes
 
 _Term = tuple[str, int, Extent]         # ("dim", dim number, stride) or ("value", value id, stride)
@@ -165,10 +167,14 @@ class Memory:
         """Pointer of lane 0, and how the lanes after it move."""
         pointer = self._prefix(stage, address, INNERMOST)
         dim, dtype = self.plan.vector_dim, self._dtype(address)
-        stride = address.stride_of(dim) if dim is not None and copy is not None else 0
+        stride = number_of(address.step_of(dim)) if dim is not None and copy is not None else 0
         offset = address.offset
         if copy is not None:
-            offset += stride * self.plan.lanes * (copy % self.scope.vectors)
+            to_vector = stride * (self.plan.lanes * (copy % self.scope.vectors))
+            if isinstance(to_vector, int):
+                offset += to_vector
+            else:
+                pointer = self.emitter.element(pointer, to_vector, dtype.name)
             if copy >= self.scope.vectors:
                 assert self.plan.row_dim is not None, "copies beyond the vectors are rows"
                 row, step = copy // self.scope.vectors, address.step_of(self.plan.row_dim)
@@ -183,12 +189,14 @@ class Memory:
             return _Where(pointer, 0, None, False)
         varying = [(value, scale) for value, scale in address.dynamic if self.plan.varies(value)]
         if not varying and stride in (-1, 0, 1):
-            return _Where(pointer, stride, None, bool(stride))
-        return _Where(pointer, stride, self._indices(varying, stride, copy), bool(stride) and not varying)
+            return _Where(pointer, stride, None, stride != 0)
+        return _Where(pointer, stride, self._indices(varying, stride, copy), stride != 0 and not varying)
 
-    def _indices(self, varying: list[tuple[int, int]], stride: int, copy: int) -> ll.Value:
+    def _indices(self, varying: list[tuple[int, int]], stride: Int, copy: int) -> ll.Value:
         emitter, lanes = self.emitter, self.plan.lanes
-        indices: ll.Value | None = emitter.iota(lanes, I64, stride) if stride else None
+        if not varying and not isinstance(stride, int):
+            return emitter.steps(lanes, stride, I32)
+        indices: ll.Value | None = emitter.steps(lanes, stride) if stride != 0 else None
         for value, scale in varying:
             term = self.scope.read(value, copy)
             if scale != 1:
@@ -209,28 +217,28 @@ class Memory:
             return False                    # an access that must see what another one of the same tile stored
         plain = not address.dynamic and address.guard is None
         plain = plain and all(dim < self.plan.kernel.n_parallel for dim, _ in address.strides)
-        return plain and address.step_of(row_dim) == 1 and address.stride_of(vector_dim) not in (-1, 0, 1)
+        return plain and address.step_of(row_dim) == 1 and address.step_of(vector_dim) not in (-1, 0, 1)
 
     def load_tile(self, stage: Stage, address: Address) -> None:
         """Row r of the tile to slot r, from a place that has its rows in the lanes."""
         if address in self.slots:
             return
         self._slot(address)
-        lanes, stride = self.plan.lanes, address.stride_of(self.plan.vector_dim or 0)
-        first, dtype = self._locate(stage, address, 0).pointer, self._dtype(address)
-        loaded = [self.emitter.load_vector(first, lane * stride, dtype.name, lanes) for lane in range(lanes)]
+        lanes, dtype = self.plan.lanes, self._dtype(address)
+        where = self._locate(stage, address, 0)
+        loaded = [self.emitter.load_vector(place, 0, dtype.name, lanes) for place in self._places(where, dtype)]
         for row, vector in enumerate(transposed(self.emitter, loaded)):
             self.emitter.store(vector, self._slot_row(address, row), align=self._slot_alignment(dtype))
 
     def store_tile(self, stage: Stage, address: Address) -> None:
         """What `open_slot` collected in rows, to where the rows lie in the lanes."""
-        lanes, stride = self.plan.lanes, address.stride_of(self.plan.vector_dim or 0)
-        first, dtype = self._locate(stage, address, 0).pointer, self._dtype(address)
+        lanes, dtype = self.plan.lanes, self._dtype(address)
+        where = self._locate(stage, address, 0)
         kind = vector_type(compute_type(dtype.name), lanes)
         rows = [self.emitter.load(self._slot_row(address, row), typ=kind, align=self._slot_alignment(dtype))
                 for row in range(lanes)]
-        for lane, vector in enumerate(transposed(self.emitter, rows)):
-            self.emitter.store_vector(vector, first, lane * stride, dtype.name)
+        for place, vector in zip(self._places(where, dtype), transposed(self.emitter, rows), strict=True):
+            self.emitter.store_vector(vector, place, 0, dtype.name)
 
     def open_slot(self, address: Address) -> None:
         """Stores to the address collect in a slot until `store_tile`."""
@@ -296,15 +304,10 @@ class Memory:
         """AVX-512 gathers 4 and 8 byte elements as fast as scalar loads or faster (0.66 to 0.87 against 0.85 to
         0.96 ns an element); narrower vectors and elements do better with scalar loads (0.73 against 1.0)."""
         assert where.indices is not None, "a gather has an index vector"
-        emitter, lanes = self.emitter, self.plan.lanes
+        emitter = self.emitter
         if mask is None and (self._gathers_slowly or storage_bytes(dtype.name) < 4):
-            loads = [
-                emitter.load(
-                    emitter.element(where.pointer, self._lane_of(where.indices, lane), dtype.name),
-                    typ=storage_type(dtype.name), align=storage_bytes(dtype.name),
-                )
-                for lane in range(lanes)
-            ]
+            loads = [emitter.load(place, typ=storage_type(dtype.name), align=storage_bytes(dtype.name))
+                     for place in self._places(where, dtype)]
             return emitter.to_compute(emitter.from_lanes(loads), dtype.name)
         return emitter.gather(where.pointer, where.indices, dtype.name, mask)
 
@@ -312,10 +315,19 @@ class Memory:
     def _gathers_slowly(self) -> bool:
         return self.emitter.target.vector_bytes < 64
 
-    def _lane_of(self, indices: ll.Value, lane: int) -> ll.Value:
-        if isinstance(indices, ll.Constant):
-            return indices.constant[lane]           # a vector constant holds scalar constants
-        return self.emitter.lane(indices, lane)
+    def _places(self, where: _Where, dtype: DType) -> list[ll.Value]:
+        """The pointer of each lane. Known strides make displacements; else a fourth of the pointers come from one another,
+        and the rest at distances from those."""
+        emitter, lanes, kind = self.emitter, self.plan.lanes, storage_type(dtype.name)
+        if where.indices is not None and not where.is_distinct:
+            return [emitter.element(where.pointer, emitter.lane(where.indices, lane), kind) for lane in range(lanes)]
+        if isinstance(where.stride, int):
+            return [emitter.element(where.pointer, lane * where.stride, kind) for lane in range(lanes)]
+        places, pointer = list[ll.Value](), where.pointer
+        for first in range(0, lanes, _APART):
+            pointer = emitter.element(pointer, where.stride * _APART, kind) if first else pointer
+            places += [emitter.element(pointer, where.stride * lane, kind) for lane in range(_APART)]
+        return places[:lanes]
 
     def _store_vector(self, where: _Where, value: ll.Value, dtype: DType, mask: ll.Value | None) -> None:
         emitter, lanes = self.emitter, self.plan.lanes
@@ -332,10 +344,9 @@ class Memory:
         """Lanes store from first to last, so where two name one place the later wins, as in a loop."""
         emitter, lanes, kind = self.emitter, self.plan.lanes, storage_type(dtype.name)
         stored = emitter.to_storage(value, dtype.name)
-        indices = where.indices if where.indices is not None else emitter.iota(lanes, I64, where.stride)
+        indices = where.indices if where.indices is not None else emitter.steps(lanes, where.stride)
         if mask is None:
-            for lane in range(lanes):
-                place = emitter.element(where.pointer, self._lane_of(indices, lane), kind)
+            for lane, place in enumerate(self._places(where, dtype)):
                 emitter.store(emitter.lane(stored, lane), place, align=storage_bytes(dtype.name))
             return
         places = emitter.gep(emitter.splat(where.pointer, lanes), [indices], source_etype=kind)
@@ -347,7 +358,7 @@ class Memory:
     def _add_lane_by_lane(self, where: _Where, value: ll.Value, dtype: DType, mask: ll.Value | None) -> None:
         """Lanes may name one place, so they read, add and write one after another; inactive ones in rubbish."""
         emitter, lanes, kind = self.emitter, self.plan.lanes, storage_type(dtype.name)
-        indices = where.indices if where.indices is not None else emitter.iota(lanes, I64, where.stride)
+        indices = where.indices if where.indices is not None else emitter.steps(lanes, where.stride)
         active = emitter.zext(mask if mask is not None else emitter.tail_mask(lanes, lanes), vector_type(I8, lanes))
         terms = emitter.to_storage(value, dtype.name)
         slots = [self._spilled(vector) for vector in (indices, terms, active)]
@@ -392,6 +403,6 @@ class _Where:
     name one place."""
 
     pointer: ll.Value
-    stride: int
+    stride: Int
     indices: ll.Value | None
     is_distinct: bool

@@ -92,7 +92,7 @@ class LoopPlan:
         if self.row_dim is not None and self.rows_of(stage) > 1 and address.step_of(self.row_dim):
             return True
         read = [value for value, _ in address.dynamic] + ([] if address.guard is None else [address.guard])
-        return bool(address.stride_of(self.vector_dim)) or any(self.varies(value) for value in read)
+        return address.step_of(self.vector_dim) != 0 or any(self.varies(value) for value in read)
 
     def instrs_at(self, stage: Stage, level: int) -> list[Instr]:
         """The body's instructions that are computed at `level`, in order."""

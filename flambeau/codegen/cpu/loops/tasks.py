@@ -58,7 +58,7 @@ class TaskSpace:
         if self.plan.is_tiled:
             return self.plan.row_dim
         for address in kernel_addresses(self.plan.kernel):
-            if vector_dim is not None and address.stride_of(vector_dim) not in (-1, 0, 1):
+            if vector_dim is not None and address.step_of(vector_dim) not in (-1, 0, 1):
                 for dim in self.outer:
                     if address.step_of(dim) in (-1, 1):
                         return dim
