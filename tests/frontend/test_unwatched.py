@@ -85,6 +85,22 @@ def test_what_the_users_code_reads_is_guarded(function):
         assert compiled(x).tolist() == function(x).tolist()
 
 
+@pytest.mark.parametrize("function", [lambda x: Scaled.apply(x * 3), lambda x: hooked(x * 3)], ids=["function", "hook"])
+def test_the_backward_of_a_result_is_guarded(function):
+    compiled = fb.compile(function)
+    for factor in (2.0, 4.0, 2.0):
+        set_factor(factor)
+        mine, theirs = (fb.arange(4.0).requires_grad_() for _ in range(2))
+        compiled(mine).sum().backward()
+        function(theirs).sum().backward()
+        assert mine.grad.tolist() == theirs.grad.tolist()
+
+
+def hooked(y):
+    y.register_hook(lambda ct: ct * FACTOR)
+    return y
+
+
 @pytest.mark.parametrize("kind", [Descent, fb.optim.SGD, fb.optim.AdamW])
 @pytest.mark.parametrize("hooked", [False, True])
 def test_optimizers(kind, hooked):

@@ -71,14 +71,23 @@ def constant(value: Any, dtype: DType) -> Tensor:
 
 def dispatch_number(value: float | int, dtype: DType) -> Tensor:
     """A rank-0 constant to compute with. Not for users' hands: in eager mode it is kept, and can't be written."""
-    if active.tracer is not None or value != value:             # NaN is no key
+    if value != value:                      # NaN is no key
         return constant(value, dtype)
-    return _kept_number(value, dtype, value == 0 and math.copysign(1.0, value) < 0)
+    is_negative_zero = value == 0 and math.copysign(1.0, value) < 0
+    if active.tracer is not None:
+        made: Tensor = dispatch(_number(value, dtype, is_negative_zero))
+        return made
+    return _kept_number(value, dtype, is_negative_zero)
 
 
 @functools.lru_cache(maxsize=1024)                  # 1 == 1.0 == True are one number in any dtype
+def _number(value: float | int, dtype: DType, is_negative_zero: bool) -> ops.Constant:
+    return ops.Constant(ops.literal(value, dtype))
+
+
+@functools.lru_cache(maxsize=1024)
 def _kept_number(value: float | int, dtype: DType, is_negative_zero: bool) -> Tensor:
-    literal = ops.literal(value, dtype)
+    literal = _number(value, dtype, is_negative_zero).value
     return Tensor._make(Storage(literal.array), literal.type, literal.array)
 
 

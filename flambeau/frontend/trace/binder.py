@@ -119,7 +119,7 @@ class Binder:
                     active.tracer = listening.tell = None
                     self._take_back_modes(*modes)
                 self.trace.check()
-                effects = self._effects()
+                effects = self.trace.unwatched(self._effects, (), {})
                 if self.new_slots:
                     return None
                 changes = self._changes_of_arguments((args, kwargs), bound[:self.n_arguments], containers)

@@ -96,7 +96,7 @@ class Planner:
         self.results = self._with_gradients(parts, results)
         graph.outputs = self.values
         self.written = trace.write_inputs()
-        differentiable = self._differentiable(parts)
+        differentiable = trace.unwatched(self._differentiable, (parts,), {})
         if differentiable is not None:
             self.segments = differentiable.segments
             if any(segment.graph is not None for segment in self.segments):

@@ -270,8 +270,8 @@ class _Cutter:
                 cotangents[key] = trace.input_tensor(type, f"grad{n}")
             walked.seeds = [trace.value_of(ct) for ct in cotangents.values()]
             reads = trace.saved_reads
-            found = backpropagate(builder, with_hooks((), records, None, False), cotangents, builder.parts_of,
-                                  lambda key: key is not None)
+            found = trace.watched(backpropagate, builder, with_hooks((), records, None, False), cotangents,
+                                  builder.parts_of, lambda key: key is not None)
         except RuntimeError as error:
             if isinstance(error, FlambeauError):
                 raise
@@ -287,7 +287,7 @@ class _Cutter:
         """The hooks of a segment's result as a segment of their own."""
         gradient = self.trace.input_tensor(type, "grad")
         return _Walked([(place, type)], [place], [self.trace.value_of(gradient)],
-                       [self.trace.value_of(run_hooks(hooks, gradient))])
+                       [self.trace.value_of(self.trace.watched(run_hooks, hooks, gradient))])
 
     def _recorded(self, record: Record) -> Iterable[Tensor]:
         """The operands that this trace computed."""

@@ -54,6 +54,7 @@ class Trace:
         self.facts: Facts | None = None                 # what is known of named sizes
         self.graph = Graph(name=name)
         self.watch = watch
+        self._resting: Any = None           # the hook of `watch`, while it does
         self.closed = False
         self.captured: dict[Storage, Captured] = {}
         self._scalars: dict[Any, ScalarInput] = {}
@@ -112,12 +113,25 @@ class Trace:
         if hook is None:
             return function(*args, **kwargs)
         sys.setprofile(None)
-        self.watch.hook = None
+        self.watch.hook, self._resting = None, hook
         try:
             return function(*args, **kwargs)
         finally:
-            self.watch.hook = hook
+            self.watch.hook, self._resting = hook, None
             sys.setprofile(hook)
+
+    def watched(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`function(...)`, which may run code of the user's, within what `unwatched` calls."""
+        hook = self._resting
+        if hook is None:
+            return function(*args)
+        self.watch.hook, self._resting = hook, None
+        sys.setprofile(hook)
+        try:
+            return function(*args)
+        finally:
+            sys.setprofile(None)
+            self.watch.hook, self._resting = None, hook
 
     def is_placeless(self, t: Tensor) -> bool:
         """Whether nothing from outside but numbers goes into a tensor, so that it has no place of its own."""

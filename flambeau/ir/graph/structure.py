@@ -236,7 +236,7 @@ class Graph(MultiDiGraph):
 
     def add_input(self, type: TensorType, label: str = "", kind: InputKind = "arg",
                   loc: Location | None = None) -> Value:
-        value = self.append(Input(label, kind, type), loc=loc).result
+        value = self.append(Input(label, kind, type), loc=loc, types=(type,)).results[0]
         self.inputs.append(value)
         return value
 
@@ -293,7 +293,8 @@ class Graph(MultiDiGraph):
         """(consumer, operand position) of every use by a node, in consumer order."""
         found = [(user, position) for user, edges in self._succ[value.node].items()
                  for position, data in edges.items() if data["result"] == value.index]
-        found.sort(key=lambda use: (use[0].seq, use[1]))
+        if len(found) > 1:
+            found.sort(key=lambda use: (use[0].seq, use[1]))
         return found
 
     def has_uses(self, value: Value) -> bool:

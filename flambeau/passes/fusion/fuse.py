@@ -156,6 +156,8 @@ class Planner:
         all that they lead to in the consumer."""
         if producer.pinned_readers.isdisjoint(consumer.members):
             return []
+        if len(consumer.members) == 1:
+            return [use for node in consumer.members for use in self._uses(node) if use.value.node in producer.pinned]
         readers = producer.pinned_readers & consumer.members
         found, more = self.readers.reached(readers, consumer.members)
         return [use for node in in_order((readers | more) & consumer.members) for use in self._uses(node)

@@ -132,20 +132,19 @@ class Readers:
                     found.add(user)
         return found
 
-    def reached(self, start: set[Node], within: set[Node]) -> tuple[set[Node], set[Node]]:
-        """(the nodes in `start` and all that they lead to within a set, all that reads one of them)."""
-        found, readers, pending = set[Node](), set[Node](), start & within
+    def reached(self, start: set[Node], within: set[Node], but: Set[Node] = frozenset()) -> tuple[set[Node], set[Node]]:
+        """(the nodes in `start` and all that they lead to within a set but for some of it, all that reads one of them)."""
+        found, readers, pending = set[Node](), set[Node](), (start & within) - but
         while pending:
             found |= pending
             read = set[Node]().union(*[self.of(node) for node in pending])
             readers |= read
-            pending = (read & within) - found
+            pending = (read & within) - found - but
         return found, readers
 
     def pin(self, group: Group, start: set[Node]) -> None:
         """The members in `start`, and all that they lead to within the group, are pinned."""
         if start:
-            free = group.members - group.pinned
-            pinned, readers = self.reached(start & free, free)
+            pinned, readers = self.reached(start, group.members, group.pinned)
             group.pinned |= pinned
             group.pinned_readers |= readers

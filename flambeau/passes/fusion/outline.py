@@ -132,11 +132,9 @@ def _members(group: Group, group_of: Mapping[Node, Group]) -> list[Node]:
             continue
         found.add(node)
         for value in node.operands:
-            owner = group_of.get(value.node)
-            is_memory = value.node.op.name == "input" or (owner is None and not value.node.operands
-                                                          and not value.node.op.is_pointwise)
-            if not is_memory and (owner is None or owner is group):
-                stack.append(value.node)
+            maker = value.node
+            if maker not in group_of and (maker.operands or maker.op.name != "input" and maker.op.is_pointwise):
+                stack.append(maker)         # else another group's, a member, or memory
     return sorted(found, key=lambda node: node.seq)
 
 
@@ -144,9 +142,10 @@ def _is_read_outside(graph: Graph, value: Value, group: Group, group_of: Mapping
     stack = [value]
     while stack:
         current = stack.pop()
+        is_only = len(current.node.results) == 1
         for user, edges in graph._succ[current.node].items():
             owner = group_of.get(user)
-            if owner is not group and any(edge["result"] == current.index for edge in edges.values()):
+            if owner is not group and (is_only or any(edge["result"] == current.index for edge in edges.values())):
                 if owner is not None:
                     return True
                 stack.extend(user.results)

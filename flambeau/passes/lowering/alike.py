@@ -42,11 +42,11 @@ def form_of(node: Node) -> Hashable:
     there is more to a fusion than ops and types: effects, or regions in its region."""
     region = node.regions[0]
     nodes = region.toposort()
-    if not node.is_pure or any(inner.regions for inner in nodes):
+    if not node.is_pure or [inner for inner in nodes if inner.regions]:
         return None
     number_of = {inner: number for number, inner in enumerate(nodes)}
     code = tuple([(op_key(inner.op), tuple([(number_of[v.node], v.index) for v in inner.operands]),
-                   tuple([str(v.type) for v in inner.results])) for inner in nodes])
+                   tuple([(v.type.shape, v.type.dtype.name, v.type.device) for v in inner.results])) for inner in nodes])
     ends = tuple([(number_of[v.node], v.index) for v in (*region.inputs, *region.outputs)])
     place = {value: number for number, value in enumerate(node.operands)}
     return (op_key(node.op), node.phase, tuple([place[v] for v in node.operands]), code, ends, locations(region))
