@@ -220,7 +220,7 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
 def fuse_graph(graph: Graph, *, backend: str | Backend | None = None, passes: Sequence[Pass] | None = None,
                device: str | None = None, rules: bool = False, keep: bool = False) -> tuple[Graph, PassReport]:
     """The passes' part of compiling a graph, which is left as it was: for graphs whose sizes have names, within
-    `dims.assuming` what is known of them. The arguments are those of `compile_graph`."""
+    `answers.assuming` what is known of them. The arguments are those of `compile_graph`."""
     device = input_device(graph) if device is None else device
     chosen_backend = backend_on(device) if backend is None else backend_of(backend)
     usual = chosen_backend.keeping_passes if keep and not graph.writes else ()

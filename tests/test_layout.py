@@ -41,8 +41,11 @@ FACE = "flambeau"
 ROOMS: dict[str, list[str]] = {
     "ir": [
         "outside records",
-        "collector dims dtypes gpu location markup philox quantiles quiet sealed target tokens",
-        "facts index_maps types",
+        "collector dtypes gpu location markup philox quantiles quiet sealed target tokens",
+        "answers",
+        "dims",
+        "facts size_text",
+        "index_maps types",
         "literal",
         "op",
         "devices",
@@ -73,6 +76,7 @@ ROOMS: dict[str, list[str]] = {
 # What looks up for types alone: an op's rules are given values and a builder of graphs, a tensor has the record that
 # made it, and whoever traces is told of both.
 TYPES_ONLY = {
+    ("ir", "answers", "dims"),
     ("ir", "op", "builder"),
     ("ir", "op", "graph"),
     ("ir", "ops", "builder"),

@@ -6,15 +6,10 @@ import os
 import sys
 from types import FrameType
 
-from flambeau.ir.location import Location
+from flambeau.ir.location import Location, is_internal
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_INTERNAL = tuple(_PACKAGE + part for part in
-                  ("frontend" + os.sep, "ir" + os.sep, "passes" + os.sep, "codegen" + os.sep, "runtime" + os.sep,
-                   "compiler", "nn" + os.sep, "optim" + os.sep, "__init__", "autograd", "errors", "func.",
-                   "config", "backends", "verified", "linking", "linalg"))
 _MODULES = tuple(_PACKAGE + "frontend" + os.sep + part + os.sep for part in ("nn", "optim", "distributions", "einops"))
-_is_internal: dict[str, bool] = {}
 # functions of ours around the one that the user called, whose names tell nobody
 _WRAPPERS = frozenset("_here _timed_copy _timed_evaluate applied call called dispatch dispatch_view function hooked inner "
                       "method promoted record record_view unwatched unwatched_if_plain wrapped wrapper".split())
@@ -22,14 +17,6 @@ _NAMES = {"tensor_backward": "backward", "getitem": "index", "reversed_dims": "T
 _location_of: dict[tuple[object, int, str, str], Location] = {}
 _file_of: dict[Location, str] = {}                # in full, to read the line from
 _short_of: dict[str, str] = {}
-
-
-def is_internal(filename: str) -> bool:
-    """True for the framework's own files."""
-    known = _is_internal.get(filename)
-    if known is None:
-        known = _is_internal[filename] = filename.startswith(_INTERNAL) or filename.startswith("<flambeau")
-    return known
 
 
 def is_of_modules(filename: str) -> bool:
@@ -51,8 +38,7 @@ def user_location(module: str = "", kind: str = "") -> Location | None:
     called = ""
     while frame is not None:
         code = frame.f_code
-        known = _is_internal.get(code.co_filename)
-        if not (is_internal(code.co_filename) if known is None else known):
+        if not is_internal(code.co_filename):
             break
         if code.co_name not in _WRAPPERS:
             called = code.co_name

@@ -1,34 +1,22 @@
 """Symbolic dimensions: integer polynomials over named sizes, so that a shape can be `[B, 2*B+1, ((T+1)/2)]`.
 
 A size whose value is not known yet behaves as an int does. Arithmetic stays symbolic. A question (`n > 4`, `n == m`,
-`range(n)`) is answered by what is known of the names in this thread (`Facts`, facts.py): by proof, or else as the
+`range(n)`) is answered by what is known of the names in this thread (answers.py): by proof, or else as the
 numbers of the program that is being traced say, and then the answer becomes a condition of that program. Where nothing
 is known, sizes compare by structure.
 """
 from __future__ import annotations
 
 import operator
-import os
-import re
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 import numpy as np
 
-from flambeau.errors import TypeInferenceError
+from flambeau.ir.answers import Undecided, is_asked_by_user, known
 
-__all__ = ["Answers", "Dim", "Factor", "Monomial", "Quotient", "Size", "Undecided", "as_size", "assuming", "distinct",
-           "evaluated", "greatest", "hint", "known", "least", "names_of", "parse_size", "proving", "quotient", "reaches",
-           "same", "same_shape", "substituted",
-           "terms_of"]
-
-
-class Undecided(TypeInferenceError):
-    """A question whose answer depends on what the names of sizes are, where only proofs count or nothing is known."""
+__all__ = ["Dim", "Factor", "Monomial", "Quotient", "Size", "as_size", "evaluated", "greatest", "hint", "least", "names_of",
+           "quotient", "reaches", "same", "same_shape", "substituted", "terms_of"]
 
 
 class Quotient:
@@ -189,6 +177,11 @@ class Dim:
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """int for a user's `isinstance(n, int)`. Code of C does not take it for one, and asks for the number."""
+        return int if is_asked_by_user() else Dim
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Dim) and self.terms == other.terms:
             return True
@@ -203,7 +196,7 @@ class Dim:
 
     def __hash__(self) -> int:
         """Structural for the compiler; a user's dict or set needs the number, on which the program depends from now on."""
-        return hash(int(self)) if _is_asked_by_user() else self._hash
+        return hash(int(self)) if is_asked_by_user() else self._hash
 
     def __ge__(self, other: Any) -> bool:
         return _is_at_least(self, other) if _is_size(other) else self._real(operator.ge, other)
@@ -287,7 +280,7 @@ class Dim:
     def __str__(self) -> str:
         """Spelling in IR text: terms joined by `+`, factors by `*`, no spaces: `2*B*T+((T+1)/2)+1`. In a user's text it is
         the number, on which the program depends from now on."""
-        if _is_asked_by_user():
+        if is_asked_by_user():
             return str(int(self))
         return "+".join("*".join(([str(c)] if c != 1 or not m else []) + [str(f) for f in m])
                         for m, c in reversed(self.terms))
@@ -340,7 +333,7 @@ def same(a: Size, b: Size) -> bool:
 
 def same_shape(a: tuple[Size, ...], b: tuple[Size, ...]) -> bool:
     """Whether two shapes are equal whatever the names in them are, as `same`."""
-    if _known.facts is None:                            # by structure, or static
+    if known() is None:                                  # by structure, or static
         return a == b
     return len(a) == len(b) and all(map(same, a, b))
 
@@ -361,92 +354,6 @@ def least(a: Size, b: Size) -> Size:
 def greatest(a: Size, b: Size) -> Size:
     """max(a, b), likewise."""
     return a if reaches(a, b) else b if reaches(b, a) else max(a, b)
-
-
-class Answers(Protocol):
-    """What dims ask: `Facts` (facts.py) is what there is."""
-
-    number: Callable[[Dim], Any] | None
-
-    def zero(self, size: Size) -> bool | None: ...
-
-    def at_least_zero(self, size: Size) -> bool | None: ...
-
-    def proofs(self) -> Answers: ...
-
-    def distinct(self) -> Answers: ...
-
-    def copy(self) -> Answers: ...
-
-    def is_zero(self, size: Size) -> bool: ...
-
-    def is_at_least_zero(self, size: Size) -> bool: ...
-
-    def fixed(self, size: Dim) -> int: ...
-
-    def hint(self, size: Dim) -> int: ...
-
-    def lies_below(self, size: Size, limit: Size) -> bool: ...
-
-
-class _Known(threading.local):
-    facts: Answers | None = None
-
-
-_known = _Known()
-
-
-def known() -> Answers | None:
-    """What is known of sizes in this thread now."""
-    return _known.facts
-
-
-@contextmanager
-def assuming(facts: Answers | None) -> Iterator[None]:
-    """Questions about sizes inside are answered by `facts`; None: by structure alone."""
-    saved, _known.facts = _known.facts, facts
-    try:
-        yield
-    finally:
-        _known.facts = saved
-
-
-@contextmanager
-def proving() -> Iterator[None]:
-    """Questions inside are answered by proof, or raise Undecided: for what may as well be left. No condition comes of
-    them."""
-    facts = known()
-    if facts is None:
-        yield
-        return
-    with assuming(facts.proofs()):
-        yield
-
-
-@contextmanager
-def distinct() -> Iterator[None]:
-    """Sizes that are not known to be equal count as different inside: for what is right of different sizes where they are
-    equal too. No condition comes of that."""
-    facts = known()
-    if facts is None:
-        yield
-        return
-    with assuming(facts.distinct()):
-        yield
-
-
-_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")       # with the separator
-
-
-def _is_asked_by_user() -> bool:
-    """Whether it is code outside of this package, which is being traced, that hashes or prints a size."""
-    facts = known()
-    if facts is None or facts.number is None:
-        return False
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith("<"):       # generated code
-        frame = frame.f_back
-    return frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 # -- the rules ----------------------------------------------------------------------------------------------------------
@@ -541,64 +448,8 @@ def _divided(monomial: Monomial, coefficient: int, by: tuple[tuple[Monomial, int
     yield tuple(left), times, over
 
 
-# -- text ---------------------------------------------------------------------------------------------------------------
-
-
 def _operand(size: Size) -> str:
     """Of a quotient: a name, a number or a quotient as it is, anything else in parentheses."""
     text = str(size)
     is_factor = isinstance(size, Dim) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1
     return text if is_factor or text.isdecimal() else f"({text})"
-
-
-def parse_size(text: str) -> Size:
-    """Inverse of str() for sizes: ints of at least 0 and Dims. Raises ValueError for anything else."""
-    reader = _Reader(text)
-    total = reader.sum()
-    if reader.at < len(reader.words):
-        raise ValueError(f"{text.strip()[:40]!r} is no size: unexpected {reader.words[reader.at]!r}")
-    if isinstance(total, int) and not 0 <= total < 1 << 63:
-        raise ValueError(f"{text.strip()[:40]!r} is no size: sizes lie between 0 and 2**63")
-    return total
-
-
-class _Reader:
-    def __init__(self, text: str):
-        self.words = re.findall(r"[+*()/]|[^+*()/\s]+(?:\s+[^+*()/\s]+)*", text)
-        self.at = self.depth = 0
-
-    def accept(self, word: str) -> bool:
-        found = self.at < len(self.words) and self.words[self.at] == word
-        self.at += found
-        return found
-
-    def sum(self) -> Size:
-        total = self.product()
-        while self.accept("+"):
-            total = total + self.product()
-        return total
-
-    def product(self) -> Size:
-        product = self.factor()
-        while self.accept("*"):
-            product = product * self.factor()
-        return product
-
-    def factor(self) -> Size:
-        if self.accept("("):
-            self.depth += 1
-            if self.depth > 20:
-                raise ValueError("a size with more than 20 parentheses around one another")
-            found = self.sum()
-            if self.accept("/"):
-                divisor = self.factor()
-                if isinstance(divisor, int) and divisor < 1:
-                    raise ValueError(f"a size is divided by {divisor}")
-                found = quotient(found, divisor)
-            if not self.accept(")"):
-                raise ValueError("a size with a parenthesis that is not closed")
-            self.depth -= 1
-            return found
-        word = self.words[self.at] if self.at < len(self.words) else ""
-        self.at += 1
-        return int(word) if word.lstrip("-").isdecimal() else Dim(word)

@@ -15,7 +15,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from flambeau.ir.dims import Dim, Quotient, Size, Undecided, evaluated, names_of, substituted
+from flambeau.ir.answers import Undecided
+from flambeau.ir.dims import Dim, Quotient, Size, evaluated, names_of, substituted
 from flambeau.ir.records import dataclass
 
 __all__ = ["LARGEST", "Condition", "Distinct", "Facts", "Proofs"]

@@ -1,9 +1,11 @@
 """The type of a value in a Graph: shape, element type, device."""
 from __future__ import annotations
 
-from flambeau.ir.dims import Dim, Size, known, parse_size
+from flambeau.ir.answers import known
+from flambeau.ir.dims import Dim, Size
 from flambeau.ir.dtypes import DTYPES, DType
 from flambeau.ir.records import dataclass
+from flambeau.ir.size_text import parse_size
 
 Shape = tuple[Size, ...]
 
@@ -26,7 +28,7 @@ class TensorType:
 
     @property
     def static_shape(self) -> tuple[int, ...]:
-        """The shape as ints; sizes with names behave as such where something is known of them (`dims.assuming`), and only
+        """The shape as ints; sizes with names behave as such where something is known of them (answers.py), and only
         there."""
         assert self.is_static or known() is not None, f"{self} has symbolic dims"
         return self.shape  # type: ignore[return-value]

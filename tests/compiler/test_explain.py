@@ -17,12 +17,13 @@ import flambeau.nn.functional as F
 from flambeau import nn, optim
 from flambeau.errors import UnsupportedError, VerificationError
 from flambeau.frontend.call.replay import function_of
-from flambeau.ir.dims import Dim, Size, evaluated, names_of, parse_size
+from flambeau.ir.dims import Dim, Size, evaluated, names_of
 from flambeau.ir.graph import Graph, clone
 from flambeau.ir.graph.difference import difference
 from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.markup import folded
 from flambeau.ir.ops import Fusion
+from flambeau.ir.size_text import parse_size
 from flambeau.passes.cpu.pipeline import CPU_LIMITS, CPU_PASSES
 from flambeau.passes.fusion.reasons import reasons
 from flambeau.passes.memory.timeline import bound_of, lives, named_types, occupied, peaks

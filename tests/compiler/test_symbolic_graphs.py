@@ -10,7 +10,7 @@ from rounding import bounds
 from symbolic_graphs import Generator, arrays_for
 
 from flambeau.compiler import fuse_graph
-from flambeau.ir.dims import assuming
+from flambeau.ir.answers import assuming
 from flambeau.ir.dtypes import to_compute
 from flambeau.ir.facts import LARGEST, Facts
 from flambeau.ir.graph import Graph

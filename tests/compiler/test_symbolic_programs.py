@@ -9,8 +9,9 @@ from test_symbolic_graphs import agrees
 from flambeau.compiler import fuse_graph
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.answers import assuming
 from flambeau.ir.builder import Builder
-from flambeau.ir.dims import Dim, assuming
+from flambeau.ir.dims import Dim
 from flambeau.ir.facts import LARGEST, Facts
 from flambeau.ir.graph import Graph, Value
 from flambeau.ir.graph.sizes import with_sizes

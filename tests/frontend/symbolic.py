@@ -17,7 +17,8 @@ from flambeau.frontend.scalars import Scalar
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.regions import NestingTrace
-from flambeau.ir.dims import Dim, Size, assuming, evaluated, names_of
+from flambeau.ir.answers import assuming
+from flambeau.ir.dims import Dim, Size, evaluated, names_of
 from flambeau.ir.facts import Facts
 from flambeau.ir.graph.interpreter import interpret
 from flambeau.ir.graph.sizes import with_sizes

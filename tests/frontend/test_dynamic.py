@@ -2,9 +2,13 @@
 from __future__ import annotations
 
 import gc
+import json
+import math
+import numbers
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -268,7 +272,7 @@ def test_gradients_outside_are_of_each_size() -> None:
 def test_what_does_not_work_with_names_is_compiled_for_each_size() -> None:
     @fb.compile
     def f(x: fb.Tensor) -> fb.Tensor:
-        if not isinstance(x.shape[0], int):
+        if type(x.shape[0]) is not int:
             raise RuntimeError("sizes are ints here")
         return x + x.shape[0]
 
@@ -352,7 +356,22 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
     "text": lambda x, k: (x * {"4": 1.0, "5": 2.0}.get(str(x.shape[0]), 7.0), f"{x.shape[0]}", repr(x.shape[0]),
                           f"{x.shape}", f"n={x.shape[0]}"),
     "a key of the result": lambda x, k: {x.shape[0]: x.sum()},
+    "whether it is an int": lambda x, k: x * (2 if isinstance(x.shape[0], int) and not isinstance(x.shape[0], (bool, float))
+                                              else 3),
+    "whether it is integral": lambda x, k: x * (2 if isinstance(x.numel(), numbers.Integral) else 3),
+    "a case": lambda x, k: x * _matched(x.shape[0]),
+    "code of C": lambda x, k: (bytes(x.shape[0]), [7] * x.shape[0], "ab"[x.shape[0] % 2], f"{x.shape[0]:3d}",
+                               math.sqrt(x.shape[0])),
+    "json": lambda x, k: x * len(json.dumps([x.shape[0], x.shape[1]])),
 }
+
+
+def _matched(size: Any) -> float:
+    match size:
+        case int(n):
+            return n * 2.0
+        case _:
+            return -1.0
 
 
 @pytest.mark.parametrize("dynamic", [True, None])
@@ -363,6 +382,26 @@ def test_python_gets_the_same_answers_about_sizes(name: str, dynamic: bool | Non
     for n, k in ((3, 1), (4, 2), (5, 5), (8, 3), (16, 16), (3, 3), (5, 4)):
         found, wanted = f(fb.ones(n, 3), k), function(fb.ones(n, 3), k)
         assert str(found) == str(wanted), (n, k)
+
+
+def test_code_that_was_typed_in_is_a_users() -> None:
+    namespace = {"TABLE": TABLE, "dataclass": dataclass}
+    typed = """
+@dataclass(frozen=True)
+class Key:
+    n: int
+
+KEYS = {Key(8): 3.0}
+
+def look_up(x):
+    n = x.shape[0]
+    return x * TABLE.get(n, 1.0) * KEYS.get(Key(n), 1.0), f"{n}"
+"""
+    exec(compile(typed, "<stdin>", "exec"), namespace)
+    look_up: Any = namespace["look_up"]
+    f = fb.compile(look_up, dynamic=True)
+    for n in (5, 8, 16):
+        assert str(f(fb.ones(n))) == str(look_up(fb.ones(n)))
 
 
 def test_a_size_that_becomes_a_key_of_the_users_is_its_number() -> None:

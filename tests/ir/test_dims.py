@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from flambeau.ir.dims import Dim, parse_size
+from flambeau.ir.dims import Dim
+from flambeau.ir.size_text import parse_size
 
 B, T = Dim("B"), Dim("T")
 

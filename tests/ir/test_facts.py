@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from flambeau.ir.dims import Dim, Size, assuming, evaluated, hint, parse_size, quotient
+from flambeau.ir.answers import assuming
+from flambeau.ir.dims import Dim, Size, evaluated, hint, quotient
 from flambeau.ir.facts import LARGEST, Facts
+from flambeau.ir.size_text import parse_size
 
 B, T = Dim("B"), Dim("T")
 

@@ -19,8 +19,9 @@ from op_harness import WITHOUT_SAMPLES, emitted, new_graph
 from flambeau.errors import FlambeauError, VerificationError
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.answers import assuming
 from flambeau.ir.attributes import attribute_names, type_of_attribute
-from flambeau.ir.dims import Dim, Size, assuming
+from flambeau.ir.dims import Dim, Size
 from flambeau.ir.facts import LARGEST, Facts
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.interpreter import interpret

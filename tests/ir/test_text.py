@@ -13,9 +13,10 @@ import pytest
 from flambeau.errors import ParseError
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
+from flambeau.ir.answers import assuming
 from flambeau.ir.attributes import op_key
 from flambeau.ir.builder import Builder
-from flambeau.ir.dims import Dim, assuming
+from flambeau.ir.dims import Dim
 from flambeau.ir.facts import LARGEST, Facts
 from flambeau.ir.graph import Graph, Location, clone
 from flambeau.ir.graph.hash import structural_hash, text_key

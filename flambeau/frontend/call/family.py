@@ -14,7 +14,7 @@ from flambeau.frontend.call.entry import Entry
 from flambeau.frontend.call.leaf_guard import LeafGuard
 from flambeau.frontend.pytree import Structure
 from flambeau.frontend.trace.call_plan import CallPlan, Traced
-from flambeau.ir.dims import assuming
+from flambeau.ir.answers import assuming
 from flambeau.ir.facts import Facts
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.sizes import with_sizes

@@ -8,7 +8,8 @@ from typing import Any
 from flambeau.frontend.functions import creation, joining, products, reductions, views
 from flambeau.frontend.nn.parameter import Parameter
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.ir.dims import Dim, known
+from flambeau.ir.answers import known
+from flambeau.ir.dims import Dim
 
 
 class _Sizes(tuple[Any, ...]):

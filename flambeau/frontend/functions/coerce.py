@@ -28,7 +28,8 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.dims import Dim, as_size, known, same_shape
+from flambeau.ir.answers import known
+from flambeau.ir.dims import Dim, as_size, same_shape
 from flambeau.ir.dtypes import DType
 
 Number = int | float | bool | Scalar | Dim

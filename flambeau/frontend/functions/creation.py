@@ -34,7 +34,8 @@ from flambeau.frontend.tensor.promotion import as_dtype, get_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.dims import Dim, as_size, known, same_shape
+from flambeau.ir.answers import known
+from flambeau.ir.dims import Dim, as_size, same_shape
 from flambeau.ir.dtypes import DType, from_numpy_dtype
 from flambeau.ir.quiet import quietly
 from flambeau.ir.types import TensorType

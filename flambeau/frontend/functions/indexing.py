@@ -29,7 +29,8 @@ from flambeau.frontend.tape.writes import assign_, update_
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
-from flambeau.ir.dims import Dim, as_size, known, same_shape
+from flambeau.ir.answers import known
+from flambeau.ir.dims import Dim, as_size, same_shape
 from flambeau.ir.records import dataclass
 
 # -- x[index] ---------------------------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ from flambeau.frontend.tensor.storage import DeviceStorage
 from flambeau.frontend.tensor.strides import plain_place
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
-from flambeau.ir.dims import Dim, as_size, known, same, same_shape
+from flambeau.ir.answers import known
+from flambeau.ir.dims import Dim, as_size, same, same_shape
 from flambeau.ir.dtypes import DType
 from flambeau.ir.types import TensorType
 

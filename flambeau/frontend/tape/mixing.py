@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any, Final
 
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.where import is_internal, is_of_modules
+from flambeau.frontend.where import is_of_modules
+from flambeau.ir.location import is_internal
 from flambeau.ir.op import Op
 
 __all__ = ["check_mixing", "device_among"]

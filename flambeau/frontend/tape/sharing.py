@@ -12,7 +12,8 @@ from flambeau.frontend.active import active
 from flambeau.frontend.tensor.strides import as_traced, is_row_major, strides_of
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
-from flambeau.ir.dims import assuming, known, same_shape
+from flambeau.ir.answers import assuming, known
+from flambeau.ir.dims import same_shape
 from flambeau.ir.ops.views import regrouped, row_major
 
 __all__ = ["apart", "is_in_rows", "shares_memory"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flambeau.ir.dims import hint, known, same_shape
+from flambeau.ir.answers import known
+from flambeau.ir.dims import hint, same_shape
 from flambeau.ir.ops import View
 from flambeau.ir.ops.views import row_major
 from flambeau.ir.types import TensorType

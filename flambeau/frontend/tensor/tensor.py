@@ -11,7 +11,7 @@ from flambeau.frontend.tensor.device import CPU, Device, device_named
 from flambeau.frontend.tensor.storage import DeviceStorage, Storage
 from flambeau.frontend.tensor.strides import is_row_major, place_in, plain_place, strides_of
 from flambeau.ir import dtypes as dt
-from flambeau.ir.dims import known
+from flambeau.ir.answers import known
 from flambeau.ir.dtypes import DType
 from flambeau.ir.markup import folded
 from flambeau.ir.ops import View

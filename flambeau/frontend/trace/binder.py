@@ -22,7 +22,8 @@ from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.planner import Planner, leaf_name
 from flambeau.frontend.trace.regions import NestingTrace
 from flambeau.frontend.trace.sizes import NamedSizes
-from flambeau.ir.dims import Dim, assuming
+from flambeau.ir.answers import assuming
+from flambeau.ir.dims import Dim
 from flambeau.ir.dtypes import DType
 
 Names = Callable[[Sequence[Any]], "NamedSizes | None"]         # of leaves

@@ -21,7 +21,8 @@ from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.effects import difference
 from flambeau.ir import ops
-from flambeau.ir.dims import Dim, Size, assuming
+from flambeau.ir.answers import assuming
+from flambeau.ir.dims import Dim, Size
 from flambeau.ir.facts import Facts
 from flambeau.ir.graph import Graph, Node, Value, clone, inline
 from flambeau.ir.graph.sizes import with_sizes

@@ -15,8 +15,9 @@ from typing import Any, Final, get_args
 
 from flambeau.errors import FlambeauError
 from flambeau.ir import ops  # noqa: F401  fills the registry
+from flambeau.ir.answers import assuming
 from flambeau.ir.attributes import attribute_names, has_type, required_attributes, type_of_attribute
-from flambeau.ir.dims import Dim, assuming
+from flambeau.ir.dims import Dim
 from flambeau.ir.dtypes import f32
 from flambeau.ir.facts import LARGEST, Condition, Facts
 from flambeau.ir.graph import Graph, Input, Location, Value

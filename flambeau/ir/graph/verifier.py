@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from flambeau.errors import FlambeauError, GraphError
+from flambeau.ir.answers import assuming, known
 from flambeau.ir.attributes import attributes_of, op_key
 from flambeau.ir.devices import infer, infer_regions
-from flambeau.ir.dims import assuming, known
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.graph.text import print_node
 from flambeau.ir.op import RegionOp, listed
@@ -25,7 +25,7 @@ _PHASES = ("forward", "backward")
 
 def verify(graph: Graph) -> None:
     """Raise GraphError at the first rule that `graph`, or a region in it, breaks. Of names of sizes it takes what the graph
-    knows, or else what is known here (`dims.assuming`); no condition comes of it."""
+    knows, or else what is known here (`answers.assuming`); no condition comes of it."""
     facts = graph.facts or known()
     with assuming(None if facts is None else facts.copy()):
         pending = [(graph, "")]

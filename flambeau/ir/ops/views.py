@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.ir import dtypes
-from flambeau.ir.dims import Dim, Size, hint, known, least, reaches, same, same_shape
+from flambeau.ir.answers import known
+from flambeau.ir.dims import Dim, Size, hint, least, reaches, same, same_shape
 from flambeau.ir.index_maps import Index, delinearize, linearize
 from flambeau.ir.op import Sample, ScalarContext, register
 from flambeau.ir.ops.families import View, check_arity, check_dims, check_sizes

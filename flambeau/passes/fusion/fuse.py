@@ -19,7 +19,8 @@ from operator import attrgetter
 from typing import Any
 
 from flambeau.ir import ops
-from flambeau.ir.dims import distinct, hint
+from flambeau.ir.answers import distinct
+from flambeau.ir.dims import hint
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, Symbol
 from flambeau.passes.fusion.groups import LOOP, Group, Place, Readers, is_free, is_leaf, kind_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from flambeau.ir.dims import distinct
+from flambeau.ir.answers import distinct
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.records import dataclass
 from flambeau.passes.fusion.fuse import Planner

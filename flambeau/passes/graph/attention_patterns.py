@@ -16,7 +16,8 @@ import numpy as np
 
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes, ops
-from flambeau.ir.dims import Undecided, hint, proving
+from flambeau.ir.answers import Undecided, proving
+from flambeau.ir.dims import hint
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.graph.interpreter import evaluate_node
 from flambeau.ir.ops.attention import is_worthwhile

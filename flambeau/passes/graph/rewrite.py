@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flambeau.errors import VerificationError
+from flambeau.ir.answers import Undecided, proving
 from flambeau.ir.builder import Builder
-from flambeau.ir.dims import Undecided, proving
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.graph.origin import Rewrite, union
 from flambeau.ir.op import Op

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from flambeau.ir import ops
-from flambeau.ir.dims import known
+from flambeau.ir.answers import known
 from flambeau.ir.graph import Node
 from flambeau.ir.index_maps import Index, Symbol, delinearize, is_one_point, linearize
 from flambeau.ir.op import Op

@@ -30,7 +30,8 @@ from flambeau.frontend.trace.guards.heap import Heap, Scope, functions_running
 from flambeau.frontend.trace.guards.node import Node
 from flambeau.frontend.trace.guards.reads import Reads, is_user_code, is_user_module, reads_of
 from flambeau.frontend.trace.guards.values import MISSING
-from flambeau.frontend.where import describe, is_internal, user_location
+from flambeau.frontend.where import describe, user_location
+from flambeau.ir.location import is_internal
 
 _ELSEWHERE = frozenset(id(function.__code__) for function in (
     threading.Thread.start, ThreadPoolExecutor.submit, BaseProcess.start))

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from flambeau.ir import ops
-from flambeau.ir.dims import Size, hint, known, same_shape
+from flambeau.ir.answers import known
+from flambeau.ir.dims import Size, hint, same_shape
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.op import OPS
 from flambeau.ir.ops.views import product
