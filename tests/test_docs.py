@@ -131,6 +131,13 @@ def test_a_page_that_prints_something_else_is_found(tmp_path: Path) -> None:
         run_page(page)
 
 
+def test_a_page_shows_what_it_prints_now(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 1\n```\n\n```python\nprint(x + 1)\n```\n\n```text\n...\n```\n\nand\n\n```sh\nls\n```\n",
+                    encoding="utf-8")
+    assert blocks.with_prints(page) == page.read_text(encoding="utf-8").replace("...", "2")
+
+
 def test_a_page_with_wrong_code_names_its_line(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Title\n\n```python\nx = 1\n1 / 0\n```\n", encoding="utf-8")

@@ -114,6 +114,12 @@ def test_docstrings_become_markdown(text: str, expected: str) -> None:
     assert reference.markdown(text) == expected
 
 
+def test_names_of_other_functions_say_what_those_do() -> None:
+    assert reference.in_full("swap_it().") == "swap_it()."
+    assert reference.in_full("transpose().").startswith("As `fb.transpose`: ")
+    assert reference.in_full("max_unpool1d.").startswith("As `fb.nn.functional.max_unpool1d`: ")
+
+
 def test_signatures_say_what_is_by_keyword_and_by_position() -> None:
     def f(a, /, b, *, c=1, d=len, **others): ...
     def g(*parts, key=None): ...

@@ -77,8 +77,11 @@ def with_prints(path: Path) -> str:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         printed = {block.line: printed for block, printed in run_page(path) if block.prints is not None}
 
-    def now(match: re.Match[str]) -> str:
-        line = text[:match.start()].count("\n") + 2
-        return f"{match[1]}```text\n{printed[line].rstrip()}\n```" if line in printed else match[0]
+    before = None
 
-    return re.sub(r"^(```python\n.*?^```\n\s*)```text\n.*?^```$", now, text, flags=re.MULTILINE | re.DOTALL)
+    def now(match: re.Match[str]) -> str:
+        nonlocal before
+        line, before = before, text[:match.start()].count("\n") + 2
+        return f"```text\n{printed[line].rstrip()}\n```" if match[1] == "text" and line in printed else match[0]
+
+    return FENCE.sub(now, text)

@@ -133,11 +133,11 @@ def _entry(entry: Entry, works: dict[str, str]) -> str:
         lines.append(f"```{{rst-class}} works\n```\n\n{row}")
     kind = "py:property" if isinstance(entry.value, property) else (
         "py:method" if first.startswith("fb.Tensor.") else "py:function")
-    return directive(kind, first, entry.value, "\n\n".join([markdown(doc(entry.value)), *lines]))
+    return directive(kind, first, entry.value, "\n\n".join([markdown(in_full(doc(entry.value))), *lines]))
 
 
 def _class(first: str, others: list[str], cls: type) -> str:
-    body = [markdown(doc(cls))] + ([f"Also {', '.join(f'`{name}`' for name in others)}."] if others else [])
+    body = [markdown(in_full(doc(cls)))] + ([f"Also {', '.join(f'`{name}`' for name in others)}."] if others else [])
     if first != "fb.Tensor":            # which has a page of its own
         body += [directive("py:property" if isinstance(value, property) else "py:method", f"{first}.{name}", value,
                            markdown(doc(value)), depth=3) for name, value in own_methods(cls)]
@@ -163,6 +163,18 @@ def doc(value: Any) -> str:
     """The object's own docstring: what a class inherits from its base, or `object`, says nothing of it."""
     text = vars(value).get("__doc__") if inspect.isclass(value) else getattr(value, "__doc__", None)
     return inspect.cleandoc(text) if isinstance(text, str) and not _is_made(value, text) else ""
+
+
+def in_full(text: str) -> str:
+    """A docstring that is another function's name ("transpose()."), with what that one's says."""
+    other = re.fullmatch(r"`?(?:fb\.)?([\w.]+?)`?(?:\(\))?\.", text)
+    for place in ("", "nn.functional.", "Tensor.") if other else ():
+        try:
+            said = doc(functools.reduce(getattr, f"{place}{other[1]}".split("."), fb))
+        except (AttributeError, NotImplementedError):
+            continue
+        return f"As `fb.{place}{other[1]}`: {said[:1].lower() if said[1:2].islower() else said[:1]}{said[1:]}"
+    return text
 
 
 def _is_made(value: Any, text: str) -> bool:

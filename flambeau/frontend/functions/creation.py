@@ -230,13 +230,13 @@ def _filled(shape: Shape, value: Number, dtype: DType, requires_grad: bool = Fal
 
 
 def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros of a shape: `zeros(2, 3)` or `zeros((2, 3))`."""
+    """Zeros of a shape: `zeros(2, 3)` or `zeros((2, 3))`, in the default dtype unless told otherwise."""
     place = place_of(device)
     return _filled(sizes_of(size, "zeros"), 0, dtype or get_default_dtype(), requires_grad, "zeros", place)
 
 
 def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones of a shape."""
+    """Ones of a shape: `ones(2, 3)` or `ones((2, 3))`, in the default dtype unless told otherwise."""
     place = place_of(device)
     return _filled(sizes_of(size, "ones"), 1, dtype or get_default_dtype(), requires_grad, "ones", place)
 

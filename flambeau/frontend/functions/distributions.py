@@ -99,7 +99,7 @@ def _made(t: Tensor, requires_grad: bool) -> Tensor:
 
 def rand(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
          requires_grad: bool = False) -> Tensor:
-    """Uniform numbers in [0, 1)."""
+    """Uniform numbers in [0, 1): `rand(2, 3)` or `rand((2, 3))`, from `generator` or the default one."""
     place = place_of(device)
     return _made(uniform(sizes_of(size, "rand"), dtype or get_default_dtype(), generator, place), requires_grad)
 

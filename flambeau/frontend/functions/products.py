@@ -88,7 +88,8 @@ def _of_rank(name: str, *pairs: tuple[Tensor, int]) -> None:
 
 
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
-    """[M, K] x [K, N]."""
+    """The matrix product [M, K] x [K, N] -> [M, N]. Raises ShapeError for other ranks and for K that differ,
+    RuntimeError for two dtypes."""
     _of_rank("mm", (input, 2), (mat2, 2))
     return matmul(input, mat2)
 
@@ -106,13 +107,13 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 
 
 def mv(input: Tensor, vec: Tensor) -> Tensor:
-    """[M, K] x [K]."""
+    """A matrix times a vector: [M, K] x [K] -> [M]. Raises ShapeError for other ranks and for K that differ."""
     _of_rank("mv", (input, 2), (vec, 1))
     return _product(input, vec)
 
 
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
-    """[K] x [K] -> a number."""
+    """The sum of the products of two vectors: [K] x [K] -> a 0-d tensor. Raises ShapeError for other ranks and lengths."""
     _of_rank("dot", (input, 1), (tensor, 1))
     return _product(input, tensor)
 
@@ -131,7 +132,8 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
-    """[M] and [N] -> [M, N]."""
+    """Every product of an element of one vector and one of the other: [M] and [N] -> [M, N]. Raises ShapeError for other
+    ranks."""
     _of_rank("outer", (input, 1), (vec2, 1))
     return mul(reshaped(input, (*input._type.static_shape, 1)), vec2)
 

@@ -170,7 +170,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """A new dim of size 1 at `dim`."""
+    """A view with a new dim of size 1 at `dim` (of the result: -1 is the last). Raises IndexError out of range."""
     x = one_tensor("unsqueeze", input)
     place = wrap_dim(dim, x.ndim + 1, "unsqueeze")
     shape = x._type.static_shape
@@ -188,7 +188,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dims swapped."""
+    """A view with two dims swapped. Raises IndexError for a dim out of range."""
     x = one_tensor("transpose", input)
     order = list(range(x.ndim))
     a, b = wrap_dim(dim0, x.ndim, "transpose"), wrap_dim(dim1, x.ndim, "transpose")
@@ -354,7 +354,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Every slice along dim."""
+    """Every slice along dim, without that dim: as many views as its size. Raises IndexError for a dim out of range."""
     x = one_tensor("unbind", input)
     dim = own_dim(x, dim, "unbind")
     return _siblings("unbind", [select(x, dim, i) for i in range(x._type.static_shape[dim])])

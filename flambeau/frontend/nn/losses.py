@@ -105,14 +105,16 @@ class NLLLoss2d(NLLLoss):
 
 
 class MSELoss(Loss):
-    """(input - target) ** 2."""
+    """(input - target) ** 2 of two tensors of one shape, or that broadcast: their mean, a 0-d tensor; reduction: "mean",
+    "sum", or "none" for each. Raises ShapeError for shapes that do not broadcast."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(Loss):
-    """|input - target|."""
+    """|input - target| of two tensors of one shape, or that broadcast: their mean, a 0-d tensor; reduction: "mean",
+    "sum", or "none" for each. Raises ShapeError for shapes that do not broadcast."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(input, target, reduction=self.reduction)

@@ -245,7 +245,7 @@ def _stepwise(function: Callable[..., Any], mode: type[_Mode]) -> Callable[..., 
 
 
 class no_grad(_Mode):
-    """Nothing is recorded inside."""
+    """Nothing is recorded inside: results require no grad. A context (`with fb.no_grad():`) and a decorator."""
 
     mode = False
 
