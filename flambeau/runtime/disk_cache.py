@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from flambeau import config
@@ -29,6 +27,7 @@ _MAGIC = b"FLMB\x00\x02\r\n"
 _DIGEST_BYTES = 32
 _LABEL_LENGTH_BYTES = 2
 _DAY = 86400.0
+_BINARY = getattr(os, "O_BINARY", 0)        # Windows would write other line ends
 _LOOKS_PER_FILL = 64                # a full cache is looked through about that often while it is filled once
 _ABANDONED_AFTER = 3600.0           # seconds: a file that somebody began to write and did not end
 
@@ -109,18 +108,19 @@ class DiskCache:
         try:
             # Only the user may write here: what lies here is run.
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+            unfinished = path.parent / f"{os.urandom(8).hex()}.tmp"
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
         except OSError:
             return
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(_MAGIC + hashlib.sha256(content).digest() + content)
-            os.replace(name, path)
+            os.replace(unfinished, path)
         except OSError:
-            Path(name).unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             return
         most = self._most_bytes
-        if most is not None and random.random() * most < len(content) * _LOOKS_PER_FILL:
+        if most is not None and int.from_bytes(os.urandom(4), "little") / 2**32 * most < len(content) * _LOOKS_PER_FILL:
             self.evict()
 
     def entries(self) -> Iterator[Entry]:
@@ -156,7 +156,11 @@ class DiskCache:
     def clear(self) -> None:
         """Remove all files."""
         if self._objects is not None:
-            shutil.rmtree(self._objects, ignore_errors=True)
+            for path, facts in self._files(with_unfinished=True):
+                _remove(path, facts.st_size)
+            for folder in (*self._objects.glob("*"), self._objects):
+                with suppress(OSError):         # somebody else removed it, or put something there
+                    folder.rmdir()
 
     def _files(self, with_unfinished: bool = False) -> Iterator[tuple[Path, os.stat_result]]:
         if self._objects is None:

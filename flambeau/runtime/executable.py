@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Never
+
+import numpy as np
 
 from flambeau import config
 from flambeau.errors import VerificationError
@@ -130,7 +131,7 @@ class Executable:
             _raise_unbound()
         values = (*arg_ptrs, *scalars, *out_ptrs, *sizes)
         runs = [self._memory.run_through_ctypes(values, timed=True) for _ in range(repeats)]
-        return tuple(statistics.median(times) * 1e-9 for times in zip(*runs, strict=True))
+        return tuple(float(np.median(times)) * 1e-9 for times in zip(*runs, strict=True))
 
 
 def _trampoline(memory: CallMemory) -> Callable[..., None]:

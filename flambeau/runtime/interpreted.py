@@ -3,7 +3,6 @@ use. Slow and plain: the reference that native executables are held to, and the 
 from __future__ import annotations
 
 import ctypes
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -71,7 +70,7 @@ class InterpretedExecutable:
                 call = _Call(self, (*arg_ptrs, *scalars, *out_ptrs, *sizes))
                 call.run(self._steps)
             runs.append(call.seconds)
-        return tuple(statistics.median(times) for times in zip(*runs, strict=True))
+        return tuple(float(np.median(times)) for times in zip(*runs, strict=True))
 
     def run_kernel(self, kernel: Kernel, arrays: Sequence[np.ndarray], sizes: Mapping[str, int]) -> None:
         """One launch. arrays: flat views of the memory behind each param, in its storage dtype."""

@@ -7,12 +7,12 @@ as long as its `Library` is alive.
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import itertools
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flambeau.runtime.elf import Damaged, Foreign, place
@@ -115,7 +115,7 @@ def _load_helper_libraries(llvm: Any) -> None:
     if sys.platform == "win32":
         return
     for name in ("m", "gcc_s"):
-        path = ctypes.util.find_library(name) if sys.platform != "linux" else _LINUX_NAMES[name]
+        path = import_module("ctypes.util").find_library(name) if sys.platform != "linux" else _LINUX_NAMES[name]
         try:
             llvm.load_library_permanently(path)
         except (RuntimeError, TypeError):

@@ -246,3 +246,35 @@ def test_changing_the_environment_is_refused() -> None:
 
 
 SCALE = "2"
+
+
+DRAWS = """
+import sys
+import numpy as np
+import flambeau as fb
+
+@fb.compile
+def of_python(x):
+    import random
+    return x * random.random()
+
+@fb.compile
+def of_numpy(x):
+    return x * np.random.rand()
+
+x = fb.ones(2)
+for function, module in ((of_python, "random"), (of_numpy, "numpy.random")):
+    sys.modules.pop(module, None)
+    try:
+        function(x)
+    except fb.errors.TraceError as error:
+        assert "random number" in error.message, error.message
+    else:
+        raise AssertionError(f"{module} was drawn from")
+"""
+
+
+def test_draws_are_found_of_generators_whose_module_is_loaded_while_tracing(tmp_path: Path) -> None:
+    (tmp_path / "draws.py").write_text(DRAWS, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, str(tmp_path / "draws.py")], env=environment, check=True, timeout=120)

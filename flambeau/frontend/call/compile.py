@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import logging
 import os
 import sys
 import time
@@ -41,7 +40,6 @@ from flambeau.frontend.trace.sizes import NamedSizes, named_sizes, varied_dims
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir.collector import paused_collector
 from flambeau.ir.graph import Graph
-from flambeau.ir.graph.difference import difference
 from flambeau.ir.markup import folded
 from flambeau.ir.records import dataclass
 from flambeau.kept import Kept, find, is_on_cpu, keep, key_of
@@ -59,7 +57,6 @@ config.watch("disable_jit", epoch.bump)         # what a fast call compares
 config.watch("num_threads", epoch.bump)
 config.watch("tf32", epoch.bump)
 config.watch("deterministic", epoch.bump)
-log = logging.getLogger("flambeau")
 
 
 @dataclass(frozen=True)
@@ -371,7 +368,9 @@ class CompiledFunction(CompiledMarker):
 
     def diff(self, before: str, after: str, context: int = 3) -> str:
         """What changed between two levels of `graph`, as lines that went and lines that came; empty where nothing did."""
-        return difference(self.graph(before), self.graph(after), (before, after), context)
+        lines: str = import_module("flambeau.ir.graph.difference").difference(
+            self.graph(before), self.graph(after), (before, after), context)
+        return lines
 
     def explain(self) -> str:
         """In words: what was traced and fused, what each kernel does and why it is one, what memory it takes, and why it
@@ -395,7 +394,7 @@ class CompiledFunction(CompiledMarker):
         """Numbers about the newest signature."""
         newest = self._newest()
         parts = newest.parts
-        nodes = [n for p in parts for n in p.source.nodes if n.op.name != "input"]
+        nodes = [n for p in parts for n in p.source if n.op.name != "input"]
         return Stats(
             n_signatures=len(self.signatures), recompiles=len(self.signatures) - 1, n_ops_traced=len(nodes),
             n_backward_ops=sum(n.phase == "backward" for n in nodes),
@@ -598,8 +597,10 @@ def _compiler() -> Any:
 
 
 def _log(channel: str, message: str) -> None:
-    """A line on stderr when FLAMBEAU_LOGS names the channel, and always to the `flambeau` logger."""
-    log.debug(message)
+    """A line on stderr when FLAMBEAU_LOGS names the channel, and always to the `flambeau` logger, if somebody loaded
+    those."""
+    if "logging" in sys.modules:
+        sys.modules["logging"].getLogger("flambeau").debug(message)
     if channel in config.logs or "all" in config.logs:
         print(f"[flambeau {channel}] {message}", file=sys.stderr)
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -284,7 +283,7 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     return found
 
 
-_LABELS: Final = string.ascii_uppercase + string.ascii_lowercase
+_LABELS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def _from_lists(parts: tuple[Any, ...]) -> tuple[str, list[Tensor]]:

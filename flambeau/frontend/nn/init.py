@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -58,8 +57,7 @@ def _unset(shape: tuple[int, ...], like: Tensor) -> Tensor:
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
                   generator: Generator | None = None) -> Tensor:
     """Draws from the normal distribution cut to [a, b] (bounds in the tensor's units, not in std)."""
-    standard = NormalDist()
-    low, high = standard.cdf((a - mean) / std), standard.cdf((b - mean) / std)
+    low, high = ((1 + math.erf((bound - mean) / (std * math.sqrt(2)))) / 2 for bound in (a, b))
     shares = _unset(tensor.shape, tensor).uniform_(low, high, generator=generator).cpu().numpy()
     draws = normal_quantile(np.clip(shares, np.finfo(np.float64).tiny, 1 - 2.0**-53))
     return tensor.copy_(tensor_of(np.clip(draws * std + mean, a, b)))

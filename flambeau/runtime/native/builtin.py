@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import sysconfig
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ class _MethodDefinition(ctypes.Structure):
 
 def builtins_possible() -> bool:
     """Whether this Python can take them: CPython, with the GIL that our native code relies on."""
-    return sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+    return sys.implementation.name == "cpython" and "free-threading build" not in sys.version
 
 
 def make_builtin(name: str, address: int, owner: tuple[Any, ...]) -> Callable[..., Any]:

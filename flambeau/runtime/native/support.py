@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from flambeau.errors import UnsupportedError
@@ -75,7 +75,7 @@ def source(system: str | None = None, machine: str | None = None) -> str:
         f"@clock_id = internal constant i32 {getattr(time, 'CLOCK_MONOTONIC', 0)}\n"
     )
     files = ("types.ll", f"pause_{cpu}.ll", os_file, "pool.ll", "runner.ll", "trampoline.ll", "memory.ll")
-    folder = resources.files("flambeau.runtime.native")
+    folder = Path(__file__).parent
     return constants + "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in files)
 
 

@@ -7,15 +7,12 @@ through the contents of containers, to any depth. Each object met becomes a Node
 from __future__ import annotations
 
 import array
-import concurrent.futures
 import contextvars
 import functools
 import gc
 import io
-import logging
 import operator
 import pickle
-import random
 import sys
 import threading
 import types
@@ -42,13 +39,16 @@ from flambeau.frontend.trace.guards.contents import LARGEST_ARRAY, Bits, Items, 
 from flambeau.frontend.trace.guards.markers import Attributed, CompiledMarker, Stated
 from flambeau.frontend.trace.guards.names import Cell, Function, Namespace, Variable, was_loaded
 from flambeau.frontend.trace.guards.node import WRAPPERS, Node, Parts, Plain
+from flambeau.frontend.trace.guards.rare import RareTypes
 from flambeau.frontend.trace.guards.reads import Reads, is_user_class, is_user_code, is_user_module, reads_of
 from flambeau.frontend.trace.guards.values import MISSING, Way, is_same, is_value
 
-_OPAQUE = (logging.Filterer, logging.Manager, io.IOBase, threading.Thread, threading.Event, threading.Condition,
-           threading.Semaphore, concurrent.futures.Executor, concurrent.futures.Future, type(threading.Lock()),
+_OPAQUE = (io.IOBase, threading.Thread, threading.Event, threading.Condition, threading.Semaphore, type(threading.Lock()),
            type(threading.RLock()), np.ufunc)
-_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
+_RARELY_OPAQUE = RareTypes("logging:Filterer", "logging:Manager", "concurrent.futures._base:Executor",
+                           "concurrent.futures._base:Future")
+_GENERATORS = RareTypes("random:Random", "numpy.random:Generator", "numpy.random:RandomState")
+_SHARED_GENERATORS = (("random", "random"), ("numpy.random", "rand"))       # modules, and a method of the one that each has
 _DATA_LIKE = (UserDict, UserList, UserString, ChainMap, types.SimpleNamespace, WeakKeyDictionary, WeakValueDictionary,
               WeakSet)
 _BUILTIN_METHODS = (types.BuiltinFunctionType, types.MethodWrapperType)
@@ -121,9 +121,8 @@ class Heap:
         self._passed: dict[int, Any] = {}           # walked through, without a node
         self.released: dict[Any, tuple[Any, frozenset[Any] | None]] = {}    # (object, parts not to compare; None: all)
         self._generators: list[tuple[Any, bytes]] = []          # of random numbers, and their state when they were met
-        if is_tracing:
-            self._meet_generator(getattr(random.random, "__self__", None))
-            self._meet_generator(getattr(np.random.rand, "__self__", None))
+        self._is_tracing = is_tracing
+        self.meet_generators()
 
     # -- growing ----------------------------------------------------------------------------------------------------
 
@@ -227,9 +226,9 @@ class Heap:
             return []
         if isinstance(value, types.FunctionType):
             return self._visit_function(value, path)
-        if isinstance(value, _OPAQUE) and not is_user_class(type(value)):
+        if isinstance(value, _OPAQUE + _RARELY_OPAQUE()) and not is_user_class(type(value)):
             return []
-        if isinstance(value, _GENERATORS):
+        if isinstance(value, _GENERATORS()):
             self._meet_generator(value)
             return []
         if isinstance(value, functools._lru_cache_wrapper):
@@ -374,6 +373,13 @@ class Heap:
                 loaded = {name for name in self.scope.attributes & node.object.keys() - node.held.keys()
                           if was_loaded(node.object, name, node.object[name])}
                 self._walk(_below(node, node.extend(self.scope, loaded)))
+
+    def meet_generators(self) -> None:
+        """Those that Python's and NumPy's modules share, if they are loaded by now."""
+        for module, method in _SHARED_GENERATORS if self._is_tracing else ():
+            generator = getattr(getattr(sys.modules.get(module), method, None), "__self__", None)
+            if generator is not None and id(generator) not in self._passed:
+                self._meet_generator(generator)
 
     def _meet_generator(self, generator: Any) -> None:
         self._passed[id(generator)] = generator

@@ -6,7 +6,6 @@ import os
 import re
 import site
 import sys
-import sysconfig
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -248,10 +247,9 @@ def _folder(path: str) -> str:
     return os.path.join(os.path.realpath(path), "")
 
 
-_STDLIB = tuple({_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
-_INSTALLED = tuple({_folder(path) for path in
-                    (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages(),
-                     site.getusersitepackages(), os.path.dirname(np.__file__))})     # as with pip install --target
+_STDLIB = (_folder(os.path.dirname(os.__file__)),)
+_INSTALLED = tuple({_folder(path) for path in (*site.getsitepackages(), site.getusersitepackages(),
+                                               os.path.dirname(np.__file__))})       # as with pip install --target
 _is_user_file: dict[str, bool] = {}
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import array
 import dataclasses
 import datetime
-import decimal
 import enum
-import fractions
 import functools
 import math
 import operator
@@ -19,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.frontend.trace.guards.rare import RareTypes
 from flambeau.ir.dtypes import DType
 from flambeau.ir.types import TensorType
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing", "__slots__": ()})()
 BY_VALUE = (int, float, complex, str, bytes, bool, type(None))
-_IMMUTABLE = (range, TensorType, DType, np.dtype, decimal.Decimal, fractions.Fraction, datetime.date,
-              datetime.timedelta, datetime.time, pathlib.PurePath)
+_IMMUTABLE = (np.generic, range, TensorType, DType, np.dtype, datetime.date, datetime.timedelta, datetime.time,
+              pathlib.PurePath)
+_RARELY_IMMUTABLE = RareTypes("decimal:Decimal", "fractions:Fraction")
 
 
 def exact(number: float) -> Any:
@@ -50,7 +50,7 @@ def typed(value: Any) -> Any:
 def is_value(value: Any) -> bool:
     """True for what is compared by value and can't change: numbers, strings, None, types of tensors, dates."""
     kind = type(value)
-    return kind in BY_VALUE or isinstance(value, (np.generic, *_IMMUTABLE)) and not isinstance(value, enum.Enum)
+    return kind in BY_VALUE or isinstance(value, _IMMUTABLE + _RARELY_IMMUTABLE()) and not isinstance(value, enum.Enum)
 
 
 def is_same(then: Any, now: Any) -> bool | None:

@@ -13,10 +13,8 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from flambeau.errors import TraceError, UnsupportedError
@@ -33,8 +31,8 @@ from flambeau.frontend.trace.guards.values import MISSING
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir.location import is_internal
 
-_ELSEWHERE = frozenset(id(function.__code__) for function in (
-    threading.Thread.start, ThreadPoolExecutor.submit, BaseProcess.start))
+_ELSEWHERE = frozenset([("threading", "Thread.start"), ("concurrent.futures.thread", "ThreadPoolExecutor.submit"),
+                        ("multiprocessing.process", "BaseProcess.start")])
 _READERS = frozenset([getattr, hasattr, setattr, delattr, vars, dir])
 _ENVIRONMENT = frozenset(["environ", "environb", "getenv"])
 _INLINED = 40               # nodes that a specialised call compares itself
@@ -127,7 +125,7 @@ class Watch:
         elif is_user_code(code, frame.f_globals):
             if not self._start(frame):
                 self._settle(code)
-        elif id(code) not in _ELSEWHERE:
+        elif (frame.f_globals.get("__name__"), code.co_qualname) not in _ELSEWHERE:
             self._settle(code)
         elif not is_internal(frame.f_back.f_code.co_filename if frame.f_back is not None else ""):
             # made, it tells the trace (errors.listening); raised, it would come out of a call that did nothing wrong
@@ -142,6 +140,7 @@ class Watch:
                 self._open(frame)
         elif frame is self._aside:
             self._aside = None
+            self.heap.meet_generators()         # of modules that were loaded just now
         elif argument is not None and frame.f_back is not None:
             caller = frame.f_back.f_code
             if id(caller) in self._opening:
