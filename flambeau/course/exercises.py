@@ -34,6 +34,11 @@ class Exercise:
         """In the learner's folder."""
         return f"ember/{self.module}.py"
 
+    @property
+    def runs_machine_code(self) -> bool:
+        """Code that a mistake of the learner's may crash, and the process with it."""
+        return self.chapter == 9
+
     def marked_text(self) -> str:
         return (SOLUTIONS / f"{self.module}.py").read_text(encoding="utf-8")
 

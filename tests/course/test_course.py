@@ -7,6 +7,9 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 from mistakes import MISTAKES
 
 from flambeau.__main__ import main
-from flambeau.course import checking, pages
+from flambeau.course import checking, interactive, pages
 from flambeau.course.exercises import CHAPTERS, EXERCISES, HERE, SOLUTIONS, Exercise, exercise_of
 
 IDS = [exercise.number for exercise in EXERCISES]
@@ -80,11 +83,14 @@ def test_other_files_of_the_learner_are_used_and_named(tmp_path: Path) -> None:
     folder = tmp_path / "ember"
     folder.mkdir()
     scalar, topological = exercise_of("1.2"), exercise_of("1.3")
-    (folder / "scalar.py").write_text(scalar.starting_text(), encoding="utf-8")
+    text = scalar.solution_text().replace("data = cls.forward(", "raise NotImplementedError\n        data = cls.forward(")
+    (folder / "scalar.py").write_text(text, encoding="utf-8")
     (folder / "topological.py").write_text(topological.solution_text(), encoding="utf-8")
     found = checking.findings_of(topological, folder / "topological.py", (folder,))[0]
     assert "scalar.py:" in found.said and "not written yet" in found.said and "exercise 1.2" in found.hint
     assert all(f.is_right for f in checking.findings_of(topological, folder / "topological.py"))
+    (folder / "scalar.py").write_text(scalar.starting_text(), encoding="utf-8")      # not begun: the solution is taken
+    assert all(f.is_right for f in checking.findings_of(topological, folder / "topological.py", (folder,)))
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
@@ -105,6 +111,27 @@ def test_start_check_and_solution(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "4 of 4 right; next: 0.3" in capsys.readouterr().out
     assert main(["course", "list", *work]) == 0
     assert "* 0.2 " in capsys.readouterr().out
+
+
+def test_machine_code_that_crashes_is_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parents[1]))
+    assert main(["course", "start", "9.2", "--dir", str(tmp_path)]) == 0
+    text = exercise_of("9.2").solution_text().replace("place = ir.Constant(I64, 0)", "place = ir.Constant(I64, 1 << 50)")
+    (tmp_path / "ember/emit.py").write_text(text, encoding="utf-8")
+    assert main(["course", "check", "9.2", "--dir", str(tmp_path)]) == 1
+    assert "look at the addresses" in capsys.readouterr().out
+
+
+def test_a_learners_folder_is_a_package(tmp_path: Path) -> None:
+    assert main(["course", "start", "1", "--dir", str(tmp_path)]) == 0
+    text = exercise_of("1.1").solution_text() + "\nMINE = True\n"
+    (tmp_path / "ember/differences.py").write_text(text, encoding="utf-8")
+    code = "from ember import backward, differences, operators, scalar; x = scalar.Scalar(3); backward.backward(x * x)\n" \
+           "print(differences.MINE, x.grad, operators.__file__, scalar.__file__)"
+    environment = {"PYTHONPATH": f"{tmp_path}:{HERE.parents[1]}", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["True", "6.0", str(SOLUTIONS / "operators.py"), str(SOLUTIONS / "scalar.py")]
 
 
 def test_an_exercise_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,6 +169,30 @@ def test_page_tells_of_each_exercise_and_its_links_lead_somewhere(chapter: types
     assert links and not [link for link in links if not (path.parent / link).exists()]
     for name, link in re.findall(r"`(\w+)`[^`\[\]]*\(in \[`[^`]*`\]\(([^)]+)\)\)", text):
         assert name in (path.parent / link).read_text(encoding="utf-8")
+
+
+def test_pages_to_play_with_need_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["course", "play", "--out", str(tmp_path)]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.split()]
+    assert {path.stem for path in paths} == set(interactive.PAGES)
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(src|href)=|@import|fetch\(|/\*(DATA|STYLE)\*/", text)
+        assert "https://" not in text and path.stat().st_size < 400_000
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.parametrize("name", interactive.PAGES)
+def test_pages_to_play_with_run_in_a_browser(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if not CHROMIUM or not request.config.getoption("--course"):
+        pytest.skip("wants Chromium, and --course")
+    interactive.write_all(tmp_path)
+    call = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]
+    done = subprocess.run([*call, (tmp_path / f"{name}.html").as_uri()], capture_output=True, text=True, timeout=60)
+    ready = re.search('data-ready="([^"]*)"', done.stdout)
+    assert ready and not ready[1].startswith("disagrees"), ready
 
 
 def test_notebooks_are_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

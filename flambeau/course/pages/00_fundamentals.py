@@ -14,7 +14,7 @@
 # python -m flambeau course solution 0.1   # if you are stuck
 # ```
 #
-# What you have not written yet is taken from the solutions, so you may begin at any chapter. In this notebook too: `ember` is
+# What you have not begun yet is taken from the solutions, so you may begin at any chapter. In this notebook too: `ember` is
 # your library where you have written it.
 #
 # ## A network is arithmetic

@@ -174,6 +174,11 @@ print(f"{len(topological_sort(loss))} values in the last step's notes; loss {los
 # Every one of those values is a Python object that a Python loop visited. The points are forty; a photograph has a million
 # numbers. The next chapter keeps the numbers in rows and makes one note for a whole row.
 #
+# ## Play
+#
+# `python -m flambeau course play` writes pages for the browser. `expression.html`: type an expression, watch its graph, and send
+# the derivative back one value at a time.
+#
 # ## Now open
 #
 # - [`frontend/tape/dispatch.py`](../../frontend/tape/dispatch.py): the one door that ops go through, which writes a `Record`.

@@ -148,6 +148,11 @@ draw.boundary(axes, lambda grid: network(Tensor(grid)).to_numpy()[:, 0], points,
 # %% [markdown]
 # Few notes, and hardly faster: below them Python still visits every element. That is next.
 #
+# ## Play
+#
+# `storage.html` of `python -m flambeau course play`: choose a shape, turn, repeat and reshape it, and point at an element to see
+# how its index becomes a place.
+#
 # ## Now open
 #
 # - [`frontend/tensor/`](../../frontend/tensor): Flambeau's tensors: a storage, a base, and a chain of views.

@@ -147,6 +147,10 @@ left.spines[["top", "right"]].set_visible(False)
 draw.boundary(right, lambda grid: evaluate(grid, *weights)[:, 0], points, labels[:, 0], "after 300 steps")
 
 # %% [markdown]
+# ## Play
+#
+# `boundary.html` of `python -m flambeau course play` is such a training at every step, for three sets of points.
+#
 # ## Now open
 #
 # - [`passes/lowering/loops.py`](../../passes/lowering/loops.py): your `lower`, for every op; [`ir/kernel/`](../../ir/kernel) has the
