@@ -39,7 +39,10 @@ class Address:
 
     def step_of(self, dim: int) -> Extent:
         """The stride along `dim`, in general kernels perhaps the name of a runtime number."""
-        return dict(self.strides).get(dim, 0)
+        for number, stride in self.strides:
+            if number == dim:
+                return stride
+        return 0
 
     @property
     def known_strides(self) -> tuple[tuple[int, int], ...]:

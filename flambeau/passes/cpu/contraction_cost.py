@@ -26,7 +26,7 @@ from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
-__all__ = ["Choice", "Shape", "dot_choice", "lhs_is_far", "row_choice"]
+__all__ = ["Choice", "Shape", "dot_choice", "row_choice"]
 
 _LATENCY: Final = 4.0  # cycles from a multiply-add to one that reads it
 _CHAINS: Final = 8  # multiply-adds in flight that hide it; microkernels keep that many
@@ -119,6 +119,41 @@ class Shape:
         return abs(address.stride_of(dims[-1])) * itemsize if dims else 0
 
     @cached_property
+    def epilogue_cycles(self) -> float:
+        """Per vector of sums along n."""
+        return _epilogue_cycles(self, self.lanes)
+
+    @cached_property
+    def tile_cycles(self) -> float:
+        """Per tile, whatever its size."""
+        return self.points(self.kernel.k[:-1]) * _INNER_LOOP_CYCLES + _CALL_CYCLES
+
+    @cached_property
+    def lhs_packing(self) -> float:
+        """Cycles per element of lhs."""
+        return _pack_cycles(self, self.kernel.lhs, self.kernel.m, self.kernel.keeps_lhs)
+
+    @cached_property
+    def rhs_packing(self) -> float:
+        """Cycles per element of rhs."""
+        return _pack_cycles(self, self.kernel.rhs, self.kernel.n, self.kernel.keeps_rhs)
+
+    @cached_property
+    def lhs_is_far(self) -> bool:
+        """Whether neighbouring k points of lhs lie in different pages more often than not."""
+        return self.step_bytes(self.kernel.lhs, self.kernel.k) >= _PAGE_BYTES // 2
+
+    @cached_property
+    def row_bytes(self) -> int:
+        """Bytes from one row of lhs to the next."""
+        return self.step_bytes(self.kernel.lhs, self.kernel.m)
+
+    @cached_property
+    def rhs_lies_in_place(self) -> bool:
+        """Whether vectors of rhs can be loaded where it lies."""
+        return self.n_extent == 1 or self.n_stride(self.kernel.rhs) == 1
+
+    @cached_property
     def rhs_stays_in_l1(self) -> bool:
         """Whether all of rhs (of one batch point) lies in L1 beside some rows of lhs."""
         return self.k_points * self.n_points * self.acc_bytes <= _L1_SHARE * self.target.l1_bytes
@@ -144,11 +179,10 @@ def row_choice(
 ) -> Choice:
     """A tile with vectors along n."""
     vectors_along_n = -(-shape.n_extent // shape.lanes)
-    epilogue = _epilogue_cycles(shape, shape.lanes)
 
     def tile(rows: int, vectors: int) -> float:
         per_k = _k_point_cycles(shape, rows, vectors, pack_lhs, pack_rhs)
-        return shape.k_points * per_k + _tile_overhead(shape) + rows * vectors * epilogue
+        return shape.k_points * per_k + shape.tile_cycles + rows * vectors * shape.epilogue_cycles
 
     cycles, shapes = _sum_over_tiles(shape, m_tile, vectors_along_n, n_vectors, tile)
     if shape.n_extent % shape.lanes and not pack_rhs and not shape.masks_are_cheap:
@@ -156,11 +190,9 @@ def row_choice(
         cycles += visits * shape.k_points * shape.lanes * _MASK_BY_ELEMENT_CYCLES
     cycles *= _in_place_factor(shape, m_tile, pack_lhs, pack_rhs)
     if pack_lhs:
-        packing = _pack_cycles(shape, shape.kernel.lhs, shape.kernel.m, shape.kernel.keeps_lhs)
-        cycles += shape.m_points * shape.k_points * packing
+        cycles += shape.m_points * shape.k_points * shape.lhs_packing
     if pack_rhs:
-        packing = _pack_cycles(shape, shape.kernel.rhs, shape.kernel.n, shape.kernel.keeps_rhs)
-        cycles += shape.n_points * shape.k_points * packing
+        cycles += shape.n_points * shape.k_points * shape.rhs_packing
     spread = _SPREAD_PENALTY * (math.prod(m_tile[:-1]) > 1)
     cycles *= shape.batch_points * (1 + _SHAPE_PENALTY * shapes + spread)
     prefetch = 0 if shape.rhs_stays_in_l1 else _PREFETCH_POINTS
@@ -176,16 +208,11 @@ def dot_choice(shape: Shape, m_tile: tuple[int, ...], columns: int) -> Choice:
 
     def tile(rows: int, columns: int) -> float:
         per_step = _k_point_cycles(shape, rows, columns, False, False)
-        return steps * per_step + _tile_overhead(shape) + rows * columns * per_sum
+        return steps * per_step + shape.tile_cycles + rows * columns * per_sum
 
     cycles, shapes = _sum_over_tiles(shape, m_tile, shape.n_extent, columns, tile)
     cycles *= shape.batch_points * (1 + _SHAPE_PENALTY * shapes)
     return Choice(cycles, tile(math.prod(m_tile), columns), ContractionSchedule(m_tile, columns, vectors="k"))
-
-
-def lhs_is_far(shape: Shape) -> bool:
-    """Whether neighbouring k points of lhs lie in different pages more often than not."""
-    return shape.step_bytes(shape.kernel.lhs, shape.kernel.k) >= _PAGE_BYTES // 2
 
 
 def _sum_over_tiles(
@@ -231,10 +258,6 @@ def _k_point_cycles(shape: Shape, rows: int, vectors: int, pack_lhs: bool, pack_
     return slowest + _INTERFERENCE * (products + 2 * loads + issue + fetched)
 
 
-def _tile_overhead(shape: Shape) -> float:
-    return shape.points(shape.kernel.k[:-1]) * _INNER_LOOP_CYCLES + _CALL_CYCLES
-
-
 def _epilogue_cycles(shape: Shape, lanes: int) -> float:
     """Per vector of sums: the body, and each access by its stride along the vector dim."""
     cycles = len(shape.kernel.epilogue.body) * 0.5
@@ -257,7 +280,7 @@ def _pack_cycles(shape: Shape, address: Address, dims: Sequence[int], is_kept: b
 def _in_place_factor(shape: Shape, m_tile: tuple[int, ...], pack_lhs: bool, pack_rhs: bool) -> float:
     """What reading operands where they lie costs more than reading panels."""
     factor = 1.0
-    if not pack_lhs and lhs_is_far(shape):
+    if not pack_lhs and shape.lhs_is_far:
         factor *= _FAR_LHS_FACTOR
     if not pack_lhs and _rows_share_a_set(shape, m_tile):
         factor *= _ALIASED_FACTOR
@@ -272,8 +295,7 @@ def _in_place_factor(shape: Shape, m_tile: tuple[int, ...], pack_lhs: bool, pack
 
 def _rows_share_a_set(shape: Shape, m_tile: tuple[int, ...]) -> bool:
     """Whether the rows of a tile are so many pages apart that one set of L1 cannot hold their lines."""
-    row_bytes = shape.step_bytes(shape.kernel.lhs, shape.kernel.m)
-    if not m_tile or not row_bytes:
+    if not m_tile or not shape.row_bytes:
         return False
     ways = shape.target.l1_bytes // _PAGE_BYTES - 2
-    return m_tile[-1] > ways * (_PAGE_BYTES // math.gcd(_PAGE_BYTES, row_bytes))
+    return m_tile[-1] > ways * (_PAGE_BYTES // math.gcd(_PAGE_BYTES, shape.row_bytes))

@@ -16,7 +16,7 @@ from typing import Final
 from flambeau.ir.kernel import ContractionKernel, ContractionSchedule
 from flambeau.ir.kernel.contraction_dims import canonicalize, swap_roles
 from flambeau.ir.target import Target
-from flambeau.passes.cpu.contraction_cost import Choice, Shape, dot_choice, lhs_is_far, row_choice
+from flambeau.passes.cpu.contraction_cost import Choice, Shape, dot_choice, row_choice
 
 __all__ = ["choose_schedule", "schedule_contraction"]
 
@@ -73,7 +73,7 @@ def _candidates(shape: Shape) -> Iterator[Choice]:
 
 
 def _rhs_packings(shape: Shape, m_tile: tuple[int, ...]) -> list[bool]:
-    in_place = shape.n_extent == 1 or shape.n_stride(shape.kernel.rhs) == 1
+    in_place = shape.rhs_lies_in_place
     is_reread = shape.m_points > math.prod(m_tile)
     is_worth_it = is_reread or not shape.masks_are_cheap or shape.kernel.keeps_rhs
     return [False] * in_place + [True] * (not in_place or is_worth_it)
@@ -82,7 +82,7 @@ def _rhs_packings(shape: Shape, m_tile: tuple[int, ...]) -> list[bool]:
 def _lhs_packings(shape: Shape, m_tile: tuple[int, ...]) -> list[bool]:
     """Panels of lhs hold rows of its innermost m dim only."""
     can_pack = bool(m_tile) and all(tile == 1 for tile in m_tile[:-1])
-    is_worth_it = lhs_is_far(shape) or shape.converts(shape.kernel.lhs) or shape.kernel.keeps_lhs
+    is_worth_it = shape.lhs_is_far or shape.converts(shape.kernel.lhs) or shape.kernel.keeps_lhs
     return [False, True] if can_pack and is_worth_it else [False]
 
 
