@@ -182,10 +182,11 @@ class _ContractionSizes:
     """Which sizes of a contraction may be any number, and what must be told of them."""
 
     def __init__(self, kernel: ContractionKernel, schedule: ContractionSchedule, names: _Names, target: Target) -> None:
-        self.kernel, self.schedule, self.names, self.target = kernel, schedule, names, target
+        self.kernel, self.schedule, self.names = kernel, schedule, names
         self.residues: list[tuple[str, int, int]] = []
         acc = kernel.acc_dtype
         self.lanes = target.lanes(4 if acc.kind == "float" and acc.itemsize == 2 else acc.itemsize)
+        self.has_masks = target.has_feature("avx512f") and not kernel.can_fail
 
     def named(self, dim: int, tile: int = 1) -> Extent:
         """The extent's name, if code for this tile is no other for other extents; what the tile leaves over is told."""
@@ -201,18 +202,17 @@ class _ContractionSizes:
         """The last vector has its lanes by a mask that is made at each call. That costs nothing where the processor has
         registers for masks; a check would have to look at each lane."""
         extent = self.kernel.extents[self.kernel.n[-1]]
-        if self.schedule.vectors == "k":
-            return True
-        masked = extent % self.lanes != 0
-        return extent >= self.lanes and not (masked and (self.kernel.can_fail or not self.target.has_feature("avx512f")))
+        return self.schedule.vectors == "k" or (extent >= self.lanes and (self.has_masks or extent % self.lanes == 0))
 
     def columns(self, dim: int) -> tuple[Extent, int]:
-        """(the name of the innermost n extent, vectors of its last tile)."""
+        """(the name of the innermost n extent, vectors of its last tile). Where masks cost nothing it is told to be in
+        vectors only if all tiles are whole."""
         extent, vectors = self.kernel.extents[dim], self.schedule.n_vectors
         if self.schedule.vectors == "k":
             return self.named(dim, vectors), 0
         name = self.named(dim)
-        if isinstance(name, str) and extent % self.lanes == 0:
+        is_whole = extent % (self.lanes * (vectors if self.has_masks else 1)) == 0
+        if isinstance(name, str) and is_whole:
             self.residues.append((name, self.lanes, 0))
         return name, (-(-extent // self.lanes) - 1) % vectors + 1
 
