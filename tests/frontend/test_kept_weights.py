@@ -126,6 +126,7 @@ def test_what_changes_at_every_call_is_kept_no_more(net: Any) -> None:
             net.conv.weight.mul_(1.01)
             assert same(call, net)
         assert not call.signatures[0].entry.bound.prepares and len(call.signatures) == 1
+        assert call.stats().kept_bytes == 0 and "runs at every call now" in call.explain()
         step(net)
         assert same(call, net)
 

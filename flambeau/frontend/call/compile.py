@@ -406,7 +406,8 @@ class CompiledFunction(CompiledMarker):
             arena_bytes=sum(p.memory.arena_bytes for p in parts),
             unshared_bytes=sum(p.memory.unshared_bytes for p in parts),
             state_bytes=sum(state.type.nbytes for state in newest.entry.plan.states),
-            kept_bytes=sum(sum(p.program.once.out_bytes) for p in parts if p.program.once is not None),
+            kept_bytes=sum(sum(p.program.once.out_bytes) for p in parts if p.program.once is not None
+                           and newest.entry.bound.prepares),
             in_place_writes=sum(p.memory.in_place_writes for p in parts), calls=newest.calls,
             from_disk=all(isinstance(p, Kept) for p in parts))
 

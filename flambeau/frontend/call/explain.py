@@ -36,6 +36,8 @@ def explain(name: str, signatures: Sequence[Any], stats: Any) -> str:
         f"{size(stats.state_bytes)} of captured state, {stats.in_place_writes} tensors updated in place"
         f"{f', {size(stats.kept_bytes)} kept of computing with it' if stats.kept_bytes else ''}",
     ]
+    if newest.compiled.program.once is not None and not newest.entry.bound.prepares:
+        lines.append("  captured tensors changed at nearly every call: what runs once below runs at every call now")
     lines += _inputs(newest)
     lines += _sizes(newest.family)
     for number, part in enumerate(newest.parts):
