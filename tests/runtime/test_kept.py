@@ -158,7 +158,8 @@ def test_files_that_were_damaged_in_any_way_are_never_believed(tmp_path: Path, r
     for _ in range(3):
         for entry in list(DiskCache(tmp_path).entries()):
             content = bytearray(entry.path.read_bytes())
-            match r.choice(["flip", "cut", "empty", "gone", "folder", "whole"]):
+            # what nobody looked for lies as it was left
+            match r.choice(["gone", "folder", "whole", *["flip", "cut", "empty"][:3 * bool(content)]]):
                 case "flip":
                     content[r.randrange(len(content))] ^= 1 << r.randrange(8)
                     entry.path.write_bytes(content)
