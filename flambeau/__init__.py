@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau import autograd, config, errors
 from flambeau import kinds as _kinds
 from flambeau import neighbours as _neighbours
+from flambeau import tracebacks as _tracebacks
 from flambeau.frontend import control as _control
 from flambeau.frontend import methods as _methods
 from flambeau.frontend.facts import *  # noqa: F403
@@ -164,6 +165,7 @@ _LAZY = {name: (f"flambeau.{name}", "") for name in _PACKAGES} | {      # name -
 
 
 _neighbours.watch()
+_tracebacks.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@
     FLAMBEAU_CUDA=emulator             config.cuda          set(cuda="emulator")
     FLAMBEAU_TF32=1                    config.tf32          set(tf32=True)
     FLAMBEAU_DETERMINISTIC=1           config.deterministic set(deterministic=True)
+    FLAMBEAU_TRACEBACK=full            config.traceback     set(traceback="full")
 
 `set(...)` acts at once; used as `with set(...):` the old values come back at the end of the block. Settings
 belong to the process, not to a thread, so that worker threads see what the main thread asked for. A variable that
@@ -23,11 +24,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+
+from flambeau.warned import warn
 
 __all__ = ["CUDA_DRIVERS", "LOG_CHANNELS", "MOST_THREADS", "Settings", "current", "from_environment", "set", "watch"]
 
@@ -64,6 +66,7 @@ class Settings:
     cuda: str = ""
     tf32: bool = False
     deterministic: bool = False
+    traceback: str = "short"
 
 
 # Read through __getattr__ below, so that `config.dump_dir` is always the current value.
@@ -79,6 +82,7 @@ poison: bool
 cuda: str
 tf32: bool
 deterministic: bool
+traceback: str
 
 
 def from_environment(
@@ -100,7 +104,7 @@ def from_environment(
 
 
 def _warn(error: ValueError) -> None:
-    warnings.warn(f"{error}; it is ignored", RuntimeWarning, stacklevel=2)
+    warn("FB001", f"{error}; it is ignored", stacklevel=2)
 
 
 def current() -> Settings:
@@ -147,6 +151,7 @@ def set(
     cuda: object = _UNSET,
     tf32: object = _UNSET,
     deterministic: object = _UNSET,
+    traceback: object = _UNSET,
 ) -> _Change:
     """Change the named settings now; use the result in a `with` to have the former values back afterwards.
 
@@ -156,12 +161,14 @@ def set(
     num_threads: an int of at least 1, or None; poison: whether fresh memory is filled with NaN, for what is compiled from
     now on; cuda: "" for NVIDIA's driver, "emulator" for devices that are not there; tf32: whether GPUs may round the
     operands of products of float32 to 10 bits of mantissa, as `fb.backends.cuda.matmul.allow_tf32` says too;
-    deterministic: as use_deterministic_algorithms() says. Raises ValueError or TypeError, and changes nothing, if a value
+    deterministic: as use_deterministic_algorithms() says; traceback: "short" to leave our own frames out where errors are
+    printed that nobody caught, "full" for all of them. Raises ValueError or TypeError, and changes nothing, if a value
     makes no sense.
     """
     given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir, "cache": cache,
              "cache_bytes": cache_size, "kept_bytes": kept_size, "num_threads": num_threads, "poison": poison, "cuda": cuda,
-             "tf32": tf32, "deterministic": deterministic}
+             "tf32": tf32, "deterministic": deterministic,
+             "traceback": traceback}
     names = {"dump_dir": "dump", "cache_bytes": "cache_size", "kept_bytes": "kept_size"}
     changed = {field: _VARIABLES[field][1](names.get(field, field), value)
                for field, value in given.items() if value is not _UNSET}
@@ -250,6 +257,13 @@ def _parse_cuda(name: str, value: object) -> str:
     return text
 
 
+def _parse_traceback(name: str, value: object) -> str:
+    text = str(value).strip().lower()
+    if text not in ("short", "full"):
+        raise ValueError(f"{name} is 'short' or 'full', but is {value!r}")
+    return text
+
+
 # how each setting is called in the environment, and what reads its value: (name for messages, value) -> the setting
 _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "logs": ("FLAMBEAU_LOGS", _parse_logs),
@@ -264,6 +278,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "cuda": ("FLAMBEAU_CUDA", _parse_cuda),
     "tf32": ("FLAMBEAU_TF32", _parse_bool),
     "deterministic": ("FLAMBEAU_DETERMINISTIC", _parse_bool),
+    "traceback": ("FLAMBEAU_TRACEBACK", _parse_traceback),
 }
 _lock = threading.Lock()
 _watchers: dict[str, list[Callable[[], None]]] = {}

@@ -18,7 +18,11 @@ __all__ = [
     "AcceleratorError",
     "AnomalyError",
     "CaptureError",
+    "FlambeauDeprecationWarning",
     "FlambeauError",
+    "FlambeauFutureWarning",
+    "FlambeauRuntimeWarning",
+    "FlambeauWarning",
     "GraphError",
     "IndexOutOfRangeError",
     "KernelError",
@@ -186,3 +190,19 @@ class VerificationError(FlambeauError, AssertionError):
     def __str__(self) -> str:
         told = super().__str__()
         return told if self.repro is None else f"{told}\n\nThe smallest program that was found to show it:\n\n{self.repro}"
+
+
+class FlambeauWarning(UserWarning):
+    """Base of all warnings of ours; `flambeau.warned` lists them by their ids."""
+
+
+class FlambeauFutureWarning(FlambeauWarning, FutureWarning):
+    """Of what goes by another name now."""
+
+
+class FlambeauDeprecationWarning(FlambeauWarning, DeprecationWarning):
+    """The same, where Python shows it to developers alone."""
+
+
+class FlambeauRuntimeWarning(FlambeauWarning, RuntimeWarning):
+    """Of what was found when a program started."""

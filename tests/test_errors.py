@@ -24,7 +24,7 @@ def test_errors_are_the_builtins_users_catch():
     assert issubclass(UnsupportedError, NotImplementedError)
 
 
-@pytest.mark.parametrize("name", errors.__all__)
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if issubclass(getattr(errors, name), FlambeauError)])
 def test_every_error_survives_pickling(name):
     error = getattr(errors, name)("what", where="a.py:1", hint="do this")
     copy = pickle.loads(pickle.dumps(error))

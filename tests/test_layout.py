@@ -16,10 +16,11 @@ PACKAGE = ROOT / "flambeau"
 
 # part -> the parts it may import besides itself. A part is the first name under flambeau; whatever is not named
 # here (the package itself, its command line, the demo, public aliases such as flambeau.nn) is the face.
-GROUND = {"errors", "config"}
+GROUND = {"errors", "warned", "config"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "config": {"errors"},
+    "warned": {"errors"},
+    "config": {"errors", "warned"},
     "ir": GROUND,
     "passes": GROUND | {"ir"},
     "codegen": GROUND | {"ir"},

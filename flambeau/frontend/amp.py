@@ -3,7 +3,6 @@ keeps the gradients of f16 from vanishing. Micikevicius et al., ICLR 2018."""
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
@@ -23,6 +22,7 @@ from flambeau.frontend.tensor.device import is_there, place_named
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir.dtypes import DType
+from flambeau.warned import warn
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DEVICES = ("cpu", "cuda", "mtia", "maia", "xpu", "hpu", "ipu", "mps", "xla", "privateuseone")
@@ -48,12 +48,12 @@ class autocast:
         self.fast_dtype = _default.get(device_type, dt.f16) if dtype is None else dtype
         self._enabled = bool(enabled)
         if self._enabled and not is_autocast_available(device_type):
-            warnings.warn(f"User provided device_type of '{device_type}', but it is not available. Disabling",
+            warn("FB009", f"User provided device_type of '{device_type}', but it is not available. Disabling",
                           stacklevel=2)
             self._enabled = False
         if self._enabled and self.fast_dtype not in (dt.bf16, dt.f16):
             name = device_type.upper()
-            warnings.warn(f"In {name} autocast, but the target dtype is not supported. Disabling autocast.\n{name} "
+            warn("FB010", f"In {name} autocast, but the target dtype is not supported. Disabling autocast.\n{name} "
                           "Autocast only supports dtypes of torch.bfloat16, torch.float16 currently.", stacklevel=2)
             self._enabled = False
         self._saved: list[Casting | None] = []
@@ -193,7 +193,7 @@ class GradScaler:
                  backoff_factor: float = 0.5, growth_interval: int = 2000, enabled: bool = True):
         self._device, self._enabled = device, enabled
         if enabled and not is_autocast_available(device):
-            warnings.warn(f"GradScaler is enabled, but device '{device}' is not available. Disabling.", stacklevel=2)
+            warn("FB011", f"GradScaler is enabled, but device '{device}' is not available. Disabling.", stacklevel=2)
             self._enabled = False
         if self._enabled:
             if not growth_factor > 1.0:

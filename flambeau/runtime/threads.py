@@ -12,13 +12,13 @@ import math
 import os
 import sys
 import threading
-import warnings
 from pathlib import Path
 
 from flambeau import config
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
 from flambeau.runtime.native.layout import PoolRecord
 from flambeau.runtime.native.support import support
+from flambeau.warned import warn
 
 __all__ = ["default_num_threads", "get_num_threads", "set_num_threads", "start_pool", "stop_pool"]
 
@@ -42,8 +42,8 @@ def default_num_threads() -> int:
     if first.isascii() and first.isdigit() and len(first) < 20 and 0 < int(first) <= config.MOST_THREADS:
         return int(first)
     if first:
-        warnings.warn(f"OMP_NUM_THREADS starts with {first[:40]!r}, no number from 1 to {config.MOST_THREADS}; it is "
-                      "ignored", RuntimeWarning, stacklevel=2)
+        warn("FB002", f"OMP_NUM_THREADS starts with {first[:40]!r}, no number from 1 to {config.MOST_THREADS}; it is "
+                      "ignored", stacklevel=2)
     global _default
     if _default is None:
         quota = _cgroup_cpus()

@@ -6,7 +6,6 @@ import functools
 import os
 import sys
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +44,7 @@ from flambeau.ir.records import dataclass
 from flambeau.kept import Kept, find, is_on_cpu, keep, key_of
 from flambeau.runtime.forking import ForkSafeLock, no_forks
 from flambeau.runtime.interrupts import not_swallowed
+from flambeau.warned import warn
 
 if TYPE_CHECKING:
     from flambeau.backends import Backend, Runnable
@@ -520,7 +520,7 @@ def _without_torchs_options(backend: str | Backend | None, mode: str | None,
         idle.append(f"backend={backend!r}")
         backend = None
     if idle:
-        warnings.warn(f"compile: {', '.join(idle)} means nothing here and is left out", UserWarning, stacklevel=3)
+        warn("FB012", f"compile: {', '.join(idle)} means nothing here and is left out", stacklevel=3)
     return backend
 
 

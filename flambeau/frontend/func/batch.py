@@ -4,7 +4,6 @@ A shell holds the examples along a first dim that the function does not see, or 
 """
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from flambeau.ir.op import Op
 from flambeau.ir.ops import View
 from flambeau.ir.ops.batching import spread
 from flambeau.ir.types import TensorType
+from flambeau.warned import warn
 
 Randomness = Literal["error", "different", "same"]
 
@@ -82,7 +82,7 @@ class BatchLevel(Level):
 
     def _one_by_one(self, op: Op, operands: Sequence[Tensor], values: Sequence[Tensor],
                     mapped: Sequence[bool]) -> Sequence[Tensor]:
-        warnings.warn(f"vmap: {op.name} has no batching rule and is applied to one example after the other", stacklevel=2)
+        warn("FB013", f"vmap: {op.name} has no batching rule and is applied to one example after the other", stacklevel=2)
         found = [_several(dispatch(op, *[_example(v, i) if m else v for v, m in zip(values, mapped, strict=True)]))
                  for i in range(self.size)]
         return [stacked(results) for results in zip(*found, strict=True)]

@@ -6,7 +6,6 @@ it waits for the gradient that it is needed for.
 """
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -21,6 +20,7 @@ from flambeau.frontend.tape.dispatch import attach_record, check_unchanged, disp
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.op import Op
+from flambeau.warned import warn
 
 
 def noop_context_fn() -> tuple[Any, Any]:
@@ -42,7 +42,7 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
     given, _, structure = flatten((args, kwargs))
     first, second = context_fn()
     if use_reentrant and not any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in given):
-        warnings.warn("None of the inputs have requires_grad=True. Gradients will be None", UserWarning, stacklevel=2)
+        warn("FB015", "None of the inputs have requires_grad=True. Gradients will be None", stacklevel=2)
         with first, no_grad():
             return function(*args, **kwargs)
     saved = {n: alias_of(leaf, _version_of(leaf)) for n, leaf in enumerate(given) if isinstance(leaf, Tensor)}

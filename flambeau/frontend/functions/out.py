@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from types import FunctionType
 from typing import Any, Final
@@ -13,6 +12,7 @@ from flambeau.frontend.functions.coerce import cast, category, user_line
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.warned import warn
 
 # What takes `out=`, by the name of the function: PyTorch's functions that do.
 OUT: Final = frozenset("""
@@ -104,7 +104,7 @@ def _written(name: str, result: Tensor, out: Tensor) -> Tensor:
         raise ShapeError(f"{name}: out has shape {tuple(out.shape)}, the result {tuple(value.shape)}: a compiled function "
                          "can't change the shape of a tensor", where=user_line(), hint="pass an out of the result's shape")
     if out.numel():
-        warnings.warn(f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does "
+        warn("FB017", f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does "
                       f"not match the required output shape {list(value.shape)}.", stacklevel=3)
     out.data = value.clone()
     return out

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 import operator
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dims import Dim, as_size, same
+from flambeau.warned import warn
 
 Terms = list[list[tuple[int, float]]]       # for each new place the old ones it is made of, with their weights
 
@@ -318,7 +318,7 @@ def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None)
 
 
 def _deprecated(name: str) -> None:
-    warnings.warn(f"nn.functional.{name} is deprecated; use nn.functional.interpolate", stacklevel=3)
+    warn("FB014", f"nn.functional.{name} is deprecated; use nn.functional.interpolate", stacklevel=3)
 
 
 __all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]

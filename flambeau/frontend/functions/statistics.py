@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dtypes import DType
+from flambeau.warned import warn
 
 
 @method
@@ -93,7 +93,7 @@ def _divisor(total: Any, correction: int, weights: Tensor | None, aweights: Tens
     """What the sums of products are divided by: not less than 0, with a warning where that is known."""
     if weights is None:
         if total <= correction:
-            warnings.warn("cov: no degrees of freedom are left", UserWarning, stacklevel=3)
+            warn("FB016", "cov: no degrees of freedom are left", stacklevel=3)
         return max(total - correction, 0)
     if aweights is None or not correction:
         return clamp(sub(total, correction), min=0)

@@ -4,7 +4,6 @@ backward. Those of one module lie in dicts of its own, those of all modules in `
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,6 +13,7 @@ from flambeau.frontend.nn.boundary import Boundary
 from flambeau.frontend.tape.autograd import is_grad_enabled
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.trace.guards.markers import Attributed
+from flambeau.warned import warn
 
 Hook = Callable[..., Any]
 _numbers = itertools.count()
@@ -211,7 +211,7 @@ class _Call:
                 try:
                     self._hand_to(hook, with_kwargs)
                 except Exception as error:
-                    warnings.warn("a module forward hook with always_call=True raised an exception that gives way to the "
+                    warn("FB005", "a module forward hook with always_call=True raised an exception that gives way to the "
                                   f"one of forward: {error}", stacklevel=3)
 
 
@@ -237,7 +237,7 @@ def _left(boundary: Boundary, output: Any) -> Any:
         return boundary.leave(output)
     if isinstance(output, Tensor):
         return boundary.leave((output,))[0]
-    warnings.warn("For backward hooks to be called, module output should be a Tensor or a tuple of Tensors but received "
+    warn("FB006", "For backward hooks to be called, module output should be a Tensor or a tuple of Tensors but received "
                   f"{type(output)}", stacklevel=4)
     return output
 

@@ -3,7 +3,6 @@ one."""
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from flambeau.frontend.tape.autograd import no_grad
 from flambeau.frontend.tape.moves import place_like, placed
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.quantiles import normal_quantile
+from flambeau.warned import warn
 
 _GAINS = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -202,8 +202,7 @@ def _old_name(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     name = function.__name__
 
     def deprecated(*args: Any, **kwargs: Any) -> Tensor:
-        warnings.warn(f"`nn.init.{name[:-1]}` is now deprecated in favor of `nn.init.{name}`.", FutureWarning,
-                      stacklevel=2)
+        warn("FB003", f"`nn.init.{name[:-1]}` is now deprecated in favor of `nn.init.{name}`.", stacklevel=2)
         return function(*args, **kwargs)
 
     deprecated.__name__, deprecated.__doc__ = name[:-1], f"An old name of {name}."

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from flambeau.frontend.nn.sequences import PackedSequence, packed_sizes
 from flambeau.frontend.tape.autograd import grad_mode
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir.dtypes import DType
+from flambeau.warned import warn
 
 
 class RNNBase(Module):
@@ -202,7 +202,7 @@ def _check_sizes(input_size: Any, hidden_size: Any, num_layers: Any, bias: Any, 
         raise ValueError(f"dropout should be a number in range [0, 1], the probability of an element to be zeroed, got "
                          f"{dropout!r}")
     if dropout > 0 and num_layers == 1:  # type: ignore[operator]
-        warnings.warn("dropout acts after all but the last recurrent layer, so non-zero dropout expects num_layers greater "
+        warn("FB004", "dropout acts after all but the last recurrent layer, so non-zero dropout expects num_layers greater "
                       f"than 1, but got dropout={dropout} and num_layers={num_layers}", stacklevel=4)
     for name, value, kind in (("bias", bias, bool), ("batch_first", batch_first, bool), ("input_size", input_size, int),
                               ("hidden_size", hidden_size, int)):

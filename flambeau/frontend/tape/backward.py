@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,7 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.op import Op, RegionOp
 from flambeau.ir.types import TensorType
 from flambeau.passes.graph.autodiff import backpropagate
+from flambeau.warned import warn
 
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph
@@ -172,7 +172,7 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
     grad_variables: an old name of grad_tensors, which warns.
     Raises RuntimeError when nothing requires grad, or a saved tensor was changed in place or already freed."""
     if grad_variables is not None:
-        warnings.warn("backward: grad_variables is called grad_tensors now", FutureWarning, stacklevel=2)
+        warn("FB018", "backward: grad_variables is called grad_tensors now", stacklevel=2)
         if grad_tensors is not None:
             raise RuntimeError("backward: grad_variables and grad_tensors are one argument; give grad_tensors alone")
         grad_tensors = grad_variables
@@ -296,7 +296,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor] |
     Raises RuntimeError when an input is not part of the graph, unless allow_unused (then None) or
     materialize_grads (then zeros)."""
     if not only_inputs:
-        warnings.warn("grad: only_inputs=False has no effect: only the inputs get gradients", FutureWarning, stacklevel=2)
+        warn("FB019", "grad: only_inputs=False has no effect: only the inputs get gradients", stacklevel=2)
     if materialize_grads and allow_unused is False:
         raise ValueError("grad: materialize_grads gives zeros for unused inputs, which allow_unused=False forbids")
     if isinstance(inputs, dict):

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from flambeau.frontend.tape.writes import rebase_, refuse_leaf
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
 from flambeau.ir.op import Op
+from flambeau.warned import warn
 
 
 class FunctionContext:
@@ -47,7 +47,7 @@ class FunctionContext:
     @property
     def saved_variables(self) -> tuple[Any, ...]:
         """`saved_tensors` by its old name. Warns."""
-        warnings.warn("'saved_variables' is deprecated; use 'saved_tensors'", DeprecationWarning, stacklevel=2)
+        warn("FB020", "'saved_variables' is deprecated; use 'saved_tensors'", stacklevel=2)
         return self.saved_tensors
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:

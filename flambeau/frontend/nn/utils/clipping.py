@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 
 from flambeau.errors import TraceError
@@ -12,12 +11,13 @@ from flambeau.frontend.functions.stacking import stack
 from flambeau.frontend.tape.autograd import no_grad
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.frontend.where import describe, user_location
+from flambeau.warned import warn
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if not given:
-        warnings.warn("no parameters were given to clip the gradients of: the iterable is empty", stacklevel=4)
+        warn("FB007", "no parameters were given to clip the gradients of: the iterable is empty", stacklevel=4)
     return [grad for grad in [p.grad for p in given] if grad is not None]
 
 
@@ -80,8 +80,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
 def clip_grad_norm(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0,
                    error_if_nonfinite: bool = False, foreach: bool | None = None) -> Tensor:
     """clip_grad_norm_, under the name that PyTorch keeps for old programs and warns of."""
-    warnings.warn("nn.utils.clip_grad_norm is now deprecated in favor of nn.utils.clip_grad_norm_", FutureWarning,
-                  stacklevel=2)
+    warn("FB008", "nn.utils.clip_grad_norm is now deprecated in favor of nn.utils.clip_grad_norm_", stacklevel=2)
     total: Tensor = clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite, foreach)
     return total
 
