@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -18,6 +19,7 @@ import flambeau as fb
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "docs" / "site"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NEEDED = [name for name in ("sphinx", "furo", "myst_parser") if importlib.util.find_spec(name) is None]
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
@@ -157,12 +159,19 @@ class Loaded(HTMLParser):
             self.loads.append(address)
 
 
-@pytest.mark.skipif(bool(NEEDED), reason=f"the extra `docs` is not installed: {', '.join(NEEDED)}")
-def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(SITE), "--out", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built with warnings as errors."""
+    if NEEDED:
+        pytest.skip(f"the extra `docs` is not installed: {', '.join(NEEDED)}")
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run([sys.executable, str(SITE), "--out", str(out)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
-    html = tmp_path / "html"
-    pages = {path: Loaded(path) for path in html.rglob("*.html")}
+    return out / "html"
+
+
+def test_the_site_builds_and_needs_no_network(built: Path) -> None:
+    pages = {path: Loaded(path) for path in built.rglob("*.html")}
     assert len(pages) > 100
     broken = []
     for path, page in pages.items():
@@ -172,9 +181,34 @@ def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
             other = (path.parent / target).resolve() if target else path
             known = pages[other].anchors if other in pages else {anchor}
             if "//" not in link and (not other.exists() or anchor and anchor not in known):
-                broken.append(f"{path.relative_to(html)}: {link}")
+                broken.append(f"{path.relative_to(built)}: {link}")
     assert broken == []
-    for sheet in html.rglob("*.css"):
+    for sheet in built.rglob("*.css"):
         assert not re.search(r"url\(['\"]?https?:|@import", sheet.read_text(encoding="utf-8")), sheet.name
-    index = (html / "searchindex.js").read_text(encoding="utf-8")
-    assert index.startswith("Search.setIndex(") and '"reference/nn"' in index
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_search_works_from_files(built: Path, tmp_path: Path) -> None:
+    shown = dom(f"{(built / 'search.html').as_uri()}?q=softmax", "1300,900", tmp_path)
+    assert re.search(r"found \d+ pages", shown) and "fb.nn.Softmax" in shown and "fb.softmax" in shown
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("size", ["1400,900", "390,844"])
+@pytest.mark.parametrize("page", ["performance", "surface", "reference/compile", "architecture"])
+def test_pages_are_no_wider_than_the_window(built: Path, tmp_path: Path, page: str, size: str) -> None:
+    """Dumps and tables scroll by themselves."""
+    path = built / f"{page}.html"
+    measured = path.with_name(f"{path.stem}-measured.html")
+    script = "<script>document.body.dataset.wider = document.documentElement.scrollWidth - innerWidth</script></body>"
+    measured.write_text(path.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    wider = re.search(r'data-wider="(-?\d+)"', dom(measured.as_uri(), size, tmp_path))
+    assert wider and int(wider[1]) <= 0
+
+
+def dom(address: str, size: str, folder: Path) -> str:
+    """The page as its scripts left it."""
+    assert CHROMIUM is not None
+    return subprocess.run([CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}",
+                           f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", address],
+                          capture_output=True, text=True, timeout=120).stdout
