@@ -39,7 +39,7 @@ def graph(boxes: Mapping[Any, Box], edges: Iterable[tuple[Any, Any]], title: str
     for name, keys in groups:
         spots = np.array([place[key] for key in keys]) * step
         margin = np.array((step[0] * 0.46, step[1] * 0.44))
-        low, high = spots.min(0) - margin, spots.max(0) + margin
+        low, high = spots.min(0) - margin, spots.max(0) + margin + np.array((0, 0.13))      # room for the name
         axes.add_patch(plt.Rectangle(low, *(high - low), facecolor="#f5f7ee", edgecolor="#7a8c3c", lw=1.2, ls="--",
                                      zorder=0))
         axes.text(low[0] + 0.06, high[1] - 0.05, name, fontsize=7, color="#5c6b2c", va="top", zorder=1)

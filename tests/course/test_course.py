@@ -146,6 +146,14 @@ def test_files_of_the_course_and_the_table_agree() -> None:
     assert all(len(chapter.exercises) >= 3 for chapter in CHAPTERS)
 
 
+def test_the_readme_lists_all_chapters_and_its_links_lead_somewhere() -> None:
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
+    assert not [link for link in links if not (HERE / link).exists()]
+    assert [link for link in links if link.startswith("pages/")] == [
+        f"pages/{pages.path_of(chapter.number).name}" for chapter in CHAPTERS]
+
+
 # -- pages ------------------------------------------------------------------------------------------------------------
 
 QUICK = (0,)

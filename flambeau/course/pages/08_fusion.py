@@ -50,7 +50,8 @@ graph = decompose(simplify(trace(loss, (4, 3), (3, 2), (2,), names=["x", "w", "b
 draw.program(graph, "the forward half: each frame is one walk through memory", roots=root_of(graph))
 
 # %% [markdown]
-# The sum of products is a kernel (its inner loop adds up), and all that follows, up to the last sum, is a second one.
+# The sum of products is a kernel (its inner loop adds up), all that follows up to the last sum is a second one, and the third
+# divides a single number.
 #
 # ## Regions
 #
@@ -89,6 +90,7 @@ for axes, title, f in ((left, "megabytes to and from memory", lambda g: traffic(
     axes.invert_yaxis()
     axes.set_xlim(right=axes.get_xlim()[1] * 1.15)
     axes.spines[["top", "right"]].set_visible(False)
+figure.tight_layout()
 for name, g in stages.items():
     print(f"{name}: {operations(g):,} operations, {intensity(g):.2f} for each byte")
 

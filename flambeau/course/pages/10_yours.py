@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 10 · Yours
 #
-# Ember is finished. It traces, differentiates, simplifies, fuses and compiles, in about as many lines as this course has
-# exercises times thirty. Flambeau does the same for everything that PyTorch can say. You know its parts by name; now add to it. None
+# Ember is finished. It traces, differentiates, simplifies, fuses and compiles, in a thousand lines. Flambeau does the same for
+# nearly everything that PyTorch can say. You know its parts by name; now add to it. None
 # of the three additions below edits a file of Flambeau.
 #
 # ## An op
