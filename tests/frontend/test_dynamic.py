@@ -254,6 +254,33 @@ def test_sizes_of_tensors_that_are_kept_have_names() -> None:
     assert len(compiled._compiled.signatures) <= 6
 
 
+@pytest.mark.parametrize(("layer", "counts"), [
+    (nn.LSTM(3, 4), (20, 9, 1)), (nn.GRU(3, 4, bidirectional=True), (6, 3)), (nn.RNN(3, 4, batch_first=True), (70, 130))])
+def test_recurrent_layers_are_for_all_lengths(layer: Any, counts: tuple[int, ...]) -> None:
+    def step(x: fb.Tensor) -> list[fb.Tensor]:
+        found, last = layer(x)
+        last = last[0] if isinstance(last, tuple) else last
+        return [found, last, *fb.autograd.grad(found.square().sum() + last.sum(), [*layer.parameters()])]
+
+    f = fb.compile(step, dynamic=True)
+    for count in counts:
+        x = fb.randn(2, count, 3) if layer.batch_first else fb.randn(count, 2, 3)
+        for found, wanted in zip(f(x), step(x), strict=True):
+            np.testing.assert_allclose(found.detach().numpy(), wanted.detach().numpy(), rtol=1e-3, atol=1e-4)
+    assert signatures(f) == 1
+
+
+def test_scans_are_for_all_lengths() -> None:
+    def f(x: fb.Tensor, y: fb.Tensor) -> fb.Tensor:
+        return fb.scan(lambda carry, row: (carry * 0.5 + row[0] * row[1], carry + 1.0), fb.zeros(2), (x, y))[1]
+
+    compiled = fb.compile(f, dynamic=True)
+    for n in (7, 3, 1, 12):
+        x, y = fb.randn(n, 2), fb.randn(n, 2)
+        np.testing.assert_allclose(compiled(x, y).numpy(), f(x, y).numpy(), rtol=1e-5, atol=1e-6)
+    assert signatures(compiled) == 1
+
+
 def test_gradients_outside_are_of_each_size() -> None:
     w = fb.randn(3, 2, requires_grad=True)
     f = fb.compile(lambda x: (x @ w).tanh(), dynamic=True)

@@ -22,6 +22,7 @@ from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, as_size
 from flambeau.ir.dtypes import i64, to_storage
 from flambeau.ir.ops.printing import printed
 
@@ -39,7 +40,7 @@ def scan(combine_fn: Callable[[Any, Any], Any], init: Any, xs: Any = None, lengt
     carry = leaves_of(init, "scan: init")
     rows, count = _rows(xs, length, dim, "scan")
     scanned = Rounds(combine_fn, carry, rows, count, reverse, user=(combine_fn,), who="scan: combine_fn")
-    done = scanned.done() if count > _UNROLLED and is_traced() else in_python(scanned)
+    done = scanned.done() if is_traced() and (isinstance(count, Dim) or count > _UNROLLED) else in_python(scanned)
     return done.last, done.ys
 
 
@@ -232,10 +233,10 @@ def _rows(xs: Any, length: int | None, dim: int, who: str) -> tuple[Leaves, int]
     rows = leaves_of(xs, f"{who}: xs")
     _check_ranks(rows, who)
     rows.tensors = [t if t is None else movedim(t, dim, 0) for t in rows.tensors]
-    counts = {t.shape[0] for t in rows.tensors if t is not None} | ({int(length)} if length is not None else set())
-    if len(counts) != 1:
-        raise ShapeError(f"{who}: takes xs of one size along dim, or a length, got {sorted(counts) or 'neither'}")
-    return rows, counts.pop()
+    counts = [t.shape[0] for t in rows.tensors if t is not None] + ([] if length is None else [as_size(length)])
+    if not counts or any(count != counts[0] for count in counts[1:]):
+        raise ShapeError(f"{who}: takes xs of one size along dim, or a length, got {sorted({*counts}) or 'neither'}")
+    return rows, counts[0]
 
 
 __all__ = ["associative_scan", "debug_callback", "debug_print", "fori_loop", "map", "scan", "switch", "while_loop"]

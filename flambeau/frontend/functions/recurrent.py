@@ -2,8 +2,9 @@
 sequences, and their cells for one step.
 
 The products with the inputs of all time steps are one product; only what depends on the step before is left to the
-loop over time, which Python runs, so that under trace it is unrolled and each step's gates fuse. Sequences of different
-lengths come packed: row after row of each time step, `sizes[t]` rows at step t, never more than at the one before.
+loop over time, which Python runs, so that under trace it is unrolled and each step's gates fuse. Where the number of steps
+is a size with a name, the loop is a `scan`, which is for all lengths. Sequences of different lengths come packed: row after
+row of each time step, `sizes[t]` rows at step t, never more than at the one before.
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from flambeau.frontend.functions.calls import public
 from flambeau.frontend.functions.coerce import one_tensor, reshaped, user_line
 from flambeau.frontend.functions.elementwise import add, mul, sub
 from flambeau.frontend.functions.joining import cat, stack
+from flambeau.frontend.functions.loops import scan
 from flambeau.frontend.functions.noise import dropout as dropped
 from flambeau.frontend.functions.pointwise import sigmoid, tanh
 from flambeau.frontend.functions.products import linear
@@ -23,6 +25,7 @@ from flambeau.frontend.functions.views import sliced, transpose
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim
 
 State = tuple[Tensor, ...]
 
@@ -131,19 +134,37 @@ def _joined(states: Sequence[State]) -> State:
     return states[0] if len(states) == 1 else tuple([cat(parts) for parts in zip(*states, strict=True)])
 
 
-def run_layers(mode: Mode, data: Tensor, sizes: Sequence[int], hx: State, layers: Sequence[Weights], dropout: float,
+def _scanned(mode: Mode, given: Tensor, first: State, w: Weights, steps: int, reverse: bool) -> tuple[Tensor, State]:
+    """As many steps as there are, of rows of one size: given [steps * rows, gates] -> outputs [steps * rows, out], and the
+    state after the last step (the first, from the end)."""
+    rows, gates = first[0]._type.static_shape[0], given._type.static_shape[-1]
+
+    def step(state: State, x: Tensor) -> tuple[State, Tensor]:
+        after = mode.step(x, state, w)
+        return after, after[0]
+
+    last, outputs = scan(step, first, reshaped(given, (steps, rows, gates)), reverse=reverse)
+    return reshaped(outputs, (steps * rows, outputs._type.static_shape[-1])), last
+
+
+def run_layers(mode: Mode, data: Tensor, sizes: Sequence[int] | int, hx: State, layers: Sequence[Weights], dropout: float,
                training: bool, bidirectional: bool) -> tuple[Tensor, State]:
     """data [sum of sizes, in], hx [layers * directions, sizes[0], out] -> outputs [sum of sizes, directions * out] and
-    the last states."""
+    the last states. sizes: how many rows each step has, or how many steps there are, of as many rows each."""
     directions, last, number = 1 + bidirectional, [], 0
     firsts = [[reshaped(part, part._type.static_shape[1:]) for part in parts(s, (1,) * len(layers))] for s in hx]
     while number < len(layers):
         found = []
         for direction in range(directions):
             w, first = layers[number], tuple([s[number] for s in firsts])
-            run = _backward if direction else _forward
-            outputs, state = run(mode, parts(mode.given(data, w), sizes), first, w)
-            found.append(cat(outputs) if len(outputs) > 1 else outputs[0])
+            given = mode.given(data, w)
+            if isinstance(sizes, Sequence):
+                run = _backward if direction else _forward
+                outputs, state = run(mode, parts(given, sizes), first, w)
+                found.append(cat(outputs) if len(outputs) > 1 else outputs[0])
+            else:
+                output, state = _scanned(mode, given, first, w, sizes, bool(direction))
+                found.append(output)
             last.append(state)
             number += 1
         data = cat(found, -1) if bidirectional else found[0]
@@ -159,8 +180,8 @@ def run(mode: Mode, input: Tensor, hx: State, layers: Sequence[Weights], dropout
     steps, batch, width = x._type.static_shape
     if not steps:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    output, last = run_layers(mode, reshaped(x, (steps * batch, width)), (batch,) * steps, hx, layers, dropout, training,
-                              bidirectional)
+    rows = steps if isinstance(steps, Dim) else (batch,) * steps
+    output, last = run_layers(mode, reshaped(x, (steps * batch, width)), rows, hx, layers, dropout, training, bidirectional)
     output = reshaped(output, (steps, batch, output._type.static_shape[-1]))
     return transpose(output, 0, 1) if batch_first else output, last
 

@@ -36,6 +36,7 @@ from flambeau.frontend.tape.dispatch import attach_record, check_unchanged, cons
 from flambeau.frontend.tensor.device import device_named
 from flambeau.frontend.tensor.tensor import Tensor
 from flambeau.ir import ops
+from flambeau.ir.dims import Dim, same
 from flambeau.ir.dtypes import i64
 from flambeau.ir.op import Op
 from flambeau.ir.records import dataclass
@@ -243,7 +244,7 @@ def _loop(r: Rounds, step: Callable[[Tensor, list[Tensor]], tuple[list[Tensor], 
     assert count is not None, "what is stored needs room"
     carried = [constant(0, i64), *carried] if counts else carried       # in front, how many rounds were done
     n = len(carried)
-    size = count if count <= _CHUNKED or not types else math.isqrt(count)
+    size = count if count <= _CHUNKED or not types else _CHUNKED if isinstance(count, Dim) else math.isqrt(count)
     chunks = -(-count // size) if size else 0
 
     def goes_on(at: Tensor, now: Sequence[Tensor]) -> Tensor:
@@ -266,7 +267,7 @@ def _loop(r: Rounds, step: Callable[[Tensor, list[Tensor]], tuple[list[Tensor], 
             return j + 1, *after, *[_put(rows, j, row) for rows, row in zip(tensors[n:], found, strict=True)]
 
         def another(j: Tensor, *tensors: Tensor) -> Tensor:
-            if going is None and chunks * size == count:
+            if going is None and same(chunks * size, count):
                 return j < size
             return (j < size) & goes_on(number * size + j, tensors[:n])
 
