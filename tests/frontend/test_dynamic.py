@@ -281,6 +281,38 @@ def test_scans_are_for_all_lengths() -> None:
     assert signatures(compiled) == 1
 
 
+def test_passes_run_again_for_sizes_by_which_they_decide_otherwise() -> None:
+    """Attention has a kernel of its own from some length on, in one trace."""
+    def f(x: fb.Tensor) -> fb.Tensor:
+        return F.scaled_dot_product_attention(x, x, x)
+
+    compiled = fb.compile(f, dynamic=True)
+    for n, kernels in ((20, 0), (80, 1), (30, 0), (90, 1)):
+        x = fb.randn(2, 2, n, 8)
+        np.testing.assert_allclose(compiled(x).numpy(), f(x).numpy(), rtol=1e-4, atol=1e-5)
+        keywords = [call.kernel.keyword for call in compiled.signatures[-1].compiled.memory.calls]
+        assert keywords.count("attention") == kernels, (n, keywords)
+    assert signatures(compiled) == 1
+    assert len(compiled.signatures[0].family._variants) == 2
+
+
+def test_short_last_batch_of_a_loader_is_compiled_once() -> None:
+    data = fb.utils.data.TensorDataset(fb.randn(10, 6), fb.randint(0, 4, (10,)))
+    for dynamic, wanted in ((None, 2), (True, 1)):
+        (step, model), (eager, other) = make_step(), make_step()
+        run = fb.compile(step, dynamic=dynamic)
+        for epoch in range(3):
+            for x, y in fb.utils.data.DataLoader(data, batch_size=4):
+                losses = []
+                for one in (run, eager):
+                    fb.manual_seed(epoch)           # dropout
+                    losses.append(one(x, y).item())
+                np.testing.assert_allclose(*losses, rtol=2e-4)
+        assert signatures(run) == wanted
+        for a, b in zip(model.parameters(), other.parameters(), strict=True):
+            np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-2, atol=2e-4)
+
+
 def test_gradients_outside_are_of_each_size() -> None:
     w = fb.randn(3, 2, requires_grad=True)
     f = fb.compile(lambda x: (x @ w).tanh(), dynamic=True)

@@ -1,8 +1,9 @@
 """One trace for many sizes: a function whose sizes have names, and an entry for each set of numbers that came.
 
-The graph is traced and goes through the passes once, with names. The numbers of a call are put in the fused graph and
-in the plan of calls; lowering, memory and linking follow, without tracing, passes, or machine code that is there already.
-So each entry is as one of a fixed signature, and as fast to call.
+The graph is traced and goes through the passes with names: once, and again for sizes by which a pass decides otherwise
+(whether attention is worth a kernel of its own). The numbers of a call are put in the fused graph and in the plan of calls;
+lowering, memory and linking follow, without tracing, passes, or machine code that is there already. So each entry is as one
+of a fixed signature, and as fast to call.
 """
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from flambeau.ir.answers import assuming
 from flambeau.ir.facts import Facts
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.sizes import with_sizes
+from flambeau.ir.records import dataclass
 
 if TYPE_CHECKING:
     from flambeau.compiler import Compiled
@@ -25,11 +27,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Family"]
 
+VARIANTS: Final = 8                     # of the graph after the passes, by what those decide by sizes
 KEPT: Final = 256                       # entries that are kept, of the sizes used last
 KEPT_BYTES: Final = 1 << 30             # of scratch memory that they hold, unless one alone holds more
 
 Fuse = Callable[[Graph], "tuple[Graph, PassReport]"]
 Make = Callable[[CallPlan, Graph, Mapping[str, int], Callable[[], Any]], "tuple[Entry, Compiled]"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Variant:
+    """What the passes made of a graph with names, and what they depend on besides."""
+
+    graph: Graph
+    report: PassReport
+    facts: Facts
 
 
 class Family:
@@ -41,8 +53,8 @@ class Family:
         assert traced.named is not None, "a family has names"
         self.traced, self.named = traced, traced.named
         self._make, self._fuse = make, fuse
-        self._fused: tuple[Graph, PassReport] | None = None
-        self._fused_for: Facts | None = None            # what the passes depend on besides
+        self._variants: list[_Variant] = []             # what the passes gave
+        self._variant_of: dict[tuple[int, ...], _Variant] = {}
         self.why_separate: str | None = None            # what kept them from working with names
         self.entries: dict[tuple[int, ...], Entry] = {}
         self._used: dict[tuple[int, ...], int] = {}     # when, by a count
@@ -61,8 +73,9 @@ class Family:
 
     @property
     def named_graph(self) -> Graph | None:
-        """The graph after the passes, with names; None where they did not run on such, or not yet."""
-        return None if self._fused is None else self._fused[0]
+        """The newest entry's graph after the passes, with names; None where they did not run on such, or not yet."""
+        variant = self._variant_of.get(self._newest_key())
+        return None if variant is None else variant.graph
 
     def _newest_key(self) -> tuple[int, ...]:
         return max(list(self.entries), key=lambda key: self._used.get(key, -1))
@@ -117,18 +130,22 @@ class Family:
         return entry
 
     def _fused_at(self, sizes: Mapping[str, int]) -> tuple[Graph, PassReport] | None:
-        """The fused graph with numbers; None where the passes depended on something that those don't meet."""
-        if self._fused is None and self.why_separate is None:
+        """The fused graph with numbers; None where the passes do not work with names, or decide otherwise too often."""
+        variant = next((v for v in self._variants if v.facts.broken(sizes) is None), None)
+        if variant is None and self.why_separate is None and len(self._variants) < VARIANTS:
             facts = self.named.facts.copy()
+            facts.sizes = {name: sizes[name] for name in facts.sizes}       # which decide
             try:
                 with assuming(facts):
-                    self._fused, self._fused_for = self._fuse(self.traced.graph), facts
+                    variant = _Variant(*self._fuse(self.traced.graph), facts)
             except Exception as error:      # the passes on numbers are right in any case
                 self.why_separate = f"{type(error).__name__}: {error}"
-        if self._fused is None or self._fused_for is None or self._fused_for.broken(sizes) is not None:
+            else:
+                self._variants.append(variant)
+        if variant is None:
             return None
-        graph, report = self._fused
-        return with_sizes(graph, sizes), report
+        self._variant_of[tuple(sizes.values())] = variant
+        return with_sizes(variant.graph, sizes), variant.report
 
     def _forget(self) -> None:
         """Entries that were not used for longest go, once they are many or hold much memory."""
@@ -137,4 +154,5 @@ class Family:
             key = min(self.entries, key=lambda key: self._used.get(key, -1))
             del self.entries[key]
             self._used.pop(key, None)
+            self._variant_of.pop(key, None)
             held -= self.compiled.pop(key).program.arena_bytes

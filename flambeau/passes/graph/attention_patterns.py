@@ -16,8 +16,7 @@ import numpy as np
 
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes, ops
-from flambeau.ir.answers import Undecided, proving
-from flambeau.ir.dims import hint
+from flambeau.ir.answers import Undecided, assuming, known, proving
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.graph.interpreter import evaluate_node
 from flambeau.ir.ops.attention import is_worthwhile
@@ -75,6 +74,7 @@ class _Match:
         self.graph, self.softmax = graph, softmax
         self.weights = softmax.results[0]
         self.roots = set(graph.roots())
+        self.facts = known()
 
     def result(self) -> _Attention | None:
         try:
@@ -104,10 +104,12 @@ class _Match:
         q, k_transposed = product.operands
         rest = [reader for reader in readers if reader[0] is not products[0]]
         backward = self._backward(rest, out, v, masks, scaling, q, k_transposed) if rest else None
-        rows, columns = map(hint, shape[-2:])
         causal = [mask for mask in masks if self._is_causal(*mask)]
-        self.need(is_worthwhile(rows, columns, hint(q.shape[-1]), hint(v.shape[-1]), bool(causal),
-                                backward is not None))
+        with assuming(self.facts):          # other sizes are other programs
+            rows, columns = self.weights.type.static_shape[-2:]
+            pays = is_worthwhile(rows, columns, q.type.static_shape[-1], v.type.static_shape[-1], bool(causal),
+                                 backward is not None)
+        self.need(pays)
         masks = [mask for mask in masks if mask not in causal]
         self.need(len(masks) <= 1)
         self.need(backward is None or all(kind != "added" for kind, _ in masks))    # see attention.is_exact
