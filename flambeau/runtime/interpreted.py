@@ -20,6 +20,7 @@ from flambeau.runtime.forking import ForkSafeLock
 from flambeau.runtime.host_functions import RAISED, HostFunction, host_address, is_python, raise_kept
 from flambeau.runtime.native.layout import ContextRecord
 from flambeau.runtime.program import Branch, HostCall, Launch, Loop, Program, Slot, Step
+from flambeau.runtime.recording import Recorder, watch
 
 __all__ = ["InterpretedExecutable"]
 
@@ -41,6 +42,12 @@ class InterpretedExecutable:
                       for launch, kernel in zip(program.launches, self.kernels, strict=True) if kernel is None}
         self._steps = _ready(program.steps, enumerate(self.kernels))
         self._lock = ForkSafeLock() if program.writes_state else nullcontext()
+        self.recorder: Recorder | None = None
+        watch(self)
+
+    def record_into(self, recorder: Recorder | None) -> None:
+        """As `recording.Recordable` says: sums, without events."""
+        self.recorder = recorder
 
     def bind_states(self, pointers: Sequence[int]) -> InterpretedExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
@@ -129,6 +136,7 @@ class _Call:
             "scalar": [self.scalars.ctypes.data + 8 * n for n in range(len(self.scalars))],
             "const": [array.ctypes.data for array in self.consts]}
         self.stored = _Stored(program) if config.poison else None
+        self.recorder = executable.recorder
         self.seconds = [0.0] * len(program.launches)
 
     def run(self, steps: Sequence[_Ready]) -> None:
@@ -137,7 +145,11 @@ class _Call:
                 case Launch() | HostCall():
                     started = time.perf_counter()
                     self.launch(ready.step, ready.kernel)
-                    self.seconds[ready.number] += time.perf_counter() - started
+                    seconds = time.perf_counter() - started
+                    self.seconds[ready.number] += seconds
+                    if self.recorder is not None:
+                        self.recorder.nanoseconds[ready.number] += int(1e9 * seconds)
+                        self.recorder.counts[ready.number] += 1
                 case Loop(condition):
                     while self.is_true(condition):
                         self.run(ready.bodies[0])

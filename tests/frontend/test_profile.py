@@ -219,3 +219,17 @@ def test_share_of_peak_is_of_what_bounds():
 
 def test_memory_summary_names_compiled_functions(trained):
     assert any(line.endswith("step") for line in fb.memory_summary().splitlines())
+
+
+def test_interpreted_programs_are_timed():
+    f = fb.compile(lambda x: (x.exp() * 2).sum(0), backend="interpret")
+    x = fb.ones(30, 4)
+    f(x)
+    with fb.profile() as profile:
+        for _ in range(3):
+            f(x)
+    rows = [row for row in profile.key_averages() if row.kind != "op"]
+    assert rows and all(row.count == 3 and row.seconds > 0 for row in rows)
+    assert "exp" in " ".join(row.key for row in rows) and sum(row.seconds for row in rows) <= profile.seconds
+    f(x)
+    assert [row.count for row in profile.key_averages() if row.kind != "op"] == [3] * len(rows)
