@@ -1,4 +1,5 @@
 """Code of the user's that runs within the framework's own is guarded, although the profile hook rests there else."""
+import numpy as np
 import pytest
 
 import flambeau as fb
@@ -133,7 +134,9 @@ def test_what_is_plain():
 
     own = Mine([1.0])
     assert are_plain([fb.ones(2), fb.nn.Parameter(fb.ones(2)), 1, 2.0, "sum", None, fb.float32, (1, [2, (3,)])])
-    assert not any(are_plain([fb.ones(2), (1, [value])]) for value in (own, Number(1), Sized(1), {}, iter([1]), len, print))
+    assert are_plain([slice(1, None)])
+    others = (own, Number(1), Sized(1), {}, iter([1]), len, slice(Sized(1)), np.array([Sized(1)]))
+    assert not any(are_plain([fb.ones(2), (1, [value])]) for value in others)
 
 
 def test_the_hook_is_called_for_few_calls_of_ours():

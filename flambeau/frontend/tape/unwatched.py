@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from types import EllipsisType, NoneType
 from typing import Any, Final
 
-import numpy as np
-
 from flambeau.frontend.active import active
 from flambeau.frontend.tensor.complex_tensor import ComplexTensor
 from flambeau.frontend.tensor.device import Device
@@ -19,17 +17,23 @@ from flambeau.ir.dims import Dim
 from flambeau.ir.dtypes import DType
 
 PLAIN: Final[set[type]] = {Tensor, ComplexTensor, Device, DType, Dim, NoneType, EllipsisType, bool, int, float, complex,
-                           str, np.ndarray}
+                           str}
 """What runs no code of the user's, whatever is asked of it; subclasses do. Modules above add their own."""
 
 watching: Final[set[int]] = set()           # the threads that trace, by ident: empty in most of a process's life
 
 
 def are_plain(values: Iterable[Any]) -> bool:
-    """True where no code of the user's can hide in any of the values, or in what tuples and lists among them hold."""
+    """True where no code of the user's can hide in any of the values, or in what tuples, lists and slices hold."""
     for value in values:
         kind = type(value)
-        if kind not in PLAIN and not ((kind is tuple or kind is list) and are_plain(value)):
+        if kind in PLAIN:
+            continue
+        if kind is slice:
+            value = (value.start, value.stop, value.step)
+        elif kind is not tuple and kind is not list:
+            return False
+        if not are_plain(value):
             return False
     return True
 
