@@ -24,7 +24,7 @@ class Program:
 
     dtype: str
     views: dict[str, str] = field(default_factory=dict)     # states that are views of others
-    shared: list[str] = field(default_factory=list)         # states over arrays that stay at hand
+    shared: list[str] = field(default_factory=list)         # states over rows of arrays that stay at hand
     lines: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
@@ -116,15 +116,16 @@ class Generator:
             choices += [f"{name}[1] = {by}", f"{name}.flip(0)[0:1].zero_(); {name}[0:1].zero_()",
                         f"{name}.t_(); {name}.t_()" if len(STATES[name]) == 2 else "pass"]
         if self.program.shared:
-            choices += [f"arrays[{self.random.choice(self.program.shared)!r}][...] -= {by}"] * 3
+            choices += [f"arrays[{self.random.choice(self.program.shared)!r}][0, ...] -= {by}"] * 3
         return self.random.choice(choices)
 
 
 def run(program: Program, seed: int, compiled: Callable[..., Any]) -> str | None:
     """What differs between eager calls and compiled ones, in words. compiled: what compiles a function."""
     rng = np.random.default_rng(seed)
-    arrays = {name: rng.standard_normal(shape).astype(program.dtype) for name, shape in STATES.items()}
-    states: dict[str, Any] = {n: fb.from_numpy(a) if n in program.shared else fb.tensor(a) for n, a in arrays.items()}
+    arrays = {name: rng.standard_normal((2, *shape)).astype(program.dtype) for name, shape in STATES.items()}
+    states: dict[str, Any] = {n: fb.from_numpy(a[0, ...]) if n in program.shared else fb.tensor(a[0])
+                              for n, a in arrays.items()}
     scope: dict[str, Any] = {"fb": fb, "F": F, "np": np, "arrays": arrays, "held": [], **states}
     for name, view in program.views.items():
         scope[name] = eval(view, scope)

@@ -119,6 +119,21 @@ def test_memory_of_others_is_looked_at_at_every_call() -> None:
         assert np.allclose(call(x).numpy(), np.ones((2, 4)) @ weight.softmax(0).numpy())
 
 
+def test_rows_of_an_array_are_others_as_long_as_the_array_is_held() -> None:
+    array = np.ones((8, 4), np.float32)
+    weight = fb.from_numpy(array[2:6])
+    call = fb.compile(lambda x: x @ weight.softmax(0))
+    x, bound = fb.ones(2, 4), None
+    for _ in range(3):
+        array += np.eye(8, 4, dtype=np.float32)
+        assert np.allclose(call(x).numpy(), (x @ weight.softmax(0)).numpy())
+        bound = call.signatures[0].entry.bound
+        assert bound.prepares and bound.versions is None
+    del array
+    assert np.allclose(call(x).numpy(), (x @ weight.softmax(0)).numpy())
+    assert bound.versions is not None, "only the tensor holds it"
+
+
 def test_what_changes_at_every_call_is_kept_no_more(net: Any) -> None:
     call = fb.compile(lambda x: net(x))
     with fb.no_grad():

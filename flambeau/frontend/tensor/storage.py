@@ -137,21 +137,23 @@ def _is_held(array: np.ndarray, also: int, is_own: bool) -> bool:
     found = getrefcount(array) - also != _HELD
     while not found and not array.flags.owndata:
         if not isinstance(array.base, np.ndarray):
-            return found or not is_own      # memory of another kind
+            return not is_own               # memory of another kind
         array = array.base
-        found = getrefcount(array) != _HELD
+        found = getrefcount(array) != _HELD_AS_BASE
     return found
 
 
-def _references() -> int:
-    """How often `_is_held` finds an array that one object holds."""
-    storage = Storage(np.zeros(1))
+def _references() -> tuple[int, int]:
+    """How often `_is_held` finds an array that one object holds, and one that only a view of it holds."""
+    storage = Storage(np.zeros(2)[1:])
 
-    def count(array: np.ndarray | None) -> int:
-        return getrefcount(array)
+    def count(array: Any) -> tuple[int, int]:
+        held = getrefcount(array)
+        array = array.base
+        return held, getrefcount(array)
 
     array = storage._array
     return count(array)
 
 
-_HELD = _references()
+_HELD, _HELD_AS_BASE = _references()
