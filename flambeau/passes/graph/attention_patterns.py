@@ -9,7 +9,7 @@ that is replaced is the same function of the same operands, so that results agre
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 
 import numpy as np
@@ -32,9 +32,11 @@ _MOST_NODES = 64                            # that such a mask is computed by
 
 def recognise_attention(graph: Graph) -> Graph:
     for current in graphs_within(graph):
-        found = [node for node in current.toposort() if isinstance(node.op, ops.Softmax)]
+        order = current.toposort()
+        found = [node for node in order if isinstance(node.op, ops.Softmax)]
+        place_of = {node: place for place, node in enumerate(order)} if found else {}
         for node in found:
-            matched = _Match(current, node).result()
+            matched = _Match(current, node, place_of).result()
             if matched is not None:
                 _replace(Rewriter(current), node, matched)
     return graph
@@ -68,10 +70,10 @@ class _Mismatch(Exception):
 
 
 class _Match:
-    """An attempt to see a softmax as that of attention."""
+    """An attempt to see a softmax as that of attention. `place_of`: nodes in an order in which operands come first."""
 
-    def __init__(self, graph: Graph, softmax: Node) -> None:
-        self.graph, self.softmax = graph, softmax
+    def __init__(self, graph: Graph, softmax: Node, place_of: Mapping[Node, int]) -> None:
+        self.graph, self.softmax, self.place_of = graph, softmax, place_of
         self.weights = softmax.results[0]
         self.roots = set(graph.roots())
         self.facts = known()
@@ -91,6 +93,20 @@ class _Match:
     def need(self, condition: bool) -> None:
         if not condition:
             raise _Mismatch
+
+    def _is_computed_by(self, value: Value, node: Node) -> bool:
+        """Whether a value follows from a node. What comes before the node, as the forward pass does, is not walked."""
+        first = self.place_of.get(node, 0)
+        seen: set[Node] = set()
+        stack = [value.node]
+        while stack:
+            current = stack.pop()
+            if current is node:
+                return True
+            if current not in seen and self.place_of.get(current, first) >= first:      # or it was made since
+                seen.add(current)
+                stack += [v.node for v in current.operands]
+        return False
 
     def _matched(self) -> _Attention:
         shape = self.weights.type.shape
@@ -179,7 +195,7 @@ class _Match:
             self.need(product.op is ops.matmul and position == 0)
             dv, g_of_v = product.results[0], product.operands[1]
             self.need(g_of_v.type == out.type)
-            self.need(all(node is not product for node in _ancestors(v)))       # weights @ (weights^T @ x)
+            self.need(not self._is_computed_by(v, product))     # weights @ (weights^T @ x)
         rest = [node for node, _ in readers if node not in turned]
         if not rest:
             assert g_of_v is not None
