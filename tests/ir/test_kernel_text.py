@@ -184,6 +184,13 @@ def test_schedule_may_leave_out_defaults():
     assert parse_kernel(text).schedule == ContractionSchedule((4,), 3)
 
 
+@pytest.mark.parametrize("kept", [(False, True), (True, False), (True, True)])
+def test_kept_operands_survive(kept):
+    kernel = replace(samples.matmul(), keeps_lhs=kept[0], keeps_rhs=kept[1])
+    assert parse_kernel(print_kernel(kernel)) == kernel != samples.matmul()
+    assert kernel_key(kernel) != kernel_key(samples.matmul())
+
+
 def test_locations_survive():
     assert parse_kernel(SOFTMAX).locations == ("train.py:12: p = logits.softmax(-1)",)
 
@@ -192,7 +199,8 @@ def test_printing_knows_every_field():
     """A field that the text form does not show would be lost: whoever adds one extends the text."""
     known = {
         LoopKernel: "name params extents schedule residues locations n_parallel stages",
-        ContractionKernel: "name params extents schedule residues locations batch m n k lhs rhs acc_dtype epilogue",
+        ContractionKernel: "name params extents schedule residues locations batch m n k lhs rhs acc_dtype epilogue "
+                           "keeps_lhs keeps_rhs",
         Param: "name dtype elements role first", Stage: "dims body reductions stores",
         Instr: "id op dtype operands attr", Reduction: "id combiner value dtype",
         Store: "address value combine", Address: "buffer offset strides dynamic guard",
@@ -201,8 +209,8 @@ def test_printing_knows_every_field():
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
-    ("loop @", "lop @", "line 1, column 1: expected 'loop', 'contraction', 'sort', 'library', 'attention' or 'print', "
-                        "found 'lop'"),
+    ("loop @", "lop @", "line 1, column 1: expected 'loop', 'contraction', 'sort', 'library', 'attention', 'print' or "
+                        "'callback', found 'lop'"),
     ("f32[35]", "f33[35]", "line 2, column 9: expected a dtype (f16, bf16, f32, f64, i8, i16, i32, i64, u8, u32, u64, "
                            "bool), found 'f33'"),
     ("load x[", "load z[", "line 7, column 15: expected one of the params x, y, found 'z'"),
