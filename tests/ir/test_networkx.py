@@ -83,3 +83,19 @@ def test_edits_leave_the_edges_that_networkx_would_write(seed: int) -> None:
         assert dict(graph.nodes) == dict(expected.nodes)
         assert graph.succ == expected.succ and graph.pred == expected.pred
         assert all(graph._succ[maker][user] is graph._pred[user][maker] for maker, user in graph.edges())
+
+
+def test_what_networkx_makes_of_a_graph_is_copied_as_its_own() -> None:
+    graph = Graph()
+    b = Builder(graph)
+    x = graph.add_input(TensorType((2,), f32), "x")
+    y = b.exp(x)
+    graph.outputs = [b.add(x, y)]
+    parts = [graph.subgraph([x.node, y.node]), graph.edge_subgraph([(x.node, y.node, 0)]), graph.reverse(),
+             graph.reverse(copy=False)]
+    for part, nodes, edges in zip(parts, (2, 2, 3, 3), (1, 1, 3, 3), strict=True):
+        copied = part.copy()
+        assert (len(part), part.number_of_edges()) == (len(copied), copied.number_of_edges()) == (nodes, edges)
+        assert f"{nodes} nodes and {edges} edges" in str(part)
+    assert list(nx.ego_graph(graph, y.node)) == [y.node, graph.outputs[0].node]
+    assert isinstance(graph.copy(), Graph) and str(graph.copy()) == str(graph) and str(Graph()).startswith("graph @main")

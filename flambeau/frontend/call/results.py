@@ -35,9 +35,9 @@ def finish_writes(call: Call) -> None:
     for argument, (_, copied) in zip(call.plan.arguments, call.held, strict=True):
         if argument.is_written:
             tensor = call.leaves[argument.leaf]
-            tensor._storage.version += 1
             if copied is not None:
                 call.memory.write_back(tensor, copied)
+            tensor._storage.version += 1            # after: another thread may compute anew what depends on it at once
     for flag in call.plan.flags:
         flag.tensor.requires_grad_(flag.requires_grad)
 

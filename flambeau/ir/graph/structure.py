@@ -140,7 +140,7 @@ class Graph(MultiDiGraph):
 
     def __str__(self) -> str:
         """The text form; `flambeau.ir.graph.parser` gives the graph back."""
-        return print_graph(self)
+        return print_graph(self) if self._is_program() else super().__str__()
 
     def _repr_html_(self) -> str:
         return folded(f"graph {self.name}: {len(self.inputs)} inputs, {len(self) - len(self.inputs)} ops", str(self))
@@ -317,9 +317,14 @@ class Graph(MultiDiGraph):
         self._has_holes = False
         return self._sorted
 
-    def copy(self, as_view: bool = False) -> Graph:
-        """An independent graph with the same nodes in the same order (ops, types and locations are shared)."""
-        return clone(self)[0]
+    def copy(self, as_view: bool = False) -> MultiDiGraph:
+        """An independent graph with the same nodes in the same order (ops, types and locations are shared). Of a part or a
+        reversed graph, which networkx makes and which is no program, a networkx.MultiDiGraph."""
+        return clone(self)[0] if self._is_program() else import_module("networkx").MultiDiGraph(self)
+
+    def _is_program(self) -> bool:
+        """False for what networkx made of a graph: the nodes of another, none of them appended here."""
+        return self._next_seq > 0 or not len(self)
 
 
 def join_networkx(networkx: ModuleType) -> None:
