@@ -39,6 +39,28 @@ def test_arguments_arrive_as_they_are_at_that_point(way):
 
 
 @ways
+def test_tensors_in_containers_arrive_as_they_are_at_that_point(way):
+    seen, notes = [], []
+
+    def note(batch, pair, notes):
+        notes.append(1)
+        x, (words, total), n = batch["x"], batch["rest"], pair[0]
+        seen.append((x.tolist(), words, total.item(), n, type(pair), pair[1].requires_grad))
+
+    def f(x, n):
+        y = x * n
+        fb.debug_callback(note, {"x": y, "rest": ["kept", y.sum()]}, (n, y), notes=notes)
+        y.add_(1)
+        return y
+
+    g = WAYS[way](f)
+    for n in (2.0, 3.0, 0.5):
+        g(fb.ones(2), n)
+    assert seen == [([n, n], "kept", 2 * n, n, tuple, False) for n in (2.0, 3.0, 0.5)]
+    assert notes == [1, 1, 1], "what holds no tensor is the same object"
+
+
+@ways
 def test_calls_stay_in_order_with_prints_in_branches_and_loops(way, capsys):
     def f(x):
         def body(i, v):

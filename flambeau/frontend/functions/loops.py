@@ -2,7 +2,7 @@
 `switch`. How rounds are done, and done backwards: `rounds.py`."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from string import Formatter
 from typing import Any
 
@@ -18,6 +18,7 @@ from flambeau.frontend.functions.creation import arange
 from flambeau.frontend.functions.joining import cat, flip, stack
 from flambeau.frontend.functions.rounds import Rounds, in_python, is_traced, while_rounds
 from flambeau.frontend.functions.views import movedim, reshape
+from flambeau.frontend.pytree import LEAF, Structure, flatten, unflatten
 from flambeau.frontend.scalars import Scalar, plain
 from flambeau.frontend.tape.dispatch import dispatch
 from flambeau.frontend.tensor.tensor import Tensor
@@ -25,6 +26,7 @@ from flambeau.ir import ops
 from flambeau.ir.dims import Dim, as_size
 from flambeau.ir.dtypes import i64, to_storage
 from flambeau.ir.ops.printing import printed
+from flambeau.ir.records import dataclass
 
 _UNROLLED = 4               # rounds that a trace writes down one after another
 
@@ -185,25 +187,47 @@ def debug_print(fmt: str, *args: Any, **kwargs: Any) -> None:
 def debug_callback(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Calls `fn(*args, **kwargs)`, in a compiled function at every call, in order with other effects. JAX's.
 
-    Tensors among the arguments arrive as tensors of their own, off the tape, with what they hold at that point; numbers
-    that a compiled function is given as numbers; everything else as it was when the function was traced. What `fn` gives
-    is left out. What it raises ends the call, and what was written until then stays. Raises TypeError if `fn` can't be
-    called."""
+    Tensors among the arguments arrive as tensors of their own, off the tape, with what they hold at that point, in
+    containers of their own if they came in some; numbers that a compiled function is given as numbers; everything else as
+    it was when the function was traced. What `fn` gives is left out. What it raises ends the call, and what was written
+    until then stays. Raises TypeError if `fn` can't be called, UnsupportedError for a container that contains itself."""
     if not callable(fn):
         raise TypeError(f"debug_callback: argument 'fn' must be a function, got {kind_of(fn)}")
-    values = [_as_tensor(value) for value in (*args, *kwargs.values())]
-    tensors = [value.detach() for value in values if isinstance(value, Tensor)]
+    arguments = [_Argument.of(value) for value in (*args, *kwargs.values())]
+    tensors = [leaf.detach() for argument in arguments for leaf in argument.leaves if isinstance(leaf, Tensor)]
     dtypes = [t.dtype for t in tensors]
-    is_number = [not isinstance(value, Tensor) for value in (*args, *kwargs.values())]
 
     def call(*arrays: np.ndarray) -> None:
         made = iter([Tensor._from_array(to_storage(array, dtype), dtype)
                      for array, dtype in zip(arrays, dtypes, strict=True)])
-        given = [(next(made).item() if number else next(made)) if isinstance(value, Tensor) else value
-                 for value, number in zip(values, is_number, strict=True)]
+        given = [argument.with_tensors(made) for argument in arguments]
         fn(*given[:len(args)], **dict(zip(kwargs, given[len(args):], strict=True)))
 
     dispatch(ops.callback(call), *tensors)
+
+
+@dataclass(frozen=True)
+class _Argument:
+    """One argument of a callback. leaves: tensors, also in place of the numbers that come with each call (`is_number`), and
+    what never changes; the argument itself where it holds no tensor."""
+
+    leaves: list[Any]
+    is_number: list[bool]
+    structure: Structure | None
+
+    @classmethod
+    def of(cls, value: Any) -> _Argument:
+        leaves, _, structure = flatten(value)
+        known = [_as_tensor(leaf) for leaf in leaves]
+        if not any(isinstance(leaf, Tensor) for leaf in known):
+            return cls([value], [False], LEAF)
+        return cls(known, [not isinstance(leaf, Tensor) for leaf in leaves], structure)
+
+    def with_tensors(self, made: Iterator[Tensor]) -> Any:
+        """With the next of `made` in place of tensors."""
+        return unflatten(self.structure, [
+            (next(made).item() if number else next(made)) if isinstance(leaf, Tensor) else leaf
+            for leaf, number in zip(self.leaves, self.is_number, strict=True)])
 
 
 def _as_tensor(value: Any) -> Any:
