@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from kept_programs import Generator, run
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn
+from flambeau.frontend.tensor.storage import Watcher
 from flambeau.runtime.program import Program
 
 
@@ -230,6 +232,22 @@ def test_calls_while_a_thread_writes_are_of_one_state_or_the_next() -> None:
     going = False
     thread.join()
     assert np.allclose(call(x).numpy(), 8 * np.e)
+
+
+def test_all_who_watch_a_storage_from_several_threads_are_told() -> None:
+    storage, before = fb.zeros(2)._storage, sys.getswitchinterval()
+    watchers = [[Watcher() for _ in range(60)] for _ in range(4)]
+    threads = [threading.Thread(target=lambda own=own: [storage.watch(one) for one in own]) for own in watchers]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    storage.changed_unseen()
+    assert all(one.version == 1 for own in watchers for one in own)
 
 
 def test_a_view_of_memory_that_its_base_no_longer_has() -> None:

@@ -10,6 +10,9 @@ import numpy as np
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, as_ndarray, from_ndarray
 from flambeau.runtime.devices import memory_on
+from flambeau.runtime.forking import ForkSafeLock
+
+_watching = ForkSafeLock()          # functions that are first called in several threads watch the same parameters
 
 
 class Storage:
@@ -22,8 +25,8 @@ class Storage:
 
     is_elsewhere: ClassVar[bool] = False
 
-    __slots__ = ("__weakref__", "_array", "_buffer", "_layout", "_shared", "_watchers", "origin", "pointer", "trace",
-                 "version")
+    __slots__ = ("__weakref__", "_array", "_buffer", "_has_told", "_is_shared", "_layout", "_watchers", "origin",
+                 "pointer", "trace", "version")
 
     def __init__(self, array: np.ndarray | None = None, buffer: Buffer | None = None,
                  layout: tuple[np.dtype, tuple[int, ...]] | None = None, trace: Any = None, origin: str = ""):
@@ -53,30 +56,30 @@ class Storage:
         """The type of the base, of which `view` is that of a view."""
         return TensorType(self.array.shape, view.dtype)
 
-    # _shared and _watchers are set on the few storages that have them: making a storage is on the way of every eager op
+    # _is_shared, _has_told and _watchers are set on the few storages that have them: making a storage is on the way of
+    # every eager op. The first two are only ever set: a thread that asked meanwhile must not take back another's word.
 
     def share(self, address: bool = False) -> None:
         """Others have the memory from now on: NumPy, another library, another storage, or whoever was told its address."""
-        self._shared = getattr(self, "_shared", False) or address
+        self._is_shared = True
+        if address:
+            self._has_told = True
         self.changed_unseen()
 
     def may_change_unseen(self, holder: Any) -> bool:
         """Whether others may change the memory without a word: they got it, and still hold it as far as can be told.
         holder: a tensor that may hold the array too."""
-        by_address = getattr(self, "_shared", None)
-        if by_address is None:
+        if not hasattr(self, "_is_shared"):
             return False
         array, is_own = self._array, self._layout is not None
         also = (self._buffer is not None and not is_own) + (holder._array is array)
-        if by_address or array is not None and _is_held(array, also, is_own):
-            return True
-        del self._shared                    # nobody is left
-        return False
+        return hasattr(self, "_has_told") or array is not None and _is_held(array, also, is_own)
 
     def watch(self, watcher: Watcher) -> None:
         """Count `watcher.version` up at changes that `version` does not count, as long as the watcher lives."""
-        others = [ref for ref in getattr(self, "_watchers", ()) if ref() not in (None, watcher)]
-        self._watchers = [*others, weakref.ref(watcher)]
+        with _watching:
+            others = [ref for ref in getattr(self, "_watchers", ()) if ref() not in (None, watcher)]
+            self._watchers = [*others, weakref.ref(watcher)]
 
     def changed_unseen(self) -> None:
         """What lies in the memory changed, or may have, and `version` does not tell."""
