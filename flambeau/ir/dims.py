@@ -7,6 +7,7 @@ is known, sizes compare by structure.
 """
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Union
@@ -105,7 +106,7 @@ class Dim:
         return self * -1
 
     def __sub__(self, other: Any) -> Any:
-        return self + other * -1 if _is_size(other) else self._real(operator.sub, other)
+        return self + as_size(other) * -1 if _is_size(other) else self._real(operator.sub, other)
 
     def __rsub__(self, other: Any) -> Any:
         return -self + other if _is_size(other) else self._real(lambda a, b: b - a, other)
@@ -128,7 +129,9 @@ class Dim:
     def __rdivmod__(self, other: Any) -> Any:
         return other // self, other % self
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self, other: Any, modulus: Any = None) -> Any:
+        if modulus is not None:
+            return pow(int(self), other, modulus)
         if type(other) is not int or not 0 <= other <= 8:
             if isinstance(other, (int, float)) and other < 0 and self == 0:
                 raise ZeroDivisionError(f"{0 if isinstance(other, int) else 0.0} cannot be raised to a negative power")
@@ -171,8 +174,10 @@ class Dim:
     def _real(self, function: Callable[[Any, Any], Any], other: Any) -> Any:
         """A result that need be no size: of the number that stands for this one at run time, where there is such."""
         facts = known()
-        if facts is None or facts.number is None or isinstance(other, complex):
+        if facts is None or facts.number is None:
             return NotImplemented
+        if isinstance(other, complex):
+            return function(int(self), other)
         return function(facts.number(self), facts.number(other) if isinstance(other, Dim) else other)
 
     # -- questions ----------------------------------------------------------------------------------------------------
@@ -187,12 +192,14 @@ class Dim:
             return True
         facts = known()
         if facts is None:
-            return False
+            return NotImplemented
         if _is_size(other):
             return facts.is_zero(self - other)
         if issubclass(type(other), (float, np.floating)):
             return float(other).is_integer() and facts.is_zero(self - int(other))           # type: ignore[arg-type, call-overload]
-        return isinstance(other, (int, float)) and facts.fixed(self) == other               # as runtime numbers say to be
+        if isinstance(other, numbers.Number):                                               # as runtime numbers say to be
+            return facts.fixed(self) == other
+        return NotImplemented                                                               # it may know how to compare
 
     def __hash__(self) -> int:
         """Structural for the compiler; a user's dict or set needs the number, on which the program depends from now on."""
@@ -202,7 +209,7 @@ class Dim:
         return _is_at_least(self, other) if _is_size(other) else self._real(operator.ge, other)
 
     def __gt__(self, other: Any) -> bool:
-        return _is_at_least(self, other + 1) if _is_size(other) else self._real(operator.gt, other)
+        return _is_at_least(self, as_size(other) + 1) if _is_size(other) else self._real(operator.gt, other)
 
     def __le__(self, other: Any) -> bool:
         return _is_at_least(other, self) if _is_size(other) else self._real(operator.le, other)
@@ -241,7 +248,35 @@ class Dim:
     def __rshift__(self, other: Any) -> Any:
         return self // (1 << int(other))
 
+    def __rlshift__(self, other: Any) -> Any:
+        return other << int(self)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return other >> int(self)
+
+    def __invert__(self) -> Size:
+        return -self - 1
+
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    real = property(lambda self: self)
+    numerator = property(lambda self: int(self))        # Decimal and Fraction take nothing else
+    imag, denominator = property(lambda self: 0), property(lambda self: 1)
+
+    def conjugate(self) -> Dim:
+        return self
+
+    def as_integer_ratio(self) -> tuple[int, int]:
+        return int(self), 1
+
+    def bit_count(self) -> int:
+        return int(self).bit_count()
+
+    def to_bytes(self, *args: Any, **kwargs: Any) -> bytes:
+        return int(self).to_bytes(*args, **kwargs)
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self) if is_asked_by_user() else str(self), spec)
 
     def bit_length(self) -> int:
         """Of its number: the program is for numbers of as many bits from now on."""
@@ -401,6 +436,7 @@ def quotient(numerator: Size, denominator: Size) -> Size:
     """numerator // denominator. What is a multiple of the denominator comes out exactly. Raises ZeroDivisionError."""
     if not isinstance(numerator, Dim) and not isinstance(denominator, Dim):
         return numerator // denominator
+    numerator, denominator = as_size(numerator), as_size(denominator)
     if denominator == 0:
         raise ZeroDivisionError("integer division or modulo by zero")
     if _is_negative(numerator) and type(denominator) is int and denominator > 0:

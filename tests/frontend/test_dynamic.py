@@ -108,6 +108,20 @@ def test_mark_dynamic_has_a_range_and_refuses_what_fixes_the_size() -> None:
         fb.mark_dynamic(x, 1)
 
 
+def test_what_takes_no_named_size_is_refused_as_such_where_one_is_marked() -> None:
+    x = fb.ones(6)
+    fb.mark_dynamic(x, 0)
+    with pytest.raises(UnsupportedError, match="sizes that have names, and one is marked: TypeE") as caught:
+        fb.compile(lambda x: x * len(json.dumps({x.shape[0]: 1})))(x)
+    assert isinstance(caught.value.__cause__, TypeError)
+    with pytest.raises(RuntimeError, match="^mine$"):           # what eager code raises too
+        fb.compile(lambda x: raises(RuntimeError("mine")))(x)
+
+
+def raises(error: Exception) -> None:
+    raise error
+
+
 def test_mark_static_keeps_a_size_a_number() -> None:
     f = fb.compile(lambda x: x * 2, dynamic=True)
     for n in (4, 5, 6):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import symbolic
 
@@ -157,3 +160,30 @@ def test_a_size_that_turned_out_to_be_1_is_walked_as_such() -> None:
     lambda x: x.unbind(), lambda x: [row * 2 for row in x], lambda x: fb.combinations(x)])
 def test_what_is_made_in_python_fixes_sizes(function: Callable[..., Any]) -> None:
     assert symbolic.check(function, [fb.randn(6)]).fixed == {"s0_0": 6}
+
+
+class Seven:
+    def __eq__(self, other: object) -> bool:
+        return bool(other == 7)
+
+    __hash__ = None         # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("question", [
+    lambda n: n == complex(7), lambda n: n == Fraction(7), lambda n: Decimal(7) == n, lambda n: n == Seven(),
+    lambda n: n != Seven(), lambda n: n == np.uint8(7), lambda n: n > np.int8(127), lambda n: n - np.uint8(3),
+    lambda n: n // np.int64(2) * 2,
+    lambda n: n % np.uint8(4), lambda n: 1 << n, lambda n: 900 >> n, lambda n: ~n, lambda n: pow(n, 3, 5),
+    lambda n: n.bit_count(), lambda n: n.to_bytes(2, "big"), lambda n: (n.real, n.imag, n.conjugate()),
+    lambda n: (n.numerator, n.denominator, n.as_integer_ratio()), lambda n: f"{n:05d}|{n:x}|{n}|{n:>3}", lambda n: n * 2j,
+    lambda n: 1j - n, lambda n: n == "7", lambda n: n is None or n == None])                    # noqa: E711
+def test_a_size_does_what_an_int_does(question: Callable[[Any], Any]) -> None:
+    """In a trace with names: none is left to one that has none."""
+    for n in (7, 6):
+        program = symbolic.traced(lambda x: str(question(x.shape[0])), [fb.zeros(n)], [(Dim("B"),)])
+        assert program.results == [str(question(n))]
+
+
+def test_a_size_is_compared_with_a_tensor() -> None:
+    compiled = fb.compile(lambda x: x.shape[0] == fb.tensor([7, 6]), dynamic=True)
+    assert [compiled(fb.zeros(n)).tolist() for n in (7, 6, 5)] == [[True, False], [False, True], [False, False]]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flambeau import config
-from flambeau.errors import CaptureError, UnsupportedError
+from flambeau.errors import CaptureError, FlambeauError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.call import asked  # noqa: F401  what fb.compiler has under PyTorch's names
 from flambeau.frontend.call.entry import Entry
@@ -259,10 +259,13 @@ class CompiledFunction(CompiledMarker):
         try:
             return trace(named=named)
         except Exception as error:
-            if not names or names[0].required:
+            if not names or (names[0].required and isinstance(error, FlambeauError)):
                 raise
-            why = f"{type(error).__name__}: {error}"
+            why, stopped, required = f"{type(error).__name__}: {error}", error, names[0].required
         traced = trace()                    # what stops it where sizes are numbers is what stops it
+        if required:
+            raise UnsupportedError(f"{self.name} does not work with sizes that have names, and one is marked: {why}",
+                                   hint="do this without the size, or leave the mark out") from stopped
         _log("recompiles", f"{self.name}: every size is compiled for itself, for the function does not work with sizes "
                            f"that have names ({why})")
         return traced
