@@ -422,6 +422,14 @@ def test_index_out_of_range_raises_although_its_neighbour_exists(index: list[int
         take(fb.zeros(3, 3), fb.tensor([0, 1]), fb.tensor(index))
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, fb.compile])
+def test_no_class_is_in_range_of_none(wrap: Callable[..., Any]) -> None:
+    one_hot = wrap(lambda x: F.one_hot(x, 0))
+    assert one_hot(fb.zeros(0, dtype=fb.int64)).shape == (0, 0)
+    with pytest.raises(RuntimeError, match="class values"):
+        one_hot(fb.tensor([0, 1]))
+
+
 @pytest.mark.parametrize(
     "ask",
     [

@@ -316,8 +316,11 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         data = x._data()
         if num_classes == -1:
             num_classes = int(data.max()) + 1 if data.size else 0
-        if data.size and not (data.min() >= 0 and data.max() < num_classes):
-            raise RuntimeError(f"one_hot: class values must lie in [0, {num_classes})")
+        is_wrong = bool(data.size and not (data.min() >= 0 and data.max() < num_classes))
+    else:
+        is_wrong = bool(num_classes <= 0 and x.numel())     # no result has an element that would look
+    if is_wrong:
+        raise RuntimeError(f"one_hot: class values must lie in [0, {num_classes})")
     if active.tracer is not None:
         x = checked(x, num_classes)
     wide = (*x._type.static_shape, num_classes)
@@ -340,7 +343,6 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     updates = full_of(input._type.static_shape, 1, dt.i64, like=input) if weights is None else \
         weights if weights._type.dtype.is_floating_point else cast(weights, dt.f64)
     return dispatch(ops.ScatterAdd(size, 0), input, updates)
-
 
 
 __all__ = ["bincount", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
