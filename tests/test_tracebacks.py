@@ -98,3 +98,15 @@ def test_what_led_to_an_error_is_shortened_too() -> None:
         later = error
     assert later.__cause__ is not None and later.__cause__.__traceback__ is not None
     assert shortened(later) > 0 and later.__cause__.__traceback__.tb_next is None
+
+
+@pytest.mark.parametrize("command", ["profile", "explain"])
+def test_a_script_that_a_command_runs_ends_at_its_own_line(command: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("raise ValueError('mine')\n")
+    done = subprocess.run([sys.executable, "-m", "flambeau", command, str(script)], capture_output=True, text=True,
+                          check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    files = [re.match(r'  File "(.*?)"', line) for line in done.stderr.splitlines()]
+    shown = [found[1] for found in files if found]
+    assert done.returncode == 1 and shown[-1] == str(script) and not any(
+        file.startswith(str(ROOT / "flambeau")) for file in shown)

@@ -13,7 +13,8 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INTERNAL = tuple(_PACKAGE + part for part in
                   ("frontend" + os.sep, "ir" + os.sep, "passes" + os.sep, "codegen" + os.sep, "runtime" + os.sep,
                    "kinds" + os.sep, "compiler", "nn" + os.sep, "optim" + os.sep, "__init__", "autograd", "errors", "func.",
-                   "config", "backends", "verified", "linking", "linalg", "provenance", "kept"))
+                   "config", "backends", "verified", "linking", "linalg", "provenance", "kept",
+                   "__main__", "scripts", "profile_script", "explain"))
 
 
 @dataclass(frozen=True, slots=True)
