@@ -60,22 +60,26 @@ class Lifted:
 
 
 class NestingTrace(Trace):
-    """A trace that may hold others."""
+    """A trace that may hold others, whose functions may be the user's: they are watched, also within what rests."""
 
     def cond(self, pred: Tensor, true_fn: Callable[..., Any], false_fn: Callable[..., Any],
              operands: Sequence[Any]) -> Any:
         """`fb.cond` on a traced predicate bool[]."""
-        return _choose(self, pred, true_fn, false_fn, operands)
+        return self.watched(_choose, self, pred, true_fn, false_fn, operands)
 
     def while_loop(self, cond_fn: Callable[..., Any], body_fn: Callable[..., Any], carried: Leaves) -> Any:
         """`fb.while_loop`."""
-        return _repeat(self, cond_fn, body_fn, carried)
+        return self.watched(_repeat, self, cond_fn, body_fn, carried)
 
     def probe(self, run: Callable[[], None], function: Callable[..., Any], who: str
               ) -> tuple[list[Tensor], dict[Storage, Value], bool]:
         """Trace a user's function, which `run` calls, without effect: the tensors from outside that it reads and that
         require grad, what all memory that it reads holds now, and whether it changes any but the state of random
         numbers."""
+        return self.watched(self._probe, run, function, who)
+
+    def _probe(self, run: Callable[[], None], function: Callable[..., Any], who: str
+               ) -> tuple[list[Tensor], dict[Storage, Value], bool]:
         region = Region(self, "probe", who)
         with region.running(), self.watch.part(function, who):
             run()
