@@ -52,5 +52,6 @@ def fit(model: nn.Module, loss_of: Callable[..., fb.Tensor], decide: Callable[[f
             losses.append(train_step(inputs, targets).item())
         model.eval()
         accuracy = float((predict(fb.from_numpy(test[0])).numpy() == test[1]).mean())
-        tell(epoch, epochs, model, loss=float(np.mean(losses[-10:])), test_accuracy=accuracy)
+        tell(epoch, epochs, model, first_loss=float(np.mean(losses[:10])), loss=float(np.mean(losses[-10:])),
+             test_accuracy=accuracy)
     return accuracy

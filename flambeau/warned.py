@@ -83,9 +83,11 @@ def page() -> str:
              "Each warning of Flambeau's ends with an id, which stands here with what it means and what to do. They are of",
              "the classes of the standard library that PyTorch uses for the same, and all are",
              "`fb.errors.FlambeauWarning`s.", "",
-             "```python no-run", "import warnings",
-             'warnings.filterwarnings("ignore", message=r".*\\[FB013\\]")                  # silences one',
-             'warnings.filterwarnings("error", category=fb.errors.FlambeauWarning)       # makes errors of all', "```", "",
+             "```python", "import warnings", "import flambeau as fb", "",
+             "with warnings.catch_warnings():                                                # or without, for good",
+             '    warnings.filterwarnings("ignore", message=r".*\\[FB013\\]")                # silences one',
+             '    warnings.filterwarnings("error", category=fb.errors.FlambeauWarning)     # makes errors of all',
+             "```", "",
              "This page is `flambeau.warned.page()`."]
     for id, told in WARNINGS.items():
         base = told.category.__bases__[-1].__name__

@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import networkx as nx
-from test_layout import FACE, PACKAGE, imports_of, module_of, part_of
+from test_layout import FACE, GROUND, PACKAGE, imports_of, module_of, part_of
 
 PICTURE = PACKAGE.parent / "docs" / "architecture.svg"
 WIDTH, ROW, BOX_WIDTH, BOX_HEIGHT, MARGIN = 760, 68, 108, 36, 16
-NAMES = {FACE: "flambeau: nn, optim, ...", "ground": "errors, config"}
+NAMES = {FACE: "flambeau: nn, optim, ...", "ground": "errors, warned, config"}
 HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">
 <title>Which part of the package imports which</title>
 <defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">
@@ -24,7 +24,7 @@ HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"
 
 
 def imports_between_parts(package: Path) -> nx.DiGraph:
-    """An edge for each part that imports another at least once; `errors` and `config` are one node, the ground."""
+    """An edge for each part that imports another at least once; the ground is one node."""
     graph = nx.DiGraph()
     for path in sorted(package.rglob("*.py")):
         importer = _node(part_of(module_of(path, package)))
@@ -34,7 +34,7 @@ def imports_between_parts(package: Path) -> nx.DiGraph:
 
 
 def _node(part: str) -> str:
-    return "ground" if part in ("errors", "config") else part
+    return "ground" if part in GROUND else part
 
 
 def levels_of(graph: nx.DiGraph) -> list[list[str]]:

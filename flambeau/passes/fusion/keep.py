@@ -62,7 +62,7 @@ def _is_worth_it(node: Node, operand: Value, fixed: set[Node], roots: set[Node])
     source = operand
     while is_view(source.node):
         source = source.node.operands[0]
-    if node.op.kernel_kind == "contraction" and node.operands[0] is not node.operands[1]:
+    if isinstance(node.op, ops.Bilinear) and node.operands[0] is not node.operands[1]:
         return True
     if source.node.op.name == "input" or source.node not in fixed or source.node in roots:
         return False
