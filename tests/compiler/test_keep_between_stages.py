@@ -18,31 +18,7 @@ from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.kinds import loop
 from flambeau.passes.cpu.keep_between_stages import keep_between_stages
 from flambeau.runtime.host import host_target
-
-SOFTMAX = """loop @softmax {
-  in x: f32[8192]
-  out y: f32[8192]
-  parallel %i0 = 64
-  inner %i1 = 128
-  stage (%i1) {
-    %0 = load x[%i0*128 + %i1] : f32
-    %1 = reduce max %0 : f32
-  }
-  stage (%i1) {
-    %2 = load x[%i0*128 + %i1] : f32
-    %3 = sub %2, %1 : f32
-    %4 = exp %3 : f32
-    %5 = reduce sum %4 : f32
-  }
-  stage (%i1) {
-    %6 = load x[%i0*128 + %i1] : f32
-    %7 = sub %6, %1 : f32
-    %8 = exp %7 : f32
-    %9 = div %8, %5 : f32
-    store %9 to y[%i0*128 + %i1]
-  }
-}
-"""
+from tests.ir.kernel_samples import SOFTMAX_OF_ROWS
 
 
 def kept(text: str) -> Any:
@@ -52,15 +28,15 @@ def kept(text: str) -> Any:
 
 
 def test_a_softmax_calls_exp_once() -> None:
-    kernel = kept(SOFTMAX)
+    kernel = kept(SOFTMAX_OF_ROWS)
     verify_kernel(kernel)
     assert [[i.op for i in stage.body] for stage in kernel.stages] == [["load"], ["load", "sub", "exp"], ["load", "div"]]
     assert [len(stage.stores) for stage in kernel.stages] == [0, 1, 1] and kernel.may_share(0, 1)
 
 
 def test_what_comes_after_a_first_store_may_not_load_what_it_overwrites() -> None:
-    assert parse_kernel(SOFTMAX).may_share(0, 1)
-    again = kept(SOFTMAX.replace("%9 = div %8, %5", "%9 = add %8, %6"))
+    assert parse_kernel(SOFTMAX_OF_ROWS).may_share(0, 1)
+    again = kept(SOFTMAX_OF_ROWS.replace("%9 = div %8, %5", "%9 = add %8, %6"))
     assert len(again.stages[1].stores) == 1 and not again.may_share(0, 1)
 
 
@@ -68,7 +44,7 @@ def test_what_comes_after_a_first_store_may_not_load_what_it_overwrites() -> Non
                                     ("y[%i0*128 + %i1]", "y[%i0 + %i1*64]"), ("%7 = sub %6, %1", "%7 = add %6, %1")],
                          ids=["cheap", "not only a result", "columns", "another value"])
 def test_others_stay_as_they_are(change: tuple[str, str]) -> None:
-    text = SOFTMAX.replace(*change)
+    text = SOFTMAX_OF_ROWS.replace(*change)
     assert kept(text) == parse_kernel(text)
 
 

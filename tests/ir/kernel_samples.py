@@ -17,6 +17,31 @@ from flambeau.ir.kernel import (
     Store,
 )
 
+SOFTMAX_OF_ROWS = """loop @softmax {
+  in x: f32[8192]
+  out y: f32[8192]
+  parallel %i0 = 64
+  inner %i1 = 128
+  stage (%i1) {
+    %0 = load x[%i0*128 + %i1] : f32
+    %1 = reduce max %0 : f32
+  }
+  stage (%i1) {
+    %2 = load x[%i0*128 + %i1] : f32
+    %3 = sub %2, %1 : f32
+    %4 = exp %3 : f32
+    %5 = reduce sum %4 : f32
+  }
+  stage (%i1) {
+    %6 = load x[%i0*128 + %i1] : f32
+    %7 = sub %6, %1 : f32
+    %8 = exp %7 : f32
+    %9 = div %8, %5 : f32
+    store %9 to y[%i0*128 + %i1]
+  }
+}
+"""
+
 
 class Body:
     """SSA values of one kernel, in order. A finished stage takes what was added since the last one."""

@@ -51,7 +51,6 @@ class Storage:
                 self.pointer = self._buffer.ptr
         return self._buffer
 
-
     def layout_of(self, view: TensorType) -> TensorType:
         """The type of the base, of which `view` is that of a view."""
         return TensorType(self.array.shape, view.dtype)
