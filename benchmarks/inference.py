@@ -33,14 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args(arguments)
-    fb.set_num_threads(options.threads)
     torch = _torch(options.threads)
     agree = True
     print(HEAD, flush=True)
-    for name in options.models or models(nn, F, fb):
-        line, agrees = measured(name, options.rounds, torch)
-        print(line, flush=True)
-        agree = agree and agrees
+    with fb.config.set(num_threads=options.threads):
+        for name in options.models or models(nn, F, fb):
+            line, agrees = measured(name, options.rounds, torch)
+            print(line, flush=True)
+            agree = agree and agrees
     return 0 if agree else 1
 
 

@@ -148,7 +148,11 @@ class Point:
 def main(arguments: list[str] | None = None) -> int:
     """Exits 1 where the two disagree."""
     options = _parser().parse_args(arguments)
-    fb.set_num_threads(options.threads)
+    with fb.config.set(num_threads=options.threads):
+        return int(not _all_agree(options))
+
+
+def _all_agree(options: argparse.Namespace) -> bool:
     about, found, agree = report.machine(), {}, True
     print(f"# Sizes: {about['cpu']}, {options.threads} threads, load {about['load_average_at_start']:.1f}\n", flush=True)
     for name in options.workloads or WORKLOADS:
@@ -167,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
         found[name] = [asdict(point) for point in points]
     if options.json:
         options.json.write_text(json.dumps({"machine": about, "threads": options.threads, "workloads": found}, indent=1))
-    return int(not agree)
+    return agree
 
 
 class Disagreement(Exception):

@@ -27,6 +27,7 @@ os.environ.setdefault("FLAMBEAU_CACHE", "0")            # what a test compiles i
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("FLAMBEAU_POISON", "1")           # what nothing stored is NaN, never yesterday's right number
 
+import flambeau as fb  # noqa: E402
 import flambeau.compiler  # noqa: E402
 
 
@@ -111,6 +112,19 @@ def _verified(compile_graph: Callable[..., Any], asked: dict[str, Any]) -> Calla
 def _same_draws_every_run() -> None:
     random.seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _leaves_the_process_as_it_was() -> Iterator[None]:
+    """The tests after a file's, in the same process, see the settings they would see alone."""
+    before = _process_wide()
+    yield
+    assert _process_wide() == before, "a test of this file has changed the process's settings for those after it"
+
+
+def _process_wide() -> tuple[object, ...]:
+    return (fb.config.current(), fb.get_default_dtype(), fb.get_default_device(), fb.is_grad_enabled(),
+            fb.is_inference_mode_enabled(), fb.is_autocast_enabled("cpu"))
 
 
 @functools.cache
