@@ -14,10 +14,10 @@ from flambeau.autograd import detect_anomaly, set_detect_anomaly
 from flambeau.errors import AnomalyError
 
 
-def raised(function, *args):
+def raised(function, *args, mode=True):
     """The error of a call, or None. The mode is on for the call alone."""
     try:
-        with detect_anomaly():
+        with set_detect_anomaly(mode):
             function(*args)
     except AnomalyError as error:
         return error
@@ -169,6 +169,109 @@ def test_check_nan_and_the_switch():
     assert f.signatures[0].entry.bound.run is f.signatures[0].entry.bound.executable.fast_call is not run
 
 
+def test_a_block_within_holds_at_every_call_for_its_own_ops():
+    weight = fb.ones(2)
+
+    @fb.compile
+    def f(x):
+        outside = (x - 5).log()
+        with detect_anomaly():
+            inside = x.sqrt()
+        weight.add_(1)
+        return outside, inside * weight
+
+    assert f(fb.tensor([1.0, 2.0]))[0].isnan().all() and weight.tolist() == [2.0, 2.0]      # nobody asked about that
+    with pytest.raises(AnomalyError, match="sqrt made NaN"):
+        f(fb.tensor([6.0, -2.0]))
+    assert weight.tolist() == [2.0, 2.0] and f(fb.tensor([6.0, 7.0]))[0].isfinite().all()
+    assert raised(f, fb.tensor([1.0, 2.0])).op == "log"
+
+
+def test_a_backward_within_a_block_is_looked_at():
+    weight = fb.tensor([0.0, 4.0], requires_grad=True)
+
+    @fb.compile
+    def f(x):
+        loss = (weight * x).sqrt().sum()
+        with detect_anomaly():
+            loss.backward()
+        return loss
+
+    with pytest.raises(AnomalyError, match="of the backward made an infinity"):
+        f(fb.ones(2))
+    with fb.no_grad():
+        weight.add_(1)
+    f(fb.ones(2))
+
+
+def test_a_block_that_turns_it_off_leaves_its_ops_alone():
+    @fb.compile
+    def f(x):
+        with set_detect_anomaly(False):
+            return x.log()
+
+    assert raised(f, fb.tensor([-1.0])) is None
+
+
+def test_a_mode_that_stays_is_refused_and_taken_back():
+    @fb.compile
+    def f(x):
+        set_detect_anomaly(True)
+        return x.log()
+
+    with pytest.raises(fb.errors.CaptureError, match="changed the anomaly mode and left it so"):
+        f(fb.ones(2))
+    assert not fb.autograd.is_anomaly_enabled()
+
+    @fb.compile
+    def g(x):
+        set_detect_anomaly(True)
+        y = x.log()
+        set_detect_anomaly(False)
+        return y, (x - 1).log()
+
+    with pytest.raises(AnomalyError):
+        g(fb.tensor([-1.0]))
+    g(fb.tensor([1.0]))
+
+
+def test_where_a_mode_cannot_change_the_error_says_where_it_can():
+    def body(x):
+        with detect_anomaly():
+            return x.log()
+
+    with pytest.raises(fb.errors.UnsupportedError, match=r"(?s)a function of cond or while_loop.*hint: put the `with`"):
+        fb.compile(lambda x: fb.cond(x.sum() > 0, lambda: body(x), lambda: x))(fb.ones(2))
+
+    @fb.compile
+    def choice(x):
+        with detect_anomaly():
+            return fb.cond(x.sum() > 0, lambda: x.log(), lambda: x)
+
+    with pytest.raises(AnomalyError, match="log made NaN"):
+        choice(fb.tensor([-1.0, 2.0]))
+
+    def hooked(x):
+        h = x * 2
+        h.register_hook(body)
+        return h.sum()
+
+    with pytest.raises(fb.errors.UnsupportedError, match="a gradient hook or a Function's backward"):
+        fb.compile(hooked)(fb.ones(2, requires_grad=True))
+
+
+def test_a_function_that_asks_for_the_mode_is_compiled_for_it():
+    @fb.compile
+    def f(x):
+        return x + 1 if fb.autograd.is_anomaly_enabled() else x
+
+    assert f(fb.ones(1)).item() == 1
+    with detect_anomaly():
+        assert f(fb.ones(1)).item() == 2
+    assert f(fb.ones(1)).item() == 1 and len(f.signatures) == 2
+    assert "anomaly mode was turned on" in f.signatures[1].reason
+
+
 def test_callbacks_and_prints_happen_once(capsys):
     def f(x):
         fb.debug_print("once")
@@ -185,9 +288,9 @@ UNARY = {"log": fb.log, "sqrt": fb.sqrt, "exp": fb.exp, "reciprocal": fb.recipro
 BINARY = {"add": fb.add, "sub": fb.sub, "mul": fb.mul, "div": fb.div}
 
 
-def random_program(rng):
-    """(function, the values that it made: (name, operands, result))."""
-    steps, count = [], 2
+def random_program(rng, blocks=False):
+    """(function, its outputs, what it says of each step: whether it is looked at, None where nothing)."""
+    steps, count, says, around = [], 2, [], []
     for _ in range(rng.randint(2, 12)):
         if rng.random() < 0.5:
             steps.append((rng.choice(list(UNARY)), (rng.randrange(count),)))
@@ -196,11 +299,20 @@ def random_program(rng):
         else:
             steps.append(("where", (rng.randrange(count), rng.randrange(count))))
         count += 1
+        while around and blocks and rng.random() < 0.4:
+            around.pop()
+        while blocks and rng.random() < 0.4:
+            around.append(rng.random() < 0.7)
+        says.append(tuple(around))
     outputs = [count - 1, rng.randrange(2, count)]
 
     def function(x, y, log=None):
-        values = [x, y]
-        for name, places in steps:
+        values, entered = [x, y], []
+        for (name, places), wanted in zip(steps, says, strict=True):
+            while log is None and [mode for mode, _ in entered] != list(wanted[:len(entered)]):
+                entered.pop()[1].__exit__(None, None, None)
+            for mode in wanted[len(entered):] if log is None else ():
+                entered.append((mode, set_detect_anomaly(mode)))
             operands = [values[place] for place in places]
             if name == "where":
                 made = fb.where(x > 0, *operands)
@@ -209,17 +321,19 @@ def random_program(rng):
             if log is not None:
                 log.append((name, places, made.numpy().copy()))
             values.append(made)
+        while entered:
+            entered.pop()[1].__exit__(None, None, None)
         return [values[n] for n in outputs]
 
-    return function, outputs
+    return function, outputs, [said[-1] if said else None for said in says]
 
 
 def holds(array):
     return {*["nan"] * bool(np.isnan(array).any()), *["inf"] * bool(np.isinf(array).any())}
 
 
-def expected(function, outputs, x, y):
-    """The op where it begins, by the rule itself; None for none."""
+def expected(function, outputs, looks, x, y):
+    """The op where it begins, by the rule itself; None for none. looks: which steps are looked at."""
     log = []
     function(x, y, log)
     what = [set(), set(), *[holds(array) for _, _, array in log]]
@@ -232,21 +346,23 @@ def expected(function, outputs, x, y):
                 behind.add(n)
                 pending += [p for p in (log[n - 2][1] if n > 1 else ()) if what[p] & wanted]
         found = [n for n in sorted(behind - {0, 1})
-                 if (what[n] - set().union(*[what[p] for p in log[n - 2][1]])) & wanted]
+                 if looks[n - 2] and (what[n] - set().union(*[what[p] for p in log[n - 2][1]])) & wanted]
         if what[root] and found:
             return log[found[0] - 2]
     return None
 
 
-def check(seed):
+def check(seed, blocks=False):
     rng = random.Random(seed)
-    function, outputs = random_program(rng)
+    function, outputs, says = random_program(rng, blocks)
     numbers = [0.0, -0.0, 1.0, -1.0, 2.5, -3.0, 100.0, 1e-3]
     compiled = fb.compile(function)
     n_found = 0
     for _ in range(2):
         x, y = (fb.tensor([rng.choice(numbers) for _ in range(5)]) for _ in range(2))
-        known, error = expected(function, outputs, x, y), raised(compiled, x, y)
+        mode = not blocks or rng.random() < 0.3
+        known = expected(function, outputs, [mode if said is None else said for said in says], x, y)
+        error = raised(compiled, x, y, mode=mode)
         assert (known is None) is (error is None), (seed, known, error)
         if known is not None:
             name, _, array = known
@@ -258,3 +374,7 @@ def check(seed):
 
 def test_random_programs_name_the_op_that_the_rule_names():
     assert sum(check(seed) for seed in range(25)) > 10
+
+
+def test_random_programs_with_blocks_of_their_own():
+    assert sum(check(seed, blocks=True) for seed in range(100, 125)) > 5

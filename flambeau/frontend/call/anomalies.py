@@ -7,7 +7,7 @@ entries look at everything anew, and choose (`Bindings.bind`): what is not watch
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.errors import AnomalyError, FlambeauError
 from flambeau.frontend.tape.autograd import anomaly
 from flambeau.frontend.where import describe
-from flambeau.ir.graph import Graph, Value
+from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.graph.nonfinite import NAN, Nonfinite, first_nonfinite, held
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer, as_ndarray
@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 __all__ = ["is_watching", "watched"]
 
 
-def is_watching() -> bool:
-    return anomaly.is_on and anomaly.checks
+def is_watching(looks: Mapping[int, bool] | None = None) -> bool:
+    """Whether calls are watched. looks: what a function says of its own nodes."""
+    return anomaly.is_on and anomaly.checks or bool(looks) and any(looks.values())          # type: ignore[union-attr]
 
 
-def watched(compiled: Compiled, run: Callable[..., None], states: Sequence[int], device: str) -> Callable[..., None]:
-    """`run`, the call of a program that is bound to these states, watched. Raises AnomalyError, once everything that was
-    written is as it was before."""
+def watched(compiled: Compiled, run: Callable[..., None], states: Sequence[int], device: str,
+            looks: Mapping[int, bool] | None = None) -> Callable[..., None]:
+    """`run`, the call of a program that is bound to these states, watched. looks: nodes by their place, whose anomalies
+    are told or not whatever the mode is. Raises AnomalyError, once everything that was written is as it was before."""
     graph = compiled.source if all(v.type.is_static for v in compiled.source.inputs) else compiled.numbered
     kinds = [value.node.op.kind for value in graph.inputs]                                      # type: ignore[attr-defined]
+    said = {node: looks[place] for place, node in enumerate(graph.toposort()) if place in looks} if looks else {}
+
+    def tells(node: Node) -> bool:
+        return said.get(node, is_watching())
 
     def call(*values: float) -> None:
         counts = {"arg": 0, "state": 0, "scalar": 0}
@@ -59,21 +65,27 @@ def watched(compiled: Compiled, run: Callable[..., None], states: Sequence[int],
                   else memory.read(int(given[value]), value.type) for value, kind in zip(graph.inputs, kinds, strict=True)]
         names = [f"result {n}" for n in range(len(graph.outputs))] + [
             f"{value.node.op.label or 'a captured tensor'}, as written" for value in graph.writes]  # type: ignore[attr-defined]
-        try:
-            found = first_nonfinite(graph, inputs)
-        except (FlambeauError, ArithmeticError):
-            found = None
+        found = _first(graph, inputs, tells)
         if found is not None:
             raise _error(compiled, graph, found, names)
-        for name, (pointer, value) in zip(names, roots, strict=True):
+        is_told = said and _first(graph, inputs) is not None        # by an op that none asks to be told of
+        for name, (pointer, value) in () if is_told else zip(names, roots, strict=True):
             array = written[value] if value in written else memory.read(int(pointer), value.type, copy=False)
             if held(array, value.type) & NAN:
                 raise AnomalyError(f"{graph.name}: {name} has NaN, which its ops, evaluated one by one, don't give",
                                    hint="fb.compile(f, verify=True) finds the pass or kernel that is wrong")
-        for value, array in written.items():                # infinite because something given is
+        for value, array in written.items():                # infinite because something given is, or not to be told
             memory.write(int(given[value]), array)
 
     return call
+
+
+def _first(graph: Graph, inputs: Sequence[np.ndarray], tells: Callable[[Node], bool] = lambda node: True
+           ) -> Nonfinite | None:
+    try:
+        return first_nonfinite(graph, inputs, tells)
+    except (FlambeauError, ArithmeticError):
+        return None
 
 
 class _Memory:

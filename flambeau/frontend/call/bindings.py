@@ -96,16 +96,16 @@ class Bindings:
         for storage in self._captured if self.read_once else ():
             storage.watch(self._unseen)
         self.executable = self._unbound.bind_states(pointers) if pointers else self._unbound
-        self._is_watched = is_watching()
+        self._is_watched = is_watching(self.plan.looks)
         self.run = self.executable.fast_call
         if self._is_watched:
-            self.run = watched(self._compiled, self.run, pointers, self._device)
+            self.run = watched(self._compiled, self.run, pointers, self._device, self.plan.looks)
         if not any(s.memory._storage.may_change_unseen(s.memory) for s in self.plan.states if self.read_once):
             self.versions = versions        # else they may be others at the next call
 
     def follow_anomaly_mode(self) -> None:
         """Watch calls from now on, or no longer, if that was turned on or off."""
-        if self._is_watched is not is_watching():
+        if self._is_watched is not is_watching(self.plan.looks):
             self.bind()
 
     # -- captured tensors -------------------------------------------------------------------------------------------

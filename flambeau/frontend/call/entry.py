@@ -15,7 +15,7 @@ from flambeau.frontend.call.results import finish_writes, leave_gradients, make_
 from flambeau.frontend.epoch import epoch, grad_epoch
 from flambeau.frontend.pytree import Structure
 from flambeau.frontend.scalars import plain
-from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tape.autograd import anomaly, grad_mode
 from flambeau.frontend.tape.casting import mode_in_words
 from flambeau.frontend.tensor.promotion import get_default_dtype
 from flambeau.frontend.tensor.strides import strides_of
@@ -147,6 +147,8 @@ class Entry:
         if bound.epoch != epoch.value:
             if not self.guards.holds() or not bound.outside_holds() or plan.num_threads not in (None, config.num_threads):
                 return False
+            if plan.anomaly_mode not in (None, anomaly.state):
+                return False
             if self.tf32 not in (None, config.tf32) or self.deterministic not in (None, config.deterministic):
                 return False
             bound.follow_anomaly_mode()
@@ -171,6 +173,8 @@ class Entry:
             return f"the default dtype is {get_default_dtype()!r}"
         if self.deterministic not in (None, config.deterministic):
             return f"use_deterministic_algorithms({config.deterministic}) was called"
+        if self.plan.anomaly_mode not in (None, anomaly.state):
+            return f"anomaly mode was turned {'on' if anomaly.is_on else 'off'}, which the function asks for"
         for read in self.plan.reads:
             if (read.leaf._grad is None) is not (read.type is None):
                 now = "no longer None" if read.type is None else "None now"

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.errors import UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.epoch import epoch
 from flambeau.frontend.tape.autograd import Record, anomaly
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.where import describe
+from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 
 
@@ -20,10 +21,15 @@ class set_detect_anomaly:
     """Turn anomaly mode on or off, at once or for a `with` block, in all threads. An eager backward that gives a NaN raises
     RuntimeError with the line of the forward op it belongs to. A compiled function that gives or writes NaN or an infinity
     raises AnomalyError, a RuntimeError, which names the op where it began, and leaves everything as it was before the call.
-    check_nan=False: lines are remembered only."""
+    Within a compiled function the mode holds, at every call, for the ops between on and off.
+    check_nan=False: lines are remembered only. Raises UnsupportedError in a function of `cond` or `while_loop` and in a
+    backward."""
 
     def __init__(self, mode: bool, check_nan: bool = True):
-        self.saved = anomaly.is_on, anomaly.checks
+        self.saved, self.trace = anomaly.state, _trace()
+        if self.trace is not None:
+            self.said = self.trace.said
+            _say(self.trace, bool(mode) and bool(check_nan))
         _set(bool(mode), bool(check_nan))
 
     def __enter__(self) -> None:
@@ -31,6 +37,25 @@ class set_detect_anomaly:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         _set(*self.saved)
+        if self.trace is not None:
+            self.trace.say(self.said)
+
+
+def _trace() -> Any:
+    """What traces a compiled function, if one is being traced."""
+    tracer: Any = active.tracer
+    while tracer is not None and tracer.is_level:
+        tracer = tracer.around
+    return tracer
+
+
+def _say(trace: Any, checks: bool) -> None:
+    what = "a function of cond or while_loop" if trace.around is not None else \
+        "a gradient hook or a Function's backward" if trace.is_in_backward else ""
+    if what:
+        raise UnsupportedError(f"anomaly mode changes in {what} that is compiled", where=describe(user_location()),
+                               hint="put the `with` block around the call of cond, while_loop or backward()")
+    trace.say(checks)
 
 
 def _set(is_on: bool, checks: bool) -> None:
@@ -52,11 +77,19 @@ class detect_anomaly:
 
 
 def is_anomaly_enabled() -> bool:
-    return anomaly.is_on
+    return _asked()[0]
 
 
 def is_anomaly_check_nan_enabled() -> bool:
-    return anomaly.checks
+    return _asked()[1]
+
+
+def _asked() -> tuple[bool, bool]:
+    """The mode, by which a function that is traced may choose."""
+    trace = _trace()
+    if trace is not None and trace.said is None:
+        trace.asked_anomaly = anomaly.state
+    return anomaly.state
 
 
 class Watched:

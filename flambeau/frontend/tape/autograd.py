@@ -45,6 +45,10 @@ class _Anomaly:
 
     is_on = checks = False
 
+    @property
+    def state(self) -> tuple[bool, bool]:
+        return self.is_on, self.checks
+
 
 grad_mode, anomaly = _GradMode(), _Anomaly()
 FREED = -2          # Tensor._saved_version of what a backward without retain_graph has used up

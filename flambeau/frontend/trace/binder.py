@@ -11,7 +11,8 @@ from flambeau.errors import CaptureError, FlambeauError, TraceError, Unsupported
 from flambeau.frontend.active import active
 from flambeau.frontend.pytree import Structure, entries_of, flatten, unflatten
 from flambeau.frontend.scalars import Scalar, is_runtime_number, plain, settled
-from flambeau.frontend.tape.autograd import grad_mode
+from flambeau.frontend.tape.anomaly import set_detect_anomaly
+from flambeau.frontend.tape.autograd import anomaly, grad_mode
 from flambeau.frontend.tape.casting import Casting
 from flambeau.frontend.tensor.promotion import get_default_dtype, set_default_dtype
 from flambeau.frontend.tensor.tensor import Tensor
@@ -106,6 +107,7 @@ class Binder:
         for leaf, label in self.objects:
             self.watch.add_argument(leaf, label)
         modes = grad_mode.enabled, grad_mode.casting, get_default_dtype()
+        looks = anomaly.state
         is_done = False
         try:
             with self.watch:
@@ -119,6 +121,8 @@ class Binder:
                 finally:
                     active.tracer = listening.tell = None
                     self._take_back_modes(*modes)
+                    if self.trace.said is not None:
+                        self._take_back_anomaly_mode(looks)
                 self.trace.check()
                 effects = self.trace.unwatched(self._effects, (), {})
                 if self.new_slots:
@@ -247,6 +251,13 @@ class Binder:
                 f"{self.trace.graph.name} changed the grad mode, autocast or the default dtype and left it so: a compiled "
                 "function can't repeat such a side effect",
                 hint="use `with fb.set_grad_enabled(...):`, or change it outside the compiled function"))
+
+    def _take_back_anomaly_mode(self, before: tuple[bool, bool]) -> None:
+        if anomaly.state != before:
+            set_detect_anomaly(*before)
+            self.trace.fail(CaptureError(
+                f"{self.trace.graph.name} changed the anomaly mode and left it so: a compiled function can't repeat such a "
+                "side effect", hint="use `with fb.autograd.detect_anomaly():`, or call set_detect_anomaly outside"))
 
     def _check_tapes(self) -> None:
         """What outlives the call must not have become part of the tape of this trace."""

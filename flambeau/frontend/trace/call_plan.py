@@ -349,6 +349,8 @@ class CallPlan:
     slots: tuple[SlotRead, ...]
     handed: tuple[Handed | HandedArgument | HandedMemory, ...]
     segments: tuple[Segment, ...]           # of the backward of results that require grad
+    anomaly_mode: tuple[bool, bool] | None  # where the function asks for it
+    looks: Mapping[int, bool]               # nodes, by place, of which it says whether anomalies in them are told
 
     @cached_property
     def writes_in_place(self) -> bool:

@@ -117,7 +117,7 @@ class Planner:
             outputs=tuple([value.type for value in trace.graph.outputs]), reads=self._reads(), gradients=self.gradients,
             flags=tuple([Flag(tensor, flag) for tensor, flag in trace.flags()]), results=self.results,
             result_structure=self.result_structure, segments=self.segments,
-            slots=tuple(self.slots),
+            slots=tuple(self.slots), anomaly_mode=trace.asked_anomaly, looks=trace.looks(),
             handed=(*[Handed(effect.node.bare(), effect.part, effect.how) for effect in self.effects],
                     *[handed for handed, _ in self.changes], *[HandedMemory(t) for t, _ in trace.moved.values()]))
         return Traced(trace.graph, plan, self.joint, trace.autodiff_mark)

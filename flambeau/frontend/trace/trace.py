@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
@@ -78,6 +79,9 @@ class Trace:
         self._grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._scalar_of: dict[Any, Scalar] = {}
         self._phase = "forward"
+        self.said: bool | None = None           # whether numbers are looked at, where the function says so itself
+        self._saids: list[tuple[int, bool | None]] = []     # from which op on it said what
+        self.asked_anomaly: tuple[bool, bool] | None = None     # the anomaly mode, if the function asked for it
         self.location: Location | None = None       # of the newest op
         self.differentiated: Location | None = None     # of the op whose derivative rule runs
         self.name_of: dict[int, str] = {}
@@ -268,6 +272,23 @@ class Trace:
         finally:
             self._phase, self.differentiated = saved
             self.autodiff_mark = self.graph._next_seq
+
+    @property
+    def is_in_backward(self) -> bool:
+        return self._phase == "backward"
+
+    def say(self, checks: bool | None) -> None:
+        """Whether the numbers of what is appended from now on are looked at when the function runs; None: as the mode is
+        then."""
+        self.said = checks
+        self._saids.append((self.graph._next_seq, checks))
+
+    def looks(self) -> dict[int, bool]:
+        """The nodes of which the function said whether they are looked at, by their place in the graph's order."""
+        said = [None, *[checks for _, checks in self._saids]]
+        starts = [first for first, _ in self._saids]
+        found = [said[bisect_right(starts, node.seq)] for node in self.graph.toposort()] if starts else []
+        return {place: checks for place, checks in enumerate(found) if checks is not None}
 
     def _here(self) -> Location | None:
         """The user's line of what is appended now; a derivative has that of the op it belongs to."""

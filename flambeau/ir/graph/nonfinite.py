@@ -9,7 +9,7 @@ So a NaN that `where` leaves out is none, and an attention mask of -inf is none 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,9 +82,11 @@ def held(array: np.ndarray, type: TensorType) -> int:
     return INF * bool(np.isinf(wide).any()) | NAN * bool(np.isnan(wide).any())
 
 
-def first_nonfinite(graph: Graph, inputs: Sequence[np.ndarray]) -> Nonfinite | None:
-    """inputs: storage arrays in the order of the graph's inputs, whose sizes are numbers."""
-    return _Walk(graph, inputs).found()
+def first_nonfinite(graph: Graph, inputs: Sequence[np.ndarray], tells: Callable[[Node], bool] = lambda node: True
+                    ) -> Nonfinite | None:
+    """inputs: storage arrays in the order of the graph's inputs, whose sizes are numbers. tells: which nodes of the graph,
+    inputs too, are looked at."""
+    return _Walk(graph, inputs).found(tells)
 
 
 class _Walk:
@@ -128,12 +130,13 @@ class _Walk:
                 self.made[node] = new, Nonfinite(node, node, Range.of(array, value.type), operands, None, 0) \
                     if inside is None else Nonfinite(node, inside.inner, inside.result, inside.operands, inside.nan, 0)
 
-    def found(self) -> Nonfinite | None:
+    def found(self, tells: Callable[[Node], bool] = lambda node: True) -> Nonfinite | None:
         """For the first root that is not finite, and has not got that from an infinity that was given."""
         order = {node: number for number, node in enumerate(self.graph.toposort())}
         for number, root in enumerate(self.graph.roots()):
             wanted = INF if self.holds[root] == INF else INF | NAN          # an infinity may become NaN, not the reverse
-            makers = [node for node in self.behind(root, wanted) if node in self.made and self.made[node][0] & wanted]
+            makers = [node for node in self.behind(root, wanted)
+                      if node in self.made and self.made[node][0] & wanted and tells(node)]
             if not self.holds[root] or not makers:
                 continue
             makers.sort(key=order.__getitem__)
