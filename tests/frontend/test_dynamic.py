@@ -310,6 +310,29 @@ def test_passes_run_again_for_sizes_by_which_they_decide_otherwise() -> None:
     assert len(compiled.signatures[0].family._variants) == 2
 
 
+@pytest.mark.parametrize("mask", [
+    lambda n: fb.ones(n, n).tril() == 0, lambda n: fb.arange(n)[:, None] < fb.arange(n),
+    lambda n: fb.ones(n, n, dtype=fb.bool).triu(1)])
+def test_causal_masks_of_any_length_are_seen(mask: Callable[[int], fb.Tensor]) -> None:
+    """Forward and backward have kernels of their own from 96 rows on, in one trace."""
+    fb.manual_seed(0)
+    weight = fb.randn(8, 8, requires_grad=True)
+
+    def step(x: fb.Tensor) -> tuple[fb.Tensor, ...]:
+        q = x @ weight
+        out = (q @ x.mT * 0.3).masked_fill(mask(x.shape[-2]), float("-inf")).softmax(-1) @ x
+        return out, *fb.autograd.grad((out * out).sum(), (weight,))
+
+    compiled = fb.compile(step, dynamic=True)
+    for n, kernels in ((100, 2), (40, 0), (130, 2)):
+        x = fb.randn(2, n, 8)
+        for found, wanted in zip(compiled(x), step(x), strict=True):
+            np.testing.assert_allclose(found.detach().numpy(), wanted.detach().numpy(), rtol=1e-3, atol=1e-3)
+        keywords = [call.kernel.keyword for call in compiled.signatures[-1].compiled.memory.calls]
+        assert keywords.count("attention") == kernels, (n, keywords)
+    assert signatures(compiled) == 1
+
+
 def test_short_last_batch_of_a_loader_is_compiled_once() -> None:
     data = fb.utils.data.TensorDataset(fb.randn(10, 6), fb.randint(0, 4, (10,)))
     for dynamic, wanted in ((None, 2), (True, 1)):

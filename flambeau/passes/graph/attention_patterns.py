@@ -9,26 +9,19 @@ that is replaced is the same function of the same operands, so that results agre
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import inf
 
-import numpy as np
-
-from flambeau.errors import KernelError
 from flambeau.ir import dtypes, ops
 from flambeau.ir.answers import Undecided, assuming, known, proving
 from flambeau.ir.graph import Graph, Node, Value
-from flambeau.ir.graph.interpreter import evaluate_node
 from flambeau.ir.ops.attention import is_worthwhile
 from flambeau.ir.records import dataclass
+from flambeau.passes.graph.causal_masks import is_causal_mask
 from flambeau.passes.graph.rewrite import Rewriter, graphs_within
 from flambeau.passes.graph.rules.arithmetic import number
 
 __all__ = ["recognise_attention"]
-
-_MOST_EVALUATED = 1 << 23                   # elements of a mask that may turn out to be that of causal attention
-_MOST_NODES = 64                            # that such a mask is computed by
-
 
 def recognise_attention(graph: Graph) -> Graph:
     for current in graphs_within(graph):
@@ -120,7 +113,7 @@ class _Match:
         q, k_transposed = product.operands
         rest = [reader for reader in readers if reader[0] is not products[0]]
         backward = self._backward(rest, out, v, masks, scaling, q, k_transposed) if rest else None
-        causal = [mask for mask in masks if self._is_causal(*mask)]
+        causal = [mask for mask in masks if is_causal_mask(*mask)]
         with assuming(self.facts):          # other sizes are other programs
             rows, columns = self.weights.type.static_shape[-2:]
             pays = is_worthwhile(rows, columns, q.type.static_shape[-1], v.type.static_shape[-1], bool(causal),
@@ -166,21 +159,6 @@ class _Match:
                 self.need(node.op is ops.matmul)
                 return masks, 1.0, None, node
             reader = node
-
-    def _is_causal(self, kind: str, mask: Value) -> bool:
-        """Whether a mask, of known elements, lets row i see columns up to i."""
-        while isinstance(mask.node.op, ops.Broadcast) and mask.node.op.dims[-2:] == _last_two(mask) and \
-                mask.node.operands[0].type.shape[-2:] == mask.type.shape[-2:]:
-            mask = mask.node.operands[0]
-        if not mask.type.is_static or mask.type.numel > _MOST_EVALUATED or len(mask.type.shape) < 2:
-            return False
-        array = _known(mask)
-        if array is None:
-            return False
-        rows, columns = array.shape[-2:]
-        seen = np.tri(rows, columns, dtype=np.bool_)
-        wanted = {"seen": seen, "hidden": ~seen}.get(kind)
-        return bool(np.all(array == (np.where(seen, 0.0, -inf) if wanted is None else wanted)))
 
     # -- backward ---------------------------------------------------------------------------------------------------
 
@@ -325,11 +303,6 @@ def _is_transpose(node: Node) -> bool:
     return rank >= 2 and node.op.dims == (*range(rank - 2), rank - 1, rank - 2)
 
 
-def _last_two(value: Value) -> tuple[int, int]:
-    rank = len(value.type.shape)
-    return rank - 2, rank - 1
-
-
 def _leads_to_product(value: Value) -> bool:
     """Whether a score lies behind a value, not a mask: a product, scaled or masked."""
     for _ in range(8):
@@ -343,34 +316,3 @@ def _leads_to_product(value: Value) -> bool:
         else:
             return False
     return False
-
-
-def _known(value: Value) -> np.ndarray | None:
-    """The elements of a value that depends on no input."""
-    order: list[Node] = []
-    for node in _ancestors(value):
-        if len(order) == _MOST_NODES or node.op.name == "input" or not node.is_pure or node.regions:
-            return None
-        order.append(node)
-    array_of: dict[Value, np.ndarray] = {}
-    try:
-        for node in order:
-            results = evaluate_node(node, [array_of[v] for v in node.operands])
-            array_of.update(zip(node.results, results, strict=True))
-    except KernelError:                         # reported at run time, as in fold
-        return None
-    return array_of[value]
-
-
-def _ancestors(value: Value) -> Iterator[Node]:
-    """The nodes that a value is computed by, operands first."""
-    done: set[Node] = set()
-    stack = [(value.node, False)]
-    while stack:
-        node, left = stack.pop()
-        if left:
-            yield node
-        elif node not in done:
-            done.add(node)
-            stack.append((node, True))
-            stack += [(v.node, False) for v in node.operands]
