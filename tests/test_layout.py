@@ -59,7 +59,7 @@ ROOMS: dict[str, list[str]] = {
                      "attention contractions emulator lanes scatters sorts toolchain transposes",
                      "disassemble loops occupancy worker", "workers", "compile"],
     "codegen.cpu": ["llvm toolchain", "vmath", "scalar_ops", "attention contraction loops", "backend"],
-    "backends": ["base cudnn mkl mkldnn mps openmp", "cpu cuda", "interpret", "registry"],
+    "backends": ["base cudnn mkl mkldnn mps openmp peaks", "cpu cuda", "interpret", "registry"],
     "frontend": [
         "active checks epoch method_types missing pytree where words",
         "tensor",

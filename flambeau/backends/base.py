@@ -42,6 +42,9 @@ class Runnable(Protocol):
     as floats, gives None, and raises KernelError where a kernel finds bad data."""
 
     @property
+    def program(self) -> Program: ...
+
+    @property
     def fast_call(self) -> Callable[..., None]: ...
 
     def bind_states(self, pointers: Sequence[int]) -> Runnable:
@@ -60,12 +63,13 @@ class Backend(ABC):
     states alone runs once, if the backend's executables run `Program.once`. target: what is compiled for, plain data of the
     backend's own kind that hashes, compares and prints all that decisions depend on. levels: of texts that `ir(level)`
     may be asked for, such as "llvm". memory: the kind of device whose memory programs take pointers into, where tensors lie
-    there; all else they find in the host's."""
+    there; all else they find in the host's. place: the device that computes."""
 
     passes: tuple[Pass, ...] = GRAPH_PASSES
     keeping_passes: tuple[Pass, ...] = ()
     levels: tuple[str, ...] = ()
     memory: str = "cpu"
+    place: str = "cpu"
 
     def host(self) -> Any:
         """The target that is meant where none is named."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from types import FrameType
+from bisect import bisect_right
+from types import CodeType, FrameType
 
 from flambeau.ir.location import Location, is_internal
 
@@ -14,7 +15,9 @@ _MODULES = tuple(_PACKAGE + "frontend" + os.sep + part + os.sep for part in ("nn
 _WRAPPERS = frozenset("_here _timed_copy _timed_evaluate applied call called dispatch dispatch_view function hooked inner "
                       "method promoted record record_view unwatched unwatched_if_plain wrapped wrapper".split())
 _NAMES = {"tensor_backward": "backward", "getitem": "index", "reversed_dims": "T", "step": "optimizer step"}
-_location_of: dict[tuple[object, int, str, str], Location] = {}
+_codes: dict[int, tuple[CodeType, str | None]] = {}     # by id: the name of a function of ours, "" of a wrapper, None of
+                                                        # code of the user's. Code objects are slow to hash.
+_location_of: dict[tuple[int, int, str, str], Location] = {}
 _file_of: dict[Location, str] = {}                # in full, to read the line from
 _short_of: dict[str, str] = {}
 
@@ -34,28 +37,60 @@ def user_frame(depth: int = 1) -> FrameType | None:
 def user_location(module: str = "", kind: str = "") -> Location | None:
     """file (relative to the working directory where it lies below it), line and function of the user's code, and what of
     ours it calls there. module, kind: whose call it is in, and of which class."""
-    frame: FrameType | None = sys._getframe(1)
+    frame, called = _called_from(sys._getframe(1))
+    return None if frame is None else _located(frame.f_code, frame.f_lineno, called, module, kind)
+
+
+def user_code() -> tuple[CodeType | None, int, str]:
+    """What `user_location` would look up, which `location_at` does later: the code, the instruction, and what is called."""
+    frame, called = _called_from(sys._getframe(2))
+    return (None, 0, called) if frame is None else (frame.f_code, frame.f_lasti, called)
+
+
+def location_at(code: CodeType | None, instruction: int, called: str, module: str, kind: str) -> Location | None:
+    """The location of what `user_code` gave."""
+    if code is None:
+        return None
+    lines = [(start, line) for start, _, line in code.co_lines()]
+    line = lines[bisect_right(lines, instruction, key=lambda known: known[0]) - 1][1]
+    return _located(code, line or code.co_firstlineno, called, module, kind)
+
+
+def _called_from(frame: FrameType | None) -> tuple[FrameType | None, str]:
+    """The user's frame, and the function of ours that it calls."""
     called = ""
     while frame is not None:
         code = frame.f_code
-        if not is_internal(code.co_filename):
+        name = (_codes.get(id(code)) or _known(code))[1]
+        if name is None:
             break
-        if code.co_name not in _WRAPPERS:
-            called = code.co_name
+        called = name or called
         frame = frame.f_back
-    if frame is None:
-        return None
-    key = (frame.f_code, frame.f_lineno, module, called)
+    return frame, called
+
+
+def _known(code: CodeType) -> tuple[CodeType, str | None]:
+    if len(_codes) > 50_000:
+        _codes.clear()
+        _location_of.clear()                # whose keys are ids of what is let go
+    name = None if not is_internal(code.co_filename) else "" if code.co_name in _WRAPPERS else code.co_name
+    found = _codes[id(code)] = code, name
+    return found
+
+
+def _located(code: CodeType, line: int, called: str, module: str, kind: str) -> Location:
+    key = (id(code), line, module, called)
     found = _location_of.get(key)
     if found is None:
         if len(_location_of) > 50_000:
             _location_of.clear()
             _file_of.clear()
             _short_of.clear()
-        file = frame.f_code.co_filename
+        _known(code)                        # it stays, so that its id does
+        file = code.co_filename
         if file not in _short_of:
             _short_of[file] = _short(file)
-        found = _location_of[key] = Location(_short_of[file], frame.f_lineno, frame.f_code.co_name, module,
+        found = _location_of[key] = Location(_short_of[file], line, code.co_name, module,
                                              kind if called == "__call__" else _NAMES.get(called, called.strip("_")))
         _file_of[found] = file
     return found

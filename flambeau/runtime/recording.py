@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,14 +23,17 @@ from flambeau.runtime.program import Program
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CALL", "Recordable", "Recorder", "begin", "end", "watch"]
+__all__ = ["CALL", "Recordable", "Recorder", "begin", "end", "line_of", "watch"]
 
 CALL = -2                           # `what` of the event that is a whole call; see EventRecord
 _MOST_EVENTS = 1 << 16              # of one program: 2 MiB, of which the system gives what is written
 
 
 class Recorder:
-    """The times of one program's launches, over all its calls. Threads may add at the same time."""
+    """The times of one program's launches, over all its calls. Threads may add at the same time.
+
+    device: that the launches run on. lines: names of what events have for a thread where it is none, such as a stream of a
+    GPU. settle: waits until the device has told its times."""
 
     def __init__(self, program: Program, most_events: int = _MOST_EVENTS) -> None:
         """most_events: 0 for the sums alone."""
@@ -41,6 +45,26 @@ class Recorder:
         self.record = RecorderRecord(self.nanoseconds.ctypes.data, self.counts.ctypes.data, most_events, 0,
                                      self._events.ctypes.data)
         self.address = ctypes.addressof(self.record)
+        self.device = "cpu"
+        self.lines: dict[int, str] = {}
+        self.settle: Callable[[], None] = _settled
+
+    def line(self, name: str) -> int:
+        """`line_of`, and remember the name."""
+        number = line_of(name)
+        self.lines[number] = name
+        return number
+
+    def add(self, what: int, start: int, stop: int, thread: int) -> None:
+        """As an EventRecord says, from Python."""
+        with _lock:
+            place = int(self.record.n_events)
+            self.record.n_events = place + 1
+            if place < len(self._events):
+                self._events[place] = what, start, stop, thread
+            if what != CALL:
+                self.nanoseconds[what >> 1] += stop - start
+                self.counts[what >> 1] += 1
 
     @property
     def events(self) -> NDArray[Any]:
@@ -52,6 +76,11 @@ class Recorder:
     def n_lost(self) -> int:
         """How many events there was no room for; `nanoseconds` and `counts` have them."""
         return max(0, int(self.record.n_events) - len(self._events))
+
+
+def line_of(name: str) -> int:
+    """A number for events that belong to no thread, but to a line of that name: always the same."""
+    return _lines.setdefault(name, len(_lines) + 1)
 
 
 class Recordable(Protocol):
@@ -78,7 +107,7 @@ def begin() -> None:
     with _lock:
         if _recorders is not None:
             raise RuntimeError("programs are recorded already: one profile at a time")
-        _recorders = []
+        _recorders = {}
         for runner in list(_runners):
             _record(runner)
 
@@ -87,19 +116,27 @@ def end() -> list[Recorder]:
     """The recorders of programs that ran since `begin`."""
     global _recorders
     with _lock:
-        found, _recorders = _recorders or [], None
+        found, _recorders = list((_recorders or {}).values()), None
         for runner in list(_runners):
             runner.record_into(None)
+    for settle in {recorder.settle: None for recorder in found}:
+        settle()
     return [recorder for recorder in found if recorder.counts.any()]
 
 
 def _record(runner: Recordable) -> None:
-    recorder = Recorder(runner.program)
-    if _recorders is not None:
-        _recorders.append(recorder)
-    runner.record_into(recorder)
+    assert _recorders is not None, "somebody asked"
+    program = runner.program
+    if id(program) not in _recorders:           # a recorder keeps its program
+        _recorders[id(program)] = Recorder(program)
+    runner.record_into(_recorders[id(program)])
+
+
+def _settled() -> None:
+    """Everything is known at once."""
 
 
 _lock = ForkSafeLock()
-_recorders: list[Recorder] | None = None        # while programs are recorded
+_lines: dict[str, int] = {}
+_recorders: dict[int, Recorder] | None = None       # by id of the program, while programs are recorded
 _runners: weakref.WeakSet[Recordable] = weakref.WeakSet()

@@ -11,7 +11,8 @@ import pytest
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
-from flambeau.backends.cpu.peaks import Peaks
+from flambeau.backends.peaks import Peaks
+from flambeau.frontend.profile.roofline import draw
 from flambeau.frontend.tape import dispatch
 
 
@@ -140,13 +141,13 @@ def test_eager_ops_have_lines_and_modules():
 
 
 def test_nothing_is_left_behind():
-    before = dispatch._evaluate, dispatch._copyto, nn.Module.__call__
+    before = *dispatch.evaluators(), nn.Module.__call__
     f = fb.compile(lambda x: x + 1)
     f(fb.ones(3))
     with pytest.raises(ZeroDivisionError), fb.profile():
         f(fb.ones(3))
         raise ZeroDivisionError
-    assert (dispatch._evaluate, dispatch._copyto, nn.Module.__call__) == before
+    assert (*dispatch.evaluators(), nn.Module.__call__) == before
     with fb.profile() as p:
         with pytest.raises(RuntimeError, match="one profile at a time"), fb.profile():
             pass
@@ -210,10 +211,13 @@ def test_roofline_draws(trained, tmp_path):
     pytest.importorskip("matplotlib")
     trained[2].roofline(tmp_path / "roofline.svg")
     assert "<svg" in (tmp_path / "roofline.svg").read_text()
+    two = {"cpu": Peaks(1e9, 1e9, "this machine"), "cuda:0": Peaks(1e12, 1e11, "a GPU")}
+    draw(trained[2].rows, two, tmp_path / "two.svg")
+    assert "a GPU: 1 TFLOP/s" in (tmp_path / "two.svg").read_text()
 
 
 def test_share_of_peak_is_of_what_bounds():
-    machine = Peaks(flops=100.0, bytes=10.0, threads=1)
+    machine = Peaks(flops=100.0, bytes=10.0, by="a machine")
     assert machine.share(50, 1, 1.0) == 0.5 and machine.share(1, 5, 1.0) == 0.5 and machine.ridge == 10.0
 
 

@@ -25,6 +25,7 @@ from flambeau.runtime.cuda.memory import CudaMemory
 from flambeau.runtime.cuda.simulated import SimulatedDriver
 from flambeau.runtime.cuda.streams import Stream
 from flambeau.runtime.program import Launch, Program, Signature, Slot, TensorSpec
+from flambeau.runtime.recording import CALL, Recorder
 
 CAPACITY = 1 << 20
 
@@ -161,6 +162,8 @@ class Run:
         self.made: list[Made] = []
         self.pinned: list[tuple[Buffer, np.ndarray]] = []           # of the host, and what it should hold once all is done
         self.steps = steps
+        self.recorders: dict[int, tuple[Made, Recorder]] = {}       # of programs that are timed
+        self.counts: dict[int, int] = {}
 
     # what may be done
 
@@ -168,7 +171,7 @@ class Run:
         actions: list[tuple[Callable[[], None], int]] = [
             (self.new_tensor, 4), (self.new_program, 2), (self.call, 12), (self.drop, 4), (self.look, 3), (self.switch, 3),
             (self.copy, 3), (self.overwrite, 3), (self.synchronize, 1), (self.read_later, 1), (self.across, 1),
-            (self.empty_cache, 1)]
+            (self.empty_cache, 1), (self.time, 1)]
         try:
             for _ in range(self.steps):
                 (action,) = self.rng.choices([a for a, _ in actions], [w for _, w in actions])
@@ -179,6 +182,7 @@ class Run:
                     assert live > CAPACITY // 8, "memory ends although most of it is free"
                     self.tensors = self.tensors[len(self.tensors) // 2:]
             self.synchronize()
+            self.end_of_times()
             for tensor in self.tensors:
                 assert self.memory.to_host(tensor.buffer).view(np.int64).tolist() == tensor.values.tolist()
             for made in self.made:
@@ -241,10 +245,38 @@ class Run:
             self.use(*args)
             outs = [self.memory.allocate(8 * made.count) for _ in range(made.n_outs)]
             made.executable.fast_call(*[a.buffer.ptr for a in args], *numbers, *[o.ptr for o in outs])
+            if id(made) in self.recorders:
+                self.counts[id(made)] += 1
             found = made.model([a.values for a in args], [values for _, values in made.states], numbers)
             results = [Tensor(o, v, {self.device.current_stream()}) for o, v in zip(outs, found, strict=True)]
             if self.rng.random() < 0.5:
                 self.tensors += results
+
+    def time(self) -> None:
+        """Time a program's launches from now on, or no longer."""
+        if not self.made:
+            return
+        made = self.rng.choice(self.made)
+        if id(made) in self.recorders:
+            made.executable.record_into(None)
+            self.check_times(*self.recorders.pop(id(made)))
+        else:
+            recorder = Recorder(made.executable.program)
+            self.recorders[id(made)], self.counts[id(made)] = (made, recorder), 0
+            made.executable.record_into(recorder)
+
+    def check_times(self, made: Made, recorder: Recorder) -> None:
+        recorder.settle()
+        assert set(recorder.counts.tolist()) <= {self.counts[id(made)]}, "every launch ran as often as the program"
+        assert (recorder.nanoseconds >= 0).all()
+        kernels = [event for event in recorder.events.tolist() if event[0] != CALL]
+        assert sum(stop - start for _, start, stop, _ in kernels) == recorder.nanoseconds.sum()
+        calls = sorted(event[1:3] for event in recorder.events.tolist() if event[0] == CALL and event[3] in recorder.lines)
+        assert len(calls) == self.counts[id(made)] * bool(len(recorder.counts))
+
+    def end_of_times(self) -> None:
+        for made, recorder in self.recorders.values():
+            self.check_times(made, recorder)
 
     def drop(self) -> None:
         if self.tensors:

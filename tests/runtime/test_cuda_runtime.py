@@ -31,7 +31,9 @@ from flambeau.runtime.cuda.pinned import PinnedBlock, Ring
 from flambeau.runtime.cuda.simulated import SimulatedDriver
 from flambeau.runtime.cuda.simulated.names import ENUMS
 from flambeau.runtime.cuda.streams import Event, Stream
+from flambeau.runtime.native.support import support
 from flambeau.runtime.program import Launch, Program, Signature, Slot, TensorSpec
+from flambeau.runtime.recording import CALL, Recorder
 from tests.runtime.cuda_programs import Mix, Run
 
 HAS_BINDINGS = find_spec("cuda") is not None and find_spec("cuda.bindings") is not None
@@ -85,7 +87,7 @@ def _never(*_: Any) -> None:
 def test_random_programs_find_faults(kind: type, method: str, instead: Callable[..., Any],
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, method, instead)
-    with pytest.raises((AssertionError, VerificationError)):
+    with pytest.raises((AssertionError, VerificationError, ValueError)):            # ValueError: of what is no number
         for seed in range(200):
             Run(seed).go()
 
@@ -269,6 +271,54 @@ def test_a_repeated_call_is_one_call_of_the_driver(device: Device, memory: CudaM
     assert calls_of(cu, lambda: step.fast_call(x.ptr, y.ptr)) == {"cuGraphLaunch": 1}
     assert calls_of(cu, lambda: step.fast_call(x.ptr, z.ptr)) == {"cuGraphLaunch": 1, "cuGraphExecKernelNodeSetParams": 1}
     assert found(memory, y) == found(memory, z) == [1, 2, 3]
+
+
+class Slow:
+    """A kernel that takes a millisecond."""
+
+    n_params = 3
+
+    def __call__(self, at: Any, blocks: int, threads: int, values: Any) -> None:
+        time.sleep(1e-3)
+
+
+def test_launches_are_timed_on_the_device_as_a_graph_too(device: Device, memory: CudaMemory, cu: SimulatedDriver) -> None:
+    step, x, y = chain(device, kernel=Slow()), memory.zeros(64), memory.zeros(64)
+    plain = [calls_of(cu, lambda: step.fast_call(x.ptr, y.ptr)) for _ in range(3)][-1]
+    recorder = Recorder(step.program)
+    step.record_into(recorder)
+    first, _, third = [calls_of(cu, lambda: step.fast_call(x.ptr, y.ptr)) for _ in range(3)]
+    assert first["cuLaunchKernel"] == 6 and first["cuEventRecord"] == 7 + 1            # and one that tells both clocks
+    assert (third["cuGraphLaunch"], third["cuGraphExecEventRecordNodeSetEvent"]) == (1, 7) and "cuLaunchKernel" not in third
+    recorder.settle()
+    assert recorder.counts.tolist() == [3] * 6 and (recorder.nanoseconds >= 3e6).all() and recorder.device == "cuda:0"
+    (line,) = recorder.lines
+    kernels = [event for event in recorder.events.tolist() if event[0] != CALL]
+    calls = [event for event in recorder.events.tolist() if event[0] == CALL and event[3] == line]
+    assert [what for what, *_ in kernels] == [0, 2, 4, 6, 8, 10] * 3 and {thread for *_, thread in kernels} == {line}
+    for number, (_, start, stop, _) in enumerate(calls):
+        assert [start, stop] == [kernels[6 * number][1], kernels[6 * number + 5][2]]
+    step.record_into(None)
+    assert calls_of(cu, lambda: step.fast_call(x.ptr, y.ptr)) == plain == {"cuGraphLaunch": 1}
+    assert recorder.counts.tolist() == [3] * 6
+
+
+def test_times_are_by_the_clock_of_the_host(device: Device, memory: CudaMemory) -> None:
+    told: list[tuple[int, int, str]] = []
+    before = support().clock_ns()
+    memory.timed(lambda: memory.zeros(8), lambda *times: told.append(times))
+    memory.settle()
+    ((start, stop, stream),) = told
+    assert before < start <= stop < support().clock_ns() and stream == "stream 0x0 of cuda:0"
+
+
+def test_what_a_device_that_failed_does_not_tell_is_lost(device: Device, memory: CudaMemory, cu: SimulatedDriver) -> None:
+    step, recorder = chain(device, kernel=lambda *_: 1 // 0), Recorder(chain(device).program)
+    step.layout.loaded[0].function.n_params = 3
+    step.record_into(recorder)
+    step.fast_call(memory.zeros(64).ptr, memory.zeros(64).ptr)
+    recorder.settle()
+    assert not recorder.counts.any()
 
 
 def test_numbers_of_many_waiting_calls_stay_their_own(device: Device, memory: CudaMemory) -> None:

@@ -1,28 +1,25 @@
 """What this machine can do at most: multiply-adds of f32 and bytes copied, with all threads. Measured once for each machine
-and number of threads, in less than a second where nothing else runs, and kept in the cache folder."""
+and number of threads, in less than a second where nothing else runs."""
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Final
 
 import numpy as np
 
+from flambeau.backends.peaks import Peaks, kept_peaks
 from flambeau.codegen.cpu.toolchain import emit_object
 from flambeau.ir import dtypes as dt
-from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 from flambeau.ir.types import TensorType
-from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.executable import Executable
 from flambeau.runtime.host import host_target
 from flambeau.runtime.loader import load
 from flambeau.runtime.program import Launch, Program, Signature, Slot, TensorSpec
 from flambeau.runtime.threads import get_num_threads
 
-__all__ = ["Peaks", "peaks"]
+__all__ = ["peaks"]
 
-_VERSION: Final = 1
 _SUMS: Final = 12                           # independent ones: more than two units with four cycles each can work on
 _TURNS: Final = 100_000                     # of one task
 _CHUNK: Final = 1 << 20                     # bytes that one task copies
@@ -30,40 +27,10 @@ _LEAST_COPY: Final = 64 << 20
 _REPEATS: Final = 7
 
 
-@dataclass(frozen=True)
-class Peaks:
-    """flops: operations of f32 a second, a multiply-add being two; bytes: read and written a second, by copying what no
-    cache holds; threads: that did it."""
-
-    flops: float
-    bytes: float
-    threads: int
-
-    def share(self, flops: int, nbytes: int, seconds: float) -> float:
-        """How near work came to what the machine can do, whichever of the two bounds it: 1.0 is all. More, where caches
-        held the data."""
-        return max(flops / self.flops, nbytes / self.bytes) / seconds if seconds > 0.0 else 0.0
-
-    @property
-    def ridge(self) -> float:
-        """The flops a byte from which on arithmetic is what bounds."""
-        return self.flops / self.bytes
-
-
-def peaks() -> Peaks:
+def peaks(number: int = 0) -> Peaks:
     """Of this machine, with as many threads as kernels may use now."""
     target, threads = host_target(), get_num_threads()
-    key = f"peaks {_VERSION} {target!r} {threads}"
-    found = _known.get(key)
-    if found is None:
-        data = disk_cache().get(key)
-        found = _known[key] = _measured(target, threads) if data is None else Peaks(*json.loads(data))
-        if data is None:
-            disk_cache().put(key, json.dumps([found.flops, found.bytes, found.threads]).encode(), "peaks of the machine")
-    return found
-
-
-_known: dict[str, Peaks] = {}
+    return kept_peaks(f"{target!r} {threads}", lambda: _measured(target, threads))
 
 
 def _measured(target: Target, threads: int) -> Peaks:
@@ -77,7 +44,7 @@ def _measured(target: Target, threads: int) -> Peaks:
     chunks = nbytes // _CHUNK
     seconds = _least(Executable(_program("peak_copy", chunks, 2, chunks * _CHUNK), library.addresses, keep=library),
                      [_aligned(chunks * _CHUNK), _aligned(chunks * _CHUNK)])
-    return Peaks(flops, 2 * chunks * _CHUNK / seconds, threads)
+    return Peaks(flops, 2 * chunks * _CHUNK / seconds, f"this machine, {threads} threads")
 
 
 def _aligned(nbytes: int) -> Any:

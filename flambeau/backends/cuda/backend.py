@@ -67,6 +67,9 @@ class CudaBackend(Backend):
     passes = CUDA_PASSES
     memory: str = "cuda"
 
+    def __init__(self, number: int = 0) -> None:
+        self.number, self.place = number, f"cuda:{number}"
+
     @cached_property
     @abstractmethod
     def device(self) -> Device:
@@ -178,9 +181,6 @@ def _scheduled(call: Call, target: GpuTarget) -> Call:
 class NvidiaBackend(CudaBackend):
     """A GPU of this machine. Kernels are compiled by worker processes and kept on disk."""
 
-    def __init__(self, number: int = 0) -> None:
-        self.number = number
-
     @cached_property
     def device(self) -> Device:
         """Raises UnsupportedError with the command to run where packages are missing, AcceleratorError in the driver's
@@ -199,9 +199,6 @@ class NvidiaBackend(CudaBackend):
 
 class EmulatedCudaBackend(CudaBackend):
     """Writes for an H100, and runs the text of kernels in the emulator: thousands of times slower."""
-
-    def __init__(self, number: int = 0) -> None:
-        self.number = number
 
     @cached_property
     def device(self) -> Device:

@@ -424,7 +424,8 @@ class CompiledFunction(CompiledMarker):
 def write_report(path: str | os.PathLike[str], title: str, functions: Sequence[CompiledFunction]) -> None:
     """The explorer of some functions that were called, as one file."""
     is_timed = any(signature.measured for function in functions for signature in function.signatures)
-    peaks = import_module("flambeau.backends.cpu.peaks").peaks() if is_timed else None
+    place = functions[0].signatures[-1].compiled.backend.place
+    peaks = import_module("flambeau.backends.peaks").peaks_of(place) if is_timed else None
     text = import_module("flambeau.frontend.report").page(title, functions, peaks)
     Path(path).write_text(text, encoding="utf-8")
 

@@ -136,7 +136,7 @@ class _Steps:
 
     def __init__(self, compiled: Any, measured: dict[int, float]):
         self.calls, self.provenance, self.measured = compiled.memory.calls, compiled.provenance, measured
-        self.peaks = import_module("flambeau.backends.cpu.peaks").peaks() if measured else None
+        self.peaks = import_module("flambeau.backends.peaks").peaks_of(compiled.backend.place) if measured else None
 
     def lines(self, order: Order, indent: str) -> Iterator[str]:
         """Those of loops and branches further in."""

@@ -17,6 +17,7 @@ def chrome_trace(sources: Sequence[Source], ops: Sequence[OpEvent], spans: Seque
                  names: dict[int, str]) -> dict[str, Any]:
     """The trace as one object. origin: the nanosecond it begins at; offset: what programs' clocks are ahead of Python's;
     names: of threads, as they were."""
+    names = {**names, **{line: name for source in sources for line, name in source.recorder.lines.items()}}
     events = [*_kernels(sources, origin + offset), *_ops(ops, origin), *_spans(spans, origin)]
     events.sort(key=lambda event: (event["tid"], event["ts"], -event["dur"]))
     threads = sorted({event["tid"] for event in events})
@@ -35,9 +36,11 @@ def _kernels(sources: Sequence[Source], origin: int) -> Iterator[dict[str, Any]]
     for source in sources:
         events = source.recorder.events
         caller = {int(e["what"]) >> 1: int(e["thread"]) for e in events if e["what"] >= 0 and not e["what"] & 1}
+        lines = source.recorder.lines
         for what, start, stop, thread in events.tolist():
-            if what == CALL:
-                yield _event(source.name, "call", start - origin, stop - origin, thread)
+            if what == CALL:                    # of a device: its line has the call, and the thread asks for it
+                kind = "asked" if lines and thread not in lines else "call"
+                yield _event(source.name, kind, start - origin, stop - origin, thread)
                 continue
             number = source.calls[what >> 1]
             if what & 1 and thread == caller.get(what >> 1):

@@ -1,7 +1,7 @@
 """Events -> rows: what each kernel call of each program, and each eager op of each line, took in all."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import field
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ class Row:
 
     key: what it does. seconds: in all. count: how often it ran. flops, bytes: of all runs. kind: of kernel, "op" for an
     eager one, "" where rows of several were added up. program: whose step it is, and number: which of its kernel calls, as
-    explain() numbers them."""
+    explain() numbers them. device: that ran it, by whose clock a GPU's are timed."""
 
     key: str
     seconds: float
@@ -35,6 +35,7 @@ class Row:
     locations: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     share_of_peak: float = field(default=0.0)
+    device: str = "cpu"
 
     # torch.profiler's names for the same
     @property
@@ -78,14 +79,16 @@ class Source:
     modules: tuple[tuple[str, ...], ...]
 
 
-def sources_of(recorders: Iterable[Recorder]) -> list[Source]:
+def sources_of(recorders: Iterable[Recorder], of_ops: Set[int]) -> list[Source]:
     """The compiled functions that the programs are of, as far as they live; what was found is left with them, for
-    `explain`."""
+    `explain`. of_ops: the ids of programs of eager ops."""
     parts = {id(part.program): (f"{function.name}{' backward' if number > 0 else ''}", part, signature, number)
              for function in list(compiled_functions) for signature in function.signatures
              for number, part in _numbered(signature)}
     found = []
     for recorder in recorders:
+        if id(recorder.program) in of_ops:          # whose rows have their times
+            continue
         if id(recorder.program) not in parts:
             found.append(_plain_source(recorder))
             continue
@@ -133,7 +136,8 @@ def program_rows(source: Source) -> list[Row]:
             kernel, work = source.kernels[number], source.work[number]
             rows.append(Row(words, int(recorder.nanoseconds[launches].sum()) * 1e-9, count, count * work.flops,
                             count * work.bytes, kernel.keyword if kernel is not None else "", source.phases[number],
-                            source.name, number, source.locations[number], source.modules[number]))
+                            source.name, number, source.locations[number], source.modules[number],
+                            device=recorder.device))
     return rows
 
 
@@ -141,13 +145,13 @@ def op_rows(events: Sequence[OpEvent]) -> list[Row]:
     """A row for each op at each line, in each Module."""
     found: dict[tuple[Any, ...], list[OpEvent]] = {}
     for event in events:
-        found.setdefault((event.name, event.loc), []).append(event)
+        found.setdefault((event.name, event.loc, event.device), []).append(event)
     rows = []
-    for (name, loc), those in found.items():
+    for (name, loc, device), those in found.items():
         called = f" of {loc.called}" if loc is not None and loc.called not in ("", name) else ""
         rows.append(Row(f"{name}{called}", sum(e.stop - e.start for e in those) * 1e-9, len(those),
                         bytes=sum(e.nbytes for e in those), kind="op", locations=(str(loc),) if loc is not None else (),
-                        modules=(loc.module,) if loc is not None and loc.module else ()))
+                        modules=(loc.module,) if loc is not None and loc.module else (), device=device))
     return rows
 
 
@@ -176,4 +180,5 @@ def _sum(key: str, rows: Sequence[Row]) -> Row:
     return Row(key, seconds, sum(row.count for row in rows), sum(row.flops for row in rows), sum(row.bytes for row in rows),
                only(row.kind for row in rows), only(row.phase for row in rows), only(row.program for row in rows), -1,
                tuple(dict.fromkeys(where for row in rows for where in row.locations)),
-               tuple(dict.fromkeys(module for row in rows for module in row.modules)), share)
+               tuple(dict.fromkeys(module for row in rows for module in row.modules)), share,
+               only(row.device for row in rows))

@@ -2,14 +2,13 @@
 
 Compiled functions are timed by the native runner, launch by launch (`runtime.recording`): about 0.1 us a launch. Eager ops
 are timed where they are evaluated (`eager`). A step whose sizes a program leaves open counts work by those it was planned
-for. Kernels on GPUs are not timed here.
+for. What runs on GPUs is timed by events of theirs (`runtime.cuda.timed`), which are read when the block is over.
 """
 from __future__ import annotations
 
 import functools
 import json
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.profile.chrome import chrome_trace, thread_names
-from flambeau.frontend.profile.eager import EagerOps, OpEvent, Span
+from flambeau.frontend.profile.eager import EagerOps, OpEvent, Span, programs_of_ops
 from flambeau.frontend.profile.roofline import draw
 from flambeau.frontend.profile.rows import SORT_KEYS, Row, Source, merged, op_rows, program_rows, sources_of
 from flambeau.frontend.profile.table import table
@@ -26,7 +25,7 @@ from flambeau.runtime import recording
 from flambeau.runtime.native.support import support
 
 if TYPE_CHECKING:
-    from flambeau.backends.cpu.peaks import Peaks
+    from flambeau.backends.peaks import Peaks
 
 __all__ = ["profile", "record_function"]
 
@@ -49,6 +48,7 @@ class profile:
         self.seconds = 0.0                      # the block took
         self._started = self._offset = 0
         self._threads: dict[int, str] = {}
+        self._lines: dict[int, str] = {}
         self._eager: EagerOps | None = None
 
     # -- taking it ------------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ class profile:
         recording.begin()
         self._eager = EagerOps()
         self._eager.begin()
-        _now.append(self._eager.spans)
+        _now.append(self._eager)
         self._started = time.perf_counter_ns()
         self._offset = clock() - self._started
 
@@ -73,8 +73,8 @@ class profile:
         eager.end()
         recorders = recording.end()
         self._threads = thread_names()
-        self.ops, self.spans = eager.events(), eager.spans
-        self.sources = sources_of(recorders)
+        self.ops, self.spans, self._lines = eager.events(self._offset), eager.all_spans(), eager.lines
+        self.sources = sources_of(recorders, programs_of_ops())
         if self.on_trace_ready is not None:
             self.on_trace_ready(self)
 
@@ -88,17 +88,19 @@ class profile:
     # -- what there is to see -------------------------------------------------------------------------------------------
 
     @property
-    def peaks(self) -> Peaks:
-        """What this machine can do; measured at the first use ever on it."""
-        found: Peaks = import_module("flambeau.backends.cpu.peaks").peaks()
-        return found
+    def peaks(self) -> dict[str, Peaks]:
+        """What each device that something ran on can do at most; measured at the first use ever of it."""
+        devices = {source.recorder.device for source in self.sources} | {op.device for op in self.ops}
+        peaks_of = import_module("flambeau.backends.peaks").peaks_of
+        return {device: peaks_of(device) for device in sorted(devices or {"cpu"})}
 
     @property
     def rows(self) -> list[Row]:
         """A row for each kernel call and each eager op at each line."""
         found = [*[row for source in self.sources for row in program_rows(source)], *op_rows(self.ops)]
         limits = self.peaks
-        return [replace(row, share_of_peak=limits.share(row.flops, row.bytes, row.seconds)) for row in found]
+        return [replace(row, share_of_peak=limits[row.device].share(row.flops, row.bytes, row.seconds))
+                for row in found]
 
     def key_averages(self, group_by: str = "kernel") -> list[Row]:
         """The rows, or sums of them. group_by: "kernel", "name", "module", "line", "phase" or "kind"."""
@@ -141,7 +143,8 @@ class profile:
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def _trace(self) -> dict[str, Any]:
-        return chrome_trace(self.sources, self.ops, self.spans, self._started, self._offset, self._threads)
+        names = {**self._threads, **self._lines}
+        return chrome_trace(self.sources, self.ops, self.spans, self._started, self._offset, names)
 
 
 class record_function:
@@ -157,8 +160,8 @@ class record_function:
 
     def __exit__(self, *raised: object) -> None:
         start = self._starts.pop()
-        for spans in _now:
-            spans.append(Span(self.name, "user_annotation", start, time.perf_counter_ns(), threading.get_ident()))
+        for eager in _now:
+            eager.span(self.name, "user_annotation", start)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -169,4 +172,4 @@ class record_function:
         return recorded
 
 
-_now: list[list[Span]] = []             # where named parts go, while a profile is taken
+_now: list[EagerOps] = []               # where named parts go, while a profile is taken

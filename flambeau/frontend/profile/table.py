@@ -1,21 +1,21 @@
 """Rows of a profile as text."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flambeau.frontend.profile.rows import Row
 from flambeau.frontend.words import amount, duration
 
 if TYPE_CHECKING:
-    from flambeau.backends.cpu.peaks import Peaks
+    from flambeau.backends.peaks import Peaks
 
 __all__ = ["table"]
 
 _ROW = "{:>9} {:>6} {:>7} {:>9} {:>9} {:>9} {:>7} {:>6}  {:<11} {}"
 
 
-def table(rows: Sequence[Row], row_limit: int, seconds: float, peaks: Peaks) -> str:
+def table(rows: Sequence[Row], row_limit: int, seconds: float, peaks: Mapping[str, Peaks]) -> str:
     """row_limit: -1 for all. seconds: that the whole block took."""
     total = sum(row.seconds for row in rows)
     lines = [_ROW.format("time", "share", "runs", "a run", "FLOP/s", "B/s", "FLOP/B", "peak", "kernel", "what it does")]
@@ -33,6 +33,6 @@ def table(rows: Sequence[Row], row_limit: int, seconds: float, peaks: Peaks) -> 
         rest = sum(row.seconds for row in rows[len(shown):])
         lines.append(_ROW.format(duration(rest), f"{rest / total:.1%}" if total else "", "", "", "", "", "", "", "",
                                  f"{len(rows) - len(shown)} rows more").rstrip())
-    lines.append(f"{duration(total)} in kernels and ops, of {duration(seconds)} in all; peaks of this machine, "
-                 f"{peaks.threads} threads: {amount(peaks.flops)}FLOP/s, {amount(peaks.bytes)}B/s")
+    told = "; ".join(f"{peak.by}: {amount(peak.flops)}FLOP/s, {amount(peak.bytes)}B/s" for peak in peaks.values())
+    lines.append(f"{duration(total)} in kernels and ops, of {duration(seconds)} in all; peaks of {told}")
     return "\n".join(lines)

@@ -445,11 +445,11 @@ function rooflinePane() {
   context.font = "12px system-ui, sans-serif"; context.fillStyle = colors.ink;
   canvas.areas = [];
   if (!data.peaks || !points.length) { context.fillText("No times: call the function under fb.profile() before the report is made.", 20, 40); return; }
-  const [peak, copy, threads] = data.peaks, ridge = peak / copy;
+  const [peak, copy, by] = data.peaks, ridge = peak / copy;
   const xs = [ridge, ...points.map((c) => c.flops / c.bytes)], ys = [peak, ...points.map((c) => c.flops / c.us * 1e6)];
   const lx = Math.log10(Math.min(...xs)) - 0.3, hx = Math.log10(Math.max(...xs)) + 0.5, ly = Math.log10(Math.min(...ys)) - 0.3, hy = Math.log10(peak) + 0.4;
   const x = (v) => 70 + (width - 90) * (Math.log10(v) - lx) / (hx - lx), y = (v) => height - 40 - (height - 70) * (Math.log10(v) - ly) / (hy - ly);
-  context.fillText(`${threads} threads: ${flops(peak)}/s, ${bytes(copy)}/s`, 70, 18);
+  context.fillText(`${by}: ${flops(peak)}/s, ${bytes(copy)}/s`, 70, 18);
   context.strokeStyle = colors.ink; context.lineWidth = 1.5; context.beginPath();
   context.moveTo(x(10 ** lx), y(10 ** lx * copy)); context.lineTo(x(ridge), y(peak)); context.lineTo(x(10 ** hx), y(peak)); context.stroke();
   context.strokeStyle = colors.line; context.fillStyle = colors.soft; context.lineWidth = 1;

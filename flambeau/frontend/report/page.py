@@ -22,7 +22,7 @@ def page(title: str, functions: Sequence[Any], peaks: Any) -> str:
                 for function in functions for number, part in enumerate(function.signatures[-1].parts)]
     data: dict[str, Any] = {"title": title, "programs": programs}
     if peaks is not None:
-        data["peaks"] = [peaks.flops, peaks.bytes, peaks.threads]
+        data["peaks"] = [peaks.flops, peaks.bytes, peaks.by]
     packed = base64.b64encode(zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)).decode()
     folder = resources.files("flambeau.frontend.report")
     read = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}

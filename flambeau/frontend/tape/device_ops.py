@@ -32,6 +32,7 @@ from flambeau.ir.op import Op
 from flambeau.ir.types import TensorType
 from flambeau.runtime.buffer import Buffer
 from flambeau.runtime.devices import memory_on
+from flambeau.runtime.program import Program
 
 _EXACT: Final = 1 << 53                     # integers up to here are f64s
 _NUMBER: Final = TensorType((), dt.f64)
@@ -192,4 +193,9 @@ config.watch("tf32", _programs.clear)       # and compute other numbers
 config.watch("deterministic", _programs.clear)
 
 
-__all__ = ["evaluate", "over", "uploaded", "write"]
+def programs() -> list[Program]:
+    """Those of ops and writes that ran until now."""
+    return [runnable.program for runnable, _ in list(_programs.values()) if runnable is not None]
+
+
+__all__ = ["evaluate", "over", "programs", "uploaded", "write"]

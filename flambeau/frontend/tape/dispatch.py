@@ -150,14 +150,19 @@ def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 _copyto: Callable[..., None] = np.copyto
 
 
-def exchanged(evaluate: Callable[..., Any],
-              copyto: Callable[..., None]) -> tuple[Callable[..., Any], Callable[..., None]]:
-    """From now on `evaluate(op, operands)` evaluates eager ops, and `copyto(array, source)` writes in place; gives those
-    that did. A profile takes their place, so that nothing has to ask whether there is one."""
-    global _evaluate, _copyto
-    before = _evaluate, _copyto
-    _evaluate, _copyto = evaluate, copyto
-    return before
+Evaluators = tuple[Callable[..., Any], Callable[..., None], Callable[[], Any]]
+
+
+def evaluators() -> Evaluators:
+    """What evaluates eager ops, as `evaluate(op, operands)`; what writes in place, as `copyto(array, source)`; and what has
+    the `evaluate` and `write` of other devices, as `elsewhere()`."""
+    return _evaluate, _copyto, _elsewhere
+
+
+def exchange(evaluate: Callable[..., Any], copyto: Callable[..., None], elsewhere: Callable[[], Any]) -> None:
+    """From now on these do. A profile takes their place, so that nothing has to ask whether there is one."""
+    global _evaluate, _copyto, _elsewhere
+    _evaluate, _copyto, _elsewhere = evaluate, copyto, elsewhere
 
 
 def _looked_up(t: Tensor) -> np.ndarray:

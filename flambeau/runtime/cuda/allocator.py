@@ -154,6 +154,7 @@ class Allocator:
                 events = [user.device.event() for user in users]
                 for event, user in zip(events, users, strict=True):
                     event.record(user)
+                self.device.enter()             # users may be of other devices, and whoever asks has entered this one
                 self.waiting.append((events, pointer, size, stream))
             elif size in stream.kept:
                 stream.kept[size].append(pointer)
@@ -168,6 +169,7 @@ class Allocator:
     def _find(self, size: int, nbytes: int, stream: Stream) -> int | tuple[int, int]:
         """A pointer that is not among the stream's kept ones of that size, or one with a size that does as well."""
         self._settle()
+        self.device.enter()
         if kept := stream.kept.get(size):
             return kept.pop()
         near = [other for other, pointers in stream.kept.items() if size < other <= size + size // 4 and pointers]

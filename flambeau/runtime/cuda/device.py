@@ -18,6 +18,7 @@ from flambeau.runtime.cuda.allocator import Allocator
 from flambeau.runtime.cuda.api import checked, count_devices, emulated_api, nvidia_api, why_unavailable
 from flambeau.runtime.cuda.pinned import Pinned, Ring
 from flambeau.runtime.cuda.streams import Event, Stream
+from flambeau.runtime.cuda.timeline import Timeline
 from flambeau.runtime.devices import current_index
 from flambeau.runtime.forking import ForkSafeLock, after_fork_in_child
 
@@ -64,6 +65,7 @@ class Device:
         self.allocator = Allocator(self)
         self.pinned = Pinned(self)
         self.ring = Ring(self, self.pinned)
+        self.timeline = Timeline(self)
         self._modules: list[Any] = []
 
     def __repr__(self) -> str:
@@ -177,14 +179,20 @@ class Device:
         self._events.append(event)
 
     def drop_event(self, handle: Any) -> None:
-        if self.is_there():
-            self.cu.cuEventDestroy(handle)
+        self._drop((self.cu.cuEventDestroy, handle))
 
     def drop_graph(self, graph: Any, executable: Any) -> None:
         """Launches that were asked for go on."""
+        self._drop((self.cu.cuGraphExecDestroy, executable), (self.cu.cuGraphDestroy, graph))
+
+    def _drop(self, *asked: tuple[Callable[[Any], Any], Any]) -> None:
+        """Where it is there. Finalizers run in the middle of anything: the device that is current stays it."""
+        current = () if self.is_alone else self.cu.cuCtxGetCurrent()
         if self.is_there():
-            self.cu.cuGraphExecDestroy(executable)
-            self.cu.cuGraphDestroy(graph)
+            for function, what in asked:
+                function(what)
+            if current and not current[0]:
+                self.cu.cuCtxSetCurrent(current[1])
 
     def synchronize(self) -> None:
         """Wait for all the work on the device. Raises KernelError for the first kernel that found bad data."""

@@ -6,9 +6,7 @@ ask for their condition. A kernel that has no code for the device runs on the ho
 from __future__ import annotations
 
 import ctypes
-import statistics
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import assert_never
@@ -24,9 +22,20 @@ from flambeau.runtime.cuda.device import Device, here
 from flambeau.runtime.cuda.instance import Instance
 from flambeau.runtime.cuda.layout import HostStep, If, Layout, Loaded, Segment, Walked, While, evaluated
 from flambeau.runtime.cuda.streams import Stream
+from flambeau.runtime.cuda.timed import TimedInstance
+from flambeau.runtime.native.support import support
 from flambeau.runtime.program import HostCall, Launch, Program
+from flambeau.runtime.recording import Recorder, watch
 
 __all__ = ["CudaExecutable", "Loaded"]
+
+
+class Instances(dict[Stream, list[Instance]]):
+    """Those that no call is using. recorder: where their launches' times go, if they are timed."""
+
+    def __init__(self, recorder: Recorder | None = None):
+        super().__init__()
+        self.recorder = recorder
 
 
 class CudaExecutable:
@@ -42,8 +51,9 @@ class CudaExecutable:
     def _setup(self, layout: Layout, device: Device, states: tuple[int, ...], consts: _Consts) -> None:
         self.layout, self.program, self.device, self.states = layout, layout.program, device, states
         self.consts, self.arena_bytes = consts, self.program.arena_bytes
-        self.instances: dict[Stream, list[Instance]] = {}
+        self.instances = self._untimed = Instances()
         self._lock = threading.RLock() if self.program.writes_state else nullcontext()
+        watch(self)
 
     def bind_states(self, pointers: Sequence[int]) -> CudaExecutable:
         """The same program over these states, one pointer each; the caller keeps their memory alive."""
@@ -52,6 +62,12 @@ class CudaExecutable:
         bound = CudaExecutable.__new__(CudaExecutable)
         bound._setup(self.layout, self.device, tuple(pointers), self.consts)
         return bound
+
+    def record_into(self, recorder: Recorder | None) -> None:
+        """As `recording.Recordable` says."""
+        self.instances = self._untimed if recorder is None else Instances(recorder)
+        if recorder is not None:
+            recorder.settle, recorder.device = self.device.timeline.read, self.device.name
 
     def call(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
              sizes: Sequence[int] = ()) -> None:
@@ -65,8 +81,9 @@ class CudaExecutable:
             device.enter()
         stream = here.streams.get(device, device.default_stream)
         with self._lock:
-            waiting = self.instances.get(stream)
-            instance = waiting.pop() if waiting else self._new_instance(stream)
+            instances = self.instances
+            waiting = instances.get(stream)
+            instance = waiting.pop() if waiting else self._new_instance(stream, instances)
             try:
                 if values != instance.last:
                     instance.take(values)
@@ -83,13 +100,14 @@ class CudaExecutable:
                     if arena is not None:
                         stream.scratch.append(arena)
             finally:
-                self.instances[stream].append(instance)
+                instances[stream].append(instance)
 
-    def _new_instance(self, stream: Stream) -> Instance:
+    def _new_instance(self, stream: Stream, instances: Instances) -> Instance:
         if len(self.states) != self.program.n_states:
             raise VerificationError("the program has states: call what bind_states(pointers) returns")
-        self.instances.setdefault(stream, [])
-        return Instance(self.layout, stream, self.states, self.consts.used_on(stream))
+        instances.setdefault(stream, [])
+        given = self.layout, stream, self.states, self.consts.used_on(stream)
+        return Instance(*given) if instances.recorder is None else TimedInstance(*given, instances.recorder)
 
     def _arena(self, instance: Instance, stream: Stream) -> Block:
         """The stream's scratch memory, larger if need be. Calls that are made within this one get other."""
@@ -110,24 +128,18 @@ class CudaExecutable:
     def profile(self, arg_ptrs: Sequence[int], scalars: Sequence[float] = (), out_ptrs: Sequence[int] = (),
                 sizes: Sequence[int] = (), *, repeats: int = 10) -> tuple[float, ...]:
         """Run the program `repeats` times, writing states each time; the median seconds of each of its launches, as
-        `Executable.profile` tells them, each waited for."""
-        runs, values = [], (*arg_ptrs, *scalars, *out_ptrs, *sizes)
-        self.device.enter()
-        stream = self.device.current_stream()
-        for _ in range(repeats):
-            with self._lock:
-                instance = self._new_instance(stream)
-                instance.take(values)
-                arena = self._arena(instance, stream) if self.arena_bytes else None
-                stream.synchronize()            # the copies are no launch's
-                walk = _Walk(self, instance, timed=True)
-                walk.walk(self.layout.steps)
-                if instance.report is not None:
-                    stream.expect(instance.report)
-                stream.synchronize()
-                runs.append(walk.seconds)
-                del arena
-        return tuple(statistics.median(times) for times in zip(*runs, strict=True))
+        `Executable.profile` tells them."""
+        timed, recorder = self.bind_states(self.states), Recorder(self.program, most_events=0)
+        timed.record_into(recorder)
+        runs = []
+        with self._lock:
+            for _ in range(repeats):
+                recorder.nanoseconds[:] = 0
+                timed.call(arg_ptrs, scalars, out_ptrs, sizes)
+                self.device.current_stream().synchronize()
+                recorder.settle()
+                runs.append(recorder.nanoseconds.copy())
+        return tuple([1e-9 * float(nanoseconds) for nanoseconds in np.median(runs, axis=0)])
 
 
 class _Consts:
@@ -157,18 +169,17 @@ class _Consts:
 
 
 class _Walk:
-    """One call of a program that asks the device what to do next, or whose launches are timed."""
+    """One call of a program that asks the device what to do next."""
 
-    def __init__(self, executable: CudaExecutable, instance: Instance, timed: bool = False):
-        self.program, self.layout, self.instance, self.timed = executable.program, executable.layout, instance, timed
+    def __init__(self, executable: CudaExecutable, instance: Instance):
+        self.program, self.layout, self.instance = executable.program, executable.layout, instance
         self.device, self.cu, self.stream = instance.device, instance.cu, instance.stream
-        self.seconds = [0.0] * len(self.layout.launches)
 
     def walk(self, steps: Sequence[Walked]) -> None:
         for step in steps:
             match step:
                 case Segment():
-                    self.run(step)
+                    self.instance.run(step)
                 case HostStep(number):
                     self.run_on_host(number)
                 case While(condition, body):
@@ -178,16 +189,6 @@ class _Walk:
                     self.walk(then if self.is_true(condition) else otherwise)
                 case _:
                     assert_never(step)
-
-    def run(self, segment: Segment) -> None:
-        if not self.timed:
-            self.instance.run(segment)
-            return
-        for number in segment.launches:
-            started = time.perf_counter()
-            self.instance.run_plainly(Segment(segment.number, (number,)))
-            self.wait()
-            self.seconds[number] += time.perf_counter() - started
 
     def wait(self) -> None:
         """Ends where work failed: what it left may mean nothing."""
@@ -205,11 +206,11 @@ class _Walk:
 
     def run_on_host(self, number: int) -> None:
         """The kernel's meaning, on copies."""
-        started = time.perf_counter()
+        started = support().clock_ns()
         launch, kernel = self.layout.launches[number], self.layout.loaded[number].kernel
         sizes = [evaluated(extent, self.instance.sizes) for extent in launch.sizes]
         self._interpret(launch, kernel, dict(zip(kernel.sizes, sizes, strict=True)))
-        self.seconds[number] += time.perf_counter() - started
+        self.instance.ran_on_host(number, started, support().clock_ns())
 
     def _interpret(self, launch: Launch | HostCall, kernel: Kernel, sizes: Mapping[str, int]) -> None:
         cu, handle = self.cu, self.stream.handle

@@ -136,6 +136,9 @@ class Instance:
         self.stale.difference_update(segment.launches)
         return Graph(self.device, {number: self.launches[number] for number in segment.launches})
 
+    def ran_on_host(self, launch: int, start: int, stop: int) -> None:
+        """A launch took that time, in nanoseconds of the clock, on the host: told to who listens."""
+
     def pointer(self, slot_number: int) -> int:
         """Where a slot lies in this call."""
         layout = self.layout

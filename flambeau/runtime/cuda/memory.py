@@ -7,6 +7,8 @@ kernels: what is copied is new memory of that stream, and the current stream wai
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from flambeau.runtime.devices import DeviceMemory, bytes_of, check_span
 
 __all__ = ["CudaMemory", "open_memory"]
 
+T = TypeVar("T")
+
 _CHUNK = 8 << 20                    # of a copy through pinned memory of ours
 _SMALL = 64 << 10                   # copies to the host up to here go through pinned memory
 _ASIDE = 64 << 10                   # copies from pinned memory from here on run beside the kernels
@@ -28,6 +32,22 @@ _ASIDE = 64 << 10                   # copies from pinned memory from here on run
 class CudaMemory(DeviceMemory):
     def __init__(self, gpu: Device):
         self.gpu, self.device = gpu, gpu.name
+
+    def timed(self, work: Callable[[], T], tell: Callable[[int, int, str], None]) -> T:
+        """work(), whose work on the current stream is timed: tell(start, stop, the stream in words) comes later, at the
+        latest in `settle`, in nanoseconds of the clock that programs are timed by."""
+        stream, timeline = self.gpu.current_stream(), self.gpu.timeline
+        marks = timeline.marks(2, stream)
+        marks[0].record(stream)
+        try:
+            return work()
+        finally:
+            marks[1].record(stream)
+            timeline.expect(marks, lambda times: tell(times[0], times[1], stream.words))
+
+    def settle(self) -> None:
+        """Wait until everything timed was told."""
+        self.gpu.timeline.read()
 
     def allocate(self, nbytes: int) -> Buffer:
         gpu = self.gpu

@@ -41,7 +41,12 @@ class Stream:
         self.calls = 0
 
     def __repr__(self) -> str:
-        return f"<stream {int(self.handle):#x} of {self.device.name}>"
+        return f"<{self.words}>"
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return f"stream {int(self.handle):#x} of {self.device.name}"
 
     def is_done(self) -> bool:
         """Whether all the work asked for is done."""
@@ -100,13 +105,21 @@ class Event:
         self.calls = 0                      # of the stream, before it
 
     def record(self, stream: Stream) -> None:
-        device = self.device
-        device.enter()
-        if self.handle is None:
-            self.handle = checked(device.cu, device.cu.cuEventCreate(self.flags))
+        device, handle = self.device, self.made()
         calls = stream.calls
-        checked(device.cu, device.cu.cuEventRecord(self.handle, stream.handle))
+        checked(device.cu, device.cu.cuEventRecord(handle, stream.handle))
         self.stream, self.calls = stream, calls
+
+    def made(self) -> Any:
+        """The driver's handle."""
+        self.device.enter()
+        if self.handle is None:
+            self.handle = checked(self.device.cu, self.device.cu.cuEventCreate(self.flags))
+        return self.handle
+
+    def recorded_by_graph(self, stream: Stream) -> None:
+        """The next graph that the stream is asked for records it."""
+        self.stream, self.calls = stream, stream.calls
 
     def is_done(self) -> bool:
         """Whether the work before it is; so it is where it was never recorded."""

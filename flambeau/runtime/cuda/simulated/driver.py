@@ -4,6 +4,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,10 +17,11 @@ from flambeau.runtime.cuda.simulated.names import (
     CUDA_KERNEL_NODE_PARAMS,
     ENUMS,
     CUdevice_attribute,
+    CUevent_flags,
     CUfunction_attribute,
     CUresult,
 )
-from flambeau.runtime.cuda.simulated.queues import Event, Queue, Queues
+from flambeau.runtime.cuda.simulated.queues import Event, Queue, Queues, Record
 
 __all__ = ["SimulatedDriver"]
 
@@ -308,7 +310,7 @@ class SimulatedDriver(metaclass=_Calls):
                 self.queues.ask(queue, hEvent.record)
 
     def cuEventCreate(self, Flags: int) -> Event:
-        return Event()
+        return Event(not Flags & CUevent_flags.CU_EVENT_DISABLE_TIMING)
 
     def cuEventDestroy(self, hEvent: Event) -> None:
         """What waits for it goes on to."""
@@ -330,7 +332,7 @@ class SimulatedDriver(metaclass=_Calls):
 
     def cuEventElapsedTime(self, hStart: Event, hEnd: Event) -> float:
         first, last = hStart.record, hEnd.record
-        if first is None or last is None:
+        if first is None or last is None or not (hStart.has_times and hEnd.has_times):
             raise _Refused(CUresult.CUDA_ERROR_INVALID_HANDLE)
         if first.done_at is None or last.done_at is None:
             raise _Refused(CUresult.CUDA_ERROR_NOT_READY)
@@ -365,23 +367,35 @@ class SimulatedDriver(metaclass=_Calls):
 
     def cuGraphAddKernelNode(self, hGraph: list[_Node], dependencies: Any, numDependencies: int,
                              nodeParams: CUDA_KERNEL_NODE_PARAMS) -> _Node:
-        node = _Node(nodeParams, list(dependencies or ()))
-        if numDependencies != len(node.before) or any(before not in hGraph for before in node.before):
-            raise _Refused(CUresult.CUDA_ERROR_INVALID_VALUE)
-        hGraph.append(node)
-        return node
+        return _added(hGraph, _Node(_work(nodeParams), dependencies), numDependencies)
+
+    def cuGraphAddEventRecordNode(self, hGraph: list[_Node], dependencies: Any, numDependencies: int,
+                                  event: Event) -> _Node:
+        return _added(hGraph, _Node(event, dependencies), numDependencies)
 
     def cuGraphInstantiate(self, hGraph: list[_Node], flags: int) -> Any:
         return {node: node.work for node in hGraph}
 
     def cuGraphExecKernelNodeSetParams(self, hGraphExec: dict[_Node, Any], hNode: _Node,
                                        nodeParams: CUDA_KERNEL_NODE_PARAMS) -> None:
-        if hNode not in hGraphExec:
+        self.renew(hGraphExec, hNode, _work(nodeParams))
+
+    def cuGraphExecEventRecordNodeSetEvent(self, hGraphExec: dict[_Node, Any], hNode: _Node, event: Event) -> None:
+        self.renew(hGraphExec, hNode, event)
+
+    @staticmethod
+    def renew(executable: dict[_Node, Any], node: _Node, work: _Work) -> None:
+        """A node of a graph gets other work of its kind."""
+        if node not in executable or type(executable[node]) is not type(work):
             raise _Refused(CUresult.CUDA_ERROR_INVALID_VALUE)
-        hGraphExec[hNode] = _work(nodeParams)
+        executable[node] = work
 
     def cuGraphLaunch(self, hGraphExec: dict[_Node, Any], hStream: Any) -> None:
-        at, work = self.at(), dict(hGraphExec)
+        at, queue = self.at(), self.queue(hStream)
+        work = {node: Record(queue) if isinstance(what, Event) else what for node, what in hGraphExec.items()}
+        for node, what in hGraphExec.items():
+            if isinstance(what, Event):
+                what.record = work[node]
 
         def run() -> None:                                  # in any order that keeps what stands before each before it
             waiting = list(work)
@@ -389,7 +403,11 @@ class SimulatedDriver(metaclass=_Calls):
                 ready = [node for node in waiting if not any(before in waiting for before in node.before)]
                 node = self.queues.random.choice(ready)
                 waiting.remove(node)
-                function, blocks, threads, values = work[node]
+                what = work[node]
+                if isinstance(what, Record):
+                    what.done_at = time.perf_counter()
+                    continue
+                function, blocks, threads, values = what
                 function(at, blocks, threads, values)
 
         self.ask(hStream, run)
@@ -401,12 +419,25 @@ class SimulatedDriver(metaclass=_Calls):
         """Launches that wait stay."""
 
 
+_Launch = tuple[Kernel, int, int, list[int]]
+_Work = _Launch | Event
+
+
 class _Node:
-    def __init__(self, params: CUDA_KERNEL_NODE_PARAMS, before: Sequence[_Node]):
-        self.work, self.before = _work(params), before
+    """Of a graph: a launch, or an event to record."""
+
+    def __init__(self, work: _Work, dependencies: Sequence[_Node] | None):
+        self.work, self.before = work, list(dependencies or ())
 
 
-def _work(params: CUDA_KERNEL_NODE_PARAMS) -> tuple[Kernel, int, int, list[int]]:
+def _added(graph: list[_Node], node: _Node, n_dependencies: int) -> _Node:
+    if n_dependencies != len(node.before) or any(before not in graph for before in node.before):
+        raise _Refused(CUresult.CUDA_ERROR_INVALID_VALUE)
+    graph.append(node)
+    return node
+
+
+def _work(params: CUDA_KERNEL_NODE_PARAMS) -> _Launch:
     return params.func, params.gridDimX, params.blockDimX, _values(params.func, params.kernelParams)
 
 

@@ -20,8 +20,11 @@ class Record:
 
 
 class Event:
-    def __init__(self) -> None:
+    """has_times: unless it was made without."""
+
+    def __init__(self, has_times: bool = True) -> None:
         self.record: Record | None = None
+        self.has_times = has_times
 
     def __int__(self) -> int:
         return id(self)
