@@ -6,7 +6,16 @@ from typing import Any
 from flambeau.frontend.active import active
 from flambeau.frontend.functions.pointwise import maximum
 from flambeau.frontend.optim.arguments import require_betas, require_nonnegative
-from flambeau.frontend.optim.optimizer import Beside, Maker, Optimizer, hyper, hyper_pair, makers, new_step
+from flambeau.frontend.optim.optimizer import (
+    Alike,
+    Beside,
+    Maker,
+    Optimizer,
+    hyper,
+    hyper_pair,
+    makers,
+    new_step,
+)
 from flambeau.frontend.tape.dispatch import dispatch_number
 from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.tensor import Tensor
@@ -39,16 +48,21 @@ class Adam(Optimizer):
         numbers = Beside(1 - beta1, beta2, 1 - beta2, eps)
         shrink = self._shrinking(group)
         correct = _Correction(lr, beta1, beta2)
-        for p, grad in self._with_gradients(group):
+
+        def update(p: Tensor, grad: Tensor, step: Tensor, mean: Tensor, square: Tensor, most: Tensor | None = None) -> None:
             fresh1, kept2, fresh2, floor = numbers(p.dtype)
-            state = self._state_of(p, _state_made(p, group["amsgrad"]))
-            step_size, scale = correct(assign_(state["step"], state["step"] + 1), p.dtype)
-            mean = assign_(state["exp_avg"], state["exp_avg"] + (grad - state["exp_avg"]) * fresh1)
-            square = assign_(state["exp_avg_sq"], state["exp_avg_sq"] * kept2 + grad * grad * fresh2)
-            if group["amsgrad"]:
-                square = assign_(state["max_exp_avg_sq"], maximum(state["max_exp_avg_sq"], square))
+            step_size, scale = correct(assign_(step, step + 1), p.dtype)
+            assign_(mean, mean + (grad - mean) * fresh1)
+            assign_(square, square * kept2 + grad * grad * fresh2)
+            largest = square if most is None else assign_(most, maximum(most, square))
             start = p if shrink is None else p * shrink(p.dtype)[0]
-            assign_(p, start - mean * step_size / (square.sqrt() / scale + floor))
+            assign_(p, start - mean * step_size / (largest.sqrt() / scale + floor))
+
+        updated = Alike(update)
+        for p, grad in self._with_gradients(group):
+            made = _state_made(p, group["amsgrad"])
+            state = self._state_of(p, made)
+            updated(p, grad, *[state[name] for name in made])
 
 
 class _Correction:

@@ -5,6 +5,7 @@ that the first step creates is made outside the trace, so that the first call ca
 """
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -67,10 +68,30 @@ class Beside:
         return found
 
 
+class Alike:
+    """`self(p, grad, ...)` calls `update(p, grad, ...)`, for one parameter after another of a group: elementwise ops that
+    write to these tensors and depend on nothing else of a parameter but dtypes, and on whether it has dims. A trace then
+    runs it for the first of a kind alone."""
+
+    def __init__(self, update: Callable[..., None]):
+        self._update = update
+        self._known: dict[Any, Any] = {}
+
+    def __call__(self, *tensors: Tensor) -> None:
+        tracer: Any = active.tracer
+        if tracer is None or tracer.is_level or tracer.around is not None:
+            self._update(*tensors)
+        else:
+            tracer.repeat(self._update, tensors, self._known)
+
+
 def full_like(p: Tensor, value: float = 0.0, shape: tuple[int, ...] | None = None) -> Tensor:
     """State of a parameter's dtype and shape (or of `shape`), `value` everywhere; made at once also under trace."""
+    shape = p._type.static_shape if shape is None else shape
+    if value == 0.0 and math.copysign(1.0, value) > 0.0:
+        return Tensor._from_array(np.zeros(shape, p.dtype.storage), p.dtype)        # pages that nobody wrote to yet
     stored = dt.to_storage(np.asarray(value, p.dtype.compute), p.dtype)
-    return Tensor._from_array(np.full(p._type.static_shape if shape is None else shape, stored, p.dtype.storage), p.dtype)
+    return Tensor._from_array(np.full(shape, stored, p.dtype.storage), p.dtype)
 
 
 def new_step(start: float = 0.0) -> Tensor:

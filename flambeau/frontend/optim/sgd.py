@@ -6,7 +6,7 @@ from typing import Any
 from flambeau.frontend.functions.elementwise import where
 from flambeau.frontend.optim.arguments import refuse_negative
 from flambeau.frontend.optim.groups import decisive
-from flambeau.frontend.optim.optimizer import Beside, Optimizer, hyper, makers, new_step
+from flambeau.frontend.optim.optimizer import Alike, Beside, Optimizer, hyper, makers, new_step
 from flambeau.frontend.tape.writes import assign_
 from flambeau.frontend.tensor.tensor import Tensor
 
@@ -28,24 +28,29 @@ class SGD(Optimizer):
 
     def _update(self, group: dict[str, Any]) -> None:
         numbers = Beside(hyper(group, "lr"), hyper(group, "momentum") if decisive(group, "momentum") != 0 else None)
-        for p, grad in self._with_gradients(group):
+
+        def update(p: Tensor, grad: Tensor, buffer: Tensor | None = None, step: Tensor | None = None) -> None:
             lr, momentum = numbers(p.dtype)
-            if momentum is not None:
-                buffer = self._moved_buffer(p, grad, group, momentum)
+            if buffer is not None:
+                if step is None:
+                    assign_(buffer, buffer * momentum + grad)
+                else:
+                    moved = buffer * momentum + grad * (1 - hyper(group, "dampening"))
+                    assign_(buffer, where(step == 0, grad, moved))
+                    assign_(step, step + 1)
                 grad = grad + buffer * momentum if group["nesterov"] else buffer
             assign_(p, p - grad * lr)
 
-    def _moved_buffer(self, p: Tensor, grad: Tensor, group: dict[str, Any], momentum: Any) -> Tensor:
-        """The momentum buffer of p after taking in grad. It starts as zeros, from which the first step gives grad
-        itself unless it is dampened: then a step count tells the first step from later ones."""
+        updated = Alike(update)
+        for p, grad in self._with_gradients(group):
+            updated(p, grad, *(() if numbers.numbers[1] is None else self._momentum_of(p, group)))
+
+    def _momentum_of(self, p: Tensor, group: dict[str, Any]) -> list[Tensor]:
+        """The momentum buffer of p. It starts as zeros, from which the first step gives the gradient itself unless it is
+        dampened: then a step count, too, tells the first step from later ones."""
         made = makers(p, "momentum_buffer")
-        if decisive(group, "dampening") == 0:
-            buffer = self._state_of(p, made)["momentum_buffer"]
-            return assign_(buffer, buffer * momentum + grad)
-        started = self.state[p].get("momentum_buffer") is not None      # by steps that were not dampened
-        state = self._state_of(p, {**made, "step": lambda: new_step(started)})
-        buffer, step = state["momentum_buffer"], state["step"]
-        moved = buffer * momentum + grad * (1 - hyper(group, "dampening"))
-        moved = assign_(buffer, where(step == 0, grad, moved))
-        assign_(step, step + 1)
-        return moved
+        if decisive(group, "dampening") != 0:
+            started = self.state[p].get("momentum_buffer") is not None      # by steps that were not dampened
+            made["step"] = lambda: new_step(started)
+        state = self._state_of(p, made)
+        return [state[name] for name in made]

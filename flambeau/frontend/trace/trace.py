@@ -30,6 +30,7 @@ from flambeau.frontend.trace.guards.values import is_same
 from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.known import known_array
 from flambeau.frontend.trace.outside import Captured, Outside, ScalarInput, hook_keys
+from flambeau.frontend.trace.repeats import repeat
 from flambeau.frontend.where import describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
@@ -189,6 +190,10 @@ class Trace:
         self._current[storage] = through_views(b, base_value, target._chain, new, b.emit)
         self._versions[storage] = self._versions.get(storage, 0) + is_watched(target)
 
+    def repeat(self, update: Callable[..., None], tensors: Sequence[Tensor], known: dict[Any, Any]) -> None:
+        """`update(*tensors)`, as the function `repeat` does it."""
+        repeat(self, update, tensors, known)
+
     def put_off(self, question: Callable[[], None], tensors: Sequence[Tensor]) -> None:
         """Ask about sizes once somebody can tell the answer: when the memory of one of the tensors is written, or one's
         gradient is asked for."""
@@ -334,6 +339,14 @@ class Trace:
         elif id(t) in self.outside or id(t) in self.stand_ins:
             self.read_live.add(value)
         return value
+
+    def current(self, t: Tensor) -> Value | None:
+        """What a tensor's memory holds now; None where the graph does not know it yet."""
+        return self._current.get(t._storage)
+
+    def written_to(self) -> set[Storage]:
+        """The memory that was written to so far."""
+        return set(self._versions)
 
     def meet(self, t: Tensor) -> None:
         """Remember a tensor from outside as it is now, if it is one."""
