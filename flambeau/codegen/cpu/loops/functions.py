@@ -26,13 +26,14 @@ from flambeau.codegen.cpu.loops.plan import (
     is_empty,
     plan_loops,
 )
-from flambeau.codegen.cpu.loops.reductions import BLOCK, SMALL, Accumulator
+from flambeau.codegen.cpu.loops.reductions import BLOCK, Accumulator
 from flambeau.codegen.cpu.loops.scope import Scope
-from flambeau.codegen.cpu.loops.strips import Carry, Strip, repeat, walk_rows, walk_strip
+from flambeau.codegen.cpu.loops.strips import Body, Carry, Strip, carrying, repeat, walk_rows, walk_strip
 from flambeau.codegen.cpu.loops.tasks import TaskSpace, return_without_tasks
 from flambeau.codegen.cpu.loops.values import emit_scalar
 from flambeau.ir.dtypes import f32, f64
 from flambeau.ir.kernel import Address, Instr, LoopKernel, LoopSchedule, Stage
+from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
 _NUMBERS = 4                            # consts that are runtime numbers stay in a quarter of the registers, or in memory
@@ -58,12 +59,22 @@ def emit(kernel: LoopKernel, module: ll.Module, symbol: str, target: Target) -> 
 Result = tuple[int, int | None, ll.Value]       # a reduction's id, the copy (None: all of them), its value
 
 
+@dataclass(frozen=True)
+class Flush:
+    """Long sums are flushed every `points` points of the stage's loop at `depth`. leaves_rest: some may be left over."""
+
+    depth: int
+    points: int
+    leaves_rest: bool
+
+
 class _LoopEmitter:
     def __init__(self, scope: Scope) -> None:
         self.scope, self.plan, self.kernel = scope, scope.plan, scope.plan.kernel
         self.emitter = scope.emitter
         self.memory = Memory(scope)
         numbers = {i.attr for i in self.kernel.instrs() if i.op == "const" and isinstance(i.attr, str)}
+        self.is_again = False           # sums are taken a second time: code that hardly ever runs is short
         self.keeps_numbers = len(numbers) <= self.emitter.target.n_vector_registers // _NUMBERS
 
     def emit(self) -> None:
@@ -169,12 +180,12 @@ class _LoopEmitter:
 
     def run_stage(self, stage: Stage) -> None:
         """Values known at its start, then its loops, then what its reductions came to."""
-        for name, copy, value in self.retried(stage) if self.may_overflow(stage) else self.reduced(stage, None):
+        for name, copy, value in self.retried(stage) if self.may_overflow(stage) else self.reduced(stage, wide=True):
             self.scope.define(name, copy, value)
 
-    def reduced(self, stage: Stage, scale: float | None) -> list[Result]:
-        """The stage's loops. scale: of terms of sums in f32; None where an infinite one can't be taken again."""
-        accumulators = [self.accumulator(stage, number, scale) for number in range(len(stage.reductions))]
+    def reduced(self, stage: Stage, wide: bool) -> list[Result]:
+        """The stage's loops. wide: sums of f32 are kept in f64."""
+        accumulators = [self.accumulator(stage, number, wide) for number in range(len(stage.reductions))]
         copies = self.carried_copies(stage)
         carry = [value for _ in range(copies) for acc in accumulators for value in acc.initial()]
         if not is_empty(self.kernel, stage):
@@ -188,20 +199,22 @@ class _LoopEmitter:
         return sums and not stage.stores and not is_empty(self.kernel, stage)
 
     def retried(self, stage: Stage) -> list[Result]:
-        """The stage's loops, and if a sum came out infinite or NaN other ones, whose terms are scaled down: partial sums
-        may overflow where the whole sum does not."""
+        """The stage's loops, and if a sum came out infinite or NaN other ones, in f64: partial sums may overflow where the
+        whole sum does not."""
         emitter = self.emitter
-        found = self.reduced(stage, 1.0)
+        found = self.reduced(stage, wide=False)
         first = emitter.block
         again, settled = emitter.append_basic_block("again"), emitter.append_basic_block("settled")
         emitter.cbranch(self.are_finite(stage, found), settled, again)
         emitter.position_at_end(again)
-        scaled = self.reduced(stage, SMALL)
+        self.is_again = True
+        wide = self.reduced(stage, wide=True)
+        self.is_again = False
         last = emitter.block
         emitter.branch(settled)
         emitter.position_at_end(settled)
         made = list[Result]()
-        for (name, copy, value), (_, _, other) in zip(found, scaled, strict=True):
+        for (name, copy, value), (_, _, other) in zip(found, wide, strict=True):
             either = emitter.phi(value.type)
             either.add_incoming(value, first)
             either.add_incoming(other, last)
@@ -293,33 +306,45 @@ class _LoopEmitter:
             self.level(stage, level)
             return self.nest(stage, accumulators, depth + 1, carry)
 
-        def walk(start: ll.Value | int, stop: ll.Value | int, divisor: int, carry: Carry) -> Carry:
-            if dim == self.plan.vector_dim:
-                return walk_strip(self.scope, Strip(start, stop, divisor), self.plan.unroll([stage]), step, carry)
-            if dim == self.plan.row_dim and self.plan.rows_of(stage) > 1:
-                return walk_rows(self.scope, start, stop, self.plan.rows, step, carry)
-            return repeat(self.scope, start, stop, 1, step, carry, self.written_out(stage, depth))
+        def walk(start: ll.Value | int, stop: ll.Value | int, divisor: int, carry: Carry, changing: list[bool]) -> Carry:
+            def loops(step: Body, carry: Carry) -> Carry:
+                if dim == self.plan.vector_dim:
+                    return walk_strip(self.scope, Strip(start, stop, divisor), self.unroll(stage), step, carry)
+                if dim == self.plan.row_dim and self.rows_of(stage) > 1:
+                    return walk_rows(self.scope, start, stop, self.plan.rows, step, carry)
+                return repeat(self.scope, start, stop, 1, step, carry, self.written_out(stage, depth))
+
+            return carrying(changing, loops, step, carry)
 
         stop = extent if isinstance(extent, int) else self.scope.extents[dim]
-        block = self.block_points(stage, depth) if any(acc.has_total for acc in accumulators) else None
-        if block is None:
-            return walk(0, stop, 1, carry)
+        flush = self.flush(stage) if any(acc.has_total for acc in accumulators) else None
+        terms = [not is_total for is_total in _are_totals(accumulators, len(carry))]
+        if flush is None or depth > flush.depth:
+            return walk(0, stop, 1, carry, terms)
+        # A sum that begins at 0 each time needs no place in the loop around.
+        sums = _are_sums(accumulators, len(carry))
+        changing = [not is_sum or not isinstance(value, ll.Constant) for is_sum, value in zip(sums, carry, strict=True)]
+        if depth < flush.depth:
+            return walk(0, stop, 1, carry, [c or flush.leaves_rest for c in changing])
+        block = flush.points
         whole = self.whole_blocks(stop, block)
 
         def one_block(index: ll.Value, carry: Carry) -> Carry:
-            carry = walk(index, self.emitter.add(index, constant(I64, block)), block, carry)
+            carry = walk(index, self.emitter.add(index, constant(I64, block)), block, carry, terms)
             return self.flushed(accumulators, carry)
 
-        carry = repeat(self.scope, 0, whole, block, one_block, carry)
-        return walk(whole, stop, 1, carry)
+        carry = carrying(changing, lambda step, carry: repeat(self.scope, 0, whole, block, step, carry), one_block, carry)
+        return walk(whole, stop, 1, carry, terms)
 
-    def block_points(self, stage: Stage, depth: int) -> int | None:
-        """Points of the loop at `depth` after which sums are flushed; None where that is done by a loop further in, or
-        by one further out, or need not be done."""
-        inside = math.prod([self.rounds(stage, d) for d in range(depth + 1, len(stage.dims))])
-        if inside > BLOCK or self.rounds(stage, depth) * inside <= BLOCK:
-            return None
-        return max(1, BLOCK // inside) * self.points_a_round(stage, depth)
+    def flush(self, stage: Stage) -> Flush:
+        """Where and how often long sums are flushed: by the innermost loop in which they get more than BLOCK terms."""
+        inside, depth = 1, len(stage.dims) - 1
+        while inside * self.rounds(stage, depth) <= BLOCK:
+            inside *= self.rounds(stage, depth)
+            depth -= 1
+        points = max(1, BLOCK // inside) * self.points_a_round(stage, depth)
+        extent = self.kernel.extents[stage.dims[depth]]
+        return Flush(depth, points, not isinstance(extent, int) or extent % points != 0)
 
     def rounds(self, stage: Stage, depth: int) -> int:
         """How often the loop at `depth` adds to each accumulator."""
@@ -329,8 +354,16 @@ class _LoopEmitter:
     def points_a_round(self, stage: Stage, depth: int) -> int:
         dim = stage.dims[depth]
         if dim == self.plan.vector_dim:
-            return self.plan.lanes * self.plan.unroll([stage])
-        return self.plan.rows_of(stage) if dim == self.plan.row_dim else 1
+            return self.plan.lanes * self.unroll(stage)
+        return self.rows_of(stage) if dim == self.plan.row_dim else 1
+
+    def unroll(self, stage: Stage) -> int:
+        """Vectors a step of the stage's own loop along the vector dim."""
+        return 1 if self.is_again else self.plan.unroll([stage])
+
+    def rows_of(self, stage: Stage) -> int:
+        """Points of the row dim side by side."""
+        return 1 if self.is_again else self.plan.rows_of(stage)
 
     def whole_blocks(self, stop: ll.Value | int, block: int) -> ll.Value | int:
         if isinstance(stop, int):
@@ -348,6 +381,8 @@ class _LoopEmitter:
 
     def written_out(self, stage: Stage, depth: int) -> int:
         """Up to how many rounds of this loop are written out instead of looped over."""
+        if self.is_again:
+            return 1
         points = math.prod(e if isinstance(e := self.kernel.extents[d], int) else 1 << 30 for d in stage.dims[depth:])
         is_short = points <= _UNROLLED_POINTS and points * len(stage.body) <= _UNROLLED_INSTRS
         return _UNROLLED_POINTS if is_short else 1
@@ -374,7 +409,7 @@ class _LoopEmitter:
 
     # -- reductions -----------------------------------------------------------------------------------------------
 
-    def accumulator(self, stage: Stage, number: int, scale: float | None) -> Accumulator:
+    def accumulator(self, stage: Stage, number: int, wide: bool) -> Accumulator:
         reduction = stage.reductions[number]
         known = [e for dim in stage.dims if isinstance(e := self.kernel.extents[dim], int)]
         points = math.prod(known) if len(known) == len(stage.dims) else None
@@ -382,19 +417,18 @@ class _LoopEmitter:
         dtype = self.plan.dtype_of[reduction.value]
         terms = math.prod([self.rounds(stage, depth) for depth in range(len(stage.dims))])
         is_sum = reduction.combiner == "sum"
-        if is_sum and dtype is f32 and scale is None:               # it can't be taken again
+        if is_sum and dtype is f32 and wide:
             return Accumulator(self.emitter, reduction, f64, lanes, points)
         is_long = is_sum and dtype in (f32, f64) and terms > BLOCK
-        its_scale = scale if is_sum and dtype is f32 and scale is not None else 1.0
-        return Accumulator(self.emitter, reduction, dtype, lanes, points, is_long, its_scale)
+        return Accumulator(self.emitter, reduction, dtype, lanes, points, is_long)
 
     def carried_copies(self, stage: Stage) -> int:
         """Independent accumulators of each reduction: one a copy."""
         if not self.plan.is_vectorised(stage):
             return 1
         if self.plan.vector_dim in stage.dims:
-            return self.plan.unroll([stage])
-        return self.scope.copies * self.plan.rows_of(stage)
+            return self.unroll(stage)
+        return self.scope.copies * self.rows_of(stage)
 
     def update(self, stage: Stage, acc: Accumulator, state: Carry, copy: int | None) -> Carry:
         value = self.scope.read(acc.reduction.value, copy)
@@ -435,6 +469,18 @@ class _LoopEmitter:
             rows = [[self.emitter.lane(value, 0) for value in state] for state in states[::copies]]
             return [(name, None, acc.result(_merged(acc, rows)))]
         return [(name, None, acc.result(acc.across_lanes(_merged(acc, states))))]
+
+
+def _are_totals(accumulators: list[Accumulator], count: int) -> list[bool]:
+    """Of each of `count` carried values: whether it is the total of a sum that is flushed, or its compensation."""
+    once = [acc.has_total and number > 0 for acc in accumulators for number in range(acc.width)]
+    return once * (count // len(once)) if once else []
+
+
+def _are_sums(accumulators: list[Accumulator], count: int) -> list[bool]:
+    """Of each of `count` carried values: whether it is a sum since the last flush."""
+    once = [acc.has_total and number == 0 for acc in accumulators for number in range(acc.width)]
+    return once * (count // len(once)) if once else []
 
 
 def _merged(acc: Accumulator, states: list[Carry]) -> Carry:

@@ -3,8 +3,8 @@
 Sums and products may be taken in any order (several accumulators, several lanes) but always in the same one for the
 same schedule. Long float sums go block by block: an accumulator takes BLOCK terms, then what it holds joins a total in
 f64 (for f64 itself, a compensated one), so that the error does not grow with the number of terms. A sum in f32 that
-comes out infinite or NaN is taken again, its terms scaled down (loops.py), since only its parts may have been too large;
-where that can't be done it is kept in f64. max and min of floats are those of integers in the same order: one short
+comes out infinite or NaN is taken again in f64 (functions.py), since only its parts may have been too large; where that
+can't be done it is kept in f64 from the start. max and min of floats are those of integers in the same order: one short
 instruction from point to point, -0 below +0, and a NaN beyond all. argmax and argmin carry the position beside the
 value; positions grow along each accumulator, so a strict comparison keeps the first.
 """
@@ -17,7 +17,6 @@ from dataclasses import replace
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.llvm.emitter import (
-    F32,
     F64,
     I8,
     I32,
@@ -36,9 +35,8 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.kernel import Reduction
 from flambeau.ir.records import dataclass
 
-State = list[ll.Value]                  # [value], [value, position], or with totals [value, total, compensation]
-SMALL = 2.0**-64                        # the scale of a sum whose terms overflow on the way
-BLOCK = 32                              # terms that one lane of an accumulator adds up between two flushes
+State = list[ll.Value]  # [value]; [value, position]; flushed, [value, total] in f32, [value, total, compensation] in f64
+BLOCK = 32              # terms that one lane of an accumulator adds up between two flushes
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ class Accumulator:
     lanes: int
     points: int | None
     has_total: bool = False             # the sum is flushed every BLOCK terms
-    scale: float = 1.0                  # f32: terms are multiplied by it, and the sum, merged in f64, divided
 
     @property
     def tracks_position(self) -> bool:
@@ -71,7 +68,12 @@ class Accumulator:
     @property
     def width(self) -> int:
         """How many LLVM values the state has."""
-        return 3 if self.has_total else 2 if self.tracks_position else 1
+        return 2 + self.compensates if self.has_total else 2 if self.tracks_position else 1
+
+    @property
+    def compensates(self) -> bool:
+        """Whether the total has what it loses beside it."""
+        return self.has_total and self.dtype.itemsize == 8
 
     @property
     def position_type(self) -> ll.Type:
@@ -82,30 +84,32 @@ class Accumulator:
         """The state before any point."""
         value = constant(self._element(), self._identity(), self.lanes)
         if self.has_total:
-            return [value, constant(F64, 0.0, self.lanes), constant(F64, 0.0, self.lanes)]
+            return [value, *[constant(F64, 0.0, self.lanes)] * (self.width - 1)]
         return [value, constant(self.position_type, 0, self.lanes)] if self.tracks_position else [value]
 
     def flush(self, state: State) -> State:
         """What was summed joins the total, and the sum starts anew."""
-        value, total, compensation = state
+        value, total, *rest = state
         new = self.emitter.fadd(total, self._widened(value))
-        if self.dtype.itemsize == 8:            # two-sum: Knuth, TAOCP 4.2.2
+        if self.compensates:                    # two-sum: Knuth, TAOCP 4.2.2
             part = self.emitter.fsub(new, total)
             lost = self.emitter.fadd(self.emitter.fsub(total, self.emitter.fsub(new, part)),
                                      self.emitter.fsub(value, part))
-            compensation = self.emitter.fadd(compensation, lost)
-        return [constant(self._element(), 0.0, self.lanes), new, compensation]
+            rest = [self.emitter.fadd(rest[0], lost)]
+        return [constant(self._element(), 0.0, self.lanes), new, *rest]
 
     def settled(self, state: State) -> tuple[Accumulator, State]:
         """The totals alone, and the accumulator that merges them."""
-        wide = replace(self, dtype=dtypes.f64, has_total=False)
         if not self.has_total:
-            return (self, state) if self.scale == 1.0 else (wide, [self._widened(state[0])])
-        value, total, compensation = state
-        known = self.emitter.fcmp_ordered("ord", compensation, compensation)       # of infinities it is a NaN
-        compensation = self.emitter.select(known, compensation, constant(F64, 0.0, self.lanes))
-        rest = self.emitter.fadd(self._widened(value), compensation)
-        return wide, [self.emitter.fadd(total, rest)]
+            return self, state
+        wide = replace(self, dtype=dtypes.f64, has_total=False)
+        value, total, *compensation = state
+        is_flushed = isinstance(value, ll.Constant)                                 # then it is 0
+        if not self.compensates:
+            return wide, [total if is_flushed else self.emitter.fadd(total, self._widened(value))]
+        known = self.emitter.fcmp_ordered("ord", compensation[0], compensation[0])  # of infinities it is a NaN
+        lost = self.emitter.select(known, compensation[0], constant(F64, 0.0, self.lanes))
+        return wide, [self.emitter.fadd(total, lost if is_flushed else self.emitter.fadd(value, lost))]
 
     def _widened(self, value: ll.Value) -> ll.Value:
         return value if self.dtype.itemsize == 8 else self.emitter.fpext(value, vector_type(F64, self.lanes))
@@ -116,8 +120,6 @@ class Accumulator:
         if not self.tracks_position:
             if mask is not None:
                 value = self.emitter.select(mask, value, constant(self._element(), self._identity(), self.lanes))
-            if self.scale != 1.0:
-                value = self.emitter.fmul(value, constant(F32, self.scale, self.lanes))
             return [self._combine(state[0], value), *state[1:]]
         assert position is not None, "argmax and argmin are told the position"
         better = self._is_better(value, state[0])
@@ -151,11 +153,8 @@ class Accumulator:
         if self.is_keyed:
             return _magnitudes_mirrored(Vec(self.emitter, state[0])).as_float().value
         if self.widens:
-            lanes, total = lanes_of(state[0]), state[0]
-            if self.scale != 1.0:
-                total = self.emitter.fmul(total, constant(F64, 1.0 / self.scale, lanes))
-            kind = vector_type(compute_type(self.reduction.dtype.name), lanes)
-            return self.emitter.round_to(self.emitter.fptrunc(total, kind), self.reduction.dtype.name)
+            kind = vector_type(compute_type(self.reduction.dtype.name), lanes_of(state[0]))
+            return self.emitter.round_to(self.emitter.fptrunc(state[0], kind), self.reduction.dtype.name)
         return self.emitter.round_to(state[0], self.reduction.dtype.name)
 
     # -- one combination ------------------------------------------------------------------------------------------

@@ -95,6 +95,18 @@ def walk_rows(scope: Scope, start: ll.Value | int, stop: ll.Value | int, rows: i
     return repeat(scope, whole, stop, 1, body, carry)
 
 
+def carrying(changing: list[bool], loops: Callable[[Body, Carry], Carry], body: Body, carry: Carry) -> Carry:
+    """loops(body, carry), where only some of what is carried may come out of the body as another value."""
+    def full(values: Carry) -> Carry:
+        left = iter(values)
+        return [next(left) if changes else value for changes, value in zip(changing, carry, strict=True)]
+
+    def narrow(values: Carry) -> Carry:
+        return [value for changes, value in zip(changing, values, strict=True) if changes]
+
+    return full(loops(lambda index, values: narrow(body(index, full(values))), narrow(carry)))
+
+
 def repeat(
     scope: Scope, start: ll.Value | int, stop: ll.Value | int, step: int, body: Body, carry: Carry, unroll: int = 1
 ) -> Carry:
