@@ -11,6 +11,7 @@
     FLAMBEAU_POISON=1                  config.poison        set(poison=True)
     FLAMBEAU_CUDA=emulator             config.cuda          set(cuda="emulator")
     FLAMBEAU_TF32=1                    config.tf32          set(tf32=True)
+    FLAMBEAU_WINOGRAD=0                config.winograd      set(winograd=False)
     FLAMBEAU_DETERMINISTIC=1           config.deterministic set(deterministic=True)
     FLAMBEAU_TRACEBACK=full            config.traceback     set(traceback="full")
 
@@ -65,6 +66,7 @@ class Settings:
     poison: bool = False
     cuda: str = ""
     tf32: bool = False
+    winograd: bool = True
     deterministic: bool = False
     traceback: str = "short"
 
@@ -81,6 +83,7 @@ num_threads: int | None
 poison: bool
 cuda: str
 tf32: bool
+winograd: bool
 deterministic: bool
 traceback: str
 
@@ -150,6 +153,7 @@ def set(
     poison: object = _UNSET,
     cuda: object = _UNSET,
     tf32: object = _UNSET,
+    winograd: object = _UNSET,
     deterministic: object = _UNSET,
     traceback: object = _UNSET,
 ) -> _Change:
@@ -161,13 +165,15 @@ def set(
     num_threads: an int of at least 1, or None; poison: whether fresh memory is filled with NaN, for what is compiled from
     now on; cuda: "" for NVIDIA's driver, "emulator" for devices that are not there; tf32: whether GPUs may round the
     operands of products of float32 to 10 bits of mantissa, as `fb.backends.cuda.matmul.allow_tf32` says too;
+    winograd: whether convolutions of 3 x 3 in float32 may be computed by fewer products, whose results round a little
+    further, for what is compiled from now on;
     deterministic: as use_deterministic_algorithms() says; traceback: "short" to leave our own frames out where errors are
     printed that nobody caught, "full" for all of them. Raises ValueError or TypeError, and changes nothing, if a value
     makes no sense.
     """
     given = {"logs": logs, "dump_dir": dump, "disable_jit": disable_jit, "cache_dir": cache_dir, "cache": cache,
              "cache_bytes": cache_size, "kept_bytes": kept_size, "num_threads": num_threads, "poison": poison, "cuda": cuda,
-             "tf32": tf32, "deterministic": deterministic,
+             "tf32": tf32, "winograd": winograd, "deterministic": deterministic,
              "traceback": traceback}
     names = {"dump_dir": "dump", "cache_bytes": "cache_size", "kept_bytes": "kept_size"}
     changed = {field: _VARIABLES[field][1](names.get(field, field), value)
@@ -277,6 +283,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "poison": ("FLAMBEAU_POISON", _parse_bool),
     "cuda": ("FLAMBEAU_CUDA", _parse_cuda),
     "tf32": ("FLAMBEAU_TF32", _parse_bool),
+    "winograd": ("FLAMBEAU_WINOGRAD", _parse_bool),
     "deterministic": ("FLAMBEAU_DETERMINISTIC", _parse_bool),
     "traceback": ("FLAMBEAU_TRACEBACK", _parse_traceback),
 }

@@ -27,6 +27,7 @@ class Target:
     l2_bytes: int = DEFAULT_L2
     l3_bytes: int = DEFAULT_L3
     cores: int = 1
+    winograd: bool = True           # whether f32 sums may be rounded as its products round them
 
     @property
     def is_x86(self) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from flambeau import config
 from flambeau.errors import FlambeauError
 from flambeau.ir.target import (
     DEFAULT_L1,
@@ -29,14 +31,14 @@ TARGET_VARIABLE: Final = "FLAMBEAU_TARGET"
 
 def host_target() -> Target:
     """The machine we run on, or the one FLAMBEAU_TARGET names ("native", "x86-64", "avx2", "aarch64")."""
-    return _named_target(os.environ.get(TARGET_VARIABLE, "") or "native")
+    return _named_target(os.environ.get(TARGET_VARIABLE, "") or "native", config.current().winograd)
 
 
 @cache
-def _named_target(name: str) -> Target:
+def _named_target(name: str, winograd: bool) -> Target:
     if name not in _NAMED:
         raise FlambeauError(f"{TARGET_VARIABLE}={name!r} names no target; known: {', '.join(sorted(_NAMED))}")
-    return _NAMED[name]()
+    return replace(_NAMED[name](), winograd=winograd)
 
 
 def _native() -> Target:

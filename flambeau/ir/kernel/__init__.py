@@ -1,6 +1,11 @@
 """The loop level: kernels, what they are written in (`grammar.py`), their text both ways, their rules and their meaning."""
 from flambeau.ir.kernel.base import Kernel
-from flambeau.ir.kernel.contraction_kernel import ContractionKernel, ContractionSchedule, TileSchedule
+from flambeau.ir.kernel.contraction_kernel import (
+    ContractionKernel,
+    ContractionSchedule,
+    TileSchedule,
+    WinogradSchedule,
+)
 from flambeau.ir.kernel.grammar import (
     IDENTITY_FREE,
     Address,
@@ -38,4 +43,5 @@ __all__ = [
     "Stage",
     "Store",
     "TileSchedule",
+    "WinogradSchedule",
 ]

@@ -131,6 +131,10 @@ class Kernel:
         """Whether it may end with a nonzero status."""
         return bool(self.messages) or any(instr.op == "check" for instr in self.instrs())
 
+    def reads_beside_packing(self, operand: int) -> bool:
+        """Whether more of the kernel than the phase that packs this operand reads it."""
+        return [address.buffer for address in self.addresses()].count(operand) != 1
+
     def may_share(self, read: int, written: int) -> bool:
         """Whether result `written` may lie in the memory of operand `read`, which is as long. Here: its code stores each
         element where it loaded it, and no later stage loads it again."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from flambeau.ir.kernel import Address, ContractionKernel
 
-__all__ = ["LONG_SUM", "canonicalize", "merge_strides", "neighbours", "swap_roles"]
+__all__ = ["LONG_SUM", "as_windows", "canonicalize", "merge_strides", "neighbours", "swap_roles"]
 
 
 LONG_SUM: Final = 384       # terms from which on sums in f32 are flushed into totals now and then: a few percent slower
@@ -39,6 +39,22 @@ def canonicalize(kernel: ContractionKernel) -> ContractionKernel:
     for role in ("batch", "m", "n", "k"):
         kernel = _with_merged_role(kernel, role)
     return kernel
+
+
+def as_windows(kernel: ContractionKernel) -> ContractionKernel | None:
+    """The kernel with its dims in the order that `walks_windows` asks for, None where no order is such."""
+    kernel = _with_one_sided_batch_dims_moved(_without_unit_dims(kernel))
+    if kernel.batch or len(kernel.k) != 3 or len(kernel.m) < 2:
+        return None
+    for k in itertools.permutations(kernel.k):
+        moves = [[d for d in kernel.m if kernel.lhs.stride_of(d) == kernel.lhs.stride_of(tap)] for tap in k[:2]]
+        if all(moves) and moves[0] != moves[1] and kernel.lhs.stride_of(k[0]) > kernel.lhs.stride_of(k[1]):
+            height, width = moves[0][-1], moves[1][-1]
+            images = [d for d in kernel.m if d not in (height, width)]
+            found = replace(kernel, m=(*images, height, width), k=k)
+            if found.walks_windows:
+                return found
+    return None
 
 
 def neighbours(kernel: ContractionKernel, address: Address, dims: Sequence[int]) -> int:

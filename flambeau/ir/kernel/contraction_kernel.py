@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flambeau.ir.kernel.text import Printer
     from flambeau.ir.kernel.verifier import Checker
 
-__all__ = ["ContractionKernel", "ContractionSchedule"]
+__all__ = ["ContractionKernel", "ContractionSchedule", "TileSchedule", "WinogradSchedule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,21 @@ class TileSchedule:
     unit: Literal["fma", "mma", "tf32"] = "fma"
 
 
+@dataclass(frozen=True, slots=True)
+class WinogradSchedule:
+    """For windows of 3 x 3 that move by one: `tile` x `tile` results (2 or 4) at once, from a patch of `tile` + 2 in each
+    direction, by (`tile` + 2)^2 products for each channel where there were 9 `tile`^2. Lavin and Gray, "Fast algorithms for
+    convolutional neural networks", 2016. The m dims end with the window's height and width, the k dims are (height, width,
+    channels). rows, n_vectors: tiles and vectors of results in a register tile; columns_first: tasks go through all tiles
+    for some columns before they take the next, not the other way round."""
+
+    tile: int
+    rows: int
+    n_vectors: int
+    columns_first: bool = False
+    parallel: bool = True
+
+
 @dataclass(frozen=True)
 class ContractionKernel(Kernel):
     """acc = sum over k of lhs * rhs in `acc_dtype`, then `epilogue` (a Stage with dims ()) at every (batch, m, n).
@@ -84,7 +99,8 @@ class ContractionKernel(Kernel):
     to call, so that what packs it runs once (`ops.Kept`)."""
 
     keyword: ClassVar[str] = "contraction"
-    schedules: ClassVar[Mapping[str, type]] = {"schedule": ContractionSchedule, "tiles": TileSchedule}
+    schedules: ClassVar[Mapping[str, type]] = {"schedule": ContractionSchedule, "tiles": TileSchedule,
+                                               "winograd": WinogradSchedule}
 
     extents: tuple[int, ...]
     batch: tuple[int, ...]
@@ -97,7 +113,7 @@ class ContractionKernel(Kernel):
     epilogue: Stage
     keeps_lhs: bool = field(default=False, kw_only=True)
     keeps_rhs: bool = field(default=False, kw_only=True)
-    schedule: ContractionSchedule | TileSchedule | None = field(default=None, kw_only=True)
+    schedule: ContractionSchedule | TileSchedule | WinogradSchedule | None = field(default=None, kw_only=True)
 
     @property
     def code(self) -> tuple[Stage, ...]:
@@ -128,8 +144,23 @@ class ContractionKernel(Kernel):
                           for role in (self.batch, self.m, self.n, self.k))
         return replace(kernel, batch=batch, m=m, n=n, k=k)
 
+    def reads_beside_packing(self, operand: int) -> bool:
+        """Of Winograd's, sums that are not finite are added up anew from the operands themselves."""
+        return isinstance(self.schedule, WinogradSchedule) or super().reads_beside_packing(operand)
+
     def may_share(self, read: int, written: int) -> bool:
         return read not in (self.lhs.buffer, self.rhs.buffer) and super().may_share(read, written)
+
+    @property
+    def walks_windows(self) -> bool:
+        """Whether the sums are over windows of 3 x 3 and contiguous channels, in f32, that move by one: m dims end with
+        height and width, k dims are (height, width, channels), n is one dim."""
+        if self.batch or len(self.m) < 2 or len(self.n) != 1 or len(self.k) != 3 or 0 in self.extents:
+            return False
+        dtypes = {self.acc_dtype, *[self.params[address.buffer].dtype for address in (self.lhs, self.rhs)]}
+        moves = [self.lhs.stride_of(d) for d in self.m[-2:]]
+        return ([self.extents[d] for d in self.k[:2]] == [3, 3] and self.lhs.stride_of(self.k[2]) == 1 and
+                moves == [self.lhs.stride_of(d) for d in self.k[:2]] and dtypes == {dt.f32})
 
     # Text
 
@@ -180,6 +211,12 @@ class ContractionKernel(Kernel):
         checker.place = "schedule"
         if isinstance(self.schedule, ContractionSchedule):
             self._check_schedule(checker, self.schedule)
+        elif isinstance(self.schedule, WinogradSchedule):
+            checker.require_positive(self.schedule, ("rows", "n_vectors"))
+            if self.schedule.tile not in (2, 4):
+                checker.fail(f"tile={self.schedule.tile} is neither 2 nor 4")
+            if not self.walks_windows:
+                checker.fail("its sums are none over windows of 3 x 3 and contiguous channels, in f32, that move by one")
         elif self.schedule is not None:
             self._check_tiles(checker, self.schedule)
 

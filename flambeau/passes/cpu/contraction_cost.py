@@ -26,7 +26,7 @@ from flambeau.ir.kernel import Address, ContractionKernel, ContractionSchedule
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
-__all__ = ["Choice", "Shape", "dot_choice", "row_choice"]
+__all__ = ["Choice", "Shape", "dot_choice", "row_choice", "rows_that_fit"]
 
 _LATENCY: Final = 4.0  # cycles from a multiply-add to one that reads it
 _CHAINS: Final = 8  # multiply-adds in flight that hide it; microkernels keep that many
@@ -172,6 +172,12 @@ class Shape:
             return False
         fits = m * n * self.acc_bytes <= self.target.l2_bytes // 2
         return fits and k * (m + n) * self.acc_bytes > self.target.l2_bytes
+
+
+def rows_that_fit(target: Target, n_vectors: int) -> int:
+    """Rows of a register tile of so many vectors."""
+    spare = 1 if target.has_fma else 2
+    return max(1, (target.n_vector_registers - n_vectors - spare) // n_vectors)
 
 
 def row_choice(

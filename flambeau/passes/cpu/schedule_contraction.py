@@ -16,7 +16,8 @@ from typing import Final
 from flambeau.ir.kernel import ContractionKernel, ContractionSchedule
 from flambeau.ir.kernel.contraction_dims import canonicalize, swap_roles
 from flambeau.ir.target import Target
-from flambeau.passes.cpu.contraction_cost import Choice, Shape, dot_choice, row_choice
+from flambeau.passes.cpu.contraction_cost import Choice, Shape, dot_choice, row_choice, rows_that_fit
+from flambeau.passes.cpu.winograd import by_winograd
 
 __all__ = ["choose_schedule", "schedule_contraction"]
 
@@ -39,7 +40,10 @@ def schedule_contraction(kernel: ContractionKernel, target: Target) -> Contracti
     plain = canonicalize(kernel)
     swapped = canonicalize(swap_roles(plain))
     best, other = _best(Shape(plain, target)), _best(Shape(swapped, target))
+    given = kernel
     kernel, choice = (swapped, other) if other.cycles < _SWAP_GAIN * best.cycles else (plain, best)
+    if target.winograd and (found := by_winograd(given, target, choice.cycles)) is not None:
+        return found
     return replace(kernel, schedule=_cut_into_tasks(Shape(kernel, target), choice))
 
 
@@ -60,7 +64,7 @@ def _best(shape: Shape) -> Choice:
 
 def _candidates(shape: Shape) -> Iterator[Choice]:
     for n_vectors in _vector_counts(shape):
-        for m_tile in _row_tiles(shape, _rows_that_fit(shape.target, n_vectors)):
+        for m_tile in _row_tiles(shape, rows_that_fit(shape.target, n_vectors)):
             for pack_rhs in _rhs_packings(shape, m_tile):
                 for pack_lhs in _lhs_packings(shape, m_tile):
                     yield row_choice(shape, m_tile, n_vectors, pack_rhs, pack_lhs)
@@ -91,11 +95,6 @@ def _vector_counts(shape: Shape) -> list[int]:
     total = -(-shape.n_extent // shape.lanes)
     even = {-(-total // parts) for parts in range(1, total + 1)}
     return sorted((even & set(_VECTOR_COUNTS)) | {1, min(total, 2)})
-
-
-def _rows_that_fit(target: Target, n_vectors: int) -> int:
-    spare = 1 if target.has_fma else 2
-    return max(1, (target.n_vector_registers - n_vectors - spare) // n_vectors)
 
 
 def _even_sizes(extent: int, limit: int) -> list[int]:

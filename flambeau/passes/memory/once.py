@@ -78,7 +78,7 @@ def _early(calls: Sequence[Call], elsewhere: Mapping[Value, str]) -> set[int]:
 def _once(calls: Sequence[Call], early: Collection[int], known: Collection[Value],
           packs: Mapping[tuple[int, int], tuple[int, int]], scratch_bytes: Sequence[Sequence[int]]) -> Once:
     idle = {(number, source) for (number, _), (source, _) in packs.items()
-            if [address.buffer for address in calls[number].kernel.addresses()].count(source) == 1}
+            if not calls[number].kernel.reads_beside_packing(source)}
     values = dict.fromkeys(v for number, call in enumerate(calls) if number not in early
                            for param, v in enumerate(call.buffers) if v in known and (number, param) not in idle)
     panels = [(number, panel - len(calls[number].buffers)) for (number, _), (_, panel) in packs.items()]

@@ -26,9 +26,10 @@ from flambeau.codegen.cpu.contraction.tiles import (
     row_shapes,
     walk_tiles,
 )
+from flambeau.codegen.cpu.contraction.winograd import emit_winograd, phases_of_winograd
 from flambeau.codegen.cpu.llvm.emitter import I64, Emitter, is_float, new_kernel, storage_bytes
 from flambeau.codegen.cpu.llvm.numbers import Int
-from flambeau.ir.kernel import ContractionKernel
+from flambeau.ir.kernel import ContractionKernel, WinogradSchedule
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
@@ -44,6 +45,8 @@ def emit(
     follow the kernel's params in the table of buffers). A contraction that stores nothing has no phases.
 
     The kernel must be scheduled: see passes/cpu/schedule_contraction.py."""
+    if isinstance(kernel.schedule, WinogradSchedule):
+        return emit_winograd(kernel, module, symbol_prefix, target)
     plan = Plan(kernel, target)
     if 0 in plan.extents((*kernel.batch, *kernel.m, *kernel.n)):
         return [], ()
@@ -66,6 +69,8 @@ def phases_of(
     kernel: ContractionKernel, general: ContractionKernel, symbol_prefix: str, target: Target
 ) -> tuple[list[Phase], tuple[int, ...]]:
     """Phases and scratch of `kernel`, whose code is that of `general`, the same but for runtime numbers."""
+    if isinstance(kernel.schedule, WinogradSchedule):
+        return phases_of_winograd(kernel, symbol_prefix, target)
     plan = Plan(kernel, target)
     if plan.tasks == 0:
         return [], ()
