@@ -43,6 +43,12 @@ class Target:
         """Whether LLVM feature `name` (`"avx2"`, `"f16c"`) is switched on."""
         return f"+{name}" in self.features.split(",")
 
+    def multiplies_groups(self, size: int) -> bool:
+        """Whether one instruction multiplies and adds vectors of 32-bit words of `size` elements: pairs of bf16
+        (AVX512-BF16), fours of bytes (AVX512-VNNI)."""
+        feature = {2: "avx512bf16", 4: "avx512vnni"}.get(size)
+        return feature is not None and self.vector_bytes == 64 and self.has_feature(feature)
+
     def lanes(self, dtype_bytes: int) -> int:
         """How many elements of `dtype_bytes` bytes fill one vector register."""
         return max(1, self.vector_bytes // dtype_bytes)

@@ -33,12 +33,14 @@ __all__ = ["ContractionKernel", "ContractionSchedule", "TileSchedule", "Winograd
 class ContractionSchedule:
     """m_tile: how many points of each m dim (outer to inner) one register tile takes; n_vectors: vectors of the
     innermost n dim in a tile; pack_rhs / pack_lhs: copy the operand into tile order in scratch first; k_block:
-    points of the flattened k dims per pass (0: all at once); split_k: partial sums over so many slices of k, added in order
-    by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes, in
+    steps over the flattened k dims per pass (0: all at once); split_k: partial sums over so many slices of k, added in
+    order by a second phase that runs the epilogue; m_block, n_block: register tiles of m and of n that one task takes, in
     general kernels perhaps runtime numbers;
     vectors: the role whose innermost dim is walked in vectors. With "k" (dot products; both operands contiguous
     along the innermost k dim) n_vectors counts columns of the tile; prefetch: ask for rhs that many points of k
-    ahead (0: do not); grain, parallel as in LoopSchedule. Of general kernels, whose numbers do not tell: k_loops: how many
+    ahead (0: do not); group: points along the innermost k dim that one instruction multiplies and adds, a step over k:
+    pairs of bf16, fours of bytes. Both operands are read in words of a group, rhs from panels, lhs too unless its rows are
+    whole words; grain, parallel as in LoopSchedule. Of general kernels, whose numbers do not tell: k_loops: how many
     k dims each loop of a register tile walks as one; last_vectors: vectors of the last tile along n."""
 
     m_tile: tuple[int, ...]
@@ -51,6 +53,7 @@ class ContractionSchedule:
     n_block: Extent = 1
     vectors: Literal["n", "k"] = "n"
     prefetch: int = 0
+    group: int = 1
     grain: int = 1
     parallel: bool = True
     k_loops: tuple[int, ...] = ()
@@ -114,6 +117,25 @@ class ContractionKernel(Kernel):
     keeps_lhs: bool = field(default=False, kw_only=True)
     keeps_rhs: bool = field(default=False, kw_only=True)
     schedule: ContractionSchedule | TileSchedule | WinogradSchedule | None = field(default=None, kw_only=True)
+
+    @property
+    def operand_dtypes(self) -> tuple[DType, DType]:
+        return self.params[self.lhs.buffer].dtype, self.params[self.rhs.buffer].dtype
+
+    @property
+    def group_size(self) -> int:
+        """How many neighbours along k fill 32 bits that processors know to multiply and add at once: 2 of bf16 (summed in
+        f32), 4 of an unsigned and a signed byte (in i32), else 1."""
+        dtypes = self.operand_dtypes
+        if dtypes == (dt.bf16, dt.bf16) and self.acc_dtype is dt.f32:
+            return 2
+        return 4 if set(dtypes) == {dt.u8, dt.i8} and self.acc_dtype is dt.i32 else 1
+
+    @property
+    def lhs_lies_in_groups(self) -> bool:
+        """Whether the points of each group are neighbours in lhs, where it lies."""
+        inner = self.k[-1]
+        return self.lhs.stride_of(inner) == 1 and self.extents[inner] % self.group_size == 0
 
     @property
     def code(self) -> tuple[Stage, ...]:
@@ -226,7 +248,9 @@ class ContractionKernel(Kernel):
         checker.check_address(address, set(dims), side)
         checker.check_read(address.buffer, side)
         dtype = self.params[address.buffer].dtype
-        if dtype.kind != self.acc_dtype.kind or dtype.itemsize > self.acc_dtype.itemsize:
+        acc = self.acc_dtype
+        fits = dtype.kind == acc.kind and dtype.itemsize <= acc.itemsize
+        if not fits and not (dtype.kind == "uint" and acc.kind == "int" and dtype.itemsize < acc.itemsize):
             checker.fail(f"{dtype} products cannot be summed in {self.acc_dtype}", side)
 
     def _check_epilogue(self, checker: Checker) -> None:
@@ -247,6 +271,17 @@ class ContractionKernel(Kernel):
             checker.fail(f"k_block={schedule.k_block!r} is no number of points")
         if schedule.vectors == "k" and not self.k:          # without n dims there is one column, which "n" allows
             checker.fail("vectors='k', but there are no k dims")
+        if schedule.group != 1:
+            self._check_group(checker, schedule)
+
+    def _check_group(self, checker: Checker, schedule: ContractionSchedule) -> None:
+        if schedule.group != self.group_size:
+            checker.fail(f"group={schedule.group!r}, but {self.operand_dtypes[0]} products summed in {self.acc_dtype} are "
+                         f"multiplied in groups of {self.group_size}")
+        if not self.k or schedule.vectors == "k" or not schedule.pack_rhs:
+            checker.fail("groups are of points along k, in panels of rhs whose vectors run along n")
+        elif not schedule.pack_lhs and not self.lhs_lies_in_groups:
+            checker.fail("lhs is not packed, and its rows are no whole groups")
 
     def _check_tiles(self, checker: Checker, tile: TileSchedule) -> None:
         checker.require_positive(tile, ("m", "n", "k", "rows", "columns", "stages", "resident"))

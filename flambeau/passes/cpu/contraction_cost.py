@@ -9,7 +9,8 @@ Per k point a tile of r rows x v vectors needs the most of
 
 plus a share of what is not the most, and once per tile its stores, its epilogue and the call. Short tiles at the
 edges count with their own shape, so a width that no tile divides is covered by the sizes that waste least. Dot tiles
-(vectors along k) count alike, plus their horizontal sums. Packing costs cycles per element copied; an operand read
+(vectors along k) count alike, plus their horizontal sums. Where neighbours along k are multiplied at once, a step of k is
+all of a group, and its elements are one word. Packing costs cycles per element copied; an operand read
 in place where its lines are far apart costs a factor. The constants were measured on AVX-512 cores (Sapphire Rapids,
 some on Zen 4); they rank schedules and do not predict time.
 """
@@ -40,6 +41,7 @@ _DOT_SUM_CYCLES: Final = 4.0  # add the lanes of one vector
 _COPY_CYCLES: Final = 0.7  # per element: copy a row
 _TRANSPOSE_CYCLES: Final = 1.0  # per element: transpose blocks
 _GATHER_CYCLES: Final = 3.0  # per element: pack one by one
+_WORD_SHARE: Final = 0.5  # of copying a row: each further row that goes into its words
 _KEEP_CYCLES: Final = 0.02  # per element: memory that panels take which are packed once
 _STRIDED_CYCLES: Final = 4.0  # per element: load or store one lane of an epilogue
 _CONVERT_CYCLES: Final = 1.0  # per load of a type that has to be widened
@@ -66,10 +68,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the model asks of a kernel and a target."""
+    """What the model asks of a kernel and a target. group: points of k in a step."""
 
     kernel: ContractionKernel
     target: Target
+    group: int = 1
 
     @cached_property
     def acc_bytes(self) -> int:
@@ -95,8 +98,14 @@ class Shape:
         return self.points(self.kernel.n)
 
     @cached_property
-    def k_points(self) -> int:
-        return self.points(self.kernel.k)
+    def k_steps(self) -> int:
+        k = self.kernel.k
+        return self.outer_k_points * (-(-self.kernel.extents[k[-1]] // self.group) if k else 1)
+
+    @cached_property
+    def outer_k_points(self) -> int:
+        """Of all k dims but the innermost."""
+        return self.points(self.kernel.k[:-1])
 
     @cached_property
     def batch_points(self) -> int:
@@ -111,7 +120,7 @@ class Shape:
 
     def converts(self, address: Address) -> bool:
         """Whether the operand's elements are widened to be multiplied."""
-        return self.kernel.params[address.buffer].dtype.itemsize != self.acc_bytes
+        return self.group == 1 and self.kernel.params[address.buffer].dtype.itemsize != self.acc_bytes
 
     def step_bytes(self, address: Address, dims: Sequence[int]) -> int:
         """Bytes, either way, from one point of the innermost of `dims` to the next."""
@@ -126,16 +135,16 @@ class Shape:
     @cached_property
     def tile_cycles(self) -> float:
         """Per tile, whatever its size."""
-        return self.points(self.kernel.k[:-1]) * _INNER_LOOP_CYCLES + _CALL_CYCLES
+        return self.outer_k_points * _INNER_LOOP_CYCLES + _CALL_CYCLES
 
     @cached_property
     def lhs_packing(self) -> float:
-        """Cycles per element of lhs."""
+        """Cycles per element (or word) of lhs."""
         return _pack_cycles(self, self.kernel.lhs, self.kernel.m, self.kernel.keeps_lhs)
 
     @cached_property
     def rhs_packing(self) -> float:
-        """Cycles per element of rhs."""
+        """Cycles per element (or word) of rhs."""
         return _pack_cycles(self, self.kernel.rhs, self.kernel.n, self.kernel.keeps_rhs)
 
     @cached_property
@@ -156,7 +165,7 @@ class Shape:
     @cached_property
     def rhs_stays_in_l1(self) -> bool:
         """Whether all of rhs (of one batch point) lies in L1 beside some rows of lhs."""
-        return self.k_points * self.n_points * self.acc_bytes <= _L1_SHARE * self.target.l1_bytes
+        return self.k_steps * self.n_points * self.acc_bytes <= _L1_SHARE * self.target.l1_bytes
 
     @cached_property
     def masks_are_cheap(self) -> bool:
@@ -167,7 +176,7 @@ class Shape:
     def streams_operands(self) -> bool:
         """Whether the sum is so long that every task would read both operands from beyond L2, while all its results
         fit there. Such a sum is split over k and goes block by block, each block in L2 when it is read."""
-        m, n, k = self.m_points, self.n_points, self.k_points
+        m, n, k = self.m_points, self.n_points, self.k_steps
         if self.batch_points != 1 or k < _LONG_SUM * max(m, n):
             return False
         fits = m * n * self.acc_bytes <= self.target.l2_bytes // 2
@@ -188,21 +197,22 @@ def row_choice(
 
     def tile(rows: int, vectors: int) -> float:
         per_k = _k_point_cycles(shape, rows, vectors, pack_lhs, pack_rhs)
-        return shape.k_points * per_k + shape.tile_cycles + rows * vectors * shape.epilogue_cycles
+        return shape.k_steps * per_k + shape.tile_cycles + rows * vectors * shape.epilogue_cycles
 
     cycles, shapes = _sum_over_tiles(shape, m_tile, vectors_along_n, n_vectors, tile)
     if shape.n_extent % shape.lanes and not pack_rhs and not shape.masks_are_cheap:
         visits = shape.points(shape.kernel.n[:-1]) * shape.m_points / max(1, math.prod(m_tile))
-        cycles += visits * shape.k_points * shape.lanes * _MASK_BY_ELEMENT_CYCLES
+        cycles += visits * shape.k_steps * shape.lanes * _MASK_BY_ELEMENT_CYCLES
     cycles *= _in_place_factor(shape, m_tile, pack_lhs, pack_rhs)
     if pack_lhs:
-        cycles += shape.m_points * shape.k_points * shape.lhs_packing
+        cycles += shape.m_points * shape.k_steps * shape.lhs_packing
     if pack_rhs:
-        cycles += shape.n_points * shape.k_points * shape.rhs_packing
+        cycles += shape.n_points * shape.k_steps * shape.rhs_packing
     spread = _SPREAD_PENALTY * (math.prod(m_tile[:-1]) > 1)
     cycles *= shape.batch_points * (1 + _SHAPE_PENALTY * shapes + spread)
     prefetch = 0 if shape.rhs_stays_in_l1 else _PREFETCH_POINTS
-    schedule = ContractionSchedule(m_tile, n_vectors, pack_rhs=pack_rhs, pack_lhs=pack_lhs, prefetch=prefetch)
+    schedule = ContractionSchedule(m_tile, n_vectors, pack_rhs=pack_rhs, pack_lhs=pack_lhs, prefetch=prefetch,
+                                   group=shape.group)
     return Choice(cycles, tile(math.prod(m_tile), n_vectors), schedule)
 
 
@@ -278,9 +288,11 @@ def _pack_cycles(shape: Shape, address: Address, dims: Sequence[int], is_kept: b
     if is_kept:
         return _KEEP_CYCLES
     if not dims or address.stride_of(dims[-1]) in (0, 1):
-        return _COPY_CYCLES
-    runs = (d for d in shape.kernel.k if address.stride_of(d) == 1)
-    return _TRANSPOSE_CYCLES if any(shape.kernel.extents[d] >= shape.lanes for d in runs) else _GATHER_CYCLES
+        return _COPY_CYCLES * (1 + _WORD_SHARE * (shape.group - 1))
+    dims_of_runs = shape.kernel.k if shape.group == 1 else shape.kernel.k[-1:]
+    runs = (d for d in dims_of_runs if address.stride_of(d) == 1)
+    return _TRANSPOSE_CYCLES if any(shape.kernel.extents[d] >= shape.lanes * shape.group for d in runs) else (
+        _GATHER_CYCLES * shape.group)
 
 
 def _in_place_factor(shape: Shape, m_tile: tuple[int, ...], pack_lhs: bool, pack_rhs: bool) -> float:
@@ -292,10 +304,10 @@ def _in_place_factor(shape: Shape, m_tile: tuple[int, ...], pack_lhs: bool, pack
         factor *= _ALIASED_FACTOR
     if pack_rhs or shape.rhs_stays_in_l1 or shape.m_points <= math.prod(m_tile) or shape.streams_operands:
         return factor
-    rhs_bytes = shape.k_points * shape.n_points * shape.acc_bytes
+    rhs_bytes = shape.k_steps * shape.n_points * shape.acc_bytes
     factor *= next(cost for share, cost in _IN_PLACE_FACTORS if rhs_bytes < share * shape.target.l2_bytes)
     k_bytes = shape.step_bytes(shape.kernel.rhs, shape.kernel.k)
-    aliased = k_bytes and k_bytes % _PAGE_BYTES == 0 and shape.k_points > 64
+    aliased = k_bytes and k_bytes % _PAGE_BYTES == 0 and shape.k_steps > 64
     return factor * (_ALIASED_FACTOR if aliased else 1.0)
 
 

@@ -236,11 +236,12 @@ class _ContractionSizes:
         return tuple(counts)
 
     def any_k(self, k_loops: tuple[int, ...]) -> tuple[int, ...]:
-        """The k dims of any extent: all, or none where that decides how terms are added up, or all but those of an inner
-        loop so short that it is written out."""
+        """The k dims of any extent: all, or none where that decides how terms are added up or grouped, or all but those of
+        an inner loop so short that it is written out."""
         kernel, schedule = self.kernel, self.schedule
         extents = [kernel.extents[dim] for dim in kernel.k]
-        if not k_loops or schedule.vectors == "k" or schedule.k_block or schedule.split_k > 1 or prod(extents) > LONG_SUM:
+        in_parts = schedule.group > 1 or schedule.k_block or schedule.split_k > 1 or prod(extents) > LONG_SUM
+        if not k_loops or schedule.vectors == "k" or in_parts:
             return ()
         inner = k_loops[-1]
         is_short = prod(extents[-inner:]) * prod(schedule.m_tile) * schedule.n_vectors <= _WRITTEN_OUT

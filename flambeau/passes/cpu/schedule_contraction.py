@@ -1,7 +1,8 @@
 """ContractionKernel -> the same kernel, canonical and scheduled: the tile that the cost model likes best.
 
 Every tile that fits the registers is tried, in place and packed, with vectors along n and (where both operands are
-contiguous along k) along k, and in both orders of the operands. A tile fits if its sums, its vectors of rhs and a
+contiguous along k) along k, multiplied one by one or, where the processor can, in groups, and in both orders of the
+operands. A tile fits if its sums, its vectors of rhs and a
 splat (and a product, without FMA) have a register each. Then the work is cut into tasks of some tens of microseconds
 whose part of rhs stays in L2; sums too long for L2 go in blocks of k, and long sums of few tiles are split over k.
 """
@@ -19,7 +20,7 @@ from flambeau.ir.target import Target
 from flambeau.passes.cpu.contraction_cost import Choice, Shape, dot_choice, row_choice, rows_that_fit
 from flambeau.passes.cpu.winograd import by_winograd
 
-__all__ = ["choose_schedule", "schedule_contraction"]
+__all__ = ["choose_schedule", "schedule_contraction", "schedules_in_groups"]
 
 _SWAP_GAIN: Final = 0.97  # swapped operands have to be this much cheaper
 _VECTOR_COUNTS: Final = (1, 2, 3, 4, 6, 8, 14)
@@ -29,7 +30,7 @@ _TASK_US: Final = 20.0
 _SMALLEST_TASK_US: Final = 5.0
 _TASKS_PER_CORE: Final = 8
 _SPLITS_PER_CORE: Final = 4
-_SHORTEST_SPLIT: Final = 128  # points of k
+_SHORTEST_SPLIT: Final = 128  # steps of k
 _PARTIAL_BYTES: Final = 128 << 10  # sums of one task kept on the stack between k blocks (limit 256 KiB)
 
 
@@ -39,24 +40,38 @@ def schedule_contraction(kernel: ContractionKernel, target: Target) -> Contracti
         return kernel
     plain = canonicalize(kernel)
     swapped = canonicalize(swap_roles(plain))
-    best, other = _best(Shape(plain, target)), _best(Shape(swapped, target))
+    best, other = _best(plain, target), _best(swapped, target)
     given = kernel
     kernel, choice = (swapped, other) if other.cycles < _SWAP_GAIN * best.cycles else (plain, best)
     if target.winograd and (found := by_winograd(given, target, choice.cycles)) is not None:
         return found
-    return replace(kernel, schedule=_cut_into_tasks(Shape(kernel, target), choice))
+    return replace(kernel, schedule=_cut_into_tasks(Shape(kernel, target, choice.schedule.group), choice))
 
 
 def choose_schedule(kernel: ContractionKernel, target: Target) -> ContractionSchedule:
     """The schedule for a canonical kernel with its operands in the order they have. Ignores the one it may have."""
-    shape = Shape(replace(kernel, schedule=None), target)
-    return _cut_into_tasks(shape, _best(shape))
+    kernel = replace(kernel, schedule=None)
+    choice = _best(kernel, target)
+    return _cut_into_tasks(Shape(kernel, target, choice.schedule.group), choice)
 
 
-def _best(shape: Shape) -> Choice:
+def _best(kernel: ContractionKernel, target: Target) -> Choice:
+    shape = Shape(kernel, target)
     if not shape.batch_points * shape.m_points * shape.n_points:
         return Choice(0.0, 1.0, ContractionSchedule((1,) * len(shape.kernel.m), 1))
-    return min(_candidates(shape), key=lambda choice: choice.cycles)
+    choices = [*_candidates(shape), *_grouped(kernel, target)]
+    return min(choices, key=lambda choice: choice.cycles)
+
+
+def schedules_in_groups(kernel: ContractionKernel, target: Target) -> Iterator[ContractionSchedule]:
+    """Every schedule that multiplies several points of k at once, for a canonical kernel without one."""
+    shape = Shape(kernel, target, kernel.group_size)
+    return (_cut_into_tasks(shape, choice) for choice in _grouped(kernel, target))
+
+
+def _grouped(kernel: ContractionKernel, target: Target) -> Iterator[Choice]:
+    if kernel.k and target.multiplies_groups(kernel.group_size):
+        yield from _candidates(Shape(kernel, target, kernel.group_size))
 
 
 # -- tiles ------------------------------------------------------------------------------------------------------
@@ -68,7 +83,7 @@ def _candidates(shape: Shape) -> Iterator[Choice]:
             for pack_rhs in _rhs_packings(shape, m_tile):
                 for pack_lhs in _lhs_packings(shape, m_tile):
                     yield row_choice(shape, m_tile, n_vectors, pack_rhs, pack_lhs)
-    if _is_contiguous_in_k(shape):
+    if shape.group == 1 and _is_contiguous_in_k(shape):
         for columns in _DOT_SIZES:
             for rows in _DOT_SIZES:
                 fits = rows * columns + rows + columns <= shape.target.n_vector_registers
@@ -77,6 +92,8 @@ def _candidates(shape: Shape) -> Iterator[Choice]:
 
 
 def _rhs_packings(shape: Shape, m_tile: tuple[int, ...]) -> list[bool]:
+    if shape.group > 1:
+        return [True]
     in_place = shape.rhs_lies_in_place
     is_reread = shape.m_points > math.prod(m_tile)
     is_worth_it = is_reread or not shape.masks_are_cheap or shape.kernel.keeps_rhs
@@ -86,6 +103,8 @@ def _rhs_packings(shape: Shape, m_tile: tuple[int, ...]) -> list[bool]:
 def _lhs_packings(shape: Shape, m_tile: tuple[int, ...]) -> list[bool]:
     """Panels of lhs hold rows of its innermost m dim only."""
     can_pack = bool(m_tile) and all(tile == 1 for tile in m_tile[:-1])
+    if shape.group > 1 and not shape.kernel.lhs_lies_in_groups:
+        return [True] * can_pack
     is_worth_it = shape.lhs_is_far or shape.converts(shape.kernel.lhs) or shape.kernel.keeps_lhs
     return [False, True] if can_pack and is_worth_it else [False]
 
@@ -140,14 +159,14 @@ def _cut_into_tasks(shape: Shape, choice: Choice) -> ContractionSchedule:
     columns = _columns(shape, schedule)
     task_us = min(_TASK_US, max(_SMALLEST_TASK_US, total_us / (_TASKS_PER_CORE * shape.target.cores)))
     tile_us = choice.tile_cycles / _CYCLES_PER_US
-    panel_bytes = max(1, shape.k_points * columns * shape.acc_bytes)
+    panel_bytes = max(1, shape.k_steps * columns * shape.acc_bytes)
     n_block = _even(n_tiles, min(shape.target.l2_bytes // 2 // panel_bytes, int(2 * task_us / tile_us)))
     m_block = _even(m_tiles, round(task_us / (tile_us * n_block)))
     rows = math.prod(schedule.m_tile)
-    tile_bytes = (rows + columns) * shape.k_points * shape.acc_bytes
+    tile_bytes = (rows + columns) * shape.k_steps * shape.acc_bytes
     if schedule.vectors == "k" or tile_bytes <= shape.target.l2_bytes // 3:
         return replace(schedule, m_block=m_block, n_block=n_block)
-    k_block = -(-shape.k_points // -(-tile_bytes // (shape.target.l2_bytes // 6)))
+    k_block = -(-shape.k_steps // -(-tile_bytes // (shape.target.l2_bytes // 6)))
     most_tiles = max(1, _PARTIAL_BYTES // (rows * columns * shape.acc_bytes))
     n_block = min(n_block, most_tiles)
     m_block = max(1, min(max(m_block, 4), m_tiles, most_tiles // n_block))
@@ -173,7 +192,7 @@ def _tile_counts(shape: Shape, schedule: ContractionSchedule) -> tuple[int, int]
 
 def _should_split(shape: Shape, tiles: int, total_us: float) -> bool:
     """Long sums of few tiles: too few tasks for the cores, or operands that every task would stream from memory."""
-    k = shape.k_points
+    k = shape.k_steps
     if total_us < 4 * _SMALLEST_TASK_US or k < 2 * _SHORTEST_SPLIT:
         return False
     too_few = tiles * shape.batch_points < 2 * shape.target.cores and k > max(shape.m_points, shape.n_points)
@@ -184,7 +203,7 @@ def _split_over_k(
     shape: Shape, schedule: ContractionSchedule, m_tiles: int, n_tiles: int, total_us: float
 ) -> ContractionSchedule:
     """Every task sums all tiles over its slice of k, block by block."""
-    l2, k = shape.target.l2_bytes, shape.k_points
+    l2, k = shape.target.l2_bytes, shape.k_steps
     splits = max(
         1, min(_SPLITS_PER_CORE * shape.target.cores, int(total_us / _TASK_US), k // _SHORTEST_SPLIT)
     )

@@ -2,7 +2,8 @@
 
 A panel holds all k points of one tile of the innermost n dim (rhs) or m dim (lhs): [k][width]. Where the operand is
 contiguous along that dim rows are copied, where it is contiguous along a k dim square blocks of vectors are
-transposed, and anything else goes element by element.
+transposed, and anything else goes element by element. Where neighbours along k are multiplied at once, what is copied
+and transposed are words of them: as many rows become one of words, and along k words lie ready.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
     new_kernel,
     storage_bytes,
 )
-from flambeau.codegen.cpu.llvm.lltypes import lane_order
+from flambeau.codegen.cpu.llvm.lltypes import I32, constant, lane_order, vector_type
 from flambeau.codegen.cpu.llvm.numbers import Int, ceil_div, greatest, least
 
 __all__ = ["emit_packing", "offset_of", "packing_tasks", "panel_offset", "unflatten"]
@@ -83,15 +84,26 @@ class _Chunks:
 
     def __init__(self, plan: Plan, panels: Panels) -> None:
         self.plan, self.panels, self.source = plan, panels, panels.source
-        self.itemsize = storage_bytes(plan.acc)
+        self.group = group = panels.group
+        self.itemsize = storage_bytes(panels.dtype) * group
         # Elements of the source from one element of a panel's row to the next.
         self.stride = 0 if panels.inner is None else self.source.stride_of(panels.inner)
-        to_panel = row_major(plan.kernel.k, plan.extents(plan.kernel.k))
+        to_panel = row_major(plan.kernel.k, plan.k_extents)
+        # (steps, elements of the source, and of the panel, from one to the next)
         self.k_rows = [
             (extent, self.source.stride_of(d), to_panel[d] * panels.width)
-            for d, extent in zip(plan.kernel.k, plan.extents(plan.kernel.k), strict=True)
+            for d, extent in zip(plan.kernel.k, plan.k_extents, strict=True)
         ] or [(1, 0, panels.width)]
-        run = next((level for level, row in enumerate(self.k_rows) if row[1] == 1 and row[0] != 1), None)
+        levels = range(len(self.k_rows)) if group == 1 else [len(self.k_rows) - 1]
+        run = next((level for level in levels if self.k_rows[level][1] == 1 and self.k_rows[level][0] != 1), None)
+        # Elements from one point of a group to the next, and how many the last group has, if it is not whole.
+        self.point_stride, self.left = self.k_rows[-1][1], 0
+        if group > 1:
+            extent, from_source, to_target = self.k_rows[-1]
+            self.k_rows[-1] = (extent // group, from_source * group, to_target * group)
+            inner_extent = plan.kernel.extents[plan.kernel.k[-1]]
+            assert isinstance(inner_extent, int), "points along which groups lie are of a known number"
+            self.left = inner_extent % group
         too_narrow = plan.lanes * self.itemsize < _GROUP_BYTES
         self.run = None if self.stride in (0, 1) or too_narrow else run
         outermost = self.k_rows[0][0]
@@ -117,7 +129,7 @@ class _Packing(_Chunks):
             b.buffer(self.source.buffer), b.add(start, b.index(self.source.offset)), self.source.dtype
         )
         target = b.element(
-            b.buffer(panels.buffer), offset_of(b, [*outer, tile], panels.strides), self.plan.acc
+            b.buffer(panels.buffer), offset_of(b, [*outer, tile], panels.strides), panels.dtype
         )
         first = b.mul(chunk, b.index(self.chunk))
         last = _minimum(b, b.add(first, b.index(self.chunk)), b.index(self.k_rows[0][0]))
@@ -143,33 +155,41 @@ class _Packing(_Chunks):
         run: int | None,
         copy: Callable[..., None],
     ) -> None:
-        """All k points of the chunk: copy(source, target) at each, or with the k dim `run` walked innermost
-        copy(source, target, start, stop, panel elements per point) for each run."""
+        """All steps of the chunk: copy(source, target, points) at each, or with the k dim `run` walked innermost
+        copy(source, target, start, stop, panel elements per step) for each run."""
         rows, b = self.k_rows, self.b
         order = [level for level in range(len(rows)) if level != run]
 
         def bounds(level: int) -> tuple[ll.Value, ll.Value]:
             return (first, last) if level == 0 else (b.index(0), b.index(rows[level][0]))
 
-        def nest(position: int, source: ll.Value, target: ll.Value) -> None:
+        def nest(position: int, source: ll.Value, target: ll.Value, points: int) -> None:
             if position == len(order):
-                copy(source, target, *(() if run is None else (*bounds(run), rows[run][2])))
+                copy(source, target, *((points,) if run is None else (*bounds(run), rows[run][2])))
                 return
-            _, source_step, target_step = rows[order[position]]
+            level = order[position]
+            _, source_step, target_step = rows[level]
 
-            def body(i: ll.Value) -> None:
-                i = b.opaque(i)
-                there = b.element(target, b.mul(i, b.index(target_step)), self.plan.acc)
-                nest(
-                    position + 1, b.element(source, b.mul(i, b.index(source_step)), self.source.dtype), there
-                )
+            def step(i: ll.Value, points: int) -> None:
+                there = b.element(target, b.mul(i, b.index(target_step)), self.panels.dtype)
+                here = b.element(source, b.mul(i, b.index(source_step)), self.source.dtype)
+                nest(position + 1, here, there, points)
 
-            b.loop(*bounds(order[position]), 1, body, name="k")
+            start, stop = bounds(level)
+            whole = stop if level + 1 < len(rows) else self.whole_steps(stop)
+            b.loop(start, whole, 1, lambda i: step(b.opaque(i), points), name="k")
+            if level + 1 == len(rows) and self.left:
+                with b.if_then(b.icmp_signed(">", stop, whole)):
+                    step(whole, self.left)
 
-        nest(0, source, target)
+        nest(0, source, target, self.group)
 
-    def copy_point(self, source: ll.Value, target: ll.Value) -> None:
-        """One k point of every panel."""
+    def whole_steps(self, stop: ll.Value) -> ll.Value:
+        """Where the whole groups before step `stop` of the innermost k dim end."""
+        return _minimum(self.b, stop, self.b.index(self.k_rows[-1][0] - 1)) if self.left else stop
+
+    def copy_point(self, source: ll.Value, target: ll.Value, points: int) -> None:
+        """One step of every panel, which has so many points."""
         b, panels = self.b, self.panels
         is_whole = panels.last == Columns(panels.width)
         whole = panels.tiles if is_whole else panels.tiles - 1
@@ -177,38 +197,68 @@ class _Packing(_Chunks):
         def copy_row(tile: ll.Value, width: Columns) -> None:
             tile = tile if isinstance(tile, ll.Constant) else b.opaque(tile)
             here = b.element(source, b.mul(tile, b.index(panels.width * self.stride)), self.source.dtype)
-            there = b.element(target, b.mul(tile, b.index(panels.panel_elements)), self.plan.acc)
-            self.copy_elements(here, there, width)
+            there = b.element(target, b.mul(tile, b.index(panels.panel_elements)), panels.dtype)
+            self.copy_elements(here, there, width, points)
 
         b.loop(0, whole, 1, lambda tile: copy_row(tile, Columns(panels.width)), name="tile")
         if not is_whole:
             copy_row(b.index(whole), panels.last)
 
-    def copy_elements(self, source: ll.Value, target: ll.Value, width: Columns) -> None:
-        b, plan, lanes = self.b, self.plan, self.plan.lanes
+    def copy_elements(self, source: ll.Value, target: ll.Value, width: Columns, points: int) -> None:
+        b, lanes = self.b, self.plan.lanes
         for at in range(0, width.count, lanes):
             active: int | ll.Value = min(lanes, width.count - at)
             if width.masked and at + lanes == width.count:
                 active = b.index(self.panels.width_of_last - at)
-            value = b.load_strided(source, at * self.stride, self.stride, self.source.dtype, lanes, active)
+            value = self.strided_words(source, at * self.stride, lanes, active, points)
             # A short last tile leaves the rest of its rows as they are: nobody stores what is summed from them.
-            fits = min(lanes, self.panels.width - at)
-            b.store_vector(widen(b, value, self.source.dtype, plan.acc), target, at, plan.acc, fits)
+            self.store_words(value, target, at, min(lanes, self.panels.width - at))
+
+    def strided_words(
+        self, source: ll.Value, offset: Int, lanes: int, active: int | ll.Value | None, points: int
+    ) -> ll.Value:
+        """What `lanes` places of a panel's row hold, from element `offset` of the source: an element each, or a word of the
+        step's `points`."""
+        b, dtype = self.b, self.source.dtype
+        if self.group == 1:
+            value = b.load_strided(source, offset, self.stride, dtype, lanes, active)
+            return widen(b, value, dtype, self.panels.dtype)
+        bits, word = 8 * storage_bytes(dtype), None
+        for point in range(points):
+            pointer = b.element(source, b.index(point * self.point_stride), dtype)
+            part = b.load_strided(pointer, offset, self.stride, f"u{bits}", lanes, active)
+            part = b.zext(part, vector_type(I32, lanes))
+            part = b.shl(part, constant(I32, point * bits, lanes)) if point else part
+            word = part if word is None else b.or_(word, part)
+        assert word is not None, "a step has a point"
+        return word
+
+    def words(self, source: ll.Value, offset: ll.Value | Int, lanes: int) -> ll.Value:
+        """As `strided_words`, of neighbours along k from step `offset` on."""
+        b, dtype = self.b, self.source.dtype
+        if self.group > 1:
+            return b.load_words(source, b.mul(b.index(offset), b.index(self.group)), dtype, lanes)
+        return widen(b, b.load_vector(source, offset, dtype, lanes), dtype, self.panels.dtype)
+
+    def store_words(self, value: ll.Value, target: ll.Value, place: ll.Value | Int, active: int | None = None) -> None:
+        """To places of a panel's row from `place` on."""
+        dtype = self.panels.dtype if self.group == 1 else "u32"
+        self.b.store_vector(value, target, place, dtype, active)
 
     def transpose_run(
         self, source: ll.Value, target: ll.Value, start: ll.Value, stop: ll.Value, step: Int, width: ll.Value
     ) -> None:
-        """Points [start, stop) of the k loop along which the source is contiguous: blocks of some elements x a
-        vector of points."""
+        """Steps [start, stop) of the k loop along which the source is contiguous: blocks of some elements x a
+        vector of steps."""
         b, panels, lanes = self.b, self.panels, self.plan.lanes
         group = _GROUP_BYTES // self.itemsize
         whole = panels.width - panels.width % group
 
         def block(k: ll.Value) -> None:
             k = b.opaque(k)
-            points = _minimum(b, b.sub(stop, k), b.index(lanes))
-            here = b.element(source, k, self.source.dtype)
-            there = b.element(target, b.mul(k, b.index(step)), self.plan.acc)
+            points = _minimum(b, b.sub(end, k), b.index(lanes))
+            here = b.element(source, b.mul(k, b.index(self.group)), self.source.dtype)
+            there = b.element(target, b.mul(k, b.index(step)), panels.dtype)
 
             def transpose(first: ll.Value, count: int) -> None:
                 from_here = b.element(here, b.mul(first, b.index(self.stride)), self.source.dtype)
@@ -217,7 +267,7 @@ class _Packing(_Chunks):
                 sizes = [b.kernel.sizes] if self.plan.kernel.sizes else []
                 b.call(
                     self.block_function(step, count),
-                    [from_here, b.element(there, first, self.plan.acc), points, last, *sizes],
+                    [from_here, b.element(there, b.mul(first, b.index(self.group)), panels.dtype), points, last, *sizes],
                     cconv="fastcc",
                 )
 
@@ -232,7 +282,20 @@ class _Packing(_Chunks):
                 with b.if_then(b.icmp_signed(">", width, b.index(whole))):
                     transpose(b.index(whole), panels.width - whole)
 
-        b.loop(start, stop, lanes, block, name="block")
+        end = self.whole_steps(stop)
+        b.loop(start, end, lanes, block, name="block")
+        if not self.left:
+            return
+
+        def column(number: ll.Value) -> None:
+            number = b.opaque(number)
+            here = b.element(source, b.add(b.mul(end, b.index(self.group)), b.mul(number, b.index(self.stride))), dtype)
+            there = b.element(target, b.mul(end, b.index(step)), panels.dtype)
+            self.store_words(self.strided_words(here, 0, 1, None, self.left), there, number)
+
+        dtype = self.source.dtype
+        with b.if_then(b.icmp_signed(">", stop, end)):
+            b.loop(0, width, 1, column, name="column")
 
     def block_function(self, step: Int, count: int) -> ll.Function:
         """`void (source, target, points, last[, sizes])`: `count` elements x `points` k points (at most a vector of them),
@@ -244,46 +307,42 @@ class _Packing(_Chunks):
         sizes = [PTR] if plan.kernel.sizes else []
         b = internal_function(self.b.module, name, ll.VoidType(), [PTR, PTR, I64, I64, *sizes], plan)
         source, target, points, last = b.function.args[:4]
+        inner = _Packing(b, plan, self.panels)
         columns = [
             b.element(source, b.mul(_minimum(b, b.index(number), last), b.index(self.stride)), dtype)
             for number in range(count)
         ]
         with b.if_else(b.icmp_signed("==", points, b.index(plan.lanes))) as (whole, rest):
             with whole:
-                loaded = [
-                    widen(b, b.load_vector(pointer, 0, dtype, plan.lanes), dtype, plan.acc)
-                    for pointer in columns
-                ]
-                self.store_transposed(b, loaded, target, step)
+                inner.store_transposed([inner.words(pointer, 0, plan.lanes) for pointer in columns], target, step)
             with rest:
-                self.copy_points(b, columns, target, points, step)
+                inner.copy_points(columns, target, points, step)
         b.ret_void()
         return b.function
 
-    def store_transposed(self, b: Emitter, columns: list[ll.Value], target: ll.Value, step: Int) -> None:
-        """Lane k of every column to point k of the panel."""
-        group, lanes = _GROUP_BYTES // self.itemsize, self.plan.lanes
+    def store_transposed(self, columns: list[ll.Value], target: ll.Value, step: Int) -> None:
+        """Lane k of every column to step k of the panel."""
+        b, group, lanes = self.b, _GROUP_BYTES // self.itemsize, self.plan.lanes
         padded = [*columns, *[columns[-1]] * (group - len(columns))]
         rows = _transposed_groups(b, padded)
         for k in range(lanes):
             row = b.slice_lanes(rows[k % group], k // group * group, group)
+            there = b.element(target, k * step, self.panels.dtype)
             if len(columns) == group:
-                b.store_vector(row, target, k * step, self.plan.acc)
+                self.store_words(row, there, 0)
                 continue
             for number in range(len(columns)):
-                b.store_vector(b.lane(row, number), target, k * step + number, self.plan.acc)
+                self.store_words(b.lane(row, number), there, number)
 
-    def copy_points(
-        self, b: Emitter, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: Int
-    ) -> None:
-        """A block of fewer points, element by element."""
-        acc, dtype = self.plan.acc, self.source.dtype
+    def copy_points(self, columns: list[ll.Value], target: ll.Value, points: ll.Value, step: Int) -> None:
+        """A block of fewer steps, one by one."""
+        b = self.b
 
         def point(k: ll.Value) -> None:
             k = b.opaque(k)
-            there = b.element(target, b.mul(k, b.index(step)), acc)
+            there = b.element(target, b.mul(k, b.index(step)), self.panels.dtype)
             for number, pointer in enumerate(columns):
-                b.store_vector(widen(b, b.load_scalar(pointer, k, dtype), dtype, acc), there, number, acc)
+                self.store_words(self.words(pointer, k, 1), there, number)
 
         b.loop(0, points, 1, point, name="point")
 

@@ -34,13 +34,15 @@ class Operand:
 
 @dataclass(frozen=True)
 class Panels:
-    """A packed operand: dense panels [outer point][tile of the inner dim][k][width] in scratch `buffer`.
+    """A packed operand: dense panels [outer point][tile of the inner dim][step][width][group] in scratch `buffer`. A step
+    is `group` points along the innermost k dim, those beyond its end zero, and mostly 1.
 
-    outer_dims: the batch dims, then the role's own but its innermost; source: the operand as the kernel has it; last: the
-    last tile of the inner dim.
+    dtype: of their elements; outer_dims: the batch dims, then the role's own but its innermost; source: the operand as the
+    kernel has it; last: the last tile of the inner dim; k_points: with what fills the last step.
     """
 
     buffer: int
+    dtype: str
     source: Operand
     outer_dims: tuple[int, ...]
     outer_extents: tuple[Int, ...]
@@ -49,6 +51,7 @@ class Panels:
     width: int
     last: Columns
     k_points: Int
+    group: int
 
     @property
     def tiles(self) -> Int:

@@ -72,6 +72,11 @@ class Plan:
         return self.target.lanes(storage_bytes(self.acc))
 
     @cached_property
+    def group(self) -> int:
+        """Points of the innermost k dim that are multiplied at once."""
+        return self.schedule.group
+
+    @cached_property
     def walks_k(self) -> bool:
         """Whether vectors run along k (dot products) and not along n."""
         return self.schedule.vectors == "k"
@@ -182,17 +187,27 @@ class Plan:
     # -- k ------------------------------------------------------------------------------------------------------
 
     @cached_property
+    def k_extents(self) -> tuple[Int, ...]:
+        """Of the k dims, the innermost filled up to whole groups."""
+        extents = self.extents(self.kernel.k)
+        return extents if self.group == 1 else (*extents[:-1], ceil_div(extents[-1], self.group) * self.group)
+
+    @cached_property
     def k_points(self) -> Int:
-        return math.prod(self.extents(self.kernel.k))
+        return math.prod(self.k_extents)
 
     @cached_property
     def k_loops(self) -> tuple[KLoop, ...]:
-        """(extent, lhs stride, rhs stride) outer to inner, merged where both operands' strides compose."""
+        """(steps, lhs stride, rhs stride) outer to inner, merged where both operands' strides compose."""
         if self.schedule.k_loops:
             return self._told_k_loops()
         if self.k_points == 0:
             return ((0, 0, 0),)
-        rows = [(self.kernel.extents[d], self.lhs.stride_of(d), self.rhs.stride_of(d)) for d in self.kernel.k]
+        rows = [(extent, self.lhs.stride_of(d), self.rhs.stride_of(d))
+                for d, extent in zip(self.kernel.k, self.k_extents, strict=True)]
+        if self.group > 1:
+            extent, lhs, rhs = rows[-1]
+            rows[-1] = (extent // self.group, lhs * self.group, rhs * self.group)
         loops = merge_strides(rows) or ((1, 0, 0),)                     # type: ignore[arg-type]
         return tuple((extent, lhs, rhs) for extent, lhs, rhs in loops)
 
@@ -201,8 +216,10 @@ class Plan:
         loops: list[KLoop] = []
         at = 0
         for count in self.schedule.k_loops:
-            dims = self.kernel.k[at : at + count]
-            loops.append((math.prod(self.extents(dims)), self.lhs.stride_of(dims[-1]), self.rhs.stride_of(dims[-1])))
+            inner = self.kernel.k[at + count - 1]
+            group = self.group if inner == self.kernel.k[-1] else 1
+            points = math.prod(self.k_extents[at : at + count])
+            loops.append((points // group, self.lhs.stride_of(inner) * group, self.rhs.stride_of(inner) * group))
             at += count
         return tuple(loops)
 
@@ -296,10 +313,10 @@ class Plan:
         return self.operand(self.kernel.rhs) if self.rhs_panels is None else self.packed(self.rhs_panels)
 
     def packed(self, panels: Panels) -> Operand:
-        strides = row_major(self.kernel.k, self.extents(self.kernel.k))
-        inner = () if panels.inner is None else ((panels.inner, 1),)
+        strides = row_major(self.kernel.k, self.k_extents)
+        inner = () if panels.inner is None else ((panels.inner, self.group),)
         return Operand(
-            panels.buffer, self.acc, 0, (*((d, s * panels.width) for d, s in strides.items()), *inner)
+            panels.buffer, panels.dtype, 0, (*((d, s * panels.width) for d, s in strides.items()), *inner)
         )
 
     @cached_property
@@ -325,8 +342,10 @@ class Plan:
         outer = (*self.kernel.batch, *dims[:-1])
         inner = dims[-1] if dims else None
         extent = 1 if inner is None else number_of(self.kernel.extents[inner])
+        source = self.operand(address)
+        dtype = self.acc if self.group == 1 else source.dtype
         return Panels(
-            buffer, self.operand(address), outer, self.extents(outer), inner, extent, width, last, self.k_points
+            buffer, dtype, source, outer, self.extents(outer), inner, extent, width, last, self.k_points, self.group
         )
 
     def operand(self, address: Address) -> Operand:
@@ -351,13 +370,15 @@ class Plan:
     @cached_property
     def scratch_bytes(self) -> tuple[int, ...]:
         """Bytes of each scratch buffer, in the order of their numbers."""
-        elements = [
-            panels.count * panels.panel_elements for panels in (self.lhs_panels, self.rhs_panels) if panels
+        sizes = [
+            panels.count * panels.panel_elements * storage_bytes(panels.dtype)
+            for panels in (self.lhs_panels, self.rhs_panels)
+            if panels
         ]
         if self.splits > 1:
-            elements.append(self.splits * self.partial_elements)
-        known = [count for count in elements if isinstance(count, int)]
-        return tuple(max(1, -(-count * storage_bytes(self.acc) // _ALIGN)) * _ALIGN for count in known)
+            sizes.append(self.splits * self.partial_elements * storage_bytes(self.acc))
+        known = [size for size in sizes if isinstance(size, int)]
+        return tuple(max(1, -(-size // _ALIGN)) * _ALIGN for size in known)
 
     @cached_property
     def partial_elements(self) -> Int:

@@ -184,7 +184,7 @@ class _Sums:
     def additions(self, level: int) -> float:
         """How many terms each accumulator takes in the loops from `level` on."""
         extents = [loop[0] for loop in self.plan.tile_loops[max(1, level):]]
-        points = math.prod([extent for extent in extents if isinstance(extent, int)])
+        points = self.plan.group * math.prod([extent for extent in extents if isinstance(extent, int)])
         return points * (self.plan.k_step if level == 0 else 1) / self.points_an_addition
 
     def flushed_level(self) -> int | None:
@@ -247,6 +247,8 @@ class _Sums:
         return widen(self.b, value, operand.dtype, self.plan.acc)
 
     def multiply_add(self, x: ll.Value, y: ll.Value, total: ll.Value) -> ll.Value:
+        if self.plan.group > 1:
+            return self.b.multiply_add_groups(x, y, total, (self.plan.lhs.dtype, self.plan.rhs.dtype))
         if is_float(self.plan.acc):
             return self.b.multiply_add(x, y, total)
         return self.b.add(self.b.mul(x, y), total)
@@ -346,7 +348,7 @@ class RowSums(_Sums):
     def step(
         self, lhs: list[ll.Value], lhs_at: int, rhs: ll.Value, rhs_at: int, sums: list[ll.Value], first: int
     ) -> list[ll.Value]:
-        """One k point: a row of rhs vectors times a column of lhs elements."""
+        """One step over k: a row of rhs vectors times a column of lhs elements (or words of several)."""
         b, plan, lanes = self.b, self.plan, self.plan.lanes
         columns = [self.rhs_vector(rhs, rhs_at, v) for v in range(self.n_vectors)]
         if plan.schedule.prefetch:
@@ -355,7 +357,10 @@ class RowSums(_Sums):
         sums = list(sums)
         for row, (number, offset) in enumerate(self.rows.places):
             pointer = b.element(lhs[number], offset, plan.lhs.dtype)
-            element = self.widened(b.load_scalar(pointer, lhs_at, plan.lhs.dtype), plan.lhs)
+            if plan.group > 1:
+                element = b.load_words(pointer, lhs_at, plan.lhs.dtype, 1)
+            else:
+                element = self.widened(b.load_scalar(pointer, lhs_at, plan.lhs.dtype), plan.lhs)
             splat = b.splat(element, lanes)
             for v, column in enumerate(columns):
                 at = first + row * self.n_vectors + v
@@ -365,12 +370,15 @@ class RowSums(_Sums):
     def prefetch(self, rhs: ll.Value, at: int) -> None:
         """Ask for the tile's columns at element `at`, a line at a time, into L1. Never faults, wherever it points."""
         b, dtype = self.b, self.plan.rhs.dtype
-        for line in range(0, self.tile.columns, max(1, _LINE_BYTES // storage_bytes(dtype))):
+        elements = self.tile.columns * self.plan.group
+        for line in range(0, elements, max(1, _LINE_BYTES // storage_bytes(dtype))):
             options = [ll.Constant(I32, option) for option in (0, 3, 1)]  # read, keep in every level, data
             b.intrinsic("llvm.prefetch.p0", ll.VoidType(), [b.element(rhs, at + line, dtype), *options])
 
     def rhs_vector(self, rhs: ll.Value, at: int, vector: int) -> ll.Value:
         plan, lanes = self.plan, self.plan.lanes
+        if plan.group > 1:
+            return self.b.load_words(rhs, at + vector * lanes * plan.group, plan.rhs.dtype, lanes)
         packed = plan.rhs_panels is not None
         active: int | ll.Value = lanes if packed else min(lanes, self.tile.columns - vector * lanes)
         if self.mask is not None and vector == self.n_vectors - 1:

@@ -511,6 +511,11 @@ class Emitter(TextBuilder):
         """One element in compute form."""
         return self.load_vector(pointer, offset, dtype, 1)
 
+    def load_words(self, pointer: ll.Value, offset: ll.Value | Int, dtype: str, lanes: int) -> ll.Value:
+        """`lanes` times 32 bits of neighbouring elements (two of bf16, four bytes) from element `offset`."""
+        address = self.element(pointer, offset, dtype)
+        return self.load(address, typ=vector_type(I32, lanes), align=storage_bytes(dtype))
+
     def load_strided(
         self,
         pointer: ll.Value,
@@ -609,6 +614,14 @@ class Emitter(TextBuilder):
         if self.target.has_fma:
             return self.overloaded("fma", a, b, c)
         return self.fadd(self.fmul(a, b, flags=("contract",)), c, flags=("contract",))
+
+    def multiply_add_groups(self, a: ll.Value, b: ll.Value, c: ll.Value, dtypes: tuple[str, str]) -> ll.Value:
+        """c plus the products of the elements in each 32 bits of a and b, of these dtypes: two of bf16, summed in f32 one
+        after the other, or four of an unsigned and a signed byte in i32. bf16 and sums below 2**-126 count as zero."""
+        if dtypes == ("bf16", "bf16"):
+            return self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", c.type, [c, a, b])
+        unsigned, signed = (a, b) if dtypes == ("u8", "i8") else (b, a)
+        return self.intrinsic("llvm.x86.avx512.vpdpbusd.512", c.type, [c, unsigned, signed])
 
     def fma(self, a: ll.Value, b: ll.Value, c: ll.Value, name: str = "", flags: Sequence[str] = ()) -> ll.Value:
         """Same as `multiply_add`; hides the base class's, which would call libm where there is no FMA."""
