@@ -242,6 +242,7 @@ class _Weights(_Phase):
 
     def begin(self) -> None:
         self.taps = self.b.stack(F32, _TAPS**2 * self.plan.columns)
+        self.between = _Between(self.b, _TAPS, self.plan.reach, self.plan.lanes)
 
     def task(self, number: ll.Value) -> None:
         b, plan = self.b, self.plan
@@ -271,11 +272,17 @@ class _Weights(_Phase):
 
         def vector(at: ll.Value) -> None:
             at = b.opaque(at)
-            taps = [[b.load_vector(self.taps, b.add(at, b.index((r * _TAPS + s) * plan.columns)), "f32", plan.lanes)
-                     for s in range(_TAPS)] for r in range(_TAPS)]
-            for point, value in enumerate(_both_ways(taps, lambda line: _of_weights(b, line, plan.side))):
-                step = point * plan.channels * plan.columns
-                b.store_vector(value, target, b.add(at, b.index(step)), "f32")
+            here, there = b.element(self.taps, at, "f32"), b.element(target, at, "f32")
+
+            def load(line: int, across: ll.Value) -> ll.Value:
+                tap = b.add(b.index(line * _TAPS), across)
+                return b.load_vector(here, b.mul(tap, b.index(plan.columns)), "f32", plan.lanes)
+
+            def store(down: ll.Value, column: int, value: ll.Value) -> None:
+                point = b.add(b.mul(down, b.index(plan.reach)), b.index(column))
+                b.store_vector(value, there, b.mul(point, b.index(plan.channels * plan.columns)), "f32")
+
+            self.between.transform(load, lambda line: _of_weights(b, line, plan.side), store)
 
         b.loop(0, plan.columns, plan.lanes, vector, name="vector")
 
@@ -284,6 +291,9 @@ class _Images(_Phase):
     """x -> B^T x B: a task is a tile. Patches end at the last pixel, which stands for what is beyond: no result that is
     there needs that."""
 
+    def begin(self) -> None:
+        self.between = _Between(self.b, self.plan.reach, self.plan.reach, self.plan.lanes)
+
     def task(self, number: ll.Value) -> None:
         b, plan, lhs = self.b, self.plan, self.plan.kernel.lhs
         block, row = b.divided(number, plan.rows)
@@ -291,19 +301,23 @@ class _Images(_Phase):
         strides = [number_of(lhs.stride_of(d)) for d in plan.kernel.m]
         at = b.add(offset_of(b, coordinates[:-2], strides[:-2]), b.index(lhs.offset))
         image = b.element(b.buffer(lhs.buffer), at, "f32")
-        down, across = (
-            [self.pixel(tile, step, size, stride) for step in range(plan.reach)]
-            for tile, size, stride in zip(coordinates[-2:], plan.size, strides[-2:], strict=True))
-        lines = [b.element(image, offset, "f32") for offset in down]
+        lines = [b.element(image, self.pixel(coordinates[-2], b.index(line), plan.size[0], strides[-2]), "f32")
+                 for line in range(plan.reach)]
         target = offset_of(b, [block, row], [plan.block_elements, plan.row_elements])
         target = b.element(b.buffer(plan.images_buffer), target, "f32")
 
         def vector(at: ll.Value, active: int | None) -> None:
-            patch = [[b.load_vector(b.element(line, at, "f32"), pixel, "f32", plan.lanes, active) for pixel in across]
-                     for line in lines]
-            here = b.element(target, at, "f32")
-            for point, value in enumerate(_both_ways(patch, lambda line: _of_images(b, line, plan.side))):
-                b.store_vector(value, here, point * plan.rows * plan.row_elements, "f32")
+            there = b.element(target, at, "f32")
+
+            def load(line: int, across: ll.Value) -> ll.Value:
+                pixel = self.pixel(coordinates[-1], across, plan.size[1], strides[-1])
+                return b.load_vector(b.element(lines[line], at, "f32"), pixel, "f32", plan.lanes, active)
+
+            def store(down: ll.Value, column: int, value: ll.Value) -> None:
+                point = b.add(b.mul(down, b.index(plan.reach)), b.index(column))
+                b.store_vector(value, there, b.mul(point, b.index(plan.rows * plan.row_elements)), "f32")
+
+            self.between.transform(load, lambda line: _of_images(b, line, plan.side), store)
 
         whole = plan.channels // plan.lanes * plan.lanes
         if whole:
@@ -311,10 +325,10 @@ class _Images(_Phase):
         if whole < plan.channels:
             vector(b.index(whole), plan.channels - whole)
 
-    def pixel(self, tile: ll.Value, step: int, size: int, stride: Int) -> ll.Value:
+    def pixel(self, tile: ll.Value, step: ll.Value, size: int, stride: Int) -> ll.Value:
         """Elements from the image's first pixel in one direction to number `step` of the tile's patch."""
         b = self.b
-        at, last = b.add(b.mul(tile, b.index(self.plan.side)), b.index(step)), b.index(size + _TAPS - 2)
+        at, last = b.add(b.mul(tile, b.index(self.plan.side)), step), b.index(size + _TAPS - 2)
         return b.mul(b.select(b.icmp_signed("<", at, last), at, last), b.index(stride))
 
 
@@ -337,6 +351,7 @@ class _Products(_Phase):
         plan = self.plan
         self.sums = self.b.stack(F32, plan.points * plan.rows * plan.columns)
         self.results = self.b.stack(F32, plan.side**2 * plan.columns)
+        self.between = _Between(self.b, plan.reach, plan.side, plan.lanes)
 
     def task(self, number: ll.Value) -> None:
         b, plan = self.b, self.plan
@@ -383,19 +398,21 @@ class _Products(_Phase):
         sums = b.element(self.sums, b.mul(row, b.index(plan.columns)), "f32")
         none = constant(F32, 0.0, plan.lanes)
 
-        def vector(at: ll.Value, check: ll.Value) -> ll.Value:
+        def vector(at: ll.Value, check: ll.Value) -> list[ll.Value]:
             at = b.opaque(at)
             here, there = b.element(sums, at, "f32"), b.element(self.results, at, "f32")
-            step = plan.rows * plan.columns
-            points = [[b.load_vector(here, (i * plan.reach + j) * step, "f32", plan.lanes) for j in range(plan.reach)]
-                      for i in range(plan.reach)]
-            for number, value in enumerate(_both_ways(points, lambda line: _of_sums(b, line, plan.side))):
-                i, j = divmod(number, plan.side)
+
+            def load(line: int, across: ll.Value) -> ll.Value:
+                point = b.add(b.index(line * plan.reach), across)
+                return b.load_vector(here, b.mul(point, b.index(plan.rows * plan.columns)), "f32", plan.lanes)
+
+            def store(down: ll.Value, column: int, value: ll.Value, check: ll.Value) -> ll.Value:
                 # rows of short tiles are short; what is beyond one is written over by the next
-                place = b.add(b.mul(sizes[1], b.index(i)), b.index(j))
+                place = b.add(b.mul(sizes[1], down), b.index(column))
                 b.store_vector(value, there, b.mul(place, b.index(plan.columns)), "f32")
-                check = b.multiply_add(value, none, check)
-            return check
+                return b.multiply_add(value, none, check)
+
+            return self.between.transform(load, lambda line: _of_sums(b, line, plan.side), store, check)
 
         (check,) = b.loop(0, plan.columns, plan.lanes, vector, [none], name="vector")
         is_none = b.reduce("or", b.fcmp_unordered("uno", check, check))
@@ -456,10 +473,40 @@ def _plain_sums(module: ll.Module, name: str, plan: _Plan) -> ll.Function:
 # -- transforms of one line of vectors ------------------------------------------------------------------------------
 
 
-def _both_ways(box: Sequence[Vectors], transform: Callable[[Vectors], list[ll.Value]]) -> list[ll.Value]:
-    """T box T^T, row-major."""
-    columns = [transform(column) for column in zip(*box, strict=True)]
-    return [value for row in zip(*columns, strict=True) for value in transform(row)]
+class _Between:
+    """T box T^T, a box of vectors: columns into memory, then rows from there, in loops, so that there is little code."""
+
+    def __init__(self, b: Emitter, size: int, result_size: int, lanes: int) -> None:
+        self.b, self.size, self.result_size, self.lanes = b, size, result_size, lanes
+        self.memory = b.stack(F32, size * result_size * lanes)
+
+    def transform(
+        self,
+        load: Callable[[int, ll.Value], ll.Value],
+        transform: Callable[[Vectors], list[ll.Value]],
+        store: Callable[..., ll.Value | None],
+        *carry: ll.Value,
+    ) -> list[ll.Value]:
+        """load(row, column) gives a vector of the box, store(row, column, vector, *carry) takes one of the result."""
+        b, lanes = self.b, self.lanes
+
+        def column(across: ll.Value) -> None:
+            across = b.opaque(across)
+            here = b.element(self.memory, b.mul(across, b.index(lanes)), "f32")
+            for row, value in enumerate(transform([load(row, across) for row in range(self.size)])):
+                b.store_vector(value, here, row * self.size * lanes, "f32")
+
+        def row(down: ll.Value, *carry: ll.Value) -> Sequence[ll.Value]:
+            down = b.opaque(down)
+            here = b.element(self.memory, b.mul(down, b.index(self.size * lanes)), "f32")
+            line = [b.load_vector(here, column * lanes, "f32", lanes) for column in range(self.size)]
+            for column, value in enumerate(transform(line)):
+                carried = store(down, column, value, *carry)
+                carry = () if carried is None else (carried,)
+            return carry
+
+        b.loop(0, self.size, 1, column, name="across")
+        return b.loop(0, self.result_size, 1, row, carry, name="down")
 
 
 def _of_weights(b: Emitter, taps: Vectors, side: int) -> list[ll.Value]:
