@@ -17,7 +17,7 @@ COMMANDS = {
     "train": ("train an example: points with a live border, digits, LeNet, sentiment, a small GPT", "flambeau.train"),
     "explain": ("run a script, tell what its compiled functions became, and write it as one HTML file", "flambeau.explain"),
     "profile": ("run a script and tell where its time went, by kernel, line and Module", "flambeau.profile_script"),
-    "bench": ("measure this machine beside PyTorch and JAX, from a checkout", "flambeau.bench"),
+    "bench": ("measure this machine beside PyTorch and JAX", "flambeau.bench"),
     "reduce": ("check the text of a graph, and shrink it where the compiler is wrong", "flambeau.reduce"),
     "course": ("a course: build a tensor library and its compiler; exercises that are checked", "flambeau.course"),
     "doctor": ("say what this machine offers and whether Flambeau works on it", "flambeau.doctor"),

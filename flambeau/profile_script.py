@@ -5,6 +5,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from flambeau.frontend.call.compile import keeping
@@ -24,17 +25,20 @@ def main(arguments: Sequence[str]) -> int:
         epilog="examples:\n  python -m flambeau profile examples/mlp.py -- --epochs 50\n"
                "  python -m flambeau profile train.py --group module --rows 10\n"
                "  python -m flambeau profile train.py --trace trace.json    # for ui.perfetto.dev\n\n"
-               "The first calls compile, which is no kernel's time: profile enough steps.")
+               "The first calls compile, which is no kernel's time: profile enough steps. Exit code: the script's own; 1\n"
+               "where nothing ran that could be timed, 2 asked wrongly, 130 after Ctrl-C.")
     parser.add_argument("script", type=Path, help="a Python program; what follows -- is for it")
     parser.add_argument("--rows", type=int, default=40, help="of the table (40; -1 for all)")
     parser.add_argument("--sort", choices=list(SORT_KEYS), default="self_cpu_time_total")
     parser.add_argument("--group", choices=["kernel", "name", "module", "line", "phase", "kind"], default="kernel")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write what ran when, as Chrome and Perfetto read it")
     parser.add_argument("--roofline", type=Path, metavar="FILE", help="draw kernels under the machine's peaks (matplotlib)")
-    parser.add_argument("--json", action="store_true", help="the rows as JSON, instead of the table")
+    parser.add_argument("--json", action="store_true", help="the rows as JSON, instead of the table; what the script "
+                                                            "prints goes to stderr")
     options, given = asked(parser, arguments)
     taken = profile()
-    with keeping(), taken:                  # rows have names of functions that are there
+    aside = redirect_stdout(sys.stderr) if options.json else nullcontext()
+    with keeping(), taken, aside:           # rows have names of functions that are there
         status = run_script(options.script, given)
     rows = taken.key_averages(options.group)
     if not rows:

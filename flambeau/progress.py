@@ -27,22 +27,22 @@ class Bar(Protocol):
     def __exit__(self, *_error: object) -> None: ...
 
 
-def progress_bar(total: int, stream: TextIO | None = None) -> Bar:
-    """A bar of `total` steps, drawn to `stream` (stdout)."""
+def progress_bar(total: int, unit: str = "steps", stream: TextIO | None = None) -> Bar:
+    """A bar of `total` steps, which are called `unit`, drawn to `stream` (stdout)."""
     stream = stream if stream is not None else sys.stdout
     if stream.isatty() and importlib.util.find_spec("tqdm") is not None:
-        return _Tqdm(total, stream)
-    return ProgressBar(total, stream)
+        return _Tqdm(total, unit, stream)
+    return ProgressBar(total, unit, stream)
 
 
 class _Tqdm:
     """The same by tqdm, which is optional."""
 
-    def __init__(self, total: int, stream: TextIO) -> None:
+    def __init__(self, total: int, unit: str, stream: TextIO) -> None:
         from tqdm import tqdm
 
         form = "  {bar:24} {n_fmt}/{total_fmt}  {desc}  {rate_fmt} {remaining}"
-        self._bar: Any = tqdm(total=total, file=stream, bar_format=form, unit=" steps", dynamic_ncols=True)
+        self._bar: Any = tqdm(total=total, file=stream, bar_format=form, unit=f" {unit}", dynamic_ncols=True)
 
     def update(self, done: int, note: str) -> None:
         """As ProgressBar's."""
@@ -61,8 +61,8 @@ class _Tqdm:
 class ProgressBar:
     """`total` steps, drawn to `stream`. As a context manager it leaves the cursor on a fresh line."""
 
-    def __init__(self, total: int, stream: TextIO | None = None) -> None:
-        self.total = total
+    def __init__(self, total: int, unit: str = "steps", stream: TextIO | None = None) -> None:
+        self.total, self.unit = total, unit
         self.stream = stream if stream is not None else sys.stdout
         self.live = self.stream.isatty()
         # When the first update came, and with how many steps done: that step compiled, the rest tell the rate.
@@ -92,9 +92,11 @@ class ProgressBar:
         filled = _BAR_WIDTH * done // self.total
         full, empty = "█░" if _can_draw_blocks(self.stream) else "#."
         seconds, steps = now - self._first[0], done - self._first[1]
-        rate = f"{steps / seconds:.0f} steps/s" if steps else "compiling"
+        rate = "compiling" if done < self.total else ""
+        if steps:
+            rate = f"{steps / seconds:.0f} {self.unit}/s" if steps > seconds else f"{seconds / steps:.1f} s each"
         counted = f"{done:>{len(str(self.total))}}/{self.total}"
-        return f"  {full * filled}{empty * (_BAR_WIDTH - filled)} {counted}  {note}  {rate}"
+        return f"  {full * filled}{empty * (_BAR_WIDTH - filled)} {counted}  {note}  {rate}".rstrip()
 
     def __enter__(self) -> Self:
         return self

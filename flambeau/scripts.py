@@ -1,4 +1,4 @@
-"""Running a user's script as a program, for the commands that look at what it does."""
+"""What commands share: running a user's script as a program, for those that look at what it does, and options."""
 from __future__ import annotations
 
 import argparse
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["asked", "run_script"]
+__all__ = ["asked", "positive", "run_script"]
 
 
 def asked(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -34,3 +34,10 @@ def run_script(script: Path, given: Sequence[str]) -> int:
     finally:
         sys.argv, sys.path[:] = argv, path
     return 0
+
+
+def positive(text: str) -> int:
+    """An option that is a number of 1 or more."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)

@@ -7,12 +7,15 @@ import io
 import json
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from flambeau import bench, config, doctor, doctor_cuda, train
+from flambeau import config, doctor, doctor_cuda, programs
 from flambeau.__main__ import COMMANDS, main
 from flambeau.ir.target import avx2
 from flambeau.passes.graph import simplify
@@ -110,7 +113,7 @@ def test_each_command_has_help_that_teaches(command: str, capsys: pytest.Capture
         assert left.code == 0
     told = capsys.readouterr().out
     assert "usage" in told and len(told.splitlines()) > 8
-    assert command in ("demo", "doctor", "cache") or f"python -m flambeau {command} " in told       # examples
+    assert command in ("doctor", "cache") or f"python -m flambeau {command} " in told       # examples
 
 
 def test_help_of_a_command_is_reached_in_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,6 +176,21 @@ def test_training_tells_scripts_in_json(capsys: pytest.CaptureFixture[str]) -> N
     assert [line.get("done") for line in told] == [1, 2, 3, None] and 0 <= told[-1]["result"]["test_accuracy"] <= 1
 
 
+def test_programs_that_print_leave_json_alone(
+        capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(steps: int, seed: int, tell: Callable[..., None]) -> tuple[float, str]:
+        print("900 characters")
+        tell(1, steps, None, loss=2.0)
+        return 2.0, "def"
+
+    monkeypatch.setitem(sys.modules, "char_transformer", SimpleNamespace(run=run))
+    assert main(["train", "gpt", "--count", "1", "--json"]) == 0
+    told = capsys.readouterr()
+    assert [json.loads(line) for line in told.out.splitlines()] == [
+        {"done": 1, "loss": 2.0}, {"result": {"loss": 2.0, "sample": "def"}, "written": []}]
+    assert told.err == "900 characters\n"
+
+
 @pytest.mark.parametrize("words", [["points", "--count", "0"], ["points", "--dataset", "Moons"], ["cats"], []])
 def test_what_can_not_be_trained_exits_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as left:
@@ -180,14 +198,34 @@ def test_what_can_not_be_trained_exits_2(words: list[str]) -> None:
     assert left.value.code == 2
 
 
-def test_without_a_checkout_there_is_nothing_to_train_or_to_measure(
+def test_programs_are_found_where_an_installation_put_them(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "EXAMPLES", tmp_path / "examples")
-    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    packages, record = tmp_path / "lib", "flambeau/__init__.py,,\n"
+    (packages / "flambeau-9.0.dist-info").mkdir(parents=True)
+    (packages / "flambeau-9.0.dist-info" / "METADATA").write_text("Name: flambeau\nVersion: 9.0\n")
+    for name in ("examples", "benchmarks"):
+        (tmp_path / "share" / "flambeau" / name).mkdir(parents=True)
+        (tmp_path / "share" / "flambeau" / name / "points.py").touch()
+        record += f"../share/flambeau/{name}/points.py,,\n"
+    monkeypatch.syspath_prepend(str(packages))
+    monkeypatch.setattr(programs, "ROOT", packages)             # no checkout
     for words in (["train", "points"], ["bench", "steps"]):
         assert main(words) == 1
-        assert "in a checkout" in capsys.readouterr().err
+        assert "which this installation lacks" in capsys.readouterr().err
+    (packages / "flambeau-9.0.dist-info" / "RECORD").write_text(record)
+    for name in ("examples", "benchmarks"):
+        assert programs.folder_of(name) == (tmp_path / "share" / "flambeau" / name).resolve()
     assert main(["bench", "nothing"]) == 2 and "there is no 'nothing'" in capsys.readouterr().err
+
+
+def test_an_installation_has_every_program() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    installed = {file.relative_to(ROOT).as_posix() for patterns in listed.values() for pattern in patterns
+                 for file in ROOT.glob(pattern)}
+    wanted = [file.relative_to(ROOT).as_posix() for folder in ("examples", "benchmarks")
+              for file in (ROOT / folder).rglob("*.py") if file.parent.name != "cuda"]        # those are to read
+    assert sorted(installed) == sorted(wanted)
+    assert all(place == f"share/flambeau/{Path(pattern).parent}" for place, (pattern,) in listed.items())
 
 
 def test_bench_hands_over_to_the_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,6 +246,7 @@ def run(n):
     for _ in range(n):
         step(fb.ones(50))
 
+print("hello")
 run(int(sys.argv[1]))
 sys.exit(3)
 """
@@ -226,6 +265,16 @@ def test_a_script_is_profiled_though_it_lets_go_of_its_functions(
     assert (sys.argv, sys.path) == (argv, path)
     assert main(["explain", str(script), "--no-profile", "--out", str(tmp_path / "r.html"), "--", "1"]) == 3
     assert (tmp_path / "r.html").exists() and "exp + mul + sum" in capsys.readouterr().out
+    assert main(["explain", str(script), "--json", "--", "2"]) == 3
+    told = capsys.readouterr()
+    (function,) = json.loads(told.out)["functions"]
+    (program,) = function["programs"]
+    (step,) = program["steps"]
+    assert function["calls"] == 2 and function["stages"]["total"] > 0 and function["memory"]["in_place_writes"] == 0
+    assert step["does"] == "exp + mul + sum" and step["ops"] == ["exp", "mul", "sum"] and step["lines"][0].endswith("py:6")
+    assert step["flops"] > 0 and step["bytes"] == 204 and step["seconds"] > 0 and step["share_of_peak"] > 0
+    assert program["not_fused"] == [] and {"simplify", "fuse"} <= {made["name"] for made in program["passes"]}
+    assert told.err == "hello\n" and not (tmp_path / "script-report.html").exists()
     with pytest.raises(SystemExit) as left:
         main(["profile", str(tmp_path / "no.py")])
     assert left.value.code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import flambeau as fb
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
+from flambeau import demo
 from flambeau.demo import digits_cnn, show
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +94,7 @@ def test_accuracy_is_at_least_98_percent(digits: digits_cnn.Digits, seed: int) -
 
 
 def test_demo_tells_and_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show.main(["--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert demo.main(["--epochs", "1", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("test accuracy: ")
     assert lines[-1].endswith("%")
@@ -105,8 +107,16 @@ def test_demo_tells_and_writes_everything(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_demo_refuses_zero_epochs() -> None:
-    with pytest.raises(SystemExit):
-        show.main(["--epochs", "0"])
+    with pytest.raises(SystemExit) as left:
+        demo.main(["--epochs", "0"])
+    assert left.value.code == 2
+
+
+def test_demo_tells_scripts_in_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "run", lambda *_: print("told") or 98.5)
+    assert demo.main(["--epochs", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["test_accuracy"] == 0.985 and captured.err == "told\n"
 
 
 def _listen_to_sigint() -> None:
@@ -117,14 +127,14 @@ def _listen_to_sigint() -> None:
 def test_ctrl_c_ends_the_demo_with_130_and_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flambeau", "demo", "--epochs", "10000", "--out", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    demo = subprocess.Popen(
+    running = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=_listen_to_sigint,
     )
-    assert demo.stdout is not None
-    assert "handwritten digits" in demo.stdout.readline()
+    assert running.stdout is not None
+    assert "handwritten digits" in running.stdout.readline()
     time.sleep(1.5)
-    demo.send_signal(signal.SIGINT)
-    _, complaints = demo.communicate(timeout=60)
-    assert demo.returncode == 130
+    running.send_signal(signal.SIGINT)
+    _, complaints = running.communicate(timeout=60)
+    assert running.returncode == 130
     assert "Traceback" not in complaints

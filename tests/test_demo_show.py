@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
 
 def test_bar_without_terminal_is_ten_plain_lines() -> None:
     stream = io.StringIO()
-    with ProgressBar(440, stream) as bar:
+    with ProgressBar(440, stream=stream) as bar:
         for done in range(1, 441):
             bar.update(done, "loss 0.5")
     lines = stream.getvalue().splitlines()
@@ -39,7 +39,7 @@ def test_bar_without_terminal_is_ten_plain_lines() -> None:
 @pytest.mark.parametrize("total", [1, 3, 7])
 def test_short_bar_without_terminal_tells_every_step(total: int) -> None:
     stream = io.StringIO()
-    with ProgressBar(total, stream) as bar:
+    with ProgressBar(total, stream=stream) as bar:
         for done in range(1, total + 1):
             bar.update(done, "")
     assert len(stream.getvalue().splitlines()) == total
@@ -47,7 +47,7 @@ def test_short_bar_without_terminal_tells_every_step(total: int) -> None:
 
 def test_bar_on_terminal_rewrites_one_line_and_ends_it() -> None:
     stream = Terminal()
-    with ProgressBar(4, stream) as bar:
+    with ProgressBar(4, stream=stream) as bar:
         for done in range(1, 5):
             bar.update(done, "")
     said = stream.getvalue()
@@ -58,7 +58,7 @@ def test_bar_on_terminal_rewrites_one_line_and_ends_it() -> None:
 
 def test_bar_on_terminal_ends_its_line_when_interrupted() -> None:
     stream = Terminal()
-    with pytest.raises(KeyboardInterrupt), ProgressBar(4, stream) as bar:
+    with pytest.raises(KeyboardInterrupt), ProgressBar(4, stream=stream) as bar:
         bar.update(1, "")
         raise KeyboardInterrupt
     assert stream.getvalue().endswith("\n")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,22 +18,6 @@ from flambeau.progress import progress_bar
 _EAGER_STEPS = 6
 IR_LEVELS = ("graph", "autodiff", "fused", "kernels")
 CODE_LEVELS = {"cpu": ("llvm", "asm"), "cuda": ("cuda",)}
-
-
-def main(arguments: Sequence[str]) -> int:
-    """`python -m flambeau demo [--seed N] [--epochs N] [--device DEVICE] [--out DIR]`. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="flambeau demo", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the weights, the shuffling and the dropout")
-    parser.add_argument("--epochs", type=int, default=digits_cnn.EPOCHS)
-    parser.add_argument("--device", default="cpu", help='where to train: "cpu", or "cuda" for an NVIDIA GPU')
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for pictures and IR")
-    options = parser.parse_args(arguments)
-    if options.epochs < 1:
-        parser.error("--epochs is at least 1")
-    if options.device.startswith("cuda") and not fb.cuda.is_available():
-        parser.error("there is no GPU that can be used here; `python -m flambeau doctor` says what is missing")
-    run(options.seed, options.epochs, options.out, options.device)
-    return 0
 
 
 def run(seed: int, epochs: int, out: Path, device: str = "cpu") -> float:

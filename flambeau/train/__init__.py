@@ -5,21 +5,23 @@ The models and their training are in examples/, as a user writes them; this is t
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
+from flambeau.programs import folder_of, reachable
 from flambeau.progress import Bar, progress_bar
+from flambeau.scripts import positive
 from flambeau.train.border import Border
 
 __all__ = ["main"]
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,14 @@ def main(arguments: Sequence[str]) -> int:
     if missing:
         print(f"train {options.what} needs {' and '.join(missing)}: pip install {' '.join(missing)}", file=sys.stderr)
         return 1
-    if not (EXAMPLES / f"{example.file}.py").exists():
-        print(f"train runs the programs of examples/, which are in a checkout and not in {EXAMPLES.parent}:\n"
-              "  git clone the repository, and pip install -e . there", file=sys.stderr)
+    folder = folder_of("examples")
+    if folder is None:
+        print("train runs the programs of examples/, which this installation lacks: "
+              "pip install --force-reinstall flambeau", file=sys.stderr)
         return 1
+    reachable(folder)                                   # where they find one another
     count = options.count or (example.quick if options.quick else example.count)
-    module = load(example.file)
+    module = importlib.import_module(example.file)
     return _points(module, options, count) if options.what == "points" else _other(module, options, example, count)
 
 
@@ -74,12 +78,13 @@ def parser() -> argparse.ArgumentParser:
                "  python -m flambeau train points --dataset Circle --picture circle.png\n"
                "  python -m flambeau train gpt --count 300\n"
                "  python -m flambeau train lenet --json | tail -1\n\n"
-               "NO_COLOR=1 draws without colors. Ctrl-C ends it (exit code 130).")
+               "NO_COLOR=1 draws without colors. Exit codes: 0 done, 1 a package is missing, 2 asked wrongly, 130 after\n"
+               "Ctrl-C.")
     commands = top.add_subparsers(dest="what", required=True, metavar="WHAT")
     for name, example in WHAT.items():
         command = commands.add_parser(name, help=example.about, description=f"Learns {example.about}.",
                                       epilog=f"The program is examples/{example.file}.py.")
-        command.add_argument("--count", type=_positive, metavar="N", help=f"{example.unit} ({example.count})")
+        command.add_argument("--count", type=positive, metavar="N", help=f"{example.unit} ({example.count})")
         command.add_argument("--seed", type=int, default=0, help="of weights, data and order (0)")
         command.add_argument("--quick", action="store_true", help=f"{example.quick} {example.unit}, to see that it runs")
         command.add_argument("--json", action="store_true", help="a line of JSON at each of them, and one with the result")
@@ -90,13 +95,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def load(name: str) -> ModuleType:
-    """A program of examples/, as a module."""
-    if str(EXAMPLES) not in sys.path:
-        sys.path.append(str(EXAMPLES))                  # where they find one another
-    return importlib.import_module(name)
-
-
 def _points(module: ModuleType, options: argparse.Namespace, count: int) -> int:
     x, y = module.points(options.dataset, 200)
     border: Border | None = None
@@ -105,7 +103,7 @@ def _points(module: ModuleType, options: argparse.Namespace, count: int) -> int:
         nonlocal border
         border = border or Border(x.numpy(), y.numpy(), live=not options.json)
         if options.json:
-            _as_json(done, numbers)
+            _as_json(done, numbers, sys.stdout)
         else:
             border.show(model, f"{options.dataset}: epoch {done}/{total}  loss {numbers['loss']:.4f}", done == total)
         if done == total and options.picture is not None:
@@ -118,10 +116,13 @@ def _points(module: ModuleType, options: argparse.Namespace, count: int) -> int:
 def _other(module: ModuleType, options: argparse.Namespace, example: Example, count: int) -> int:
     how = {"steps": count} if example.unit == "steps" else {"epochs": count}
     if options.json:
-        result = module.run(**how, seed=options.seed, tell=lambda done, total, model, **numbers: _as_json(done, numbers))
+        out = sys.stdout
+        with redirect_stdout(sys.stderr):               # what programs print themselves
+            result = module.run(**how, seed=options.seed,
+                                tell=lambda done, total, model, **numbers: _as_json(done, numbers, out))
     else:
         print(f"learns {example.about}; the first step compiles")
-        with progress_bar(count) as bar:
+        with progress_bar(count, example.unit) as bar:
             result = module.run(**how, seed=options.seed, tell=_bar_tell(bar))
     return _ended(result, options, ())
 
@@ -148,11 +149,5 @@ def _ended(result: float | tuple[float, str], options: argparse.Namespace, writt
     return 0
 
 
-def _as_json(done: int, numbers: Mapping[str, float]) -> None:
-    print(json.dumps({"done": done, **numbers}), flush=True)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
-    return int(text)
+def _as_json(done: int, numbers: Mapping[str, float], out: TextIO) -> None:
+    print(json.dumps({"done": done, **numbers}), file=out, flush=True)
