@@ -27,7 +27,7 @@ from flambeau.passes.pipeline import Pass, run
 __all__ = ["Repro", "call_on_arrays", "shrinking"]
 
 Shrink = Callable[[Graph, Sequence[np.ndarray], VerificationError], "Repro | None"]
-_SECONDS: Final = 20.0              # of reducing, of which most programs need two
+_SECONDS: Final = 20.0              # of CPU for reducing, of which most programs need one
 _WRITTEN: Final = 32                # elements of an input that are written out
 
 

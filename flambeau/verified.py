@@ -134,7 +134,7 @@ class _Run:
         return self.memory.view(value, self.home_of[value])
 
     def run(self) -> None:
-        _check_passes(self.executable, self.inputs)
+        self.data_is_right = _check_passes(self.executable, self.inputs)
         first_copy = len(self.executable.steps) - self.executable.memory.copies
         try:
             for part in _parts(self.executable.memory):
@@ -167,13 +167,19 @@ class _Run:
                 self.fail(call, f"finds its operand {param.name}, {value.type}, changed since it was made: the memory "
                                 "plan is wrong", "memory plan")
         operands = [self.held[v] for v, param in sides if param.role in ("in", "inout")]
-        self.play((number,))
+        try:
+            self.play((number,))
+        except KernelError as error:
+            if not self.data_is_right:
+                raise
+            blame = "lowering" if self.interpreted(call) is None else "code generation"
+            self.fail(call, f"raises {error.message!r} on data that is right; {blame} is to blame", blame)
         for value, param in sides:
             if param.role in ("out", "inout"):
                 found = self.view(value).copy()
                 if is_copy and found.tobytes() != operands[0].tobytes():
                     self.fail(call, f"does not copy {value.type}", "code generation")
-                self.check(call, value, found)
+                self.check(number, value, found)
                 if value not in self.executable.fused.writes:
                     self.held[value] = found
 
@@ -214,7 +220,7 @@ class _Run:
         raise VerificationError(f"{self.executable.fused.name}: {node.op.name} {message}",
                                 where=str(node.loc) if node.loc is not None else None, blame=blame)
 
-    def check(self, call: Call, value: Value, found: np.ndarray) -> None:
+    def check(self, number: int, value: Value, found: np.ndarray) -> None:
         """Hold a stored result of a fusion against what the fusion means. (Other values lie between the kernels that
         one fusion was split into.)"""
         node = value.node
@@ -225,7 +231,9 @@ class _Run:
             return                      # bad data, in a part of the fusion that its kernel need not read
         made = node.regions[0].outputs[value.index]
         if words := difference(found, meaning[made], value.dtype):
-            blame = "lowering" if self.kernel_is_wrong(call, value, meaning[made]) else "code generation"
+            call, meant = self.executable.steps[number].call, meaning[made]
+            blame = "lowering" if self.is_wrong(self.interpreted(call), call, value, meant) else \
+                "code generation" if self.is_wrong(self.run_apart(number), call, value, meant) else "memory plan"
             self.fail(call, f"computes {made.node.op.name} wrongly: {words}; {blame} is to blame", blame, made.node)
 
     def meaning(self, node: Node) -> Mapping[Value, Bounded] | None:
@@ -236,8 +244,34 @@ class _Run:
                 self._meanings[node] = None
         return self._meanings[node]
 
-    def kernel_is_wrong(self, call: Call, value: Value, meant: Bounded) -> bool:
-        """Whether the kernel, interpreted, gives something else than is meant too."""
+    def is_wrong(self, arrays: Sequence[np.ndarray] | None, call: Call, value: Value, meant: Bounded) -> bool:
+        """Whether the buffers of a call hold something else than is meant; None: it failed."""
+        if arrays is None:
+            return True
+        found = next(a for a, buffer in zip(arrays, call.buffers, strict=True) if buffer is value)
+        return difference(found.reshape(value.type.static_shape), meant, value.dtype) != ""
+
+    def interpreted(self, call: Call) -> list[np.ndarray] | None:
+        """What the kernel's buffers hold once it was interpreted; None where that fails."""
+        arrays = self.apart(call)
+        try:
+            interpret_kernel(call.kernel, arrays, call.sizes)
+        except (FlambeauError, AssertionError, IndexError):
+            return None
+        return arrays
+
+    def run_apart(self, number: int) -> list[np.ndarray] | None:
+        """What the buffers of a call hold once it ran where none shares memory with another."""
+        step = self.executable.steps[number]
+        arrays, scratch = self.apart(step.call), [allocate(home.nbytes) for home in self.executable.memory.scratch[number]]
+        try:
+            step.runnable.fast_call(*[array.ctypes.data for array in arrays], *[buffer.ptr for buffer in scratch])
+        except KernelError:
+            return None
+        return arrays
+
+    def apart(self, call: Call) -> list[np.ndarray]:
+        """What the buffers of a call held before it, each in memory of its own."""
         arrays = []
         for buffer, param in zip(call.buffers, call.kernel.params, strict=True):
             array = np.empty(buffer.type.numel, buffer.dtype.storage)
@@ -246,12 +280,7 @@ class _Run:
             else:
                 poison(array.ctypes.data, array.nbytes)
             arrays.append(array)
-        try:
-            interpret_kernel(call.kernel, arrays, call.sizes)
-        except (FlambeauError, AssertionError, IndexError):
-            return True
-        found = next(a for a, buffer in zip(arrays, call.buffers, strict=True) if buffer is value)
-        return difference(found.reshape(value.type.static_shape), meant, value.dtype) != ""
+        return arrays
 
     def fail(self, call: Call, message: str, blame: str, node: Node | None = None) -> Never:
         kernel = call.kernel
@@ -275,17 +304,17 @@ def _parts(memory: MemoryPlan) -> Iterator[int | tuple[Node, Order]]:
             place += 1
 
 
-def _check_passes(executable: VerifiedExecutable, inputs: Sequence[np.ndarray]) -> None:
-    """Raises VerificationError for the first pass that changes a result. Data that the traced graph fails on is left to
-    the kernels: work that is not needed, and dropped, need not fail."""
+def _check_passes(executable: VerifiedExecutable, inputs: Sequence[np.ndarray]) -> bool:
+    """Whether the traced graph has no fault to find with the data; if it has, that is left to the kernels: work that is not
+    needed, and dropped, need not fail. Raises VerificationError for the first pass that changes a result."""
     source = executable.source
     try:
         found = bounded(source, [Bounded(array) for array in inputs])
     except (FlambeauError, ArithmeticError):
-        return
+        return False
     meant = [found[value] for value in source.roots()]
     if _first_difference(source, executable.fused, inputs, meant) is None:
-        return
+        return True
     current = clone(source)[0]
     for number, step in enumerate(executable.passes, 1):
         current = step.function(current)
@@ -302,7 +331,10 @@ def _check_passes(executable: VerifiedExecutable, inputs: Sequence[np.ndarray]) 
 def _first_difference(source: Graph, graph: Graph, inputs: Sequence[np.ndarray],
                       meant: Sequence[Bounded]) -> tuple[int, str] | None:
     """(number of the root, what differs) of the first result of `graph` that is not the source's."""
-    outputs, writes = interpret(graph, inputs, effects=False)
+    try:
+        outputs, writes = interpret(graph, inputs, effects=False)
+    except (FlambeauError, ArithmeticError, LookupError, ValueError, TypeError) as error:
+        return 0, f"evaluating it raises {type(error).__name__}: {error}"
     order = {value: number for number, value in enumerate(source.inputs)}
     written = dict(zip([graph.inputs.index(state) for state in graph.writes], writes, strict=True))
     arrays = [*outputs, *[written[order[state]] for state in source.writes]]

@@ -128,6 +128,28 @@ class Generator:
                 self.graph.writes[state] = self.random.choice(fitting)
 
 
+def in_16_bits(made: Generator, dtype: DType) -> tuple[Graph, list[np.ndarray]]:
+    """The graph with `dtype` in place of f32, and its arrays."""
+    graph, arrays, new_of = Graph(name=made.graph.name), [], dict[Value, Value]()
+    for value, array in zip(made.graph.inputs, made.arrays, strict=True):
+        is_narrowed = value.dtype is dt.f32
+        type = TensorType(value.shape, dtype) if is_narrowed else value.type
+        new_of[value] = graph.add_input(type, value.node.op.label, value.node.op.kind)      # type: ignore[attr-defined]
+        arrays.append(dt.to_storage(array, dtype) if is_narrowed else array)
+    for node in made.graph.toposort():
+        if node.op.name == "input":
+            continue
+        is_cast = isinstance(node.op, ops.Cast) and node.op.dtype is dt.f32
+        op = ops.Cast(dtype) if is_cast else node.op
+        results = graph.append(op, [new_of[v] for v in node.operands], phase=node.phase).results
+        if isinstance(op, ops.Constant) and results[0].dtype is dt.f32:
+            results = graph.append(ops.Cast(dtype), results).results
+        new_of.update(zip(node.results, results, strict=True))
+    graph.outputs = [new_of[v] for v in made.graph.outputs]
+    graph.writes = {new_of[state]: new_of[v] for state, v in made.graph.writes.items()}
+    return graph, arrays
+
+
 # -- steps ------------------------------------------------------------------------------------------------------------
 
 

@@ -3,35 +3,40 @@
     small, arrays = reduce(graph, arrays, fails)        fails(graph, arrays) -> bool, true for what is given
 
 Larger steps come first: one result instead of all, everything before some place of the order as inputs that hold what was
-computed there, then node by node: left out, or an input. What a candidate computes is the interpreter's. (Zeller and
-Hildebrandt, Simplifying and isolating failure-inducing input, 2002; steps that suit graphs.)
+computed there, then node by node: left out, or an input; then two at once, as long as it is not small; then dims become
+smaller (`resize`). What a candidate computes is the interpreter's. (Zeller and Hildebrandt, Simplifying and isolating
+failure-inducing input, 2002; steps that suit graphs.)
 """
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
 from flambeau.ir.graph.interpreter import evaluate_node
+from flambeau.ir.graph.resize import smaller_sizes
 from flambeau.ir.graph.structure import Graph, Node, Value, clone, inline
 
 __all__ = ["Fails", "pruned", "reduce"]
 
 Fails = Callable[[Graph, Sequence[np.ndarray]], bool]
 _Case = tuple[Graph, list[np.ndarray]]
+_SMALL: Final = 8                       # nodes
 
 
 def reduce(graph: Graph, arrays: Sequence[np.ndarray], fails: Fails, seconds: float = float("inf")) -> _Case:
-    """A graph that `fails` on its arrays, too, and none of whose next steps does; after so many seconds the smallest yet.
-    graph: with sizes that are numbers; left as it was. arrays: in the order of its inputs, in storage layout."""
-    until = time.monotonic() + seconds
+    """A graph that `fails` on its arrays, too, and none of whose next steps does; after so many seconds of CPU the smallest
+    yet. graph: with sizes that are numbers; left as it was. arrays: in the order of its inputs, in storage layout."""
+    until = time.process_time() + seconds
     current: _Case = (graph, list(arrays))
     tried = True
     while tried:
         tried = False
         for candidate in _smaller(*current):
-            if time.monotonic() > until:
+            if time.process_time() > until:
                 return current
             if fails(*candidate):
                 current, tried = candidate, True
@@ -51,11 +56,9 @@ def _smaller(graph: Graph, arrays: list[np.ndarray]) -> Iterator[_Case]:
         yield from _without_beginning(graph, arrays, nodes[:-count], array_of)
     for count in _doubling(len(nodes)):     # the first ones alone
         yield from _without_end(graph, arrays, nodes[:count])
-    for node in reversed(nodes):
-        for result in node.results:
-            for operand in node.operands:
-                if operand.type == result.type and graph.has_uses(result):
-                    yield _with(graph, arrays, {result: operand})
+    instead = [(result, value) for node in reversed(nodes) for result in node.results if graph.has_uses(result)
+               for value in _others(graph, node, result)]
+    yield from (_with(graph, arrays, [pair]) for pair in instead)
     for node in reversed(nodes):
         if node.operands and any(map(graph.has_uses, node.results)):
             yield _as_inputs(graph, arrays, node.results, array_of)
@@ -65,6 +68,23 @@ def _smaller(graph: Graph, arrays: list[np.ndarray]) -> Iterator[_Case]:
             parts = [value for value in root.node.operands if value.node.operands and value not in rest]
             kept = {state: value for state, value in graph.writes.items() if value.node is not root.node}
             yield pruned(graph, arrays, [*rest, *dict.fromkeys(parts)], kept)
+    if len(nodes) > _SMALL:
+        cuts = [node.results for node in nodes if node.operands and any(map(graph.has_uses, node.results))]
+        yield from (_as_inputs(graph, arrays, [*a, *b], array_of) for a, b in itertools.combinations(cuts, 2))
+        yield from (_with(graph, arrays, pair) for pair in itertools.combinations(instead, 2))
+        for pair, cut in itertools.product(instead, cuts):
+            yield _as_inputs(graph, arrays, cut, array_of, [pair])
+    yield from smaller_sizes(graph, arrays)
+
+
+def _others(graph: Graph, node: Node, result: Value) -> list[Value]:
+    """What may stand for a result: operands of its type, then all else of that type that comes before."""
+    earlier = [v for v in graph.inputs if v.type == result.type]
+    for other in graph.toposort():
+        if other is node:
+            break
+        earlier += [v for v in other.results if v.type == result.type and other.operands]
+    return list(dict.fromkeys([*[v for v in node.operands if v.type == result.type], *earlier]))
 
 
 def _fewer_roots(graph: Graph, arrays: list[np.ndarray]) -> Iterator[_Case]:
@@ -110,17 +130,19 @@ def _doubling(count: int) -> Iterator[int]:
         part *= 2
 
 
-def _as_inputs(graph: Graph, arrays: list[np.ndarray], values: Sequence[Value],
-               array_of: Mapping[Value, np.ndarray]) -> _Case:
+def _as_inputs(graph: Graph, arrays: list[np.ndarray], values: Sequence[Value], array_of: Mapping[Value, np.ndarray],
+               instead: Sequence[tuple[Value, Value]] = ()) -> _Case:
     copy, new_of = clone(graph)
+    for old, new in instead:
+        copy.replace_uses(new_of[old], new_of[new])
     for value in values:
         copy.replace_uses(new_of[value], copy.add_input(value.type, f"cut{len(copy.inputs)}"))
     return pruned(copy, [*arrays, *[array_of[value] for value in values]], copy.outputs, copy.writes)
 
 
-def _with(graph: Graph, arrays: list[np.ndarray], instead: Mapping[Value, Value]) -> _Case:
+def _with(graph: Graph, arrays: list[np.ndarray], instead: Sequence[tuple[Value, Value]]) -> _Case:
     copy, new_of = clone(graph)
-    for old, new in instead.items():
+    for old, new in instead:
         copy.replace_uses(new_of[old], new_of[new])
     return pruned(copy, arrays, copy.outputs, copy.writes)
 

@@ -5,6 +5,11 @@ exponential to a few units in the last place. How much of that shows in a result
 magnifies it, a comparison of near equals turns it into the other answer. So the error of every value is carried along
 with the value, to first order: what an op inherits is how much its own meaning moves when its operands do by their
 errors, and it adds its own rounding, which grows with the number of terms it sums.
+
+Two errors go along. `error` is of arithmetic in f32 and f64: programs that take other steps (sums in another order, rules)
+are further apart than one step is, so `difference` multiplies it. `coarse` is of roundings to 16 bits: ops compute in f32,
+and right programs round at the same places, each to a neighbour at worst. That is a bound as it is, one unit in the last
+place for each op.
 """
 from __future__ import annotations
 
@@ -38,16 +43,22 @@ _DIVISIONS: Final = frozenset({"div", "reciprocal", "rsqrt", "floor_divide", "re
 _SIGNS: Final = frozenset({"copysign", "signbit"})           # of their last operand, and a NaN's is nobody's
 _ULPS: Final = 4.0                  # of one op: transcendental functions are that good, and sums and products better
 _SAFETY: Final = 4.0                # second-order terms, errors of both sides
+_COARSE_SAFETY: Final = 2.0         # second-order terms, and directions that were not tried
 
 Error = np.ndarray | None           # f64 of the value's shape; None: exact
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """A storage array and the error of each of its elements (None where it is exact)."""
+    """A storage array and the errors of each of its elements (None where it is exact)."""
 
     array: np.ndarray
     error: Error = None
+    coarse: Error = None
+
+    @property
+    def is_exact(self) -> bool:
+        return self.error is None and self.coarse is None
 
 
 def bounded(graph: Graph, inputs: Iterable[Bounded]) -> dict[Value, Bounded]:
@@ -61,24 +72,36 @@ def bounded(graph: Graph, inputs: Iterable[Bounded]) -> dict[Value, Bounded]:
 
 
 def difference(found: np.ndarray, meant: Bounded, dtype: DType, slack: float = 1.0) -> str:
-    """In words, how `found` is not what is meant, to rounding; or "". slack: multiplies what is allowed, where much
-    lies between the two."""
+    """In words, how `found` is not what is meant, to rounding; or "". slack: multiplies what is allowed for arithmetic,
+    where much lies between the two."""
     left, right = _wide(found, dtype), _wide(meant.array, dtype)
     with np.errstate(all="ignore"):
         same = (left == right) | (np.isnan(left) & np.isnan(right)) if dtype.is_floating_point else left == right
         if same.all():
             return ""
-        error = np.zeros(right.shape) if meant.error is None else meant.error
-        floor = _smallest(dtype) if meant.error is not None else 0.0
-        allowed = slack * _SAFETY * error + floor
+        allowed = np.full(right.shape, 0.0 if meant.is_exact else _smallest(dtype))
+        if meant.error is not None:
+            allowed += slack * _SAFETY * meant.error
+        if meant.coarse is not None:
+            allowed += _COARSE_SAFETY * meant.coarse
         close = np.abs(left.astype(np.float64) - right.astype(np.float64)) <= allowed       # false for a NaN
-        wrong = ~(same | (close & np.isfinite(left) & np.isfinite(right)) | np.isinf(error))
+        wrong = ~(same | (close & np.isfinite(left) & np.isfinite(right)) | np.isinf(allowed) |
+                  _overflows(left, right, allowed, dtype))
     if not wrong.any():
         return ""
     at = tuple(int(i) for i in np.argwhere(wrong)[0])
     place = f"element {list(at)}" if at else "it"
     return (f"{place} is {left[at]:.9g} and means {right[at]:.9g}, with {allowed[at]:.2g} allowed for rounding "
             f"({int(wrong.sum())} of {wrong.size} differ)")
+
+
+def _overflows(left: np.ndarray, right: np.ndarray, allowed: np.ndarray, dtype: DType) -> np.ndarray | bool:
+    """Where one is infinite and the other so near the largest number that rounding may go either way."""
+    if dtype.itemsize != 2 or not dtype.is_floating_point:
+        return False
+    largest = 65504.0 if dtype is dtypes.f16 else 2.0**128 * (1 - 2.0**-8)
+    smaller = np.minimum(np.abs(left), np.abs(right))
+    return (np.isinf(left) != np.isinf(right)) & (np.sign(left) == np.sign(right)) & (smaller + allowed >= largest)
 
 
 class _Evaluation:
@@ -91,7 +114,7 @@ class _Evaluation:
         return [found[v] for v in region.outputs]
 
     def holds(self, predicate: Bounded) -> bool:
-        self.is_sure = self.is_sure and predicate.error is None
+        self.is_sure = self.is_sure and predicate.is_exact
         return bool(predicate.array)
 
 
@@ -106,7 +129,8 @@ def evaluated(node: Node, operands: Sequence[Bounded]) -> list[Bounded]:
     types, results = [v.type for v in node.operands], [v.type for v in node.results]
     arrays = apply(node.op, [x.array for x in operands], types, results)
     errors = _errors(node.op, types, results, operands, arrays)
-    return [Bounded(a, _clean(e, a.shape)) for a, e in zip(arrays, errors, strict=True)]
+    return [Bounded(a, _clean(fine, a.shape), _clean(coarse, a.shape)) for a, (fine, coarse) in
+            zip(arrays, errors, strict=True)]
 
 
 def _clean(error: Error, shape: tuple[int, ...]) -> Error:
@@ -120,22 +144,27 @@ def _clean(error: Error, shape: tuple[int, ...]) -> Error:
 
 
 def _errors(op: Op, types: Sequence[TensorType], results: Sequence[TensorType], operands: Sequence[Bounded],
-            arrays: Sequence[np.ndarray]) -> list[Error]:
+            arrays: Sequence[np.ndarray]) -> list[tuple[Error, Error]]:
+    """The fine and the coarse error of each result."""
     if type(op).decompose is not Op.decompose and (parts := _parts(op, tuple(types))) is not None:
         found = bounded(parts, operands)
-        return [found[v].error for v in parts.outputs]
+        return [(found[v].error, found[v].coarse) for v in parts.outputs]
     values = [_wide(x.array, t.dtype) if t.dtype.is_floating_point else x.array
               for x, t in zip(operands, types, strict=True)]
-    errors = [x.error for x in operands]
     with np.errstate(all="ignore"):
         wide = [_wide(a, t.dtype) if t.dtype.is_floating_point else a for a, t in zip(arrays, results, strict=True)]
-        if (own := op.errors(types, values, errors, wide)) is not None:
-            return list(own)
+        fine, coarse = [x.error for x in operands], [x.coarse for x in operands]
+        is_coarse = any(e is not None for e in coarse)
+        if (own := op.errors(types, values, fine, wide)) is not None:
+            others = op.errors(types, values, coarse, wide) if is_coarse else None
+            return list(zip(own, others or [None] * len(own), strict=True))
         (result,), (array,) = results, arrays
-        inherited = _inherited(op, types, values, errors, array, result.dtype)
+        error = _inherited(op, types, values, fine, array, result.dtype)
         if op.name in _SIGNS:
-            inherited = _added(inherited, np.where(np.isnan(values[-1]), np.inf, np.zeros(array.shape)))
-        return [_added(inherited, _rounding(op, types, values, array, result.dtype))]
+            error = _added(error, np.where(np.isnan(values[-1]), np.inf, np.zeros(array.shape)))
+        error = _added(error, _rounding(op, types, values, array, result.dtype))
+        inherited = _inherited(op, types, values, coarse, array, result.dtype) if is_coarse else None
+        return [(error, _added(inherited, _narrowing(op, types, array, result.dtype)))]
 
 
 @lru_cache(maxsize=256)
@@ -169,7 +198,9 @@ def _inherited(op: Op, types: Sequence[TensorType], values: list[np.ndarray], er
     if isinstance(op, ops.Bilinear):
         (x, y), (dx, dy) = values, [np.zeros(v.shape) if e is None else e for v, e in zip(values, errors, strict=True)]
         return np.asarray(op.evaluate(dx, np.abs(y)) + op.evaluate(np.abs(x) + dx, dy), np.float64)
-    base, largest = _wide(array, dtype), np.zeros(array.shape)
+    # what comes of moving is not rounded to 16 bits, so neither may be what that is held against
+    base = np.asarray(quietly(op.evaluate, *values)).astype(np.float64) if dtype.itemsize == 2 else _wide(array, dtype)
+    largest = np.zeros(array.shape)
     for shifts in _shifts(op, [values[n].shape for n in moving]):
         changed = list(values)
         for n, shift in zip(moving, shifts, strict=True):
@@ -223,24 +254,35 @@ def _near_ties(op: Op, value: np.ndarray, error: Error, array: np.ndarray) -> np
 # -- rounding ---------------------------------------------------------------------------------------------------------
 
 
+def _is_rounded(op: Op, types: Sequence[TensorType], dtype: DType) -> bool:
+    """Whether the op may round."""
+    return dtype.is_floating_point and not isinstance(op, _MOVES) and op.name not in _CHOICES and \
+        not (isinstance(op, ops.Cast) and _holds(dtype, types[0].dtype))
+
+
+def _narrowing(op: Op, types: Sequence[TensorType], array: np.ndarray, dtype: DType) -> Error:
+    """What rounding to 16 bits may be off by: two numbers that are nearly one become neighbours."""
+    if dtype.itemsize != 2 or not _is_rounded(op, types, dtype):
+        return None
+    return _eps(dtype) * np.abs(np.nan_to_num(_wide(array, dtype), nan=0.0, posinf=0.0, neginf=0.0)) + _smallest(dtype)
+
+
 def _rounding(op: Op, types: Sequence[TensorType], values: Sequence[np.ndarray], array: np.ndarray,
               dtype: DType) -> Error:
-    """What computing the op itself may be off by."""
-    if not dtype.is_floating_point or isinstance(op, _MOVES) or op.name in _CHOICES:
+    """What computing the op itself may be off by, in f32 where it gives 16 bits."""
+    if not _is_rounded(op, types, dtype):
         return None
-    if isinstance(op, ops.Cast) and _holds(dtype, types[0].dtype):
-        return None
+    wide = dtypes.f32 if dtype.itemsize == 2 else dtype
     size = np.abs(np.nan_to_num(_wide(array, dtype), nan=0.0, posinf=0.0, neginf=0.0))
-    own = _ULPS * _eps(dtype) * size
+    own = _ULPS * _eps(wide) * size
     if isinstance(op, ops.Elementwise) and not isinstance(op.expression, str):
-        return own + _ULPS * _eps(dtype) * _largest(values, array.shape)    # steps between may be as large as operands
+        return own + _ULPS * _eps(wide) * _largest(values, array.shape)    # steps between may be as large as operands
     if isinstance(op, ops.Prod):
         return own * (1 + types[0].numel / max(array.size, 1))
     if not isinstance(op, ops.Linear | ops.Bilinear):
         return own
     terms = np.asarray(op.evaluate(*[np.abs(v) if v.dtype.kind == "f" else v for v in values]), np.float64)
     terms = np.nan_to_num(terms, nan=0.0, posinf=0.0, neginf=0.0)
-    wide = dtypes.f32 if dtype.itemsize == 2 else dtype
     return own + (_ULPS + 2 * math.sqrt(_terms(op, types, array))) * _eps(wide) * terms
 
 
