@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
 __all__ = ["Damaged", "Foreign", "Image", "place"]
 
 _HEADER: Final = struct.Struct("<4s5B7xHHIQQQIHHHHHH")
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
-_RELOCATION: Final = np.dtype([("offset", "<u8"), ("kind", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
+_RELOCATION: Final = struct.Struct("<QIIq")
+_SHORT, _LONG = struct.Struct("<i"), struct.Struct("<Q")    # what relocations write
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
 _RELOCATABLE, _X86_64, _ELF = 1, 62, b"\x7fELF"
 _SYMBOLS, _RELOCATIONS, _RELOCATIONS_IMPLICIT, _NO_BITS, _UNWIND = 2, 4, 9, 8, 0x70000001       # types of sections
@@ -63,9 +62,9 @@ class Image:
         if self.start and not is_finalizing():
             _system().munmap(self.start, self._nbytes)
 
-    def fill(self, content: np.ndarray) -> None:
+    def fill(self, content: bytearray) -> None:
         """Write all of it."""
-        ctypes.memmove(self.start, content.ctypes.data, content.nbytes)
+        ctypes.memmove(self.start, (ctypes.c_char * len(content)).from_buffer(content), len(content))
 
     def make_executable(self, nbytes: int) -> None:
         """The first nbytes, a multiple of pages, can be run and not written from now on. Raises Foreign where the system
@@ -99,6 +98,15 @@ class _Symbol(NamedTuple):
     size: int
 
 
+class _Relocation(NamedTuple):
+    """A place in a section that gets the address of a symbol, in a way that its kind says."""
+
+    offset: int
+    kind: int
+    symbol: int
+    addend: int
+
+
 class _Object:
     """The sections and symbols of one object. starts: where each section comes to lie, once that is decided; else -1."""
 
@@ -127,7 +135,7 @@ class _Object:
             if symbol.section == _UNDEFINED:
                 yield self.name(symbol)
         for _, table in self.relocations():
-            for n in set(table["symbol"][np.isin(table["kind"], _THROUGH_TABLE)].tolist()):
+            for n in {row.symbol for row in table if row.kind in _THROUGH_TABLE}:
                 symbol = self.symbol(n)
                 if not symbol.info >> 4:
                     raise Foreign("the address of a local symbol")
@@ -152,12 +160,12 @@ class _Object:
             raise Damaged("a symbol outside of its section")
         return self.starts[symbol.section] + symbol.value
 
-    def relocations(self) -> Iterator[tuple[int, np.ndarray]]:
+    def relocations(self) -> Iterator[tuple[int, list[_Relocation]]]:
         """(section that is to be patched, how)."""
         for section in self.sections:
             if section.type == _RELOCATIONS and _section(self.sections, section.info).is_loaded:
-                _check_rows(section.data, _RELOCATION.itemsize)
-                yield section.info, np.frombuffer(section.data, _RELOCATION)
+                _check_rows(section.data, _RELOCATION.size)
+                yield section.info, [_Relocation(*row) for row in _RELOCATION.iter_unpack(section.data)]
 
 
 def place(images: Sequence[bytes], symbols: Iterable[str], imports: Mapping[str, int],
@@ -173,17 +181,17 @@ def place(images: Sequence[bytes], symbols: Iterable[str], imports: Mapping[str,
     end = _lay_out(objects, code_end, is_writable=True)
 
     image = Image(max(_aligned(end, mmap.PAGESIZE), mmap.PAGESIZE))
-    memory, base = np.zeros(end, np.uint8), image.start
+    memory, base = bytearray(end), image.start
     here = {name: at for made in objects for name, at in made.defined()}
     for name, at in stubs.items():
         address = base + here[name] if name in here else imports.get(name) or outside(name)
         if not address:
             raise KeyError(name)
-        memory[at:at + _STUB_BYTES] = np.frombuffer(_STUB + struct.pack("<Qxx", address), np.uint8)
+        memory[at:at + _STUB_BYTES] = _STUB + struct.pack("<Qxx", address)
     for made in objects:
         for section, start in zip(made.sections, made.starts, strict=True):
             if start >= 0 and section.type != _NO_BITS:
-                memory[start:start + section.size] = np.frombuffer(section.data, np.uint8)
+                memory[start:start + section.size] = section.data
         for number, table in made.relocations():
             _relocate(memory, base, made, number, table, stubs)
     image.fill(memory)
@@ -243,40 +251,32 @@ def _lay_out(objects: Sequence[_Object], end: int, is_writable: bool) -> int:
     return end
 
 
-def _relocate(memory: np.ndarray, base: int, made: _Object, number: int, table: np.ndarray,
+def _relocate(memory: bytearray, base: int, made: _Object, number: int, table: Sequence[_Relocation],
               stubs: Mapping[str, int]) -> None:
     """Patch one section of an object."""
     start, size = made.starts[number], made.sections[number].size
-    used = table["symbol"].tolist()
-    is_outside = np.array([made.symbol(n).section == _UNDEFINED for n in used], np.bool_)
-    is_stub = is_outside | np.isin(table["kind"], _THROUGH_TABLE)
-    place_of: dict[tuple[int, bool], int] = {}
-    for n, through in set(zip(used, is_stub.tolist(), strict=True)):
-        symbol = made.symbol(n)
-        place_of[n, through] = stubs[made.name(symbol)] if through else made.place_of(symbol)
-    target = np.array([place_of[key] for key in zip(used, is_stub.tolist(), strict=True)], np.int64) + table["addend"]
-    at = start + table["offset"].astype(np.int64)
-    kinds = table["kind"]
-    for kind in set(kinds.tolist()):
-        rows = kinds == kind
-        values, width = target[rows] - at[rows], 4
+    for offset, kind, wanted, addend in table:
+        symbol, at = made.symbol(wanted), start + offset
+        is_outside = symbol.section == _UNDEFINED
+        through = is_outside or kind in _THROUGH_TABLE
+        target = (stubs[made.name(symbol)] if through else made.place_of(symbol)) + addend
+        value, form = target - at, _SHORT
         if kind in _THROUGH_TABLE:
-            values += _ADDRESS_AT
+            value += _ADDRESS_AT
         elif kind in _ABSOLUTE:             # of something outside: the address itself, not that of the stub
-            values, width = target[rows] + base, 8
-            for n in np.flatnonzero(is_outside[rows]).tolist():
-                addend = int(table["addend"][rows][n])
-                slot = int(target[rows][n]) - addend + _ADDRESS_AT
-                values[n] = memory[slot:slot + 8].view(np.int64)[0] + addend
+            address = target + base
+            if is_outside:
+                address = _LONG.unpack_from(memory, target - addend + _ADDRESS_AT)[0] + addend
+            value, form = address % 2**64, _LONG
         elif kind in _RELATIVE_LONG:
-            width = 8
+            value, form = value % 2**64, _LONG
         elif kind not in _RELATIVE:
             raise Foreign(f"relocation {kind}")
-        if at[rows].min() < start or at[rows].max() + width > start + size:
+        if offset + form.size > size:
             raise Damaged("a relocation outside of its section")
-        if width == 4 and max(values.max(), -values.min()) >= 2**31:
+        if form is _SHORT and abs(value) >= 2**31:
             raise Foreign("a distance of more than 2 GiB")
-        memory[at[rows][:, None] + np.arange(width)] = values.astype(f"<i{width}")[:, None].view(np.uint8)
+        form.pack_into(memory, at, value)
 
 
 @cache

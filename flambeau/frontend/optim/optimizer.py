@@ -5,7 +5,6 @@ that the first step creates is made outside the trace, so that the first call ca
 """
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -87,11 +86,8 @@ class Alike:
 
 def full_like(p: Tensor, value: float = 0.0, shape: tuple[int, ...] | None = None) -> Tensor:
     """State of a parameter's dtype and shape (or of `shape`), `value` everywhere; made at once also under trace."""
-    shape = p._type.static_shape if shape is None else shape
-    if value == 0.0 and math.copysign(1.0, value) > 0.0:
-        return Tensor._from_array(np.zeros(shape, p.dtype.storage), p.dtype)        # pages that nobody wrote to yet
     stored = dt.to_storage(np.asarray(value, p.dtype.compute), p.dtype)
-    return Tensor._from_array(np.full(shape, stored, p.dtype.storage), p.dtype)
+    return Tensor._from_array(np.full(p._type.static_shape if shape is None else shape, stored, p.dtype.storage), p.dtype)
 
 
 def new_step(start: float = 0.0) -> Tensor:

@@ -62,6 +62,7 @@ class Segment:
     def _append(self, trace: Trace, tensors: Sequence[Tensor]) -> None:
         append, loc, phase = trace.graph.append, trace._here(), trace._phase
         shape = tensors[0]._type.shape
+        type_of: dict[TensorType, tuple[TensorType]] = {}                      # of results, by those of the first tensors
         values: list[Any] = [None] * len(tensors)
         for number in self.first:
             values[number] = trace.value_of(tensors[number])
@@ -70,7 +71,9 @@ class Segment:
                 values[step] = trace.value_of(tensors[step])
             else:
                 op, operands, made = step                                       # type: ignore[misc]
-                types = (made.with_shape(shape) if made.shape else made,)       # as elementwise ops infer it
+                types = type_of.get(made)
+                if types is None:               # as elementwise ops infer it
+                    types = type_of[made] = (made.with_shape(shape) if made.shape else made,)
                 given: list[Value] = [values[v] if isinstance(v, int) else v for v in operands]
                 values.append(append(op, given, loc=loc, phase=phase, types=types).results[0])
         for number, result in self.written:

@@ -7,14 +7,15 @@ do. Nodes are numbered by a walk from the roots to the operands, so the key does
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Hashable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from flambeau.ir.attributes import attribute_key, op_key
 from flambeau.ir.graph.text import sizes_lines
 
 if TYPE_CHECKING:
     from flambeau.ir.graph import Graph, Node, Value
+    from flambeau.ir.location import Location
 
 __all__ = ["attribute_key", "node_key", "op_key", "structural_hash", "text_key"]
 
@@ -34,19 +35,45 @@ def text_key(graph: Graph) -> str:
 
 
 def _text_form(graph: Graph) -> tuple[object, ...]:
-    number_of = {node: number for number, node in enumerate(graph.toposort())}
-
-    def ref(value: Value) -> tuple[int, int]:
-        return number_of[value.node], value.index
-
-    nodes = [(op_key(node.op), [ref(value) for value in node.operands], [str(value.type) for value in node.results],
-              node.phase, None if node.loc is None else (node.loc.file, node.loc.line, node.loc.function, node.loc.module,
-                                                        node.loc.called),
-              [_text_form(region) for region in node.regions])
-             for node in number_of]
+    """Ops, types and locations are listed once, and nodes hold their numbers: few of them differ."""
+    ops, types, places = _Rows(op_key), _Rows(str), _Rows(_place)
+    nodes: list[tuple[object, ...]] = []
+    number_of: dict[Value, object] = {}
+    for number, node in enumerate(graph.toposort()):
+        op, results, loc = node.op, node.results, node.loc
+        regions = [_text_form(region) for region in node.regions]
+        nodes.append((ops.numbers.get(id(op)) or ops.add(op), [number_of[value] for value in node.operands],
+                      [types.numbers.get(id(value.type)) or types.add(value.type) for value in results], node.phase,
+                      loc and (places.numbers.get(id(loc)) or places.add(loc)), regions))
+        for value in results:
+            number_of[value] = (number, value.index) if value.index else number
     known = [] if graph.facts is None else [_VERSION, *sizes_lines(graph.facts)]
-    return (_VERSION, *known, graph.name, [ref(value) for value in graph.inputs], nodes,
-            [ref(value) for value in graph.outputs], [(ref(state), ref(value)) for state, value in graph.writes.items()])
+    return (_VERSION, *known, graph.name, [number_of[value] for value in graph.inputs], ops.rows, types.rows, places.rows,
+            nodes, [number_of[value] for value in graph.outputs],
+            [(number_of[state], number_of[value]) for state, value in graph.writes.items()])
+
+
+def _place(loc: Location) -> Hashable:
+    return (loc.file, loc.line, loc.function, loc.module, loc.called)
+
+
+class _Rows:
+    """What many nodes share. numbers: from 1 on, by id of objects that outlive this one."""
+
+    def __init__(self, key: Callable[[Any], Hashable]) -> None:
+        self.rows: list[Hashable] = []
+        self.numbers: dict[int, int] = {}
+        self._key = key
+        self._known: dict[Hashable, int] = {}
+
+    def add(self, item: object) -> int:
+        """Its number; objects of one key have one."""
+        row = self._key(item)
+        number = self._known.setdefault(row, len(self.rows) + 1)
+        if number > len(self.rows):
+            self.rows.append(row)
+        self.numbers[id(item)] = number
+        return number
 
 
 def node_key(node: Node) -> Hashable:
