@@ -34,7 +34,8 @@ class Implementation:
     some numbers, and the runtime numbers that it is called with (`passes.cpu.generalize`). phases: (phases, bytes of each
     scratch buffer) for `phases(kernel, general, symbol, target)`, where not all kernels have those of `emit`. host: the
     address of a function of the host, for the name that a phase calls it by (the kind, a dot, and what the kind makes of
-    it); see `runtime.host_functions`."""
+    it); see `runtime.host_functions`. steps_itself: whether the loops of a general kernel's code carry what steps with
+    them (`codegen.cpu.toolchain`)."""
 
     emit: Callable[..., Any]
     schedule: Callable[[Any, Any], Kernel] | None = None
@@ -43,6 +44,7 @@ class Implementation:
     host: Callable[[str], int] | None = None
     general: Callable[[Any, Any], tuple[Any, tuple[int, ...]]] | None = None
     phases: Callable[..., Any] | None = None
+    steps_itself: Callable[[Any], bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,4 +20,4 @@ def _lower(node: Node, name: str) -> Sequence[Call]:
 
 KIND = Kind("contraction", ContractionKernel, _lower, reads="strided", has_epilogue=True, finish=finish_code,
             implementations={"cpu": Implementation(emit, schedule_contraction, weight=1, general=general_contraction,
-                                                   phases=phases_of)})
+                                                   phases=phases_of, steps_itself=lambda kernel: True)})

@@ -9,7 +9,7 @@ from flambeau.codegen.artifact import Phase
 from flambeau.codegen.cpu.loops.functions import emit
 from flambeau.codegen.cpu.loops.tasks import phase_of
 from flambeau.ir.graph import Node
-from flambeau.ir.kernel import LoopKernel
+from flambeau.ir.kernel import LoopKernel, LoopSchedule
 from flambeau.ir.kinds import Implementation, Kind
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.generalize import general_loops
@@ -39,5 +39,12 @@ def _phases(kernel: LoopKernel, general: LoopKernel, symbol: str, target: Target
     return [phase_of(kernel, general, symbol, target)], ()
 
 
+def _steps_itself(kernel: LoopKernel) -> bool:
+    """Tiles step through the places of many rows."""
+    row_dim = kernel.schedule.row_dim if isinstance(kernel.schedule, LoopSchedule) else None
+    return row_dim is None or row_dim >= kernel.n_parallel
+
+
 KIND = Kind("loop", LoopKernel, _lower, reads="computed", has_epilogue=True, finish=finish_loops,
-            implementations={"cpu": Implementation(emit, _schedule, _divide, general=general_loops, phases=_phases)})
+            implementations={"cpu": Implementation(emit, _schedule, _divide, general=general_loops, phases=_phases,
+                                                   steps_itself=_steps_itself)})

@@ -248,8 +248,44 @@ def test_only_exempt_threads_pass_the_lock():
 
 
 def test_known_llvmlite_compiles_without_the_process_wide_lock():
-    if not llvmlite.__version__.startswith(toolchain._LOCK_FREE_VERSIONS):
+    if not llvmlite.__version__.startswith(toolchain._KNOWN_VERSIONS):
         pytest.skip("this llvmlite's lock is not known to us, so compilation is serial")
     assert toolchain.can_compile_in_parallel()
     for name in toolchain._HEAVY_CALLS:
         assert isinstance(getattr(ffi.lib, name)._lock, toolchain._LockUnlessExempt)
+
+
+STEPPING = """
+define void @f(ptr %p, i64 %n, i64 %s) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [0, %entry], [%j, %loop]
+  %far = mul i64 %i, %s
+  %q = getelementptr float, ptr %p, i64 %far
+  store float 1.0, ptr %q
+  %j = add i64 %i, 1
+  %more = icmp slt i64 %j, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}
+"""
+
+
+def test_llvm_steps_for_modules_that_do_not_step_themselves():
+    if not llvmlite.__version__.startswith(toolchain._KNOWN_VERSIONS):
+        pytest.skip("this llvmlite's options are not known to us")
+    assert "imul" in toolchain.emit_assembly(STEPPING, generic_x86_64(), steps_itself=True)
+    assert "imul" not in toolchain.emit_assembly(STEPPING, generic_x86_64())
+
+
+def test_options_of_llvm_are_as_before_when_the_last_thread_is_done():
+    before = toolchain.emit_object(STEPPING, generic_x86_64())
+    with toolchain._short_pipeline:
+        toolchain.compile_modules([STEPPING], generic_x86_64(), steps_itself=True)
+        if llvmlite.__version__.startswith(toolchain._KNOWN_VERSIONS):
+            assert toolchain.emit_object(STEPPING, generic_x86_64()) != before, "another is still inside"
+    with pytest.raises(RuntimeError):
+        toolchain.compile_modules(["define nonsense"], generic_x86_64(), steps_itself=True)
+    assert toolchain.emit_object(STEPPING, generic_x86_64()) == before

@@ -32,17 +32,30 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target) -> list[Artifact]
     distinct = dict(zip(keys, kernels, strict=True))
     # What takes longest comes first: no thread is left with it at the end.
     order = sorted(distinct, key=lambda key: -kind_of(distinct[key]).implementation("cpu").weight)
-    parts: list[tuple[tuple[Phase, ...], tuple[int, ...]]] = []
-
-    def emit_all() -> Iterator[str]:
-        for key in order:
-            emission = emit_kernel(distinct[key], symbol_of(key, target), target)
-            parts.append((emission.phases, emission.scratch_bytes))
-            yield str(emission.module)
-
-    objects = toolchain.compile_modules(emit_all(), target, min(target.cores, len(order)))
-    artifacts = {key: Artifact(*part, code) for key, part, code in zip(order, parts, objects, strict=True)}
+    artifacts: dict[str, Artifact] = {}
+    for steps_itself in (True, False):
+        if not (its := [key for key in order if _steps_itself(distinct[key]) is steps_itself]):
+            continue
+        parts: list[tuple[tuple[Phase, ...], tuple[int, ...]]] = []
+        texts = _emitted({key: distinct[key] for key in its}, target, parts)
+        objects = toolchain.compile_modules(texts, target, min(target.cores, len(its)), steps_itself)
+        artifacts |= {key: Artifact(*part, code) for key, part, code in zip(its, parts, objects, strict=True)}
     return [artifacts[key] for key in keys]
+
+
+def _emitted(
+    kernels: dict[str, Kernel], target: Target, parts: list[tuple[tuple[Phase, ...], tuple[int, ...]]]
+) -> Iterator[str]:
+    """The text of each kernel's module, when it is asked for; what else an artifact is made of goes to `parts`."""
+    for key, kernel in kernels.items():
+        emission = emit_kernel(kernel, symbol_of(key, target), target)
+        parts.append((emission.phases, emission.scratch_bytes))
+        yield str(emission.module)
+
+
+def _steps_itself(kernel: Kernel) -> bool:
+    asked = kind_of(kernel).implementation("cpu").steps_itself
+    return asked is not None and asked(kernel)
 
 
 def emit_kernel(kernel: Kernel, symbol: str, target: Target) -> Emission:
@@ -66,4 +79,4 @@ def llvm_ir(kernel: Kernel, target: Target) -> str:
 
 def assembly(kernel: Kernel, target: Target) -> str:
     """The machine code of the kernel as text, emitted and compiled again."""
-    return toolchain.emit_assembly(llvm_ir(kernel, target), target)
+    return toolchain.emit_assembly(llvm_ir(kernel, target), target, _steps_itself(kernel))

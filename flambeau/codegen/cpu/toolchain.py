@@ -1,6 +1,6 @@
 """LLVM IR text -> relocatable objects. The only file that drives llvmlite's compiler.
 
-Kernels arrive already vectorised, so the pass list is short: clean up the IR, then let LLVM select instructions.
+Kernels arrive already vectorised, with every value where it is to be computed: LLVM only selects instructions.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import heapq
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from flambeau.ir.target import Target
 
-# llvmlite versions whose private function table we know well enough to lift the process-wide lock.
-_LOCK_FREE_VERSIONS = ("0.50.",)
+# llvmlite versions whose private function table we know well enough to lift the process-wide lock, and LLVM's options.
+_KNOWN_VERSIONS = ("0.50.",)
 _HEAVY_CALLS = ("LLVMPY_ParseAssembly", "LLVMPY_RunNewModulePassManager", "LLVMPY_TargetMachineEmitToMemory")
+
+# Passes of the code generator that modules may do without, by their `-disable-` options: strength reduction, which takes a
+# tenth of LLVM's time, and some that leave all code of ours as it is (docs/decisions/060-llvm-time.md).
+_LEFT_OUT = ("lsr", "mergeicmps", "select-optimize", "constant-hoisting", "partial-libcall-inlining", "tail-duplicate")
 
 _per_thread = threading.local()
 
@@ -62,19 +66,29 @@ def emit_object(module: Any, target: Target) -> bytes:
     return machine.emit_object(_parsed(str(module), machine))
 
 
-def emit_assembly(module: Any, target: Target) -> str:
-    """The assembly that `emit_object` would encode."""
+def emit_assembly(module: Any, target: Target, steps_itself: bool = False) -> str:
+    """The assembly that `compile_modules` would encode."""
     machine = target_machine(target)
-    return machine.emit_assembly(_parsed(str(module), machine))
+    parsed = _parsed(str(module), machine)
+    with _short_pipeline if steps_itself else nullcontext():
+        return machine.emit_assembly(parsed)
 
 
-def compile_modules(texts: Iterable[Any], target: Target, threads: int = 1) -> list[bytes]:
+def compile_modules(
+    texts: Iterable[Any], target: Target, threads: int = 1, steps_itself: bool = False
+) -> list[bytes]:
     """Objects of many modules, in order, on up to `threads` threads. Raises what the first failing module raised.
 
     texts may be made on demand: with several threads, the others compile what is there while this one makes the next.
+    steps_itself: loops carry what steps with them, and hide their counters: LLVM looks for nothing to step.
     """
-    if threads <= 1 or sys.is_finalizing() or not can_compile_in_parallel():     # when Python ends no thread starts
-        return [emit_object(text, target) for text in texts]
+    with _short_pipeline if steps_itself else nullcontext():
+        if threads <= 1 or sys.is_finalizing() or not can_compile_in_parallel():     # when Python ends no thread starts
+            return [emit_object(text, target) for text in texts]
+        return _compiled_in_parallel(texts, target, threads)
+
+
+def _compiled_in_parallel(texts: Iterable[Any], target: Target, threads: int) -> list[bytes]:
     workshop = _Workshop(target)
     helpers = [threading.Thread(target=workshop.work, daemon=True) for _ in range(threads - 1)]
     with _frequent_switches():
@@ -160,6 +174,35 @@ def _frequent_switches() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
+class _ShortPipeline:
+    """While some thread is inside, LLVM leaves out the passes of _LEFT_OUT. Options belong to the process: what others
+    compile meanwhile is right, and lacks these passes too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._set("true")
+
+    def __exit__(self, *exc: Any) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._set("false")
+
+    def _set(self, value: str) -> None:
+        if _is_known_llvm():                            # an option that it does not know ends the process
+            for name in _LEFT_OUT:
+                llvm_binding().set_option("flambeau", f"-disable-{name}={value}")
+
+
+_short_pipeline = _ShortPipeline()
+
+
 def _parsed(text: str, machine: Any) -> Any:
     """A module in a context of its own, verified."""
     llvm = llvm_binding()
@@ -189,13 +232,19 @@ class _LockUnlessExempt:
 
 
 @functools.cache
+def _is_known_llvm() -> bool:
+    import llvmlite
+
+    return llvmlite.__version__.startswith(_KNOWN_VERSIONS)
+
+
+@functools.cache
 def can_compile_in_parallel() -> bool:
     """Whether this llvmlite is one whose lock we can set aside; if not, compilation is serial and still right."""
-    import llvmlite
     from llvmlite.binding import ffi
 
     llvm_binding()
-    if not llvmlite.__version__.startswith(_LOCK_FREE_VERSIONS):
+    if not _is_known_llvm():
         return False
     try:
         for name in _HEAVY_CALLS:

@@ -560,7 +560,7 @@ class Emitter(TextBuilder):
         if mask is None:
             mask = self.tail_mask(lanes, lanes)
         vector = ll.VectorType(kind, lanes)
-        arguments = [addresses, ll.Constant(I32, storage_bytes(dtype)), mask, ll.Constant(vector, None)]
+        arguments = [addresses, ll.Constant(I32, storage_bytes(dtype)), mask, zeros(vector)]
         name = f"llvm.masked.gather.{mangle(vector)}.v{lanes}p0"
         return self.to_compute(self.intrinsic(name, vector, arguments), dtype)
 

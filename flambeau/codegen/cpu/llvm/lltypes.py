@@ -90,16 +90,27 @@ class SplatConstant(ll.Constant):
         return f"splat ({self.constant[0]})"
 
 
+class _WordConstant(ll.Constant):
+    """A constant that LLVM has a word for, of any type: spelt out lane by lane these were a quarter of all text."""
+
+    def __init__(self, kind: ll.Type, word: str) -> None:
+        self.type = kind
+        self.constant = word
+
+    def _get_reference(self) -> str:
+        return self.constant
+
+
 @functools.lru_cache(maxsize=1024)
 def undefined(kind: ll.Type) -> ll.Constant:
     """The undefined value of a type."""
-    return ll.Constant(kind, ll.Undefined)
+    return _WordConstant(kind, "undef")
 
 
 @functools.lru_cache(maxsize=1024)
 def zeros(kind: ll.Type) -> ll.Constant:
     """All bits zero: a null pointer, 0, or a vector of them."""
-    return ll.Constant(kind, None)
+    return _WordConstant(kind, "zeroinitializer")
 
 
 @functools.lru_cache(maxsize=1024)

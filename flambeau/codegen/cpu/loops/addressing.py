@@ -34,6 +34,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
     storage_type,
     vector_type,
 )
+from flambeau.codegen.cpu.llvm.lltypes import undefined, zeros
 from flambeau.codegen.cpu.llvm.numbers import Int, number_of
 from flambeau.codegen.cpu.loops.plan import FUNCTION, INNERMOST, LoopPlan, kernel_addresses
 from flambeau.codegen.cpu.loops.scope import Scope
@@ -276,8 +277,8 @@ class Memory:
     def _zeros(self) -> ll.Value:
         slot = self.emitter.stack(I8, _SLOT_BYTES)
         with self.emitter.goto_entry_block():
-            zeros = ll.Constant(ll.VectorType(I64, _SLOT_BYTES // 8), None)
-            self.emitter.store(zeros, slot, align=64)
+            nothing = zeros(ll.VectorType(I64, _SLOT_BYTES // 8))
+            self.emitter.store(nothing, slot, align=64)
         return slot
 
     @cached_property
@@ -289,7 +290,7 @@ class Memory:
     def _reverse(self, vector: ll.Value) -> ll.Value:
         lanes = lanes_of(vector)
         order = ll.Constant(ll.VectorType(I32, lanes), list(reversed(range(lanes))))
-        return self.emitter.shuffle_vector(vector, ll.Constant(vector.type, ll.Undefined), order)
+        return self.emitter.shuffle_vector(vector, undefined(vector.type), order)
 
     def _broadcast(self, pointer: ll.Value, dtype: DType, guard: ll.Value | None) -> ll.Value:
         """One element in every lane; the guard varies, or the value would not, so ask whether any lane wants it."""
@@ -298,7 +299,7 @@ class Memory:
             return self.scope.splat(emitter.load_scalar(pointer, 0, dtype.name))
         pointer = emitter.select(emitter.reduce("or", guard), pointer, self._zeros)
         vector = self.scope.splat(emitter.load_scalar(pointer, 0, dtype.name))
-        return emitter.select(guard, vector, ll.Constant(vector.type, None))
+        return emitter.select(guard, vector, zeros(vector.type))
 
     def _gather(self, where: _Where, dtype: DType, mask: ll.Value | None) -> ll.Value:
         """AVX-512 gathers 4 and 8 byte elements as fast as scalar loads or faster (0.66 to 0.87 against 0.85 to

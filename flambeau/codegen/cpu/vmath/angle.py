@@ -12,6 +12,7 @@ from typing import NamedTuple
 import llvmlite.ir as ll
 
 from flambeau.codegen.cpu.llvm.emitter import F32, F64, I32, I64, Emitter
+from flambeau.codegen.cpu.llvm.lltypes import undefined
 from flambeau.codegen.cpu.vmath.vec import Vec, if_any, magnitude, product_error, where
 
 TWO_OVER_PI = 0.6366197723675814
@@ -143,7 +144,7 @@ def _reducer(module: ll.Module, like: Emitter) -> ll.Function:
     e = Emitter(function.append_basic_block("entry"), like.target)
     x = Vec(e, function.args[0])
     top, negative = _fixed_point(x)
-    result: ll.Value = ll.Constant(_REDUCED, ll.Undefined)
+    result: ll.Value = undefined(_REDUCED)
     for field, part in enumerate(_to_radians(top, negative)):
         result = e.insert_value(result, part.value, field)
     e.ret(result)
