@@ -15,6 +15,7 @@ from flambeau.ir.target import Target
 from flambeau.passes.cpu.generalize import general_loops
 from flambeau.passes.cpu.keep_between_stages import keep_between_stages
 from flambeau.passes.cpu.schedule_loops import schedule_loops
+from flambeau.passes.cpu.side_by_side import side_by_side
 from flambeau.passes.cpu.split_reductions import split_reductions
 from flambeau.passes.lowering.dims import collapse
 from flambeau.passes.lowering.loops import RegionLowering
@@ -27,7 +28,7 @@ def _lower(node: Node, name: str) -> Sequence[Call]:
 
 
 def _divide(call: Call, target: Target) -> Sequence[Call]:
-    return [replace(call, kernel=keep_between_stages(kernel, target), buffers=buffers)
+    return [replace(call, kernel=side_by_side(keep_between_stages(kernel, target), target), buffers=buffers)
             for kernel, buffers in split_reductions(cast(LoopKernel, call.kernel), call.buffers, target)]
 
 

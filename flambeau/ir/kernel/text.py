@@ -155,6 +155,7 @@ def _schedule(kernel: Kernel) -> str:
     keyword = next((word for word, kind in kernel.schedules.items() if isinstance(schedule, kind)), "")
     assert keyword, f"{type(kernel).__name__} has no {type(schedule).__name__} among its schedules"
     left_out = [name for name in ("k_loops", "last_vectors") if not getattr(schedule, name, True)]
+    left_out += ["group"] if getattr(schedule, "group", 0) == 1 else []
     left_out += ["row_dim", "rows"] if getattr(schedule, "row_dim", 0) is None else []
     shown = [f.name for f in fields(schedule) if f.name not in left_out]
     return f"  {keyword} " + ", ".join(f"{name}={_literal(getattr(schedule, name))}" for name in shown)
