@@ -9,7 +9,7 @@ from typing import Any, Final
 from flambeau.errors import ParseError
 from flambeau.ir.kernel import Extent
 from flambeau.ir.records import dataclass
-from flambeau.ir.sealed import boolean, integer, items, optional, parts, seal, text, unseal
+from flambeau.ir.sealed import boolean, integer, integers, items, optional, parts, seal, text, unseal
 
 _VERSION: Final = 2                 # of an artifact's bytes
 
@@ -107,7 +107,7 @@ class Artifact:
 def _phase(value: Any) -> Phase:
     phase = Phase(*parts(value, text, optional(_count), _counts, _positive, boolean, lambda dims: items(dims, _task_dim),
                          lambda errors: items(errors, lambda error: parts(error, integer, text)), boolean,
-                         lambda sizes: items(sizes, integer), optional(lambda packs: parts(packs, _count, _count))))
+                         integers, optional(lambda packs: parts(packs, _count, _count))))
     if phase.tasks is None and any(isinstance(d.extent, str) and d.size_index is None for d in phase.task_dims):
         raise ParseError(f"phase {phase.symbol} has a runtime extent without the number of its size")
     return phase

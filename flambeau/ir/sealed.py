@@ -15,10 +15,11 @@ from typing import Any, Final, TypeVar
 
 from flambeau.errors import ParseError
 
-__all__ = ["boolean", "integer", "items", "optional", "parts", "seal", "text", "unseal"]
+__all__ = ["boolean", "integer", "integers", "items", "optional", "parts", "seal", "text", "unseal"]
 
 T = TypeVar("T")
 _MAGIC: Final = b"\x89FLMB\r\n\x1a"         # damaged by whatever takes bytes for text
+_INT: Final = {int}
 _START: Final = len(_MAGIC) + 32 + 8
 
 
@@ -85,6 +86,13 @@ def items(value: Any, of: Callable[[Any], T]) -> tuple[T, ...]:
     if type(value) is not list:
         raise ParseError(f"expected a list, found {_shown(value)}")
     return tuple([of(item) for item in value])
+
+
+def integers(value: Any) -> tuple[int, ...]:
+    """A list of ints."""
+    if type(value) is list and set(map(type, value)) <= _INT:
+        return tuple(value)
+    return items(value, integer)
 
 
 def parts(value: Any, *readers: Callable[[Any], Any]) -> tuple[Any, ...]:

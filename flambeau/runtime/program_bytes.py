@@ -8,10 +8,11 @@ A number that waits for a call is [number of the size, factor]; constants and in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from flambeau.errors import ParseError
-from flambeau.ir.sealed import boolean, integer, items, optional, parts, seal, text, unseal
+from flambeau.ir.sealed import boolean, integer, integers, items, optional, parts, seal, text, unseal
 from flambeau.ir.types import TensorType, parse_type
 from flambeau.runtime.signature import Signature, SizeSpec, TensorSpec
 from flambeau.runtime.steps import Blocks, Branch, Extent, HostCall, Launch, Loop, SizeOf, Slot, Step
@@ -118,17 +119,20 @@ def _type(value: Any) -> TensorType:
     if len(words) > _LONGEST_TYPE:
         raise ParseError(f"a program names a type in {len(words)} characters: {words[:40]}...")
     try:
-        return parse_type(words)
+        return _parsed(words)
     except ValueError as error:
         raise ParseError(f"a program names a type that is none: {error}") from None
+
+
+_parsed = lru_cache(maxsize=1024)(parse_type)       # a program's values are of few types
 
 
 def _step(value: Any) -> Step:
     match value:
         case ["launch", *rest]:
-            return Launch(*parts(rest, text, _tasks, integer, boolean, _numbers, _extents, _errors, optional(integer)))
+            return Launch(*parts(rest, text, _tasks, integer, boolean, integers, _extents, _errors, optional(integer)))
         case ["host", *rest]:
-            return HostCall(*parts(rest, text, _numbers, _extents, _errors, optional(integer)))
+            return HostCall(*parts(rest, text, integers, _extents, _errors, optional(integer)))
         case ["loop", *rest]:
             return Loop(*parts(rest, integer, _body))
         case ["branch", *rest]:
@@ -152,11 +156,7 @@ def _read_extent(value: Any) -> Extent:
 
 
 def _extents(value: Any) -> tuple[Extent, ...]:
-    return items(value, _read_extent)
-
-
-def _numbers(value: Any) -> tuple[int, ...]:
-    return items(value, integer)
+    return items(value, _read_extent) if type(value) is list and list in map(type, value) else integers(value)
 
 
 def _errors(value: Any) -> tuple[tuple[int, str], ...]:

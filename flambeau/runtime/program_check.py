@@ -129,7 +129,8 @@ def _check_launch(program: Program, launch: Launch | HostCall) -> None:
         if not 0 <= slot < len(program.slots):
             raise VerificationError(f"{launch.symbol}: no slot {slot} among {len(program.slots)}")
     for extent in launch.sizes:
-        _largest(program, launch, extent)
+        if type(extent) is not int or not -LARGEST <= extent <= LARGEST:
+            _largest(program, launch, extent)
     if launch.location is not None and not 0 <= launch.location < len(program.locations):
         raise VerificationError(f"{launch.symbol}: no location {launch.location} among {len(program.locations)}")
 

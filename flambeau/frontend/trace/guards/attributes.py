@@ -123,8 +123,8 @@ class Instance(Open):
     def __init__(self, object: Any, path: tuple[str, Way]):
         super().__init__(object, path)
         self.kind, self.of_all = type(object), False
-        self.slots = {name: member for base in type(object).__mro__ for name, member in base.__dict__.items()
-                      if isinstance(member, types.MemberDescriptorType) and is_user_class(base)}
+        self.slots = {name: member for base in type(object).__mro__ if is_user_class(base)
+                      for name, member in base.__dict__.items() if isinstance(member, types.MemberDescriptorType)}
 
     def read(self, key: str) -> Any:
         member = self.slots.get(key)

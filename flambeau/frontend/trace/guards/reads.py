@@ -122,19 +122,33 @@ _EXTENDED_ARG, _MATCH_CLASS = dis.opmap["EXTENDED_ARG"], dis.opmap["MATCH_CLASS"
 _MORE_NAMES = _BY_NAME | {"format"}
 
 
+_attributes_of: dict[int, tuple[types.CodeType, frozenset[str]]] = {}
+
+
 def attributes_of(code: types.CodeType) -> frozenset[str]:
     """`reads_of(code).attributes`, in a fraction of the time: classes of the framework have hundreds of methods."""
-    instructions = code.co_code
-    if not _MORE_NAMES.isdisjoint(code.co_names) or _MATCH_CLASS in instructions[::2]:
+    known = _attributes_of.get(id(code))
+    if known is None:
+        if len(_attributes_of) > 50_000:
+            _attributes_of.clear()
+        known = _attributes_of[id(code)] = code, _attributes_found(code)
+    return known[1]
+
+
+def _attributes_found(code: types.CodeType) -> frozenset[str]:
+    ops, arguments, names = code.co_code[::2], code.co_code[1::2], code.co_names
+    if not _MORE_NAMES.isdisjoint(names) or _MATCH_CLASS in ops:
         return reads_of(code).attributes
-    found, above = set(), 0
-    for op, argument in zip(instructions[::2], instructions[1::2], strict=True):
-        if op == _EXTENDED_ARG:
-            above = (above | argument) << 8
-            continue
-        if op in _ATTRIBUTE_OPS:
-            found.add(code.co_names[(above | argument) >> _ATTRIBUTE_OPS[op]])
-        above = 0
+    found = set[str]()
+    for op, bits in _ATTRIBUTE_OPS.items():
+        at = ops.find(op)
+        while at >= 0:
+            argument, before = arguments[at], at - 1
+            while before >= 0 and ops[before] == _EXTENDED_ARG:
+                argument |= arguments[before] << 8 * (at - before)
+                before -= 1
+            found.add(names[argument >> bits])
+            at = ops.find(op, at + 1)
     return frozenset(found)
 
 
