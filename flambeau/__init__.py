@@ -139,6 +139,7 @@ _NAMES = {                                  # module -> what it gives at first u
     "frontend.checks": "_assert _check _check_index _check_is_size _check_not_implemented _check_type _check_value",
     "frontend.exchange.archive": "load save",
     "frontend.func.vmap": "vmap",
+    "frontend.nn.quantized": "qint8 quantize_dynamic",
     "frontend.profile.memory": "memory_summary",
     "frontend.profile.session": "profile",
     "frontend.functions.complex_spectrograms": "istft stft",

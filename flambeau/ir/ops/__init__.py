@@ -5,7 +5,7 @@ Importing this package fills the registry `flambeau.ir.op.OPS`.
 from flambeau.ir.ops.attention import Attention, AttentionBackward
 from flambeau.ir.ops.average_pooling import AvgPool2d, AvgPool2dGrad
 from flambeau.ir.ops.bessel_functions import *  # noqa: F403
-from flambeau.ir.ops.contraction import matmul
+from flambeau.ir.ops.contraction import byte_matmul, matmul
 from flambeau.ir.ops.control import Cond, WhileLoop
 from flambeau.ir.ops.conversions import Cast, Place, where
 from flambeau.ir.ops.convolution import (

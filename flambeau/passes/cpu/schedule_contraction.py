@@ -70,7 +70,7 @@ def schedules_in_groups(kernel: ContractionKernel, target: Target) -> Iterator[C
 
 
 def _grouped(kernel: ContractionKernel, target: Target) -> Iterator[Choice]:
-    if kernel.k and target.multiplies_groups(kernel.group_size):
+    if kernel.k and 0 not in kernel.extents and target.multiplies_groups(kernel.group_size):
         yield from _candidates(Shape(kernel, target, kernel.group_size))
 
 

@@ -100,7 +100,8 @@ def _seen(op: Any, places: Sequence[Index], taps: Sequence[Index]) -> list[Index
             for place, tap, stride, dilation in zip(places, taps, op.stride, op.dilation, strict=True)]
 
 
-DIMS_OF = {"matmul": matmul_dims, "conv2d": convolution_dims, "conv2d_weight_grad": weight_grad_dims,
+DIMS_OF = {"matmul": matmul_dims, "byte_matmul": matmul_dims,
+           "conv2d": convolution_dims, "conv2d_weight_grad": weight_grad_dims,
            "conv3d": convolution_dims, "conv3d_weight_grad": weight_grad_dims}
 
 
