@@ -2,8 +2,9 @@
 
 Before Python 3.13 every method of a dataclass is compiled by itself, six of a frozen one, which was half of the work of
 `import flambeau` beside NumPy's: it makes 100 such classes, `fb.compile` 80 more, the compiler 60, and a program uses a
-third of them. Here __init__, __eq__ and __hash__ are compiled at once, when the first object is made or compared. Given up:
-options but three, `InitVar`, fields outside of __init__, annotations that are not text (docs/decisions/036-records.md).
+third of them. Here __init__, __eq__ and __hash__ are compiled at once, when the first object is made or compared, for all
+classes of as many fields: their code differs by names. Given up: options but three, `InitVar`, fields outside of __init__,
+annotations that are not text (docs/decisions/036-records.md).
 """
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ import copy
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from reprlib import recursive_repr
-from types import CodeType, MemberDescriptorType
+from types import CellType, CodeType, FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["dataclass"]
@@ -117,47 +118,62 @@ def _compiled(cls: type, names: tuple[str, ...]) -> dict[str, Any]:
     """Those of __init__, __eq__ and __hash__."""
     fields = dataclasses.fields(cls)
     frozen = cls.__dataclass_params__.frozen    # type: ignore[attr-defined]
-    known: dict[str, Any] = {"_set": object.__setattr__, "_FACTORY": _FACTORY}
-    parameters, keywords, lines = ["self"], list[str](), list[str]()
-    for field in fields:
-        name = value = field.name
-        parameter = name
-        if field.default is not dataclasses.MISSING:
-            known[f"_default_{name}"] = field.default
-            parameter = f"{name}=_default_{name}"
-        elif field.default_factory is not dataclasses.MISSING:
-            known[f"_factory_{name}"] = field.default_factory
-            parameter = f"{name}=_FACTORY"
-            value = f"_factory_{name}() if {name} is _FACTORY else {name}"
-        (keywords if field.kw_only else parameters).append(parameter)
-        lines.append(f"_set(self, {name!r}, {value})" if frozen else f"self.{name} = {value}")
-    if hasattr(cls, "__post_init__"):
-        lines.append("self.__post_init__()")
-    if keywords:
-        parameters += ["*", *keywords]
-    text = [f" def __init__({', '.join(parameters)}):", *(f"  {line}" for line in lines or ["pass"])]
-    made = ["__init__"]
-    if "__eq__" in names or "__hash__" in names:
-        mine, theirs = (f"({''.join(f'{one}.{field.name}, ' for field in fields if field.compare)})"
-                        for one in ("self", "other"))
-        text += [" def __eq__(self, other):",
-                 f"  return {mine} == {theirs} if other.__class__ is self.__class__ else NotImplemented"]
-        text += [" def __hash__(self):", f"  return hash({mine})"]
-        made += ["__eq__", "__hash__"]
-    scope: dict[str, Any] = {}
-    text = [f"def make({', '.join(known)}):", *text, f" return {', '.join(made)},"]
-    exec(_code("\n".join(text)), vars(sys.modules[cls.__module__]), scope)
-    methods = dict(zip(made, scope["make"](**known), strict=True))
-    methods["__init__"].__annotations__ = {field.name: field.type for field in fields} | {"return": None}
-    for name, method in methods.items():
-        method.__qualname__ = f"{cls.__qualname__}.{name}"
-    return {name: methods[name] for name in names}
+    makes = [field.default_factory is not dataclasses.MISSING for field in fields]
+    codes = _codes(frozen, tuple(makes), tuple([field.kw_only for field in fields]),
+                   tuple([field.compare for field in fields]), hasattr(cls, "__post_init__"))
+    cells = {"_set": CellType(object.__setattr__), "_FACTORY": CellType(_FACTORY)}
+    cells |= {f"_factory_{number}": CellType(field.default_factory) for number, field in enumerate(fields) if makes[number]}
+    name_of = {f"_{number}": field.name for number, field in enumerate(fields)}
+    methods: dict[str, Any] = {}
+    for name in names:
+        code = _renamed(codes[name], name_of)
+        methods[name] = FunctionType(code, vars(sys.modules[cls.__module__]), name, None,
+                                     tuple([cells[free] for free in code.co_freevars]))
+        methods[name].__qualname__ = f"{cls.__qualname__}.{name}"
+    if "__init__" in names:
+        defaults = {field.name: _FACTORY if made else field.default for field, made in zip(fields, makes, strict=True)
+                    if made or field.default is not dataclasses.MISSING}
+        positional = [field.name for field in fields if not field.kw_only]
+        given = [name for name in positional if name in defaults]
+        if given != positional[len(positional) - len(given):]:
+            raise TypeError(f"{cls.__qualname__}: an argument without a default follows {given[0]!r}, which has one")
+        methods["__init__"].__defaults__ = tuple([defaults[name] for name in given]) or None
+        methods["__init__"].__kwdefaults__ = {name: value for name, value in defaults.items() if name not in given} or None
+        methods["__init__"].__annotations__ = {field.name: field.type for field in fields} | {"return": None}
+    return methods
 
 
 @functools.cache
-def _code(text: str) -> CodeType:
-    """Classes of the same fields share it, those without any for one."""
-    return compile(text, "<string>", "exec")
+def _codes(frozen: bool, makes: tuple[bool, ...], keywords: tuple[bool, ...], compared: tuple[bool, ...],
+           is_followed: bool) -> dict[str, CodeType]:
+    """The three for fields called _0, _1 and so on, which classes that differ by names, types and defaults share: compiling
+    them for each was a fifth of what the first call of a small function took. makes: which defaults are made anew;
+    is_followed: __post_init__ comes after."""
+    lines = []
+    for number, made in enumerate(makes):
+        value = f"_factory_{number}() if _{number} is _FACTORY else _{number}" if made else f"_{number}"
+        lines.append(f"_set(self, '_{number}', {value})" if frozen else f"self._{number} = {value}")
+    if is_followed:
+        lines.append("self.__post_init__()")
+    parameters = ["self", *[f"_{number}" for number, later in enumerate(keywords) if not later]]
+    if any(keywords):
+        parameters += ["*", *[f"_{number}" for number, later in enumerate(keywords) if later]]
+    mine, theirs = (f"({''.join(f'{one}._{number}, ' for number, counts in enumerate(compared) if counts)})"
+                    for one in ("self", "other"))
+    text = [f"def make({', '.join(['_set', '_FACTORY', *[f'_factory_{number}' for number in range(len(makes))]])}):",
+            f" def __init__({', '.join(parameters)}):", *(f"  {line}" for line in lines or ["pass"]),
+            " def __eq__(self, other):",
+            f"  return {mine} == {theirs} if other.__class__ is self.__class__ else NotImplemented",
+            " def __hash__(self):", f"  return hash({mine})"]
+    (make,) = [const for const in compile("\n".join(text), "<string>", "exec").co_consts if isinstance(const, CodeType)]
+    return {const.co_name: const for const in make.co_consts if isinstance(const, CodeType)}
+
+
+def _renamed(code: CodeType, name_of: Mapping[str, str]) -> CodeType:
+    """The same with other names for arguments, attributes, and strings."""
+    names, variables = ([name_of.get(name, name) for name in found] for found in (code.co_names, code.co_varnames))
+    consts = [name_of.get(const, const) if isinstance(const, str) else const for const in code.co_consts]
+    return code.replace(co_names=tuple(names), co_varnames=tuple(variables), co_consts=tuple(consts))
 
 
 def _refusals(cls: Any, names: frozenset[str]) -> dict[str, Callable[..., None]]:

@@ -158,14 +158,42 @@ def test_what_the_stand_in_does_not_know_is_refused() -> None:
 
 
 @pytest.mark.skipif(records.dataclass is dataclasses.dataclass, reason="the standard library's")
-def test_methods_are_compiled_once_when_the_first_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = list[str]()
-    code = records._code
-    monkeypatch.setattr(records, "_code", lambda text: compiled.append(text) or code(text))
+def test_methods_are_compiled_when_the_first_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[Any, ...]]()
+    codes = records._codes
+    monkeypatch.setattr(records, "_codes", lambda *shape: asked.append(shape) or codes(*shape))
     kind = declare(records.dataclass)["Derived"]
-    assert not compiled
-    assert kind(1) == kind(1) and hash(kind(1)) == hash(kind(1)) and len(compiled) == 1
+    assert not asked
+    assert kind(1) == kind(1) and hash(kind(1)) == hash(kind(1)) and len(asked) == 1
     assert inspect.isfunction(vars(kind)["__init__"]) and not inspect.isfunction(vars(kind.__base__)["__init__"])
+
+
+@pytest.mark.skipif(records.dataclass is dataclasses.dataclass, reason="the standard library's")
+def test_classes_of_as_many_fields_share_what_is_compiled() -> None:
+    def made(names: str, **options: Any) -> Any:
+        fields = dict.fromkeys(names.split(), "int")
+        kind = records.dataclass(**options)(type("Made", (), {"__annotations__": fields, "__module__": __name__}))
+        values = dict(zip(fields, range(len(fields)), strict=True))
+        assert kind(**values) == kind(*values.values()) and all(getattr(kind(**values), n) == v for n, v in values.items())
+        return kind
+
+    made("first second third", frozen=True)
+    before = records._codes.cache_info().misses
+    kinds = [made("x y z", frozen=True), made("_1 _0 _2", frozen=True), made("self_ other hash", frozen=True)]
+    assert records._codes.cache_info().misses == before
+    assert [hash(kind(1, 2, 3)) for kind in kinds] == [hash((1, 2, 3))] * 3
+    made("_1 _0 _2")
+
+
+@pytest.mark.skipif(records.dataclass is dataclasses.dataclass, reason="the standard library's")
+def test_what_has_no_default_comes_first() -> None:
+    @records.dataclass
+    class Late:
+        a: int = 0
+        b: int
+
+    with pytest.raises(TypeError, match="Late: an argument without a default follows 'a'"):
+        Late(1, 2)
 
 
 @records.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.kinds import kind_of
 from flambeau.ir.target import Target
 from flambeau.kept import executable_of
-from flambeau.kinds import contraction, loop  # noqa: F401  nearly every program has them: loaded with the backend
+from flambeau.kinds import loop  # noqa: F401  nearly every program has such: loaded with the backend
 from flambeau.passes.cpu.pipeline import CPU_PASSES, KEEPING_PASSES
 from flambeau.passes.cpu.prepare import prepare
 from flambeau.passes.cpu.schedule import schedule
