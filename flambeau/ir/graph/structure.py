@@ -181,17 +181,35 @@ class Graph(MultiDiGraph):
             self._sorted.append(node)
         return node
 
-    def take(self, node: Node, new_of: dict[Value, Value], regions: tuple[Graph, ...] = ()) -> None:
-        """Append a copy of another graph's node, with these regions. new_of: what values are here; its results come in."""
-        operands = tuple([new_of[v] for v in node.operands])
-        made = Node(node.op, operands, [v.type for v in node.results], node.loc, node.phase, regions, self._next_seq,
-                    node.origin)
-        self._next_seq += 1
-        self._insert(made)
-        if self._sorted is not None:
-            self._sorted.append(made)
-        for value, result in zip(node.results, made.results, strict=True):
-            new_of[value] = result
+    def take(self, nodes: Iterable[Node], new_of: dict[Value, Value], share_regions: bool = False) -> None:
+        """Append copies of another graph's nodes, in order, with copies of their regions, or the same. new_of: what values
+        are here; the results come in. Most nodes of a deep program are made by this: it writes edges as `append` does, in
+        one loop."""
+        known, succ, pred = self._node, self._succ, self._pred
+        for node in nodes:
+            operands = tuple([new_of[v] for v in node.operands])
+            regions = node.regions
+            if regions and not share_regions:
+                regions = tuple([clone(region)[0] for region in regions])
+            results = node.results
+            types = (results[0].type,) if len(results) == 1 else [v.type for v in results]
+            new = Node(node.op, operands, types, node.loc, node.phase, regions, self._next_seq, node.origin)
+            self._next_seq += 1
+            if self._sorted is not None:
+                self._sorted.append(new)
+            makers: dict[Node, dict[int, dict[str, int]]] = {}
+            for position, value in enumerate(operands):
+                users = succ[value.node]
+                edges = users.get(new)
+                if edges is None:
+                    edges = users[new] = makers[value.node] = {}
+                edges[position] = {"result": value.index}
+            known[new], succ[new], pred[new] = {}, {}, makers
+            if len(results) == 1:
+                new_of[results[0]] = new.results[0]
+            else:
+                new_of.update(zip(results, new.results, strict=True))
+        self.__networkx_cache__.clear()
 
     def _insert(self, node: Node) -> None:
         """A node and the edges that lead to it, as networkx's `add_node` and `add_edge` write them: most of what making a
@@ -396,14 +414,14 @@ def inline(source: Graph, target: Graph, binding: Mapping[Value, Value],
     stand for the target values given. Returns the map from source values to target values. loc, origin: of nodes
     that have none; phase: of all, in place of their own; at: see Graph.append."""
     new_of = dict(binding)
-    is_plain = loc is phase is origin is at is None
-    for node in source.toposort() if nodes is None else nodes:
+    nodes = source.toposort() if nodes is None else nodes
+    if loc is phase is origin is at is None and not binding:
+        target.take(nodes, new_of)
+        return new_of
+    for node in nodes:
         if binding and node.results and all(v in new_of for v in node.results):
             continue
         regions = tuple([clone(region)[0] for region in node.regions]) if node.regions else ()
-        if is_plain:
-            target.take(node, new_of, regions)
-            continue
         made = target.append(node.op, [new_of[v] for v in node.operands], loc=node.loc or loc,
                              phase=phase or node.phase, origin=node.origin or origin, regions=regions,
                              types=[v.type for v in node.results], at=at)

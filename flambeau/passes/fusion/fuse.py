@@ -13,16 +13,18 @@ Requires: decomposed ops. Ensures: every node is an input, an array constant, a 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
 from math import prod
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau.ir import ops
-from flambeau.ir.answers import distinct
+from flambeau.ir.answers import distinct, known
+from flambeau.ir.attributes import op_key
 from flambeau.ir.dims import hint
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, Symbol
+from flambeau.ir.types import Shape
 from flambeau.passes.fusion.groups import LOOP, Group, Place, Readers, is_free, is_leaf, kind_of
 from flambeau.passes.fusion.limits import Limits
 from flambeau.passes.fusion.merges import (
@@ -52,6 +54,14 @@ def fuse(graph: Graph, limits: Limits = _MODERATE) -> Graph:
     return outline(graph, planner.group_of, planner.earlier_of, lambda region: fuse(region, limits))
 
 
+class Standing(NamedTuple):
+    """Where an op stands among the dims of a group, where it reads, and what the two reduce."""
+
+    anchor: IndexTuple
+    read: IndexTuple
+    reduced: frozenset[int]
+
+
 class Planner:
     """Groups of a graph's nodes, as they are merged."""
 
@@ -66,8 +76,10 @@ class Planner:
         self.order, self.readers = Precedence(), Readers(graph, self.floats)
         self.kept = _leading_to_kept(self.nodes)
         self.roots = {value.node for value in graph.roots()}
-        self.group_of = {node: self._seed(node) for node in self.nodes if node not in self.floats}
+        self.group_of: dict[Node, Group] = {}
         self.fresh = [0]
+        self.has_numbers = known() is None      # else what is asked of sizes may become a condition
+        self._places: dict[Hashable, Standing | None] = {}
         self.saves_memory = any(node.op is ops.after for node in self.nodes)
         self.reads = Reads()
         self._uses_of: dict[Node, list[Use]] = {}
@@ -97,19 +109,87 @@ class Planner:
 
     def merge_along_uses(self) -> None:
         for node in self.nodes:
-            if node not in self.group_of:
+            if node in self.floats:
                 continue
             uses = self._uses(node)
-            before = [use.value.node for use in uses]
-            if node in self.earlier_of:
-                before.append(self.earlier_of[node])
-            self.order.enter(self.group_of[node], [self.group_of[other] for other in before])
-            if kind_of(node).reads != "computed":
-                continue
+            if not (uses and self.has_numbers and self._join_at_once(node, uses)):
+                if node not in self.group_of:
+                    self._enter(node, uses)
+                if kind_of(node).reads != "computed":
+                    continue
             for use in uses:
                 producer, consumer = self.group_of[use.value.node], self.group_of[node]
                 if producer is not consumer:
                     self._try_merge(producer, consumer, use)
+
+    def _enter(self, node: Node, uses: Sequence[Use]) -> Group:
+        """A group of one op, behind those that it reads."""
+        group = self.group_of[node] = self._seed(node)
+        before = [use.value.node for use in uses]
+        if node in self.earlier_of:
+            before.append(self.earlier_of[node])
+        self.order.enter(group, [self.group_of[other] for other in before])
+        return group
+
+    def _join_at_once(self, node: Node, uses: Sequence[Use]) -> bool:
+        """Whether an op became part of the first group that it reads, as most do: one that computes or sums element by
+        element, and reads that group's values at one place, as they stand. It is what `_try_merge` of a group of the op
+        alone comes to, and mostly there is no need to make one."""
+        op, first = node.op, uses[0].value.node
+        producer, is_sum = self.group_of[first], isinstance(op, ops.Reduction)
+        at = producer.anchor.get(first)
+        if at is None or not (is_sum or isinstance(op, ops.Elementwise)) or not producer.kind.has_epilogue \
+                or producer.has_effects or producer.is_kept is not (node in self.kept) \
+                or producer.emitted >= self.limits.ops or op.reads_memory or not node.is_pure or kind_of(node).name != LOOP:
+            return False
+        shape, others = node.operands[0].type.shape if is_sum else node.results[0].type.shape, list[Group]()
+        for use in uses:
+            group = self.group_of[use.value.node]
+            if group is not producer:
+                others.append(group)
+            elif use.path or use.value.type.shape != shape or producer.anchor.get(use.value.node) != at:
+                return False
+        found = self._places_in(producer, at, shape, node, uses[0])
+        if found is None or found.read != at:
+            return False
+        if self.order.may_follow(producer, others):
+            self.order.follow(producer, others)
+            readers = self.readers.of(node)
+            producer.readers |= readers
+            producer.members.add(node)
+            producer.is_root |= node in self.roots
+            producer.cost += getattr(op, "cost", 1)
+            if is_sum or node in producer.pinned_readers:
+                producer.pinned.add(node)
+                producer.pinned_readers |= readers
+            self.group_of[node] = producer
+        else:
+            group = self._enter(node, uses)
+            between = self.order.between(producer, group)
+            if between is None:
+                return False
+            crossing = producer.pinned_readers & group.members
+            self._absorb(producer, group, between)
+            self.readers.pin(producer, crossing)
+        producer.anchor[node], producer.reduced = found.anchor, found.reduced
+        if is_sum:
+            producer.reads[node] = found.read
+        return True
+
+    def _places_in(self, producer: Group, at: IndexTuple, shape: Shape, node: Node, use: Use) -> Standing | None:
+        """Where an op that reads a group's values of some shape `at` a place stands among the group's dims; None where the
+        two do not walk the same points. Asked once for all that are alike."""
+        own = op_key(node.op) if isinstance(node.op, ops.Reduction) else None
+        key = (own, at, shape, producer.extents, producer.reduced, producer.has_reduction, producer.kind.name)
+        if key not in self._places:
+            alone = self._seed(node)
+            found = same_space(producer, alone, use, self.fresh, ())
+            anchor, read = alone.anchor[node], alone.reads.get(node, alone.anchor[node])
+            binding = found.binding if found is not None else None
+            if binding is not None:
+                anchor, read = substitute(anchor, binding), substitute(read, binding)
+            self._places[key] = None if found is None else Standing(anchor, read, found.reduced)
+        return self._places[key]
 
     def _uses(self, node: Node) -> list[Use]:
         """How a node reads the groups it depends on."""
@@ -121,7 +201,7 @@ class Planner:
                 while operand.node in self.floats and is_view(operand.node):
                     path.append(operand.node)
                     operand = operand.node.operands[0]
-                if operand.node in self.group_of:
+                if operand.node not in self.floats:
                     found.append(Use(operand, tuple(reversed(path)), node, position))
         return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from math import prod
+from typing import NamedTuple
 
 from flambeau.ir import ops
 from flambeau.ir.dims import hint
@@ -47,8 +48,7 @@ class Apart(Enum):
     SPACES = "the two walk different points"
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """How a group reads another: `user` takes `value`, seen through the views of `path` (first the one nearest to
     `value`), as its operand at `position`."""
 

@@ -92,15 +92,8 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
                    new_of: dict[Value, Value], roots: set[Value]) -> None:
     region = Graph(name=f"{group.kind.name}_region")
     members = _members(group, group_of)
-    inner_of: dict[Value, Value] = {}
-    operands: list[Value] = []
-    for node in members:
-        for value in node.operands:
-            if value not in inner_of:                      # from another group, or from memory
-                outer = _materialized(value, fused, new_of)
-                inner_of[value] = region.add_input(value.type, f"in{len(operands)}")
-                operands.append(outer)
-        region.take(node, inner_of, node.regions)
+    inner_of = _Inner(region, lambda value: _materialized(value, fused, new_of))
+    region.take(members, inner_of, share_regions=True)
     outputs = [v for node in members if node in group.anchor for v in node.results
                if group.kind.is_alone or v in roots or _is_read_outside(graph, v, group, group_of)]
     region.outputs = [inner_of[v] for v in outputs]
@@ -112,9 +105,24 @@ def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[N
     rows = tuple([(_plain(group.anchor[node]), _plain(group.reads[node])) for node in reductions])
     op = ops.Fusion(group.kind.name, group.extents, tuple(sorted(group.reduced)), anchors, rows)
     first = max(group.anchor, key=lambda node: node.seq)
-    made = fused.append(op, operands, loc=first.loc, phase=first.phase,
+    made = fused.append(op, inner_of.operands, loc=first.loc, phase=first.phase,
                         origin=union(*[node.origin for node in members]), regions=(region,))
     new_of.update(zip(outputs, made.results, strict=True))
+
+
+class _Inner(dict[Value, Value]):
+    """What values are in a region. Those from another group, or from memory, become its inputs when they are first read."""
+
+    def __init__(self, region: Graph, outside: Callable[[Value], Value]):
+        super().__init__()
+        self.operands: list[Value] = []
+        self._region, self._outside = region, outside
+
+    def __missing__(self, value: Value) -> Value:
+        outer = self._outside(value)
+        made = self[value] = self._region.add_input(value.type, f"in{len(self.operands)}")
+        self.operands.append(outer)
+        return made
 
 
 def _plain(index: IndexTuple) -> tuple[tuple[int, tuple[tuple[int, int], ...]], ...]:

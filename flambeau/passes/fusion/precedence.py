@@ -36,6 +36,19 @@ class Precedence:
             producer.later.add(group)
         self._put([group], self._last, None)
 
+    def may_follow(self, group: Group, producers: Sequence[Group]) -> bool:
+        """Whether it is seen at once that no path leads from a group to those: they stand before it, or nothing follows."""
+        return not producers or not group.later or True not in [producer.at > group.at for producer in producers]
+
+    def follow(self, group: Group, producers: Sequence[Group]) -> None:
+        """A group must follow these, too; see `may_follow`."""
+        if producers and True in [producer.at > group.at for producer in producers]:
+            self._take_out(group)
+            self._put([group], self._last, None)
+        for producer in producers:
+            group.earlier.add(producer)
+            producer.later.add(group)
+
     def between(self, producer: Group, consumer: Group) -> Between | None:
         """None where a path leads from the producer to the consumer through a third group: the two can't become one;
         else what `merge` asks for."""

@@ -44,4 +44,6 @@ def _key(node: Node) -> Hashable:
     operands = node.operands
     if node.op.name in _COMMUTATIVE and operands[0].node.seq > operands[1].node.seq:
         operands = operands[::-1]
+    if not node.regions:
+        return (op_key(node.op), operands)
     return (op_key(node.op), operands, *map(structural_hash, node.regions))

@@ -35,6 +35,8 @@ class _Decomposer(Rewriter):
         pending = deque((node, 0) for node in self.graph.toposort())
         while pending:
             node, depth = pending.popleft()
+            if type(node.op).decompose is Op.decompose and not isinstance(node.op, RegionOp):
+                continue
             self.made: list[Node] = []
             results = self._parts(node)
             if results is not None:
@@ -51,7 +53,7 @@ class _Decomposer(Rewriter):
         if isinstance(node.op, RegionOp):
             found = node.op.region_of(node.regions, [None] * len(node.operands))
             return None if found is None else self._inlined(node, *found)
-        return None if type(node.op).decompose is Op.decompose else node.op.decompose(self, node.operands)
+        return node.op.decompose(self, node.operands)
 
     def _inlined(self, node: Node, region: Graph, first: int) -> Sequence[Value]:
         new_of = inline(region, self.graph, dict(zip(region.inputs, node.operands[first:], strict=True)), loc=node.loc,

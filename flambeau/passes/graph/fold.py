@@ -54,7 +54,7 @@ def _fold_constants(graph: Graph) -> None:
     for node in pending:                    # grows while it is walked
         if isinstance(node.op, RegionOp):
             pending += _choose(rewriter, node)
-        elif node.operands and all(type(v.node.op) is ops.Constant for v in node.operands) and _is_small(node):
+        elif node.operands and type(node.operands[0].node.op) is ops.Constant and _is_constant(node) and _is_small(node):
             arrays = _evaluated(node)
             if arrays is not None:
                 rewriter.stand_for(node)
@@ -76,6 +76,10 @@ def _choose(rewriter: Rewriter, node: Node) -> list[Node]:
     if node in rewriter.graph._node:        # its effects are those of what took its place
         rewriter.erase(node)
     return list({v.node: None for old, v in new_of.items() if old not in given})
+
+
+def _is_constant(node: Node) -> bool:
+    return False not in [type(v.node.op) is ops.Constant for v in node.operands]
 
 
 def _is_small(node: Node) -> bool:

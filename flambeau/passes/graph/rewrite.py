@@ -10,7 +10,7 @@ from flambeau.ir.answers import Undecided, proving
 from flambeau.ir.builder import Builder
 from flambeau.ir.graph import Graph, Input, Node, Value
 from flambeau.ir.graph.origin import Rewrite, union
-from flambeau.ir.op import Op
+from flambeau.ir.op import Effect, Op
 from flambeau.ir.records import dataclass
 
 __all__ = ["Rewriter", "Rule", "graphs_within", "is_removable"]
@@ -34,7 +34,8 @@ class Rule:
 def is_removable(node: Node) -> bool:
     """True for nodes that may go when nothing reads their results: they are no input, which is part of the signature,
     and neither they nor their regions have an effect."""
-    return not isinstance(node.op, Input) and node.is_pure
+    op = node.op
+    return op.effect is Effect.PURE and not isinstance(op, Input) and (not node.regions or node.is_pure)
 
 
 def _between(node: Node, ends: set[Node]) -> list[Node]:
@@ -168,11 +169,11 @@ class Rewriter(Builder):
                 kept.origin = union(kept.origin, node.origin, *[n.origin for n in inner])
 
     def _apply_first(self, rules: Sequence[Rule], node: Node, times: Counter[str]) -> None:
-        self.stand_for(node)
-        read = {value.node.op.name for value in node.operands}
+        read = {*[value.node.op.name for value in node.operands]}
         for rule in rules:
             if rule.reads and read.isdisjoint(rule.reads):
                 continue
+            self.stand_for(node)
             self.made.clear()
             try:
                 value = rule.apply(self, node)
