@@ -12,8 +12,10 @@ from flambeau.ir.location import Location, is_internal
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _MODULES = tuple(_PACKAGE + "frontend" + os.sep + part + os.sep for part in ("nn", "optim", "distributions", "einops"))
 # functions of ours around the one that the user called, whose names tell nobody
-_WRAPPERS = frozenset("_here _timed_copy _timed_evaluate applied call called dispatch dispatch_view function hooked inner "
-                      "method promoted record record_view unwatched unwatched_if_plain wrapped wrapper".split())
+_WRAPPERS = frozenset("""
+    _here _timed_copy _timed_evaluate applied call called dispatch dispatch_view function hooked inner method promoted
+    record record_view stepped unwatched unwatched_if_plain walked wrapped wrapper
+""".split())
 _NAMES = {"tensor_backward": "backward", "getitem": "index", "reversed_dims": "T", "step": "optimizer step"}
 _codes: dict[int, tuple[CodeType, str | None]] = {}     # by id: the name of a function of ours, "" of a wrapper, None of
                                                         # code of the user's. Code objects are slow to hash.
@@ -41,7 +43,10 @@ def user_location(module: str = "", kind: str = "") -> Location | None:
     return None if frame is None else _located(frame.f_code, frame.f_lineno, called, module, kind)
 
 
-def user_code() -> tuple[CodeType | None, int, str]:
+Code = tuple[CodeType | None, int, str]
+
+
+def user_code() -> Code:
     """What `user_location` would look up, which `location_at` does later: the code, the instruction, and what is called."""
     frame, called = _called_from(sys._getframe(2))
     return (None, 0, called) if frame is None else (frame.f_code, frame.f_lasti, called)

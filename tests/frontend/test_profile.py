@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import flambeau.nn.functional as F
 from flambeau import nn, optim
 from flambeau.backends.peaks import Peaks
 from flambeau.frontend.profile.roofline import draw
-from flambeau.frontend.tape import dispatch
+from flambeau.frontend.tape import backward, dispatch
 
 
 class Net(nn.Module):
@@ -140,14 +141,54 @@ def test_eager_ops_have_lines_and_modules():
     assert outer["ts"] <= inner["ts"] and inner["ts"] + inner["dur"] <= outer["ts"] + outer["dur"] + 1e-3
 
 
+class Doubled(fb.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, ct):
+        return ct + ct                              # DOUBLED
+
+
+def test_lines_of_derivatives_and_updates_are_of_who_asked_and_of_code_that_runs_between():
+    w = nn.Parameter(fb.ones(3))
+    opt = optim.SGD([w], lr=0.1)
+
+    def closure():
+        opt.zero_grad()
+        loss = (w * 3).exp().sum()                  # CLOSURE
+        loss.backward()                             # IN CLOSURE
+        return loss
+
+    with fb.profile() as p:
+        (w * 3).exp().sum().backward()              # BACKWARD
+        opt.step()                                  # STEP
+        Doubled.apply(w).sum().backward()           # CUSTOM
+        x = w.exp()
+        x.register_hook(lambda ct: ct - 1)          # HOOK
+        x.sum().backward()                          # HOOKED
+        opt.step(closure)                           # WITH CLOSURE
+    marks = {number: line.rpartition("# ")[2] for number, line in enumerate(Path(__file__).read_text().splitlines(), 1)}
+    found = {}
+    for op in p.ops:
+        found.setdefault(marks[op.loc.line], set()).add(f"{op.name} of {op.loc.called}")
+    update = {"mul of optimizer step", "sub of optimizer step", "copy_ of optimizer step"}
+    assert found["STEP"] == found["WITH CLOSURE"] == update
+    assert "mul of backward" in found["BACKWARD"] and "mul of backward" in found["IN CLOSURE"]
+    assert found["DOUBLED"] == {"add of add"} and found["HOOK"] == {"sub of sub"}
+    assert "constant of backward" in found["CUSTOM"] and "mul of backward" in found["HOOKED"]
+    assert found["CLOSURE"] == {"exp of ", "mul of mul", "sum of sum"}
+
+
 def test_nothing_is_left_behind():
-    before = *dispatch.evaluators(), nn.Module.__call__
+    before = *dispatch.evaluators(), nn.Module.__call__, optim.Optimizer.step, backward.walk
     f = fb.compile(lambda x: x + 1)
     f(fb.ones(3))
     with pytest.raises(ZeroDivisionError), fb.profile():
         f(fb.ones(3))
         raise ZeroDivisionError
-    assert (*dispatch.evaluators(), nn.Module.__call__) == before
+    assert (*dispatch.evaluators(), nn.Module.__call__, optim.Optimizer.step, backward.walk) == before
     with fb.profile() as p:
         with pytest.raises(RuntimeError, match="one profile at a time"), fb.profile():
             pass

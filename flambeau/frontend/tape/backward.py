@@ -137,11 +137,11 @@ def walk(roots: Sequence[Tensor], cotangents: Sequence[Tensor | None], create_gr
             operations, parts_of = watched(operations), of_watched(parts_of)
         propagate = functools.partial(backpropagate, b, operations, _seeds(roots, cotangents, who), parts_of,
                                       lambda key: key is not None)
-        found = unwatched(propagate) if watching and unwatched(_are_ours, roots, order) else propagate()
+        found = unwatched(propagate) if watching and unwatched(are_ours, roots, order) else propagate()
     return found, order
 
 
-def _are_ours(roots: Sequence[Tensor], order: Sequence[Record]) -> bool:
+def are_ours(roots: Sequence[Tensor], order: Sequence[Record]) -> bool:
     """True where the derivatives of these records run no code of the user's, and no hook does."""
     for record in order:
         if type(record) is not Record or record.hooks or not type(record.op).__module__.startswith(_OURS) or \
