@@ -24,7 +24,7 @@ from flambeau.runtime.disk_cache import disk_cache
 from flambeau.runtime.loader import binding
 from flambeau.runtime.sources import compiler_digest
 
-__all__ = ["TARGET_VARIABLE", "host_target"]
+__all__ = ["TARGET_VARIABLE", "host_target", "host_triple"]
 
 TARGET_VARIABLE: Final = "FLAMBEAU_TARGET"
 
@@ -32,6 +32,12 @@ TARGET_VARIABLE: Final = "FLAMBEAU_TARGET"
 def host_target() -> Target:
     """The machine we run on, or the one FLAMBEAU_TARGET names ("native", "x86-64", "avx2", "aarch64")."""
     return _named_target(os.environ.get(TARGET_VARIABLE, "") or "native", config.current().winograd)
+
+
+@cache
+def host_triple() -> str:
+    """LLVM's name for this kind of machine."""
+    return _processor()[0]
 
 
 @cache

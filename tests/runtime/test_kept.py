@@ -54,7 +54,7 @@ def step(x):
 results = [step(fb.arange(5.0))]
 """,
 }
-COMPILER = ("flambeau.compiler", "flambeau.passes.pipeline", "llvmlite")
+COMPILER = ("flambeau.compiler", "flambeau.passes.pipeline", "llvmlite", "llvmlite.binding")
 SLOW = ("networkx", "numba", "numpy.random", "concurrent.futures", "ctypes.util", "difflib", "importlib.resources",
         "logging", "multiprocessing", "random", "shutil", "statistics", "subprocess", "sysconfig", "tempfile")
 FRAME = """
@@ -119,6 +119,7 @@ def test_a_line_that_moved_is_compiled_again_from_kernels_that_are_known(tmp_pat
     before = DiskCache(tmp_path).size()[0]
     moved = run("train", tmp_path, before="# a line\n")
     assert moved["bits"] == right["train"] and "flambeau.compiler" in moved["loaded"]
+    assert "llvmlite.binding" not in moved["loaded"]
     assert DiskCache(tmp_path).size()[0] == before + 1           # the program; its kernels were there
 
 

@@ -22,8 +22,7 @@ from flambeau.passes.lowering.lower import Call
 from flambeau.passes.pipeline import Pass
 from flambeau.runtime.cache import Cache
 from flambeau.runtime.disk_cache import disk_cache
-from flambeau.runtime.host import host_target
-from flambeau.runtime.loader import binding
+from flambeau.runtime.host import host_target, host_triple
 from flambeau.runtime.program import Program
 from flambeau.runtime.sources import compiler_digest
 
@@ -55,7 +54,7 @@ class CpuBackend(Backend):
     def build(self, kernels: Sequence[Kernel], target: Target) -> list[Artifact]:
         """Kernels that differ by runtime numbers share code (passes.cpu.generalize). Raises UnsupportedError for a target
         that is another kind of processor than this one."""
-        here = replace(target, triple=binding().get_default_triple())
+        here = replace(target, triple=host_triple())
         if (here.is_x86, here.is_aarch64) != (target.is_x86, target.is_aarch64):
             raise UnsupportedError(f"code for {target.triple} can't run here, on {here.triple}",
                                    hint="leave FLAMBEAU_TARGET unset")

@@ -149,7 +149,7 @@ class Instance(Open):
 
     def keys(self, scope: Scope, names: Set[str]) -> Iterable[str]:
         fields, unwatched = _fields(self.object), frozenset[str]()
-        if self.meet(scope):
+        if self.meet(scope) and (fields or self.slots):
             unwatched = unwatched_names(self.kind)
         if self.of_all:
             return [*fields, *self.slots]
