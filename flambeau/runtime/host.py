@@ -94,7 +94,10 @@ def _told_by_the_system(path: str = "/proc/cpuinfo") -> tuple[Any, ...] | None:
         return None
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            first = file.read().partition("\n\n")[0]
+            told = ""
+            while "\n\n" not in told and (more := file.read(4096)):     # of the first: each is asked as it is read
+                told += more
+        first = told.partition("\n\n")[0]
         lines = dict(line.split("\t", 1) for line in first.splitlines() if "\t" in line)
         return (compiler, *[lines[name].strip("\t: ") for name in _TELLING])
     except (OSError, KeyError):
