@@ -196,7 +196,8 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
     laps.end("lower")
     built, new_kernels = _build(arranged.calls, backend, target)
     laps.end("codegen")
-    packings = [{n: phase.packs for n, phase in enumerate(kernel.phases) if phase.packs} for kernel in built]
+    packings = [{n: (*phase.packs, phase.layout) for n, phase in enumerate(kernel.phases) if phase.packs}
+                for kernel in built]
     memory = plan(arranged, [kernel.scratch_bytes for kernel in built], packings if keep else None, config.kept_bytes)
     lies = "cpu" if verify else place           # checks look at every value
     program, launch_calls = link(fused_graph, memory, built, lies)

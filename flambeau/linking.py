@@ -60,7 +60,7 @@ def _kept(memory: MemoryPlan) -> tuple[TensorSpec, ...]:
     assert once is not None, "nothing runs once"
     return (*[TensorSpec(f"kept[{n}]", value.type) for n, value in enumerate(once.values)],
             *[TensorSpec(f"kept[{n}]", _bytes_type(memory.scratch[number][place].nbytes))
-              for n, (number, place) in enumerate(once.panels, len(once.values))])
+              for n, ((number, place), *_) in enumerate(once.panels, len(once.values))])
 
 
 class _Linked:
@@ -130,9 +130,13 @@ class _Once(_Linked):
         if number in once.calls:
             return [(phase, homes) for phase in phases]
         made = []
+        filled = {alike[0] for alike in once.panels}
+        n_buffers = len(self.memory.calls[number].buffers)
         for place, phase in enumerate(phases):
             if (number, place) in once.packs and phase.packs is not None:
                 source, panel = phase.packs
+                if (number, panel - n_buffers) not in filled:
+                    continue
                 made.append((phase, [homes[panel] if n == panel else homes[source] for n in range(len(homes))]))
         return made
 

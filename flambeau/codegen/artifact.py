@@ -11,7 +11,7 @@ from flambeau.ir.kernel import Extent
 from flambeau.ir.records import dataclass
 from flambeau.ir.sealed import boolean, integer, integers, items, optional, parts, seal, text, unseal
 
-_VERSION: Final = 2                 # of an artifact's bytes
+_VERSION: Final = 3                 # of an artifact's bytes
 
 STATUS_MESSAGES: Final[dict[int, str]] = {1: "index {0} is out of range", 2: "integer division by zero"}
 
@@ -47,7 +47,8 @@ class Phase:
     buffers to pass, as kernel param numbers (scratch the backend asked for is numbered on from them). host: no code of
     the artifact, but a function of the host under that name, which gets `sizes` where the kernel has none of its own.
     Of other phases, sizes are runtime numbers that the backend made of the kernel's own: they come after its sizes.
-    packs: (buffer, scratch) where all that it does is copy what lies in one of `params` to scratch.
+    packs: (buffer, scratch) where all that it does is copy what lies in one of `params` to scratch; layout: how it lies
+    there: phases of one layout make the same of equal params. "" is no other's.
     """
 
     symbol: str
@@ -60,6 +61,7 @@ class Phase:
     host: bool = False
     sizes: tuple[int, ...] = ()
     packs: tuple[int, int] | None = None
+    layout: str = ""
 
     def task_count(self, sizes: Sequence[int] = ()) -> int:
         """How many tasks there are for these runtime sizes (in the order of `Kernel.sizes`)."""
@@ -89,7 +91,8 @@ class Artifact:
     def to_bytes(self) -> bytes:
         """What `from_bytes` reads back: phases and scratch as JSON, then the object."""
         phases = [[p.symbol, p.tasks, p.params, p.grain, p.parallel,
-                   [[dim.extent, dim.block, dim.size_index] for dim in p.task_dims], p.errors, p.host, p.sizes, p.packs]
+                   [[dim.extent, dim.block, dim.size_index] for dim in p.task_dims], p.errors, p.host, p.sizes, p.packs,
+                   p.layout]
                   for p in self.phases]
         return seal("artifact", _VERSION, {"phases": phases, "scratch_bytes": self.scratch_bytes}, [self.object])
 
@@ -107,7 +110,7 @@ class Artifact:
 def _phase(value: Any) -> Phase:
     phase = Phase(*parts(value, text, optional(_count), _counts, _positive, boolean, lambda dims: items(dims, _task_dim),
                          lambda errors: items(errors, lambda error: parts(error, integer, text)), boolean,
-                         integers, optional(lambda packs: parts(packs, _count, _count))))
+                         integers, optional(lambda packs: parts(packs, _count, _count)), text))
     if phase.tasks is None and any(isinstance(d.extent, str) and d.size_index is None for d in phase.task_dims):
         raise ParseError(f"phase {phase.symbol} has a runtime extent without the number of its size")
     return phase

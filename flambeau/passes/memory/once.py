@@ -2,7 +2,8 @@
 version of the states, and what it leaves for every call to read.
 
 A phase that packs an operand of a contraction is a part of its kernel that reads that operand alone. Where it runs once,
-the rest of the kernel reads the panels only, so that the operand itself need not be kept.
+the rest of the kernel reads the panels only, so that the operand itself need not be kept. Steps of a loop that multiply by
+one weight read the same panels.
 
 Requires: a program that writes no state.
 """
@@ -20,18 +21,20 @@ __all__ = ["Once", "Packs", "once_of"]
 @dataclass(frozen=True)
 class Once:
     """calls: by number. packs: phases of other calls, (call, phase). values: results of `calls` that others read; panels:
-    scratch buffers of other calls, (call, number of the scratch), that `packs` fill. idle: params of other calls, (call,
+    scratch buffers of other calls, (call, number of the scratch), that `packs` fill, those together that hold the same; the
+    first of them is filled. idle: params of other calls, (call,
     param), that nothing but a phase of `packs` reads."""
 
     calls: frozenset[int]
     packs: frozenset[tuple[int, int]]
     values: tuple[Value, ...]
-    panels: tuple[tuple[int, int], ...]
+    panels: tuple[tuple[tuple[int, int], ...], ...]
     idle: frozenset[tuple[int, int]]
     nbytes: int                             # of what is kept
 
 
-Packs = Mapping[int, tuple[int, int]]       # of a call: which phase packs which param into which buffer
+Packs = Mapping[int, tuple[int, int, str]]  # of a call: which phase packs which param into which buffer, in what layout
+_Group = tuple[object, ...]                 # of what holds the same
 
 
 def once_of(calls: Sequence[Call], elsewhere: Mapping[Value, str], packings: Sequence[Packs],
@@ -42,15 +45,17 @@ def once_of(calls: Sequence[Call], elsewhere: Mapping[Value, str], packings: Seq
     early = _early(calls, elsewhere)
     known = {v for number in early for v in calls[number].results}
     settled = known | {v for v, kind in elsewhere.items() if kind in ("state", "const")}
-    packs = {(number, phase): (source, panel) for number, call in enumerate(calls) if number not in early
-             for phase, (source, panel) in packings[number].items() if call.buffers[source] in settled}
+    packs = {(number, phase): (source, panel, (call.buffers[source], layout) if layout else (number, panel))
+             for number, call in enumerate(calls) if number not in early
+             for phase, (source, panel, layout) in packings[number].items() if call.buffers[source] in settled}
     while True:
         found = _once(calls, early, known, packs, scratch_bytes)
         if found.nbytes <= most:
             return found if found.calls or found.packs else None
         if not packs:
             return None
-        del packs[max(packs, key=lambda key: _panel_bytes(calls, scratch_bytes, key[0], packs[key][1]))]
+        largest = packs[max(packs, key=lambda key: _panel_bytes(calls, scratch_bytes, key[0], packs[key][1]))]
+        packs = {key: pack for key, pack in packs.items() if pack[2] != largest[2]}
 
 
 def _early(calls: Sequence[Call], elsewhere: Mapping[Value, str]) -> set[int]:
@@ -76,14 +81,17 @@ def _early(calls: Sequence[Call], elsewhere: Mapping[Value, str]) -> set[int]:
 
 
 def _once(calls: Sequence[Call], early: Collection[int], known: Collection[Value],
-          packs: Mapping[tuple[int, int], tuple[int, int]], scratch_bytes: Sequence[Sequence[int]]) -> Once:
-    idle = {(number, source) for (number, _), (source, _) in packs.items()
+          packs: Mapping[tuple[int, int], tuple[int, int, _Group]], scratch_bytes: Sequence[Sequence[int]]) -> Once:
+    idle = {(number, source) for (number, _), (source, _, _) in packs.items()
             if not calls[number].kernel.reads_beside_packing(source)}
     values = dict.fromkeys(v for number, call in enumerate(calls) if number not in early
                            for param, v in enumerate(call.buffers) if v in known and (number, param) not in idle)
-    panels = [(number, panel - len(calls[number].buffers)) for (number, _), (_, panel) in packs.items()]
-    nbytes = sum(v.type.nbytes for v in values) + sum(scratch_bytes[number][panel] for number, panel in panels)
-    return Once(frozenset(early), frozenset(packs), tuple(values), tuple(panels), frozenset(idle), nbytes)
+    groups: dict[_Group, list[tuple[int, int]]] = {}
+    for (number, _), (_, panel, group) in packs.items():
+        groups.setdefault(group, []).append((number, panel - len(calls[number].buffers)))
+    panels = tuple([tuple(group) for group in groups.values()])
+    nbytes = sum(v.type.nbytes for v in values) + sum(scratch_bytes[number][panel] for (number, panel), *_ in panels)
+    return Once(frozenset(early), frozenset(packs), tuple(values), panels, frozenset(idle), nbytes)
 
 
 def _panel_bytes(calls: Sequence[Call], scratch_bytes: Sequence[Sequence[int]], number: int, panel: int) -> int:

@@ -121,7 +121,7 @@ def _plan_apart(arranged: Arrangement, scratch_bytes: Sequence[Sequence[int]], o
     for number, value in enumerate(once.values):
         home_of[value] = Home("kept", number, value.type.nbytes)
     panel_of = {panel: Home("kept", number, scratch_bytes[panel[0]][panel[1]])
-                for number, panel in enumerate(once.panels, len(once.values))}
+                for number, alike in enumerate(once.panels, len(once.values)) for panel in alike}
     scratch: list[tuple[Home, ...]] = [()] * len(arranged.calls)
     packed = {number: [source for source in range(len(arranged.calls[number].buffers)) if (number, source) in once.idle]
               for number, _ in once.packs}

@@ -14,6 +14,7 @@ from flambeau.codegen.artifact import Phase, status_message
 from flambeau.codegen.cpu.contraction.epilogue import fits_registers
 from flambeau.codegen.cpu.contraction.microkernel import epilogue_addresses, microkernel
 from flambeau.codegen.cpu.contraction.packing import emit_packing, offset_of, packing_tasks, unflatten
+from flambeau.codegen.cpu.contraction.panels import Panels
 from flambeau.codegen.cpu.contraction.plan import Plan
 from flambeau.codegen.cpu.contraction.tile_epilogue import call_tile_epilogue, tile_epilogue
 from flambeau.codegen.cpu.contraction.tile_sums import Tile
@@ -78,6 +79,7 @@ def phases_of(
         replace(
             _phase(plan, f"{symbol_prefix}_{side}", packing_tasks(plan, panels)),
             packs=(panels.source.buffer, panels.buffer),
+            layout=_layout(plan, panels),
         )
         for side, panels in (("rhs", plan.rhs_panels), ("lhs", plan.lhs_panels))
         if panels is not None
@@ -86,6 +88,15 @@ def phases_of(
     if plan.splits > 1:
         phases.append(_phase(plan, f"{symbol_prefix}_merge", plan.tasks))
     return phases, plan.scratch_bytes
+
+
+def _layout(plan: Plan, panels: Panels) -> str:
+    """All that decides which elements of an operand panels hold, and where."""
+    source = panels.source
+    outer = [(extent, source.stride_of(d)) for d, extent in zip(panels.outer_dims, panels.outer_extents, strict=True)]
+    inner = None if panels.inner is None else (panels.inner_extent, source.stride_of(panels.inner))
+    k = [(extent, source.stride_of(d)) for d, extent in zip(plan.kernel.k, plan.extents(plan.kernel.k), strict=True)]
+    return repr((source.dtype, panels.dtype, source.offset, outer, inner, k, panels.width, panels.group))
 
 
 def _result(plan: Plan) -> str:
