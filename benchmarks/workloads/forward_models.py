@@ -1,12 +1,14 @@
-"""Models whose forward pass is timed, written once for PyTorch and for Flambeau: `models(nn, F, lib)` takes the modules of
-either."""
+"""Models whose forward pass or train step is timed, written once for PyTorch and for Flambeau: `models(nn, F, lib)` takes
+the modules of either."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["models"]
+__all__ = ["LARGE", "models"]
+
+LARGE = ("gpt2-small", "resnet50", "bert-base", "bert-base-8", "lstm")     # of real size: seconds a step
 
 
 def models(nn: Any, F: Any, lib: Any) -> dict[str, tuple[Callable[[], Any], tuple[int, ...], str]]:
@@ -19,6 +21,17 @@ def models(nn: Any, F: Any, lib: Any) -> dict[str, tuple[Callable[[], Any], tupl
         def __init__(self, i: int, o: int, stride: int) -> None:
             super().__init__()
             self.first = nn.Sequential(*conv(i, o, 3, stride), nn.ReLU(), *conv(o, o, 3))
+            self.beside = nn.Sequential(*conv(i, o, 1, stride)) if stride != 1 or i != o else nn.Identity()
+
+        def forward(self, x: Any) -> Any:
+            return F.relu(self.first(x) + self.beside(x))
+
+    class Bottleneck(nn.Module):  # type: ignore[misc]
+        def __init__(self, i: int, o: int, stride: int) -> None:
+            super().__init__()
+            narrow = o // 4
+            self.first = nn.Sequential(*conv(i, narrow, 1), nn.ReLU(), *conv(narrow, narrow, 3, stride), nn.ReLU(),
+                                       *conv(narrow, o, 1))
             self.beside = nn.Sequential(*conv(i, o, 1, stride)) if stride != 1 or i != o else nn.Identity()
 
         def forward(self, x: Any) -> Any:
@@ -49,6 +62,14 @@ def models(nn: Any, F: Any, lib: Any) -> dict[str, tuple[Callable[[], Any], tupl
             parts += [Residual(i, o, stride), Residual(o, o, 1)]
             i = o
         return Pooled(nn.Sequential(*parts), 512)
+
+    def resnet50() -> Any:
+        parts, i = [*conv(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)], 64
+        for o, count, stride in ((256, 3, 1), (512, 4, 2), (1024, 6, 2), (2048, 3, 2)):
+            for number in range(count):
+                parts.append(Bottleneck(i, o, stride if number == 0 else 1))
+                i = o
+        return Pooled(nn.Sequential(*parts), 2048)
 
     def mobilenet() -> Any:
         parts, i = [*conv(3, 32, 3, 2), nn.ReLU6()], 32
@@ -81,14 +102,30 @@ def models(nn: Any, F: Any, lib: Any) -> dict[str, tuple[Callable[[], Any], tupl
             return self.norm2(x + self.narrow(F.gelu(self.wide(x))))
 
     class Gpt(nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
+        def __init__(self, words: int, length: int, size: int, heads: int, layers: int) -> None:
             super().__init__()
-            self.tokens, self.places = nn.Embedding(256, 128), nn.Embedding(64, 128)
-            self.layers = nn.Sequential(*[Layer(128, 4, True) for _ in range(4)])
-            self.norm, self.out = nn.LayerNorm(128), nn.Linear(128, 256)
+            self.tokens, self.places = nn.Embedding(words, size), nn.Embedding(length, size)
+            self.layers = nn.Sequential(*[Layer(size, heads, True) for _ in range(layers)])
+            self.norm, self.out = nn.LayerNorm(size), nn.Linear(size, words)
 
         def forward(self, x: Any) -> Any:
             return self.out(self.norm(self.layers(self.tokens(x) + self.places(lib.arange(x.shape[1])))))
 
+    class Recurrent(nn.Module):  # type: ignore[misc]
+        def __init__(self, size: int, classes: int) -> None:
+            super().__init__()
+            self.layers, self.out = nn.LSTM(size, size, 2, batch_first=True), nn.Linear(size, classes)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.layers(x)[0])
+
+    def bert() -> Any:
+        return nn.Sequential(*[Layer(768, 12, False) for _ in range(12)])
+
     return {"resnet18": (resnet18, (1, 3, 224, 224), "floats"), "mobilenetv2": (mobilenet, (1, 3, 224, 224), "floats"),
-            "bert-layer": (lambda: Layer(768, 12, False), (1, 128, 768), "floats"), "gpt4": (Gpt, (1, 64), "tokens")}
+            "bert-layer": (lambda: Layer(768, 12, False), (1, 128, 768), "floats"),
+            "gpt4": (lambda: Gpt(256, 64, 128, 4, 4), (1, 64), "tokens"),
+            "gpt2-small": (lambda: Gpt(50257, 512, 768, 12, 12), (1, 512), "tokens"),
+            "resnet50": (resnet50, (8, 3, 224, 224), "floats"),
+            "bert-base": (bert, (1, 128, 768), "floats"), "bert-base-8": (bert, (8, 128, 768), "floats"),
+            "lstm": (lambda: Recurrent(512, 256), (16, 128, 512), "floats")}
