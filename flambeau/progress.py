@@ -88,17 +88,21 @@ class ProgressBar:
         self.stream.flush()
 
     def _line(self, done: int, note: str, now: float) -> str:
-        assert self._first is not None, "update sets it before it draws"
+        began, before = self._first or (now, done)
         filled = _BAR_WIDTH * done // self.total
         full, empty = "█░" if _can_draw_blocks(self.stream) else "#."
-        seconds, steps = now - self._first[0], done - self._first[1]
+        seconds, steps = now - began, done - before
         rate = "compiling" if done < self.total else ""
         if steps:
             rate = f"{steps / seconds:.0f} {self.unit}/s" if steps > seconds else f"{seconds / steps:.1f} s each"
         counted = f"{done:>{len(str(self.total))}}/{self.total}"
-        return f"  {full * filled}{empty * (_BAR_WIDTH - filled)} {counted}  {note}  {rate}".rstrip()
+        return f"  {full * filled}{empty * (_BAR_WIDTH - filled)} {counted}  {f'{note}  ' if note else ''}{rate}".rstrip()
 
     def __enter__(self) -> Self:
+        if self.live:                       # the first step may take a while: it compiles
+            self.stream.write(self._line(0, "", time.perf_counter()))
+            self.stream.flush()
+            self._open_line = True
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def test_bar_on_terminal_rewrites_one_line_and_ends_it() -> None:
     assert said.count("\n") == 1
     assert said.endswith("\n")
     assert "#" * 24 + " 4/4" in said
+
+
+def test_bar_on_terminal_is_there_before_the_first_step() -> None:
+    stream = Terminal()
+    with ProgressBar(4, "epochs", stream) as bar:
+        assert stream.getvalue().endswith(". 0/4  compiling")
+        time.sleep(0.06)
+        bar.update(1, "loss 0.5")
+        assert stream.getvalue().endswith(". 1/4  loss 0.5  compiling")
+        time.sleep(0.06)
+        bar.update(3, "")
+        assert stream.getvalue().endswith(" epochs/s")
 
 
 def test_bar_on_terminal_ends_its_line_when_interrupted() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +105,7 @@ def _points(module: ModuleType, options: argparse.Namespace, count: int) -> int:
         border = border or Border(x.numpy(), y.numpy(), live=not options.json)
         if options.json:
             _as_json(done, numbers, sys.stdout)
-        else:
+        elif done in (1, total) or done * Border.FRAMES // total > (done - 1) * Border.FRAMES // total:
             border.show(model, f"{options.dataset}: epoch {done}/{total}  loss {numbers['loss']:.4f}", done == total)
         if done == total and options.picture is not None:
             border.picture(model, options.picture, f"{options.dataset}, epoch {done}")
@@ -122,8 +123,10 @@ def _other(module: ModuleType, options: argparse.Namespace, example: Example, co
                                 tell=lambda done, total, model, **numbers: _as_json(done, numbers, out))
     else:
         print(f"learns {example.about}; the first step compiles")
-        with progress_bar(count, example.unit) as bar:
+        said = io.StringIO()
+        with progress_bar(count, example.unit) as bar, redirect_stdout(said):      # else it would break into the bar
             result = module.run(**how, seed=options.seed, tell=_bar_tell(bar))
+        print(said.getvalue(), end="")
     return _ended(result, options, ())
 
 

@@ -14,13 +14,15 @@ import flambeau as fb
 
 __all__ = ["Border"]
 
-_REDRAW_SECONDS = 0.1
+_FRAME_SECONDS = 0.04               # at least: training is faster than the eye
 _COLORS = ((244, 162, 97), (250, 243, 221), (69, 123, 157))       # class 0, undecided, class 1
 _POINTS = ((188, 71, 0), (12, 45, 82))
 
 
 class Border:
     """points: f32[n, 2] in [-1, 1], classes: of each, 0 or 1. live: redraw while it changes, on a terminal."""
+
+    FRAMES = 75                     # of a run that is watched
 
     def __init__(self, points: np.ndarray, classes: np.ndarray, live: bool = True, stream: TextIO | None = None) -> None:
         self.points, self.classes = points, classes
@@ -30,11 +32,12 @@ class Border:
         self._drawn_at, self._height = 0.0, 0
 
     def show(self, model: Any, title: str, is_last: bool = False) -> None:
-        """Draw, if it is time; elsewhere than on a terminal the last one alone."""
-        now = time.perf_counter()
-        if not is_last and (not self.is_live or now - self._drawn_at < _REDRAW_SECONDS):
+        """Draw, so that one sees it move; elsewhere than on a terminal the last one alone."""
+        if not is_last and not self.is_live:
             return
-        self._drawn_at = now
+        if self.is_live:
+            time.sleep(max(0.0, self._drawn_at + _FRAME_SECONDS - time.perf_counter()))
+        self._drawn_at = time.perf_counter()
         size = shutil.get_terminal_size((80, 24))
         height = max(6, min(20, size.lines - 4))
         lines = [title[:size.columns - 1], *self.lines(model, min(2 * height, size.columns - 2), height)]
