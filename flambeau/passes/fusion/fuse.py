@@ -196,12 +196,16 @@ class Planner:
         found = self._uses_of.get(node)
         if found is None:
             found = self._uses_of[node] = []
+            floats = self.floats
             for position, operand in enumerate(node.operands):
+                if operand.node not in floats:
+                    found.append(Use(operand, (), node, position))
+                    continue
                 path: list[Node] = []
-                while operand.node in self.floats and is_view(operand.node):
+                while operand.node in floats and is_view(operand.node):
                     path.append(operand.node)
                     operand = operand.node.operands[0]
-                if operand.node not in self.floats:
+                if operand.node not in floats:
                     found.append(Use(operand, tuple(reversed(path)), node, position))
         return found
 
@@ -322,7 +326,8 @@ class Planner:
         """Groups with reductions that read one value at the same index in the same space, in the order of its readers."""
         families: list[list[Group]] = []
         for node in self.nodes:
-            if len(self.graph._succ[node]) < 2:
+            users = self.graph._succ[node]
+            if len(users) < 2 or sum([self._reduces(user) for user in users]) < 2:
                 continue
             for value in node.results:
                 if self.saves_memory and not value.type.shape:

@@ -1,7 +1,7 @@
 """Groups -> fusion nodes: each group's ops move into a region, isolated from the graph around it."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from flambeau.errors import VerificationError
 from flambeau.ir import ops
@@ -74,18 +74,24 @@ def ordered(graph: Graph, group_of: Mapping[Node, Group], earlier_of: Mapping[No
             for node in sorted(group.members, key=lambda n: n.seq):
                 if node in earlier_of:
                     stack.append((group_of[earlier_of[node]], False))
-                stack.extend((g, False) for g in _read_groups(node, group_of) if g is not group and id(g) not in done)
+                for maker in _makers(node, group_of):
+                    other = group_of[maker]
+                    if other is not group and id(other) not in done:
+                        stack.append((other, False))
     return order
 
 
-def _read_groups(node: Node, group_of: Mapping[Node, Group]) -> Iterable[Group]:
-    stack = [v.node for v in node.operands]
+def _makers(node: Node, group_of: Mapping[Node, Group]) -> list[Node]:
+    """The nodes of groups that a node reads, directly or through nodes that belong to none."""
+    found: list[Node] = []
+    stack = [value.node for value in node.operands]
     while stack:
         current = stack.pop()
         if current in group_of:
-            yield group_of[current]
+            found.append(current)
         else:
-            stack.extend(v.node for v in current.operands)
+            stack += [value.node for value in current.operands]
+    return found
 
 
 def _outline_group(graph: Graph, fused: Graph, group: Group, group_of: Mapping[Node, Group],
@@ -153,7 +159,7 @@ def _is_read_outside(graph: Graph, value: Value, group: Group, group_of: Mapping
         is_only = len(current.node.results) == 1
         for user, edges in graph._succ[current.node].items():
             owner = group_of.get(user)
-            if owner is not group and (is_only or any(edge["result"] == current.index for edge in edges.values())):
+            if owner is not group and (is_only or True in [edge["result"] == current.index for edge in edges.values()]):
                 if owner is not None:
                     return True
                 stack.extend(user.results)
