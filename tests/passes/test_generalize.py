@@ -121,6 +121,25 @@ def test_what_sums_are_flushed_by_and_whether_vectors_are_whole_stays():
     assert key(sums(columns=64, unroll=4)) != key(sums(columns=96, unroll=4))
 
 
+def test_what_divides_an_extent_is_told_as_far_as_a_step_of_the_code_goes():
+    def roots(points, count):
+        chain = "".join(f"    %{n + 1} = sqrt %{n} : f32\n" for n in range(count))
+        return parse_kernel(f"""
+loop @roots {{
+  in x: f32[{points}]
+  out y: f32[{points}]
+  parallel %i0 = {points}
+  stage () {{
+    %0 = load x[%i0] : f32
+{chain}    store %{count} to y[%i0]
+  }}
+  schedule vector_dim=0, unroll=4, block={points}, grain=1, parallel=true
+}}""")
+
+    assert key(roots(64, 8)) == key(roots(96, 8)), "a body that keeps the machine busy has one vector a step"
+    assert key(roots(64, 1)) != key(roots(96, 1))
+
+
 def test_what_vectors_leave_over_is_a_number_where_masks_are_registers():
     masks = replace(TARGET, features=TARGET.features + ",+avx512f")
     for target, many in ((masks, 1), (TARGET, 2)):

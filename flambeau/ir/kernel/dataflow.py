@@ -1,9 +1,11 @@
 """What reads what in a loop kernel, along which dims each value varies: true on every device."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from flambeau.ir.kernel import Address, Instr, Kernel
+from flambeau.ir.kernel import SCALAR_OPS, Address, Instr, Kernel, Stage
+
+_STEP_WEIGHT = 32                       # instructions a step; with more in flight, unrolling hides nothing further
 
 
 def dims_of_values(kernel: Kernel) -> dict[int, frozenset[int]]:
@@ -39,3 +41,9 @@ def own_dims(instr: Instr) -> Iterator[int]:
         yield instr.attr
     elif isinstance(instr.attr, Address):
         yield from (dim for dim, _ in instr.attr.strides)
+
+
+def vectors_a_step(stages: Sequence[Stage], wanted: int) -> int:
+    """Vectors that the stages take side by side: at most `wanted`, fewer where the body alone keeps a machine busy."""
+    weight = sum(SCALAR_OPS[instr.op].weight for stage in stages for instr in stage.body)
+    return max(1, min(wanted, _STEP_WEIGHT // max(1, weight)))

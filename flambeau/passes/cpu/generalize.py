@@ -28,7 +28,7 @@ from flambeau.ir.kernel import (
     LoopSchedule,
 )
 from flambeau.ir.kernel.contraction_dims import LONG_SUM
-from flambeau.ir.kernel.dataflow import dims_of_values
+from flambeau.ir.kernel.dataflow import dims_of_values, vectors_a_step
 from flambeau.ir.kernel.numbers import word_of
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.loop_cost import Cost
@@ -117,13 +117,17 @@ def _with_extents(kernel: LoopKernel, schedule: LoopSchedule, names: _Names, tar
     residues: list[tuple[str, int, int]] = []
     extents = list(kernel.extents)
     lanes = Cost(kernel, target).lanes(schedule.vector_dim)
+    most_lanes = target.lanes(min([i.dtype.itemsize for i in kernel.instrs() if i.dtype.kind != "bool"], default=4))
+    if schedule.vector_dim is not None and schedule.vector_dim < kernel.n_parallel:     # no more is told than code asks
+        schedule = replace(schedule, unroll=vectors_a_step(kernel.stages, schedule.unroll))
+    step = 1 << (schedule.unroll - 1).bit_length()
     is_tiled = schedule.row_dim is not None and schedule.row_dim < kernel.n_parallel
     has_masks = target.has_feature("avx512f") and not kernel.can_fail and not is_tiled
 
     def named(role: object, number: int, in_vectors: bool) -> str:
         name = names.of(role, number)
         if in_vectors:
-            residues.append((name, gcd(number, max(lanes * schedule.unroll, schedule.rows)), 0))
+            residues.append((name, gcd(number, max(lanes * step, schedule.rows, most_lanes)), 0))
         return name
 
     for dim in range(kernel.n_parallel):

@@ -13,15 +13,13 @@ from dataclasses import field, replace
 
 from flambeau.codegen.cpu.llvm.emitter import compute_type, storage_bytes
 from flambeau.ir.dtypes import DType
-from flambeau.ir.kernel import SCALAR_OPS, Address, Extent, Instr, LoopKernel, LoopSchedule, Stage
-from flambeau.ir.kernel.dataflow import dims_of_values, own_dims, values_read
+from flambeau.ir.kernel import Address, Extent, Instr, LoopKernel, LoopSchedule, Stage
+from flambeau.ir.kernel.dataflow import dims_of_values, own_dims, values_read, vectors_a_step
 from flambeau.ir.records import dataclass
 from flambeau.ir.target import Target
 
 FUNCTION, TASK, STAGE = 0, 1, 2
 INNERMOST = 1 << 30                     # deeper than any level
-
-_STEP_WEIGHT = 32                       # instructions a step; with more in flight, unrolling hides nothing further
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,7 @@ def _with_rows(plan: LoopPlan, row_dim: int, rows: int) -> LoopPlan:
 def _step_vectors(extent: Extent, divisor: int, stages: Sequence[Stage], wanted: int, lanes: int) -> int:
     """Vectors a step along a dim: at most `wanted` and what it has, fewer where the body alone keeps the machine busy, and
     if that costs at most half of them, a number that leaves no single vectors behind: a loop less to compile."""
-    weight = sum(SCALAR_OPS[instr.op].weight for stage in stages for instr in stage.body)
-    most = max(1, min(wanted, _STEP_WEIGHT // max(1, weight)))
+    most = vectors_a_step(stages, wanted)
     whole = divisor // lanes
     if isinstance(extent, int):
         most = max(1, min(most, whole))
