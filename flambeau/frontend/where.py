@@ -7,6 +7,7 @@ import sys
 from bisect import bisect_right
 from types import CodeType, FrameType
 
+from flambeau.errors import FlambeauError
 from flambeau.ir.location import Location, is_internal
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -41,6 +42,22 @@ def user_location(module: str = "", kind: str = "") -> Location | None:
     ours it calls there. module, kind: whose call it is in, and of which class."""
     frame, called = _called_from(sys._getframe(1))
     return None if frame is None else _located(frame.f_code, frame.f_lineno, called, module, kind)
+
+
+def by_whom(op: str) -> str:
+    """What errors call an op: after what of ours the user called, where that is another function ("batch_norm: add")."""
+    return _after(user_location(), op)
+
+
+def told_by_whom(error: FlambeauError, op: str, location: Location | None) -> None:
+    """Let an error that begins with the name of an op say first what the user called at `location`."""
+    if error.message.startswith(f"{op}: "):
+        error.message = _after(location, op) + error.message[len(op):]
+
+
+def _after(location: Location | None, op: str) -> str:
+    called = "" if location is None else location.called
+    return op if not called or called.endswith(op.strip("_")) else f"{called}: {op}"
 
 
 Code = tuple[CodeType | None, int, str]

@@ -7,6 +7,7 @@ takes such (`complex_table.py`).
 """
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -147,7 +148,9 @@ def _misused(function: FunctionType, asked: str, args: tuple[Any, ...], kwargs: 
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
-        return f"{asked}: {error}"
+        words = list(inspect.signature(function).parameters)
+        meant = [like for word in kwargs if word not in words for like in difflib.get_close_matches(word, words, 1, 0.6)]
+        return "".join([f"{asked}: {error}", *[f"; did you mean {like!r}?" for like in meant[:1]]])
     for name, value in bound.arguments.items():
         wanted = function.__annotations__.get(name, "Any")
         if function.__code__.co_flags & _VARARGS and name == function.__code__.co_varnames[

@@ -25,7 +25,7 @@ from flambeau.frontend.tensor.promotion import (
     result_type_of,
 )
 from flambeau.frontend.tensor.tensor import Tensor
-from flambeau.frontend.where import describe, user_location
+from flambeau.frontend.where import by_whom, describe, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.answers import known
@@ -286,7 +286,7 @@ def broadcast_shapes(*shapes: Sequence[int], name: str = "broadcast_shapes") -> 
             if _is_plain_one(size) or not _is_plain_one(found[-back]) and (found[-back] == size or size == 1):
                 continue
             if not _is_plain_one(found[-back]) and found[-back] != 1:
-                raise ShapeError(f"{name}: shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast: "
+                raise ShapeError(f"{by_whom(name)}: shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast: "
                                  f"sizes {found[-back]} and {size} at dim {rank - back}", where=user_line(),
                                  hint="sizes must be equal, or one of them 1, counted from the last dim")
             found[-back] = size

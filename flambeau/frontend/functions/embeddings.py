@@ -35,7 +35,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
     gradient is divided by how often input names it. sparse: taken, and gradients are dense all the same.
     Raises IndexError for an index out of range, RuntimeError for indices that are no integers."""
     if not one_tensor("embedding", input)._type.dtype.is_integer:
-        raise RuntimeError(f"embedding: indices must be integers, got {input._type}")
+        raise RuntimeError(f"embedding: indices must be integers, got {input._type}; pass input.long()")
     if one_tensor("embedding", weight).ndim != 2:
         raise ShapeError(f"embedding: weight must be [num, dim], got {weight._type}", where=user_line())
     padding = None if padding_idx is None else _row_of("embedding", padding_idx, weight)
@@ -144,7 +144,7 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, 
     else:
         raise ValueError(f"embedding_bag: input has to be a 1D or 2D Tensor, got {x._type}")
     if not x._type.dtype.is_integer:
-        raise RuntimeError(f"embedding_bag: indices must be integers, got {x._type}")
+        raise RuntimeError(f"embedding_bag: indices must be integers, got {x._type}; pass input.long()")
     if max_norm is not None:
         embedding_renorm_(table, x, max_norm, norm_type)
     return folded(x, table, bag_of, bags, mode, scale_grad_by_freq, per_sample_weights, padding_idx)[0]

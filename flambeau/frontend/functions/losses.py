@@ -113,7 +113,7 @@ def _soft_targets(logs: Tensor, target: Tensor, weight: Tensor | None, reduction
     """-sum(target * log p * weight) over the classes; "mean" divides by the number of samples."""
     if target._type.shape != logs._type.shape:
         raise ShapeError(f"cross_entropy: probabilities {target._type} must have the shape of input {logs._type}",
-                         where=user_line())
+                         where=user_line(), hint="numbers of classes are integers: target.long()")
     classes = logs._type.static_shape[dim]
     if smoothing:
         target = add(mul(target, 1 - smoothing), smoothing / classes)

@@ -50,6 +50,7 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
         if not x._type.numel:               # as in PyTorch
             return clone(x)
         raise ShapeError(f"batch_norm: takes [N, C, ...], got {x._type}", where=user_line())
+    _check_moments("batch_norm", x, running_mean, running_var)
     if not training:
         return _by_running_moments("batch_norm", x, running_mean, running_var, weight, bias, eps)
     dims = (0, *range(2, x.ndim))
@@ -78,6 +79,13 @@ def _normalized(x: Tensor, dims: tuple[int, ...], eps: Number) -> tuple[Tensor, 
     centred = dispatch(ops.sub, wide, over(average, x, dims))
     scale = dispatch(ops.rsqrt, add(variance, eps))
     return cast(dispatch(ops.mul, centred, over(scale, x, dims)), x._type.dtype), average, variance
+
+
+def _check_moments(name: str, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None) -> None:
+    for what, t in (("running_mean", running_mean), ("running_var", running_var)):
+        if t is not None and t._type.shape != x._type.shape[1:2]:
+            raise ShapeError(f"{name}: {what} {t._type} must be of shape {tuple(x._type.shape[1:2])}, the channels of "
+                             f"input {x._type}", where=user_line())
 
 
 def _follow(running: Tensor, now: Tensor, momentum: Number) -> None:
@@ -149,6 +157,7 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
                   momentum: Number = 0.1, eps: float = 1e-5) -> Tensor:
     """Each channel of each sample with mean 0 and variance 1, then * weight + bias per channel."""
     x = one_tensor("instance_norm", input)
+    _check_moments("instance_norm", x, running_mean, running_var)
     if not use_input_stats:
         return _by_running_moments("instance_norm", x, running_mean, running_var, weight, bias, eps)
     dims = tuple(range(2, x.ndim))

@@ -28,6 +28,7 @@ from flambeau.frontend.functions.views import diagonal
 from flambeau.frontend.scalars import forced
 from flambeau.frontend.tape.dispatch import dispatch, dispatch_view
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.where import by_whom
 from flambeau.ir import dtypes as dt
 from flambeau.ir import ops
 from flambeau.ir.dims import Dim, same
@@ -37,7 +38,8 @@ def _same_dtype(name: str, *tensors: Tensor) -> None:
     first = one_tensor(name, tensors[0])
     for t in tensors[1:]:
         if one_tensor(name, t)._type.dtype is not first._type.dtype:
-            raise RuntimeError(f"{name}: operands must have one dtype, got {first.dtype!r} and {t.dtype!r}")
+            raise RuntimeError(f"{name}: operands must have one dtype, got {first.dtype!r} and {t.dtype!r}; "
+                               "cast one with .to(dtype)")
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         raise ShapeError(f"matmul: both operands need a dim, got {input._type} and {other._type}", where=user_line())
     inner = b[0] if len(b) == 1 else b[-2]
     if a[-1] != inner:
-        raise ShapeError(f"matmul: contracting dims differ: lhs {input._type} dim {len(a) - 1} is {a[-1]}, "
+        raise ShapeError(f"{by_whom('matmul')}: contracting dims differ: lhs {input._type} dim {len(a) - 1} is {a[-1]}, "
                          f"rhs {other._type} dim {max(len(b) - 2, 0)} is {inner}", where=user_line(),
                          hint="did you mean rhs.mT?" if len(b) > 1 and b[-1] == a[-1] else None)
     if len(b) <= 2:
@@ -191,6 +193,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = input if flat else reshaped(input, (math.prod(a[:-1]), a[-1]))
     y = matmul(rows, permuted(weight, (1, 0)) if len(w) == 2 else weight)
     if bias is not None:
+        if isinstance(bias, Tensor) and len(w) == 2 and bias._type.shape not in ((), (1,), w[:1]):
+            raise ShapeError(f"linear: bias {bias._type} must be of shape ({w[0]},) for weight {weight._type}",
+                             where=user_line())
         y = add(y, bias)
     return y if flat else reshaped(y, (*a[:-1], w[0]))
 

@@ -11,6 +11,7 @@ from flambeau.frontend.active import active
 from flambeau.frontend.epoch import Noticed, epoch
 from flambeau.frontend.nn import conversion, tree
 from flambeau.frontend.nn.adoption import adopted, foreign
+from flambeau.frontend.nn.blame import CALLS, blame
 from flambeau.frontend.nn.hooks import call_with_hooks, registered
 from flambeau.frontend.nn.parameter import Buffer, Parameter
 from flambeau.frontend.nn.state import Saved
@@ -49,10 +50,14 @@ class Module(Saved):
         fields = self.__dict__
         if "_compiled_call_impl" in fields:
             return fields["_compiled_call_impl"](*args, **kwargs)
-        if (fields["_forward_hooks"] or fields["_forward_pre_hooks"] or self.hooks_of_all or self._backward_hooks
-                or self._backward_pre_hooks):
-            return call_with_hooks(self, args, kwargs)
-        return self.forward(*args, **kwargs)
+        try:
+            if (fields["_forward_hooks"] or fields["_forward_pre_hooks"] or self.hooks_of_all or self._backward_hooks
+                    or self._backward_pre_hooks):
+                return call_with_hooks(self, args, kwargs)
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            blame(error, self)
+            raise
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         """What a call does, with hooks; `compile()` compiles this."""
@@ -398,8 +403,14 @@ def traced_call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     active.module, active.kind = tracer.name_of[id(module)], type(module).__name__
     try:
         return module._call_impl(*args, **kwargs)
+    except Exception as error:
+        blame(error, module)
+        raise
     finally:
         active.module, active.kind = outer
+
+
+CALLS[Module.__call__.__code__], CALLS[traced_call.__code__] = "self", "module"
 
 
 def checked_module(value: object) -> Module:

@@ -120,9 +120,11 @@ class Optimizer(Hooked, Stated):
     _made_in: Any = None            # the trace that made it: its state starts anew at every call
 
     def __init__(self, params: Any, defaults: Mapping[str, Any]):
-        if isinstance(params, (Tensor, str)):
+        if isinstance(params, (Tensor, str)) or not hasattr(params, "__iter__") and not hasattr(params, "__getitem__"):
+            way = "; pass its .parameters()" if hasattr(params, "parameters") else \
+                "; pass a list of it" if isinstance(params, Tensor) else ""
             raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but "
-                            f"got {type(params).__name__}")
+                            f"got {type(params).__name__}{way}")
         if defaults.get("differentiable"):
             raise UnsupportedError("differentiable=True: optimizer steps are not recorded",
                                    hint="write the update with tensor operations to differentiate through it")
@@ -133,7 +135,8 @@ class Optimizer(Hooked, Stated):
         self.param_groups: list[dict[str, Any]] = []
         groups = list(params)
         if not groups:
-            raise ValueError("optimizer got an empty parameter list")
+            raise ValueError("optimizer got an empty parameter list; a generator of parameters gives them once, and "
+                             "Modules in a plain list are not found: use nn.ModuleList")
         for group in groups if isinstance(groups[0], dict) else [Group(params=groups)]:
             self.add_param_group(group)
 
@@ -163,9 +166,11 @@ class Optimizer(Hooked, Stated):
 
     def _check(self, p: Any) -> None:
         if not isinstance(p, Tensor):
-            raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
+            raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}; pass "
+                            "module.parameters() or a list of tensors")
         if not p.is_leaf:
-            raise ValueError("can't optimize a non-leaf Tensor")
+            raise ValueError(f"can't optimize a non-leaf Tensor: {p._type} was computed from others; pass those, or "
+                             "detach().requires_grad_()")
 
     # -- a step -----------------------------------------------------------------------------------------------------
 

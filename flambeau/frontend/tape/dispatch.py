@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import UnsupportedError, VerificationError
+from flambeau.errors import FlambeauError, UnsupportedError, VerificationError
 from flambeau.frontend.active import active, traced_by
 from flambeau.frontend.tape.autograd import FREED, Record, enable_grad, grad_mode, record_of
 from flambeau.frontend.tensor.storage import Storage
 from flambeau.frontend.tensor.tensor import Tensor
+from flambeau.frontend.where import told_by_whom, user_location
 from flambeau.ir import ops
 from flambeau.ir.devices import Elsewhere
 from flambeau.ir.dtypes import DType
@@ -50,7 +51,11 @@ def dispatch_view(op: View, x: Tensor) -> Tensor:
     if tracer is not None:
         result = tracer.record_view(op, x)
     else:
-        (type,) = op.infer(x._type)
+        try:
+            (type,) = op.infer(x._type)
+        except FlambeauError as error:
+            told_by_whom(error, op.name, user_location())
+            raise
         array = x._array
         if array is not None or not x._storage.is_elsewhere:
             array = op.evaluate(x._data() if array is None else array)      # type: ignore[assignment]
@@ -139,6 +144,9 @@ def _evaluate(op: Op, operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         arrays: tuple[np.ndarray, ...] | None = apply(op, given, types, results)
     except Elsewhere:
         arrays = None
+    except FlambeauError as error:
+        told_by_whom(error, op.name, user_location())
+        raise
     if arrays is None:
         found: tuple[Tensor, ...] = _elsewhere().evaluate(op, operands)
         return found

@@ -34,7 +34,8 @@ class Device(str):
         if spelled is None:
             raise RuntimeError(f"Invalid device string: '{type}'")
         if spelled[1] not in _TYPES:
-            raise RuntimeError(f"Expected one of {', '.join(sorted(_TYPES))} device type at start of device string: {type}")
+            raise RuntimeError(f"Expected one of {', '.join(sorted(_TYPES))} device type at start of device string: {type}"
+                               '; GPUs are "cuda" or "cuda:0", main memory is "cpu"')
         if spelled[2] is not None:
             if index is not None:
                 raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {type}")

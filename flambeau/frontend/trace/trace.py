@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.errors import TraceError, UnsupportedError
+from flambeau.errors import FlambeauError, TraceError, UnsupportedError
 from flambeau.frontend.active import active
 from flambeau.frontend.scalars import Scalar, is_runtime_number, plain
 from flambeau.frontend.tape.autograd import Record, origin_of
@@ -31,7 +31,7 @@ from flambeau.frontend.trace.guards.watch import Watch
 from flambeau.frontend.trace.known import known_array
 from flambeau.frontend.trace.outside import Captured, Outside, ScalarInput, hook_keys
 from flambeau.frontend.trace.repeats import repeat
-from flambeau.frontend.where import describe, user_location
+from flambeau.frontend.where import describe, told_by_whom, user_location
 from flambeau.ir import dtypes as dt
 from flambeau.ir.builder import Builder
 from flambeau.ir.dims import Dim
@@ -107,7 +107,7 @@ class Trace:
                 check_mixing(op, operands, node.results[0].type.device)
             return tuple([self._shell(v, loc) for v in node.results])
         except Exception as error:
-            raise self._located(error, loc) from None
+            raise self._located(error, op, loc) from None
         finally:
             if self.watch.hook is not None:
                 sys.setprofile(self.watch.hook)
@@ -166,7 +166,7 @@ class Trace:
             self.value_of(view)             # appended here, at the user's line
             return view
         except Exception as error:
-            raise self._located(error, loc) from None
+            raise self._located(error, op, loc) from None
         finally:
             if self.watch.hook is not None:
                 sys.setprofile(self.watch.hook)
@@ -630,8 +630,8 @@ class Trace:
             f"the value of a traced tensor ({t._type}) was asked for in {self.graph.name}, but a traced tensor has no "
             "value until the compiled function runs: if/while on a tensor, bool(), int(), float(), item(), numpy() "
             "and print need one", where=where,
-            hint="use fb.where(cond, a, b) or fb.cond for a choice, fb.while_loop to repeat something, return the tensor "
-                 "to look at it outside, or take this part out of the compiled function")
+            hint="use fb.where(cond, a, b) or fb.cond for a choice, fb.while_loop to repeat something, fb.debug_print to "
+                 "print, return the tensor to look at it outside, or take this part out of the compiled function")
 
     def concrete_data_error(self, t: Tensor) -> Exception:
         """A captured tensor's value would be baked into the trace."""
@@ -644,9 +644,10 @@ class Trace:
         """Remember the first refusal, which ends the trace even if the user's code goes on."""
         self.failure = self.failure or error
 
-    def _located(self, error: Exception, loc: Location | None) -> Exception:
-        if hasattr(error, "where") and error.where is None:
+    def _located(self, error: Exception, op: Op, loc: Location | None) -> Exception:
+        if isinstance(error, FlambeauError) and error.where is None:
             error.where = describe(loc)
+            told_by_whom(error, op.name, loc)
         return error
 
 
