@@ -470,6 +470,24 @@ def test_events_tell_what_is_done_and_how_long_it_took(device: Device, memory: C
     assert last.is_done() and first.milliseconds_to(last) >= 0
 
 
+def test_what_ends_on_another_device_leaves_this_one_current() -> None:
+    cu = SimulatedDriver(devices=2, capacity=1 << 20)
+    cu.cuInit(0)
+    here_, there = Device(0, cu), Device(1, cu)
+    event = there.event(timing=True)
+    event.record(there.default_stream)
+    used = CudaMemory(here_).allocate(8)
+    used.use(there.default_stream)                                  # type: ignore[attr-defined]
+    here_.enter()
+    del event
+    gc.collect()
+    assert cu.cuCtxGetCurrent()[1] == here_.context
+    del used                                                        # an event of the other device's says when it is free
+    again = CudaMemory(here_).allocate(8)
+    assert again.nbytes == 8 and cu.cuCtxGetCurrent()[1] == here_.context
+    here.entered = None
+
+
 def test_copies_from_pinned_memory_run_beside_the_kernels(device: Device, memory: CudaMemory, cu: SimulatedDriver) -> None:
     pinned = memory.pinned(100_000)
     source = as_ndarray(pinned, np.uint8, (100_000,))

@@ -60,6 +60,7 @@ class profile:
         self._eager = EagerOps()
         self._eager.begin()
         _now.append(self._eager)
+        self._threads = thread_names()
         self._started = time.perf_counter_ns()
         self._offset = clock() - self._started
 
@@ -72,7 +73,7 @@ class profile:
         _now.clear()
         eager.end()
         recorders = recording.end()
-        self._threads = thread_names()
+        self._threads |= thread_names()         # those that ended since have the names they had at the start
         self.ops, self.spans, self._lines = eager.events(self._offset), eager.all_spans(), eager.lines
         self.sources = sources_of(recorders, programs_of_ops())
         if self.on_trace_ready is not None:
