@@ -44,6 +44,7 @@ from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.records import dataclass
 from flambeau.kept import CompileTimes
 from flambeau.linking import link, separate_steps
+from flambeau.passes.fusion.known_numbers import settle_numbers
 from flambeau.passes.fusion.limits import Limits
 from flambeau.passes.fusion.reasons import reasons
 from flambeau.passes.lowering.lower import Call, lower
@@ -185,6 +186,8 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
 
     plain = graph if sizes is None or fused and not rules else with_sizes(graph, sizes)
     plain = plain if device == "cpu" else erased(plain)
+    if fused:
+        settle_numbers(fused[0])
     fused_graph, report = fused or run(clone(plain)[0], chosen, verify=rules, dump_dir=dump_dir)
     if rules:
         _check_signature(plain, fused_graph)

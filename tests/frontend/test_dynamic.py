@@ -333,6 +333,24 @@ def test_causal_masks_of_any_length_are_seen(mask: Callable[[int], fb.Tensor]) -
     assert signatures(compiled) == 1
 
 
+def test_numbers_made_of_sizes_are_constants_in_kernels() -> None:
+    """A program for all sizes has the kernels of one for each: none for the numbers, and no loads of them."""
+    def f(x: fb.Tensor) -> tuple[fb.Tensor, ...]:
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1) @ fb.ones(3, 4)
+        return (x / x.shape[0]).exp().mean(1), F.batch_norm(x, None, None, training=True), pooled / x.shape[2]
+
+    for verify in (False, True):
+        compiled = fb.compile(f, dynamic=True, verify=verify)
+        for n in (4, 5):
+            x = fb.randn(n, 3, n + 2, 2 * n)
+            one_size = fb.compile(f, dynamic=False)
+            for found, wanted, eager in zip(compiled(x), one_size(x), f(x), strict=True):
+                np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(found.numpy(), eager.numpy(), rtol=1e-4, atol=1e-5)
+            assert verify or compiled.stats().n_launches == one_size.stats().n_launches
+        assert signatures(compiled) == 1
+
+
 def test_short_last_batch_of_a_loader_is_compiled_once() -> None:
     data = fb.utils.data.TensorDataset(fb.randn(10, 6), fb.randint(0, 4, (10,)))
     for dynamic, wanted in ((None, 2), (True, 1)):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,11 +88,15 @@ def averaged(x: Tensor, wanted: Sequence[int]) -> Tensor:
     """[N, C, ...], its other dims as averages of `wanted` windows that cover them."""
     dtype = x._type.dtype
     y = cast(x, dt.f32) if dtype.is_floating_point and dtype.itemsize == 2 else x
-    for dim, new in enumerate(wanted, 2):
-        old = y._type.static_shape[dim]
-        if isinstance(old, Dim) or isinstance(new, Dim):
-            y = _evenly_averaged(y, dim, old, new)
-        elif old != new:
+    size = dict(enumerate(y._type.static_shape))
+    changed = {dim: new for dim, new in enumerate(wanted, 2) if not same(size[dim], new)}
+    even = {dim: new for dim, new in changed.items()
+            if (isinstance(size[dim], Dim) or isinstance(new, Dim)) and not size[dim] % new}
+    if even:
+        y = _evenly_averaged(y, even)
+    for dim in [dim for dim in changed if dim not in even]:
+        old, new = operator.index(size[dim]), operator.index(changed[dim])      # windows that overlap are for one size only
+        if old != new:
             windows = [[(place, 1 / (stop - start)) for place in range(start, stop)]
                        for start, stop in covering(old, new)]
             y = dispatch(ops.weighted_sums(dim, old, windows), y)
@@ -101,17 +105,19 @@ def averaged(x: Tensor, wanted: Sequence[int]) -> Tensor:
     return cast(y, dtype)
 
 
-def _evenly_averaged(x: Tensor, dim: int, old: int, new: int) -> Tensor:
-    """Averages along a dim whose size has a name, of windows side by side. Windows that overlap are for one size only."""
-    if same(old, new):
-        return x
-    if old % new:
-        old, new = operator.index(old), operator.index(new)
-        return dispatch(ops.weighted_sums(dim, old, [[(place, 1 / (stop - start)) for place in range(start, stop)]
-                                                     for start, stop in covering(old, new)]), x)
-    shape = x._type.static_shape
-    windows = reshaped(x, (*shape[:dim], new, old // new, *shape[dim + 1:]))
-    return div(dispatch(ops.Sum((dim + 1,)), windows), old // new)
+def _evenly_averaged(x: Tensor, counts: Mapping[int, int]) -> Tensor:
+    """Averages along dims of which some size has a name, each of so many windows side by side."""
+    shape: list[int] = []
+    summed: list[int] = []
+    points = 1
+    for dim, size in enumerate(x._type.static_shape):
+        if dim in counts:
+            summed.append(len(shape) + 1)
+            points *= size // counts[dim]
+            shape += [counts[dim], size // counts[dim]]
+        else:
+            shape.append(size)
+    return div(dispatch(ops.Sum(tuple(summed)), reshaped(x, tuple(shape))), points)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
