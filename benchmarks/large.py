@@ -126,7 +126,7 @@ def _case(peer: str, case: str, threads: int) -> Callable[[], Any]:
 
         return run
     labels = lib.from_numpy(rng.integers(0, 256, shape[:1] if len(shape) == 4 else shape[:2]))
-    rate = {"lr": 1e-2, "momentum": 0.9} if CASES[case] == "SGD" else {"lr": 1e-4}
+    rate = {"lr": 1e-3, "momentum": 0.9} if CASES[case] == "SGD" else {"lr": 1e-4}
     optimizer = getattr(optim, CASES[case])(model.parameters(), **rate, **({"fused": True} if peer == "torch" else {}))
 
     def step(x: Any, labels: Any) -> Any:
