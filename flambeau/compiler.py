@@ -177,6 +177,7 @@ def compile_graph(graph: Graph, *, target: Any = None, verify: bool = False, rul
         raise UnsupportedError(f"{backend!r} computes with memory of the host, and the tensors lie on {device!r}",
                                hint="leave backend= out: it follows from where tensors lie")
     target = backend.host() if target is None else target
+    target = backend.checkable(target) if verify else target
     keep = keep and not verify and passes is None and bool(backend.keeping_passes) and not graph.writes
     usual = backend.keeping_passes if keep else backend.passes
     chosen = usual if passes is None else tuple(passes)

@@ -75,6 +75,10 @@ class Backend(ABC):
         """The target that is meant where none is named."""
         return None
 
+    def checkable(self, target: Any) -> Any:
+        """The target for programs whose results are held against plain sums, number by number."""
+        return target
+
     def prepare(self, calls: Sequence[Call], target: Any) -> list[Call]:
         """Calls as `lower` leaves them (and copies and checks of the memory plan) -> those that will be built. Here a
         device cuts kernels up, and writes its schedules into them. Each call by itself: where two have the same kernel and

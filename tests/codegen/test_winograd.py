@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from contraction_kernels import HOST, RUNNABLE, Compiled, Conv, address, input_grad
 
+import flambeau as fb
+import flambeau.nn.functional as F
 from flambeau.errors import FlambeauError
 from flambeau.ir import dtypes
 from flambeau.ir.kernel import ContractionKernel, Instr, Param, Stage, Store, WinogradSchedule
@@ -191,12 +193,22 @@ def test_a_schedule_needs_such_windows() -> None:
         verify_kernel(windows(Conv(1, 9, 9, 16, 16), 3, 2, 1))
 
 
-def test_it_is_chosen_for_kept_weights_of_enough_channels_unless_it_is_not_wanted() -> None:
+def test_it_is_chosen_where_it_spares_enough_unless_it_is_not_wanted() -> None:
     def schedule(conv: Conv, kept: bool = True, target: Target = HOST) -> object:
         return schedule_contraction(replace(conv.forward(), keeps_rhs=kept), target).schedule
 
-    large = Conv(1, 58, 58, 64, 64)
-    assert isinstance(schedule(large), WinogradSchedule)
-    for other in (schedule(large, kept=False), schedule(large, target=replace(HOST, winograd=False)),
-                  schedule(Conv(1, 58, 58, 8, 64)), schedule(Conv(1, 58, 58, 64, 8))):
+    large = Conv(4, 58, 58, 64, 64)
+    assert isinstance(schedule(large), WinogradSchedule) and isinstance(schedule(large, kept=False), WinogradSchedule)
+    weights_are_most_of_it = Conv(1, 9, 9, 512, 512)
+    assert isinstance(schedule(weights_are_most_of_it), WinogradSchedule)
+    for other in (schedule(weights_are_most_of_it, kept=False), schedule(large, target=replace(HOST, winograd=False)),
+                  schedule(Conv(1, 58, 58, 8, 64)), schedule(Conv(1, 58, 58, 64, 8)), schedule(Conv(1, 10, 10, 24, 24))):
         assert not isinstance(other, WinogradSchedule)
+
+
+def test_a_program_that_checks_itself_is_of_plain_sums() -> None:
+    x, w = fb.randn(2, 32, 30, 30), fb.randn(32, 32, 3, 3)
+    calls = [fb.compile(lambda x, w: F.conv2d(x, w, padding=1), verify=verify) for verify in (False, True)]
+    found = [call(x, w).numpy() for call in calls]
+    assert ["winograd tile" in call.ir("kernels") for call in calls] == [True, False]
+    assert np.abs(found[0] - found[1]).max() <= bound(32, found[1])

@@ -21,9 +21,10 @@ class Net(nn.Module):
     def __init__(self, seed: int) -> None:
         super().__init__()
         rng = self.random = random.Random(seed)
-        self.shape = (rng.choice((1, 1, 2, 3)), rng.choice((1, 3, 8, 16, 20, 33)), rng.randint(1, 15), rng.randint(1, 15))
+        channels = rng.choice((1, 3, 8, 16, 20, 33, 64))
+        self.shape = (rng.choice((1, 1, 2, 3)), channels, rng.randint(1, 19), rng.randint(1, 19))
         self.convs, self.norms, self.ways = nn.ModuleList(), nn.ModuleList(), list[str]()
-        size, channels = self.shape[2:], self.shape[1]
+        size = self.shape[2:]
         for _ in range(rng.randint(1, 3)):
             made = self._convolution(channels, size)
             if made is None:
@@ -52,7 +53,7 @@ class Net(nn.Module):
                        for n, p, d, t, s in zip(size, padding, dilation, taps, stride, strict=True)])
         if min(n + 2 * p - d * (t - 1) for n, p, d, t in zip(size, padding, dilation, taps, strict=True)) < 1:
             return None
-        outputs = rng.choice((channels, channels, 1, 5, 16, 24, 40))
+        outputs = rng.choice((channels, channels, 1, 5, 16, 24, 64))
         groups = [1, 1, 1, 1, *[g for g in (2, 4, channels) if channels % g == 0 and outputs % g == 0]]
         conv = nn.Conv2d(channels, outputs, taps, stride, padding, dilation, rng.choice(groups), rng.random() < 0.5)
         return conv, after, outputs

@@ -44,6 +44,9 @@ class CpuBackend(Backend):
         """This processor, or the one that FLAMBEAU_TARGET names."""
         return host_target()
 
+    def checkable(self, target: Target) -> Target:
+        return replace(target, winograd=False)
+
     def prepare(self, calls: Sequence[Call], target: Target) -> list[Call]:
         return prepare(calls, target, self._schedule)
 

@@ -1,7 +1,8 @@
 """ContractionKernel -> the same with a WinogradSchedule, where that takes fewer cycles than its plain sums.
 
 Counted are the products at each point as the cost model of contractions counts them, weights that come from beyond L2,
-and the transforms of images and of results, per tile and vector. Those of weights, which are kept, cost nothing.
+transforms of images and of results, per tile and vector, and of weights that are not kept, and what patches that do not fit
+L2 take to memory and back.
 """
 
 from __future__ import annotations
@@ -20,22 +21,24 @@ from flambeau.passes.cpu.contraction_cost import Shape, row_choice, rows_that_fi
 __all__ = ["by_winograd"]
 
 _GAIN: Final = 0.9                      # of the cycles of plain sums, which round less
+_LEAST_SPARED: Final = 50_000.0         # cycles of a call, for code that takes some milliseconds more to compile
 _FEWEST_CHANNELS: Final = 16            # with fewer, transforms are most of it
 _MOST_VECTORS: Final = 3
 _F32_BYTES: Final = 4
 _TRANSFORM_CYCLES: Final = {2: (35.0, 30.0), 4: (120.0, 110.0)}    # by side of a tile: of a vector of images, of results
+_WEIGHTS_CYCLES: Final = 350.0          # of a vector of weights: collected one by one, and transformed
 _L3_BYTES_PER_CYCLE: Final = 10.0
 _MEMORY_BYTES_PER_CYCLE: Final = 5.0
 _PARALLEL_CYCLES: Final = 30_000.0
 
 
 def by_winograd(kernel: ContractionKernel, target: Target, cycles: float) -> ContractionKernel | None:
-    """kernel: not canonical; cycles: of its plain sums. None but for weights that are kept: results for inference."""
-    windows = as_windows(kernel) if kernel.keeps_rhs else None
+    """kernel: not canonical; cycles: of its plain sums."""
+    windows = as_windows(kernel)
     if windows is None or min(windows.extents[d] for d in (windows.k[2], windows.n[0])) < _FEWEST_CHANNELS:
         return None
     taken, schedule = min(_choices(windows, target), key=lambda choice: choice[0])
-    return replace(windows, schedule=schedule) if taken < _GAIN * cycles else None
+    return replace(windows, schedule=schedule) if taken < min(_GAIN * cycles, cycles - _LEAST_SPARED) else None
 
 
 def _choices(kernel: ContractionKernel, target: Target) -> Iterator[tuple[float, WinogradSchedule]]:
@@ -46,6 +49,11 @@ def _choices(kernel: ContractionKernel, target: Target) -> Iterator[tuple[float,
         points, tiles = (tile + 2) ** 2, math.prod(images) * -(-height // tile) * -(-width // tile)
         transforms = tiles * (-(-channels // lanes) * of_images + -(-results // lanes) * of_results)
         product = Shape(_product(tiles, results, channels), target)
+        if not kernel.keeps_rhs:
+            transforms += channels * -(-results // lanes) * _WEIGHTS_CYCLES
+        patches = points * tiles * channels * _F32_BYTES
+        if patches > target.l2_bytes:
+            transforms += 2 * patches / _MEMORY_BYTES_PER_CYCLE
         weights = points * channels * results * _F32_BYTES
         for n_vectors in range(1, min(_MOST_VECTORS, -(-results // lanes)) + 1):
             blocks = -(-tiles // rows_that_fit(target, n_vectors))
