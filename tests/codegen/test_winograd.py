@@ -79,8 +79,9 @@ def test_tasks_in_any_order_give_the_same_bits(tile: int) -> None:
     conv = Conv(2, 13, 9, 24, 40)
     x, w = operands(conv)
     found = []
-    for first, orders in ((False, ((0, 3), (1, 1))), (True, ((2, 7),))):
-        compiled = Compiled(windows(conv, tile, 4, 2, columns_first=first))
+    ways = ((False, False, ((0, 3), (1, 1))), (True, False, ((2, 7),)), (False, True, ((3, 2), (4, 1))))
+    for first, own, orders in ways:
+        compiled = Compiled(windows(conv, tile, 4, 2, columns_first=first, own_images=own))
         for seed, chunk in orders:
             found.append(np.full((2, 11, 7, 40), np.nan, np.float32))
             assert compiled(x, w, found[-1], seed=seed, chunk=chunk) == 0
@@ -165,16 +166,18 @@ def test_an_epilogue_sees_each_result_once_at_its_place() -> None:
     y = expected(x, w)
     rng = np.random.default_rng(1)
     bias, residual = rng.standard_normal(21).astype(np.float32), rng.standard_normal(y.shape).astype(np.float32)
-    found = np.full(y.shape, np.nan, np.float32)
-    assert Compiled(kernel)(x, w, found, bias, residual) == 0
     wanted = np.maximum(y + bias, 0) + residual + np.arange(5)[:, None, None]
-    assert np.abs(found - wanted).max() <= bound(conv.c, y) + EPS * np.abs(wanted).max() * 4
+    for schedule in (WinogradSchedule(4, 3, 2), WinogradSchedule(4, 3, 1, own_images=True)):
+        found = np.full(y.shape, np.nan, np.float32)
+        assert Compiled(replace(kernel, schedule=schedule))(x, w, found, bias, residual) == 0
+        assert np.abs(found - wanted).max() <= bound(conv.c, y) + EPS * np.abs(wanted).max() * 4
 
 
 def test_the_text_reads_back() -> None:
     kernel = windows(Conv(1, 6, 6, 16, 16), 2, 4, 1, columns_first=True)
-    assert "winograd tile=2, rows=4, n_vectors=1, columns_first=true, parallel=true" in print_kernel(kernel)
-    assert parse_kernel(print_kernel(kernel)) == kernel
+    text = print_kernel(kernel)
+    assert "winograd tile=2, rows=4, n_vectors=1, columns_first=true, own_images=false, parallel=true" in text
+    assert parse_kernel(text) == kernel
 
 
 @pytest.mark.parametrize("conv", [

@@ -84,12 +84,14 @@ class WinogradSchedule:
     direction, by (`tile` + 2)^2 products for each channel where there were 9 `tile`^2. Lavin and Gray, "Fast algorithms for
     convolutional neural networks", 2016. The m dims end with the window's height and width, the k dims are (height, width,
     channels). rows, n_vectors: tiles and vectors of results in a register tile; columns_first: tasks go through all tiles
-    for some columns before they take the next, not the other way round."""
+    for some columns before they take the next, not the other way round; own_images: a task takes all columns of its tiles,
+    and transforms their images itself, on its stack."""
 
     tile: int
     rows: int
     n_vectors: int
     columns_first: bool = False
+    own_images: bool = False
     parallel: bool = True
 
 

@@ -2,7 +2,7 @@
 
 Counted are the products at each point as the cost model of contractions counts them, weights that come from beyond L2,
 transforms of images and of results, per tile and vector, and of weights that are not kept, and what patches that do not fit
-L2 take to memory and back.
+L2 take to memory and back, unless tasks have room to transform their own.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ __all__ = ["by_winograd"]
 
 _GAIN: Final = 0.9                      # of the cycles of plain sums, which round less
 _LEAST_SPARED: Final = 50_000.0         # cycles of a call, for code that takes some milliseconds more to compile
-_FEWEST_CHANNELS: Final = 16            # with fewer, transforms are most of it
+_FEWEST_CHANNELS: Final = 20            # with fewer, transforms take what products spare
 _MOST_VECTORS: Final = 3
 _F32_BYTES: Final = 4
 _TRANSFORM_CYCLES: Final = {2: (35.0, 30.0), 4: (120.0, 110.0)}    # by side of a tile: of a vector of images, of results
 _WEIGHTS_CYCLES: Final = 350.0          # of a vector of weights: collected one by one, and transformed
 _L3_BYTES_PER_CYCLE: Final = 10.0
 _MEMORY_BYTES_PER_CYCLE: Final = 5.0
+_STACK_BYTES: Final = 240 << 10         # of what the kernel ABI allows, beside a tile's results
+_TASKS_PER_CORE: Final = 8
 _PARALLEL_CYCLES: Final = 30_000.0
 
 
@@ -52,16 +54,18 @@ def _choices(kernel: ContractionKernel, target: Target) -> Iterator[tuple[float,
         if not kernel.keeps_rhs:
             transforms += channels * -(-results // lanes) * _WEIGHTS_CYCLES
         patches = points * tiles * channels * _F32_BYTES
-        if patches > target.l2_bytes:
-            transforms += 2 * patches / _MEMORY_BYTES_PER_CYCLE
         weights = points * channels * results * _F32_BYTES
         for n_vectors in range(1, min(_MOST_VECTORS, -(-results // lanes)) + 1):
             blocks = -(-tiles // rows_that_fit(target, n_vectors))
             rows = -(-tiles // blocks)
             products = points * row_choice(product, (rows,), n_vectors, True, False).cycles
             total = max(products, _traffic(weights, target)) + transforms
-            by_columns = weights > target.l2_bytes // 2
-            yield total, WinogradSchedule(tile, rows, n_vectors, by_columns, total >= _PARALLEL_CYCLES)
+            on_stack = points * rows * (channels + lanes * (2 + n_vectors)) * _F32_BYTES <= _STACK_BYTES
+            own_images = on_stack and patches > target.l2_bytes and blocks >= _TASKS_PER_CORE * target.cores
+            if patches > target.l2_bytes and not own_images:
+                total += 2 * patches / _MEMORY_BYTES_PER_CYCLE
+            by_columns = weights > target.l2_bytes // 2 and not own_images
+            yield total, WinogradSchedule(tile, rows, n_vectors, by_columns, own_images, total >= _PARALLEL_CYCLES)
 
 
 def _traffic(weights: int, target: Target) -> float:

@@ -63,7 +63,8 @@ def emit_winograd(
     """As `contraction.functions.emit`, of a kernel with a WinogradSchedule."""
     plan = _Plan(kernel, target)
     _Weights(module, f"{symbol_prefix}_weights", plan).emit()
-    _Images(module, f"{symbol_prefix}_images", plan).emit()
+    if not plan.schedule.own_images:
+        _Images(module, f"{symbol_prefix}_images", plan).emit()
     _Products(module, f"{symbol_prefix}_sum", plan).emit()
     return ([], ()) if kernel.sizes else phases_of_winograd(kernel, symbol_prefix, target)
 
@@ -75,17 +76,20 @@ def phases_of_winograd(
     plan = _Plan(kernel, target)
     statuses = sorted({int(i.attr) for i in kernel.instrs() if i.op == "check" and isinstance(i.attr, int)})
 
+    buffers = tuple(range(len(kernel.params) + (1 if plan.schedule.own_images else 2)))
+
     def phase(part: str, tasks: int, grain: int) -> Phase:
-        return Phase(f"{symbol_prefix}_{part}", tasks, tuple(range(len(kernel.params) + 2)), grain=grain,
+        return Phase(f"{symbol_prefix}_{part}", tasks, buffers, grain=grain,
                      parallel=plan.schedule.parallel and tasks > 1,
                      errors=tuple((status, status_message(status)) for status in statuses))
 
     weights = replace(phase("weights", plan.column_tiles * plan.channels, _ROWS_A_GRAIN),
                       packs=(kernel.rhs.buffer, plan.weights_buffer))
+    scratch = plan.column_tiles * plan.panel_elements * _F32_BYTES, plan.blocks * plan.block_elements * _F32_BYTES
+    if plan.schedule.own_images:
+        return [weights, phase("sum", plan.blocks, 1)], scratch[:1]
     images = phase("images", plan.tiles, max(1, _ROWS_A_GRAIN * plan.lanes // plan.channels))
-    sums = phase("sum", plan.blocks * plan.column_tiles, 1)
-    scratch = (plan.column_tiles * plan.panel_elements * _F32_BYTES, plan.blocks * plan.block_elements * _F32_BYTES)
-    return [weights, images, sums], scratch
+    return [weights, images, phase("sum", plan.blocks * plan.column_tiles, 1)], scratch
 
 
 @dataclass(frozen=True)
@@ -288,23 +292,34 @@ class _Weights(_Phase):
 
 
 class _Images(_Phase):
-    """x -> B^T x B: a task is a tile. Patches end at the last pixel, which stands for what is beyond: no result that is
-    there needs that."""
+    """All of x -> B^T x B: a task is a tile."""
 
     def begin(self) -> None:
-        self.between = _Between(self.b, self.plan.reach, self.plan.reach, self.plan.lanes)
+        self.patch = _Patch(self.b, self.plan)
 
     def task(self, number: ll.Value) -> None:
-        b, plan, lhs = self.b, self.plan, self.plan.kernel.lhs
+        b, plan = self.b, self.plan
         block, row = b.divided(number, plan.rows)
+        target = offset_of(b, [block, row], [plan.block_elements, plan.row_elements])
+        self.patch.transform(number, b.element(b.buffer(plan.images_buffer), target, "f32"))
+
+
+class _Patch:
+    """x -> B^T x B of one tile. Patches end at the last pixel, which stands for what is beyond: no result that is there
+    needs that."""
+
+    def __init__(self, b: Emitter, plan: _Plan) -> None:
+        self.b, self.plan, self.between = b, plan, _Between(b, plan.reach, plan.reach, plan.lanes)
+
+    def transform(self, number: ll.Value, target: ll.Value) -> None:
+        """The patch of tile `number`, to [point][tile of the block][channel] from `target` on."""
+        b, plan, lhs = self.b, self.plan, self.plan.kernel.lhs
         coordinates = unflatten(b, number, plan.tiles_along)
         strides = [number_of(lhs.stride_of(d)) for d in plan.kernel.m]
         at = b.add(offset_of(b, coordinates[:-2], strides[:-2]), b.index(lhs.offset))
         image = b.element(b.buffer(lhs.buffer), at, "f32")
         lines = [b.element(image, self.pixel(coordinates[-2], b.index(line), plan.size[0], strides[-2]), "f32")
                  for line in range(plan.reach)]
-        target = offset_of(b, [block, row], [plan.block_elements, plan.row_elements])
-        target = b.element(b.buffer(plan.images_buffer), target, "f32")
 
         def vector(at: ll.Value, active: int | None) -> None:
             there = b.element(target, at, "f32")
@@ -333,7 +348,8 @@ class _Images(_Phase):
 
 
 class _Products(_Phase):
-    """Products and sums over channels, and A^T ... A: a task is a block of tiles and one tile of columns."""
+    """Products and sums over channels, and A^T ... A: a task is a block of tiles and one tile of columns, or, where it
+    transforms its images itself, all of them."""
 
     def prepare(self) -> None:
         plan = self.plan
@@ -352,14 +368,36 @@ class _Products(_Phase):
         self.sums = self.b.stack(F32, plan.points * plan.rows * plan.columns)
         self.results = self.b.stack(F32, plan.side**2 * plan.columns)
         self.between = _Between(self.b, plan.reach, plan.side, plan.lanes)
+        if plan.schedule.own_images:
+            self.patch, self.images = _Patch(self.b, plan), self.b.stack(F32, plan.block_elements)
 
     def task(self, number: ll.Value) -> None:
         b, plan = self.b, self.plan
+        if plan.schedule.own_images:
+            self.images_of(number)
+            b.loop(0, plan.column_tiles, 1, lambda tile: self.columns(number, b.opaque(tile), self.images), name="columns")
+            return
         if plan.schedule.columns_first:
             tile, block = unflatten(b, number, [plan.column_tiles, plan.blocks])
         else:
             block, tile = unflatten(b, number, [plan.blocks, plan.column_tiles])
         images = b.element(b.buffer(plan.images_buffer), b.mul(block, b.index(plan.block_elements)), "f32")
+        self.columns(block, tile, images)
+
+    def images_of(self, block: ll.Value) -> None:
+        b, plan = self.b, self.plan
+        first = b.mul(block, b.index(plan.rows))
+
+        def row(number: ll.Value) -> None:
+            number = b.opaque(number)
+            self.patch.transform(b.add(first, number),
+                                 b.element(self.images, b.mul(number, b.index(plan.row_elements)), "f32"))
+
+        b.loop(0, clipped(b, first, b.index(plan.rows), b.index(plan.tiles)), 1, row, name="row")
+
+    def columns(self, block: ll.Value, tile: ll.Value, images: ll.Value) -> None:
+        """One tile of columns of a block."""
+        b, plan = self.b, self.plan
         weights = b.element(b.buffer(plan.weights_buffer), b.mul(tile, b.index(plan.panel_elements)), "f32")
         is_last = b.icmp_signed("==", block, b.index(plan.blocks - 1))
 
