@@ -1,5 +1,6 @@
 """Writes docs/surface.md, from PyTorch's names (torch_names.txt), from what came of its samples here
-(torch_measured.txt), and from what Flambeau has now. torch_surface.py writes the two files.
+(torch_measured.txt), and from what Flambeau has now. torch_surface.py and
+torch_module_surface.py write the files.
 
     python tests/frontend/surface_table.py
 """
@@ -17,6 +18,7 @@ import flambeau as fb
 
 HERE = Path(__file__).parent
 NAMES, MEASURED = HERE / "torch_names.txt", HERE / "torch_measured.txt"
+MODULES_MEASURED = HERE / "torch_modules_measured.txt"
 PAGE = HERE.parent.parent / "docs" / "surface.md"
 
 # Why a name is not there: the first pattern that is found in it.
@@ -65,6 +67,18 @@ PyTorch, and results, dtypes and shapes compared.
 | function | dtypes | compiled | derivative | batching | x.f | x.f_ | out= |
 |---|---|---|---|---|---|---|---|
 """
+MODULES_HEAD = """
+## Modules, optimizers and transforms
+
+What comes of PyTorch's own samples of its Modules (module_db), of the settings of its optimizers (optim_db: three steps of
+two small layers), and of a function under each transform, beside PyTorch; the columns are those of the table above.
+Measured are the four floating-point dtypes, for optimizers float32 and float64 (in float32 the sixty steps of LBFGS part).
+*derivative*: of Modules with respect to their arguments and parameters, of transforms once more by `grad`; *batching*:
+`vmap` over the arguments, with the same parameters.
+
+| name | dtypes | compiled | derivative | batching |
+|---|---|---|---|---|
+"""
 GROUPS = {"f16 bf16 f32 f64": "floats", "u8 i64": "integers", "c64": "complex"}
 
 
@@ -85,7 +99,11 @@ def namespaces() -> dict[str, list[str]]:
 
 def measured_rows() -> list[dict[str, str]]:
     """The lines of torch_measured.txt, by column."""
-    lines = [line for line in MEASURED.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return rows_of(MEASURED)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     columns = lines[0].split("; ")
     return [dict(zip(columns, line.split("; "), strict=True)) for line in lines[1:]]
 
@@ -176,7 +194,10 @@ def function_row(row: dict[str, str], methods: set[str]) -> str:
 
 def page() -> str:
     methods = {name for name in namespaces()["torch.Tensor"] if has("torch.Tensor", name)}
-    return names_part() + TABLE_HEAD + "".join(function_row(row, methods) for row in measured_rows())
+    modules = [f"| `{row['name']}` | {dtypes_cell(row)} | {row['compiled']} | {row['derivative']} | {row['batching']} |\n"
+               for row in rows_of(MODULES_MEASURED)]
+    return "".join([names_part(), TABLE_HEAD, *[function_row(row, methods) for row in measured_rows()],
+                    MODULES_HEAD, *modules])
 
 
 if __name__ == "__main__":

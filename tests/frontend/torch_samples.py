@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import functools
+import importlib
 import sys
 import types
 import unittest
@@ -71,17 +72,22 @@ class Report:
             self.differences.append(f"{mode}: {difference.splitlines()[0][:200]}  <- {told(sample)}")
 
 
-@functools.cache
-def operators() -> dict[str, list[Any]]:
-    """PyTorch's operators by name, each with its variants."""
-    stub: Any = types.ModuleType("expecttest")          # which PyTorch's test helpers import, and samples don't need
+def database(module: str, name: str) -> list[Any]:
+    """A list of samples out of PyTorch's test helpers."""
+    stub: Any = types.ModuleType("expecttest")          # which those import, and samples don't need
     stub.TestCase, stub.assert_expected_inline = unittest.TestCase, None
     sys.modules.setdefault("expecttest", stub)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from torch.testing._internal.common_methods_invocations import op_db
+        found: list[Any] = getattr(importlib.import_module(f"torch.testing._internal.{module}"), name)
+    return found
+
+
+@functools.cache
+def operators() -> dict[str, list[Any]]:
+    """PyTorch's operators by name, each with its variants."""
     found: dict[str, list[Any]] = {}
-    for op in op_db:
+    for op in database("common_methods_invocations", "op_db"):
         if op.name in DUNDERS or not op.name.startswith(LEFT_OUT) and op.name not in RANDOM_IN_PLACE:
             found.setdefault(op.name, []).append(op)
     return found
