@@ -163,7 +163,8 @@ def _with_sizes(
         inner = kernel.n[-1]
         extents[inner], last_vectors = shape.columns(inner)
     for dim in shape.any_k(k_loops):
-        extents[dim] = shape.named(dim, _TRIP if dim in kernel.k[-k_loops[-1]:] else 1)
+        is_whole = dim in kernel.k[-k_loops[-1]:] and kernel.extents[dim] % _TRIP == 0
+        extents[dim] = shape.named(dim, _TRIP if is_whole else 1)
 
     def stepped(address: Address) -> Address:
         role = "lhs" if address == kernel.lhs else "rhs" if address == kernel.rhs else "epilogue"

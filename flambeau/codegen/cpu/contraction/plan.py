@@ -47,7 +47,7 @@ class Plan:
             return number % modulus
         if number.op == "mul":
             x, y = (self.residue(factor, modulus) for factor in number.operands if not isinstance(factor, str))
-            return None if x is None or y is None else x * y % modulus
+            return 0 if 0 in (x, y) else None if x is None or y is None else x * y % modulus
         known = ((rest, of) for name, of, rest in self.kernel.residues if number == Number.named(name))
         return next((rest % modulus for rest, of in known if of % modulus == 0), None)
 

@@ -19,6 +19,7 @@ from flambeau.codegen.cpu.llvm.emitter import (
     F32,
     F64,
     I32,
+    I64,
     Emitter,
     compute_type,
     constant,
@@ -44,7 +45,7 @@ _LINE_BYTES = 64
 # Terms of one accumulator between two flushes into a total.
 _CHAIN = 192
 
-# Points of k in a trip of a loop whose length is a runtime number, at most: what general kernels tell the rest of.
+# Points of k in a trip of a loop whose length is a runtime number, at most: general kernels tell where those leave no rest.
 _MOST_OF_ANY_LENGTH = 8
 
 # Pointers into lhs and rhs (as many as `Reach.bases` each), and the sums so far.
@@ -312,9 +313,10 @@ class RowSums(_Sums):
             if unroll == 1:
                 return self.trips(level, start, extent, 1, one)[2]
             rest = self.plan.residue(extent, unroll)
-            assert rest is not None, "what trips leave over is told of a runtime number of points"
-            lhs, rhs, sums = self.trips(level, start, b.index(extent // unroll), unroll, trip)
-            return self.steps(lhs, rhs, rest, sums)
+            start = self.trips(level, start, b.index(extent // unroll), unroll, trip)
+            if rest is not None:
+                return self.steps(*start[:2], rest, start[2])
+            return self.points_left(level, start, b.index(extent - extent // unroll * unroll), unroll)
         if isinstance(extent, int):
             lhs, rhs, sums = self.trips(level, start, extent // unroll, unroll, trip)
             return self.steps(lhs, rhs, extent % unroll, sums)
@@ -324,10 +326,26 @@ class RowSums(_Sums):
         start = self.trips(level, start, whole_trips, unroll, trip)
         return self.trips(level, start, b.urem(extent, b.index(unroll)), 1, one)[2]
 
+    def points_left(self, level: int, start: _Carry, count: ll.Value, limit: int) -> list[ll.Value]:
+        """`count` points, less than `limit`, each added to the set that it would be added to in a trip."""
+        b, sets = self.b, self.sets
+        if limit > sets:
+            rounds = b.udiv(count, b.index(sets))
+            start = self.trips(level, start, rounds, sets, lambda l, r, s: self.steps(l, r, sets, s))
+            count = b.urem(count, b.index(sets))
+        for number in range(sets - 1):
+            is_there = b.zext(b.icmp_signed(">", count, b.index(number)), I64)
+
+            def one(lhs: list[ll.Value], rhs: list[ll.Value], sums: list[ll.Value], to: int = number) -> list[ll.Value]:
+                return self.steps(lhs, rhs, 1, sums, to)
+
+            start = self.trips(level, start, is_there, 1, one)
+        return start[2]
+
     def steps(
-        self, lhs: list[ll.Value], rhs: list[ll.Value], count: int, sums: list[ll.Value]
+        self, lhs: list[ll.Value], rhs: list[ll.Value], count: int, sums: list[ll.Value], first_set: int = 0
     ) -> list[ll.Value]:
-        """`count` consecutive points of the innermost k loop."""
+        """`count` consecutive points of the innermost k loop, to sets in turn."""
         b, plan = self.b, self.plan
         _, lhs_stride, rhs_stride = plan.tile_loops[-1]
         lhs_at = rhs_at = 0
@@ -341,7 +359,7 @@ class RowSums(_Sums):
                 rhs_at = i * rhs_stride
             elif i:
                 rhs = [b.element(pointer, rhs_stride, plan.rhs.dtype) for pointer in rhs]
-            first = i % self.sets * self.tile.n_rows * self.n_vectors
+            first = (first_set + i) % self.sets * self.tile.n_rows * self.n_vectors
             sums = self.step(lhs, lhs_at, rhs[0], rhs_at, sums, first)
         return sums
 
