@@ -283,3 +283,25 @@ def test_duplicates_and_computed_tensors_are_refused() -> None:
 def test_bad_settings_are_refused(kind: Any, settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         kind([start()], **settings)
+
+
+@pytest.mark.parametrize("dtype", [fb.bfloat16, fb.float16, fb.float32])
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad,
+                                  optim.Adadelta, optim.RMSprop, optim.Rprop, optim.ASGD, optim.Adafactor])
+def test_a_parameter_without_dims_keeps_its_dtype_compiled(kind: type[optim.Optimizer], dtype: Any) -> None:
+    def trained(how: Callable[[Any], Any]) -> tuple[float, Any]:
+        p = nn.Parameter(fb.tensor(1.5, dtype=dtype))
+        optimizer = kind([p], lr=0.1)
+
+        def step(x: fb.Tensor) -> None:
+            optimizer.zero_grad()
+            (p * x).sum().backward()
+            optimizer.step()
+
+        run = how(step)
+        for number in range(4):
+            run(fb.tensor([1.0, 0.5 - number], dtype=dtype))
+        return p.item(), p.dtype
+
+    (eager, _), (compiled, kept) = trained(lambda f: f), trained(fb.compile)
+    assert kept == dtype and compiled == pytest.approx(eager, rel=2 * fb.finfo(dtype).eps)

@@ -26,7 +26,7 @@ class Adadelta(Optimizer):
         kept = hyper(group, "rho")
         numbers = Beside(hyper(group, "lr"), kept, 1 - kept, hyper(group, "eps"))
         for p, grad in self._with_gradients(group):
-            lr, rho, fresh, eps = numbers(p.dtype)
+            lr, rho, fresh, eps = numbers(p)
             state = self._state_of(p, {"step": new_step} | makers(p, "square_avg", "acc_delta"))
             assign_(state["step"], state["step"] + 1)
             square = assign_(state["square_avg"], state["square_avg"] * rho + grad * grad * fresh)

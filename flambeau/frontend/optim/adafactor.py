@@ -41,7 +41,7 @@ class Adafactor(Optimizer):
             fresh = (step ** hyper(group, "beta2_decay")).to(p.dtype)
             floor = decisive(group, "eps")[0]
             update = grad * _variance(state, grad, fresh, finfo(p.dtype).eps if floor is None else floor)
-            start = p if shrink is None else p * shrink(p.dtype)[0]
+            start = p if shrink is None else p * shrink(p)[0]
             size = (p.square().mean().sqrt()).clamp(min=least) * step.rsqrt().clamp(max=lr).to(p.dtype)
             excess = (update.square().mean().sqrt() / hyper(group, "d")).to(p.dtype).clamp(min=1.0)
             assign_(p, start - update * (size / excess))

@@ -36,7 +36,7 @@ class Adagrad(Optimizer):
     def _update(self, group: dict[str, Any]) -> None:
         lr, lr_decay, numbers = hyper(group, "lr"), hyper(group, "lr_decay"), Beside(hyper(group, "eps"))
         for p, grad in self._with_gradients(group):
-            (eps,) = numbers(p.dtype)
+            (eps,) = numbers(p)
             state = self._own_state(p, group)
             step = assign_(state["step"], state["step"] + 1).to(dt.f64)
             total = assign_(state["sum"], state["sum"] + grad * grad)

@@ -50,12 +50,12 @@ class Adam(Optimizer):
         correct = _Correction(lr, beta1, beta2)
 
         def update(p: Tensor, grad: Tensor, step: Tensor, mean: Tensor, square: Tensor, most: Tensor | None = None) -> None:
-            fresh1, kept2, fresh2, floor = numbers(p.dtype)
+            fresh1, kept2, fresh2, floor = numbers(p)
             step_size, scale = correct(assign_(step, step + 1), p.dtype)
             assign_(mean, mean + (grad - mean) * fresh1)
             assign_(square, square * kept2 + grad * grad * fresh2)
             largest = square if most is None else assign_(most, maximum(most, square))
-            start = p if shrink is None else p * shrink(p.dtype)[0]
+            start = p if shrink is None else p * shrink(p)[0]
             assign_(p, start - mean * step_size / (largest.sqrt() / scale + floor))
 
         updated = Alike(update)

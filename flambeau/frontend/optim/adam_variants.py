@@ -39,7 +39,7 @@ class Adamax(Optimizer):
         lr, (beta1, beta2) = hyper(group, "lr"), hyper_pair(group, "betas")
         numbers = Beside(1 - beta1, beta2, hyper(group, "eps"))
         for p, grad in self._with_gradients(group):
-            fresh1, kept2, eps = numbers(p.dtype)
+            fresh1, kept2, eps = numbers(p)
             state = self._state_of(p, {"step": new_step} | makers(p, "exp_avg", "exp_inf"))
             step = assign_(state["step"], state["step"] + 1).to(dt.f64)
             mean = assign_(state["exp_avg"], state["exp_avg"] + (grad - state["exp_avg"]) * fresh1)
@@ -68,7 +68,7 @@ class NAdam(Optimizer):
         decay = hyper(group, "momentum_decay")
         numbers, shrink = Beside(1 - beta1, beta2, 1 - beta2, hyper(group, "eps")), self._shrinking(group)
         for p, grad in self._with_gradients(group):
-            fresh1, kept2, fresh2, eps = numbers(p.dtype)
+            fresh1, kept2, fresh2, eps = numbers(p)
             state = self._state_of(p, {"step": new_step, "mu_product": lambda: new_step(1.0)}
                                    | makers(p, "exp_avg", "exp_avg_sq"))
             step = assign_(state["step"], state["step"] + 1).to(dt.f64)
@@ -80,7 +80,7 @@ class NAdam(Optimizer):
             floor = (square / (1 - beta2**step).to(p.dtype)).sqrt() + eps
             along = (lr * (1 - momentum) / (1 - product)).to(p.dtype)
             ahead = (lr * following / (1 - product * following)).to(p.dtype)
-            start = p if shrink is None else p * shrink(p.dtype)[0]
+            start = p if shrink is None else p * shrink(p)[0]
             assign_(p, start - grad * along / floor - mean * ahead / floor)
 
     def _decouples(self, group: dict[str, Any]) -> bool:
@@ -106,7 +106,7 @@ class RAdam(Optimizer):
         numbers, shrink = Beside(1 - beta1, beta2, 1 - beta2, hyper(group, "eps")), self._shrinking(group)
         longest = 2 / (1 - beta2) - 1                               # rho of infinitely many steps
         for p, grad in self._with_gradients(group):
-            fresh1, kept2, fresh2, eps = numbers(p.dtype)
+            fresh1, kept2, fresh2, eps = numbers(p)
             state = self._state_of(p, {"step": new_step} | makers(p, "exp_avg", "exp_avg_sq"))
             step = assign_(state["step"], state["step"] + 1).to(dt.f64)
             mean = assign_(state["exp_avg"], state["exp_avg"] + (grad - state["exp_avg"]) * fresh1)
@@ -116,7 +116,7 @@ class RAdam(Optimizer):
             rectified = (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho)
             scale = (where(rho > 5, rectified, 1.0).sqrt() * remaining.sqrt()).to(p.dtype)
             rate = where(rho > 5, scale / (square.sqrt() + eps), 1.0)
-            start = p if shrink is None else p * shrink(p.dtype)[0]
+            start = p if shrink is None else p * shrink(p)[0]
             assign_(p, start - mean * (lr / (1 - beta1**step)).to(p.dtype) * rate)
 
     def _decouples(self, group: dict[str, Any]) -> bool:

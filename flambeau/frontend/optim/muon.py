@@ -46,15 +46,15 @@ class Muon(Optimizer):
         lr, momentum, shrink = hyper(group, "lr"), hyper(group, "momentum"), self._shrinking(group)
         numbers = Beside(momentum, 1 - momentum)
         for p, grad in self._with_gradients(group):
-            kept, fresh = numbers(p.dtype)
+            kept, fresh = numbers(p)
             buffer = self._state_of(p, makers(p, "momentum_buffer"))["momentum_buffer"]
             buffer = assign_(buffer, buffer + (grad - buffer) * fresh)
             update = grad + (buffer - grad) * kept if group["nesterov"] else buffer
             rows, columns = p.shape
             scale = 0.2 * sqrt(max(rows, columns)) if group["adjust_lr_fn"] == "match_rms_adamw" else sqrt(
                 max(1, rows / columns))
-            start = p if shrink is None else p * shrink(p.dtype)[0]
-            assign_(p, start - _orthogonalized(update, group).to(p.dtype) * Beside(lr * scale)(p.dtype)[0])
+            start = p if shrink is None else p * shrink(p)[0]
+            assign_(p, start - _orthogonalized(update, group).to(p.dtype) * Beside(lr * scale)(p)[0])
 
 
 def _orthogonalized(update: Tensor, group: dict[str, Any]) -> Tensor:

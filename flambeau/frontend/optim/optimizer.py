@@ -51,19 +51,22 @@ def hyper_pair(group: dict[str, Any], key: str) -> tuple[Any, Any]:
 
 
 class Beside:
-    """Numbers as operands beside tensors: `self(dtype)` gives them for those of that dtype. A runtime Scalar is cast
-    once, not for every parameter; anything else is left as it is."""
+    """Numbers as operands beside tensors: `self(p)` gives them for tensors like p. A runtime Scalar is cast once, not for
+    every parameter; anything else is left as it is, as is a Scalar beside a tensor without dims, whose dtype it must not
+    change."""
 
     def __init__(self, *numbers: Any):
         self.numbers = numbers
         self._in_dtype: dict[DType, tuple[Any, ...]] = {}
 
-    def __call__(self, dtype: DType) -> tuple[Any, ...]:
-        found = self._in_dtype.get(dtype)
+    def __call__(self, p: Tensor) -> tuple[Any, ...]:
+        if not p._type.shape:
+            return self.numbers
+        found = self._in_dtype.get(p.dtype)
         if found is None:
-            wide = dt.f32 if dtype.itemsize == 2 else dtype     # beside 16 bits numbers keep their digits
+            wide = dt.f32 if p.dtype.itemsize == 2 else p.dtype     # beside 16 bits numbers keep their digits
             found = tuple([tensor_of(n, wide) if type(n) is Scalar else n for n in self.numbers])
-            self._in_dtype[dtype] = found
+            self._in_dtype[p.dtype] = found
         return found
 
 
@@ -215,7 +218,7 @@ class Optimizer(Hooked, Stated):
                 continue
             if group.get("maximize"):
                 grad = -grad
-            yield p, grad if decay is None else grad + p * decay(p.dtype)[0]
+            yield p, grad if decay is None else grad + p * decay(p)[0]
 
     def _shrinking(self, group: dict[str, Any]) -> Beside | None:
         """By what decoupled weight decay multiplies parameters; None where there is none."""

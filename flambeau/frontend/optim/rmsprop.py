@@ -27,7 +27,7 @@ class RMSprop(Optimizer):
         numbers = Beside(hyper(group, "lr"), kept, 1 - kept, hyper(group, "eps"),
                          hyper(group, "momentum") if decisive(group, "momentum") != 0 else None)
         for p, grad in self._with_gradients(group):
-            lr, alpha, fresh, eps, momentum = numbers(p.dtype)
+            lr, alpha, fresh, eps, momentum = numbers(p)
             state = self._state_of(p, _state_made(p, momentum is not None, group["centered"]))
             assign_(state["step"], state["step"] + 1)
             square = assign_(state["square_avg"], state["square_avg"] * alpha + grad * grad * fresh)

@@ -28,7 +28,7 @@ class Rprop(Optimizer):
         numbers = Beside(*hyper_pair(group, "etas"), *hyper_pair(group, "step_sizes"))
         start = float(decisive(group, "lr"))
         for p, grad in self._with_gradients(group):
-            shrink, grow, least, most = numbers(p.dtype)
+            shrink, grow, least, most = numbers(p)
             state = self._state_of(p, {"step": new_step} | makers(p, "prev") | makers(p, "step_size", value=start))
             assign_(state["step"], state["step"] + 1)
             agreement = grad * state["prev"]

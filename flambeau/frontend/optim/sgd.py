@@ -30,7 +30,7 @@ class SGD(Optimizer):
         numbers = Beside(hyper(group, "lr"), hyper(group, "momentum") if decisive(group, "momentum") != 0 else None)
 
         def update(p: Tensor, grad: Tensor, buffer: Tensor | None = None, step: Tensor | None = None) -> None:
-            lr, momentum = numbers(p.dtype)
+            lr, momentum = numbers(p)
             if buffer is not None:
                 if step is None:
                     assign_(buffer, buffer * momentum + grad)
