@@ -11,7 +11,8 @@ Classes inherit the builtin that PyTorch users already catch for the same mistak
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import ClassVar
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TypeInferenceError",
     "UnsupportedError",
     "VerificationError",
+    "meant",
 ]
 
 
@@ -206,3 +208,9 @@ class FlambeauDeprecationWarning(FlambeauWarning, DeprecationWarning):
 
 class FlambeauRuntimeWarning(FlambeauWarning, RuntimeWarning):
     """Of what was found when a program started."""
+
+
+def meant(name: str, known: Iterable[str], near: float = 0.6) -> str | None:
+    """The known name that is most like `name`, if one is, from 0 for anything to 1 for itself, at least `near`."""
+    found = import_module("difflib").get_close_matches(name, list(known), 1, near)    # not at hand before a mistake is made
+    return found[0] if found else None

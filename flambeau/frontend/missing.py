@@ -1,11 +1,12 @@
 """Names of PyTorch's that are not there: asking for one raises an error that says so, and hasattr() is False."""
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Collection
 from typing import Any, Final
+
+from flambeau.errors import meant
 
 
 class MissingError(AttributeError, NotImplementedError):
@@ -14,8 +15,8 @@ class MissingError(AttributeError, NotImplementedError):
 
 def missing(module: str, name: str) -> MissingError:
     """The error for a name that a module has not: perhaps one of its own is meant."""
-    like = difflib.get_close_matches(name, dir(sys.modules[module]), 1, 0.75) if module in sys.modules else []
-    why = f"did you mean {like[0]!r}?" if like else "it is not implemented"
+    like = meant(name, dir(sys.modules[module]), 0.75) if module in sys.modules else None
+    why = "it is not implemented" if like is None else f"did you mean {like!r}?"
     return MissingError(f"module {module!r} has no attribute {name!r}: {why}")
 
 

@@ -7,7 +7,6 @@ takes such (`complex_table.py`).
 """
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flambeau.errors import FlambeauError
+from flambeau.errors import FlambeauError, meant
 from flambeau.frontend.functions.coerce import is_number, kind_of
 from flambeau.frontend.functions.out import ADDING_UP, OUT, written
 from flambeau.frontend.functions.stumbles import CALLS, COMPLEX, complex_instead, has_complex, in_words
@@ -149,8 +148,8 @@ def _misused(function: FunctionType, asked: str, args: tuple[Any, ...], kwargs: 
         bound = inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
         words = list(inspect.signature(function).parameters)
-        meant = [like for word in kwargs if word not in words for like in difflib.get_close_matches(word, words, 1, 0.6)]
-        return "".join([f"{asked}: {error}", *[f"; did you mean {like!r}?" for like in meant[:1]]])
+        likes = [like for word in kwargs if word not in words and (like := meant(word, words)) is not None]
+        return "".join([f"{asked}: {error}", *[f"; did you mean {like!r}?" for like in likes[:1]]])
     for name, value in bound.arguments.items():
         wanted = function.__annotations__.get(name, "Any")
         if function.__code__.co_flags & _VARARGS and name == function.__code__.co_varnames[

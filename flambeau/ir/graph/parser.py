@@ -9,11 +9,10 @@ Aliases of locations and long constants stand at the end of the text. `//` start
 """
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, Final, get_args
 
-from flambeau.errors import FlambeauError
+from flambeau.errors import FlambeauError, meant
 from flambeau.ir import ops  # noqa: F401  fills the registry
 from flambeau.ir.answers import assuming
 from flambeau.ir.attributes import attribute_names, has_type, required_attributes, type_of_attribute
@@ -295,5 +294,5 @@ def _type_name(wanted: Any) -> str:
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    like = meant(name, known)
+    return "" if like is None else f"; did you mean {like!r}?"
