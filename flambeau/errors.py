@@ -35,7 +35,6 @@ __all__ = [
     "TypeInferenceError",
     "UnsupportedError",
     "VerificationError",
-    "meant",
 ]
 
 
