@@ -69,6 +69,11 @@ def test_a_row_of_zeros_gives_the_bias():
     np.testing.assert_array_equal(found.numpy()[0], layer.bias.detach().numpy())
 
 
+def test_a_row_may_span_more_than_the_largest_number():
+    layer = nn.Linear(2, 3, bias=False)
+    check_layer(layer, np.array([[3e38, -3e38], [-3.4e38, 1e38], [1.0, -2.0]], np.float32))
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_not_finite_shows_in_all_results_of_its_row_alone(number):
     quantized = fb.quantize_dynamic(nn.Sequential(nn.Linear(8, 4)))

@@ -91,7 +91,7 @@ class DynamicQuantizedLinear(Module):
             rows = x.reshape(-1, self.in_features)
             low = rows.amin(1, keepdim=True).clamp(max=0)
             high = rows.amax(1, keepdim=True).clamp(min=0)
-            step = ((high - low) / 255).clamp(min=_SMALLEST_STEP)
+            step = (high / 255 - low / 255).clamp(min=_SMALLEST_STEP)
             per_step = 1 / step
             zero = (-low * per_step).round().clamp(0, 255)
             quantized = ((rows * per_step).round() + zero).clamp(0, 255).to(dt.u8)
