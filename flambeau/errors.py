@@ -10,8 +10,9 @@ Classes inherit the builtin that PyTorch users already catch for the same mistak
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import ClassVar
 
@@ -142,6 +143,20 @@ class LinAlgError(KernelError):
     which one of the batch, and the order of its leading minor that is not positive-definite."""
 
     STATUSES: ClassVar = frozenset({3, 4, 5, 6, 7, 8})
+
+
+_WITHIN = re.compile(r"index \{0\} is out of range for size (\d+)")
+
+
+def out_of_range(size: object) -> str:
+    """What a kernel says that found an index, "{0}", outside [0, size)."""
+    return f"index {{0}} is out of range for size {size}"
+
+
+def stands(message: str, details: Sequence[int]) -> bool:
+    """Whether the message of a kernel may be about these details: not if it calls an index out of range that is not."""
+    size = _WITHIN.search(message)
+    return not (size and details and 0 <= details[0] < int(size[1]))
 
 
 def kernel_error(message: str, status: int, details: tuple[int, int]) -> KernelError:

@@ -9,8 +9,9 @@ from flambeau.backends import Backend, BuiltKernel
 from flambeau.codegen.artifact import Phase, TaskDim
 from flambeau.ir import dtypes as dt
 from flambeau.ir.graph import Graph, Value
-from flambeau.ir.kernel import Kernel
 from flambeau.ir.types import TensorType
+from flambeau.passes.lowering.loops import Fault
+from flambeau.passes.lowering.lower import Call
 from flambeau.passes.memory.order import Chosen, Order, Repeated
 from flambeau.passes.memory.plan import Home, MemoryPlan
 from flambeau.runtime.program import (
@@ -30,6 +31,7 @@ from flambeau.verified import CheckedCall
 
 __all__ = ["launches_of", "link", "separate_steps"]
 
+_MOST_TOLD = 3                      # lines, or ops, of a call that failed
 _MOST_CHUNKS = 1 << 31              # of one launch: the thread pool counts them in 32 bits
 
 
@@ -89,11 +91,12 @@ class _Linked:
         call, kernel = self.memory.calls[number], self.built[number]
         homes = [*[self.memory.home_of[v] for v in call.buffers], *self.memory.scratch[number]]
         phases = self.phases(number, kernel.phases, homes)
-        where = _where(call.kernel)
+        where = _where(call)
         location = self.locations.setdefault(where, len(self.locations)) if where and phases else None
         self.launch_calls += [number] * len(phases)
         return [launch for phase, those in phases
-                for launch in launches_of([phase], [self.slot(home) for home in those], call.sizes, location)]
+                for launch in launches_of([phase], [self.slot(home) for home in those], call.sizes, location,
+                                           call.faults)]
 
     def phases(self, number: int, phases: Sequence[Phase], homes: list[Home]) -> list[tuple[Phase, list[Home]]]:
         """Those of a call that run here, each with the homes of its buffers."""
@@ -142,26 +145,35 @@ class _Once(_Linked):
 
 
 def launches_of(phases: Sequence[Phase], slots: Sequence[int], sizes: Sequence[Extent] = (),
-                location: int | None = None) -> list[Launch | HostCall]:
+                location: int | None = None, faults: Sequence[Fault] = ()) -> list[Launch | HostCall]:
     """One launch for each phase of a built kernel. slots: those of its buffers, then of its scratch. sizes: its runtime
-    extents; those that come with each call leave the task counts open."""
+    extents; those that come with each call leave the task counts open. faults: what statuses mean in this call."""
     made: list[Launch | HostCall] = []
     for phase in phases:
+        errors = _told(phase.errors, faults)
         params = tuple([slots[p] for p in phase.params])
         if phase.host:
-            made.append(HostCall(phase.symbol, params, tuple(sizes) or phase.sizes, phase.errors, location))
+            made.append(HostCall(phase.symbol, params, tuple(sizes) or phase.sizes, errors, location))
             continue
         known = [size for size in sizes if isinstance(size, int)]
         numbers = (*sizes, *phase.sizes)
         if len(known) == len(sizes):
             count = phase.task_count(known)
             grain = max(phase.grain, count // _MOST_CHUNKS + 1)
-            made.append(Launch(phase.symbol, count, grain, phase.parallel and count > grain, params, numbers, phase.errors,
+            made.append(Launch(phase.symbol, count, grain, phase.parallel and count > grain, params, numbers, errors,
                                location))
         else:
             tasks = tuple([_blocks(dim, sizes) for dim in phase.task_dims]) if phase.tasks is None else phase.tasks
-            made.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel, params, numbers, phase.errors, location))
+            made.append(Launch(phase.symbol, tasks, phase.grain, phase.parallel, params, numbers, errors, location))
     return made
+
+
+def _told(errors: Sequence[tuple[int, str]], faults: Sequence[Fault]) -> tuple[tuple[int, str], ...]:
+    """The messages of a call's ops in place of those of its phase, where they have some."""
+    of_ops = dict.fromkeys([(fault.status, fault.message) for fault in faults])
+    statuses = dict(errors)
+    known = {status for status, _ in of_ops}
+    return (*[error for error in errors if error[0] not in known], *[error for error in of_ops if error[0] in statuses])
 
 
 def _blocks(dim: TaskDim, sizes: Sequence[Extent]) -> Blocks:
@@ -174,8 +186,8 @@ def separate_steps(memory: MemoryPlan, built: Sequence[BuiltKernel], backend: Ba
     made = []
     for call, kernel, scratch in zip(memory.calls, built, memory.scratch, strict=True):
         types = [v.type for v in call.buffers] + [_bytes_type(home.nbytes) for home in scratch]
-        where = _where(call.kernel)
-        launches = launches_of(kernel.phases, range(len(types)), call.sizes, 0 if where else None)
+        where = _where(call)
+        launches = launches_of(kernel.phases, range(len(types)), call.sizes, 0 if where else None, call.faults)
         program = Program(tuple([Slot("arg", number, type.nbytes, device) for number, type in enumerate(types)]),
                           tuple(launches), Signature(tuple([TensorSpec(f"buffer[{n}]", t) for n, t in enumerate(types)])),
                           locations=(where,) if where else ())
@@ -201,9 +213,10 @@ def _bytes_type(nbytes: int) -> TensorType:
     return TensorType((nbytes,), dt.u8)
 
 
-def _where(kernel: Kernel) -> str:
-    """The user's lines that a kernel computes, the first of them."""
-    return ", ".join(kernel.locations[:3])
+def _where(call: Call) -> str:
+    """The user's lines that may end a call with an error, or else that it computes: the first of them."""
+    lines = list(dict.fromkeys([fault.line for fault in call.faults if fault.line])) or call.kernel.locations
+    return ", ".join(lines[:_MOST_TOLD])
 
 
 def _bytes(constant: Value) -> bytes:

@@ -126,6 +126,11 @@ class Op:
         """The result's element at `index` as scalar SSA. Only for ops that `is_pointwise`."""
         raise NotImplementedError(f"{self.name}: not an index-to-scalar op")
 
+    def fault(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> tuple[int, str] | None:
+        """(status, message) that bad data ends its kernel with, where "{0}" stands for what was found; None for an op that
+        takes all data."""
+        return None
+
     @property
     def is_pointwise(self) -> bool:
         """True when `scalar` is defined: the op can fold into its consumer's loop."""

@@ -38,6 +38,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import field
 
+from flambeau.errors import stands
 from flambeau.ir.records import dataclass
 from flambeau.runtime.program_bytes import decode, encode
 from flambeau.runtime.program_check import check_program
@@ -120,7 +121,9 @@ class Program:
     def message(self, launch: Launch | HostCall, status: int, details: Sequence[int] = (), otherwise: str = "") -> str:
         """Words for a launch that ended with `status`. otherwise: where it has none of its own for that."""
         what = "kernel" if isinstance(launch, Launch) else "host function"
-        message = dict(launch.errors).get(status) or otherwise or f"{what} {launch.symbol} failed with status {status}"
+        told = [message for known, message in launch.errors if known == status]
+        told = [message for message in told if stands(message, details)] or told
+        message = ", or ".join(told) or otherwise or f"{what} {launch.symbol} failed with status {status}"
         for number, detail in enumerate(details):
             message = message.replace(f"{{{number}}}", str(detail))
         where = self.locations[launch.location] if launch.location is not None and status in dict(launch.errors) else ""

@@ -51,8 +51,8 @@ class Launch:
     symbol: the kernel's name in the object code. tasks: how many, or the factors of it where it depends on the
     sizes of the call. grain: tasks per chunk when it is cut up, which is allowed if `parallel`. slots: numbers in
     Program.slots, one per kernel parameter. sizes: runtime extents. errors: what each nonzero status of the kernel
-    means; "{0}" and "{1}" in a message stand for the two details. location: of the user's lines that it computes,
-    in Program.locations.
+    means, or may mean; "{0}" and "{1}" in a message stand for the two details. location: of the user's lines that it
+    computes, in Program.locations.
     """
 
     symbol: str

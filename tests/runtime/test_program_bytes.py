@@ -22,6 +22,7 @@ from tree_programs import kernels, library, outcome, random_tree
 import flambeau as fb
 import flambeau.nn.functional as F
 from flambeau import nn, optim
+from flambeau.codegen.artifact import _VERSION as VERSION
 from flambeau.codegen.artifact import Artifact, Phase, TaskDim
 from flambeau.errors import FlambeauError, ParseError, VerificationError
 from flambeau.ir.kernel.hash import kernel_key
@@ -221,8 +222,8 @@ def test_changed_programs_are_refused_or_other_programs(seeds: Iterator[int]) ->
 
 def test_changed_artifacts_are_refused_or_other_artifacts(seeds: Iterator[int]) -> None:
     for seed in itertools.islice(seeds, 2000):
-        content, blobs = unseal(ARTIFACT.to_bytes(), "artifact", 2)
-        data = seal("artifact", 2, mutated(content, random.Random(seed)), blobs)
+        content, blobs = unseal(ARTIFACT.to_bytes(), "artifact", VERSION)
+        data = seal("artifact", VERSION, mutated(content, random.Random(seed)), blobs)
         try:
             found = Artifact.from_bytes(data)
         except ParseError:

@@ -15,7 +15,15 @@ import numpy as np
 from flambeau.errors import KernelError
 from flambeau.ir import dtypes
 from flambeau.ir.op import OPS
-from flambeau.ir.ops.families import Elementwise, ScalarExpression, map_float, plus, scaled, square
+from flambeau.ir.ops.families import (
+    INT_DIVISION,
+    Elementwise,
+    ScalarExpression,
+    map_float,
+    plus,
+    scaled,
+    square,
+)
 from flambeau.ir.ops.families import declare as _declare
 from flambeau.ir.ops.normalization import widened
 from flambeau.ir.ops.sampling import ANYWHERE, AWAY_FROM_ZERO, BETWEEN_STEPS, POSITIVE
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
     from flambeau.ir.builder import Builder
     from flambeau.ir.graph import Value
 
-INT_DIVISION: Final = 2                     # the status a kernel returns for an integer division by zero
 _SQRT_HALF, _SQRT_2_OVER_PI, _TWO_OVER_SQRT_PI = math.sqrt(0.5), math.sqrt(2 / math.pi), 2 / math.sqrt(math.pi)
 _INVERSE_SQRT_2_PI, _GELU_CUBIC = 1 / math.sqrt(2 * math.pi), 0.044715
 

@@ -32,6 +32,7 @@ DOMAINS: Final = {"float": FLOAT, "number": FLOAT | INT, "int": INT, "bool": BOO
 Partial = Callable[..., Any]
 
 
+INT_DIVISION: Final = 2                     # the status a kernel returns for an integer division by zero
 _DIVISIONS: Final = ("floor_divide", "trunc_divide", "remainder", "fmod")           # of integers never by 0
 
 
@@ -253,6 +254,10 @@ class Elementwise(Op):
                     yield self._drawn([f"{dtype}[{s}]" for s in shape], within)
         if dtypes.f32 in self.accepts:
             yield given(self, *(np.roll(SPECIAL, 3 * i) for i in range(self.arity)))
+
+    def fault(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> tuple[int, str] | None:
+        divides = self.name in _DIVISIONS and operands[1].dtype.is_integer
+        return (INT_DIVISION, "integer division by zero") if divides else None
 
     def _drawn(self, types: Sequence[str], within: Sequence[Sequence[Interval]]) -> Sample:
         parts = [drawn(self, *types, within=w) for w in within]

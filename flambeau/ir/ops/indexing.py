@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from flambeau.errors import KernelError
+from flambeau.errors import KernelError, out_of_range
 from flambeau.ir import dtypes
 from flambeau.ir.dims import Dim, Size, hint, same
 from flambeau.ir.index_maps import Index
@@ -38,7 +38,7 @@ def _checked(op: Op, indices: np.ndarray, size: Any) -> np.ndarray:
     outside = (indices < 0) | (indices >= size)
     if outside.any():
         found = int(indices[outside][0])
-        raise KernelError(f"{op.name}: index {found} is out of range for size {size}", status=INDEX_OUT_OF_RANGE,
+        raise KernelError(f"{op.name}: {out_of_range(size).format(found)}", status=INDEX_OUT_OF_RANGE,
                           details=(found, size))
     return indices.astype(np.int64)
 
@@ -71,6 +71,9 @@ class Take(Linear):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, indices = operands
         return np.take(x, _checked(self, indices, x.shape[self.dim]), self.dim)
+
+    def fault(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> tuple[int, str]:
+        return INDEX_OUT_OF_RANGE, out_of_range(operands[0].shape[self.dim])
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         x, indices = operands
@@ -135,6 +138,9 @@ class ScatterAdd(Linear):
         np.add.at(sums, rows, updates)
         return sums
 
+    def fault(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> tuple[int, str]:
+        return INDEX_OUT_OF_RANGE, out_of_range(self.size)
+
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (None, b.emit(Take(self.dim), cotangent, operands[0]))
 
@@ -179,6 +185,9 @@ class TakeAlong(Linear):
     def evaluate(self, *operands: np.ndarray) -> np.ndarray:
         x, indices = operands
         return np.take_along_axis(x, _checked(self, indices, x.shape[self.dim]), self.dim)
+
+    def fault(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> tuple[int, str]:
+        return INDEX_OUT_OF_RANGE, out_of_range(operands[0].shape[self.dim])
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         x, indices = operands
@@ -229,6 +238,9 @@ class ScatterAlongAdd(Linear):
         places[self.dim] = where
         np.add.at(sums, tuple(places), updates)
         return sums
+
+    def fault(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> tuple[int, str]:
+        return INDEX_OUT_OF_RANGE, out_of_range(self.size)
 
     def transpose(self, b: Builder, operands: Sequence[Value], cotangent: Value) -> Sequence[Value | None]:
         return (None, b.emit(TakeAlong(self.dim), cotangent, operands[0]))
@@ -285,6 +297,9 @@ class LastAlong(Op):
         own, places[self.dim] = places[self.dim], where
         np.maximum.at(last, tuple(places), np.broadcast_to(own, indices.shape))
         return last
+
+    def fault(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> tuple[int, str]:
+        return INDEX_OUT_OF_RANGE, out_of_range(self.size)
 
     def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
         return (b.emit(LastAlong(self.size, self.dim + 1), *operands),)

@@ -10,7 +10,7 @@ from flambeau.ir.attributes import op_key
 from flambeau.ir.graph import Node, Value
 from flambeau.ir.kernel.hash import kernel_key
 from flambeau.ir.records import dataclass
-from flambeau.passes.lowering.loops import locations
+from flambeau.passes.lowering.loops import faults, locations
 
 if TYPE_CHECKING:
     from flambeau.passes.lowering.lower import Call
@@ -70,4 +70,5 @@ class _Example:
         for call in self.calls:
             kernel_key(call.kernel)                         # worked out once for all
         return [replace(call, kernel=call.kernel.renamed(name + call.kernel.name[len(self.name):]),
-                        buffers=tuple([value(v) for v in call.buffers]), origin=node.origin) for call in self.calls]
+                        buffers=tuple([value(v) for v in call.buffers]), origin=node.origin,
+                        faults=faults(node.regions[0]) if call.faults else ()) for call in self.calls]

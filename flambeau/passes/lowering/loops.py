@@ -17,7 +17,8 @@ from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph, Node, Value
 from flambeau.ir.index_maps import Index, linearize
 from flambeau.ir.kernel import Address, Instr, LoopKernel, Param, Reduction, Stage, Store
-from flambeau.ir.ops.elementwise import INT_DIVISION
+from flambeau.ir.ops.families import INT_DIVISION
+from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.spaces import IndexTuple, symbols
 
 _DIVISIONS = frozenset({"floordiv", "mod", "fmod", "truncdiv"})
@@ -315,6 +316,31 @@ def params_of(region: Graph) -> tuple[Param, ...]:
 def locations(region: Graph) -> tuple[str, ...]:
     """The user lines a region computes, in order, each once."""
     return tuple(dict.fromkeys(str(n.loc) for n in region.toposort() if n.loc is not None))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How bad data may end a kernel, in the user's words. message: "{0}" is what was found. line: of the op, or ""."""
+
+    status: int
+    message: str
+    line: str
+
+
+def faults(region: Graph) -> tuple[Fault, ...]:
+    """Those of a region's ops, each once."""
+    found = []
+    for node in region.toposort():
+        fault = node.op.fault([v.type for v in node.operands], [v.type for v in node.results])
+        if fault is not None:
+            (status, message), loc = fault, node.loc
+            called = loc.called if loc is not None else ""
+            if not called and isinstance(node.op, ops.Elementwise):
+                called = node.op.name
+            if called not in ("", "index"):
+                message = f"{called}{f' of {loc.module}' if loc is not None and loc.module else ''}: {message}"
+            found.append(Fault(status, message, "" if loc is None else str(loc)))
+    return tuple(dict.fromkeys(found))
 
 
 def _levels(region: Graph) -> dict[Node, int]:

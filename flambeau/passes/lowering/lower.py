@@ -24,13 +24,14 @@ from flambeau.ir.op import RegionOp
 from flambeau.ir.records import dataclass
 from flambeau.passes.lowering.alike import Alike
 from flambeau.passes.lowering.dims import collapse, expand_affine, renumbered, with_runtime_size
+from flambeau.passes.lowering.loops import Fault, faults
 
 
 @dataclass(frozen=True)
 class Call:
     """One kernel at work: `buffers[i]` is the value behind kernel param i; `sizes` are its runtime extents. has_effects:
     it does more than storing results, and keeps its place among the others that do. origin: which traced ops it
-    computes."""
+    computes. faults: how bad data may end it."""
 
     kernel: Kernel
     buffers: tuple[Value, ...]
@@ -38,6 +39,7 @@ class Call:
     phase: str = "forward"
     has_effects: bool = False
     origin: Origin | None = None
+    faults: tuple[Fault, ...] = ()
 
     @property
     def results(self) -> list[Value]:
@@ -130,8 +132,9 @@ def _lowered(graph: Graph, numbers: Iterator[int], fusions: Alike) -> list[Step]
 def lower_fusion(node: Node, name: str) -> list[Call]:
     """One fusion as its kind lowers it."""
     assert isinstance(node.op, ops.Fusion), f"{node!r} is no fusion"
-    return [replace(call, origin=node.origin, has_effects=not node.is_pure)
-            for call in kind_named(node.op.kind).lower(node, name)]
+    calls = kind_named(node.op.kind).lower(node, name)
+    told = faults(node.regions[0]) if any(call.can_fail for call in calls) else ()
+    return [replace(call, origin=node.origin, has_effects=not node.is_pure, faults=told) for call in calls]
 
 
 def call_of(node: Node, kernel: Kernel) -> Call:

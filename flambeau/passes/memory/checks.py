@@ -53,7 +53,7 @@ def check_call(indices: Value, size: int, like: Call) -> Call:
             Instr(4, "const", dt.i64, (), size), Instr(5, "lt", dt.bool_, (1, 4)),
             Instr(6, "and", dt.bool_, (3, 5)), Instr(7, "check", dt.bool_, (6, 1), INDEX_OUT_OF_RANGE)]
     kernel = LoopKernel("check", params, ("n",), 1, (Stage((), tuple(body)),), locations=like.kernel.locations)
-    return Call(kernel, (indices,), (indices.type.numel,), like.phase, origin=like.origin)
+    return Call(kernel, (indices,), (indices.type.numel,), like.phase, origin=like.origin, faults=like.faults)
 
 
 def early_checks(calls: Sequence[Step], late: Sequence[int]) -> list[Call]:
