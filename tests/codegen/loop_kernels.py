@@ -54,9 +54,10 @@ class Script:
         return self.op("load", dtype=self.params[buffer].dtype, attr=at(buffer, strides, **rest))
 
     def stage(self, dims=(), reduce=(), stores=()) -> list[int]:
-        """reduce: (combiner, value) pairs, whose results it returns; stores: (Address, value[, "add"])."""
+        """reduce: (combiner, value[, dtype]), whose results it returns; stores: (Address, value[, "add"])."""
         reductions = [
-            Reduction(self._name(i64 if c.startswith("arg") else self.dtype_of[v]), c, v, self._last) for c, v in reduce
+            Reduction(self._name(*dtype or (i64 if c.startswith("arg") else self.dtype_of[v],)), c, v, self._last)
+            for c, v, *dtype in reduce
         ]
         stores = tuple(Store(address, value, *rest) for address, value, *rest in stores)
         self.stages.append(Stage(tuple(dims), tuple(self.body), tuple(reductions), stores))

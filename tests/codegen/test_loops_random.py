@@ -52,6 +52,8 @@ class RandomKernel:
         stored = [value for value in values if self.script.dtype_of[value] is self.dtype]
         stores = [self.store(self.rng.choice(stored), open_dims)] if stored else []
         reduced = [(self.rng.choice(_COMBINERS), self.rng.choice(stored))] if stored and self.rng.random() < 0.7 else []
+        if reduced and reduced[0][0] == "sum" and self.dtype is f32 and self.rng.random() < 0.5:
+            reduced = [(*reduced[0], f64)]
         results = self.script.stage(dims, reduced, stores)
         self.visible += results if dims else [v for v in values if v not in self.visible] + results
 
@@ -59,7 +61,10 @@ class RandomKernel:
         of_dtype = [v for v in values if self.script.dtype_of[v] is self.dtype]
         bools = [v for v in values if self.script.dtype_of[v] is bool_]
         ints = [v for v in values if self.script.dtype_of[v] is i64]
+        wide = [v for v in values if self.dtype is f32 and self.script.dtype_of[v] is f64]
         kind = self.rng.random()
+        if wide and kind < 0.2:
+            return self.script.op("cast", self.rng.choice(wide), dtype=f32)
         if kind < 0.3 or not of_dtype:
             return self.load(dims, self.rng.choice(bools) if bools and kind < 0.15 else None)
         if kind < 0.4 and dims:

@@ -99,7 +99,8 @@ def test_template_is_valid():
     ("%5 = const -1 : u64", "%5 = const: -1 does not fit u64"),
     ("%5 = const : f32", "%5 = const: a constant of f32 is a Python float, not None"),
     # reductions
-    ("%5 = reduce sum %0 : f64", "%5 = reduce sum: gives f32, not f64"),
+    ("%5 = reduce sum %0 : bf16", "%5 = reduce sum: gives f32, not bf16"),
+    ("%5 = reduce prod %0 : f64", "%5 = reduce prod: gives f32, not f64"),
     ("%5 = reduce argmax %0 : f32", "%5 = reduce argmax: gives i64, not f32"),
     ("%5 = reduce any %0 : f32", "%5 = reduce any: cannot reduce f32"),
     ("%5 = load q[%i0] : bool %6 = reduce sum %5 : bool", "%6 = reduce sum: cannot reduce bool"),
@@ -239,6 +240,10 @@ def test_dims_of_extent_one_need_no_role():
 
 def test_narrow_floats_may_be_summed_in_wide_ones():
     verify_kernel(samples.matmul(dtype=bf16, acc_dtype=f32))
+
+
+def test_sums_of_f32_may_be_f64():
+    verify_kernel(loop_of("%5 = reduce sum %0 : f64"))
 
 
 # Bounds

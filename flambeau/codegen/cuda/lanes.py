@@ -37,7 +37,9 @@ class Lanes(WideCode):
             self.w.line(f"{name} = {first}")
 
     def dtype_of(self, reduction: Reduction) -> DType:
-        """What its values are."""
+        """What its values are reduced in."""
+        if reduction.dtype is dt.f64:
+            return dt.f64
         if reduction.value in self.dtypes:
             return self.dtypes[reduction.value]
         return next(i.dtype for i in self.kernel.instrs() if i.id == reduction.value)
@@ -78,7 +80,8 @@ class Lanes(WideCode):
     def alone(self, reduction: Reduction) -> None:
         """Over no dims: the value itself, or position 0."""
         where = reduction.combiner in IDENTITY_FREE
-        self.w.line(f"v{reduction.id} = {'int64(0)' if where else f'v{reduction.value}'}")
+        value = f"float64(v{reduction.value})" if reduction.dtype is dt.f64 else f"v{reduction.value}"
+        self.w.line(f"v{reduction.id} = {'int64(0)' if where else value}")
         self.dtypes[reduction.id] = reduction.dtype
 
     def merge(self, reduction: Reduction) -> None:

@@ -67,7 +67,8 @@ class Instr:
 @dataclass(frozen=True, slots=True)
 class Reduction:
     """id = combiner of `value` over the stage's dims. argmax/argmin give the i64 row-major position within the
-    stage's dims of the first extremum (a NaN wins); the others keep the dtype of `value`."""
+    stage's dims of the first extremum (a NaN wins); the others keep the dtype of `value`, but a sum of f32 may be f64: it
+    is as near to the true one as in f32, and has the range of f64."""
 
     id: int
     combiner: Combiner

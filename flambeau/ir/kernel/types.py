@@ -61,6 +61,8 @@ def reduction_mistake(reduction: Reduction, value: DType) -> str:
         return "no such combiner"
     if value.kind not in kinds:
         return f"cannot reduce {value}"
+    if reduction.combiner == "sum" and value is dtypes.f32 and reduction.dtype is dtypes.f64:
+        return ""
     wanted = dtypes.i64 if reduction.combiner in IDENTITY_FREE else value
     return "" if reduction.dtype is wanted else f"gives {wanted}, not {reduction.dtype}"
 

@@ -17,14 +17,15 @@ PART_NS: Final = 10_000.0               # work worth being a part
 PARTS_PER_CORE: Final = 8
 LONG_RUN: Final = 1024                  # bytes of a row from where tasks of some columns each fetch memory in pieces,
 COLUMNS_APART: Final = 2.0              # at half the speed; parts of rows read it from end to end
-ROW_PARTS: Final = 128
+ROW_PARTS: Final = 128                  # at most, of at least
+ROWS: Final = 8                         # points: what parts come to is written and read again
 COLUMNS: Final = 64                     # columns a task takes at least, to read memory in long stretches
 
 
 def split_reductions(kernel: LoopKernel, buffers: tuple[Value, ...], target: Target) -> list[Split]:
     """The kernel, or several that compute the same where that is faster on the target's cores."""
     parts = _choose_parts(kernel, target)
-    return in_parts(kernel, buffers, parts) if parts > 1 else [(kernel, buffers)]
+    return in_parts(kernel, buffers, parts, wide=True) if parts > 1 else [(kernel, buffers)]
 
 
 def _choose_parts(kernel: LoopKernel, target: Target) -> int:
@@ -40,12 +41,17 @@ def _choose_parts(kernel: LoopKernel, target: Target) -> int:
     now = nanoseconds * -(-tasks // _cores(target)) / tasks
     wanted = min(PARTS_PER_CORE * _cores(target), nanoseconds / len(heavy) / PART_NS)
     if cost.is_far and dim is not None and dim < kernel.n_parallel and _runs(kernel, heavy) >= LONG_RUN:
-        now, wanted = COLUMNS_APART * now, ROW_PARTS
+        now, wanted = COLUMNS_APART * now, min(ROW_PARTS, _shortest(kernel, heavy) // ROWS)
     launches = sum(2 if stage.reductions else 1 for stage in heavy)
     if nanoseconds / _cores(target) + LAUNCH_NS * launches > GAIN * now:
         return 1
     found = [n for n in range(2, int(2 * wanted) + 3) if is_even(kernel, n)]
     return min(found, key=lambda n: (abs(n - wanted), -n), default=1)
+
+
+def _shortest(kernel: LoopKernel, heavy: Sequence[Stage]) -> int:
+    """Points of the shortest dim that would be cut."""
+    return min([count(kernel, stage.dims[:1]) for stage in heavy if stage.reductions])
 
 
 def _runs(kernel: LoopKernel, heavy: Sequence[Stage]) -> int:

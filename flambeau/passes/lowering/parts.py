@@ -43,10 +43,11 @@ _MINDING: Final = frozenset({"check", "floordiv", "mod", "fmod", "truncdiv"})
 Split = tuple[LoopKernel, tuple[Value, ...]]        # a kernel, and the value behind each of its params
 
 
-def in_parts(kernel: LoopKernel, buffers: tuple[Value, ...], parts: int) -> list[Split]:
-    """Kernels that compute what one does, which `can_split`. parts: of each reduction. Dims of the kernels are merged or
-    renumbered, so `affine` values must not have been expanded yet."""
-    return _Splitter(kernel, buffers, parts).split()
+def in_parts(kernel: LoopKernel, buffers: tuple[Value, ...], parts: int, wide: bool = False) -> list[Split]:
+    """Kernels that compute what one does, which `can_split`. parts: of each reduction. wide: parts of sums of f32 are f64,
+    as they may be out of range where the whole is not. Dims of the kernels are merged or renumbered, so `affine` values
+    must not have been expanded yet."""
+    return _Splitter(kernel, buffers, parts, wide).split()
 
 
 def is_even(kernel: LoopKernel, parts: int) -> bool:
@@ -93,6 +94,7 @@ class _Splitter:
     kernel: LoopKernel
     buffers: tuple[Value, ...]
     parts: int
+    wide: bool
     done: list[Split] = field(default_factory=list)
     stored: dict[int, Value] = field(default_factory=dict)          # values of rows that lie in memory by now, by id
 
@@ -147,7 +149,7 @@ class _Splitter:
             value = writer.within(r)
             if r.combiner in IDENTITY_FREE:
                 renamed.append(Reduction(writer.fresh(), _EXTREMUM[r.combiner], value, self.dtype_of[r.value]))
-            renamed.append(replace(r, id=writer.fresh(), value=value))
+            renamed.append(replace(r, id=writer.fresh(), value=value, dtype=self.kept_in(r)))
         made = [self.buffer(r.dtype, shape) for r in renamed]
         body = tuple(writer.instrs)
         stores = [Store(writer.address_of(value, "out", range(rows + 1)), r.id)
@@ -156,6 +158,10 @@ class _Splitter:
         dims = (*shape, chunk, *[extents[d] for d in others])
         self.done.append(writer.finish("parts", dims, rows + 1, (reduce, Stage((), (), (), tuple(stores)))))
         return made
+
+    def kept_in(self, reduction: Reduction) -> DType:
+        """The dtype of a part."""
+        return dt.f64 if self.wide and reduction.combiner == "sum" and reduction.dtype is dt.f32 else reduction.dtype
 
     def chunk(self, stage: Stage) -> int:
         """Points of a part along the dim that is cut: of uneven parts a multiple of 64, where that leaves as many."""
@@ -179,8 +185,11 @@ class _Splitter:
                 totals.append(replace(reduction, id=writer.fresh(), value=loads[-1].id))
                 inner = [int(self.kernel.extents[d]) for d in stage.dims[1:]]
                 writer.position(reduction.id, totals[-1].id, left.pop(0), self.chunk(stage) * math.prod(inner))
-            else:
+            elif value.dtype is reduction.dtype:
                 totals.append(replace(reduction, id=writer.named(reduction.id), value=loads[-1].id))
+            else:
+                totals.append(replace(reduction, id=writer.fresh(), value=loads[-1].id, dtype=value.dtype))
+                writer.instrs.append(Instr(writer.named(reduction.id), "cast", reduction.dtype, (totals[-1].id,)))
         stores = [s for row in rows for s in writer.stores(row)]
         shape = tuple([int(e) for e in self.kernel.extents[:n_rows]])
         made = {id: self.buffer(self.dtype_of[id], shape) for id in dict.fromkeys(kept)}

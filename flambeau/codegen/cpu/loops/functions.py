@@ -17,7 +17,7 @@ import math
 import llvmlite.ir as ll
 
 from flambeau.codegen.artifact import Phase
-from flambeau.codegen.cpu.llvm.emitter import F32, I1, I32, I64, constant, lanes_of, new_kernel
+from flambeau.codegen.cpu.llvm.emitter import I1, I32, I64, constant, element_of, lanes_of, new_kernel
 from flambeau.codegen.cpu.loops.addressing import Memory
 from flambeau.codegen.cpu.loops.plan import (
     FUNCTION,
@@ -229,7 +229,7 @@ class _LoopEmitter:
         for name, _, value in found:
             if name in sums:
                 small = emitter.reduce("and", emitter.fcmp_ordered("<", emitter.overloaded("fabs", value),
-                                                                   constant(F32, math.inf, lanes_of(value))))
+                                                                   constant(element_of(value), math.inf, lanes_of(value))))
                 fine = small if fine is None else emitter.and_(fine, small)
         assert fine is not None, "some sum may overflow"
         return fine

@@ -61,11 +61,6 @@ class Accumulator:
         return self.reduction.combiner in ("max", "min") and is_float(self.dtype.name)
 
     @property
-    def widens(self) -> bool:
-        """Whether a sum of f32 is kept in f64."""
-        return self.reduction.combiner == "sum" and self.dtype is dtypes.f64 and self.reduction.dtype is dtypes.f32
-
-    @property
     def width(self) -> int:
         """How many LLVM values the state has."""
         return 2 + self.compensates if self.has_total else 2 if self.tracks_position else 1
@@ -152,10 +147,7 @@ class Accumulator:
             return position if self.position_type == I64 else self.emitter.zext(position, kind)
         if self.is_keyed:
             return _magnitudes_mirrored(Vec(self.emitter, state[0])).as_float().value
-        if self.widens:
-            kind = vector_type(compute_type(self.reduction.dtype.name), lanes_of(state[0]))
-            return self.emitter.round_to(self.emitter.fptrunc(state[0], kind), self.reduction.dtype.name)
-        return self.emitter.round_to(state[0], self.reduction.dtype.name)
+        return self.emitter.round_to(self._converted(state[0], self.reduction.dtype), self.reduction.dtype.name)
 
     # -- one combination ------------------------------------------------------------------------------------------
 
@@ -166,13 +158,19 @@ class Accumulator:
         return I8 if self.tracks_position and self.dtype.kind == "bool" else compute_type(self.dtype.name)
 
     def _arranged(self, value: ll.Value) -> ll.Value:
-        if self.widens:
-            value = self.emitter.fpext(value, vector_type(F64, self.lanes))
+        value = self._converted(value, self.dtype)
         if self.is_keyed:
             return self._key(Vec(self.emitter, value)).value
         return value if value.type == vector_type(self._element(), self.lanes) else self.emitter.zext(
             value, vector_type(self._element(), self.lanes)
         )
+
+    def _converted(self, value: ll.Value, dtype: DType) -> ll.Value:
+        """In the compute form of `dtype`: sums of f32 may be kept in f64, and be f64."""
+        kind = vector_type(compute_type(dtype.name), lanes_of(value))
+        if self.reduction.combiner != "sum" or value.type == kind:
+            return value
+        return self.emitter.fpext(value, kind) if dtype is dtypes.f64 else self.emitter.fptrunc(value, kind)
 
     def _key(self, value: Vec) -> Vec:
         """An integer that is in order with the float: its bits, the magnitudes of negative ones mirrored. NaN is the
