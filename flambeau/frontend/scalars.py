@@ -117,7 +117,9 @@ class Scalar:
             return pow(self.force(), forced(other), forced(modulus))
         return self._binary(ops.pow, operator.pow, other, False)
 
-    def __rpow__(self, other: Any) -> Any:
+    def __rpow__(self, other: Any, modulus: Any = None) -> Any:
+        if modulus is not None:             # Python asks so from 3.14 on
+            return pow(forced(other), self.force(), forced(modulus))
         return self._binary(ops.pow, operator.pow, other, True)
 
     def __neg__(self) -> Any:

@@ -141,7 +141,9 @@ class Dim:
             product = product * self
         return product
 
-    def __rpow__(self, other: Any) -> Any:
+    def __rpow__(self, other: Any, modulus: Any = None) -> Any:
+        if modulus is not None:             # Python asks so from 3.14 on; before, pow(other, int(size), modulus) it is
+            return pow(other, int(self), modulus)
         return self._real(lambda a, b: b ** a, other)
 
     def __truediv__(self, other: Any) -> Any:

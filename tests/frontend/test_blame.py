@@ -72,7 +72,7 @@ MISTAKES = {
     "batch_norm: mul: shapes": lambda: F.batch_norm(x(2, 4, 5), x(4), x(4), weight=x(3)),
     "scaled_dot_product_attention: matmul: contracting dims": lambda: F.scaled_dot_product_attention(
         x(1, 2, 3, 4), x(1, 2, 3, 5), x(1, 2, 3, 4)),
-    "cross_entropy: broadcast: dim 0": lambda: F.cross_entropy(x(2, 4), fb.tensor([0, 1]), weight=x(3)),
+    "cross_entropy: weight f32[3] must have": lambda: F.cross_entropy(x(2, 4), fb.tensor([0, 1]), weight=x(3)),
     "index_add: scatter_add: updates": lambda: fb.zeros(3, 2).index_add(0, fb.tensor([0, 1]), x(3, 2)),
     "masked_fill: where: shapes": lambda: x(3).masked_fill(x(4).bool(), 0.0),
     "add: shapes": lambda: x(3) + x(4),
@@ -101,3 +101,22 @@ def test_what_to_do_is_said(words):
     with pytest.raises(Exception, match=re.escape(words)) as error:
         MISTAKES[words]()
     assert ": " not in words or str(error.value).startswith(words)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda x: nn.LSTMCell(4, 6)(x), r"lstm_cell: input f32\[3,5\] must end in 4"),
+    (lambda x: nn.LSTMCell(5, 6)(x, (fb.ones(3, 6), fb.ones(3, 7))), r"lstm_cell: hx\[1\] f32\[3,7\] must be \[3, 6\]"),
+    (lambda x: nn.LSTMCell(5, 6)(x, (fb.ones(2, 6), fb.ones(2, 6))), r"lstm_cell: hx\[0\] f32\[2,6\] must be \[3, 6\]"),
+    (lambda x: nn.GRUCell(5, 6)(x, fb.ones(3, 7)), r"gru_cell: hx f32\[3,7\] must be \[3, 6\]"),
+    (lambda x: nn.RNNCell(5, 6)(x, fb.ones(2, 6)), r"rnn_tanh_cell: hx f32\[2,6\] must be \[3, 6\]"),
+    (lambda x: nn.CrossEntropyLoss(weight=fb.ones(4))(x, fb.tensor([1, 2, 0])),
+     r"cross_entropy: weight f32\[4\] must have one number for each of the 5 classes"),
+])
+def test_cells_and_weights_name_the_argument(call, message):
+    with pytest.raises(fb.errors.ShapeError, match=message):
+        call(fb.ones(3, 5))
+
+
+def test_the_state_of_an_lstm_cell_is_a_pair():
+    with pytest.raises(TypeError, match="LSTMCell: hx takes .h, c., two tensors, got one"):
+        nn.LSTMCell(5, 6)(fb.ones(3, 5), fb.ones(2, 6))

@@ -119,11 +119,19 @@ def _soft_targets(logs: Tensor, target: Tensor, weight: Tensor | None, reduction
         target = add(mul(target, 1 - smoothing), smoothing / classes)
     terms = mul(logs, target)
     if weight is not None:
-        terms = mul(terms, spread(weight, logs._type.static_shape, (dim,)))
+        terms = mul(terms, _weight_of_classes(weight, logs, dim))
     losses = neg(dispatch(ops.Sum((dim,)), terms))
     if reduction != "mean":
         return reduced(losses, reduction)
     return div(sum_(losses), max(logs.numel() // max(classes, 1), 1) if logs.numel() else float("nan"))
+
+
+def _weight_of_classes(weight: Tensor, logs: Tensor, dim: int) -> Tensor:
+    """weight[classes] along dim of the logs. Raises ShapeError for another number of weights."""
+    if weight._type.shape != logs._type.shape[dim:dim + 1]:
+        raise ShapeError(f"cross_entropy: weight {weight._type} must have one number for each of the "
+                         f"{logs._type.shape[dim]} classes of input {logs._type}", where=user_line())
+    return spread(weight, logs._type.static_shape, (dim,))
 
 
 def _hard_targets(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str,
@@ -136,7 +144,7 @@ def _hard_targets(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_in
     classes = spread(dispatch(ops.Iota(shape[dim], dt.i64)), shape, (dim,))
     chosen = dispatch(ops.eq, classes, spread(target, shape, rows))
     zero = tensor_of(0, logs._type.dtype)
-    weights = None if weight is None else spread(cast(weight, logs._type.dtype), shape, (dim,))
+    weights = None if weight is None else _weight_of_classes(cast(weight, logs._type.dtype), logs, dim)
     terms = logs if weights is None else dispatch(ops.mul, logs, weights)
     losses = neg(dispatch(ops.Sum((dim,)), dispatch(ops.where, chosen, terms, zero)))
     share = tensor_of(1, logs._type.dtype)

@@ -249,10 +249,16 @@ def rnn_relu(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
 
 
 def _cell(mode: Mode, input: Tensor, state: State, w: Weights) -> State:
-    for x, weight, what in ((input, w.ih, "input"), *((s, w.hh, "hidden state") for s in state[:1])):
-        if one_tensor(f"{mode.name}_cell", x)._type.shape[-1:] != weight._type.shape[1:]:
-            raise ShapeError(f"{mode.name}_cell: the {what} {x._type} does not fit the weight {weight._type}",
-                             where=user_line())
+    name, features, hidden = f"{mode.name}_cell", w.ih._type.shape[-1], w.hh._type.shape[-1]
+    if one_tensor(name, input)._type.shape[-1:] != (features,):
+        raise ShapeError(f"{name}: input {input._type} must end in {features}, the input size of w_ih {w.ih._type}",
+                         where=user_line())
+    wanted = (*input._type.shape[:-1], hidden)
+    for number, x in enumerate(state):
+        if one_tensor(name, x)._type.shape != wanted:
+            argument = "hx" if len(state) == 1 else f"hx[{number}]"
+            raise ShapeError(f"{name}: {argument} {x._type} must be {list(wanted)}, the hidden size of w_hh {w.hh._type} "
+                             f"for each row of input {input._type}", where=user_line())
     return mode.step(mode.given(input, w), state, w)
 
 

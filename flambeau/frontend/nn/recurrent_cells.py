@@ -80,6 +80,9 @@ class LSTMCell(RNNCellBase):
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         self._check(input, "input")
+        if isinstance(hx, Tensor) or hx is not None and len(hx) != 2:
+            raise TypeError(f"LSTMCell: hx takes (h, c), two tensors, got "
+                            f"{'one' if isinstance(hx, Tensor) else len(hx)}")
         for number, state in enumerate(hx or ()):
             self._check(state, f"hx[{number}]")
         h, c = (self._zeros(input), self._zeros(input)) if hx is None else hx
