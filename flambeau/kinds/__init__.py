@@ -12,7 +12,7 @@ from typing import Final
 from flambeau.ir.kinds import Kind, register_kind
 from flambeau.runtime.host_functions import register_host_functions
 
-KINDS: Final = ("loop", "contraction", "scatter", "sort", "library", "attention", "print", "callback")
+KINDS: Final = ("loop", "contraction", "scatter", "join", "sort", "library", "attention", "print", "callback")
 
 
 def _register(name: str) -> None:

@@ -45,10 +45,11 @@ class Pass:
 _UNTILED: Final = Pass("attention", lambda graph: graph)
 
 
-def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED, keep: tuple[Pass, ...] = ()) -> tuple[Pass, ...]:
+def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED, early: tuple[Pass, ...] = (),
+                 late: tuple[Pass, ...] = ()) -> tuple[Pass, ...]:
     """The whole order. layout: leaves convolutions as `plain_convolutions` does; fuse: groups ops into kernels; attention:
-    says which attention is tiled, in kernels of its own; keep: what is computed once for each version of captured
-    tensors."""
+    says which attention is tiled, in kernels of its own; early: what a device says of decomposed ops; late: and of those
+    that are as they will be fused."""
     return (
         Pass("simplify", simplify),
         Pass("fold", fold),
@@ -57,10 +58,11 @@ def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED, keep: tup
         attention,
         layout,                             # before decompose: pooling and normalize sink through permutes as one op
         Pass("decompose", decompose),
+        *early,
         Pass("simplify", simplify),         # what layouts and decompositions left
         Pass("cse", cse),
         Pass("dce", dce),
-        *keep,
+        *late,
         fuse,
     )
 

@@ -5,6 +5,7 @@ Slice and pad are each other's transpose; concat's is a slice for each operand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,9 +179,19 @@ def strided_position(ctx: ScalarContext, index: Index, start: Any, stride: int, 
 @register("concat")
 @dataclass(frozen=True)
 class Concat(Linear):
-    """Any number of operands, one after another along `dim`."""
+    """Any number of operands, one after another along `dim`. by_parts: its kernel walks them one after another, where a
+    loop over the result asks of each of its points which part it lies in."""
 
     dim: int
+    by_parts: bool = False
+
+    @property
+    def is_pointwise(self) -> bool:
+        return not self.by_parts
+
+    @property
+    def kernel_kind(self) -> str | None:
+        return "join" if self.by_parts else "loop"
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         if not operands:
@@ -212,7 +223,7 @@ class Concat(Linear):
         return found
 
     def batched(self, b: Builder, operands: Sequence[Value], mapped: Sequence[bool], size: int) -> Sequence[Value]:
-        return (b.emit(Concat(self.dim + 1), *spread_all(b, operands, mapped, size)),)
+        return (b.emit(replace(self, dim=self.dim + 1), *spread_all(b, operands, mapped, size)),)
 
     def scalar(self, ctx: ScalarContext, index: tuple[Index, ...], operands: tuple[TensorType, ...],
                result: TensorType) -> int:
@@ -241,6 +252,9 @@ class Concat(Linear):
         yield drawn(cls(0), "f32[0]", "f32[0]")
         yield drawn(cls(0), "i64[1]", "i64[2]")
         yield drawn(cls(1), "bf16[1,2]", "bf16[1,1]")
+        yield drawn(cls(1, by_parts=True), "f32[2,1]", "f32[2,3]", "f32[2,0]", "f32[2,2]")
+        yield drawn(cls(0, by_parts=True), "f32[2,1,3]", "f32[2,1,3]")
+        yield drawn(cls(0, by_parts=True), "f32[0]", "f32[0]")
 
 
 @register("split")
