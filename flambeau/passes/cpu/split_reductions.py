@@ -1,6 +1,7 @@
 """LoopKernel -> LoopKernels: long reductions of few rows leave cores idle, and are cut into parts for all of them."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,7 +19,8 @@ PARTS_PER_CORE: Final = 8
 LONG_RUN: Final = 1024                  # bytes of a row from where tasks of some columns each fetch memory in pieces,
 COLUMNS_APART: Final = 2.0              # at half the speed; parts of rows read it from end to end
 ROW_PARTS: Final = 128                  # at most, of at least
-ROWS: Final = 8                         # points: what parts come to is written and read again
+ROWS: Final = 32                        # points: what parts come to is written and read again. Fewer where a column's
+WAYS, PAGE = 8, 4096                    # share a set of L1: it holds so many lines a multiple of so many bytes apart
 COLUMNS: Final = 64                     # columns a task takes at least, to read memory in long stretches
 
 
@@ -41,7 +43,8 @@ def _choose_parts(kernel: LoopKernel, target: Target) -> int:
     now = nanoseconds * -(-tasks // _cores(target)) / tasks
     wanted = min(PARTS_PER_CORE * _cores(target), nanoseconds / len(heavy) / PART_NS)
     if cost.is_far and dim is not None and dim < kernel.n_parallel and _runs(kernel, heavy) >= LONG_RUN:
-        now, wanted = COLUMNS_APART * now, min(ROW_PARTS, _shortest(kernel, heavy) // ROWS)
+        rows = min(ROWS, WAYS * PAGE // math.gcd(PAGE, _runs(kernel, heavy)))
+        now, wanted = COLUMNS_APART * now, min(ROW_PARTS, _shortest(kernel, heavy) // rows)
     launches = sum(2 if stage.reductions else 1 for stage in heavy)
     if nanoseconds / _cores(target) + LAUNCH_NS * launches > GAIN * now:
         return 1
