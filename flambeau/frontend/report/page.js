@@ -15,7 +15,7 @@ const unit = (x, units) => { for (const [scale, name] of units) if (x >= scale) 
 const flops = (x) => x ? unit(x, [[1e12, "TFLOP"], [1e9, "GFLOP"], [1e6, "MFLOP"], [1e3, "kFLOP"], [1, "FLOP"]]) : "";
 const bytes = (x) => x ? unit(x, [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]]) : "";
 const ms = (s) => s >= 1 ? `${s.toFixed(2)} s` : s >= 1e-3 ? `${(1e3 * s).toFixed(1)} ms` : `${(1e6 * s).toFixed(0)} us`;
-const LETTER = 7, PAD = 14, GAP = 16, HEAD = 26, NODE = 34, SHUT = 40, ROW = 1500;
+const LETTER = 7, BOLD = 8.2, PAD = 14, GAP = 16, HEAD = 26, NODE = 34, SHUT = 40, ROW = 1500, LEGIBLE = 10;
 const PHASES = ["input", "forward", "backward"];
 let data, program, level = 0, picked = -1, pickedLine = null, matches = new Set(), tab = "graph";
 let view = {x: 0, y: 0, s: 1}, closed = new Set(), opened = new Set(), drawn = [], colors = {}, waiting = false, rep;
@@ -51,7 +51,7 @@ function tree(l) {                       // the groups of a level, made once
       group.all.push(n);
       line.push(group);
     }
-    group.nodes.push({n, width: Math.max(46, Math.max(node.n.length * LETTER, Math.min(node.t.length, 40) * 5.6) + PAD), height: NODE});
+    group.nodes.push({n, width: Math.max(46, Math.max(node.n.length * BOLD, Math.min(node.t.length, 40) * 5.6) + PAD), height: NODE});
     return line;
   });
   l.nodes.forEach((node, n) => node.o.forEach((o) => {
@@ -98,7 +98,16 @@ function settle(group, x, y) {           // places in the drawing
   for (const node of group.nodes) { node.x += x; node.y += y; }
 }
 
-function layOut() { const root = tree(program.levels[level]); arrange(root); root.x = root.y = 0; settle(root, 0, 0); }
+function layOut() {
+  const root = tree(program.levels[level]);
+  arrange(root); root.x = root.y = 0; settle(root, 0, 0);
+  const stand = (box) => {               // what is drawn for each node
+    if (box.depth > 0 && !isOpen(box)) { for (const n of box.all) rep[n] = box; return; }
+    for (const inner of box.groups.values()) stand(inner);
+    for (const node of box.nodes) rep[node.n] = node;
+  };
+  stand(root);
+}
 
 function isOpen(group) {                 // unless somebody said: the whole, and the outermost Modules
   if (opened.has(group.path)) return true;
@@ -172,20 +181,18 @@ function paint() {
   if (tab !== "graph" || !program) return;
   readColors();
   const [context, width, height] = sized($("canvas")), l = program.levels[level];
-  drawn = []; rep.fill(null);
+  drawn = [];
   const items = [];
   const visit = (box) => {
     const x = box.x * view.s + view.x, y = box.y * view.s + view.y, w = box.width * view.s, h = box.height * view.s;
     const shut = box.depth > 0 && !isOpen(box), item = {box, x, y, w, h, shut, depth: box.depth};
-    if (shut) for (const n of box.all) rep[n] = item;
-    const hidden = x > width || y > height || x + w < 0 || y + h < 0;
-    if (!hidden && box.depth > 0) { items.push(item); drawn.push(item); }
+    if (x > width || y > height || x + w < 0 || y + h < 0) return;
+    if (box.depth > 0) { items.push(item); drawn.push(item); }
     if (shut) return;
     for (const inner of box.groups.values()) visit(inner);
     for (const node of box.nodes) {
-      const shown = {n: node.n, x: node.x * view.s + view.x, y: node.y * view.s + view.y, w: node.width * view.s, h: NODE * view.s};
-      rep[node.n] = shown;
-      if (hidden || shown.x > width || shown.y > height || shown.x + shown.w < 0 || shown.y + shown.h < 0) continue;
+      const shown = {n: node.n, node, x: node.x * view.s + view.x, y: node.y * view.s + view.y, w: node.width * view.s, h: NODE * view.s};
+      if (shown.x > width || shown.y > height || shown.x + shown.w < 0 || shown.y + shown.h < 0) continue;
       items.push(shown); drawn.push(shown);
     }
   };
@@ -196,14 +203,19 @@ function paint() {
   for (const item of items) if (!item.box) paintNode(context, item, l.nodes[item.n], before, after);
 }
 
+function outline(context, x, y, w, h, radius) {      // without corners where they are no wider than its line
+  context.beginPath();
+  if (h < 8) context.rect(x, y, w, h); else context.roundRect(x, y, w, h, Math.min(radius, w / 4, h / 4));
+}
+
 function paintGroup(context, {box, x, y, w, h, shut}, l) {
   const kind = /^\/(forward|backward|inputs)/.exec(box.path)?.[1];
   context.fillStyle = shut ? colors[kind === "backward" ? "backward" : kind === "inputs" ? "input" : "forward"] : colors.group;
-  context.strokeStyle = box.all.includes(picked) ? colors.pick : colors.line;
+  context.strokeStyle = picked >= 0 && box.all.includes(picked) ? colors.pick : colors.line;
   context.lineWidth = 1;
-  context.beginPath(); context.roundRect(x, y, w, h, Math.min(8, w / 4)); context.fill(); context.stroke();
+  outline(context, x, y, w, h, 8); context.fill(); context.stroke();
   if (matches.size && shut && box.all.some((n) => matches.has(n))) { context.strokeStyle = colors.accent; context.lineWidth = 2; context.stroke(); }
-  if (h > 9) {
+  if (shut ? h > LEGIBLE : HEAD * view.s > 8) {
     const call = callOf(box), words = call === null ? `${box.name}${shut ? ` (${box.all.length})` : ""}` : `#${call} ${program.calls[call].words}`;
     context.fillStyle = shut ? colors.ink : colors.soft;
     context.font = `${shut ? "" : "600 "}${Math.max(3, Math.min(14, 13 * view.s))}px system-ui, sans-serif`;
@@ -230,14 +242,15 @@ function paintEdges(context, l, items) {
     for (const n of item.box ? item.box.all : [item.n]) {
       for (const o of l.nodes[n].o) {
         const source = rep[o];
-        if (!source || source === item) continue;
+        if (source === (item.box || item.node)) continue;
         const special = n === picked || o === picked;
-        const id = (source.box ? source.box.path : source.n) + ">" + (item.box ? item.box.path : item.n);
+        const id = (source.path ?? source.n) + ">" + (item.box ? item.box.path : item.n);
         if (seen.has(id) && !special || ++count > 5000 && !special) continue;
         seen.add(id);
-        const x = source.x + source.w / 2, y = source.y + source.h, u = item.x + item.w / 2, v = item.y, bend = Math.max(8, Math.abs(v - y) / 2.2);
+        const x = (source.x + source.width / 2) * view.s + view.x, y = (source.y + source.height) * view.s + view.y, u = item.x + item.w / 2, v = item.y, bend = Math.max(8, Math.abs(v - y) / 2.2);
         const to = special ? bold : path;
-        to.moveTo(x, y); to.bezierCurveTo(x, y + bend, u, v - bend, u, v);
+        if (!special && Math.abs(u - x) + Math.abs(v - y) < 2) continue;       // a dot
+        to.moveTo(x, y); if (Math.abs(v - y) < 12) to.lineTo(u, v); else to.bezierCurveTo(x, y + bend, u, v - bend, u, v);
       }
     }
   }
@@ -252,8 +265,8 @@ function paintNode(context, {n, x, y, w, h}, node, before, after) {
   const special = n === picked || matches.has(n);
   context.lineWidth = special ? 3 : before && !before.has(node.k) || after && !after.has(node.k) ? 2 : 1;
   if (matches.size && !special) context.globalAlpha = 0.45;
-  context.beginPath(); context.roundRect(x, y, w, h, Math.min(6, h / 4)); context.fill(); context.stroke();
-  if (h > 10) {
+  outline(context, x, y, w, h, 6); context.fill(); context.stroke();
+  if (h > LEGIBLE) {
     context.fillStyle = colors.ink;
     context.font = `600 ${Math.min(13, 12.5 * view.s)}px system-ui, sans-serif`;
     context.save(); context.beginPath(); context.rect(x, y, w - 2, h); context.clip();
