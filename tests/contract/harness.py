@@ -163,9 +163,9 @@ def run(case: Case) -> Verdict:
     """Run one case: scripts in a process of their own, the others here, with the settings they change put back."""
     if case.kind == "script":
         return _run_script(case.function())
-    dtype, threads = fb.get_default_dtype(), fb.get_num_threads()
+    dtype = fb.get_default_dtype()
     try:
-        with _time_limit(TIME_LIMIT_S):
+        with fb.config.set(num_threads=fb.config.num_threads), _time_limit(TIME_LIMIT_S):
             return {"same": _run_same, "exact": _run_same, "intact": _run_intact, "check": _run_check}[case.kind](case)
     except TimeoutError:
         return Verdict("HANG", f"not done after {TIME_LIMIT_S} s")
@@ -174,8 +174,6 @@ def run(case: Case) -> Verdict:
     finally:
         fb.set_default_dtype(dtype)
         fb.set_grad_enabled(True)
-        if fb.get_num_threads() != threads:
-            fb.set_num_threads(threads)
 
 
 def _run_same(case: Case) -> Verdict:

@@ -111,7 +111,8 @@ def fault(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any])
     """What is wrong with how a call was refused: None when it was not, or clearly so. An error is clear when our code
     raised it on purpose, or Python refused the call itself."""
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()), \
+                fb.config.set(deterministic=fb.config.deterministic, tf32=fb.config.tf32):
             warnings.simplefilter("ignore")
             function(*args, **kwargs)
     except (MemoryError, OSError):              # the system's words: they name the file

@@ -112,7 +112,9 @@ def quantize_dynamic(model: Module, qconfig_spec: Iterable[Any] | None = None, d
     change; all Linear layers if None. Subclasses of Linear are left alone, as in PyTorch.
 
     Raises ValueError for another dtype than `fb.qint8` or a name that is no layer, NotImplementedError for layers that have
-    no form in bytes, what `DynamicQuantizedLinear.from_float` raises."""
+    no form in bytes, TypeError for what is no Module, what `DynamicQuantizedLinear.from_float` raises."""
+    if not isinstance(model, Module):
+        raise TypeError(f"quantize_dynamic: argument 'model' must be a Module, got {type(model).__name__}")
     if dtype is not qint8:
         raise ValueError(f"quantize_dynamic makes weights of fb.qint8, not of {dtype!r}")
     if mapping is not None or isinstance(qconfig_spec, dict):
