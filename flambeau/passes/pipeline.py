@@ -43,13 +43,15 @@ class Pass:
 
 
 _UNTILED: Final = Pass("attention", lambda graph: graph)
+_APART: Final = Pass("products", lambda graph: graph)
+_BY_POINTS: Final = Pass("join", lambda graph: graph)
 
 
-def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED, early: tuple[Pass, ...] = (),
-                 late: tuple[Pass, ...] = ()) -> tuple[Pass, ...]:
+def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED, products: Pass = _APART, join: Pass = _BY_POINTS,
+                 keep: tuple[Pass, ...] = ()) -> tuple[Pass, ...]:
     """The whole order. layout: leaves convolutions as `plain_convolutions` does; fuse: groups ops into kernels; attention:
-    says which attention is tiled, in kernels of its own; early: what a device says of decomposed ops; late: and of those
-    that are as they will be fused."""
+    says which attention is tiled, in kernels of its own; products: which sums of products become one; join: what is joined
+    part by part; keep: what is computed once for each version of captured tensors."""
     return (
         Pass("simplify", simplify),
         Pass("fold", fold),
@@ -58,11 +60,12 @@ def graph_passes(layout: Pass, fuse: Pass, attention: Pass = _UNTILED, early: tu
         attention,
         layout,                             # before decompose: pooling and normalize sink through permutes as one op
         Pass("decompose", decompose),
-        *early,
+        products,
         Pass("simplify", simplify),         # what layouts and decompositions left
         Pass("cse", cse),
         Pass("dce", dce),
-        *late,
+        join,
+        *keep,
         fuse,
     )
 

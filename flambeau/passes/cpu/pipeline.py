@@ -26,6 +26,6 @@ _FUSE: Final = Pass("fuse", partial(fuse, limits=CPU_LIMITS))
 _ATTENTION: Final = Pass("attention", partial(tile_attention, fits=fits_tiles))
 _PRODUCTS: Final = Pass("products", join_products)
 _JOIN: Final = Pass("join", join_by_parts)
-CPU_PASSES: Final = graph_passes(_LAYOUT, _FUSE, _ATTENTION, (_PRODUCTS,), (_JOIN,))
-KEEPING_PASSES: Final = graph_passes(_LAYOUT, _FUSE, _ATTENTION, (_PRODUCTS,), (_JOIN, Pass("keep", keep)))
+CPU_PASSES: Final = graph_passes(_LAYOUT, _FUSE, _ATTENTION, _PRODUCTS, _JOIN)
+KEEPING_PASSES: Final = graph_passes(_LAYOUT, _FUSE, _ATTENTION, _PRODUCTS, _JOIN, (Pass("keep", keep),))
 """Those of programs that compute once for each version of what they capture what depends on nothing else (decision 051)."""
