@@ -16,7 +16,7 @@ from flambeau import kept, nn, optim
 from flambeau.backends import CpuBackend
 from flambeau.codegen.cpu import vmath
 from flambeau.compiler import compile_graph
-from flambeau.errors import VerificationError
+from flambeau.errors import KernelError, VerificationError
 from flambeau.ir import ops
 from flambeau.ir.graph import Graph
 from flambeau.ir.graph.interpreter import interpret
@@ -189,7 +189,10 @@ def test_random_graphs_are_reduced_to_one_of_their_nodes(seeds: Any) -> None:
         for wanted in names[:: max(1, len(names) // 2)]:
             def fails(graph: Graph, arrays: Sequence[np.ndarray], wanted: str = wanted) -> bool:
                 verify(graph)
-                interpret(graph, arrays)
+                try:
+                    interpret(graph, arrays)
+                except KernelError:                 # of fewer elements some divisor of integers is zero
+                    return False
                 return any(node.op.name == wanted for node in graph.toposort())
 
             small, left = reduce(graph, arrays, fails)
