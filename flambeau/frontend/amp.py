@@ -90,9 +90,15 @@ def is_autocast_enabled(device_type: str = "cuda") -> bool:
 
 
 def get_autocast_dtype(device_type: str) -> DType:
-    """What autocast computes in, or would: on GPUs float16."""
+    """What autocast computes in, or would: on GPUs float16. Raises TypeError for what is no string."""
+    _require_device_type("get_autocast_dtype", device_type)
     casting = grad_mode.casting
     return casting.dtype if casting is not None and casting.device == device_type else _default.get(device_type, dt.f16)
+
+
+def _require_device_type(function: str, device_type: Any) -> None:
+    if not isinstance(device_type, str):
+        raise TypeError(f"{function}: argument 'device_type' must be a string, got {type(device_type).__name__}")
 
 
 def is_autocast_cpu_enabled() -> bool:
@@ -111,7 +117,8 @@ def get_autocast_gpu_dtype() -> DType:
 
 
 def set_autocast_dtype(device_type: str, dtype: DType) -> None:
-    """What autocast computes in where it is not told. Raises TypeError for what is no dtype."""
+    """What autocast computes in where it is not told. Raises TypeError for what is no dtype, or no name of devices."""
+    _require_device_type("set_autocast_dtype", device_type)
     if not isinstance(dtype, DType):
         raise TypeError(f"set_autocast_dtype: argument 'dtype' must be a dtype, got {type(dtype).__name__}")
     _default[device_type] = dtype
