@@ -141,10 +141,10 @@ def in_16_bits(made: Generator, dtype: DType) -> tuple[Graph, list[np.ndarray]]:
             continue
         is_cast = isinstance(node.op, ops.Cast) and node.op.dtype is dt.f32
         op = ops.Cast(dtype) if is_cast else node.op
-        results = graph.append(op, [new_of[v] for v in node.operands], phase=node.phase).results
-        if isinstance(op, ops.Constant) and results[0].dtype is dt.f32:
-            results = graph.append(ops.Cast(dtype), results).results
-        new_of.update(zip(node.results, results, strict=True))
+        for old, new in zip(node.results, graph.append(op, [new_of[v] for v in node.operands], phase=node.phase).results,
+                            strict=True):
+            is_wide = old.dtype is dt.f32 and new.dtype is dt.f32       # a constant, or what is f32 whatever it is made of
+            new_of[old] = graph.append(ops.Cast(dtype), [new]).result if is_wide else new
     graph.outputs = [new_of[v] for v in made.graph.outputs]
     graph.writes = {new_of[state]: new_of[v] for state, v in made.graph.writes.items()}
     return graph, arrays

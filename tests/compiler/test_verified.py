@@ -23,7 +23,6 @@ from flambeau.ir import ops
 from flambeau.ir.builder import Builder
 from flambeau.ir.dtypes import DType
 from flambeau.ir.graph import Graph
-from flambeau.ir.graph.verifier import verify
 from flambeau.ir.kernel import Address, ContractionKernel, Kernel, LoopKernel, Stage
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.pipeline import CPU_PASSES
@@ -263,9 +262,8 @@ def test_random_graphs_of_16_bits_hold_under_verify(dtype: DType, seeds: Iterato
     for seed in seeds:
         try:
             graph, arrays = in_16_bits(Generator(seed), dtype)
-            verify(graph)
         except FlambeauError:
-            continue                    # an op that has no such dtype, or gives a result of another
+            continue                    # an op that has no such dtype
         try:
             call_on_arrays(compile_graph(graph, verify=True, shrinks=False), arrays)
         except VerificationError as error:

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import dis
+import functools
 import os
 import re
 import site
 import sys
 import types
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -55,20 +56,28 @@ class Reads:
     is_deep: bool
 
 
-_reads_of: dict[int, tuple[types.CodeType, Reads]] = {}
+T = TypeVar("T")
 
 
+def _once(find: Callable[[types.CodeType], T]) -> Callable[[types.CodeType], T]:
+    """`find`, asked once for each code object; equal ones, which compare slowly, are others."""
+    found_of: dict[int, tuple[types.CodeType, T]] = {}
+
+    @functools.wraps(find)
+    def known(code: types.CodeType) -> T:
+        found = found_of.get(id(code))
+        if found is None:
+            if len(found_of) > 50_000:
+                found_of.clear()
+            found = found_of[id(code)] = code, find(code)
+        return found[1]
+
+    return known
+
+
+@_once
 def reads_of(code: types.CodeType) -> Reads:
     """The names that `code` itself reads or writes by; functions defined in it have their own."""
-    known = _reads_of.get(id(code))
-    if known is None:
-        if len(_reads_of) > 50_000:
-            _reads_of.clear()
-        known = _reads_of[id(code)] = code, _found(code)
-    return known[1]
-
-
-def _found(code: types.CodeType) -> Reads:
     read_globals: dict[str, None] = {}
     looked_at: set[str] = set()
     called: set[str] = set()
@@ -122,20 +131,9 @@ _EXTENDED_ARG, _MATCH_CLASS = dis.opmap["EXTENDED_ARG"], dis.opmap["MATCH_CLASS"
 _MORE_NAMES = _BY_NAME | {"format"}
 
 
-_attributes_of: dict[int, tuple[types.CodeType, frozenset[str]]] = {}
-
-
+@_once
 def attributes_of(code: types.CodeType) -> frozenset[str]:
     """`reads_of(code).attributes`, in a fraction of the time: classes of the framework have hundreds of methods."""
-    known = _attributes_of.get(id(code))
-    if known is None:
-        if len(_attributes_of) > 50_000:
-            _attributes_of.clear()
-        known = _attributes_of[id(code)] = code, _attributes_found(code)
-    return known[1]
-
-
-def _attributes_found(code: types.CodeType) -> frozenset[str]:
     ops, arguments, names = code.co_code[::2], code.co_code[1::2], code.co_names
     if not _MORE_NAMES.isdisjoint(names) or _MATCH_CLASS in ops:
         return reads_of(code).attributes
