@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,7 @@ from flambeau.ir.kernel.verifier import verify_kernel
 from flambeau.ir.target import Target
 from flambeau.passes.cpu.schedule_contraction import schedule_contraction
 
+FACTORS = {2: 81, 4: 3100}             # K: of the transforms' largest rows, squared
 EPS = float(np.finfo(np.float32).eps)
 # (images, height and width with the padding, channels, results; tile, rows, vectors)
 CASES = [
@@ -118,14 +121,38 @@ def test_weights_that_are_not_finite_touch_their_results_alone() -> None:
 
 @pytest.mark.parametrize("tile", [2, 4])
 def test_numbers_of_unlike_size_keep_the_proven_bound(tile: int) -> None:
-    """|error| <= K (channels + 24) eps max|x| max|w|: K of the transforms' largest rows, squared."""
+    """|error| <= K (channels + 24) eps max|x| max|w|."""
     conv = Conv(1, 10, 10, 32, 16)
     x, w = operands(conv)
     x *= np.float32(10.0) ** np.random.default_rng(5).integers(-6, 6, x.shape).astype(np.float32)
     y = expected(x, w)
     found = run(windows(conv, tile, 4, 1), x, w, size=y.size).reshape(y.shape)
-    factor = {2: 81, 4: 3100}[tile]
-    assert np.abs(found - y).max() <= factor * (conv.c + 24) * EPS * np.abs(x).max() * np.abs(w).max()
+    assert np.abs(found - y).max() <= FACTORS[tile] * (conv.c + 24) * EPS * np.abs(x).max() * np.abs(w).max()
+
+
+def test_random_windows_keep_the_proven_bound(seeds: Iterator[int]) -> None:
+    """Any sizes, tiles and tasks, with numbers that are not finite here and there, whose places are plain sums'."""
+    for seed in seeds:
+        rng = random.Random(seed)
+        conv = Conv(rng.randint(1, 3), rng.randint(4, 15), rng.randint(4, 15), rng.choice((2, 3, 5, 16, 20, 33, 130)),
+                    rng.choice((2, 3, 16, 17, 24, 40, 65)))
+        tile, first = rng.choice((2, 4)), rng.random() < 0.5
+        x, w = operands(conv, seed)
+        x *= np.float32(10.0 ** rng.randint(-12, 12))
+        size = np.abs(x).max() * np.abs(w).max()
+        if rng.random() < 0.3:
+            bad = rng.choice((x, w)).reshape(-1)
+            bad[rng.randrange(bad.size)] = rng.choice((np.nan, np.inf, -np.inf))
+        with np.errstate(invalid="ignore"):
+            y = expected(x, w)
+        kernel = windows(conv, tile, rng.randint(1, 9), rng.randint(1, 3), columns_first=first,
+                         own_images=rng.random() < 0.5)
+        compiled, out = Compiled(kernel), np.full(y.shape, np.nan, np.float32)
+        assert compiled(x, w, out, seed=seed, chunk=rng.randint(1, 8)) == 0
+        finite = np.isfinite(y)
+        assert np.array_equal(out[~finite], y[~finite].astype(np.float32), equal_nan=True), f"seed {seed}"
+        limit = FACTORS[tile] * (conv.c + 24) * EPS * size
+        assert (np.abs(out[finite] - y[finite]) <= limit).all(), f"seed {seed}"
 
 
 def test_taps_read_backwards_and_weights_of_any_strides() -> None:
